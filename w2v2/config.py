@@ -85,7 +85,9 @@ class AudioConfig:
         if not self.min_s < self.max_s <= 3600:
             raise UserError(f"audio.max_s must be in (audio.min_s={self.min_s:g}, 3600], got {self.max_s:g}")
         if self.crop_s and self.crop_s < self.min_s:
-            raise UserError(f"audio.crop_s={self.crop_s:g} is shorter than audio.min_s={self.min_s:g}: no clip would be left")
+            raise UserError(
+                f"audio.crop_s={self.crop_s:g} is shorter than audio.min_s={self.min_s:g}: no clip would be left"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +188,9 @@ class OptimConfig:
         _at_least("optim", self, 1, "batch_size", "late_batch_factor", "accumulation_steps")
         _fraction("optim", self, "beta1", "beta2", "warmup_fraction")
         if self.schedule == "late_decay" and self.warmup_fraction > 0.7:
-            raise UserError(f"optim.warmup_fraction must be at most 0.7 with late_decay, got {self.warmup_fraction}")
+            raise UserError(
+                f"optim.warmup_fraction must be at most 0.7 with late_decay, got {self.warmup_fraction}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +301,9 @@ class TuneFoldsConfig:
         for path in self.search.space:
             section, _, name = path.partition(".")
             if section not in ("encoder", "head", "optim", "training"):
-                raise UserError(f"search.space: {path!r} is not a field that trials can vary; use encoder., head., optim. or training.")
+                raise UserError(
+                    f"search.space: {path!r} is not a field that trials can vary; use encoder., head., optim. or training."
+                )
             known = [f.name for f in fields(getattr(self, section))]
             if name not in known:
                 raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(known)}")

@@ -1,0 +1,321 @@
+"""Any wav2vec2-like transformers model, cut where training begins, exact under padding.
+
+A clip's hidden states depend on the clip alone. Three things leak padding in the stock models: the
+first group normalisation takes its statistics over padding, the positional convolution sees frames
+past a clip's end, and attention sees padded keys. Each is masked here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from w2v2.config import EncoderConfig, UserError
+from w2v2.pooling import frame_mask, pool
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where the frozen trunk ends and the trained tail begins."""
+
+    stage: Literal["waveform", "conv", "layer", "pooled"]
+    layer: int = 0
+    """The hidden state that crosses a 'layer' cut (0 enters the first transformer layer)."""
+
+    def __str__(self) -> str:
+        return f"layer{self.layer}" if self.stage == "layer" else self.stage
+
+
+def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
+    """The cut that freezes as much as `config` allows in a model of `num_layers` layers."""
+    top = top_layer(config, num_layers)
+    match config.train:
+        case "all":
+            return Cut(stage="waveform")
+        case "no_conv":
+            return Cut(stage="conv")
+        case "last":
+            return _cut_below_last(config, num_layers, top)
+        case "head":
+            commutes = config.pooling in ("mean", "sum") or (
+                config.layer != "mix" and config.pooling != "attention"
+            )
+            return Cut(stage="pooled") if commutes else Cut(stage="layer", layer=top)
+
+
+def top_layer(config: EncoderConfig, num_layers: int) -> int:
+    """The highest hidden state that `config` uses."""
+    if not isinstance(config.layer, int):
+        return num_layers
+    if config.layer > num_layers:
+        raise UserError(
+            f"encoder.layer must be at most {num_layers}, the layers of {config.name}, got {config.layer}"
+        )
+    return config.layer
+
+
+def _cut_below_last(config: EncoderConfig, num_layers: int, top: int) -> Cut:
+    frozen = num_layers - config.num_last_layers
+    if frozen < 0:
+        raise UserError(
+            f"encoder.num_last_layers must be at most {num_layers}, the layers of {config.name}, "
+            f"got {config.num_last_layers}"
+        )
+    if top <= frozen:
+        raise UserError(
+            f"encoder.layer {config.layer} lies below the last {config.num_last_layers} of {num_layers} layers, so "
+            "nothing of the encoder would be trained; use --encoder.train head or a larger --encoder.num_last_layers"
+        )
+    return Cut(stage="layer", layer=frozen)
+
+
+class Encoder(nn.Module):
+    """A transformers encoder in two halves: `trunk` before the cut, `forward` (the tail) after it.
+
+    Features that cross the cut have frames first: waveform [samples], conv [frames channels], layer
+    [frames dim] or, for a mix, [frames states dim], pooled [dim] or [states dim].
+    """
+
+    def __init__(self, model: PreTrainedModel, config: EncoderConfig, *, normalize: bool) -> None:
+        super().__init__()
+        if model.config.model_type not in FAMILIES:
+            raise UserError(
+                f"encoder.name {config.name!r} is a {model.config.model_type} model; wanted one of {', '.join(FAMILIES)}"
+            )
+        self.model = model
+        self.normalize = normalize
+        self.config = config
+        self.num_layers = model.config.num_hidden_layers
+        self.dim = model.config.hidden_size
+        self.stable = getattr(
+            model.config, "do_stable_layer_norm", False
+        )  # normalise before, not after, each block
+        self.top = top_layer(config, self.num_layers)
+        self.cut = cut_for(config, self.num_layers)
+        self.mask_time_fraction = 0.0
+        self.mask_feature_fraction = 0.0
+        self._freeze()
+
+    @property
+    def mixes(self) -> bool:
+        """Whether all hidden states leave the encoder, for a learned mix."""
+        return self.config.layer == "mix"
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples that give one frame."""
+        samples = 1
+        for kernel, stride in reversed(
+            list(zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True))
+        ):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Frames that the convolutions make of each clip."""
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples
+
+    def _trained(self) -> Iterator[nn.Module]:
+        """The modules after the cut that an output depends on."""
+        encoder = self.model.encoder
+        if self.cut.stage == "waveform":
+            yield self.model.feature_extractor
+        if self.cut.stage in ("waveform", "conv"):
+            yield self.model.feature_projection
+            yield encoder.pos_conv_embed
+        first = self.cut.layer if self.cut.stage == "layer" else 0 if self.cut.stage != "pooled" else self.top
+        yield from encoder.layers[first : self.top]
+        if (not self.stable and self.cut.stage in ("waveform", "conv")) or (
+            self.stable and first < self.top == self.num_layers
+        ):
+            yield encoder.layer_norm
+
+    def _freeze(self) -> None:
+        self.model.requires_grad_(False)
+        for module in self._trained():
+            module.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Self, with only the trained modules in training mode: the frozen part never drops out."""
+        super().train(mode)
+        self.model.eval()
+        self.model.encoder.dropout.train(mode and self.cut.stage in ("waveform", "conv"))
+        for module in self._trained():
+            module.train(mode)
+        return self
+
+    @torch.no_grad()
+    def trunk(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
+        """Features at the cut and their lengths; waveforms are normalised and zero past their ends."""
+        if self.cut.stage == "waveform":
+            return waveforms, num_samples
+        features = self._convolve(waveforms, num_samples)
+        num_frames = self.num_frames(num_samples)
+        if self.cut.stage == "conv":
+            return features, num_frames
+        top = self.cut.layer if self.cut.stage == "layer" else self.top
+        states = self._select(self._transform(self._enter(features, num_frames), num_frames, 0, top))
+        if self.cut.stage == "layer":
+            return states, num_frames
+        return pool(states, num_frames, self.config.pooling), torch.ones_like(num_frames)
+
+    def forward(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames *dims"], Int[Tensor, " batch"]]:
+        """Hidden states of the chosen layer ([..., states, dim] for a mix) and their numbers of frames."""
+        if self.cut.stage == "layer":
+            if self.cut.layer == self.top:
+                return features, lengths
+            below = list(features.unbind(2))[:-1] if self.mixes else []
+            start = features[:, :, -1] if self.mixes else features
+            states = below + self._transform(start, lengths, self.cut.layer, self.top)
+            return self._select(states), lengths
+        if self.cut.stage == "waveform":
+            features, lengths = self._convolve(features, lengths), self.num_frames(lengths)
+        entered = self._enter(features, lengths)
+        return self._select(self._transform(entered, lengths, 0, self.top)), lengths
+
+    def _select(self, states: list[Tensor]) -> Tensor:
+        return torch.stack(states, dim=2) if self.mixes else states[-1]
+
+    def _convolve(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames channels"]:
+        """Output of the convolutions; frames past a clip's end are not zero."""
+        layers = list(self.model.feature_extractor.conv_layers)
+        hidden = waveforms[:, None]
+        if isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm):
+            hidden = _first_layer(layers.pop(0), waveforms, num_samples)
+        for layer in layers:
+            hidden = layer(hidden)
+        return hidden.transpose(1, 2)
+
+    def _enter(
+        self, features: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames dim"]:
+        """Hidden state 0: projected, masked, with positions."""
+        encoder = self.model.encoder
+        projected = self.model.feature_projection(features)
+        hidden = projected[0] if isinstance(projected, tuple) else projected
+        mask = frame_mask(num_frames, hidden.shape[1])
+        if self.training:
+            hidden = self._spec_augment(hidden)
+        hidden = hidden * mask[..., None]
+        hidden = hidden + self._positions(hidden, mask)
+        if not self.stable:
+            hidden = encoder.layer_norm(hidden)
+        return encoder.dropout(hidden)
+
+    def _positions(
+        self, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch frames dim"]:
+        """Convolutional position embedding as of clips alone: zero past their ends wherever it convolves."""
+        embed = self.model.encoder.pos_conv_embed
+        hidden = hidden.transpose(1, 2)
+        inside = mask[:, None]
+        if hasattr(embed, "layers"):  # data2vec stacks several convolutions
+            for layer in embed.layers:
+                hidden = layer(hidden * inside)
+            return hidden.transpose(1, 2)
+        if getattr(embed, "batch_norm", None) is not None:  # some HuBERTs; its shift would fill the padding
+            hidden = embed.batch_norm(hidden) * inside
+            return embed.activation(embed.padding(embed.conv(hidden))).transpose(1, 2)
+        return embed(hidden.transpose(1, 2))
+
+    def _transform(
+        self,
+        hidden: Float[Tensor, "batch frames dim"],
+        num_frames: Int[Tensor, " batch"],
+        first: int,
+        top: int,
+    ) -> list[Float[Tensor, "batch frames dim"]]:
+        """Hidden states first..top, the last one of the model with its final normalisation."""
+        encoder = self.model.encoder
+        mask = frame_mask(num_frames, hidden.shape[1])
+        padded = bool((num_frames < hidden.shape[1]).any())
+        states = [hidden]
+        run = self._layer_runner(hidden, mask if padded else None)
+        for index in range(first, top):
+            hidden = run(encoder.layers[index], hidden)
+            states.append(hidden)
+        if top == self.num_layers and self.stable:
+            states[-1] = encoder.layer_norm(hidden)
+        return states
+
+    def _layer_runner(self, hidden: Tensor, mask: Tensor | None):
+        """A function (layer, hidden) -> hidden with the attention mask its family wants."""
+        first = self.model.encoder.layers[0].attention
+        if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
+            batch, frames = hidden.shape[:2]
+            bias = first.compute_bias(frames, frames).repeat(batch, 1, 1)
+            return lambda layer, x: layer(x, attention_mask=mask, position_bias=bias)[0]
+        attention_mask = create_bidirectional_mask(
+            config=self.model.config, inputs_embeds=hidden, attention_mask=mask
+        )
+        return lambda layer, x: layer(x, attention_mask=attention_mask)
+
+    def _spec_augment(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch frames dim"]:
+        """SpecAugment (Park et al. 2019) on hidden states, as wav2vec 2.0 fine-tunes: spans of 10."""
+        batch, frames, dim = hidden.shape
+        if self.mask_time_fraction:
+            spans = _spans((batch, frames), self.mask_time_fraction, hidden.device)
+            hidden = torch.where(spans[..., None], self.model.masked_spec_embed.to(hidden.dtype), hidden)
+        if self.mask_feature_fraction:
+            hidden = hidden * ~_spans((batch, dim), self.mask_feature_fraction, hidden.device)[:, None]
+        return hidden
+
+
+def _spans(
+    shape: tuple[int, int], fraction: float, device: torch.device, length: int = 10
+) -> Bool[Tensor, "batch places"]:
+    """Random spans of `length` places that cover about `fraction` of each row (before overlaps)."""
+    starts = torch.rand(shape, device=device) < fraction / length
+    padded = nn.functional.pad(starts.float(), (length - 1, 0))[:, None]
+    return nn.functional.max_pool1d(padded, kernel_size=length, stride=1)[:, 0] > 0
+
+
+def _first_layer(
+    layer: nn.Module, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch channels frames"]:
+    """Convolution 0 with its group normalisation folded into weights of each clip's own.
+
+    The convolution is linear with one input channel, so the mean and variance of every output channel
+    over a clip follow exactly from the mean and the second moment of its patches: mean = w m and
+    var = w (S - m m') w'. Any bias of the convolution cancels in the normalisation.
+    """
+    weight = layer.conv.weight[:, 0]
+    mean, covariance = _patch_moments(waveforms, num_samples, weight.shape[1], layer.conv.stride[0])
+    double = weight.double()
+    deviation = torch.einsum("ck,bkj,cj->bc", double, covariance, double).add(layer.layer_norm.eps).sqrt()
+    scale = layer.layer_norm.weight / deviation
+    shift = layer.layer_norm.bias - scale * (mean @ double.T)
+    batch, channels = scale.shape
+    weights = (scale[..., None] * double).flatten(0, 1)[:, None].to(weight.dtype)
+    hidden = nn.functional.conv1d(
+        waveforms[None], weights, shift.flatten().to(weight.dtype), stride=layer.conv.stride, groups=batch
+    )
+    return layer.activation(hidden.view(batch, channels, -1))
+
+
+def _patch_moments(
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"], kernel: int, stride: int
+) -> tuple[Float[Tensor, "batch kernel"], Float[Tensor, "batch kernel kernel"]]:
+    """Mean and covariance, in float64, of the patches that the convolution sees in each clip."""
+    patches = waveforms.unfold(1, kernel, stride)
+    num_patches = (num_samples - kernel) // stride + 1
+    inside = frame_mask(num_patches, patches.shape[1])
+    patches = patches.double() * inside[..., None]
+    mean = patches.sum(1) / num_patches[:, None]
+    second = patches.transpose(1, 2) @ patches / num_patches[:, None, None]
+    return mean, second - mean[:, :, None] * mean[:, None]
