@@ -103,7 +103,7 @@ class Faults:
     """Rules that are used up in order, and a seeded random mode.
 
     status answers before the request is applied; reset closes the connection before it is applied;
-    lost_answer applies it, then closes; truncate sends half the body under the full length; flip_byte
+    lost_answer applies it, then closes; truncate sends half the body under the full length (no body: lost_answer); flip_byte
     changes one byte of the body and no header; delay waits first and combines with the others.
     """
 
@@ -259,12 +259,13 @@ class LoopbackServer:
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
 
     def leave(self, request: Request, *, status: int, fault: str) -> None:
-        with self._count_lock:
-            self._in_flight -= 1
+        """Log a request; called before its answer is sent, so that who has the answer finds the log."""
         logged = LoggedRequest(
             request.method, request.path, request.query, request.headers, len(request.body), status, fault
         )
-        self.requests.append(logged)
+        with self._count_lock:
+            self._in_flight -= 1
+            self.requests.append(logged)
 
 
 class _Server(ThreadingHTTPServer):
@@ -308,32 +309,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         request, owner = self._request(), self.server.owner
         owner.enter()
-        status, kind = 0, ""
+        response, fault = Response(500), None
         try:
             delay_s, fault = owner.faults.take(request.method, unquote(self.path))
-            kind = fault.kind if fault else ""
             time.sleep(delay_s)
-            status = self._answer_with(request, fault)
+            response = _with_fault(owner, request, fault)
         finally:
-            owner.leave(request, status=status, fault=kind)
-
-    def _answer_with(self, request: Request, fault: Fault | None) -> int:
-        owner = self.server.owner
-        match fault.kind if fault else "none":
-            case "status":
-                assert fault is not None
-                return self._send(error_response(fault.status, f"injected {fault.status}", fault.reason))
-            case "reset":
-                return self._reset()
-            case "lost_answer":
-                owner.handle(request)
-                return self._reset()
-            case "truncate":
-                return self._send(owner.handle(request), keep_fraction=0.5)
-            case "flip_byte":
-                return self._send(_flipped(owner.handle(request)))
-            case _:
-                return self._send(owner.handle(request))
+            status = 0 if response is None else response.status
+            owner.leave(request, status=status, fault=fault.kind if fault else "")
+        if response is None:
+            self._reset()
+        else:
+            self._send(response, keep_fraction=0.5 if fault and fault.kind == "truncate" else 1.0)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer
 
@@ -354,7 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(chunks)
 
-    def _send(self, response: Response, *, keep_fraction: float = 1.0) -> int:
+    def _send(self, response: Response, *, keep_fraction: float) -> None:
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
@@ -366,17 +353,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if keep_fraction < 1:
             self.close_connection = True
-        return response.status
 
-    def _reset(self) -> int:
+    def _reset(self) -> None:
         """Close without the polite end: the client sees `connection reset by peer`."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-        return 0
+
+
+def _with_fault(owner: LoopbackServer, request: Request, fault: Fault | None) -> Response | None:
+    """The answer to send, None for a closed connection."""
+    match fault.kind if fault else "none":
+        case "status":
+            assert fault is not None
+            return error_response(fault.status, f"injected {fault.status}", fault.reason)
+        case "reset":
+            return None
+        case "lost_answer":
+            owner.handle(request)
+            return None
+        case "truncate":
+            response = owner.handle(request)
+            return response if response.body else None
+        case "flip_byte":
+            return _flipped(owner.handle(request))
+        case _:
+            return owner.handle(request)
 
 
 def _flipped(response: Response) -> Response:
+    if response.headers.get("Content-Type", "").startswith("application/json"):
+        return response
     body = bytearray(response.body)
     if body:
         body[len(body) // 2] ^= 0x10
