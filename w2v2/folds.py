@@ -149,8 +149,8 @@ def _check_classes(clips: pa.Table, fold: Int[np.ndarray, " clips"], *, num_fold
         held = np.flatnonzero(in_fold)
         if len(held) == 1:
             raise UserError(
-                f"all {in_fold.sum()} clips of class {name!s} are in fold {held[0]}, so nothing teaches it when that "
-                "fold is held out: add speakers of that class, or merge or drop it with --data.classes"
+                f"all {in_fold.sum()} clips of class {name!s} are in fold {held[0]}, so nothing teaches it "
+                "when that fold is held out: add speakers of it, or merge or drop it with --data.classes"
             )
         if len(held) < num_folds:
             missing = _listed(np.flatnonzero(in_fold == 0).tolist())
@@ -162,7 +162,8 @@ def _refuse_speakers_in_two_folds(clips: pa.Table) -> None:
     if leaks:
         which = [f"{leak['speaker']} (folds {_listed(sorted(leak['fold_distinct']))})" for leak in leaks]
         raise UserError(
-            f"{len(leaks)} speakers are in more than one fold: {_listed(which)}; every clip of a speaker must have the same fold"
+            f"{len(leaks)} speakers are in more than one fold: {_listed(which)}; "
+            "give every clip of a speaker the same fold"
         )
 
 
@@ -170,7 +171,8 @@ def _refuse_same_audio(heard: pa.Table, column: str, consequence: str) -> None:
     leaks = _conflicts(heard, key="audio_digest", column=column)
     if leaks:
         which = [
-            f"{' = '.join(sorted(leak['clip_id_list']))} ({column} {_listed(sorted(leak[f'{column}_distinct']))})"
+            f"{' = '.join(sorted(leak['clip_id_list']))} "
+            f"({column} {_listed(sorted(leak[f'{column}_distinct']))})"
             for leak in leaks
         ]
         raise UserError(
