@@ -225,7 +225,7 @@ class Dimension:
     """Largest value of the interval."""
     log: bool = False
     """Search on a log scale."""
-    choices: tuple[float | int | bool | str, ...] = ()
+    choices: tuple[bool | int | float | str, ...] = ()
     """Values to choose from, instead of an interval."""
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ past a clip's end, and attention sees padded keys. Each is masked here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
             raise UserError(
                 f"encoder.name {config.name!r} is a {model.config.model_type} model; wanted one of {', '.join(FAMILIES)}"
             )
-        self.model = model
+        self.model: Any = model  # the parts of the families share names, not types
         self.normalize = normalize
         self.config = config
         self.num_layers = model.config.num_hidden_layers
@@ -286,7 +286,7 @@ def _spans(
 
 
 def _first_layer(
-    layer: nn.Module, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    layer: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels frames"]:
     """Convolution 0 with its group normalisation folded into weights of each clip's own.
 

@@ -33,6 +33,7 @@ class Classifier(nn.Module):
         super().__init__()
         pooling = encoder.config.pooling
         self.encoder = encoder
+        self.num_outputs = num_outputs
         self.mix = LayerMix(encoder.num_layers + 1) if encoder.mixes else None
         self.attention = AttentionPool(encoder.dim) if pooling == "attention" else None
         self.head = Mlp(pooled_dim(encoder.dim, pooling), num_outputs, head)

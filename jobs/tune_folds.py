@@ -1,0 +1,137 @@
+#!/usr/bin/env python
+"""Search AdamW's hyperparameters; score every trial by cross-validation over folds of unseen speakers.
+
+    jobs/tune_folds.py                                            # the built-in corpus, a few minutes
+    jobs/tune_folds.py --data.uri gs://bucket/ravdess --encoder.name facebook/wav2vec2-base \
+        --encoder.train last --search.num_trials 30 --run gs://bucket/runs/base-last2
+    ray job submit --working-dir . -- python jobs/tune_folds.py --data.uri gs://bucket/ravdess ...
+
+Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
+Writes  <run>/config.yaml manifest.parquet rejects.parquet trials.parquet folds.parquet curves.parquet
+        predictions.parquet metrics.json best.yaml report.html plots/ tensorboard/ study.db ledger/
+The same command continues a run that was stopped: finished folds are not trained again.
+"""
+
+import logging
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2 import cli, demo, folds, manifest, ray_cluster, rundir, storage
+from w2v2.config import TuneFoldsConfig
+from w2v2.search import Study, default_space, distribution, field_at
+
+logger = logging.getLogger("w2v2.jobs.tune_folds")
+
+
+def main(config: TuneFoldsConfig) -> dict[str, Any]:
+    """The run's metrics, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    continued = rundir.claim(config)
+    logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    found = read_clips(config)
+    ray_cluster.start()
+
+    from w2v2 import ray_features, ray_tune  # after the first messages: these take seconds to import
+    from w2v2.outcome import write_outcome
+
+    preparation = ray_features.Preparation(config)
+    prepared = preparation.run(found.clips)
+    found = usable(config, found, prepared)
+    rundir.keep_manifest(config.run, found)
+    classes = manifest.classes_of(found.clips)
+    study = make_study(config)
+    plan = ray_tune.Plan(
+        config=config,
+        run=config.run,
+        classes=tuple(classes),
+        keys={e: info.key for e, info in zip(preparation.encoders, preparation.infos, strict=True)},
+        clips=found.clips.select(["clip_id", "fold", "label", "audio_digest", "num_samples"]),
+        gpus=ray_cluster.gpus(config.search.gpus_per_trial),
+    )
+    ray_tune.search(plan, study)
+    trunk = {
+        "clip_forwards": sum(p.num_forwards for p in prepared),
+        "num_clips": len(found.clips),
+        "reused": sum(p.num_forwards == 0 for p in prepared if not p.reason),
+    }
+    encoder = {"digest": preparation.infos[0].digest, "cut": preparation.infos[0].cut}
+    return write_outcome(
+        config, found, classes, study.study, trunk=trunk, encoder=encoder, seconds=time.monotonic() - started
+    )
+
+
+def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
+    """The config with the default space written out and places made absolute."""
+    space = config.search.space or default_space(config.encoder.name)
+    data = (
+        config.data
+        if config.data.uri == "demo"
+        else replace(config.data, uri=storage.expand(config.data.uri))
+    )
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        data=data,
+        search=replace(config.search, space=space),
+        cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+    )
+
+
+def read_clips(config: TuneFoldsConfig) -> manifest.Manifest:
+    """The clips that can be had by name, dealt into folds once to show early what would not work."""
+    data = config.data
+    if data.uri == "demo":
+        folder = Path(storage.expand("~/.cache/w2v2/demo"))
+        data = replace(
+            data, uri=str(demo.make_corpus(folder, on_progress=ray_cluster.Progress("demo", 0, unit="clips")))
+        )
+    found = manifest.read(data)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    folds.assign(found.clips, config.folds)
+    logger.info(
+        "data: %d clips of %d speakers, %d rejected by name",
+        len(found.clips),
+        len(found.clips["speaker"].unique()),
+        len(found.rejects),
+    )
+    return found
+
+
+def usable(config: TuneFoldsConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
+    """The clips whose audio could be used, with their folds, audited."""
+    found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
+    rundir.write_table(config.run, "rejects", found.rejects)
+    manifest.check(found, max_reject_fraction=config.data.max_reject_fraction)
+    good = [p for p in prepared if not p.reason]
+    clips = folds.assign(found.clips, config.folds)
+    clips = clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
+    clips = clips.append_column("duration_s", pa.array([p.num_samples / 16_000 for p in good]))
+    clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
+    folds.audit(clips)
+    logger.info(
+        "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
+    )
+    return manifest.Manifest(clips=clips, rejects=found.rejects)
+
+
+def make_study(config: TuneFoldsConfig) -> Study:
+    """The study in the run directory, new or continued."""
+    space = config.search.space
+    defaults = {path: field_at(config, path) for path in space}
+    return Study(
+        config.run,
+        search=config.search,
+        space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
+        defaults=defaults,
+        seed=config.seed,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_job(main, TuneFoldsConfig))

@@ -1,0 +1,64 @@
+"""The command line of every job: settings from defaults, a YAML file and flags; errors in one sentence."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import yaml
+
+from w2v2.config import UserError
+
+C = TypeVar("C")
+
+
+def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
+    """Settings from defaults < --config YAML (local or gs://) < --section.field flags.
+
+    Raises UserError with a sentence that names the field.
+    """
+    from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
+    try:
+        return auto_cli(
+            config_class, args=args, as_positional=False, return_instance=True, exit_on_error=False
+        )
+    except ArgumentError as error:
+        raise UserError(f"{' '.join(str(error).split())}; --help lists all settings") from error
+
+
+def dump(config: Any) -> str:
+    """The settings as YAML that --config reads back to an equal config."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def run_job(main: Callable[[C], object], config_class: type[C]) -> int:
+    """The exit code of a job: 0, or 2 with one sentence for what the user can mend."""
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
+    )
+    logging.getLogger("w2v2").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    try:
+        main(parse(config_class))
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0

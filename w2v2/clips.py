@@ -1,0 +1,77 @@
+"""Clips as batches: grouped by length, in an order that depends on the seed and the epoch alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+WINDOW_BATCHES = 50
+"""Batches whose clips are sorted by length together: little padding, and still a random order."""
+
+
+class Features(Protocol):
+    """What crosses the encoder's cut, one array per clip, frames first."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Float[np.ndarray, "frames ..."]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSet:
+    """Clips to train on or to score: features, their lengths and targets, in one order."""
+
+    features: Features
+    lengths: Int[np.ndarray, " clips"]
+    targets: Int[np.ndarray, " clips"]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def select(
+        self, indices: Int[np.ndarray, " batch"]
+    ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
+        """Features of some clips, zero past their ends, and their lengths."""
+        return collate([self.features[int(index)] for index in indices])
+
+
+def shuffled_batches(
+    lengths: Int[np.ndarray, " clips"], *, batch_size: int, seed: int, epoch: int
+) -> list[Int[np.ndarray, " batch"]]:
+    """Every clip once, in batches of `batch_size` (the last may be smaller) of similar length."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    window = WINDOW_BATCHES * batch_size
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), window):
+        chunk = order[start : start + window]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def batches_by_budget(
+    lengths: Int[np.ndarray, " clips"], *, max_padded: int
+) -> list[Int[np.ndarray, " batch"]]:
+    """Every clip once, shortest first, in batches whose padded length sum stays within `max_padded`."""
+    batches: list[list[int]] = [[]]
+    for index in np.argsort(lengths, kind="stable"):
+        if batches[-1] and (len(batches[-1]) + 1) * int(lengths[index]) > max_padded:
+            batches.append([])
+        batches[-1].append(int(index))
+    return [np.array(batch, dtype=np.int64) for batch in batches if batch]
+
+
+def collate(
+    arrays: Sequence[Float[np.ndarray, "frames ..."]],
+) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
+    """Arrays padded with zeros at the end of their first axis, in float32, and their lengths."""
+    lengths = torch.tensor([len(array) for array in arrays])
+    padded = torch.zeros(len(arrays), int(lengths.max()), *arrays[0].shape[1:])
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    return padded, lengths

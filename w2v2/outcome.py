@@ -1,0 +1,167 @@
+"""The end of a search: tables, metrics.json, best.yaml, plots and the page."""
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import yaml
+
+from w2v2 import report, rundir, storage, summary
+from w2v2.cli import dump
+from w2v2.config import TuneFoldsConfig, UserError
+from w2v2.ledger import Ledger
+from w2v2.manifest import Manifest
+from w2v2.search import with_params
+
+logger = logging.getLogger(__name__)
+
+
+def write_outcome(
+    config: TuneFoldsConfig,
+    found: Manifest,
+    classes: Sequence[str],
+    study: optuna.Study,
+    *,
+    trunk: dict[str, int],
+    encoder: dict[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """The metrics, after all files of the run directory have been written from the study and the ledger.
+
+    Raises UserError with the trials' errors when none has all its folds.
+    """
+    trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
+    num_folds = config.folds.num_folds
+    scores = Ledger(config.run).read_all([t.number for t in trials], num_folds)
+    folds = summary.folds_table(scores, classes)
+    table = summary.trials_table(trials, folds)
+    rundir.write_table(config.run, "trials", table)
+    best = summary.best_trial(trials)
+    if best is None:
+        errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
+        raise UserError(
+            f"none of {len(trials)} trials has all its {num_folds} folds; the first error: {errors[:1]}"
+        )
+    curves = summary.curves_table(scores)
+    predictions = summary.predictions_table(
+        [scores[best.number, f] for f in range(num_folds)], found.clips, classes
+    )
+    for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
+        rundir.write_table(config.run, name, rows)
+    nested = summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds)
+    metrics = {
+        "job": "tune_folds",
+        "trial": best.number,
+        "params": best.params,
+        "classes": list(classes),
+        "chance_uar": 1 / len(classes),
+        "metric": config.search.metric,
+        "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
+        f"fold in which its speaker was held out ({num_folds} folds, no speaker in two)",
+        "pooled": summary.pooled_metrics(predictions, classes, seed=config.seed),
+        "folds": _over_folds(folds, best.number),
+        "by_speaker": summary.speaker_metrics(predictions, classes),
+        "selection": _selection(trials, best, nested),
+        "encoder": {
+            name: getattr(with_params(config, best.params).encoder, name)
+            for name in ("name", "train", "pooling", "layer")
+        }
+        | encoder,
+        "data": _data(config, found),
+        "trunk": trunk,
+        "seconds": round(seconds, 1),
+        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray", "optuna")},
+    }
+    rundir.write_json(config.run, "metrics", metrics)
+    storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
+    rundir.write_tensorboard(config.run, curves, table)
+    page = report.write_tune_report(config.run)
+    logger.info("%s", score_lines(metrics))
+    logger.info("page: %s", page)
+    return metrics
+
+
+def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:
+    """YAML with the best hyperparameters in place, without what belongs to the search and this run."""
+    tree = yaml.safe_load(dump(with_params(config, params)))
+    for name in ("run", "search", "folds"):
+        tree.pop(name)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
+    return [t.number for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+
+
+def _over_folds(folds: pa.Table, trial: int) -> dict[str, Any]:
+    rows = [row for row in folds.to_pylist() if row["trial"] == trial]
+    found = {}
+    for name in summary.METRICS:
+        values = [row[name] for row in rows]
+        known = [value for value in values if value is not None]
+        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        found[name] = {"mean": float(np.mean(known)) if known else None, "std": spread, "values": values}
+    return found
+
+
+def _selection(
+    trials: Sequence[optuna.trial.FrozenTrial], best: optuna.trial.FrozenTrial, nested: float | None
+) -> dict[str, Any]:
+    states = [t.state.name for t in trials]
+    return {
+        "num_trials": len(trials),
+        "num_complete": states.count("COMPLETE"),
+        "num_pruned": states.count("PRUNED"),
+        "num_failed": states.count("FAIL"),
+        "best": best.value,
+        "nested": nested,
+        "note": f"the best of {len(trials)} trials is an optimistic estimate: the same folds chose it and score it. "
+        "'nested' chooses each fold's trial on the other folds alone.",
+    }
+
+
+def _data(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
+    return {
+        "uri": config.data.uri,
+        "num_clips": len(found.clips),
+        "num_rejects": len(found.rejects),
+        "num_speakers": len(found.clips["speaker"].unique()),
+        "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
+    }
+
+
+def score_lines(metrics: dict[str, Any]) -> str:
+    """The score table that a job prints at its end."""
+    pooled, folds, selection = metrics["pooled"], metrics["folds"], metrics["selection"]
+    lines = [
+        "",
+        f"best of {selection['num_trials']} trials: trial {metrics['trial']} "
+        f"({selection['num_complete']} complete, {selection['num_pruned']} pruned, {selection['num_failed']} failed)",
+        f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}  {'mean of folds':>14}  {'std':>6}",
+    ]
+    for name in summary.METRICS:
+        interval = pooled["intervals"][name]
+        within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+        lines.append(
+            f"{name:12}{_number(pooled[name]):>10}  {within:>18}  {_number(folds[name]['mean']):>14}  "
+            f"{_number(folds[name]['std']):>6}"
+        )
+    lines += [
+        f"chance UAR is {metrics['chance_uar']:.3f}; the best of {selection['num_trials']} is optimistic: with each fold's "
+        f"trial chosen on the other folds it is {_number(selection['nested'])}",
+        *(f"never predicted: {name}" for name in pooled["never_predicted"]),
+        "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,115 @@
+"""Ray, local or a cluster: start it, ask what it has, run tasks over it."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
+# than our lines do, and workers must start as this process did, not through `uv run` once more.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+
+from w2v2.config import UserError  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+
+def start() -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a local one of this machine's size."""
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    have = ray.cluster_resources()
+    logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
+
+
+def gpus(wanted: float) -> float:
+    """GPUs to ask for: none where the cluster has none."""
+    return wanted if ray.cluster_resources().get("GPU", 0) > 0 else 0.0
+
+
+def slots(*, cpus: float, gpus: float) -> int:
+    """How many workers of this size fit now; 4 where none does, for a cluster that grows when asked."""
+    have = ray.cluster_resources()
+    by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
+    by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
+    return min(by_cpu, by_gpu) or 4
+
+
+def user_error(error: BaseException) -> UserError | None:
+    """The user's mistake behind an error that came from a worker, if it is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError):
+            return UserError(str(getattr(seen, "cause", None) or seen))
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+def get(reference: Any) -> Any:
+    """A task's result; what the user can mend arrives as a UserError."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        raise mistake from None
+
+
+def map_tasks(
+    submit: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    num_at_once: int,
+    on_done: Callable[[int, Any], None],
+) -> None:
+    """Run submit(item) as tasks, num_at_once in flight; on_done(index, result) in order of completion."""
+    waiting = list(enumerate(items))[::-1]
+    flying: dict[Any, int] = {}
+    while waiting or flying:
+        while waiting and len(flying) < num_at_once:
+            index, item = waiting.pop()
+            flying[submit(item)] = index
+        done, _ = ray.wait(list(flying), num_returns=1)
+        on_done(flying.pop(done[0]), get(done[0]))
+
+
+class Progress:
+    """One log line every few seconds: done of total, rate, time left."""
+
+    def __init__(self, what: str, total: int, *, unit: str, interval_s: float = 2.0) -> None:
+        self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Tell how many are done; the first and the last are always said."""
+        now = time.monotonic()
+        self._total = total or self._total
+        if now - self._said < self._interval_s and done < self._total:
+            return
+        self._said = now
+        rate = done / max(now - self._started, 1e-9)
+        left = (self._total - done) / rate if rate else float("nan")
+        logger.info(
+            "%s: %d of %d %s, %.1f/s, %s left", self._what, done, self._total, self._unit, rate, clock(left)
+        )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as m:ss, or h:mm:ss."""
+    if seconds != seconds:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,192 @@
+"""Every clip's features, prepared once by Ray tasks before anything trains."""
+
+import functools
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from w2v2 import ray_cluster, storage
+from w2v2.config import CacheConfig, Dimension, EncoderConfig, TuneFoldsConfig, UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """An encoder as a worker found it."""
+
+    digest: str
+    cut: str
+    key: str
+    """The folder of its features in the cache."""
+    num_layers: int
+    num_parameters: int
+
+
+def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
+    """Every encoder that a trial may ask for: all combinations of the searched encoder fields."""
+    paths = [path for path in space if path.startswith("encoder.")]
+    for path in paths:
+        if not space[path].choices:
+            raise UserError(
+                f"search.space: {path} needs choices, not low and high: each is prepared before the search"
+            )
+    combinations = itertools.product(*(space[path].choices for path in paths))
+    names = [path.removeprefix("encoder.") for path in paths]
+    return [replace(encoder, **dict(zip(names, values, strict=True))) for values in combinations]
+
+
+@functools.lru_cache(maxsize=2)
+def loaded_encoder(config: EncoderConfig, seed: int) -> Any:
+    """The encoder, loaded once per process and shared by what runs there; its digest beside it."""
+    from w2v2.weights import load_encoder, weights_digest
+
+    encoder = load_encoder(config, seed=seed)
+    return encoder, weights_digest(encoder.model)
+
+
+@ray.remote(max_retries=3)
+def _inspect(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
+    from w2v2.features import trunk_key
+
+    encoder, digest = loaded_encoder(config, seed)
+    return EncoderInfo(
+        digest=digest,
+        cut=str(encoder.cut),
+        key=trunk_key(encoder, digest, cache=cache, precision=precision),
+        num_layers=encoder.num_layers,
+        num_parameters=sum(p.numel() for p in encoder.parameters()),
+    )
+
+
+@ray.remote(max_retries=3)
+def _prepare(
+    requests: Sequence[Any],
+    encoders: Sequence[tuple[EncoderConfig, str]],
+    config: TuneFoldsConfig,
+    num_threads: int,
+) -> list[Any]:
+    import torch
+
+    from w2v2.features import FeatureCache, prepare
+
+    torch.set_num_threads(num_threads)
+    trunks = [(loaded_encoder(e, config.seed)[0], FeatureCache(config.cache, key)) for e, key in encoders]
+    return prepare(
+        requests,
+        trunks=trunks,
+        audio=config.audio,
+        num_readers=config.data.num_readers,
+        precision=config.training.precision,
+    )
+
+
+class Preparation:
+    """The job's encoders and the features of its clips."""
+
+    def __init__(self, config: TuneFoldsConfig) -> None:
+        self._config = config
+        self._size = dict(
+            num_cpus=config.search.cpus_per_trial, num_gpus=ray_cluster.gpus(config.search.gpus_per_trial)
+        )
+        self.encoders = variants(config.encoder, config.search.space)
+        self.infos: list[EncoderInfo] = [
+            ray_cluster.get(
+                _inspect.options(**self._size).remote(e, config.cache, config.training.precision, config.seed)
+            )
+            for e in self.encoders
+        ]
+        for encoder, info in zip(self.encoders, self.infos, strict=True):
+            logger.info(
+                "encoder: %s, %.1f M parameters, %d layers, trains %s (cut: %s), digest %s",
+                encoder.name,
+                info.num_parameters / 1e6,
+                info.num_layers,
+                encoder.train,
+                info.cut,
+                info.digest,
+            )
+
+    def run(self, clips: pa.Table) -> list[Any]:
+        """A Prepared for every clip, in order; what is in the cache is not computed again."""
+        from w2v2.features import Request
+
+        index = _Index(self._config)
+        requests = [
+            Request(
+                clip_id=row["clip_id"],
+                uri=row["uri"],
+                start_s=row["start_s"],
+                end_s=row["end_s"],
+                **index.known(row),
+            )
+            for row in clips.to_pylist()
+        ]
+        num_at_once = ray_cluster.slots(cpus=self._size["num_cpus"], gpus=self._size["num_gpus"])
+        prepared = self._over_tasks(requests, num_at_once)
+        index.save(requests, prepared)
+        return prepared
+
+    def _over_tasks(self, requests: list[Any], num_at_once: int) -> list[Any]:
+        size = max(8, min(64, -(-len(requests) // (4 * num_at_once))))
+        chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
+        distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
+        encoders = [(encoder, key) for key, encoder in distinct.items()]
+        threads = max(1, int(self._size["num_cpus"]))
+        results: list[list[Any]] = [[]] * len(chunks)
+        progress = ray_cluster.Progress("features", len(requests), unit="clips")
+
+        def done(index: int, result: list[Any]) -> None:
+            results[index] = result
+            progress(sum(len(part) for part in results))
+
+        ray_cluster.map_tasks(
+            lambda chunk: _prepare.options(**self._size).remote(chunk, encoders, self._config, threads),
+            chunks,
+            num_at_once=num_at_once,
+            on_done=done,
+        )
+        return [prepared for part in results for prepared in part]
+
+
+class _Index:
+    """What earlier runs learnt of these files: fingerprint -> digest of the audio in them."""
+
+    def __init__(self, config: TuneFoldsConfig) -> None:
+        from w2v2.features import audio_key
+
+        name = f"{audio_key(config.audio, config.data.uri)}.parquet"
+        self._uri = storage.join(storage.expand(config.cache.uri), "index", name)
+        self._rows: dict[tuple[str, float, float], dict[str, Any]] = {}
+        if storage.exists(self._uri):
+            try:
+                table = pq.read_table(pa.BufferReader(storage.read_bytes(self._uri)))
+            except pa.ArrowException:
+                logger.warning("%s is damaged: the audio is read again", self._uri)
+                return
+            self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in table.to_pylist()}
+
+    def known(self, clip: dict[str, Any]) -> dict[str, Any]:
+        row = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
+        return {name: row[name] for name in ("fingerprint", "audio_digest", "num_samples") if name in row}
+
+    def save(self, requests: Sequence[Any], prepared: Sequence[Any]) -> None:
+        rows = [
+            {"uri": request.uri, "start_s": request.start_s, "end_s": request.end_s}
+            | {
+                "fingerprint": found.fingerprint,
+                "audio_digest": found.audio_digest,
+                "num_samples": found.num_samples,
+            }
+            for request, found in zip(requests, prepared, strict=True)
+            if found.audio_digest
+        ]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), sink)
+        storage.write_bytes(self._uri, sink.getvalue().to_pybytes())

@@ -1,0 +1,45 @@
+"""One fold on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+import ray.train.torch
+
+from w2v2.training import FoldScore, World
+
+
+def train_fold(
+    score: Callable[[World], FoldScore],
+    *,
+    num_workers: int,
+    cpus: float,
+    gpus: float,
+    name: str,
+    storage_path: str,
+) -> FoldScore:
+    """The fold's score, computed by `num_workers` processes that call `score` together.
+
+    Raises what a worker raised.
+    """
+    # Ray Train moves workers into its own folder; a relative data or cache path would break there.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    trainer = ray.train.torch.TorchTrainer(
+        _work,
+        train_loop_config={"score": score},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
+        ),
+    )
+    return trainer.fit().return_value
+
+
+def _work(config: dict[str, Any]) -> FoldScore:
+    context = ray.train.get_context()
+    return config["score"](World(rank=context.get_world_rank(), size=context.get_world_size()))

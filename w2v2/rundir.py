@@ -1,0 +1,132 @@
+"""The run directory: a run's settings, tables and numbers, by fixed names, local or gs://."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from w2v2 import storage
+from w2v2.cli import dump
+from w2v2.config import TuneFoldsConfig, UserError
+from w2v2.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+MAY_CHANGE = (
+    "search.num_trials",
+    "search.max_concurrent_trials",
+    "search.cpus_per_trial",
+    "search.gpus_per_trial",
+    "search.workers_per_fold",
+    "data.max_reject_fraction",
+    "data.num_readers",
+    "cache.uri",
+)
+"""Settings that do not change what a trial's score is, so a run may go on with others."""
+
+
+def claim(config: TuneFoldsConfig) -> bool:
+    """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
+
+    Raises UserError when it holds a run with other settings.
+    """
+    uri = storage.join(config.run, "config.yaml")
+    continued = storage.exists(uri)
+    if continued:
+        before, now = _flat(yaml.safe_load(storage.read_text(uri))), _flat(yaml.safe_load(dump(config)))
+        for path in sorted(before.keys() | now.keys()):
+            if path not in MAY_CHANGE and before.get(path) != now.get(path):
+                raise UserError(
+                    f"{config.run} holds a run with {path} = {before.get(path)!r}, now it is {now.get(path)!r}: "
+                    "give this run a directory of its own with --run, or the settings of the old one with "
+                    f"--config {uri}"
+                )
+    storage.write_text(uri, dump(config))
+    return continued
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{name}" if prefix else name)
+    return flat
+
+
+def keep_manifest(run: str, manifest: Manifest) -> None:
+    """Write manifest.parquet and rejects.parquet; a continued run must have the very same clips."""
+    if storage.exists(storage.join(run, "manifest.parquet")):
+        _same_clips(run, read_table(run, "manifest"), manifest.clips)
+    write_table(run, "manifest", manifest.clips)
+    write_table(run, "rejects", manifest.rejects)
+
+
+def _same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
+    columns = ["clip_id", "label", "speaker", "fold", "audio_digest"]
+    old = {tuple(row.values()) for row in before.select(columns).to_pylist()}
+    new = {tuple(row.values()) for row in now.select(columns).to_pylist()}
+    if old != new:
+        example = sorted(old ^ new)[0]
+        raise UserError(
+            f"the data of {run} has changed since the run began: {len(new - old)} clips are new or other, "
+            f"{len(old - new)} are gone or were other (such as {example[0]}); scores before and after would not be "
+            "of the same clips, so give this run a directory of its own with --run"
+        )
+
+
+def write_table(run: str, name: str, table: pa.Table) -> None:
+    """Write `<run>/<name>.parquet`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(storage.join(run, f"{name}.parquet"), sink.getvalue().to_pybytes())
+
+
+def read_table(run: str, name: str) -> pa.Table:
+    """Read `<run>/<name>.parquet`."""
+    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(run, f"{name}.parquet"))))
+
+
+def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
+    """Write `<run>/<name>.json`."""
+    storage.write_text(storage.join(run, f"{name}.json"), json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensorboard(run: str, curves: pa.Table, trials: pa.Table) -> None:
+    """Write `<run>/tensorboard/`: a learning curve per trial and fold, and the trials' scores."""
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory(prefix="w2v2-events-") as scratch:
+        for trial, fold in sorted({(row["trial"], row["fold"]) for row in curves.to_pylist()}):
+            own = curves.filter((pc.field("trial") == trial) & (pc.field("fold") == fold))
+            with SummaryWriter(f"{scratch}/trial-{trial:05d}/fold-{fold:02d}") as writer:
+                for row in own.to_pylist():
+                    for name in ("train_loss", "train_uar", "learning_rate"):
+                        writer.add_scalar(name, row[name], row["epoch"])
+        with SummaryWriter(f"{scratch}/trials") as writer:
+            for row in trials.to_pylist():
+                if row["uar_mean"] is not None:
+                    writer.add_scalar("uar_mean", row["uar_mean"], row["trial"])
+        files = [path for path in Path(scratch).rglob("*") if path.is_file()]
+        places = [
+            (storage.join(run, "tensorboard", *path.relative_to(scratch).parts), path) for path in files
+        ]
+        for info in _events(run):
+            storage.delete(info)
+        storage.write_many(((uri, path.read_bytes()) for uri, path in places), num_at_once=16)
+
+
+def _events(run: str) -> list[str]:
+    """Event files of an earlier part of the run, which the new ones replace."""
+    folder = storage.join(run, "tensorboard")
+    try:
+        return [info.uri for info in storage.list_files(folder)]
+    except storage.StorageError:
+        return []

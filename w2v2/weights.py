@@ -1,0 +1,109 @@
+"""An encoder by name: hub, local folder, gs:// folder, or the built-in 'tiny' with random weights."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+from w2v2 import storage
+from w2v2.config import EncoderConfig, UserError
+from w2v2.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+
+def tiny_config() -> Wav2Vec2Config:
+    """A wav2vec2 of about 0.1 M parameters that trains from scratch on a laptop: 50 frames/s, 2 layers."""
+    return Wav2Vec2Config(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        conv_dim=(32, 32, 48, 64),
+        conv_kernel=(10, 8, 4, 4),
+        conv_stride=(5, 4, 4, 4),
+        num_feat_extract_layers=4,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        conv_bias=True,
+        hidden_dropout=0.05,
+        attention_dropout=0.05,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+    )
+
+
+def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
+    """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'."""
+    if config.name == "tiny":
+        torch.manual_seed(seed)
+        return Encoder(Wav2Vec2Model(tiny_config()), config, normalize=True)
+    folder = _local_folder(config.name)
+    try:
+        # Layer drop would skip frozen layers at random; the encoder runs its layers itself without it.
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(_why_not(config.name, error)) from error
+    return Encoder(model, config, normalize=_normalizes(folder))
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """SHA-256 over names, shapes and values of all weights, 16 hex digits."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def _local_folder(name: str) -> str:
+    """A name that transformers can open: gs:// folders are downloaded, once per machine."""
+    if storage.is_remote(name):
+        files = storage.list_files(name)
+        key = hashlib.sha256(repr(sorted((f.uri, f.fingerprint) for f in files)).encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"w2v2-weights-{os.getuid()}" / key
+        if not (folder / ".complete").exists():
+            storage.download_folder(name, folder)
+            (folder / ".complete").touch()
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if name.startswith(("/", "./", "../", "~")):
+        raise UserError(
+            f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
+        )
+    return name
+
+
+def _normalizes(folder: str) -> bool:
+    """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
+    try:
+        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
+    except OSError:
+        logger.warning(
+            "%s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base", folder
+        )
+        return True
+
+
+def _why_not(name: str, error: Any) -> str:
+    text = str(error)
+    if "connect" in text or "offline" in text or "internet" in text:
+        why = "the Hugging Face hub cannot be reached and the model is not in the local hub cache"
+        todo = "check the network, or give a local folder or a gs:// folder"
+    elif "is not a local folder and is not a valid model identifier" in text or "404" in text:
+        why = "there is no such folder and no such model on the Hugging Face hub"
+        todo = "check the spelling (for a private model, log in with `hf auth login`)"
+    else:
+        why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
+        todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
+    return f"encoder.name {name!r}: {why}; {todo}"
