@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ WINDOW_BATCHES = 50
 """Batches whose clips are sorted by length together: little padding, and still a random order."""
 
 
+@runtime_checkable
 class Features(Protocol):
     """What crosses the encoder's cut, one array per clip, frames first."""
 
