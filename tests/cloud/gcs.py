@@ -33,6 +33,7 @@ class StoredObject:
     metageneration: int = 1
     metadata: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+    composed: bool = False
 
     @property
     def crc32c(self) -> str:
@@ -254,6 +255,8 @@ class FakeGcs(LoopbackServer):
             "timeCreated": stored.created,
             "updated": stored.created,
         }
+        if stored.composed:
+            resource.pop("md5Hash")  # Google has none for composed objects
         return {**resource, "metadata": dict(stored.metadata)} if stored.metadata else resource
 
     def _get_object(self, request: Request, bucket: str, name: str) -> Response:
@@ -290,11 +293,12 @@ class FakeGcs(LoopbackServer):
     def _compose(self, request: Request, bucket: str, name: str) -> Response:
         body = request.json()
         parts = [
-            self._find(bucket, source["name"], str(source.get("generation", "")))
+            self._find(bucket, source["name"], str(source.get("generation") or ""))
             for source in body["sourceObjects"]
         ]
         data = b"".join(part.data for part in parts)
         stored = self._insert(request, bucket, name, data, request.query, body.get("destination", {}))
+        stored = self._buckets[bucket][name] = replace(stored, composed=True)
         return json_response(self._resource(bucket, name, stored))
 
     def _copy(self, request: Request, bucket: str, name: str, bucket2: str, name2: str) -> Response:
@@ -447,7 +451,7 @@ def _media(request: Request, stored: StoredObject) -> Response:
     size = len(stored.data)
     headers = {
         "Content-Type": stored.content_type,
-        "x-goog-hash": f"crc32c={stored.crc32c},md5={stored.md5}",
+        "x-goog-hash": f"crc32c={stored.crc32c}" + ("" if stored.composed else f",md5={stored.md5}"),
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": str(stored.metageneration),
         "x-goog-stored-content-encoding": "identity",

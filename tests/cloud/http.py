@@ -1,18 +1,22 @@
 """A threaded HTTP/1.1 server on loopback with routes, a request log and injected faults."""
 
 import json
+import logging
 import random
 import re
 import socket
 import struct
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+logger = logging.getLogger(__name__)
 
 FaultKind = Literal["status", "reset", "lost_answer", "truncate", "flip_byte", "delay"]
 
@@ -248,6 +252,9 @@ class LoopbackServer:
                         return handler(request, **parts)
                 except HttpError as error:
                     return error.response
+                except Exception:
+                    logger.exception("the fake failed on %s %s", request.method, request.path)
+                    return error_response(501, f"the fake failed: {traceback.format_exc()}", "notImplemented")
         query = "&".join(f"{key}={value}" for key, value in request.query.items())
         return error_response(
             501, f"not in this fake: {request.method} {request.path}?{query}", "notImplemented"
