@@ -215,6 +215,13 @@ def test_local_errors_name_the_path(tmp_path: Path) -> None:
         storage.read_bytes(f"{tmp_path}/{'x' * 300}")
 
 
+def test_unfinished_parts_of_other_writers_are_not_listed(tmp_path: Path) -> None:
+    # A link to nowhere stands for a part that was renamed between the listing and the look at its size.
+    (tmp_path / f".{'0f' * 16}.part").symlink_to(tmp_path / "nowhere")
+    storage.write_bytes(f"{tmp_path}/whole", b"")
+    assert [info.uri for info in storage.list_files(str(tmp_path))] == [f"{tmp_path}/whole"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_local_permission(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)

@@ -31,8 +31,8 @@ _HOP = 160
 class AudioError(ValueError):
     """A clip that cannot be used; its message starts with a kind and a colon.
 
-    Kinds: empty, not audio, truncated, absurd header, segment outside the file, too short, too long, not finite,
-    silent.
+    Kinds: empty, not audio, truncated, absurd header, segment outside the file, too short, too long,
+    not finite, silent.
     """
 
 
@@ -72,7 +72,7 @@ def resample(
     sample_rate: int,
     resampler: Literal["soxr", "torchaudio", "librosa"],
 ) -> Float[np.ndarray, " resampled"]:
-    """The waveform at 16 kHz: soxr HQ, or the default of torchaudio or librosa; unchanged if it has that rate."""
+    """The waveform at 16 kHz, unchanged if it has that rate: soxr HQ, or the others' default."""
     if sample_rate == SAMPLE_RATE:
         return waveform
     match resampler:
@@ -198,7 +198,7 @@ def _segment(num_frames: int, rate: int, *, start_s: float, end_s: float) -> tup
 
 
 def _check_cost(duration_s: float, num_values: int, audio: AudioConfig) -> None:
-    """Raise AudioError, before decoding, for what is too much to decode or cannot pass the check of length."""
+    """Raise AudioError, before decoding, for what is too much or cannot pass the check of length."""
     if duration_s > MAX_DECODED_S or num_values > MAX_DECODED_VALUES:
         raise AudioError(f"absurd header: {duration_s:g} s and {num_values:.3g} values to decode")
     if audio.trim_db or audio.crop_s:

@@ -30,6 +30,7 @@ SILENCE_S = 15.0
 _WRITE_S = 130.0
 _SLOWEST_BYTES_PER_S = 100_000
 _NUM_DOWNLOADS = 4
+_PART = re.compile(r"\.[0-9a-f]{32}\.part")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _LOGIN = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a "
@@ -74,9 +75,7 @@ def expand(uri: str) -> str:
         case "file":
             return os.path.abspath(unquote(urlsplit(uri).path))
         case _:
-            raise StorageError(
-                f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or to a local disk and give that uri"
-            )
+            raise StorageError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
 
 
 def _normalised(uri: str) -> str:
@@ -120,8 +119,8 @@ def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | Stora
 def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
     """All files below a folder, sorted by uri; suffixes such as `.wav` are compared without case.
 
-    Left out: what has a name that starts with a dot, or is in a folder that has. StorageError where the folder
-    or the bucket is missing, or uri is a file.
+    Left out: what has a name that starts with a dot, or is in a folder that has. StorageError where the
+    folder or the bucket is missing, or uri is a file.
     """
     base = expand(uri)
     endings = tuple(suffix.lower() for suffix in suffixes)
@@ -134,7 +133,7 @@ def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The content of a file, whole; from gs:// verified against its crc32c and read again once if it differs."""
+    """The content of a file; from gs:// verified against its crc32c, and read again once if it differs."""
     return _do(_gs_read, _local_read, uri)
 
 
@@ -161,7 +160,7 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
-    """Write (uri, data) pairs, num_at_once at a time; the first failure is raised, and others may be written."""
+    """Write (uri, data) pairs, num_at_once at a time; raises the first failure, later ones may be written."""
     for outcome in _outcomes(_gs_write, _local_write, items, num_at_once=num_at_once):
         if isinstance(outcome, StorageError):
             raise outcome
@@ -283,10 +282,11 @@ def _local_list(uri: str) -> list[FileInfo]:
         raise error
 
     try:
-        # Links are followed: corpora are often assembled from links. A folder that cannot be read is an error.
+        # Links are followed: corpora are often assembled from links. An unreadable folder is an error.
         walk = os.walk(_local(uri), onerror=refuse, followlinks=True)
         paths = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
-        return [_local_info(path) for path in paths]
+        # Another process may be writing here, and its parts vanish at any time.
+        return [_local_info(path) for path in paths if not _PART.fullmatch(os.path.basename(path))]
     except OSError as error:
         raise _local_failure(error.filename or uri, error) from error
 
@@ -342,7 +342,7 @@ def _client() -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _client_of(pid: int, emulator: str) -> Any:
-    # gcsfs would ask for the bucket's type over gRPC before each call, two minutes long where that is blocked.
+    # gcsfs would ask for the bucket's type over gRPC before each call: two minutes where that is blocked.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import aiohttp
     from gcsfs.core import GCSFileSystem
@@ -416,7 +416,7 @@ async def _gs_read(fs: Any, uri: str) -> bytes:
 
 
 def _intact(headers: Any, data: bytes) -> bool:
-    """Whether the data have the crc32c of the headers; compressed objects carry that of the compressed bytes."""
+    """Whether the data have the crc32c of the headers; stored compressed, it is that of other bytes."""
     import google_crc32c
 
     if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
@@ -502,6 +502,6 @@ def _forbidden(uri: str, permission: str, words: str) -> StorageError:
     said = "" if denied else f" (Google says: {words})"
     role = "objectViewer" if needed in ("storage.objects.get", "storage.objects.list") else "objectUser"
     return StorageError(
-        f"{uri}: {who} lacks {needed} on bucket {bucket!r}{said}; grant it roles/storage.{role}, e.g. "
-        f"gcloud storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
+        f"{uri}: {who} lacks {needed} on bucket {bucket!r}{said}; grant it roles/storage.{role}, e.g. gcloud "
+        f"storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
     )

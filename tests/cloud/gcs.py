@@ -2,7 +2,8 @@
 
 In memory, live object versions only. Whatever is not here is answered 501 with the request named.
 
-pyarrow keeps the GIL while it opens a file on GCS, so a pyarrow client must run in another process than the fake.
+pyarrow keeps the GIL while it opens a file on GCS, so a pyarrow client must run in another process than
+the fake.
 """
 
 import base64
@@ -401,7 +402,8 @@ class FakeGcs(LoopbackServer):
         body = part.replace("\r\n", "\n")[line.end() :].partition("\n\n")[2].strip()
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         answer = self.handle(Request(line[1], url.path, query, {}, body.encode()))
-        head = f"HTTP/1.1 {answer.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(answer.body)}"
+        head = f"HTTP/1.1 {answer.status} X\r\nContent-Type: application/json"
+        head = f"{head}\r\nContent-Length: {len(answer.body)}"
         identity = f"Content-ID: <response-{content_id[1]}>\r\n" if content_id else ""
         return f"Content-Type: application/http\r\n{identity}\r\n{head}\r\n\r\n{answer.body.decode()}"
 
