@@ -68,7 +68,7 @@ def batches_by_budget(
 
 
 def collate(
-    arrays: Sequence[Float[np.ndarray, "frames ..."]],
+    arrays: Sequence[Float[np.ndarray, "_ ..."]],
 ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
     """Arrays padded with zeros at the end of their first axis, in float32, and their lengths."""
     lengths = torch.tensor([len(array) for array in arrays])

@@ -88,7 +88,7 @@ class FeatureCache:
         return good
 
     def write(
-        self, arrays: Sequence[tuple[str, Float[np.ndarray, "frames ..."]]], *, num_at_once: int
+        self, arrays: Sequence[tuple[str, Float[np.ndarray, "_ ..."]]], *, num_at_once: int
     ) -> None:
         """Store arrays; each entry appears whole or not at all."""
         sealed = [(digest, _sealed(array.astype(self.dtype))) for digest, array in arrays]
@@ -270,8 +270,8 @@ def _fill(
 
 
 def run_trunk(
-    encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " samples"]], *, precision: str = "float32"
-) -> list[Float[np.ndarray, "frames ..."]]:
+    encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " _"]], *, precision: str = "float32"
+) -> list[Float[np.ndarray, "_ ..."]]:
     """Features of each waveform at the encoder's cut, in the order given."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device).eval()
