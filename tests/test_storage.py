@@ -317,7 +317,8 @@ def test_no_permission(gcs: FakeGcs, permission: str, role: str, act) -> None:
     gcs.deny("corpus", permission)
     with pytest.raises(
         StorageError,
-        match=rf"gs://corpus/x: {PRINCIPAL} lacks {permission} on bucket 'corpus'; grant it roles/storage\.{role},"
+        match=rf"gs://corpus/x: {PRINCIPAL} lacks {permission} on bucket 'corpus'; "
+        rf"grant it roles/storage\.{role},"
         r" e\.g\. gcloud storage buckets add-iam-policy-binding gs://corpus ",
     ):
         act("gs://corpus/x")

@@ -107,8 +107,9 @@ class Faults:
     """Rules that are used up in order, and a seeded random mode.
 
     status answers before the request is applied; reset closes the connection before it is applied;
-    lost_answer applies it, then closes; truncate sends half the body under the full length (no body: lost_answer); flip_byte
-    changes one byte of the body and no header; delay waits first and combines with the others.
+    lost_answer applies it, then closes; truncate sends half the body under the full length (no body:
+    lost_answer); flip_byte changes one byte of the body and no header (JSON answers stay whole: they carry no
+    checksum to find it by); delay waits first and combines with the others.
     """
 
     def __init__(self) -> None:
