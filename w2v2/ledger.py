@@ -35,7 +35,7 @@ class Ledger:
             return None
         try:
             return decode(storage.read_bytes(uri))
-        except (pa.ArrowException, KeyError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             logger.warning("%s is damaged (%s): the fold is trained again", uri, error)
             return None
 
@@ -68,13 +68,13 @@ def encode(score: FoldScore) -> bytes:
         }
     ).replace_schema_metadata({"w2v2": json.dumps(rest)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 
 def decode(body: bytes) -> FoldScore:
     """The fold that `encode` wrote."""
-    table = pq.read_table(pa.BufferReader(body))
+    table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
     rest = json.loads(table.schema.metadata[b"w2v2"])
     curve = [Epoch(**epoch) for epoch in rest.pop("curve")]
     column = table["probabilities"].combine_chunks()

@@ -145,7 +145,7 @@ class Study:
             trial.report(value, step=folds_done)
             self._saved()
         replayed = folds_done < max(known, default=0)  # a resumed trial passed this fold before
-        return not replayed and folds_done < num_folds and trial.should_prune()
+        return not replayed and folds_done < num_folds and bool(trial.should_prune())
 
     def complete(self, number: int, scores: list[float]) -> None:
         """Tell that a trial has all its folds; its value is the mean over them."""
