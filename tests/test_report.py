@@ -359,7 +359,7 @@ def test_importance_finds_the_field_that_the_score_follows(run: report.TuneRun) 
     assert note == "Computed from 8 complete trials; below about 30 it is a rough guide."
 
 
-def test_importance_takes_whole_numbers_and_values_outside_a_narrowed_space() -> None:
+def test_importance_takes_whole_numbers_and_values_outside_the_space() -> None:
     rows = [
         {
             "trial": i,
@@ -542,7 +542,7 @@ def test_checks_that_fail_are_named(run: report.TuneRun) -> None:
     torn[-1] |= {"fold": 4}
     care = _care(replace(run, manifest=pa.Table.from_pylist(torn)))
     assert "Not speaker-independent: in more than one fold are the speakers 01, 24." in care
-    assert "1 recordings have an exact copy in another fold." in care
+    assert "Recordings with an exact copy in another fold: 1." in care
     assert "random weights" in _care(_with(run, "encoder", name="tiny"))
     made_up = replace(run, config=run.config | {"data": {"uri": "demo"}})
     assert "made-up talkers" in _care(made_up) and "random weights" not in _care(made_up)

@@ -133,7 +133,7 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
             axes.plot(_percent(interval), [0, 0], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt")
         for place, (values, look) in enumerate(rows):
             points = _percent(values)
-            axes.scatter(points, [place] * len(points), zorder=3, **look)
+            axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
         axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{METRICS[metric]} (%)")
         _names(axes, ["pooled, 95% interval", "each fold", "selected on the other folds"])
         axes.spines["left"].set_visible(False)
@@ -152,7 +152,7 @@ def fold_scores(
             axes.axhspan(*_percent(interval), label="95% interval, pooled", **BAND)
         if values:
             axes.axhline(sum(values) / len(values), color=BLUE, linewidth=0.9, label="mean over folds")
-        axes.scatter(numbers, values, s=34, color=BLUE, zorder=3)
+        axes.scatter(numbers, values, s=34, color=BLUE, zorder=3, clip_on=False)
         _chance(axes, chance, vertical=False)
         axes.set(ylim=(0, 100), xlabel="held-out fold", ylabel=f"{METRICS[metric]} (%)", xticks=numbers)
         axes.grid(axis="y")
@@ -176,7 +176,8 @@ def speaker_scores(
             axes.axvspan(*_percent(interval), **BAND)
         _chance(axes, chance, vertical=True)
         axes.hlines(places, 0, values, color=RULE, linewidth=0.6)
-        axes.scatter(values, places, s=22, color=[VERMILLION if i == 0 else BLUE for i in places], zorder=3)
+        colours = [VERMILLION if i == 0 else BLUE for i in places]
+        axes.scatter(values, places, s=22, color=colours, zorder=3, clip_on=False)
         _names(axes, [short(speaker) for _, speaker in scores] if len(scores) <= MAX_NAMES else [])
         axes.set(xlim=(0, 100), ylim=(-0.8, max(len(scores), 1) - 0.2))
         axes.set(xlabel=f"{METRICS[metric]} (%)", ylabel="speaker")
@@ -260,7 +261,7 @@ def importance(importances: Mapping[str, float]) -> Figure:
     with style():
         figure, axes = _one(WIDTH, 0.75 + 0.22 * max(len(items), 2))
         axes.hlines(places, 0, shares, color=RULE, linewidth=0.9)
-        axes.scatter(shares, places, s=34, color=BLUE, zorder=3)
+        axes.scatter(shares, places, s=34, color=BLUE, zorder=3, clip_on=False)
         _names(axes, [short(path, num_characters=28) for path, _ in items])
         axes.set(xlim=(0, 100), ylim=(-0.7, len(items) - 0.3), xlabel="share of explained variance (%)")
         return figure
@@ -315,6 +316,7 @@ def seconds_by_trial(trials: pa.Table) -> Figure:
     with style():
         figure, axes = _one(WIDTH, 2.0)
         _by_state(axes, rows, {row["trial"]: row["seconds"] / seconds for row in rows})
+        axes.margins(y=0.15)
         axes.set(xlabel="trial", ylabel=f"time of its folds ({unit})", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
@@ -373,17 +375,24 @@ def _scatter_one(
     values = [row[f"params_{path}"] for row in rows]
     if dimension.get("choices"):
         names = list(dict.fromkeys(str(value) for value in [*dimension["choices"], *values]))
-        axes.set_xticks(range(len(names)), labels=[short(name, num_characters=10) for name in names])
+        labels = [short(name, num_characters=12) for name in names]
+        slant: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+        is_crowded = len("".join(labels)) > 16
+        axes.set_xticks(range(len(names)), labels=labels, **(slant if is_crowded else {}))
         axes.set_xlim(-0.5, len(names) - 0.5)
         values = [names.index(str(value)) for value in values]
     elif dimension.get("log"):
         _log_axis(axes, low=float(dimension["low"]), high=float(dimension["high"]))
+    else:
+        low, high = float(dimension["low"]), float(dimension["high"])
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     scores = {row["trial"]: 100 * row[f"{metric}_mean"] for row in rows}
     for row, value in zip(rows, values, strict=True):
         look = LOOKS.get(row["state"], LOOKS["PRUNED"])
         if row["trial"] == best:
             look = look | {"facecolor": VERMILLION, "edgecolor": VERMILLION, "zorder": 3}
         axes.scatter(value, scores[row["trial"]], s=26, **look)
+    axes.margins(y=0.15)
     axes.set_xlabel(short(path, num_characters=30) + (" (log)" if dimension.get("log") else ""))
     axes.grid(axis="y")
 
@@ -392,6 +401,6 @@ def _log_axis(axes: Axes, *, low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / 1.2, high * 1.2)
     # The default labels are math markup, which is off.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 10 * low else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -328,7 +328,7 @@ def _data_checks(run: TuneRun) -> Iterator[tuple[bool, str, str]]:
     yield (
         not copied,
         "No recording has an exact copy in another fold.",
-        f"{len(copied)} recordings have an exact copy in another fold.",
+        f"Recordings with an exact copy in another fold: {len(copied)}.",
     )
     yield (
         not made_up,
@@ -477,7 +477,7 @@ def _distribution(dimension: Mapping[str, Any], values: Sequence[Any]) -> Any:
 
     if dimension.get("choices"):
         return CategoricalDistribution(sorted({str(value) for value in values}))
-    # A run continued with a narrower space still holds the trials of the wider one.
+    # A value a rounding error outside of its interval would be refused.
     low, high = min(float(dimension["low"]), *values), max(float(dimension["high"]), *values)
     if all(isinstance(value, int) for value in values):
         return IntDistribution(int(low), int(high), log=bool(dimension.get("log")))
@@ -504,9 +504,10 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> str:
     scores = _score_tag(pooled[run.metric], pooled_text + why) + _score_tag(selection["nested"], nested_text)
     statement = (
         f"The best of {selection['num_trials']} trials (trial {metrics['trial']}, mean over the folds "
-        f"{percent(selection['best'])}) is an optimistic estimate: the folds that score it also chose it. "
-        "The score selected on the other folds is nearly free of that."
+        f"{percent(selection['best'])}) is an optimistic estimate: the folds that score it also chose it."
     )
+    if selection["nested"] is not None:
+        statement += " The score selected on the other folds is nearly free of that."
     facts = {
         "clips": f"{sizes['num_clips']}",
         "speakers": f"{sizes['num_speakers']}",
@@ -551,10 +552,10 @@ def trust(run: TuneRun) -> str:
     """The checks as a list, and what the score selected on the other folds means."""
     meaning = (
         "Selected on the other folds: each fold is predicted by the trial that was best on all other folds, "
-        "and these predictions are scored together, as the best trial's are. No speaker helps to choose among "
-        "the trials that are scored on them, so this, not the best trial's score, is what to expect of the same "
-        "search on new speakers. A little optimism may remain: what the search proposed and pruned did "
-        "follow from scores on all folds."
+        "and these predictions are scored together, as the best trial's are. No speaker helps to choose "
+        "among the trials that are scored on them, so this, not the best trial's score, is what to expect of "
+        "the same search on new speakers. A little optimism may remain: what the search proposed and pruned "
+        "did follow from scores on all folds."
     )
     return _checks_tag(checks(run)) + paragraph_tag(meaning)
 
