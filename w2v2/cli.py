@@ -1,8 +1,9 @@
 """The command line of every job: settings from defaults, a YAML file and flags; errors in one sentence."""
 
+import itertools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -23,10 +24,28 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
     set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
     try:
         return auto_cli(
-            config_class, args=args, as_positional=False, return_instance=True, exit_on_error=False
+            config_class,
+            args=_config_first(sys.argv[1:] if args is None else args),
+            as_positional=False,
+            return_instance=True,
+            exit_on_error=False,
+            allow_abbrev=False,
         )
     except ArgumentError as error:
         raise UserError(f"{' '.join(str(error).split())}; --help lists all settings") from error
+
+
+def _config_first(args: Iterable[str]) -> list[str]:
+    """The same arguments with --config in front: jsonargparse lets the later one win, here flags do."""
+    words = iter(args)
+    files: list[str] = []
+    flags: list[str] = []
+    for word in words:
+        if word == "--config":
+            files += [word, *itertools.islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else flags).append(word)
+    return files + flags
 
 
 def dump(config: Any) -> str:

@@ -71,8 +71,8 @@ def collate(
     arrays: Sequence[Float[np.ndarray, "_ ..."]],
 ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
     """Arrays padded with zeros at the end of their first axis, in float32, and their lengths."""
-    lengths = torch.tensor([len(array) for array in arrays])
-    padded = torch.zeros(len(arrays), int(lengths.max()), *arrays[0].shape[1:])
+    lengths = [len(array) for array in arrays]
+    padded = np.zeros((len(arrays), max(lengths), *arrays[0].shape[1:]), dtype=np.float32)
     for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = torch.from_numpy(np.asarray(array, dtype=np.float32))
-    return padded, lengths
+        row[: len(array)] = array
+    return torch.from_numpy(padded), torch.tensor(lengths)

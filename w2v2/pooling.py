@@ -17,10 +17,11 @@ def frame_mask(num_frames: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "
 def pool(
     states: Float[Tensor, "batch frames *dims"], num_frames: Int[Tensor, " batch"], pooling: Pooling
 ) -> Float[Tensor, "batch ..."]:
-    """Pooled vectors; mean+std concatenates both along the last axis (population std, 0 for one frame)."""
+    """Pooled vectors in float32; mean+std concatenates both along the last axis (population std, at least 1e-5)."""
     extra = (1,) * (states.ndim - 2)
     inside = frame_mask(num_frames, states.shape[1]).view(*states.shape[:2], *extra)
-    count = num_frames.view(-1, *extra).to(states.dtype)
+    count = num_frames.view(-1, *extra)
+    states = states.float()  # a sum of frames in bfloat16 is off by up to 0.4 %
     match pooling:
         case "sum":
             return (states * inside).sum(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from w2v2 import storage
@@ -48,11 +49,20 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
         return Encoder(Wav2Vec2Model(tiny_config()), config, normalize=True)
     folder = _local_folder(config.name)
     try:
-        # Layer drop would skip frozen layers at random; the encoder runs its layers itself without it.
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(_why_not(config.name, error)) from error
-    return Encoder(model, config, normalize=_normalizes(folder))
+        model, report = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(_why_not(config.name, folder, error)) from error
+    # transformers fills with random weights what a checkpoint lacks; only SpecAugment's vector may be so.
+    lost = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    lost += sorted(key for key, *_ in report["mismatched_keys"])
+    if lost:
+        raise UserError(
+            f"encoder.name {config.name!r}: {len(lost)} weights that its config.json asks for are missing or of another "
+            f"shape, such as {lost[0]}; wanted a folder as save_pretrained writes it"
+        )
+    return Encoder(model, config, normalize=_normalizes(config.name, folder))
 
 
 def weights_digest(model: PreTrainedModel) -> str:
@@ -84,26 +94,35 @@ def _local_folder(name: str) -> str:
     return name
 
 
-def _normalizes(folder: str) -> bool:
+def _normalizes(name: str, folder: str) -> bool:
     """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
     try:
         return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
-    except OSError:
+    except OSError as error:
+        if (Path(folder) / "preprocessor_config.json").exists():
+            raise UserError(
+                f"encoder.name {name!r}: its preprocessor_config.json cannot be read; "
+                "mend it, or remove it to have waveforms normalised"
+            ) from error
         logger.warning(
-            "%s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base", folder
+            "encoder.name %s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base",
+            name,
         )
         return True
 
 
-def _why_not(name: str, error: Any) -> str:
+def _why_not(name: str, folder: str, error: Any) -> str:
     text = str(error)
-    if "connect" in text or "offline" in text or "internet" in text:
+    if Path(folder).is_dir():
+        why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
+        todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
+    elif "connect" in text or "offline" in text or "internet" in text:
         why = "the Hugging Face hub cannot be reached and the model is not in the local hub cache"
         todo = "check the network, or give a local folder or a gs:// folder"
     elif "is not a local folder and is not a valid model identifier" in text or "404" in text:
         why = "there is no such folder and no such model on the Hugging Face hub"
         todo = "check the spelling (for a private model, log in with `hf auth login`)"
     else:
-        why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
-        todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
+        why = f"the Hugging Face hub does not give it ({text.splitlines()[0][:200]})"
+        todo = "check the name (for a gated or private model, log in with `hf auth login`)"
     return f"encoder.name {name!r}: {why}; {todo}"
