@@ -24,7 +24,9 @@ def files(tmp_path) -> list[str]:
 
 
 def requests(uris: list[str], **known) -> list[Request]:
-    return [Request(clip_id=f"clip{i}", uri=uri, start_s=0.0, end_s=np.inf, **known) for i, uri in enumerate(uris)]
+    return [
+        Request(clip_id=f"clip{i}", uri=uri, start_s=0.0, end_s=np.inf, **known) for i, uri in enumerate(uris)
+    ]
 
 
 def trunk(tmp_path, *, uri: str = "", dtype: str = "float32", **settings) -> tuple[Encoder, FeatureCache]:
@@ -38,7 +40,9 @@ def run(uris, *trunks, **known):
     return prepare(requests(uris, **known), trunks=trunks, audio=AudioConfig(), num_readers=4)
 
 
-@pytest.mark.parametrize("settings", [dict(train="no_conv"), dict(train="last", num_last_layers=1), dict(train="head")], ids=str)
+@pytest.mark.parametrize(
+    "settings", [dict(train="no_conv"), dict(train="last", num_last_layers=1), dict(train="head")], ids=str
+)
 def test_cached_features_equal_the_trunk_on_each_clip_alone(tmp_path, files, settings):
     encoder, cache = trunk(tmp_path, **settings)
     prepared = run(files, (encoder, cache))
@@ -59,7 +63,9 @@ def test_second_run_makes_no_forwards_and_reads_no_audio(tmp_path, files, monkey
         Request(clip_id=p.clip_id, uri=uri, start_s=0.0, end_s=np.inf, fingerprint=p.fingerprint, audio_digest=p.audio_digest, num_samples=p.num_samples)
         for p, uri in zip(first, files, strict=True)
     ]  # fmt: skip
-    monkeypatch.setattr(storage, "read_many", lambda uris, **_: iter([pytest.fail("audio was read") for _ in uris]))
+    monkeypatch.setattr(
+        storage, "read_many", lambda uris, **_: iter([pytest.fail("audio was read") for _ in uris])
+    )
     again = prepare(known, trunks=[pair], audio=AudioConfig(), num_readers=4)
     assert [p.num_forwards for p in again] == [0] * len(files)
     assert [p.audio_digest for p in again] == [p.audio_digest for p in first]
@@ -78,7 +84,9 @@ def test_changed_audio_is_computed_again_under_the_same_name(tmp_path, files):
     assert again[2].audio_digest != first[2].audio_digest and again[2].num_samples == 9_000
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:], lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-7], lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:], lambda b: b""]
+)
 def test_damaged_entry_is_computed_again(tmp_path, files, damage, caplog):
     encoder, cache = trunk(tmp_path, train="last")
     first = run(files, (encoder, cache))
@@ -106,7 +114,9 @@ def test_key_changes_with_weights_cut_and_arithmetic_only():
     cache = CacheConfig()
 
     def key(cache=cache, digest="d", precision="float32", **settings):
-        return trunk_key(load_encoder(EncoderConfig(**settings), seed=1), digest, cache=cache, precision=precision)
+        return trunk_key(
+            load_encoder(EncoderConfig(**settings), seed=1), digest, cache=cache, precision=precision
+        )
 
     base = key(train="last", num_last_layers=1)
     others = [

@@ -49,7 +49,9 @@ def flip(body: bytes, at: int) -> bytes:
     return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b"", lambda b: flip(b, b.index(b"Actor_01") + 3)])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:50], lambda b: b"", lambda b: flip(b, b.index(b"Actor_01") + 3)]
+)
 def test_damaged_record_is_missing(tmp_path, damage, caplog):
     ledger = Ledger(str(tmp_path))
     ledger.write(1, make_score())

@@ -8,14 +8,18 @@ from w2v2.config import Dimension, SearchConfig, TuneFoldsConfig, UserError
 from w2v2.search import STUDY_NAME, Study, default_space, distribution, field_at, with_params
 
 SPACE = {
-    "optim.learning_rate": distribution("optim.learning_rate", Dimension(low=1e-5, high=1e-1, log=True), 1e-3),
+    "optim.learning_rate": distribution(
+        "optim.learning_rate", Dimension(low=1e-5, high=1e-1, log=True), 1e-3
+    ),
     "optim.batch_size": distribution("optim.batch_size", Dimension(choices=(8, 16)), 16),
 }
 DEFAULTS = {"optim.learning_rate": 1e-3, "optim.batch_size": 16}
 
 
 def make(run, *, defaults=DEFAULTS, **settings) -> Study:
-    return Study(str(run), search=SearchConfig(**{"num_trials": 6, **settings}), space=SPACE, defaults=defaults, seed=4)
+    return Study(
+        str(run), search=SearchConfig(**{"num_trials": 6, **settings}), space=SPACE, defaults=defaults, seed=4
+    )
 
 
 def score(params) -> float:
@@ -132,7 +136,7 @@ def test_params_reach_their_fields_and_are_checked():
     config = with_params(TuneFoldsConfig(), {"optim.learning_rate": 0.5, "encoder.pooling": "max"})
     assert (config.optim.learning_rate, config.encoder.pooling) == (0.5, "max")
     assert config.optim.beta1 == TuneFoldsConfig().optim.beta1
-    with pytest.raises(UserError, match="optim.learning_rate must be positive"):
+    with pytest.raises(UserError, match=r"optim.learning_rate must be positive"):
         with_params(TuneFoldsConfig(), {"optim.learning_rate": -1.0})
 
 

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,8 +51,8 @@ def loaded_encoder(config: EncoderConfig, seed: int) -> Any:
     return encoder, weights_digest(encoder.model)
 
 
-@ray.remote(max_retries=3)
-def _inspect(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
+def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
+    """What the driver must know of an encoder; runs on a worker, which keeps it for what follows."""
     from w2v2.features import trunk_key
 
     encoder, digest = loaded_encoder(config, seed)
@@ -65,13 +65,13 @@ def _inspect(config: EncoderConfig, cache: CacheConfig, precision: str, seed: in
     )
 
 
-@ray.remote(max_retries=3)
-def _prepare(
+def prepare_chunk(
     requests: Sequence[Any],
     encoders: Sequence[tuple[EncoderConfig, str]],
     config: TuneFoldsConfig,
     num_threads: int,
 ) -> list[Any]:
+    """A Prepared for each request; runs on a worker."""
     import torch
 
     from w2v2.features import FeatureCache, prepare
@@ -92,16 +92,14 @@ class Preparation:
 
     def __init__(self, config: TuneFoldsConfig) -> None:
         self._config = config
-        self._size = dict(
-            num_cpus=config.search.cpus_per_trial, num_gpus=ray_cluster.gpus(config.search.gpus_per_trial)
-        )
+        self._cpus = config.search.cpus_per_trial
+        self._gpus = ray_cluster.gpus(config.search.gpus_per_trial)
         self.encoders = variants(config.encoder, config.search.space)
-        self.infos: list[EncoderInfo] = [
-            ray_cluster.get(
-                _inspect.options(**self._size).remote(e, config.cache, config.training.precision, config.seed)
-            )
-            for e in self.encoders
+        inspect = self._task(inspect_encoder)
+        asked = [
+            inspect.remote(e, config.cache, config.training.precision, config.seed) for e in self.encoders
         ]
+        self.infos: list[EncoderInfo] = [ray_cluster.get(reference) for reference in asked]
         for encoder, info in zip(self.encoders, self.infos, strict=True):
             logger.info(
                 "encoder: %s, %.1f M parameters, %d layers, trains %s (cut: %s), digest %s",
@@ -112,6 +110,10 @@ class Preparation:
                 info.cut,
                 info.digest,
             )
+
+    def _task(self, function: Callable[..., Any]) -> Any:
+        """A Ray task as large as a trial; Ray gives the trials the workers that these tasks warmed up."""
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=3)(function)
 
     def run(self, clips: pa.Table) -> list[Any]:
         """A Prepared for every clip, in order; what is in the cache is not computed again."""
@@ -128,7 +130,7 @@ class Preparation:
             )
             for row in clips.to_pylist()
         ]
-        num_at_once = ray_cluster.slots(cpus=self._size["num_cpus"], gpus=self._size["num_gpus"])
+        num_at_once = ray_cluster.slots(cpus=self._cpus, gpus=self._gpus)
         prepared = self._over_tasks(requests, num_at_once)
         index.save(requests, prepared)
         return prepared
@@ -138,8 +140,9 @@ class Preparation:
         chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
         distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
         encoders = [(encoder, key) for key, encoder in distinct.items()]
-        threads = max(1, int(self._size["num_cpus"]))
+        threads = max(1, int(self._cpus))
         results: list[list[Any]] = [[]] * len(chunks)
+        task = self._task(prepare_chunk)
         progress = ray_cluster.Progress("features", len(requests), unit="clips")
 
         def done(index: int, result: list[Any]) -> None:
@@ -147,7 +150,7 @@ class Preparation:
             progress(sum(len(part) for part in results))
 
         ray_cluster.map_tasks(
-            lambda chunk: _prepare.options(**self._size).remote(chunk, encoders, self._config, threads),
+            lambda chunk: task.remote(chunk, encoders, self._config, threads),
             chunks,
             num_at_once=num_at_once,
             on_done=done,

@@ -70,6 +70,17 @@ def _replaced(config: Any, names: list[str], value: Any) -> Any:
     return replace(config, **{name: _replaced(getattr(config, name), rest, value) if rest else value})
 
 
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value lies in a dimension."""
+    match distribution:
+        case CategoricalDistribution():
+            return value in distribution.choices
+        case FloatDistribution() | IntDistribution():
+            return distribution.low <= value <= distribution.high
+        case _:
+            raise AssertionError(distribution)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """A trial to run: its number in the study and its hyperparameters by path."""
@@ -108,11 +119,7 @@ class Study:
         )
         self._unfinished = [t for t in self.study.trials if t.state == TrialState.RUNNING]
         self._running: dict[int, optuna.Trial] = {}
-        inside = all(
-            d._contains(d.to_internal_repr(defaults[path]))
-            for path, d in self._space.items()
-            if path in defaults
-        )
+        inside = all(_holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
         if not self.study.trials and inside and defaults:
             self.study.enqueue_trial(defaults)  # the values the user wrote are scored first
         self._saved()

@@ -1,0 +1,406 @@
+"""The main job, whole: on real files, on a real Ray, from a folder and from a bucket, killed and run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from sklearn import metrics as sklearn_metrics
+
+from w2v2 import cli
+from w2v2.config import (
+    CacheConfig,
+    DataConfig,
+    Dimension,
+    EncoderConfig,
+    FoldsConfig,
+    OptimConfig,
+    SearchConfig,
+    TrainingConfig,
+    TuneFoldsConfig,
+    UserError,
+)
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "jobs"))
+import tune_folds  # noqa: E402
+
+
+def make_config(tmp_path: Path, corpus: Path, **changes) -> TuneFoldsConfig:
+    base = TuneFoldsConfig(
+        run=str(tmp_path / "run"),
+        data=DataConfig(uri=str(corpus)),
+        cache=CacheConfig(uri=str(tmp_path / "cache")),
+        encoder=EncoderConfig(train="last", num_last_layers=1),
+        optim=OptimConfig(learning_rate=5e-3),
+        training=TrainingConfig(num_epochs=2),
+        search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none"),
+    )
+    return replace(base, **changes)
+
+
+def table(run: Path, name: str):
+    return pq.read_table(Path(run) / f"{name}.parquet")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus, ray_session):
+    """A finished run of two trials, its config and its metrics."""
+    tmp_path = tmp_path_factory.mktemp("finished")
+    config = make_config(tmp_path, corpus)
+    return tmp_path / "run", config, tune_folds.main(config)
+
+
+def test_run_directory_has_everything_the_readme_promises(finished):
+    run, _, _ = finished
+    for name in ("config.yaml", "manifest.parquet", "rejects.parquet", "trials.parquet", "folds.parquet", "curves.parquet",
+                 "predictions.parquet", "metrics.json", "best.yaml", "report.html", "study.db"):  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    assert len(list((run / "plots").glob("*.png"))) >= 6
+    assert list((run / "tensorboard").rglob("events*"))
+    assert not [path for path in run.rglob("*") if path.name.endswith((".tmp", ".part"))]
+
+
+def test_every_clip_is_predicted_once_by_a_model_that_never_heard_its_speaker(finished):
+    run, _, _ = finished
+    clips, predictions = table(run, "manifest"), table(run, "predictions")
+    assert predictions["clip_id"].to_pylist() == clips["clip_id"].to_pylist()
+    assert predictions["fold"].to_pylist() == clips["fold"].to_pylist()
+    speakers = {(row["speaker"], row["fold"]) for row in predictions.to_pylist()}
+    assert len(speakers) == 24
+    probabilities = np.array(
+        [
+            predictions[f"prob_{name}"].to_pylist()
+            for name in json.loads((run / "metrics.json").read_text())["classes"]
+        ]
+    )
+    assert np.allclose(probabilities.sum(0), 1)
+
+
+def test_metrics_are_what_scikit_learn_computes_from_the_predictions(finished):
+    run, _, metrics = finished
+    predictions = table(run, "predictions")
+    target, predicted = predictions["target"].to_pylist(), predictions["predicted"].to_pylist()
+    pooled = json.loads((run / "metrics.json").read_text())["pooled"]
+    assert pooled["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(target, predicted))
+    assert pooled["uar"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(target, predicted))
+    assert pooled["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(target, predicted, average="macro"))
+    matrix = sklearn_metrics.confusion_matrix(target, predicted, labels=metrics["classes"])
+    assert pooled["confusion"] == matrix.tolist()
+    for name, recall in pooled["recall"].items():
+        assert recall == pytest.approx(
+            sklearn_metrics.recall_score(target, predicted, labels=[name], average="macro")
+        )
+    low, high = pooled["intervals"]["uar"]
+    assert low <= pooled["uar"] <= high
+
+
+def test_fold_scores_are_those_of_the_predictions(finished):
+    run, _, metrics = finished
+    predictions = table(run, "predictions").to_pandas()
+    folds = table(run, "folds").to_pandas().query(f"trial == {metrics['trial']}").set_index("fold")
+    for fold, rows in predictions.groupby("fold"):
+        assert folds.loc[fold, "uar"] == pytest.approx(
+            sklearn_metrics.balanced_accuracy_score(rows["target"], rows["predicted"])
+        )
+        names = metrics["classes"]
+        loss = sklearn_metrics.log_loss(
+            rows["target"], rows[[f"prob_{n}" for n in sorted(names)]].to_numpy(), labels=sorted(names)
+        )
+        assert folds.loc[fold, "loss"] == pytest.approx(loss, rel=1e-6)
+    assert metrics["folds"]["uar"]["mean"] == pytest.approx(folds["uar"].mean())
+
+
+def test_trunk_ran_once_per_clip_for_all_trials_folds_and_epochs(finished, corpus, tmp_path):
+    _, config, metrics = finished
+    assert metrics["trunk"] == {"clip_forwards": 192, "num_clips": 192, "reused": 0}
+    again = replace(config, run=str(tmp_path / "other"), search=replace(config.search, num_trials=1))
+    assert tune_folds.main(again)["trunk"] == {"clip_forwards": 0, "num_clips": 192, "reused": 192}
+
+
+def test_scores_from_the_cache_equal_scores_from_computing_everything_again(finished, tmp_path):
+    run, config, _ = finished
+    again = replace(config, run=str(tmp_path / "other"), cache=CacheConfig(uri=str(tmp_path / "fresh")))
+    again = replace(again, search=replace(config.search, num_trials=1))
+    tune_folds.main(again)
+    first = [row for row in table(run, "folds").to_pylist() if row["trial"] == 0]
+    for before, now in zip(first, table(tmp_path / "other", "folds").to_pylist(), strict=True):
+        assert (before["loss"], before["uar"], before["train_loss"]) == (
+            now["loss"],
+            now["uar"],
+            now["train_loss"],
+        )
+
+
+def test_study_opens_in_optuna(finished):
+    run, _, metrics = finished
+    study = optuna.load_study(study_name="tune_folds", storage=f"sqlite:///{run}/study.db")
+    assert study.best_trial.number == metrics["trial"]
+    assert study.best_value == pytest.approx(metrics["folds"]["uar"]["mean"])
+
+
+def test_best_yaml_holds_the_best_hyperparameters(finished):
+    run, config, metrics = finished
+    best = yaml.safe_load((run / "best.yaml").read_text())
+    for path, value in metrics["params"].items():
+        section, name = path.split(".")
+        assert best[section][name] == value
+    assert best["encoder"]["num_last_layers"] == config.encoder.num_last_layers
+
+
+def test_same_run_again_trains_nothing(finished):
+    run, config, metrics = finished
+    before = {path: path.stat().st_mtime_ns for path in (run / "ledger").iterdir()}
+    again = tune_folds.main(config)
+    assert {path: path.stat().st_mtime_ns for path in (run / "ledger").iterdir()} == before
+    assert again["pooled"] == metrics["pooled"]
+
+
+def test_run_directory_of_another_run_is_refused(finished):
+    _, config, _ = finished
+    with pytest.raises(
+        UserError, match=r"holds a run with training.num_epochs = 2, now it is 3: give this run"
+    ):
+        tune_folds.main(replace(config, training=TrainingConfig(num_epochs=3)))
+
+
+def test_changed_data_is_refused(finished, corpus, tmp_path):
+    _, config, _ = finished
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(corpus), str(copy)], check=True)
+    config = replace(
+        config,
+        run=str(tmp_path / "run"),
+        data=DataConfig(uri=str(copy)),
+        search=replace(config.search, num_trials=1),
+    )
+    tune_folds.main(config)
+    next(copy.rglob("*.wav")).unlink()
+    with pytest.raises(
+        UserError,
+        match=r"the data of .* has changed since the run began: 0 clips are new or other, 1 are gone",
+    ):
+        tune_folds.main(config)
+
+
+def test_bad_clips_are_listed_and_the_others_are_used(corpus, tmp_path, ray_session):
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(corpus), str(copy)], check=True)
+    first, second = sorted((copy / "Actor_05").glob("*.wav"))[:2]
+    first.write_bytes(first.read_bytes()[:1000])
+    second.write_bytes(b"")
+    (copy / "Actor_05" / "03-01-09-01-01-01-05.wav").write_bytes(b"RIFF")
+    config = make_config(tmp_path, copy, search=SearchConfig(num_trials=1))
+    with pytest.raises(UserError, match=r"3 of 193 clips were rejected.*raise --data.max_reject_fraction"):
+        tune_folds.main(config)
+    assert len(table(Path(config.run), "rejects")) == 3
+    metrics = tune_folds.main(replace(config, data=replace(config.data, max_reject_fraction=0.05)))
+    assert metrics["pooled"]["num_clips"] == 190
+    reasons = {row["clip_id"]: row["reason"] for row in table(Path(config.run), "rejects").to_pylist()}
+    kinds = {Path(clip_id).name: reason.split(":")[0] for clip_id, reason in reasons.items()}
+    assert kinds == {
+        first.name: "truncated",
+        second.name: "empty",
+        "03-01-09-01-01-01-05.wav": "name not RAVDESS",
+    }
+
+
+def test_same_recording_under_two_actors_is_refused(corpus, tmp_path, ray_session):
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(corpus), str(copy)], check=True)
+    source = sorted((copy / "Actor_01").glob("*.wav"))[0]
+    (copy / "Actor_02" / source.name.replace("-01.wav", "-02.wav")).write_bytes(source.read_bytes())
+    with pytest.raises(UserError, match=r"Actor_01/.*Actor_02/"):
+        tune_folds.main(make_config(tmp_path, copy))
+
+
+def write_csv(path: Path, corpus: Path, rows: int = 10**6, *, labels=None, speakers=None) -> Path:
+    from w2v2 import manifest
+
+    clips = manifest.read(DataConfig(uri=str(corpus))).clips.to_pylist()[:rows]
+    lines = ["file,emotion,talker"]
+    for index, clip in enumerate(clips):
+        label = labels[index] if labels is not None else clip["label"]
+        lines.append(f"{clip['uri']},{label},{speakers[index] if speakers else clip['speaker']}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+CSV = dict(uri_column="file", label_column="emotion", speaker_column="talker")
+
+
+def test_csv_with_own_columns_and_merged_classes(corpus, tmp_path, ray_session):
+    path = write_csv(tmp_path / "clips.csv", corpus)
+    data = DataConfig(
+        uri=str(path),
+        **CSV,
+        classes={"calm": "neutral", "fearful": "drop", "angry": "arousal", "happy": "arousal"},
+    )
+    config = make_config(tmp_path, corpus, data=data, folds=FoldsConfig(kind="grouped", num_folds=3))
+    config = replace(
+        config, encoder=EncoderConfig(train="head", layer="mix"), search=SearchConfig(num_trials=1)
+    )
+    metrics = tune_folds.main(config)
+    assert metrics["classes"] == ["arousal", "disgust", "neutral", "sad", "surprised"]
+    assert metrics["pooled"]["num_clips"] == 168 and len(metrics["folds"]["uar"]["values"]) == 3
+
+
+def test_failed_trials_are_told_and_the_job_goes_on(corpus, tmp_path, ray_session):
+    search = SearchConfig(
+        num_trials=3, space={"optim.learning_rate": Dimension(choices=(1e-3, 1e15))}, num_startup_trials=3
+    )
+    config = make_config(tmp_path, corpus, search=search, seed=3)
+    config = replace(config, folds=FoldsConfig(kind="consecutive", num_folds=2))
+    tune_folds.main(config)
+    trials = table(Path(config.run), "trials").to_pylist()
+    for row in trials:
+        assert row["state"] == ("FAIL" if row["params_optim.learning_rate"] > 1 else "COMPLETE")
+        assert ("the training loss is nan" in row["error"]) == (row["state"] == "FAIL")
+    assert {row["state"] for row in trials} == {"FAIL", "COMPLETE"}
+
+
+def test_when_every_trial_fails_the_first_error_is_the_message(corpus, tmp_path, ray_session):
+    config = make_config(tmp_path, corpus, optim=OptimConfig(learning_rate=1e15))
+    config = replace(
+        config, search=SearchConfig(num_trials=1, space={"optim.eps": Dimension(choices=(1e-8, 1e-7))})
+    )
+    with pytest.raises(
+        UserError, match=r"none of 1 trials has all its 6 folds; the first error: .*the training loss is nan"
+    ):
+        tune_folds.main(config)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(encoder=EncoderConfig(name="/nowhere/model")),
+            r"encoder.name '/nowhere/model': no such folder",
+        ),
+        (
+            dict(encoder=EncoderConfig(name="no-such/model-at-all")),
+            r"encoder.name 'no-such/model-at-all': the Hugging Face hub cannot",
+        ),
+        (dict(encoder=EncoderConfig(layer=9)), r"encoder.layer must be at most 2, the layers of tiny, got 9"),
+        (dict(training=TrainingConfig(precision="bf16")), r"training.precision is bf16 but there is no GPU"),
+        (dict(folds=FoldsConfig(kind="grouped", num_folds=25)), r"24 speakers.*25"),
+        (dict(data=DataConfig(uri="/nowhere/data")), r"/nowhere/data"),
+        (dict(data=DataConfig(uri="s3://bucket/data")), r"s3://bucket/data"),
+    ],
+)
+def test_mistakes_are_one_sentence(corpus, tmp_path, ray_session, change, message):
+    with pytest.raises(UserError, match=message) as caught:
+        tune_folds.main(make_config(tmp_path, corpus, **change))
+    assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.slow
+def test_two_workers_per_fold_score_as_one(corpus, tmp_path, ray_session):
+    folds = FoldsConfig(kind="consecutive", num_folds=2)
+    space = {"head.dropout": Dimension(choices=(0.0,))}  # dropout differs between workers
+    losses = []
+    for workers in (1, 2):
+        search = SearchConfig(num_trials=1, space=space, workers_per_fold=workers)
+        config = make_config(
+            tmp_path, corpus, run=str(tmp_path / f"run{workers}"), folds=folds, search=search
+        )
+        config = replace(config, encoder=EncoderConfig(train="head"))
+        tune_folds.main(config)
+        losses.append([row["loss"] for row in table(Path(config.run), "folds").to_pylist()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def run_job(tmp_path: Path, config: TuneFoldsConfig, **environment: str) -> subprocess.Popen:
+    path = tmp_path / "config.yaml"
+    path.write_text(cli.dump(config))
+    command = [sys.executable, str(ROOT / "jobs" / "tune_folds.py"), "--config", str(path)]
+    return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
+
+
+def kill(process: subprocess.Popen) -> None:
+    """The whole session at once, as when a machine is lost: Ray and its workers, too."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path):
+    one_at_a_time = SearchConfig(num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none")
+    config = make_config(tmp_path, corpus, search=one_at_a_time, run=str(tmp_path / "killed"))
+    process = run_job(tmp_path, config)
+    ledger = tmp_path / "killed" / "ledger"
+    deadline = time.monotonic() + 240
+    while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 8:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    kill(process)
+    before = {path.name: path.read_bytes() for path in ledger.iterdir() if path.suffix == ".parquet"}
+    assert 8 <= len(before) < 18
+    process = run_job(tmp_path, config)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "(continued)" in output
+    for name, body in before.items():
+        assert (ledger / name).read_bytes() == body, f"{name} was trained again"
+    uninterrupted = replace(config, run=str(tmp_path / "whole"))
+    process = run_job(tmp_path, uninterrupted)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    columns = ["clip_id", "fold", "target", "predicted", "prob_neutral", "prob_angry"]
+    assert table(tmp_path / "killed", "predictions").select(columns) == table(
+        tmp_path / "whole", "predictions"
+    ).select(columns)
+    drop = ["seconds"]
+    assert table(tmp_path / "killed", "trials").drop_columns(drop) == table(
+        tmp_path / "whole", "trials"
+    ).drop_columns(drop)
+
+
+@pytest.mark.slow
+def test_data_cache_and_run_in_a_bucket(corpus, tmp_path, bucket):
+    for path in corpus.rglob("*.wav"):
+        bucket.put("speech", f"ravdess/{path.relative_to(corpus)}", path.read_bytes())
+    config = make_config(tmp_path, corpus, data=DataConfig(uri="gs://speech/ravdess"))
+    config = replace(config, run="gs://speech/runs/a", cache=CacheConfig(uri="gs://speech/cache"))
+    config = replace(config, search=replace(config.search, num_trials=1))
+    process = run_job(tmp_path, config, HOME=str(tmp_path / "home"))
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    names = set(bucket.names("speech"))
+    for name in (
+        "config.yaml",
+        "manifest.parquet",
+        "predictions.parquet",
+        "metrics.json",
+        "best.yaml",
+        "report.html",
+        "study.db",
+    ):
+        assert f"runs/a/{name}" in names
+    local = make_config(tmp_path, corpus, run=str(tmp_path / "local"), search=config.search)
+    process = run_job(tmp_path, local)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    remote = json.loads(bucket.get("speech", "runs/a/metrics.json"))
+    assert remote["pooled"] == json.loads((tmp_path / "local" / "metrics.json").read_text())["pooled"]
+
+
+def test_exit_codes_of_the_command_line(tmp_path):
+    command = [sys.executable, str(ROOT / "jobs" / "tune_folds.py")]
+    wrong = subprocess.run([*command, "--optim.learnin_rate", "1"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "optim.learnin_rate" in wrong.stderr and "Traceback" not in wrong.stderr
+    wrong = subprocess.run(
+        [*command, "--data.uri", str(tmp_path), "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1
