@@ -187,7 +187,7 @@ def prepare(
 
 def waveform_digest(waveform: Float[np.ndarray, " samples"]) -> str:
     """BLAKE2b of the samples, 32 hex digits: equal for equal audio, whatever the file around it."""
-    return hashlib.blake2b(np.ascontiguousarray(waveform, dtype="<f4"), digest_size=16).hexdigest()
+    return hashlib.blake2b(waveform.astype("<f4").tobytes(), digest_size=16).hexdigest()
 
 
 def normalized(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:

@@ -39,7 +39,8 @@ def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[Encode
             )
     combinations = itertools.product(*(space[path].choices for path in paths))
     names = [path.removeprefix("encoder.") for path in paths]
-    return [replace(encoder, **dict(zip(names, values, strict=True))) for values in combinations]
+    found: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [replace(encoder, **values) for values in found]
 
 
 @functools.lru_cache(maxsize=2)

@@ -25,8 +25,8 @@ def train_fold(
     """
     # Ray Train moves workers into its own folder; a relative data or cache path would break there.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    trainer = ray.train.torch.TorchTrainer(
-        _work,
+    trainer: Any = ray.train.torch.TorchTrainer(
+        _work,  # type: ignore[arg-type]  # Train V2 hands on what it returns
         train_loop_config={"score": score},
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers,
@@ -37,7 +37,7 @@ def train_fold(
             name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
         ),
     )
-    return trainer.fit().return_value
+    return trainer.fit().return_value  # what rank 0 returned
 
 
 def _work(config: dict[str, Any]) -> FoldScore:

@@ -28,7 +28,6 @@ def tiny_config() -> Wav2Vec2Config:
         conv_dim=(32, 32, 48, 64),
         conv_kernel=(10, 8, 4, 4),
         conv_stride=(5, 4, 4, 4),
-        num_feat_extract_layers=4,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
         feat_extract_norm="layer",
