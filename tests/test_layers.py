@@ -1,0 +1,93 @@
+"""The floors of the package: a module imports only from the modules listed before it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+ORDER = [
+    # settings and bytes
+    "config", "cli", "storage",
+    # pure
+    "manifest", "folds", "metrics", "schedules", "search",
+    # tensors, no I/O
+    "pooling", "encoder", "heads", "losses", "optim",
+    # clips and what is computed of them once
+    "audio", "demo", "clips", "weights", "features",
+    # tables
+    "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery", "tables",
+    # loops, no Ray
+    "training", "ledger", "summary",
+    # the run directory
+    "rundir", "plots", "report", "outcome",
+    # the cluster
+    "ray_cluster", "ray_features", "ray_train", "ray_tune",
+]  # fmt: skip
+CLOUD_CLIENTS = {"gcsfs", "google"}
+CLOUD_DOORS = {"storage", "table_bigquery", "tables"}
+WITHOUT_TORCH = [
+    "cli", "config", "folds", "manifest", "metrics", "plots", "report", "schedules", "search", "storage",
+]  # fmt: skip
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports anywhere, in functions too; `from a import b` gives a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom(module=module, level=level):
+                assert level == 0, f"{path.name}: relative import"
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def files() -> list[Path]:
+    return sorted(path for path in (ROOT / "w2v2").glob("**/*.py") if path.name != "__init__.py")
+
+
+def test_every_module_has_its_place():
+    assert sorted(path.stem for path in files()) == sorted(ORDER)
+    assert (ROOT / "w2v2/__init__.py").read_text() == ""
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_those_before_it(module):
+    below = set(ORDER[: ORDER.index(module)])
+    names = {name.split(".")[1] for name in imported(ROOT / f"w2v2/{module}.py") if name.startswith("w2v2.")}
+    assert names <= below, f"{module} imports {sorted(names - below)}, which stand after it"
+
+
+def test_ray_is_imported_in_ray_modules_and_jobs_alone():
+    users = {path.stem for path in files() if "ray" in top_level(path)}
+    assert users == {module for module in ORDER if module.startswith("ray_")}
+
+
+def test_cloud_clients_are_imported_behind_their_doors_alone():
+    users = {path.stem for path in files() if CLOUD_CLIENTS & top_level(path)}
+    assert users and users <= CLOUD_DOORS
+    assert not [path.name for path in (ROOT / "jobs").glob("*.py") if CLOUD_CLIENTS & top_level(path)]
+
+
+def test_what_needs_no_tensors_does_not_wait_for_torch():
+    names = ", ".join(f"w2v2.{module}" for module in WITHOUT_TORCH)
+    heavy = "['torch', 'transformers', 'ray', 'gcsfs', 'google.cloud.bigquery', 'librosa']"
+    code = f"import {names}, sys; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_jobs_import_no_module_that_is_not_listed():
+    for path in sorted((ROOT / "jobs").glob("*.py")):
+        names = {name.split(".")[1] for name in imported(path) if name.startswith("w2v2.")}
+        assert names <= set(ORDER), path.name
