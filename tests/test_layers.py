@@ -24,14 +24,15 @@ ORDER = [
     # loops, no Ray
     "training", "ledger", "summary",
     # the run directory
-    "rundir", "plots", "report", "outcome",
+    "rundir", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome",
     # the cluster
     "ray_cluster", "ray_features", "ray_train", "ray_tune",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"storage", "table_bigquery", "tables"}
 WITHOUT_TORCH = [
-    "cli", "config", "folds", "manifest", "metrics", "plots", "report", "schedules", "search", "storage",
+    "cli", "config", "findings", "folds", "manifest", "metrics", "page", "plots", "report", "schedules", "search",
+    "search_plots", "storage", "tune_run",
 ]  # fmt: skip
 
 
@@ -85,6 +86,14 @@ def test_what_needs_no_tensors_does_not_wait_for_torch():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_a_job_does_not_wait_for_matplotlib():
+    code = "import w2v2.outcome, w2v2.tune_run, sys; print('matplotlib' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
 
 
 def test_jobs_import_no_module_that_is_not_listed():

@@ -10,7 +10,7 @@ import optuna
 import pyarrow as pa
 import yaml
 
-from w2v2 import report, rundir, storage, summary
+from w2v2 import rundir, storage, summary
 from w2v2.cli import dump
 from w2v2.config import TuneFoldsConfig, UserError
 from w2v2.ledger import Ledger
@@ -79,7 +79,10 @@ def write_outcome(
     rundir.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
     rundir.write_tensorboard(config.run, curves, table)
-    page = report.write_tune_report(config.run)
+    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
+    from w2v2.report import write_tune_report
+
+    page = write_tune_report(config.run)
     logger.info("%s", score_lines(metrics))
     logger.info("page: %s", page)
     return metrics
