@@ -539,3 +539,47 @@ def test_with_rejects_moves_clips():
 def test_with_rejects_of_a_clip_that_is_not_there_is_our_bug():
     with pytest.raises(AssertionError, match="elsewhere"):
         manifest.with_rejects(made(3), [("elsewhere", "silent: 0")])
+
+
+# -- clips without labels
+
+
+def test_files_are_clips_named_by_their_path(tmp_path):
+    for name in ("b/two.FLAC", "one.wav", "03-01-06-01-02-01-12.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "notes.txt").touch()
+    for layout in ("files", "auto"):
+        found = manifest.read(DataConfig(uri=str(tmp_path), layout=layout), with_labels=False)
+        assert found.clips["clip_id"].to_pylist() == ["03-01-06-01-02-01-12.wav", "b/two.FLAC", "one.wav"]
+        assert found.clips["uri"][1].as_py() == str(tmp_path / "b/two.FLAC")
+        assert set(found.clips["label"].to_pylist()) == set(found.clips["speaker"].to_pylist()) == {""}
+        assert found.clips.schema == manifest.CLIPS and not len(found.rejects)
+        manifest.check_rejects(found, max_reject_fraction=0)
+
+
+def test_folder_of_ravdess_names_has_labels_where_none_are_needed(tmp_path):
+    (tmp_path / "03-01-06-01-02-01-12.wav").touch()
+    found = manifest.read(DataConfig(uri=str(tmp_path)), with_labels=False)
+    assert found.clips["label"].to_pylist() == ["fearful"]
+    found = manifest.read(DataConfig(uri=str(tmp_path), layout="files"), with_labels=False)
+    assert found.clips["label"].to_pylist() == [""]
+
+
+def test_files_are_refused_where_labels_are_needed(tmp_path):
+    with pytest.raises(UserError, match=r"data.layout is files, which has no labels .* give a CSV"):
+        manifest.read(DataConfig(uri=str(tmp_path), layout="files"))
+
+
+def test_csv_without_label_and_speaker(tmp_path):
+    (tmp_path / "clips.csv").write_text("uri,age\na.wav,31\nb.wav,\n")
+    data = DataConfig(uri=str(tmp_path / "clips.csv"))
+    found = manifest.read(data, with_labels=False, carried=["age"])
+    assert found.clips["uri"].to_pylist() == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    assert found.clips["age"].to_pylist() == ["31", ""] and found.clips["label"].to_pylist() == ["", ""]
+    with pytest.raises(UserError, match="no column 'label'"):
+        manifest.read(data)
+    with pytest.raises(UserError, match="no column 'size' to carry along, its columns are 'uri', 'age'"):
+        manifest.read(data, with_labels=False, carried=["size"])
+    with pytest.raises(UserError, match="is no CSV and has no columns, but 'age' are asked for"):
+        manifest.read(DataConfig(uri=str(tmp_path)), with_labels=False, carried=["age"])

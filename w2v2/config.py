@@ -30,9 +30,12 @@ class DataConfig:
     """Where the clips and their labels are."""
 
     uri: str = "demo"
-    """A folder or gs:// prefix of RAVDESS files, a .csv file of clips (local or gs://), or 'demo'."""
-    layout: Literal["auto", "ravdess", "csv"] = "auto"
-    """How to read uri; auto takes csv for a name that ends in .csv and ravdess otherwise."""
+    """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
+    (local or gs://), or 'demo'."""
+    layout: Literal["auto", "ravdess", "csv", "files"] = "auto"
+    """How to read uri: RAVDESS's file names tell label and speaker, a CSV has them in columns, files are
+    any audio files, without either. auto takes csv for a name that ends in .csv and ravdess otherwise
+    (jobs that need no labels: files, where not all names are RAVDESS's)."""
     vocal_channel: Literal["speech", "song", "both"] = "speech"
     """RAVDESS: which vocal channel to use."""
     id_column: str = "clip_id"
@@ -154,8 +157,8 @@ Schedule = Literal["constant", "linear", "cosine", "triangular2", "late_decay"]
 class OptimConfig:
     """AdamW, its learning-rate schedule and the batch."""
 
-    learning_rate: float = 1e-3
-    """Peak learning rate."""
+    learning_rate: float = 3e-3
+    """Peak learning rate; the default suits the built-in encoder, pretrained ones want 1e-5 to 1e-4."""
     weight_decay: float = 0.01
     """Decoupled weight decay, not applied to biases and normalisation weights."""
     beta1: float = 0.9
@@ -171,7 +174,7 @@ class OptimConfig:
     for the first 70 % of the steps, then linear to zero."""
     warmup_fraction: float = 0.1
     """Fraction of the steps over which the learning rate rises linearly from zero."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Clips per optimizer step, over all workers."""
     late_batch_factor: int = 1
     """Multiplies batch_size for the last 30 % of the epochs, instead of lowering the learning rate."""

@@ -11,9 +11,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,26 +76,34 @@ class _Clip:
     speaker: str = ""
     split: str = ""
     label: str = ""
+    carried: tuple[str, ...] = ()
     reason: str = ""
 
 
-def read(data: DataConfig) -> Manifest:
+def read(data: DataConfig, *, with_labels: bool = True, carried: Sequence[str] = ()) -> Manifest:
     """The clips of data.uri, with classes renamed, merged or dropped as data.classes says.
+
+    Without with_labels, a clip may lack label and speaker (empty then), and 'auto' reads any folder of
+    audio. carried are further text columns of the CSV, which the clips have too.
 
     A RAVDESS folder gives clips in the order of their uri with the path below the folder as clip_id; a
     CSV gives them in its order. Clips of a class that is dropped and of the other vocal channel are
     neither clips nor rejects; their number is logged. Raises UserError when nothing can be found at all,
     for a CSV without a needed column and for a clip_id that stands twice.
     """
-    match _layout(data):
-        case "ravdess":
-            rows = _ravdess_clips(data)
-        case "csv":
-            rows = list(_csv_clips(data))
+    if _is_csv(data):
+        rows = list(_csv_clips(data, with_labels=with_labels, carried=carried))
+    else:
+        rows = _folder_clips(data, with_labels=with_labels, carried=carried)
     good = [row for row in rows if not row.reason]
     bad = [row for row in rows if row.reason]
     _refuse_doubles(good, data)
-    clips = _with_classes(_table(good, CLIPS), data)
+    clips = _table(good, CLIPS)
+    for i, name in enumerate(carried):
+        clips = clips.append_column(
+            pa.field(name, pa.string()), pa.array([row.carried[i] for row in good], pa.string())
+        )
+    clips = _with_classes(clips, data)
     logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
     return Manifest(clips=clips, rejects=_table(bad, REJECTS))
 
@@ -110,6 +118,17 @@ def classes_of(clips: pa.Table) -> list[str]:
 
 def check(manifest: Manifest, *, max_reject_fraction: float) -> None:
     """Raises UserError when there is no clip, one class only, or too large a fraction of rejects."""
+    check_rejects(manifest, max_reject_fraction=max_reject_fraction)
+    classes = classes_of(manifest.clips)
+    if len(classes) == 1:
+        raise UserError(
+            f"all {len(manifest.clips)} clips have the class {classes[0]!r}, wanted two classes or more: "
+            "look at data.label_column and data.classes"
+        )
+
+
+def check_rejects(manifest: Manifest, *, max_reject_fraction: float) -> None:
+    """Raises UserError when there is no clip or too large a fraction of rejects."""
     num_rejects = len(manifest.rejects)
     num_all = len(manifest.clips) + num_rejects
     if not num_all:
@@ -121,12 +140,6 @@ def check(manifest: Manifest, *, max_reject_fraction: float) -> None:
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
             f"data.max_reject_fraction={max_reject_fraction:g}: {_commonest(manifest.rejects)}; "
             "mend these clips or raise --data.max_reject_fraction"
-        )
-    classes = classes_of(manifest.clips)
-    if len(classes) == 1:
-        raise UserError(
-            f"all {len(manifest.clips)} clips have the class {classes[0]!r}, wanted two classes or more: "
-            "look at data.label_column and data.classes"
         )
 
 
@@ -144,10 +157,8 @@ def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, str]]) -> Man
     )
 
 
-def _layout(data: DataConfig) -> Literal["ravdess", "csv"]:
-    if data.layout != "auto":
-        return data.layout
-    return "csv" if data.uri.lower().endswith(".csv") else "ravdess"
+def _is_csv(data: DataConfig) -> bool:
+    return data.layout == "csv" or (data.layout == "auto" and data.uri.lower().endswith(".csv"))
 
 
 def _table(rows: Sequence[_Clip], schema: pa.Schema) -> pa.Table:
@@ -197,16 +208,44 @@ def _listed(values: Sequence[str]) -> str:
     return shown if len(values) <= NUM_LISTED else f"{shown} and {len(values) - NUM_LISTED} more"
 
 
-# RAVDESS: everything stands in the file name
+# Folders: each audio file is a clip
 
 
-def _ravdess_clips(data: DataConfig) -> list[_Clip]:
-    """The audio files below data.uri, without those of the other vocal channel."""
+def _folder_clips(data: DataConfig, *, with_labels: bool, carried: Sequence[str]) -> list[_Clip]:
+    """The audio files below data.uri, read as data.layout says."""
+    if carried:
+        raise UserError(
+            f"data.uri {data.uri} is no CSV and has no columns, but {_listed(carried)} are asked for"
+        )
+    if data.layout == "files" and with_labels:
+        raise UserError(
+            "data.layout is files, which has no labels and no speakers, and this job needs both: give a CSV"
+        )
     root = storage.expand(data.uri)
+    audio = _audio_uris(root, data)
+    if data.layout != "files" and (data.layout == "ravdess" or with_labels or all(map(_is_ravdess, audio))):
+        return _ravdess_clips(root, audio, data)
+    return [_Clip(clip_id=uri.removeprefix(root).lstrip("/"), uri=uri) for uri in audio]
+
+
+def _audio_uris(root: str, data: DataConfig) -> list[str]:
     uris = [info.uri for info in storage.list_files(root)]
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:
         _refuse_no_audio(data, uris)
+    logger.info("%s: passed over %d files that are not audio", root, len(uris) - len(audio))
+    return audio
+
+
+def _is_ravdess(uri: str) -> bool:
+    return re.fullmatch("[0-9]{2}(-[0-9]{2}){6}", PurePosixPath(uri).stem) is not None
+
+
+# RAVDESS: everything stands in the file name
+
+
+def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[_Clip]:
+    """The audio files, without those of the other vocal channel."""
     rows = [_ravdess_clip(uri, uri.removeprefix(root).lstrip("/"), data) for uri in audio]
     clips = [row for row in rows if row is not None]
     if not clips:
@@ -214,7 +253,6 @@ def _ravdess_clips(data: DataConfig) -> list[_Clip]:
             f"data.uri {data.uri} has {len(audio)} RAVDESS clips, but none with data.vocal_channel="
             f"{data.vocal_channel}: set --data.vocal_channel both"
         )
-    logger.info("%s: passed over %d files that are not audio", root, len(uris) - len(audio))
     num_left_out = len(rows) - len(clips)
     logger.info("%s: data.vocal_channel=%s leaves out %d clips", root, data.vocal_channel, num_left_out)
     return clips
@@ -238,7 +276,7 @@ def _refuse_no_audio(data: DataConfig, uris: Sequence[str]) -> NoReturn:
     found = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file at all"
     raise UserError(
         f"data.uri {data.uri} holds no audio file ({' '.join(AUDIO_SUFFIXES)}), found {found}: "
-        "give the folder of the RAVDESS files, or a .csv file"
+        "give the folder of the audio files, or a .csv file"
     )
 
 
@@ -263,12 +301,12 @@ def _ravdess_fields(stem: str) -> dict[str, int]:
 # CSV: any corpus
 
 
-def _csv_clips(data: DataConfig) -> Iterator[_Clip]:
+def _csv_clips(data: DataConfig, *, with_labels: bool, carried: Sequence[str]) -> Iterator[_Clip]:
     """A clip for each row that is not blank; rows count as in a spreadsheet, the header is row 1."""
     uri = storage.expand(data.uri)
     rows = _csv_rows(uri)
     header = [name.strip() for name in next(rows, [])]
-    columns = _csv_columns(header, data)
+    columns = _csv_columns(header, data, with_labels=with_labels, carried=carried)
     folder = uri.rpartition("/")[0]
     num_rows = 0
     for number, row in enumerate(rows, start=2):
@@ -281,7 +319,8 @@ def _csv_clips(data: DataConfig) -> Iterator[_Clip]:
         try:
             if len(cells) != len(header):
                 raise _RejectError(f"it has {len(cells)} fields, the header has {len(header)}")
-            yield _csv_clip(named, folder, data)
+            clip = _csv_clip(named, folder, data, with_labels=with_labels)
+            yield replace(clip, carried=tuple(named[name] for name in carried)) if carried else clip
         except (_RejectError, UserError) as error:
             reason = f"row {number}: {error}"
             yield _Clip(clip_id=clip_id, uri=named.get(data.uri_column, ""), reason=reason)
@@ -306,10 +345,13 @@ def _csv_rows(uri: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _csv_columns(header: Sequence[str], data: DataConfig) -> dict[str, int]:
+def _csv_columns(
+    header: Sequence[str], data: DataConfig, *, with_labels: bool, carried: Sequence[str]
+) -> dict[str, int]:
     """Where in a row the columns that are used stand."""
-    flags = ["uri_column", "label_column", "speaker_column"]
+    flags = ["uri_column"]
     optional = ["id_column", "start_column", "end_column", "split_column"]
+    (flags if with_labels else optional).extend(["label_column", "speaker_column"])
     # A column that the user named must be there; one that has its default name may be missing.
     flags += [flag for flag in optional if getattr(data, flag) != getattr(DataConfig, flag)]
     for flag in flags:
@@ -318,16 +360,21 @@ def _csv_columns(header: Sequence[str], data: DataConfig) -> dict[str, int]:
                 f"data.uri {data.uri} has no column {getattr(data, flag)!r}, its columns are "
                 f"{_listed(header) or 'none'}: set --data.{flag}, and put commas between the columns"
             )
-    used = [getattr(data, flag) for flag in dict.fromkeys(flags + optional)]
+    if lost := [name for name in carried if name not in header]:
+        raise UserError(
+            f"data.uri {data.uri} has no column {lost[0]!r} to carry along, its columns are {_listed(header)}"
+        )
+    used = [*(getattr(data, flag) for flag in dict.fromkeys(flags + optional)), *carried]
     double = [name for name in used if header.count(name) > 1]
     if double:
         raise UserError(f"data.uri {data.uri} has two columns {double[0]!r}: rename one of them")
     return {name: header.index(name) for name in used if name in header}
 
 
-def _csv_clip(cells: dict[str, str], folder: str, data: DataConfig) -> _Clip:
+def _csv_clip(cells: dict[str, str], folder: str, data: DataConfig, *, with_labels: bool) -> _Clip:
     """The clip of one row; _RejectError or UserError says what is wrong with it."""
-    needed = (data.id_column, data.uri_column, data.label_column, data.speaker_column)
+    needed = [data.id_column, data.uri_column]
+    needed += [data.label_column, data.speaker_column] if with_labels else []
     empty = [column for column in needed if cells.get(column) == ""]
     if empty:
         raise _RejectError(f"{empty[0]} is empty")
@@ -343,9 +390,9 @@ def _csv_clip(cells: dict[str, str], folder: str, data: DataConfig) -> _Clip:
         uri=_resolved(written, folder),
         start_s=start_s,
         end_s=end_s,
-        speaker=cells[data.speaker_column],
+        speaker=cells.get(data.speaker_column, ""),
         split=cells.get(data.split_column, ""),
-        label=cells[data.label_column],
+        label=cells.get(data.label_column, ""),
     )
 
 
