@@ -28,14 +28,14 @@ def default_space(encoder_name: str) -> dict[str, Dimension]:
     """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
     tiny = encoder_name == "tiny"
     return {
-        "optim.learning_rate": Dimension(low=5e-4 if tiny else 5e-6, high=1e-2 if tiny else 5e-4, log=True),
+        "optim.learning_rate": Dimension(low=1e-3 if tiny else 5e-6, high=6e-3 if tiny else 5e-4, log=True),
         "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
         "optim.beta1": Dimension(low=0.8, high=0.95),
         "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),
         "optim.eps": Dimension(low=1e-9, high=1e-6, log=True),
         "optim.warmup_fraction": Dimension(low=0.0, high=0.3),
         "optim.schedule": Dimension(choices=("constant", "linear", "cosine", "late_decay")),
-        "optim.batch_size": Dimension(choices=(8, 16, 32)),
+        "optim.batch_size": Dimension(choices=(8, 16) if tiny else (8, 16, 32)),
     }
 
 

@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 
 
 def tiny_config() -> Wav2Vec2Config:
-    """A wav2vec2 of about 0.1 M parameters that trains from scratch on a laptop: 50 frames/s, 2 layers."""
+    """A wav2vec2 of about 0.08 M parameters that trains from scratch on a laptop: 50 frames/s, 2 layers."""
     return Wav2Vec2Config(
         hidden_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=96,
         conv_dim=(32, 32, 48, 64),
-        conv_kernel=(10, 8, 4, 4),
-        conv_stride=(5, 4, 4, 4),
+        conv_kernel=(32, 5, 4, 4),
+        conv_stride=(16, 5, 2, 2),
+        conv_bias=True,  # without it the layer norm of each frame erases loudness
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
-        conv_bias=True,
-        hidden_dropout=0.05,
-        attention_dropout=0.05,
+        hidden_dropout=0.0,  # a few hundred clips: it underfits rather than overfits
+        attention_dropout=0.0,
         activation_dropout=0.0,
         feat_proj_dropout=0.0,
         layerdrop=0.0,
