@@ -41,7 +41,8 @@ def _data_checks(run: TuneRun) -> Iterator[tuple[bool, str, str]]:
     )
     yield (
         not torn,
-        f"Speaker-independent: each of the {num_speakers} speakers was predicted by a model that never heard them.",
+        f"Speaker-independent: each of the {num_speakers} speakers was predicted by a model that never "
+        "heard them.",
         f"Not speaker-independent: in more than one fold are the speakers {some(torn)}.",
     )
     yield (
