@@ -1,0 +1,59 @@
+"""Tables of rows that a job makes, in BigQuery, DuckDB or a folder of Parquet files, by one protocol."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from w2v2.table_spec import Commit, TableSpec, Where
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A table that takes in parts exactly once.
+
+    Of all rows ever committed with one key, the one with the greatest TableSpec.newest_by is in the
+    table. A commit that is killed anywhere and run again, or run twice, leaves the same table.
+    """
+
+    uri: str
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows, in no order, with the columns (none named: all) where each column of where equals its value.
+
+        What a resumed job asks first: read(["clip_id", "start_s", "checksum"], where={"model": "..."}).
+        """
+        ...
+
+    def commit(self, parts: Sequence[str]) -> Commit:
+        """What the commit of these parts (uris from table_parts.write_part) found to do, once it is done.
+
+        Readers see all of it or nothing. No parts do nothing.
+
+        Raises:
+            UserError: no permission, quota, table open elsewhere, vectors of two lengths, a damaged part.
+        """
+        ...
+
+
+def open_table(uri: str, spec: TableSpec) -> Table:
+    """The table at a uri, made where it is missing.
+
+    bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of Parquet.
+
+    Raises:
+        UserError: malformed name, no permission, no dataset, or existing columns that differ from the spec's.
+    """
+    match uri.partition("://")[0]:
+        case "bq":
+            from w2v2.table_bigquery import BigQueryTable
+
+            return BigQueryTable(uri, spec)
+        case "duckdb":
+            from w2v2.table_duckdb import DuckTable
+
+            return DuckTable(uri, spec)
+        case _:
+            from w2v2.table_parquet import ParquetTable
+
+            return ParquetTable(uri, spec)
