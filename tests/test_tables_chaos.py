@@ -177,6 +177,8 @@ def quick_collection() -> Iterator[None]:
     gc.unfreeze()
 
 
+# A death in a destructor is only warned of; the next line dies too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("quick_collection")
 @pytest.mark.parametrize("kind", KINDS)
 def test_tables_are_exact_through_kills_and_faults(kind: str, tmp_path: Path, servers: Any) -> None:
