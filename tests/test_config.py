@@ -16,6 +16,7 @@ from w2v2.config import (
     DataConfig,
     Dimension,
     EncoderConfig,
+    ExtractConfig,
     FoldsConfig,
     HeadConfig,
     OptimConfig,
@@ -23,6 +24,8 @@ from w2v2.config import (
     TrainingConfig,
     TuneFoldsConfig,
     UserError,
+    VectorConfig,
+    WorkersConfig,
 )
 
 
@@ -86,6 +89,18 @@ REFUSED = [
     (SearchConfig, dict(max_concurrent_trials=-1), r"^search\.max_concurrent_trials must be at least 0, got -1$"),
     (SearchConfig, dict(gpus_per_trial=-1.0), r"^search\.gpus_per_trial must be at least 0, got -1\.0$"),
     (SearchConfig, dict(cpus_per_trial=0.0), r"^search\.cpus_per_trial must be positive, got 0\.0$"),
+    (VectorConfig, dict(name=""), r"^encoder\.name is empty: give a hub name, a folder, a gs:// folder or"),
+    (VectorConfig, dict(batch_s=-1.0), r"^encoder\.batch_s must be at least 0, got -1\.0$"),
+    (VectorConfig, dict(layers=-1), r"^encoder\.layers must be last, all, or different numbers .* got \[-1\]$"),
+    (VectorConfig, dict(layers=()), r"^encoder\.layers must be last, all, or different numbers .* got \[\]$"),
+    (VectorConfig, dict(layers=(2, 2)), r"^encoder\.layers must be last, all, or different numbers .* \[2, 2\]$"),
+    (WorkersConfig, dict(num_encoders=-1), r"^workers\.num_encoders must be at least 0, got -1$"),
+    (WorkersConfig, dict(clips_per_part=-1), r"^workers\.clips_per_part must be at least 0, got -1$"),
+    (WorkersConfig, dict(cpus_per_encoder=0.0), r"^workers\.cpus_per_encoder must be positive, got 0\.0$"),
+    (WorkersConfig, dict(gpus_per_encoder=-1.0), r"^workers\.gpus_per_encoder must be positive, got -1\.0$"),
+    (ExtractConfig, dict(window_s=0.05), r"^window_s must be 0 or at least audio\.min_s=0\.1, got 0\.05$"),
+    (ExtractConfig, dict(window_s=1.0, hop_s=1.5), r"^hop_s must be in \(0, window_s=1\], got 1\.5$"),
+    (ExtractConfig, dict(hop_s=1.0), r"^hop_s must be in \(0, window_s=0\], got 1$"),
 ]  # fmt: skip
 
 
@@ -233,13 +248,25 @@ def test_a_dump_is_read_back_equal(file):
     assert parsed("--config", file(dump(config)), "--seed", "4") == replace(config, seed=4)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        ExtractConfig(labels=True, encoder=VectorConfig(layers="all")),
+        ExtractConfig(labels=("label", "age"), window_s=2.0, encoder=VectorConfig(layers=(0, 3))),
+    ],
+    ids=["words", "lists"],
+)
+def test_a_dump_of_vectors_is_read_back_equal(file, config):
+    assert parse(ExtractConfig, ["--config", file(dump(config))]) == config
+
+
 def test_help_shows_every_field_with_its_docstring(capsys):
     with pytest.raises(SystemExit) as stopped:
         parsed("--help")
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for flag, words in [
-        ("--optim.learning_rate", "Peak learning rate."),
+        ("--optim.learning_rate", "Peak learning rate; the default suits the built-in encoder"),
         ("--data.uri", "A folder or gs:// prefix of RAVDESS files"),
         ("--training.label_smoothing", "Probability mass spread over all classes."),
         ("--search.space", "Searched fields by path"),

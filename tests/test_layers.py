@@ -20,7 +20,9 @@ ORDER = [
     # clips and what is computed of them once
     "audio", "demo", "clips", "weights", "features",
     # tables
-    "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery", "tables",
+    "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
+    # vectors in tables
+    "embedding",
     # loops, no Ray
     "training", "ledger", "summary",
     # the run directory
@@ -29,7 +31,7 @@ ORDER = [
     "ray_cluster", "ray_features", "ray_train", "ray_tune",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
-CLOUD_DOORS = {"storage", "table_bigquery", "tables"}
+CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}
 WITHOUT_TORCH = [
     "cli", "config", "findings", "folds", "manifest", "metrics", "page", "plots", "report", "schedules", "search",
     "search_plots", "storage", "tune_run",
