@@ -250,6 +250,15 @@ def test_an_existing_table_with_other_columns_is_refused_and_told_how(place: Pla
         open_table(place.uri, other)
 
 
+def test_whether_a_table_exists_is_told_and_nothing_is_made(place: Place) -> None:
+    from w2v2.tables import exists, open_table
+
+    assert [exists(place.uri) for _ in range(2)] == [False, False]
+    open_table(place.uri, make_spec())
+    assert exists(place.uri)
+    assert not exists(f"{place.uri}_rejects")
+
+
 def test_other_tables_have_their_own_schema_and_key(place: Place) -> None:
     from w2v2.table_parts import write_part
     from w2v2.table_spec import TIMESTAMP, TableSpec, rejects_spec

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
@@ -41,12 +42,7 @@ class BigQueryTable:
     """
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
-        match = _URI.fullmatch(uri)
-        if match is None:
-            raise UserError(
-                f"table {uri!r} is not a BigQuery table: write bq://project.dataset.table, "
-                "with letters, digits and _ (and - in project and table)"
-            )
+        match = _parsed(uri)
         self.uri, self._spec, self._id = uri, spec, ".".join(match.groups())
         with in_words(self.uri):
             dataset = _client(match[1]).get_dataset(f"{match[1]}.{match[2]}", **calls())
@@ -187,6 +183,29 @@ class BigQueryTable:
     @property
     def _newest(self) -> str:
         return f"ANY_VALUE(r HAVING MAX r.`{self._spec.newest_by}`)"
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at bq://project.dataset.table."""
+    match = _parsed(uri)
+    with in_words(uri):
+        client = _client(match[1])
+        client.get_dataset(f"{match[1]}.{match[2]}", **calls())
+        try:
+            client.get_table(".".join(match.groups()), **calls())
+        except exceptions.NotFound:
+            return False
+    return True
+
+
+def _parsed(uri: str) -> re.Match[str]:
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise UserError(
+            f"table {uri!r} is not a BigQuery table: write bq://project.dataset.table, "
+            "with letters, digits and _ (and - in project and table)"
+        )
+    return match
 
 
 def _client(project: str, *, location: str | None = None) -> bigquery.Client:

@@ -28,15 +28,10 @@ class DuckTable:
     """
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
-        match = _URI.fullmatch(uri)
-        if match is None or not NAME.fullmatch(match[2]):
-            raise UserError(
-                f"table {uri!r} is not a DuckDB table: write duckdb:///folder/file.db?table=name, "
-                "with a table name of letters, digits and _"
-            )
+        match = _parsed(uri)
         self.uri, self._spec, self._name = uri, spec, f'"{match[2]}"'
         self._path = Path(match[1]).expanduser()
-        with self._connected() as connection:
+        with _connection(self._path, self.uri) as connection:
             types = {field.name: _type(field.type) for field in spec.schema}
             made = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
             connection.execute(f"CREATE TABLE IF NOT EXISTS {self._name} ({made})")
@@ -48,14 +43,14 @@ class DuckTable:
         names, where = list(columns) or self._spec.schema.names, where or {}
         tests = "".join(f' AND "{self._spec.schema.field(name).name}" = ?' for name in where)
         sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM {self._name} WHERE TRUE{tests}"
-        with self._connected() as connection:
+        with _connection(self._path, self.uri) as connection:
             rows = connection.sql(sql, params=list(where.values())).to_arrow_table()
         return rows.cast(pa.schema([self._spec.schema.field(name) for name in names]))
 
     def commit(self, parts: Sequence[str]) -> Commit:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
         names = {"target": self._name, "staging": "staging", "quote": _QUOTE}
-        with self._connected() as connection:
+        with _connection(self._path, self.uri) as connection:
             connection.begin()
             self._stage(connection, parts)
             counts = connection.sql(table_sql.count(self._spec, **names)).fetchall()[0]
@@ -78,28 +73,48 @@ class DuckTable:
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
             connection.unregister("part")
 
-    @contextmanager
-    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with duckdb.connect(str(self._path)) as connection:
-                connection.execute("SET TimeZone = 'UTC'").fetchall()
-                yield connection
-        except (duckdb.IOException, OSError) as error:
-            raise UserError(self._sentence(error)) from error
 
-    def _sentence(self, error: Exception) -> str:
-        reason = str(error).partition("\n")[0]
-        if "Could not set lock" in reason:
-            holder = re.search(r"PID (\d+)", str(error))
-            who = f"process {holder[1]}" if holder else "another process"
-            return (
-                f"table {self.uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
-            )
-        return f"table {self.uri} cannot be opened: {reason}; give a DuckDB file or none, where you may write"
+@contextmanager
+def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("SET TimeZone = 'UTC'").fetchall()
+            yield connection
+    except (duckdb.IOException, OSError) as error:
+        raise UserError(_sentence(uri, error)) from error
+
+
+def _sentence(uri: str, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    if "Could not set lock" in reason:
+        holder = re.search(r"PID (\d+)", str(error))
+        who = f"process {holder[1]}" if holder else "another process"
+        return f"table {uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
+    return f"table {uri} cannot be opened: {reason}; give a file that is DuckDB's or none, in a folder you may write"
 
 
 _QUOTE = '"'
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at duckdb:///folder/file.db?table=name."""
+    match = _parsed(uri)
+    path = Path(match[1]).expanduser()
+    if not path.exists():
+        return False
+    with _connection(path, uri) as connection:
+        return (match[2],) in connection.sql("SHOW TABLES").fetchall()
+
+
+def _parsed(uri: str) -> re.Match[str]:
+    match = _URI.fullmatch(uri)
+    if match is None or not NAME.fullmatch(match[2]):
+        raise UserError(
+            f"table {uri!r} is not a DuckDB table: write duckdb:///folder/file.db?table=name, "
+            "with a table name of letters, digits and _"
+        )
+    return match
 
 
 def _type(kind: pa.DataType) -> str:

@@ -189,6 +189,11 @@ class ParquetTable:
                 storage.delete(storage.join(self.uri, name))
 
 
+def exists(uri: str) -> bool:
+    """Whether there is a table in the folder."""
+    return storage.exists(storage.join(storage.expand(uri), "_manifest"))
+
+
 def _at(places: pa.Table, place: int) -> np.ndarray:
     """Positions of the rows at one place, in order."""
     return np.sort(places.filter(pc.equal(places["place"], place))["position"].to_numpy())

@@ -57,3 +57,24 @@ def open_table(uri: str, spec: TableSpec) -> Table:
             from w2v2.table_parquet import ParquetTable
 
             return ParquetTable(uri, spec)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at a uri; nothing is made.
+
+    Raises:
+        UserError: malformed name, no permission, no dataset.
+    """
+    match uri.partition("://")[0]:
+        case "bq":
+            from w2v2 import table_bigquery
+
+            return table_bigquery.exists(uri)
+        case "duckdb":
+            from w2v2 import table_duckdb
+
+            return table_duckdb.exists(uri)
+        case _:
+            from w2v2 import table_parquet
+
+            return table_parquet.exists(uri)
