@@ -242,8 +242,9 @@ def test_the_frozen_part_is_in_evaluation_mode_while_training(train, layers, kin
 
 
 def plain_loop(model: Classifier, optim: OptimConfig, num_epochs: int) -> list[float]:
-    """Mean losses of each epoch: single clips, the frozen part recomputed each time, torch's own schedule."""
+    """Balanced losses of each epoch: single clips, the frozen part recomputed each time, torch's own schedule."""
     targets = clip_set(model.encoder).targets
+    weights = compute_class_weight("balanced", classes=np.arange(NUM_CLASSES), y=targets)[targets]
     epochs = [
         shuffled_batches(np.array(LENGTHS), batch_size=optim.batch_size, seed=0, epoch=epoch)
         for epoch in range(num_epochs)
@@ -265,15 +266,16 @@ def plain_loop(model: Classifier, optim: OptimConfig, num_epochs: int) -> list[f
         total = 0.0
         for batch in batches:
             each = [
-                nn.functional.cross_entropy(clip_logits(model, audio[clip]), torch.tensor([targets[clip]]))
+                weights[clip]
+                * nn.functional.cross_entropy(clip_logits(model, audio[clip]), torch.tensor([targets[clip]]))
                 for clip in batch
             ]
             optimizer.zero_grad()
-            (sum(each) / len(each)).backward()
+            (sum(each) / weights[batch].sum()).backward()
             optimizer.step()
             scheduler.step()
-            total += float(sum(each).detach())
-        losses.append(total / len(targets))
+            total += sum(each).item()
+        losses.append(total / weights.sum())
     return losses
 
 
@@ -285,7 +287,8 @@ def test_training_on_cached_features_equals_recomputing_what_is_frozen(train, st
     losses = plain_loop(expected, optim, num_epochs=3)
     model = classifier(**settings)
     assert model.encoder.cut.stage == stage
-    weights, curve = trained(model, optim=optim, training=TrainingConfig(num_epochs=3))
+    training = TrainingConfig(num_epochs=3, class_weights="balanced")
+    weights, curve = trained(model, optim=optim, training=training)
     assert [point.train_loss for point in curve] == pytest.approx(losses, rel=1e-5)
     assert_same(weights, expected.state_dict(), atol=5e-5)
     assert losses[0] - losses[2] > 1e-3
