@@ -22,13 +22,13 @@ ORDER = [
     # tables
     "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables
-    "embedding",
+    "embedding", "extraction",
     # loops, no Ray
     "training", "ledger", "summary",
     # the run directory
-    "rundir", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome",
+    "rundir", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
     # the cluster
-    "ray_cluster", "ray_features", "ray_train", "ray_tune",
+    "ray_cluster", "ray_features", "ray_train", "ray_tune", "ray_embed",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}

@@ -92,8 +92,8 @@ class Progress:
         self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
         self._started = self._said = time.monotonic()
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Tell how many are done; the first and the last are always said."""
+    def __call__(self, done: int, total: int | None = None, *, note: str = "") -> None:
+        """Tell how many are done, and a note; the first and the last are always said."""
         now = time.monotonic()
         self._total = total or self._total
         if now - self._said < self._interval_s and done < self._total:
@@ -101,9 +101,9 @@ class Progress:
         self._said = now
         rate = done / max(now - self._started, 1e-9)
         left = (self._total - done) / rate if rate else float("nan")
-        logger.info(
-            "%s: %d of %d %s, %.1f/s, %s left", self._what, done, self._total, self._unit, rate, clock(left)
-        )
+        line = "%s: %d of %d %s, %.1f/s%s, %s left"
+        note = f", {note}" if note else ""
+        logger.info(line, self._what, done, self._total, self._unit, rate, note, clock(left))
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,272 @@
+"""Clips to vectors: read and decoded, cut into windows, run through an encoder, pooled, made rows of a table.
+
+Each step takes and gives an Arrow table of one row a clip, so that a cluster can stream them.
+"""
+
+import base64
+import datetime
+import io
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import soundfile
+import torch
+from jaxtyping import Float
+
+from w2v2 import storage
+from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.clips import batches_by_budget, collate
+from w2v2.config import AudioConfig, EncoderConfig, ExtractConfig, UserError, VectorConfig
+from w2v2.encoder import Encoder
+from w2v2.features import normalized
+from w2v2.pooling import Pooling, pool
+from w2v2.storage import StorageError
+from w2v2.table_spec import TIMESTAMP
+
+CPU_BATCH_S, GPU_BATCH_S = 16.0, 240.0
+
+EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
+"""What became of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
+
+HEARD = pa.schema(
+    [
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("checksum", pa.string()),
+        ("sample_rate", pa.int64()),
+        ("waveform", pa.list_(pa.float32())),
+    ]
+)
+"""What reading adds to a clip; the waveform is 16 kHz, the sample rate that of the file."""
+
+VECTORS = pa.list_(
+    pa.struct(
+        [
+            ("layer", pa.string()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("embedding", pa.list_(pa.float32())),
+        ]
+    )
+)
+"""The vectors of one clip: its layers and windows."""
+
+
+# -- what is asked of the encoder
+
+
+def encoder_config(vector: VectorConfig) -> EncoderConfig:
+    """The settings under which an Encoder gives the hidden states that are asked for."""
+    layer = vector.layers if isinstance(vector.layers, int) or vector.layers == "last" else "mix"
+    if isinstance(vector.layers, tuple) and len(vector.layers) == 1:
+        layer = vector.layers[0]
+    return EncoderConfig(name=vector.name, train="head", layer=layer, pooling=vector.pooling)
+
+
+def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
+    """The hidden states that are asked for, of 0 (enters the first layer) to num_layers (the last one)."""
+    match vector.layers:
+        case "last":
+            return [num_layers]
+        case "all":
+            return list(range(num_layers + 1))
+        case int(number):
+            numbers = [number]
+        case several:
+            numbers = sorted(several)
+    if numbers[-1] > num_layers:
+        raise UserError(
+            f"encoder.layers must be at most {num_layers}, the layers of {vector.name}, got {numbers[-1]}"
+        )
+    return numbers
+
+
+def layer_name(number: int, num_layers: int) -> str:
+    """How the table calls a hidden state: its number, or 'last', so that no state has two names."""
+    return "last" if number == num_layers else str(number)
+
+
+def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int) -> list[tuple[int, int]]:
+    """First and last sample of each window, the last one cut at the clip's end; window_s 0 is the whole clip.
+
+    A cut window of fewer than min_samples is left out (unless it is the only one).
+    """
+    if not window_s:
+        return [(0, num_samples)]
+    length, hop = round(window_s * SAMPLE_RATE), round((hop_s or window_s) * SAMPLE_RATE)
+    # Windows begin as long as the one before has not reached the end.
+    num_more = max(0, -(-(num_samples - length) // hop))
+    spans = [(at * hop, min(at * hop + length, num_samples)) for at in range(num_more + 1)]
+    return [span for span in spans if span[0] == 0 or span[1] - span[0] >= min_samples]
+
+
+# -- reading
+
+
+def checksum_of(data: bytes) -> str:
+    """The CRC32C of a file's bytes, as Google Cloud Storage writes it."""
+    return f"crc32c={base64.b64encode(google_crc32c.value(data).to_bytes(4, 'big')).decode()}"
+
+
+def read_clips(
+    clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
+) -> Iterator[pa.Table]:
+    """Each clip, one row at a time, with what was HEARD of it; files that follow each other are read once.
+
+    clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
+    """
+    segments = [
+        list(same) for _, same in groupby(range(len(clips)), key=clips["uri"].to_pylist().__getitem__)
+    ]
+    uris = [clips["uri"][same[0]].as_py() for same in segments]
+    for same, body in zip(segments, storage.read_many(uris, num_at_once=num_readers), strict=True):
+        checksum = "" if isinstance(body, StorageError) else checksum_of(body)
+        for index in same:
+            row = clips.slice(index, 1)
+            heard = _heard(row.to_pylist()[0], body, checksum, audio, min_samples)
+            for field in HEARD:
+                row = row.append_column(field, pa.array([heard[field.name]], field.type))
+            yield row
+
+
+def _heard(
+    clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
+) -> dict:
+    heard: dict = {"status": "", "reason": "", "checksum": checksum, "sample_rate": 0, "waveform": []}
+    if isinstance(body, StorageError):
+        return heard | {"status": UNREADABLE, "reason": f"not read: {body}"}
+    if clip["known"] == checksum:
+        return heard | {"status": THERE}
+    try:
+        waveform = load_waveform(body, audio, start_s=clip["start_s"], end_s=clip["end_s"])
+    except AudioError as error:
+        return heard | {"status": REJECTED, "reason": str(error)}
+    if len(waveform) < min_samples:
+        reason = f"too short: {len(waveform) / SAMPLE_RATE:.3f} s < {min_samples / SAMPLE_RATE:.3f} s, one frame of the encoder"
+        return heard | {"status": REJECTED, "reason": reason}
+    rate = soundfile.info(io.BytesIO(body)).samplerate
+    return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}
+
+
+# -- the encoder
+
+
+@torch.no_grad()
+def pooled_vectors(
+    encoder: Encoder,
+    waveforms: Sequence[Float[np.ndarray, " _"]],
+    *,
+    pooling: Pooling,
+    batch_s: float = 0.0,
+    precision: str = "float32",
+) -> list[Float[np.ndarray, "layers dim"]]:
+    """The pooled hidden states of each 16 kHz waveform, in the order given: all for a mix, else one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = encoder.to(device).eval()
+    prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
+    lengths = np.array([len(w) for w in prepared], dtype=np.int64)
+    max_s = batch_s or (GPU_BATCH_S if device.type == "cuda" else CPU_BATCH_S)
+    results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
+    for batch in batches_by_budget(lengths, max_padded=round(max_s * SAMPLE_RATE)):
+        padded, num_samples = collate([prepared[index] for index in batch])
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            features, num_frames = encoder.trunk(padded.to(device), num_samples.to(device))
+            if encoder.cut.stage != "pooled":
+                states, num_frames = encoder(features, num_frames)
+                features = pool(states, num_frames, pooling)
+        rows = features.float().cpu().numpy()
+        for index, row in zip(batch, rows, strict=True):
+            results[index] = row if encoder.mixes else row[None]
+    return results
+
+
+def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.Table:
+    """The clips, without their waveforms, with duration_s, created_at and VECTORS.
+
+    A clip with a vector that is not finite is rejected; one that is not EMBEDDED has no vectors.
+    """
+    waveforms = _waveforms(clips)
+    least = max(encoder.min_samples, round(config.audio.min_s * SAMPLE_RATE))
+    spans = [
+        windows(len(w), window_s=config.window_s, hop_s=config.hop_s, min_samples=least) if len(w) else []
+        for w in waveforms
+    ]
+    pieces = [w[first:last] for w, own in zip(waveforms, spans, strict=True) for first, last in own]
+    vector = config.encoder
+    found = iter(
+        pooled_vectors(
+            encoder, pieces, pooling=vector.pooling, batch_s=vector.batch_s, precision=vector.precision
+        )
+    )
+    by_clip = [[next(found) for _ in own] for own in spans]
+    finite = [all(np.isfinite(piece).all() for piece in own) for own in by_clip]
+    states = layer_numbers(vector, encoder.num_layers)
+    chosen = states if encoder.mixes else [0]
+    names = [layer_name(state, encoder.num_layers) for state in states]
+    starts = clips["start_s"].to_pylist()
+    made = [
+        [
+            (name, start_s + first / SAMPLE_RATE, start_s + last / SAMPLE_RATE, piece[index])
+            for (first, last), piece in zip(own, pieces_of, strict=True)
+            for name, index in zip(names, chosen, strict=True)
+        ]
+        if good
+        else []
+        for own, pieces_of, start_s, good in zip(spans, by_clip, starts, finite, strict=True)
+    ]
+    clips = _reject(clips, finite).drop_columns(["waveform"])
+    now = datetime.datetime.now(datetime.UTC)
+    clips = clips.append_column("duration_s", pa.array([len(w) / SAMPLE_RATE for w in waveforms]))
+    clips = clips.append_column("created_at", pa.array([now] * len(clips), TIMESTAMP))
+    return clips.append_column("vectors", _vectors(made))
+
+
+def _waveforms(clips: pa.Table) -> list[Float[np.ndarray, " _"]]:
+    column = clips["waveform"].combine_chunks()
+    values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
+    return [values[first:last] for first, last in pairwise(offsets)]
+
+
+def _reject(clips: pa.Table, finite: Sequence[bool]) -> pa.Table:
+    reason = "not finite: the encoder gave NaN or infinite numbers"
+    for name, value in (("status", REJECTED), ("reason", reason)):
+        column = pc.if_else(pa.array(finite, pa.bool_()), clips[name], value)
+        clips = clips.set_column(clips.column_names.index(name), name, column)
+    return clips
+
+
+def _vectors(made: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> pa.Array:
+    """A VECTORS array without a detour over Python numbers."""
+    flat = [item for own in made for item in own]
+    values = np.concatenate([item[3] for item in flat]) if flat else np.empty(0, np.float32)
+    offsets = np.cumsum([0, *(len(item[3]) for item in flat)])
+    columns = [
+        pa.array([item[0] for item in flat], pa.string()),
+        pa.array([item[1] for item in flat], pa.float64()),
+        pa.array([item[2] for item in flat], pa.float64()),
+        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.float32())),
+    ]
+    rows = pa.StructArray.from_arrays(columns, fields=list(VECTORS.value_type))
+    bounds = np.cumsum([0, *(len(own) for own in made)])
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), rows, type=VECTORS)
+
+
+# -- rows
+
+
+def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
+    """A row of the schema for each vector: its own columns, those of its clip, and constants."""
+    vectors = clips["vectors"].combine_chunks()
+    rows = pa.Table.from_struct_array(vectors.flatten())
+    of_clip = clips.take(pc.list_parent_indices(vectors))
+    rows = rows.append_column("dim", pc.cast(pc.list_value_length(rows["embedding"]), pa.int64()))
+    for name in schema.names:
+        if name in constants:
+            rows = rows.append_column(name, pa.array([constants[name]] * len(rows), pa.string()))
+        elif name not in rows.column_names:
+            rows = rows.append_column(name, of_clip[name])
+    return rows.select(schema.names).cast(schema)
