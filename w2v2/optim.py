@@ -19,4 +19,5 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         betas=(optim.beta1, optim.beta2),
         eps=optim.eps,
         amsgrad=optim.amsgrad,
+        fused=True,
     )
