@@ -187,6 +187,34 @@ def test_spec_augment_acts_in_training_only(waveforms):
         assert not torch.allclose(encoder(*padded(waveforms))[0], plain(*padded(waveforms))[0], atol=1e-3)
 
 
+def test_spec_augment_of_a_model_without_a_learnt_mask_fills_in_zeros(waveforms):
+    from w2v2.config import EncoderConfig
+    from w2v2.encoder import Encoder
+
+    torch.manual_seed(0)
+    settings = dict(
+        mask_time_prob=0.0, mask_feature_prob=0.0, feat_extract_norm="layer", do_stable_layer_norm=True
+    )
+    model = Wav2Vec2Model(Wav2Vec2Config(**{**SMALL, **settings}))
+    encoder = Encoder(model, EncoderConfig(), normalize=True).train()
+    encoder.mask_time_fraction = 0.9
+    hidden = encoder._spec_augment(torch.ones(2, 50, 24))
+    assert set(hidden.unique().tolist()) == {0.0, 1.0}
+
+
+def test_batch_norm_of_some_huberts_never_sees_the_batch(waveforms):
+    encoder = make_encoder("hubert-batch-norm", train="all").train()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for layer in encoder.model.encoder.layers:
+        layer.attention.dropout = 0.0
+    with torch.no_grad():
+        together, num_frames = encoder(*padded(waveforms))
+        alone, _ = encoder(*padded(waveforms[2:3]))
+    assert torch.allclose(together[2, : num_frames[2]], alone[0], atol=1e-4)
+
+
 def test_min_samples_gives_exactly_one_frame():
     encoder = make_encoder("wav2vec2-group")
     shortest = encoder.min_samples

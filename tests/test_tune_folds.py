@@ -223,14 +223,13 @@ def test_same_recording_under_two_actors_is_refused(corpus, tmp_path, ray_sessio
         tune_folds.main(make_config(tmp_path, copy))
 
 
-def write_csv(path: Path, corpus: Path, rows: int = 10**6, *, labels=None, speakers=None) -> Path:
+def write_csv(path: Path, corpus: Path, *, labels: list[str] | None = None) -> Path:
     from w2v2 import manifest
 
-    clips = manifest.read(DataConfig(uri=str(corpus))).clips.to_pylist()[:rows]
+    clips = manifest.read(DataConfig(uri=str(corpus))).clips.to_pylist()
+    labels = labels or [clip["label"] for clip in clips]
     lines = ["file,emotion,talker"]
-    for index, clip in enumerate(clips):
-        label = labels[index] if labels is not None else clip["label"]
-        lines.append(f"{clip['uri']},{label},{speakers[index] if speakers else clip['speaker']}")
+    lines += [f"{clip['uri']},{label},{clip['speaker']}" for clip, label in zip(clips, labels, strict=True)]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -301,6 +300,30 @@ def test_mistakes_are_one_sentence(corpus, tmp_path, ray_session, change, messag
     with pytest.raises(UserError, match=message) as caught:
         tune_folds.main(make_config(tmp_path, corpus, **change))
     assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_unseen_actors_are_told_far_above_chance_and_shuffled_labels_are_not(
+    corpus, tmp_path, ray_session, shuffled
+):
+    from w2v2 import manifest
+
+    labels = manifest.read(DataConfig(uri=str(corpus))).clips["label"].to_pylist()
+    if shuffled:
+        labels = np.random.default_rng(1).permutation(labels).tolist()
+    path = write_csv(tmp_path / "clips.csv", corpus, labels=labels)
+    config = make_config(tmp_path, corpus, data=DataConfig(uri=str(path), **CSV), encoder=EncoderConfig())
+    config = replace(
+        config,
+        optim=OptimConfig(),
+        training=TrainingConfig(num_epochs=20),
+        folds=FoldsConfig(kind="grouped", num_folds=3),
+    )
+    space = {"head.dropout": Dimension(choices=(0.1,))}
+    metrics = tune_folds.main(replace(config, search=SearchConfig(num_trials=1, space=space)))
+    low, high = metrics["pooled"]["intervals"]["uar"]
+    assert low < 0.125 < high if shuffled else low > 0.2
 
 
 @pytest.mark.slow

@@ -151,6 +151,10 @@ class Encoder(nn.Module):
         self.model.encoder.dropout.train(mode and self.cut.stage in ("waveform", "conv"))
         for module in self._trained():
             module.train(mode)
+        # Batch statistics would tie a clip's result to its batch mates and their padding.
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
         return self
 
     @torch.no_grad()
@@ -270,7 +274,9 @@ class Encoder(nn.Module):
         batch, frames, dim = hidden.shape
         if self.mask_time_fraction:
             spans = _spans((batch, frames), self.mask_time_fraction, hidden.device)
-            hidden = torch.where(spans[..., None], self.model.masked_spec_embed.to(hidden.dtype), hidden)
+            # Models saved without SpecAugment have no learnt vector for masked frames.
+            mask = getattr(self.model, "masked_spec_embed", torch.zeros((), device=hidden.device))
+            hidden = torch.where(spans[..., None], mask.to(hidden.dtype), hidden)
         if self.mask_feature_fraction:
             hidden = hidden * ~_spans((batch, dim), self.mask_feature_fraction, hidden.device)[:, None]
         return hidden

@@ -87,9 +87,7 @@ class FeatureCache:
                 good.add(digest)
         return good
 
-    def write(
-        self, arrays: Sequence[tuple[str, Float[np.ndarray, "_ ..."]]], *, num_at_once: int
-    ) -> None:
+    def write(self, arrays: Sequence[tuple[str, Float[np.ndarray, "_ ..."]]], *, num_at_once: int) -> None:
         """Store arrays; each entry appears whole or not at all."""
         sealed = [(digest, _sealed(array.astype(self.dtype))) for digest, array in arrays]
         for digest, body in sealed:
@@ -274,6 +272,7 @@ def run_trunk(
 ) -> list[Float[np.ndarray, "_ ..."]]:
     """Features of each waveform at the encoder's cut, in the order given."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = False  # or entries would be exact to three digits only
     encoder = encoder.to(device).eval()
     max_padded = SAMPLE_RATE * (240 if device.type == "cuda" else 16)
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)

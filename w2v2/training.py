@@ -193,6 +193,7 @@ def predict_logits(
 
 def _device(training: TrainingConfig) -> torch.device:
     if torch.cuda.is_available():
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; who wants speed says bf16
         return torch.device("cuda")
     if training.precision == "bf16":
         raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")

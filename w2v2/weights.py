@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers.utils import logging as transformers_logging
 
 from w2v2 import storage
 from w2v2.config import EncoderConfig, UserError
@@ -47,6 +48,8 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     if config.name == "tiny":
         torch.manual_seed(seed)
         return Encoder(Wav2Vec2Model(tiny_config()), config, normalize=True)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     folder = _local_folder(config.name)
     try:
         model, report = AutoModel.from_pretrained(
