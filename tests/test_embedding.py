@@ -15,7 +15,7 @@ import soundfile
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from w2v2 import embedding
+from w2v2 import embedding, extraction, reading
 from w2v2.config import AudioConfig, ExtractConfig, UserError, VectorConfig
 from w2v2.embedding import layer_numbers, pooled_vectors, windows
 from w2v2.table_spec import embeddings_spec
@@ -135,7 +135,7 @@ def clips_table(rows: list[dict]) -> pa.Table:
 
 
 def read(rows: list[dict], **audio) -> pa.Table:
-    found = embedding.read_clips(
+    found = reading.read_clips(
         clips_table(rows), audio=AudioConfig(**audio), num_readers=3, min_samples=2_000
     )
     return pa.concat_tables(found)
@@ -170,9 +170,9 @@ def test_known_audio_is_not_decoded_and_segments_read_their_file_once(tmp_path, 
     path = tmp_path / "long.wav"
     path.write_bytes(wav(waveforms[2]))
     asked = []
-    real = embedding.storage.read_many
+    real = reading.storage.read_many
     monkeypatch.setattr(
-        embedding.storage, "read_many", lambda uris, **k: (asked.extend(uris), real(uris, **k))[1]
+        reading.storage, "read_many", lambda uris, **k: (asked.extend(uris), real(uris, **k))[1]
     )
     rows = [
         {"clip_id": "a", "uri": str(path), "start_s": 0.5, "end_s": 1.0},
@@ -205,7 +205,7 @@ def rows_of(clips: pa.Table) -> list[dict]:
     constants = {
         "model": "m", "model_digest": "d", "pooling": "mean", "run_id": "r", "code_version": "1", "settings": "s",
     }  # fmt: skip
-    return embedding.table_rows(clips, schema=schema, constants=constants).to_pylist()
+    return extraction.table_rows(clips, schema=schema, constants=constants).to_pylist()
 
 
 def test_a_row_for_each_clip_layer_and_window(tmp_path, waveforms, folder):

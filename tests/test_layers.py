@@ -22,7 +22,7 @@ ORDER = [
     # tables
     "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables
-    "embedding", "extraction",
+    "reading", "embedding", "extraction",
     # loops, no Ray
     "training", "ledger", "summary",
     # the run directory

@@ -1,47 +1,25 @@
-"""Clips to vectors: read and decoded, cut into windows, run through an encoder, pooled, made rows of a table.
+"""Waveforms to vectors: cut into windows, run through an encoder in batches by length, pooled."""
 
-Each step takes and gives an Arrow table of one row a clip, so that a cluster can stream them.
-"""
-
-import base64
 import datetime
-import io
-from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import soundfile
 import torch
 from jaxtyping import Float
 
-from w2v2 import storage
-from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.audio import SAMPLE_RATE
 from w2v2.clips import batches_by_budget, collate
-from w2v2.config import AudioConfig, EncoderConfig, ExtractConfig, UserError, VectorConfig
+from w2v2.config import EncoderConfig, ExtractConfig, UserError, VectorConfig
 from w2v2.encoder import Encoder
 from w2v2.features import normalized
 from w2v2.pooling import Pooling, pool
-from w2v2.storage import StorageError
+from w2v2.reading import REJECTED
 from w2v2.table_spec import TIMESTAMP
 
 CPU_BATCH_S, GPU_BATCH_S = 16.0, 240.0
-
-EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
-"""What became of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
-
-HEARD = pa.schema(
-    [
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("checksum", pa.string()),
-        ("sample_rate", pa.int64()),
-        ("waveform", pa.list_(pa.float32())),
-    ]
-)
-"""What reading adds to a clip; the waveform is 16 kHz, the sample rate that of the file."""
 
 VECTORS = pa.list_(
     pa.struct(
@@ -102,54 +80,6 @@ def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int
     num_more = max(0, -(-(num_samples - length) // hop))
     spans = [(at * hop, min(at * hop + length, num_samples)) for at in range(num_more + 1)]
     return [span for span in spans if span[0] == 0 or span[1] - span[0] >= min_samples]
-
-
-# -- reading
-
-
-def checksum_of(data: bytes) -> str:
-    """The CRC32C of a file's bytes, as Google Cloud Storage writes it."""
-    return f"crc32c={base64.b64encode(google_crc32c.value(data).to_bytes(4, 'big')).decode()}"
-
-
-def read_clips(
-    clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
-) -> Iterator[pa.Table]:
-    """Each clip, one row at a time, with what was HEARD of it; files that follow each other are read once.
-
-    clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
-    """
-    segments = [
-        list(same) for _, same in groupby(range(len(clips)), key=clips["uri"].to_pylist().__getitem__)
-    ]
-    uris = [clips["uri"][same[0]].as_py() for same in segments]
-    for same, body in zip(segments, storage.read_many(uris, num_at_once=num_readers), strict=True):
-        checksum = "" if isinstance(body, StorageError) else checksum_of(body)
-        for index in same:
-            row = clips.slice(index, 1)
-            heard = _heard(row.to_pylist()[0], body, checksum, audio, min_samples)
-            for field in HEARD:
-                row = row.append_column(field, pa.array([heard[field.name]], field.type))
-            yield row
-
-
-def _heard(
-    clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
-) -> dict:
-    heard: dict = {"status": "", "reason": "", "checksum": checksum, "sample_rate": 0, "waveform": []}
-    if isinstance(body, StorageError):
-        return heard | {"status": UNREADABLE, "reason": f"not read: {body}"}
-    if clip["known"] == checksum:
-        return heard | {"status": THERE}
-    try:
-        waveform = load_waveform(body, audio, start_s=clip["start_s"], end_s=clip["end_s"])
-    except AudioError as error:
-        return heard | {"status": REJECTED, "reason": str(error)}
-    if len(waveform) < min_samples:
-        reason = f"too short: {len(waveform) / SAMPLE_RATE:.3f} s < {min_samples / SAMPLE_RATE:.3f} s, one frame of the encoder"
-        return heard | {"status": REJECTED, "reason": reason}
-    rate = soundfile.info(io.BytesIO(body)).samplerate
-    return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}
 
 
 # -- the encoder
@@ -253,20 +183,3 @@ def _vectors(made: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> 
     rows = pa.StructArray.from_arrays(columns, fields=list(VECTORS.value_type))
     bounds = np.cumsum([0, *(len(own) for own in made)])
     return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), rows, type=VECTORS)
-
-
-# -- rows
-
-
-def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
-    """A row of the schema for each vector: its own columns, those of its clip, and constants."""
-    vectors = clips["vectors"].combine_chunks()
-    rows = pa.Table.from_struct_array(vectors.flatten())
-    of_clip = clips.take(pc.list_parent_indices(vectors))
-    rows = rows.append_column("dim", pc.cast(pc.list_value_length(rows["embedding"]), pa.int64()))
-    for name in schema.names:
-        if name in constants:
-            rows = rows.append_column(name, pa.array([constants[name]] * len(rows), pa.string()))
-        elif name not in rows.column_names:
-            rows = rows.append_column(name, of_clip[name])
-    return rows.select(schema.names).cast(schema)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from w2v2 import storage
 from w2v2.config import DataConfig, ExtractConfig, UserError
-from w2v2.embedding import EMBEDDED, REJECTED, THERE, UNREADABLE, table_rows
 from w2v2.manifest import REJECTS, Manifest, with_rejects
+from w2v2.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import FileInfo, StorageError
 from w2v2.table_parts import list_parts, to_parquet, write_part
 from w2v2.table_spec import TableSpec, embeddings_spec, rejects_spec
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
+
+MAX_FILE_BYTES = 2**30
+"""Larger files are not read: a file is held in memory while it is decoded."""
 
 DONE = pa.schema(
     [
@@ -93,12 +96,11 @@ def describe_files(found: Manifest, data: DataConfig) -> Manifest:
     The checksum is empty where it takes reading to know it.
     """
     infos = _infos(found.clips, data)
+    uris = found.clips["uri"].to_pylist()
     lost = [
-        (clip_id, f"not read: {info}")
-        for clip_id, uri in zip(
-            found.clips["clip_id"].to_pylist(), found.clips["uri"].to_pylist(), strict=True
-        )
-        if isinstance(info := infos[uri], StorageError)
+        (clip_id, reason)
+        for clip_id, uri in zip(found.clips["clip_id"].to_pylist(), uris, strict=True)
+        if (reason := _why_not(infos[uri]))
     ]
     found = with_rejects(found, lost)
     own = [infos[uri] for uri in found.clips["uri"].to_pylist()]
@@ -120,6 +122,15 @@ def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageErr
         found = {info.uri: info for info in storage.list_files(data.uri)}
     rest = [uri for uri in uris if uri not in found]
     return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
+
+
+def _why_not(info: FileInfo | StorageError) -> str:
+    """Why a file is not read, or ''."""
+    if isinstance(info, StorageError):
+        return f"not read: {info}"
+    if info.size_bytes > MAX_FILE_BYTES:
+        return f"too large: {info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
+    return ""
 
 
 def _checksum(info: FileInfo) -> str:
@@ -205,6 +216,20 @@ def _known(clips: pa.Table, job: Job, table: Table) -> pa.ChunkedArray:
 
 
 # -- what was done
+
+
+def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
+    """A row of the schema for each vector: its own columns, those of its clip, and constants."""
+    vectors = clips["vectors"].combine_chunks()
+    rows = pa.Table.from_struct_array(vectors.flatten())
+    of_clip = clips.take(pc.list_parent_indices(vectors))
+    rows = rows.append_column("dim", pc.cast(pc.list_value_length(rows["embedding"]), pa.int64()))
+    for name in schema.names:
+        if name in constants:
+            rows = rows.append_column(name, pa.array([constants[name]] * len(rows), pa.string()))
+        elif name not in rows.column_names:
+            rows = rows.append_column(name, of_clip[name])
+    return rows.select(schema.names).cast(schema)
 
 
 def write_chunk(clips: pa.Table, job: Job) -> pa.Table:

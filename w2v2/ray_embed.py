@@ -192,7 +192,7 @@ def _chunks(clips: pa.Table, shape: Shape) -> list[pa.Table]:
 
 
 def _read(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
-    from w2v2.embedding import read_clips
+    from w2v2.reading import read_clips
 
     config = job.config
     yield from read_clips(
@@ -251,7 +251,7 @@ def measure(clips: pa.Table, job: Any) -> Measured:
 
 
 def _measure(clips: pa.Table, job: Any, num_threads: int) -> Measured:
-    from w2v2.embedding import EMBEDDED
+    from w2v2.reading import EMBEDDED
 
     encode = _Encoder(job, num_threads)
     known = pa.array([""] * len(clips))
