@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2 import cli, demo, folds, manifest, ray_cluster, rundir, storage
+from w2v2 import cli, demo, folds, manifest, ray_cluster, ray_features, rundir, storage
 from w2v2.config import TuneFoldsConfig
 from w2v2.search import Study, default_space, distribution, field_at
 
@@ -36,11 +36,11 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
     ray_cluster.start()
+    preparation = ray_features.Preparation(config)
 
-    from w2v2 import ray_features, ray_tune  # after the first messages: these take seconds to import
+    from w2v2 import ray_tune  # imports torch for seconds, as the workers do meanwhile
     from w2v2.outcome import write_outcome
 
-    preparation = ray_features.Preparation(config)
     prepared = preparation.run(found.clips)
     found = usable(config, found, prepared)
     rundir.keep_manifest(config.run, found)

@@ -157,7 +157,7 @@ Schedule = Literal["constant", "linear", "cosine", "triangular2", "late_decay"]
 class OptimConfig:
     """AdamW, its learning-rate schedule and the batch."""
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     """Peak learning rate; the default suits the built-in encoder, pretrained ones want 1e-5 to 1e-4."""
     weight_decay: float = 0.01
     """Decoupled weight decay, not applied to biases and normalisation weights."""
@@ -245,7 +245,7 @@ class Dimension:
 class SearchConfig:
     """The Bayesian search: Ray Tune runs the trials, Optuna's TPE proposes them."""
 
-    num_trials: int = 8
+    num_trials: int = 6
     """Trials in all, those of earlier runs of the same command included."""
     space: dict[str, Dimension] = field(default_factory=dict)
     """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};

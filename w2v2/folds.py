@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
-from sklearn.model_selection import StratifiedGroupKFold
 
 from w2v2.config import FoldsConfig, UserError
 
@@ -99,6 +98,8 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
             f"folds.num_folds is {num_folds} but no class has more than {most} clips: "
             "add clips or lower --folds.num_folds"
         )
+    from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import
+
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # It warns of classes rarer than folds; _check_classes says so in our words.

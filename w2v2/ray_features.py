@@ -89,7 +89,7 @@ def prepare_chunk(
 
 
 class Preparation:
-    """The job's encoders and the features of its clips."""
+    """The job's encoders and the features of its clips; workers start to load at once."""
 
     def __init__(self, config: TuneFoldsConfig) -> None:
         self._config = config
@@ -97,13 +97,17 @@ class Preparation:
         self._gpus = ray_cluster.gpus(config.search.gpus_per_trial)
         self.encoders = variants(config.encoder, config.search.space)
         inspect = self._task(inspect_encoder)
-        asked = [
+        self._asked = [
             inspect.remote(e, config.cache, config.training.precision, config.seed) for e in self.encoders
         ]
-        self.infos: list[EncoderInfo] = [ray_cluster.get(reference) for reference in asked]
-        for encoder, info in zip(self.encoders, self.infos, strict=True):
+
+    @functools.cached_property
+    def infos(self) -> list[EncoderInfo]:
+        """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
+        found: list[EncoderInfo] = [ray_cluster.get(reference) for reference in self._asked]
+        for encoder, info in zip(self.encoders, found, strict=True):
             logger.info(
-                "encoder: %s, %.1f M parameters, %d layers, trains %s (cut: %s), digest %s",
+                "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
                 encoder.name,
                 info.num_parameters / 1e6,
                 info.num_layers,
@@ -111,9 +115,10 @@ class Preparation:
                 info.cut,
                 info.digest,
             )
+        return found
 
     def _task(self, function: Callable[..., Any]) -> Any:
-        """A Ray task as large as a trial; Ray gives the trials the workers that these tasks warmed up."""
+        """A Ray task as large as a trial."""
         return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=3)(function)
 
     def run(self, clips: pa.Table) -> list[Any]:

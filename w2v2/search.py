@@ -28,7 +28,7 @@ def default_space(encoder_name: str) -> dict[str, Dimension]:
     """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
     tiny = encoder_name == "tiny"
     return {
-        "optim.learning_rate": Dimension(low=1e-3 if tiny else 5e-6, high=6e-3 if tiny else 5e-4, log=True),
+        "optim.learning_rate": Dimension(low=5e-4 if tiny else 5e-6, high=4e-3 if tiny else 5e-4, log=True),
         "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
         "optim.beta1": Dimension(low=0.8, high=0.95),
         "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),

@@ -29,7 +29,6 @@ def tiny_config() -> Wav2Vec2Config:
         conv_dim=(32, 32, 48, 64),
         conv_kernel=(32, 5, 4, 4),
         conv_stride=(16, 5, 2, 2),
-        feat_extract_activation="relu",  # a fifth of the time of a step, against GELU, on a CPU
         conv_bias=True,  # without it the layer norm of each frame erases loudness
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
