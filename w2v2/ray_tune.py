@@ -18,7 +18,7 @@ import pyarrow as pa
 from w2v2 import ray_cluster
 from w2v2.config import EncoderConfig, TuneFoldsConfig, UserError
 
-from ray import tune  # isort: skip
+from ray import cloudpickle, tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
 
@@ -110,7 +110,7 @@ class _Judge(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         number = trial.config["number"]
-        why = _why(trial.get_error())
+        why = _why(_error(trial))
         logger.warning("trial %d failed: %s", number, why)
         self._study.failed(number, why)
 
@@ -242,6 +242,14 @@ def _features(settings: TuneFoldsConfig, key: str, digests: Sequence[str]) -> An
     if key.startswith("pooled"):  # one vector a clip: opening files would cost more than training does
         return [np.array(mapped[index]) for index in range(len(mapped))]
     return mapped
+
+
+def _error(trial: Any) -> BaseException | None:
+    """What ended the trial; its own get_error looks where Tune has not yet copied it to."""
+    if trial.pickled_error_file is None:
+        return trial.get_error()
+    with open(trial.pickled_error_file, "rb") as file:
+        return cloudpickle.load(file)
 
 
 def _why(error: BaseException | None) -> str:
