@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -324,6 +326,35 @@ def test_unseen_actors_are_told_far_above_chance_and_shuffled_labels_are_not(
     metrics = tune_folds.main(replace(config, search=SearchConfig(num_trials=1, space=space)))
     low, high = metrics["pooled"]["intervals"]["uar"]
     assert low < 0.125 < high if shuffled else low > 0.2
+
+
+@pytest.mark.slow
+def test_trial_that_loses_its_worker_goes_on_where_it_was(corpus, tmp_path, ray_session):
+    """As when a spot machine is taken away."""
+    config = make_config(tmp_path, corpus, search=SearchConfig(num_trials=1))
+    ledger, killed = tmp_path / "run" / "ledger", []
+
+    def kill_worker_after_two_folds() -> None:
+        while not killed:
+            if ledger.exists() and len(list(ledger.glob("*.parquet"))) >= 2:
+                workers = [
+                    p
+                    for p in psutil.process_iter(["cmdline"])
+                    if "ImplicitFunc" in " ".join(p.info["cmdline"] or [])
+                ]
+                own = [p for p in workers if psutil.Process(os.getpid()) in p.parents()]
+                killed.extend((path.name, path.read_bytes()) for path in ledger.glob("*.parquet"))
+                for process in own:
+                    process.kill()
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_worker_after_two_folds)
+    thread.start()
+    metrics = tune_folds.main(config)
+    thread.join()
+    assert metrics["selection"]["num_complete"] == 1 and metrics["selection"]["num_failed"] == 0
+    for name, body in killed:
+        assert (ledger / name).read_bytes() == body
 
 
 @pytest.mark.slow

@@ -90,6 +90,9 @@ class _Judge(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         number = trial.config["number"]
+        if "error" in result:
+            self._fail(number, result["error"])
+            return TrialScheduler.CONTINUE
         score: FoldScore = result["fold_score"]
         scores = self._scores.setdefault(number, [])
         if score.fold < len(scores):  # a trial that was restarted after its worker died
@@ -109,8 +112,13 @@ class _Judge(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number = trial.config["number"]
-        why = _why(_error(trial))
+        number, why = trial.config["number"], _why(trial.get_error())
+        if trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
+            logger.warning("trial %d lost its worker and starts again: %s", number, why)
+        else:
+            self._fail(number, why)
+
+    def _fail(self, number: int, why: str) -> None:
         logger.warning("trial %d failed: %s", number, why)
         self._study.failed(number, why)
 
@@ -162,21 +170,27 @@ def search(plan: Plan, study: Study) -> None:
                 name="search",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(),
+                failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
         tuner.fit()
 
 
 def run_trial(config: dict[str, Any], *, plan: Plan) -> None:
-    """Score one trial fold by fold; folds in the ledger are read, not trained again."""
+    """Score one trial fold by fold; folds in the ledger are read, not trained again.
+
+    What another try would not mend is reported; everything else is raised, and Tune tries again.
+    """
     number = config["number"]
     ledger = Ledger(plan.run)
     settings = with_params(plan.config, config["params"])
     for fold in range(plan.num_folds):
         known = ledger.read(number, fold)
-        score = known or _score(settings, plan, fold, name=f"trial-{number}-fold-{fold}")
+        try:
+            score = known or _score(settings, plan, fold, name=f"trial-{number}-fold-{fold}")
+        except (UserError, Diverged) as error:
+            tune.report({"error": _why(error)})
+            return
         tune.report({"fold_score": score, "trained": known is None})
 
 

@@ -1,6 +1,7 @@
 """An encoder by name: hub, local folder, gs:// folder, or the built-in 'tiny' with random weights."""
 
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -68,8 +69,11 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
 
 
 def weights_digest(model: PreTrainedModel) -> str:
-    """SHA-256 over names, shapes and values of all weights, 16 hex digits."""
-    total = hashlib.sha256()
+    """SHA-256 over the architecture and the names, shapes and values of all weights, 16 hex digits."""
+    architecture = model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        architecture.pop(name, None)
+    total = hashlib.sha256(json.dumps(architecture, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
