@@ -112,7 +112,7 @@ class _Judge(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number, why = trial.config["number"], _why(trial.get_error())
+        number, why = trial.config["number"], _why(_error(trial))
         if trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
