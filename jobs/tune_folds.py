@@ -36,6 +36,9 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
     ray_cluster.start()
+    ray_cluster.check_places(
+        **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
+    )
     preparation = ray_features.Preparation(config)
 
     from w2v2 import ray_tune  # imports torch for seconds, as the workers do meanwhile

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -159,6 +159,7 @@ def test_digest_sees_names_shapes_and_types():
     @dataclass
     class State:
         state: dict[str, torch.Tensor]
+        config: Wav2Vec2Config = field(default_factory=Wav2Vec2Config)
 
         def state_dict(self) -> dict[str, torch.Tensor]:
             return self.state
@@ -167,6 +168,15 @@ def test_digest_sees_names_shapes_and_types():
     states = [{"a": zeros}, {"b": zeros}, {"a": zeros.T}, {"a": zeros.double()}, {"a": zeros, "b": zeros}]
     digests = [weights_digest.__wrapped__(State(state)) for state in states]  # past the check for a model
     assert len(set(digests)) == len(states)
+
+
+def test_digest_sees_the_architecture_and_not_where_it_was_saved():
+    model = random_model()
+    before = weights_digest(model)
+    model.config._name_or_path = "/elsewhere"
+    assert weights_digest(model) == before
+    model.config.hidden_act = "relu"
+    assert weights_digest(model) != before
 
 
 def test_digest_does_not_depend_on_memory_layout_or_gradients():

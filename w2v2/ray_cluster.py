@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
@@ -19,10 +20,14 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+import yaml  # noqa: E402
 
 from w2v2.config import UserError  # noqa: E402
 
 logger = logging.getLogger(__name__)
+
+BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
+"""The cluster's node types, on the head of a cluster that `ray up` made."""
 
 
 def start() -> None:
@@ -34,16 +39,39 @@ def start() -> None:
 
 
 def gpus(wanted: float) -> float:
-    """GPUs to ask for: none where the cluster has none."""
-    return wanted if ray.cluster_resources().get("GPU", 0) > 0 else 0.0
+    """GPUs to ask for: none where the cluster has none and cannot get any."""
+    return wanted if _capacity().get("GPU", 0) > 0 else 0.0
 
 
 def slots(*, cpus: float, gpus: float) -> int:
-    """How many workers of this size fit now; 4 where none does, for a cluster that grows when asked."""
-    have = ray.cluster_resources()
+    """How many workers of this size fit into the cluster, at least 1."""
+    have = _capacity()
     by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
     by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
-    return min(by_cpu, by_gpu) or 4
+    return max(1, min(by_cpu, by_gpu))
+
+
+def _capacity() -> dict[str, float]:
+    """Resources that the cluster has or may grow to: `ray up` leaves its node types in the head's home."""
+    have = {name: float(number) for name, number in ray.cluster_resources().items()}
+    if not BOOTSTRAP.exists():
+        return have
+    most: dict[str, float] = {}
+    for kind in yaml.safe_load(BOOTSTRAP.read_text())["available_node_types"].values():
+        for name, number in kind.get("resources", {}).items():
+            most[name] = most.get(name, 0.0) + number * kind.get("max_workers", 0)
+    return {name: max(have.get(name, 0.0), most.get(name, 0.0)) for name in have.keys() | most.keys()}
+
+
+def check_places(**places: str) -> None:
+    """Raises UserError when a setting names a local place and the cluster has several machines."""
+    several = BOOTSTRAP.exists() or sum(node["Alive"] for node in ray.nodes()) > 1
+    local = [f"{name}={uri}" for name, uri in places.items() if not uri.startswith("gs://")]
+    if several and local and not os.environ.get("W2V2_SHARED_DISK"):
+        raise UserError(
+            f"on a cluster of several machines all places must be in gs://, got {', '.join(local)}; if all machines "
+            "share that disk, set W2V2_SHARED_DISK=1"
+        )
 
 
 def user_error(error: BaseException) -> UserError | None:
