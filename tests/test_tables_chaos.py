@@ -199,14 +199,14 @@ def test_tables_are_exact_through_kills_and_faults(kind: str, tmp_path: Path, se
 
 
 def test_the_same_chaos_breaks_a_naive_append(tmp_path: Path, servers: Any, monkeypatch: Any) -> None:
-    from w2v2.table_duckdb import DuckTable
+    from w2v2.table_duckdb import DuckTable, _connection
     from w2v2.table_parts import read_part
     from w2v2.table_spec import Commit
     from w2v2.tables import open_table
 
     def append(self: DuckTable, parts: list[str]) -> Commit:
         for part in parts:
-            with self._connected() as connection:
+            with _connection(self._path, self.uri) as connection:
                 connection.register("part", read_part(part, make_spec().schema.names))
                 connection.execute(f"INSERT INTO {self._name} SELECT * FROM part")
         return Commit()
