@@ -49,9 +49,10 @@ def test_the_values_the_user_wrote_are_tried_first(tmp_path):
     assert make(tmp_path).ask().params == DEFAULTS
 
 
-def test_values_outside_the_space_are_not_tried(tmp_path):
+def test_values_outside_the_space_are_not_tried_and_that_is_said(tmp_path, caplog):
     study = make(tmp_path, defaults={"optim.learning_rate": 5.0, "optim.batch_size": 16})
     assert study.ask().params["optim.learning_rate"] <= 0.1
+    assert "lie outside search.space, so no trial has them" in caplog.text
 
 
 def test_as_many_trials_as_asked_for_over_all_runs(tmp_path):
@@ -145,7 +146,7 @@ def test_default_space_fits_the_config(name):
     space = default_space(name)
     TuneFoldsConfig(search=SearchConfig(space=space))
     for path, dimension in space.items():
-        distribution(path, dimension, field_at(TuneFoldsConfig(), path))
+        assert distribution(path, dimension, field_at(TuneFoldsConfig(), path)).single() is False
 
 
 def test_integer_fields_are_searched_over_integers():

@@ -4,6 +4,7 @@ The study's file is the only record of the search, so a killed search goes on fr
 tools open it. It is told the truth: a pruned trial is PRUNED, a failed or diverged one is FAIL.
 """
 
+import logging
 import math
 import tempfile
 import warnings
@@ -18,6 +19,8 @@ from optuna.trial import TrialState
 
 from w2v2 import storage
 from w2v2.config import Dimension, SearchConfig, UserError
+
+logger = logging.getLogger(__name__)
 
 STUDY_NAME = "tune_folds"
 Params = dict[str, Any]
@@ -120,8 +123,13 @@ class Study:
         self._unfinished = [t for t in self.study.trials if t.state == TrialState.RUNNING]
         self._running: dict[int, optuna.Trial] = {}
         inside = all(_holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
-        if not self.study.trials and inside and defaults:
-            self.study.enqueue_trial(defaults)  # the values the user wrote are scored first
+        if not self.study.trials and defaults:
+            if inside:
+                self.study.enqueue_trial(defaults)  # the values the user wrote are scored first
+            else:
+                logger.warning(
+                    "the config's own values lie outside search.space, so no trial has them: %s", defaults
+                )
         self._saved()
 
     def ask(self) -> Proposal | None:
