@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2 import cli, demo, manifest, ray_cluster, rundir, storage, tables
-from w2v2.config import DataConfig, ExtractConfig
+from w2v2.config import DataConfig
+from w2v2.job_config import ExtractConfig
 from w2v2.table_spec import Commit, rejects_spec
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")

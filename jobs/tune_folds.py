@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2 import cli, demo, folds, manifest, ray_cluster, ray_features, rundir, storage
-from w2v2.config import TuneFoldsConfig
+from w2v2.job_config import TuneFoldsConfig
 from w2v2.search import Study, default_space, distribution, field_at
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")

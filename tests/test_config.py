@@ -14,16 +14,18 @@ from w2v2.cli import dump, parse, run_job
 from w2v2.config import (
     AudioConfig,
     DataConfig,
-    Dimension,
     EncoderConfig,
-    ExtractConfig,
     FoldsConfig,
     HeadConfig,
     OptimConfig,
-    SearchConfig,
     TrainingConfig,
-    TuneFoldsConfig,
     UserError,
+)
+from w2v2.job_config import (
+    Dimension,
+    ExtractConfig,
+    SearchConfig,
+    TuneFoldsConfig,
     VectorConfig,
     WorkersConfig,
 )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     # settings and bytes
-    "config", "cli", "storage",
+    "config", "job_config", "cli", "storage",
     # pure
     "manifest", "folds", "metrics", "schedules", "search",
     # tensors, no I/O
@@ -33,7 +33,7 @@ ORDER = [
 CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}
 WITHOUT_TORCH = [
-    "cli", "config", "findings", "folds", "manifest", "metrics", "page", "plots", "report", "schedules", "search",
+    "cli", "config", "job_config", "findings", "folds", "manifest", "metrics", "page", "plots", "report", "schedules", "search",
     "search_plots", "storage", "tune_run",
 ]  # fmt: skip
 

@@ -22,15 +22,13 @@ from w2v2 import cli
 from w2v2.config import (
     CacheConfig,
     DataConfig,
-    Dimension,
     EncoderConfig,
     FoldsConfig,
     OptimConfig,
-    SearchConfig,
     TrainingConfig,
-    TuneFoldsConfig,
     UserError,
 )
+from w2v2.job_config import Dimension, SearchConfig, TuneFoldsConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

@@ -3,19 +3,23 @@
 A flag is a field's path (`--optim.learning_rate 3e-5`) and a YAML file nests the same way.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
+
+TaskKind = Literal["classes", "multi_label", "regression"]
+Descriptor = Literal["mfcc", "chroma", "spectral", "pitch", "energy", "egemaps"]
 
 
 class UserError(ValueError):
     """A mistake the user can mend: one sentence that says what, got, wanted and what to do."""
 
 
-def _at_least(section: str, config: object, low: float, *names: str) -> None:
+def at_least(section: str, config: object, low: float, *names: str) -> None:
+    """Raises UserError unless each of these fields is at least `low`."""
     for name in names:
         value = getattr(config, name)
         if not value >= low:
-            raise UserError(f"{section}.{name} must be at least {low:g}, got {value}")
+            raise UserError(f"{section}{'.' if section else ''}{name} must be at least {low:g}, got {value}")
 
 
 def _fraction(section: str, config: object, *names: str) -> None:
@@ -32,10 +36,11 @@ class DataConfig:
     uri: str = "demo"
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
     (local or gs://), or 'demo'."""
-    layout: Literal["auto", "ravdess", "csv", "files"] = "auto"
-    """How to read uri: RAVDESS's file names tell label and speaker, a CSV has them in columns, files are
-    any audio files, without either. auto takes csv for a name that ends in .csv and ravdess otherwise
-    (jobs that need no labels: files, where not all names are RAVDESS's)."""
+    layout: Literal["auto", "ravdess", "csv", "clinic", "deam", "files"] = "auto"
+    """How to read uri: RAVDESS's file names tell label and speaker; a CSV has them in columns; clinic is a
+    folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
+    and songs; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
+    ravdess otherwise (jobs that need no labels: files, where not all names are RAVDESS's)."""
     vocal_channel: Literal["speech", "song", "both"] = "speech"
     """RAVDESS: which vocal channel to use."""
     id_column: str = "clip_id"
@@ -51,7 +56,15 @@ class DataConfig:
     end_column: str = "end_s"
     """CSV: optional column, where in the file the clip ends, in seconds."""
     split_column: str = "split"
-    """CSV: optional column with a split of one's own."""
+    """CSV: optional column with a split of one's own: train, val or test."""
+    target_columns: tuple[str, ...] = ()
+    """CSV: the columns of several labels (0, 1 or empty) or values (numbers or empty), for task.kind
+    multi_label and regression."""
+    labels_file: str = ""
+    """clinic: the file of labels, one head per line, the labels of a line separated by commas; empty is
+    labels.txt in the folder."""
+    studies: tuple[str, ...] = ()
+    """clinic: the subfolders whose recordings are used; empty is all of them."""
     classes: dict[str, str] = field(default_factory=dict)
     """Class names to rename or merge, e.g. {calm: neutral}; the name 'drop' leaves a class out."""
     max_reject_fraction: float = 0.01
@@ -64,7 +77,7 @@ class DataConfig:
             raise UserError("data.uri is empty: give a folder, a gs:// prefix, a .csv file or 'demo'")
         if not 0 <= self.max_reject_fraction <= 1:
             raise UserError(f"data.max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
-        _at_least("data", self, 1, "num_readers")
+        at_least("data", self, 1, "num_readers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +90,23 @@ class AudioConfig:
     """Cut leading and trailing silence quieter than this many dB below the peak; 0 is off."""
     crop_s: float = 0.0
     """Keep only the first seconds of a clip; 0 is off."""
+    fixed_s: float = 0.0
+    """Cut or fill up with zeros to exactly so many seconds, as input of one length; 0 is off."""
     min_s: float = 0.1
     """Shorter clips are rejected."""
     max_s: float = 60.0
     """Longer clips are rejected (after crop_s, where that is set)."""
 
     def __post_init__(self) -> None:
-        _at_least("audio", self, 0, "trim_db", "crop_s")
-        _at_least("audio", self, 0.025, "min_s")
+        at_least("audio", self, 0, "trim_db", "crop_s", "fixed_s")
+        at_least("audio", self, 0.025, "min_s")
         if not self.min_s < self.max_s <= 3600:
             raise UserError(f"audio.max_s must be in (audio.min_s={self.min_s:g}, 3600], got {self.max_s:g}")
-        if self.crop_s and self.crop_s < self.min_s:
-            raise UserError(
-                f"audio.crop_s={self.crop_s:g} is shorter than audio.min_s={self.min_s:g}: no clip would be left"
-            )
+        for name in ("crop_s", "fixed_s"):
+            if 0 < getattr(self, name) < self.min_s:
+                raise UserError(
+                    f"audio.{name}={getattr(self, name):g} is shorter than audio.min_s={self.min_s:g}: no clip would be left"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +120,68 @@ class FoldsConfig:
     """Number of folds; the published ones are six."""
 
     def __post_init__(self) -> None:
-        _at_least("folds", self, 2, "num_folds")
+        at_least("folds", self, 2, "num_folds")
         if self.kind == "published" and self.num_folds != 6:
             raise UserError(
                 f"folds.num_folds must be 6 for the published folds, got {self.num_folds}; "
                 "use --folds.kind grouped or consecutive for another number"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which clips train, which tell when to stop (val), and which are scored once, at the end (test)."""
+
+    kind: Literal["auto", "column", "speakers", "fold"] = "auto"
+    """column: the data says it (split_column; train.csv, val.csv, test.csv); speakers: drawn by seed, no
+    speaker in two; fold: one of the folds is the test split; auto is column where there is one, else speakers."""
+    val_fraction: float = 0.1
+    """speakers: fraction of the speakers for val. Where the data has no val split, or with kind=fold, it is
+    taken out of the speakers of train when training.patience_epochs asks for one."""
+    test_fraction: float = 0.2
+    """speakers: fraction of the speakers for test."""
+    fold: int = 0
+    """fold: the number of the fold that is the test split."""
+    seed: int = 0
+    """Seed of the draw, apart from the seed of training, so that seeds of training share a split."""
+
+    def __post_init__(self) -> None:
+        at_least("split", self, 0, "fold", "seed")
+        _fraction("split", self, "val_fraction", "test_fraction")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise UserError(
+                f"split.val_fraction + split.test_fraction must be below 1, got {self.val_fraction} + {self.test_fraction}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is predicted, and the loss that teaches it."""
+
+    kind: TaskKind = "classes"
+    """classes: one of several; multi_label: each label on its own, present or not; regression: numbers."""
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "ccc"] = "auto"
+    """auto is cross_entropy for classes, bce for multi_label (mse by choice, on probabilities), mse for
+    regression (ccc, one minus Lin's concordance, by choice)."""
+    variance_penalty: float = 0.0
+    """regression: weight of a penalty on predictions that spread less than the targets of the batch."""
+    correlation_penalty: float = 0.0
+    """regression: weight of a penalty on predictions of different targets that move together."""
+
+    def __post_init__(self) -> None:
+        at_least("task", self, 0, "variance_penalty", "correlation_penalty")
+        fitting = {
+            "classes": ("auto", "cross_entropy"),
+            "multi_label": ("auto", "bce", "mse"),
+            "regression": ("auto", "mse", "ccc"),
+        }
+        if self.loss not in fitting[self.kind]:
+            raise UserError(
+                f"task.loss must be one of {', '.join(fitting[self.kind])} for task.kind={self.kind}, got {self.loss}"
+            )
+        if self.kind != "regression" and (self.variance_penalty or self.correlation_penalty):
+            raise UserError(
+                f"task.variance_penalty and task.correlation_penalty are for task.kind=regression, got task.kind={self.kind}"
             )
 
 
@@ -122,27 +195,41 @@ class EncoderConfig:
     """What is trained: everything, all but the convolutions, the last layers, or the head alone."""
     num_last_layers: int = 2
     """How many transformer layers encoder.train=last trains."""
-    layer: Literal["last", "mix"] | int = "last"
-    """The hidden state that is pooled: the last, layer n (0 enters the first layer), or a learned mix."""
+    layer: Literal["last", "mix", "concat"] | int = "last"
+    """The hidden state that is pooled: the last, layer n (0 enters the first layer), or of several layers a
+    learned mix or their vectors side by side."""
+    layers: tuple[int, ...] = ()
+    """The layers of encoder.layer=mix or concat; empty is all, 0 included."""
     pooling: Literal["mean", "sum", "max", "mean+std", "attention"] = "mean"
     """How frames become one vector; only a clip's own frames count."""
 
     def __post_init__(self) -> None:
         if not self.name:
             raise UserError("encoder.name is empty: give a hub name, a folder, a gs:// folder or 'tiny'")
-        _at_least("encoder", self, 1, "num_last_layers")
+        at_least("encoder", self, 1, "num_last_layers")
         if isinstance(self.layer, int):
-            _at_least("encoder", self, 0, "layer")
+            at_least("encoder", self, 0, "layer")
+        if self.layers and self.layer not in ("mix", "concat"):
+            raise UserError(
+                f"encoder.layers is for encoder.layer=mix or concat, got encoder.layer={self.layer}"
+            )
+        if self.layers and (min(self.layers) < 0 or list(self.layers) != sorted(set(self.layers))):
+            raise UserError(
+                f"encoder.layers must be different numbers from 0 up, in order, got {list(self.layers)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """The classifier on top of the pooled vector."""
+    """The classifier or regressor on top of the pooled vector."""
 
     widths: tuple[int, ...] = ()
-    """Widths of hidden layers between the pooled vector and the classes; empty is one linear layer."""
+    """Widths of hidden layers between the pooled vector and the outputs; empty is one linear layer."""
     dropout: float = 0.1
     """Dropout before each linear layer."""
+    joined: tuple[Descriptor, ...] = ()
+    """Hand-made features of the whole clip that stand beside the pooled vector, standardised by the
+    training clips (egemaps needs opensmile installed)."""
 
     def __post_init__(self) -> None:
         _fraction("head", self, "dropout")
@@ -187,8 +274,8 @@ class OptimConfig:
         for name in ("learning_rate", "eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"optim.{name} must be positive, got {getattr(self, name)}")
-        _at_least("optim", self, 0, "weight_decay", "clip_norm")
-        _at_least("optim", self, 1, "batch_size", "late_batch_factor", "accumulation_steps")
+        at_least("optim", self, 0, "weight_decay", "clip_norm")
+        at_least("optim", self, 1, "batch_size", "late_batch_factor", "accumulation_steps")
         _fraction("optim", self, "beta1", "beta2", "warmup_fraction")
         if self.schedule == "late_decay" and self.warmup_fraction > 0.7:
             raise UserError(
@@ -206,6 +293,11 @@ class TrainingConfig:
     """Probability mass spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced weighs each class by the inverse of its frequency among the training clips."""
+    sampling: Literal["all", "balanced"] = "all"
+    """all: every training clip once an epoch; balanced: as many draws, each class equally often."""
+    patience_epochs: int = 0
+    """jobs/finetune.py: stop when the loss of the val split has not fallen for so many epochs, and keep the
+    weights of the best; 0 trains all epochs and keeps the last."""
     mask_time_fraction: float = 0.0
     """SpecAugment: fraction of frames masked in spans; 0 is off."""
     mask_feature_fraction: float = 0.0
@@ -214,62 +306,54 @@ class TrainingConfig:
     """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
 
     def __post_init__(self) -> None:
-        _at_least("training", self, 1, "num_epochs")
+        at_least("training", self, 1, "num_epochs")
+        at_least("training", self, 0, "patience_epochs")
         _fraction("training", self, "label_smoothing", "mask_time_fraction", "mask_feature_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dimension:
-    """One searched field: an interval (low, high, on a log scale if log) or a list of choices."""
+class AugmentConfig:
+    """Random changes of training waveforms; never of what is cached or held out."""
 
-    low: float = 0.0
-    """Smallest value of the interval."""
-    high: float = 0.0
-    """Largest value of the interval."""
-    log: bool = False
-    """Search on a log scale."""
-    choices: tuple[bool | int | float | str, ...] = ()
-    """Values to choose from, instead of an interval."""
+    kinds: tuple[Literal["noise", "gain", "speed", "shift", "time_mask", "frequency_mask"], ...] = ()
+    """Which changes; empty is off. They need encoder.train=all, which computes waveforms anew each epoch."""
+    probability: float = 0.5
+    """How likely each change is for a clip in an epoch."""
+    snr_db: tuple[float, float] = (10.0, 40.0)
+    """noise: range of the signal-to-noise ratio of added white noise."""
+    gain_db: tuple[float, float] = (-6.0, 6.0)
+    """gain: range of the change of level."""
+    speed: tuple[float, float] = (0.9, 1.1)
+    """speed: range of the factor of tempo; pitch stays."""
+    shift_fraction: float = 0.1
+    """shift: largest part of a clip that it is moved by, in time, around its end."""
+    mask_fraction: float = 0.1
+    """time_mask, frequency_mask: largest part of the time or band that is silenced."""
 
     def __post_init__(self) -> None:
-        if self.choices:
-            if self.low or self.high or self.log:
-                raise UserError(f"search.space: give either choices or low and high, got {self}")
-        elif not self.low < self.high:
-            raise UserError(f"search.space: low must be below high, got low={self.low:g} high={self.high:g}")
-        elif self.log and not self.low > 0:
-            raise UserError(f"search.space: low must be positive on a log scale, got {self.low:g}")
+        for name in ("probability", "shift_fraction", "mask_fraction"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"augment.{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("snr_db", "gain_db", "speed"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"augment.{name} must be a range, low first, got {low:g} to {high:g}")
+        if not 0.5 <= self.speed[0] <= self.speed[1] <= 2:
+            raise UserError(f"augment.speed must be in [0.5, 2], got {self.speed[0]:g} to {self.speed[1]:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """The Bayesian search: Ray Tune runs the trials, Optuna's TPE proposes them."""
+class CheckpointConfig:
+    """What is kept while a model trains, to go on from when it is stopped."""
 
-    num_trials: int = 6
-    """Trials in all, those of earlier runs of the same command included."""
-    space: dict[str, Dimension] = field(default_factory=dict)
-    """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};
-    empty takes the default space over AdamW, which is written to config.yaml."""
-    metric: Literal["uar", "accuracy", "macro_f1"] = "uar"
-    """What a trial maximises: the mean of this metric over the folds."""
-    pruning: Literal["none", "asha", "median", "wilcoxon"] = "asha"
-    """Who stops a trial between folds."""
-    num_startup_trials: int = 5
-    """Random trials before TPE proposes."""
-    max_concurrent_trials: int = 0
-    """Trials at once; 0 is as many as the cluster's CPUs and GPUs allow. 1 repeats a search bit for bit."""
-    cpus_per_trial: float = 1.0
-    """CPUs (and threads) of one trial."""
-    gpus_per_trial: float = 1.0
-    """GPUs of one trial, fractions allowed; a cluster without GPUs runs trials on CPUs."""
-    workers_per_fold: int = 1
-    """More than 1 trains each fold with that many DDP workers under Ray Train."""
+    every_steps: int = 0
+    """Optimizer steps between checkpoints, beside one at the end of each epoch; 0 is those alone."""
+    keep: int = 2
+    """The newest checkpoints that are kept."""
 
     def __post_init__(self) -> None:
-        _at_least("search", self, 1, "num_trials", "num_startup_trials", "workers_per_fold")
-        _at_least("search", self, 0, "max_concurrent_trials", "gpus_per_trial")
-        if not self.cpus_per_trial > 0:
-            raise UserError(f"search.cpus_per_trial must be positive, got {self.cpus_per_trial}")
+        at_least("checkpoint", self, 0, "every_steps")
+        at_least("checkpoint", self, 1, "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,121 +364,3 @@ class CacheConfig:
     """A folder that all workers see, or a gs:// prefix."""
     dtype: Literal["float32", "float16"] = "float32"
     """float16 halves the space; scores then agree to its rounding only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneFoldsConfig:
-    """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
-
-    run: str = "runs/tune_folds"
-    """The run directory, local or gs://; the same directory continues the same run."""
-    seed: int = 0
-    """Seed of weights, batches and search."""
-    data: DataConfig = field(default_factory=DataConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    folds: FoldsConfig = field(default_factory=FoldsConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    cache: CacheConfig = field(default_factory=CacheConfig)
-
-    def __post_init__(self) -> None:
-        for path in self.search.space:
-            section, _, name = path.partition(".")
-            if section not in ("encoder", "head", "optim", "training"):
-                raise UserError(
-                    f"search.space: {path!r} is not a field that trials can vary; use encoder., head., optim. or training."
-                )
-            known = [f.name for f in fields(getattr(self, section))]
-            if name not in known:
-                raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(known)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorConfig:
-    """Which wav2vec2-family encoder makes the vectors, of which layers, and how frames become one vector."""
-
-    name: str = "tiny"
-    """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
-    layers: Literal["last", "all"] | int | tuple[int, ...] = "last"
-    """Hidden states to pool, one row each: last, one number (0 enters the first layer), several, or all."""
-    pooling: Literal["mean", "sum", "max", "mean+std"] = "mean"
-    """How frames become one vector; only a clip's own frames count."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""
-    batch_s: float = 0.0
-    """Seconds of audio, padding included, in one forward pass; 0 takes 16 on a CPU and 240 on a GPU."""
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise UserError("encoder.name is empty: give a hub name, a folder, a gs:// folder or 'tiny'")
-        _at_least("encoder", self, 0, "batch_s")
-        wanted = self.layers
-        numbers = wanted if isinstance(wanted, tuple) else (wanted,) if isinstance(wanted, int) else (0,)
-        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise UserError(
-                f"encoder.layers must be last, all, or different numbers from 0 up, got {list(numbers)}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkersConfig:
-    """How the cluster is dealt out."""
-
-    num_encoders: int = 0
-    """Encoders that work at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
-    cpus_per_encoder: float = 1.0
-    """CPUs (and threads) of an encoder on a cluster without GPUs."""
-    gpus_per_encoder: float = 1.0
-    """GPUs of an encoder, fractions allowed; a cluster without GPUs computes on CPUs."""
-    clips_per_part: int = 0
-    """Clips whose vectors are written at once, and at most lost when a worker dies; 0 chooses."""
-
-    def __post_init__(self) -> None:
-        _at_least("workers", self, 0, "num_encoders", "clips_per_part")
-        for name in ("cpus_per_encoder", "gpus_per_encoder"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"workers.{name} must be positive, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
-    """One row a clip, layer and window in a table: the pooled vector of an encoder, exactly once."""
-
-    run: str = "runs/extract_embeddings"
-    """The run directory, local or gs://; the same directory continues the same run."""
-    table: str = ""
-    """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
-    Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
-    plan: bool = False
-    """Only tell what would be done: clips, hours, bytes, rows, time; nothing is written."""
-    window_s: float = 0.0
-    """Cut clips into windows of this many seconds, one row each; 0 is one row for the whole clip."""
-    hop_s: float = 0.0
-    """Seconds from one window's start to the next one's; 0 is window_s."""
-    labels: bool | tuple[str, ...] = False
-    """Text columns that the table gets too: true is label and speaker; or names out of label, speaker,
-    split and any columns of the CSV."""
-    seed: int = 0
-    """Seed of the random weights of 'tiny'."""
-    data: DataConfig = field(default_factory=DataConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    encoder: VectorConfig = field(default_factory=VectorConfig)
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
-
-    def __post_init__(self) -> None:
-        if self.window_s and self.window_s < self.audio.min_s:
-            raise UserError(
-                f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"
-            )
-        if self.hop_s and not 0 < self.hop_s <= self.window_s:
-            raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")
-
-    @property
-    def carried(self) -> tuple[str, ...]:
-        """The names of the text columns that are taken along."""
-        if isinstance(self.labels, bool):
-            return ("label", "speaker") if self.labels else ()
-        return self.labels

@@ -12,9 +12,10 @@ from jaxtyping import Float
 
 from w2v2.audio import SAMPLE_RATE
 from w2v2.clips import batches_by_budget, collate
-from w2v2.config import EncoderConfig, ExtractConfig, UserError, VectorConfig
+from w2v2.config import EncoderConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.features import normalized
+from w2v2.job_config import ExtractConfig, VectorConfig
 from w2v2.pooling import Pooling, pool
 from w2v2.reading import REJECTED
 from w2v2.table_spec import TIMESTAMP

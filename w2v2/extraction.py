@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from w2v2 import storage
-from w2v2.config import DataConfig, ExtractConfig, UserError
+from w2v2.config import DataConfig, UserError
+from w2v2.job_config import ExtractConfig
 from w2v2.manifest import REJECTS, Manifest, with_rejects
 from w2v2.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import FileInfo, StorageError

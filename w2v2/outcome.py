@@ -12,7 +12,8 @@ import yaml
 
 from w2v2 import rundir, storage, summary
 from w2v2.cli import dump
-from w2v2.config import TuneFoldsConfig, UserError
+from w2v2.config import UserError
+from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
 from w2v2.manifest import Manifest
 from w2v2.search import with_params

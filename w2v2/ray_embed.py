@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import ray
 
 from w2v2 import ray_cluster
-from w2v2.config import ExtractConfig, UserError
+from w2v2.config import UserError
+from w2v2.job_config import ExtractConfig
 from w2v2.ray_features import loaded_encoder
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import ray
 
 from w2v2 import ray_cluster, storage
-from w2v2.config import CacheConfig, Dimension, EncoderConfig, TuneFoldsConfig, UserError
+from w2v2.config import CacheConfig, EncoderConfig, UserError
+from w2v2.job_config import Dimension, TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from w2v2 import ray_cluster
-from w2v2.config import EncoderConfig, TuneFoldsConfig, UserError
+from w2v2.config import EncoderConfig, UserError
+from w2v2.job_config import TuneFoldsConfig
 
 from ray import cloudpickle, tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip

@@ -14,7 +14,8 @@ import yaml
 
 from w2v2 import storage
 from w2v2.cli import dump
-from w2v2.config import TuneFoldsConfig, UserError
+from w2v2.config import UserError
+from w2v2.job_config import TuneFoldsConfig
 from w2v2.manifest import Manifest
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from w2v2 import storage
-from w2v2.config import Dimension, SearchConfig, UserError
+from w2v2.config import UserError
+from w2v2.job_config import Dimension, SearchConfig
 
 logger = logging.getLogger(__name__)
 
