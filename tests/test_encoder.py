@@ -124,6 +124,10 @@ SETTINGS = [
     dict(train="head", layer=1, pooling="max"), dict(train="head", layer="mix"),
     dict(train="head", layer="mix", pooling="mean+std"), dict(train="head", pooling="attention"),
     dict(train="no_conv", layer="mix", pooling="sum"), dict(train="head", layer="mix", pooling="attention"),
+    dict(train="head", layer="mix", layers=(0, 2)), dict(train="last", num_last_layers=2, layer="mix", layers=(0, 2)),
+    dict(train="head", layer="concat", layers=(1, 3), pooling="mean+std"), dict(train="all", layer="concat"),
+    dict(train="last", num_last_layers=1, layer="concat", layers=(1, 3), pooling="attention"),
+    dict(train="head", layer="concat", layers=(1, 2), pooling="attention"),
 ]  # fmt: skip
 
 
@@ -135,7 +139,7 @@ def test_trunk_then_tail_equals_the_whole(kind, settings, waveforms):
 
     def logits(**settings):
         torch.manual_seed(7)
-        model = Classifier(make_encoder(kind, **settings), HeadConfig(widths=(11,)), num_outputs=5).eval()
+        model = Classifier(make_encoder(kind, **settings), HeadConfig(widths=(11,)), groups=[5]).eval()
         with torch.no_grad():
             return model(*model.encoder.trunk(*padded(waveforms)))
 
@@ -147,7 +151,7 @@ def test_what_is_trained_gets_gradients_and_nothing_else(settings, waveforms):
     from w2v2.config import HeadConfig
     from w2v2.heads import Classifier
 
-    model = Classifier(make_encoder("wav2vec2-layer", **settings), HeadConfig(), num_outputs=5).train()
+    model = Classifier(make_encoder("wav2vec2-layer", **settings), HeadConfig(), groups=[5]).train()
     model(*model.encoder.trunk(*padded(waveforms))).square().sum().backward()
     unused = {"encoder.model.masked_spec_embed"}
     for name, parameter in model.named_parameters():

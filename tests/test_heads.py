@@ -21,7 +21,7 @@ def classifier(widths: tuple[int, ...] = (), dropout: float = 0.1, **settings) -
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
     )  # fmt: skip
     encoder = Encoder(Wav2Vec2Model(config), EncoderConfig(**settings), normalize=True)
-    return Classifier(encoder, HeadConfig(widths=widths, dropout=dropout), num_outputs=3)
+    return Classifier(encoder, HeadConfig(widths=widths, dropout=dropout), groups=[3])
 
 
 @pytest.mark.parametrize("widths", [(), (11,), (11, 7)])
@@ -73,7 +73,7 @@ def test_logits_are_the_head_of_the_embedding(settings):
     with torch.no_grad():
         features = model.encoder.trunk(torch.randn(2, 641), torch.tensor([641, 500]))
         embedding = model.embed(*features)
-        torch.testing.assert_close(model(*features), model.head(embedding))
+        torch.testing.assert_close(model(*features), model.heads[0](embedding))
     assert embedding.shape == (2, 2 * DIM if settings.get("pooling") == "mean+std" else DIM)
 
 

@@ -16,7 +16,7 @@ ORDER = [
     # pure
     "manifest", "folds", "metrics", "schedules", "search",
     # tensors, no I/O
-    "pooling", "encoder", "heads", "losses", "optim",
+    "pooling", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
     "audio", "demo", "clips", "weights", "features",
     # tables

@@ -49,7 +49,7 @@ def classifier(*, dropout: float = 0.0, kind: str = "wav2vec2", **settings) -> C
     encoder = Encoder(
         model_class(config_class(**SMALL, **drops, **extra)), EncoderConfig(**settings), normalize=True
     )
-    return Classifier(encoder, HeadConfig(widths=(7,), dropout=dropout), num_outputs=NUM_CLASSES)
+    return Classifier(encoder, HeadConfig(widths=(7,), dropout=dropout), groups=[NUM_CLASSES])
 
 
 def waveforms(lengths: list[int] = LENGTHS) -> list[np.ndarray]:
@@ -116,7 +116,7 @@ def test_forward_in_parts_equals_the_whole_batch(accumulation_steps):
 def clip_logits(model: Classifier, waveform: np.ndarray) -> torch.Tensor:
     """Logits of one clip alone by transformers' own forward, a mean over frames and the head."""
     hidden = model.encoder.model(torch.from_numpy(waveform)[None]).last_hidden_state
-    return model.head(hidden.mean(1))
+    return model.heads[0](hidden.mean(1))
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
@@ -154,7 +154,7 @@ def test_a_step_on_a_padded_batch_equals_a_loop_over_single_clips(class_weights,
             p.sub_(optim.learning_rate * p.grad / (p.grad.abs() + optim.eps))
     got, curve = trained(classifier(), optim=optim, training=training)
     assert_same(got, expected.state_dict(), atol=2e-5)
-    assert not torch.equal(before["head.layers.1.weight"], got["head.layers.1.weight"])
+    assert not torch.equal(before["heads.0.layers.1.weight"], got["heads.0.layers.1.weight"])
     assert curve[0].train_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
@@ -233,7 +233,7 @@ def test_the_frozen_part_is_in_evaluation_mode_while_training(train, layers, kin
                 inside.feature_extractor.training,
                 inside.encoder.pos_conv_embed.training,
                 inside.encoder.dropout.training,
-                model.head.training,
+                model.heads[0].training,
             )
         )
 
@@ -466,7 +466,7 @@ def train_in_world(rank: int, size: int, folder: str) -> None:
     model = classifier(train="all")
     if rank:
         with torch.no_grad():  # only rank 0's start counts
-            model.head.layers[1].weight.add_(1.0)
+            model.heads[0].layers[1].weight.add_(1.0)
     curve = fit(
         model,
         clip_set(model.encoder),

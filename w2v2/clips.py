@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 WINDOW_BATCHES = 50
@@ -22,13 +22,23 @@ class Features(Protocol):
     def __getitem__(self, index: int) -> Float[np.ndarray, "frames ..."]: ...
 
 
+@runtime_checkable
+class PerEpoch(Protocol):
+    """Features that differ from epoch to epoch, as augmentation makes them."""
+
+    epoch: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipSet:
     """Clips to train on or to score: features, their lengths and targets, in one order."""
 
     features: Features
     lengths: Int[np.ndarray, " clips"]
-    targets: Int[np.ndarray, " clips"]
+    targets: Shaped[np.ndarray, "clips ..."]
+    """Numbers of classes (int64), or a row of labels or values each (float32, NaN where missing)."""
+    descriptors: Float[np.ndarray, "clips descriptors"] | None = None
+    """Hand-made features that a model joins."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -39,13 +49,28 @@ class ClipSet:
         """Features of some clips, zero past their ends, and their lengths."""
         return collate([self.features[int(index)] for index in indices])
 
+    def descriptors_of(self, indices: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch descriptors"] | None:
+        """Hand-made features of some clips, where there are any."""
+        return None if self.descriptors is None else torch.from_numpy(self.descriptors[indices])
+
 
 def shuffled_batches(
-    lengths: Int[np.ndarray, " clips"], *, batch_size: int, seed: int, epoch: int
+    lengths: Int[np.ndarray, " clips"],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    balance: Int[np.ndarray, " clips"] | None = None,
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Every clip once, in batches of `batch_size` (the last may be smaller) of similar length."""
+    """Every clip once, in batches of `batch_size` (the last may be smaller) of similar length.
+
+    With `balance`, a class of each clip, as many clips are drawn with replacement, all classes alike.
+    """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
+    if balance is not None:
+        share = 1 / np.bincount(balance)[balance] / len(np.unique(balance))
+        order = rng.choice(len(lengths), size=len(lengths), p=share)
     window = WINDOW_BATCHES * batch_size
     batches: list[np.ndarray] = []
     for start in range(0, len(order), window):

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -40,10 +41,14 @@ VECTORS = pa.list_(
 
 def encoder_config(vector: VectorConfig) -> EncoderConfig:
     """The settings under which an Encoder gives the hidden states that are asked for."""
-    layer = vector.layers if isinstance(vector.layers, int) or vector.layers == "last" else "mix"
-    if isinstance(vector.layers, tuple) and len(vector.layers) == 1:
-        layer = vector.layers[0]
-    return EncoderConfig(name=vector.name, train="head", layer=layer, pooling=vector.pooling)
+    whole = EncoderConfig(name=vector.name, train="head", pooling=vector.pooling)
+    match vector.layers:
+        case "last" | int():
+            return replace(whole, layer=vector.layers)
+        case "all":
+            return replace(whole, layer="concat")
+        case several:
+            return replace(whole, layer="concat", layers=tuple(sorted(several)))
 
 
 def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
@@ -95,7 +100,7 @@ def pooled_vectors(
     batch_s: float = 0.0,
     precision: str = "float32",
 ) -> list[Float[np.ndarray, "layers dim"]]:
-    """The pooled hidden states of each 16 kHz waveform, in the order given: all for a mix, else one."""
+    """The pooled hidden states of each 16 kHz waveform, in the order given."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device).eval()
     prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
@@ -111,7 +116,7 @@ def pooled_vectors(
                 features = pool(states, num_frames, pooling)
         rows = features.float().cpu().numpy()
         for index, row in zip(batch, rows, strict=True):
-            results[index] = row if encoder.mixes else row[None]
+            results[index] = row if encoder.several else row[None]
     return results
 
 
@@ -136,14 +141,13 @@ def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.
     by_clip = [[next(found) for _ in own] for own in spans]
     finite = [all(np.isfinite(piece).all() for piece in own) for own in by_clip]
     states = layer_numbers(vector, encoder.num_layers)
-    chosen = states if encoder.mixes else [0]
     names = [layer_name(state, encoder.num_layers) for state in states]
     starts = clips["start_s"].to_pylist()
     made = [
         [
-            (name, start_s + first / SAMPLE_RATE, start_s + last / SAMPLE_RATE, piece[index])
+            (name, start_s + first / SAMPLE_RATE, start_s + last / SAMPLE_RATE, pooled)
             for (first, last), piece in zip(own, pieces_of, strict=True)
-            for name, index in zip(names, chosen, strict=True)
+            for name, pooled in zip(names, piece, strict=True)
         ]
         if good
         else []

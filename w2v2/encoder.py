@@ -44,21 +44,32 @@ def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
         case "last":
             return _cut_below_last(config, num_layers, top)
         case "head":
+            # A mix commutes with linear poolings alone; layers side by side with all that have no weights.
             commutes = config.pooling in ("mean", "sum") or (
                 config.layer != "mix" and config.pooling != "attention"
             )
             return Cut(stage="pooled") if commutes else Cut(stage="layer", layer=top)
 
 
+def chosen_states(config: EncoderConfig, num_layers: int) -> tuple[int, ...]:
+    """The hidden states that `config` uses, from 0 (enters the first layer) to num_layers, in order."""
+    match config.layer:
+        case "last":
+            return (num_layers,)
+        case int(number):
+            name, states = "layer", [number]
+        case _:
+            name, states = "layers", list(config.layers) or list(range(num_layers + 1))
+    if states[-1] > num_layers:
+        raise UserError(
+            f"encoder.{name} must be at most {num_layers}, the layers of {config.name}, got {states[-1]}"
+        )
+    return tuple(states)
+
+
 def top_layer(config: EncoderConfig, num_layers: int) -> int:
     """The highest hidden state that `config` uses."""
-    if not isinstance(config.layer, int):
-        return num_layers
-    if config.layer > num_layers:
-        raise UserError(
-            f"encoder.layer must be at most {num_layers}, the layers of {config.name}, got {config.layer}"
-        )
-    return config.layer
+    return chosen_states(config, num_layers)[-1]
 
 
 def _cut_below_last(config: EncoderConfig, num_layers: int, top: int) -> Cut:
@@ -80,7 +91,7 @@ class Encoder(nn.Module):
     """A transformers encoder in two halves: `trunk` before the cut, `forward` (the tail) after it.
 
     Features that cross the cut have frames first: waveform [samples], conv [frames channels], layer
-    [frames dim] or, for a mix, [frames states dim], pooled [dim] or [states dim].
+    [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim].
     """
 
     def __init__(self, model: PreTrainedModel, config: EncoderConfig, *, normalize: bool) -> None:
@@ -97,16 +108,17 @@ class Encoder(nn.Module):
         self.stable = getattr(
             model.config, "do_stable_layer_norm", False
         )  # normalise before, not after, each block
-        self.top = top_layer(config, self.num_layers)
+        self.states = chosen_states(config, self.num_layers)
+        self.top = self.states[-1]
         self.cut = cut_for(config, self.num_layers)
         self.mask_time_fraction = 0.0
         self.mask_feature_fraction = 0.0
         self._freeze()
 
     @property
-    def mixes(self) -> bool:
-        """Whether all hidden states leave the encoder, for a learned mix."""
-        return self.config.layer == "mix"
+    def several(self) -> bool:
+        """Whether several hidden states leave the encoder, for a learned mix or side by side."""
+        return self.config.layer in ("mix", "concat")
 
     @property
     def min_samples(self) -> int:
@@ -169,10 +181,15 @@ class Encoder(nn.Module):
         if self.cut.stage == "conv":
             return features, num_frames
         top = self.cut.layer if self.cut.stage == "layer" else self.top
-        states = self._select(self._transform(self._enter(features, num_frames), num_frames, 0, top))
+        states = self._transform(self._enter(features, num_frames), num_frames, 0, top)
+        if self.several:  # where the tail goes on from the last of them, that one too
+            crossing = [state for state in self.states if state < top] + [top]
+            selected = torch.stack([states[state] for state in crossing], dim=2)
+        else:
+            selected = states[-1]
         if self.cut.stage == "layer":
-            return states, num_frames
-        return pool(states, num_frames, self.config.pooling), torch.ones_like(num_frames)
+            return selected, num_frames
+        return pool(selected, num_frames, self.config.pooling), torch.ones_like(num_frames)
 
     def forward(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
@@ -181,17 +198,20 @@ class Encoder(nn.Module):
         if self.cut.stage == "layer":
             if self.cut.layer == self.top:
                 return features, lengths
-            below = list(features.unbind(2))[:-1] if self.mixes else []
-            start = features[:, :, -1] if self.mixes else features
-            states = below + self._transform(start, lengths, self.cut.layer, self.top)
-            return self._select(states), lengths
+            below = list(features.unbind(2))[:-1] if self.several else []
+            start = features[:, :, -1] if self.several else features
+            states = self._transform(start, lengths, self.cut.layer, self.top)
+            return self._select(below, states, self.cut.layer), lengths
         if self.cut.stage == "waveform":
             features, lengths = self._convolve(features, lengths), self.num_frames(lengths)
         entered = self._enter(features, lengths)
-        return self._select(self._transform(entered, lengths, 0, self.top)), lengths
+        return self._select([], self._transform(entered, lengths, 0, self.top), 0), lengths
 
-    def _select(self, states: list[Tensor]) -> Tensor:
-        return torch.stack(states, dim=2) if self.mixes else states[-1]
+    def _select(self, below: list[Tensor], states: list[Tensor], first: int) -> Tensor:
+        """What leaves the encoder of the hidden states first..top and the chosen ones below them."""
+        if not self.several:
+            return states[-1]
+        return torch.stack(below + [states[n - first] for n in self.states if n >= first], dim=2)
 
     def _convolve(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]

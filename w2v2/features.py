@@ -139,7 +139,8 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
     if stage != "waveform":
         parts += [digest, precision]
     if stage in ("layer", "pooled"):
-        parts += [encoder.cut.layer, encoder.top if stage == "pooled" else "", encoder.mixes]
+        parts += [encoder.cut.layer, encoder.top if stage == "pooled" else "", encoder.several]
+        parts += [encoder.states] if encoder.config.layers else []
     if stage == "pooled":
         parts.append(encoder.config.pooling)
     return f"{encoder.cut}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"

@@ -1,7 +1,10 @@
 """From features at the encoder's cut to the logits of a clip."""
 
 import itertools
+from collections.abc import Sequence
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -26,33 +29,81 @@ class Mlp(nn.Module):
         return self.layers(embedding)
 
 
-class Classifier(nn.Module):
-    """Encoder tail, layer mix, pooling and head."""
+class Standard(nn.Module):
+    """Columns to zero mean and unit variance and back, by numbers that `fit` takes from training clips alone."""
 
-    def __init__(self, encoder: Encoder, head: HeadConfig, *, num_outputs: int) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_columns: int) -> None:
         super().__init__()
-        pooling = encoder.config.pooling
+        self.register_buffer("mean", torch.zeros(num_columns))
+        self.register_buffer("scale", torch.ones(num_columns))
+
+    def fit(self, rows: Float[np.ndarray, "clips columns"]) -> None:
+        """Mean and standard deviation of what is known (not NaN); a constant column keeps its scale."""
+        deviation = np.nanstd(rows, axis=0)
+        self.mean.copy_(torch.from_numpy(np.nanmean(rows, axis=0)))
+        self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-8, deviation, 1.0)))
+
+    def forward(self, rows: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Standardised columns."""
+        return (rows - self.mean) / self.scale
+
+    def restore(self, rows: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Columns in their own units again."""
+        return rows * self.scale + self.mean
+
+
+class Classifier(nn.Module):
+    """Encoder tail, layer mix, pooling and heads: one for each of `groups`, the numbers of their outputs."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: HeadConfig,
+        *,
+        groups: Sequence[int],
+        num_descriptors: int = 0,
+        in_units: bool = False,
+    ) -> None:
+        super().__init__()
         self.encoder = encoder
-        self.num_outputs = num_outputs
-        self.mix = LayerMix(encoder.num_layers + 1) if encoder.mixes else None
-        self.attention = AttentionPool(encoder.dim) if pooling == "attention" else None
-        self.head = Mlp(pooled_dim(encoder.dim, pooling), num_outputs, head)
+        self.num_outputs = sum(groups)
+        side_by_side = len(encoder.states) if encoder.config.layer == "concat" else 1
+        dim = side_by_side * pooled_dim(encoder.dim, encoder.config.pooling) + num_descriptors
+        self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
+        self.attention = (
+            AttentionPool(side_by_side * encoder.dim) if encoder.config.pooling == "attention" else None
+        )
+        self.joined = Standard(num_descriptors) if num_descriptors else None
+        self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
+        self.units = Standard(self.num_outputs) if in_units else None
 
     def embed(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """One pooled vector per clip."""
+        """One pooled vector per clip; those of several layers side by side, or mixed."""
         if self.encoder.cut.stage == "pooled":
-            return features if self.mix is None else self.mix(features)
+            pooled = features if self.mix is None else self.mix(features)
+            return pooled.flatten(1)
         states, num_frames = self.encoder(features, lengths)
         if self.mix is not None:
             states = self.mix(states)
         if self.attention is not None:
-            return self.attention(states, num_frames)
-        return pool(states, num_frames, self.encoder.config.pooling)
+            return self.attention(states.flatten(2), num_frames)
+        return pool(states, num_frames, self.encoder.config.pooling).flatten(1)
 
     def forward(
-        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+        self,
+        features: Float[Tensor, "batch ..."],
+        lengths: Int[Tensor, " batch"],
+        descriptors: Float[Tensor, "batch descriptors"] | None = None,
     ) -> Float[Tensor, "batch outputs"]:
-        """Logits per clip."""
-        return self.head(self.embed(features, lengths))
+        """Outputs per clip, those of the first head first: logits, or values of a regression."""
+        vector = self.embed(features, lengths)
+        if self.joined is not None:
+            assert descriptors is not None, "this model joins hand-made features"
+            vector = torch.cat([vector, self.joined(descriptors)], dim=1)
+        outputs = torch.cat([head(vector) for head in self.heads], dim=1)
+        return outputs if self.units is None else self.units.restore(outputs)

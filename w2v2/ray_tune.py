@@ -222,7 +222,7 @@ def _score_here(settings: TuneFoldsConfig, plan: Plan, fold: int, world: World) 
     seed = settings.seed * 1009 + fold
     torch.manual_seed(seed)
     return score_fold(
-        Classifier(_fresh(encoder), settings.head, num_outputs=len(plan.classes)),
+        Classifier(_fresh(encoder), settings.head, groups=[len(plan.classes)]),
         fold=fold,
         train=_clip_set(settings, plan, train),
         held_out=_clip_set(settings, plan, held_out),

@@ -3,19 +3,21 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from w2v2 import losses, metrics, schedules
-from w2v2.clips import ClipSet, batches_by_budget, shuffled_batches
-from w2v2.config import OptimConfig, TrainingConfig, UserError
+from w2v2 import metrics, schedules
+from w2v2.clips import ClipSet, PerEpoch, batches_by_budget, shuffled_batches
+from w2v2.config import OptimConfig, TaskConfig, TrainingConfig, UserError
 from w2v2.heads import Classifier
 from w2v2.optim import make_optimizer
+from w2v2.tasks import make_objective
 
 logger = logging.getLogger(__name__)
 
@@ -31,30 +33,242 @@ class World:
     rank: int = 0
     size: int = 1
 
-    def sum(self, values: Float[Tensor, " values"]) -> Float[Tensor, " values"]:
+    def sum(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Sums over all processes: sums travel, ratios are taken once, afterwards."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
 
+    def share(self, whole: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " share"]:
+        """This process's part of some clips."""
+        return whole[self.rank :: self.size]
+
+    def whole(self, share: Shaped[Tensor, "share ..."], num_clips: int) -> Shaped[Tensor, "clips ..."]:
+        """The parts of all processes in the order of the clips; gradients flow into this one's alone."""
+        if self.size == 1:
+            return share
+        rows = torch.zeros((num_clips, *share.shape[1:]), dtype=share.dtype, device=share.device)
+        rows[self.rank :: self.size] = share.detach()
+        torch.distributed.all_reduce(rows)
+        rows[self.rank :: self.size] = share
+        return rows
+
+    def states(self, own: Any) -> list[Any]:
+        """What each process gives, in the order of their ranks."""
+        if self.size == 1:
+            return [own]
+        found: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(found, own)
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One point of a learning curve; all of it is measured on training clips."""
+    """One point of a learning curve; all of it but val_loss is measured on training clips."""
 
     epoch: int
     train_loss: float
-    train_uar: float
+    train_uar: float | None
+    """None for tasks without classes."""
     learning_rate: float
+    val_loss: float | None = None
+    """Of the val split, where there is one."""
 
 
 @dataclass(kw_only=True)
-class _Sums:
-    """Addable sums of one epoch."""
+class Position:
+    """How far a training is, and what it has summed up of the epoch it is in."""
 
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
     loss: float = 0.0
     weight: float = 0.0
-    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    confusion: list[list[int]] = field(default_factory=list)
+    curve: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+class Fitting:
+    """A model in training: what takes the steps, and what must be kept to go on from any of them."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: ClipSet,
+        *,
+        optim: OptimConfig,
+        training: TrainingConfig,
+        seed: int,
+        task: TaskConfig | None = None,
+        world: World | None = None,
+        val: ClipSet | None = None,
+    ) -> None:
+        self.model, self.train, self.val = model, train, val
+        self.optim, self.training, self.seed = optim, training, seed
+        self.task = task or TaskConfig()
+        self.world = world or World()
+        self.device = _device(training)
+        torch.manual_seed(seed + 7919 * self.world.rank)
+        model.to(self.device).train()
+        model.encoder.mask_time_fraction = training.mask_time_fraction
+        model.encoder.mask_feature_fraction = training.mask_feature_fraction
+        self.optimizer = make_optimizer(model, optim)
+        objective = make_objective(self.task, training, train.targets, num_outputs=model.num_outputs)
+        self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
+        several = self.world.size > 1
+        self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
+        self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
+        self.num_steps = sum(len(batches) for batches in self._plan)
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+        """The trained weights after the best epoch, where training.patience_epochs looks for one."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done, or patience has run out."""
+        at, patience = self.position, self.training.patience_epochs
+        return at.epoch == len(self._plan) or bool(patience and at.epoch - at.best_epoch >= patience)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[["Fitting"], None] = lambda fitting: None,
+        on_epoch: Callable[["Fitting"], None] = lambda fitting: None,
+    ) -> list[Epoch]:
+        """The learning curve, once `model` has been trained from the position on to its end.
+
+        Raises Diverged when the loss is not finite, UserError when the GPU's memory does not suffice.
+        """
+        at = self.position
+        while not self.ended:
+            batches = self._plan[at.epoch]
+            if isinstance(self.train.features, PerEpoch):
+                self.train.features.epoch = at.epoch
+            while at.batch < len(batches):
+                with _memory_hint():
+                    self._step(batches[at.batch])
+                at.batch, at.step = at.batch + 1, at.step + 1
+                if at.batch < len(batches):
+                    on_step(self)
+            self._end_epoch()
+            on_epoch(self)
+        if self.best:
+            self.model.load_state_dict(self.best, strict=False)
+        return at.curve
+
+    def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """One optimizer step on this process's share of `batch`."""
+        scale = schedules.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.optim.learning_rate * scale
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.objective.whole_batch:
+            self._backward_whole(batch)
+        else:
+            self._backward_in_parts(batch)
+        if self.optim.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
+        self.optimizer.step()
+
+    def _backward_in_parts(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
+        batch_weight = self.objective.weight(torch.from_numpy(self.train.targets[batch])) or 1.0
+        # A process without a clip of this batch keeps in step with one that does not count.
+        share, counts = (own, 1) if len(own := self.world.share(batch)) else (batch[:1], 0)
+        parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            hold = not last and self.world.size > 1
+            with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
+                outputs, targets = self._forward(share[part])
+                loss = self.objective.loss_sum(outputs, targets)
+                # DDP averages gradients over processes; times their number it is the sum over the whole batch.
+                (loss * (counts * self.world.size / batch_weight)).backward()
+            if counts:
+                self._count(outputs, targets, loss)
+
+    def _backward_whole(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """Gradients of a loss of the batch as a whole: each process has all outputs, and gradients of its own."""
+        share = self.world.share(batch)
+        outputs, targets = self._forward(share if len(share) else batch[:1])
+        own = outputs[: len(share)]
+        whole = self.world.whole(own, len(batch))
+        known = torch.from_numpy(self.train.targets[batch]).to(self.device)
+        loss = self.objective.whole_batch_loss(whole, known) + 0.0 * outputs.sum()
+        (loss * self.world.size).backward()
+        self._count(own, targets[: len(share)], self.objective.loss_sum(own, targets[: len(share)]))
+
+    def _forward(
+        self, clips: Int[np.ndarray, " part"]
+    ) -> tuple[Float[Tensor, "part outputs"], Shaped[Tensor, "part ..."]]:
+        features, lengths = self.train.select(clips)
+        descriptors = self.train.descriptors_of(clips)
+        inputs = [x.to(self.device) for x in (features, lengths, descriptors) if x is not None]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            outputs = self.network(*inputs)
+        return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)
+
+    def _count(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add clips to the sums of the epoch."""
+        at = self.position
+        at.loss += float(loss.detach())
+        at.weight += self.objective.weight(targets)
+        if self.task.kind == "classes":
+            predicted = outputs.detach().argmax(1).cpu().numpy()
+            found = metrics.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
+            at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
+
+    def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
+        size = schedules.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
+        balance = self.train.targets if self.training.sampling == "balanced" else None
+        return shuffled_batches(
+            self.train.lengths, batch_size=size, seed=self.seed, epoch=epoch, balance=balance
+        )
+
+    def _end_epoch(self) -> None:
+        """Close the epoch's sums into a point of the curve, and keep the weights if they are the best yet."""
+        at = self.position
+        num = self.model.num_outputs if self.task.kind == "classes" else 0
+        flat = [at.loss, at.weight, *np.resize(np.array(at.confusion or 0.0), num * num)]
+        sums = self.world.sum(torch.tensor(flat, dtype=torch.float64, device=self.device))
+        loss, weight, *counts = sums.tolist()
+        train_loss = loss / weight if weight else float("nan")
+        if not np.isfinite(train_loss):
+            raise Diverged(f"the training loss is {train_loss} in epoch {at.epoch + 1}, by step {at.step}")
+        val_loss = self._val_loss()
+        point = Epoch(
+            epoch=at.epoch + 1,
+            train_loss=train_loss,
+            train_uar=_uar(counts, num) if num else None,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            val_loss=val_loss,
+        )
+        before = [p.val_loss for p in at.curve if p.val_loss is not None]
+        at.curve.append(point)
+        at.epoch, at.batch, at.loss, at.weight, at.confusion = at.epoch + 1, 0, 0.0, 0.0, []
+        if self.training.patience_epochs and val_loss is not None and val_loss < min(before, default=np.inf):
+            at.best_epoch = at.epoch
+            self.best = {name: value.detach().clone() for name, value in trained_state(self.model).items()}
+
+    def _val_loss(self) -> float | None:
+        if self.val is None:
+            return None
+        outputs = predict_logits(self.model, self.val, precision=self.training.precision, world=self.world)
+        self.model.train()
+        return self.objective.score(outputs, self.val.targets)
+
+
+def trained_state(model: Classifier) -> dict[str, Float[Tensor, "..."]]:
+    """What training may change: trained weights, and numbers taken from the training clips."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _uar(counts: Sequence[float], num_classes: int) -> float | None:
+    confusion = np.array(counts).reshape(num_classes, num_classes).round().astype(np.int64)
+    return metrics.scores(confusion, [str(index) for index in range(num_classes)])["uar"]
 
 
 def fit(
@@ -67,128 +281,36 @@ def fit(
     world: World | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """The learning curve of training `model` in place on `train` for all epochs.
+    """The learning curve of training a classifier in place on `train` for all epochs.
 
     The same seed on the same machine gives the same weights bit for bit. Several processes give the
     weights of one process to float rounding: each takes its share of every batch. Raises Diverged when
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
-    world = world or World()
-    device = _device(training)
-    torch.manual_seed(seed + 7919 * world.rank)
-    model.to(device).train()
-    model.encoder.mask_time_fraction = training.mask_time_fraction
-    model.encoder.mask_feature_fraction = training.mask_feature_fraction
-    optimizer = make_optimizer(model, optim)
-    weights = _class_weights(model, train, training).to(device)
-    network = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
-    plan = [_batches(train, epoch, optim, training, seed) for epoch in range(training.num_epochs)]
-    num_steps = sum(len(batches) for batches in plan)
-    curve: list[Epoch] = []
-    step = 0
-    for epoch, batches in enumerate(plan):
-        sums = _Sums(confusion=np.zeros((len(weights), len(weights)), dtype=np.int64))
-        for batch in batches:
-            scale = schedules.learning_rate_scale(step, num_steps=num_steps, optim=optim)
-            for group in optimizer.param_groups:
-                group["lr"] = optim.learning_rate * scale
-            with _memory_hint():
-                _step(network, optimizer, train, batch, weights, optim, training, world, sums)
-            step += 1
-        curve.append(_epoch(epoch, sums, optimizer.param_groups[0]["lr"], world, device))
-        if not np.isfinite(curve[-1].train_loss):
-            raise Diverged(
-                f"the training loss is {curve[-1].train_loss} in epoch {epoch + 1}, by step {step}"
-            )
-        on_epoch(curve[-1])
-    return curve
-
-
-def _step(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: ClipSet,
-    batch: Int[np.ndarray, " batch"],
-    weights: Float[Tensor, " classes"],
-    optim: OptimConfig,
-    training: TrainingConfig,
-    world: World,
-    sums: _Sums,
-) -> None:
-    """One optimizer step on this process's share of `batch`, forward in accumulation_steps parts."""
-    device = weights.device
-    batch_weight = float(weights[torch.from_numpy(train.targets[batch]).to(device)].sum())
-    share, counts = _share(batch, world)
-    parts = np.array_split(np.arange(len(share)), min(optim.accumulation_steps, len(share)))
-    optimizer.zero_grad(set_to_none=True)
-    for number, part in enumerate(parts):
-        features, lengths = train.select(share[part])
-        targets = torch.from_numpy(train.targets[share[part]]).to(device)
-        last = number == len(parts) - 1
-        sync = contextlib.nullcontext() if last or world.size == 1 else network.no_sync()  # type: ignore[operator]
-        with sync:
-            with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-                logits = network(features.to(device), lengths.to(device))
-            loss = losses.cross_entropy_sum(
-                logits, targets, class_weights=weights, label_smoothing=training.label_smoothing
-            )
-            # DDP averages gradients over processes; times their number it is the sum over the whole batch.
-            (loss * (counts * world.size / batch_weight)).backward()
-        if counts:
-            sums.loss += float(loss.detach())
-            sums.weight += float(weights[targets].sum())
-            predicted = logits.detach().argmax(1).cpu().numpy()
-            sums.confusion += metrics.confusion(targets.cpu().numpy(), predicted, len(weights))
-    if optim.clip_norm:
-        nn.utils.clip_grad_norm_(network.parameters(), optim.clip_norm)
-    optimizer.step()
-
-
-def _share(batch: Int[np.ndarray, " batch"], world: World) -> tuple[Int[np.ndarray, " share"], int]:
-    """This process's clips of a batch, and whether they count (1) or only keep it in step (0)."""
-    share = batch[world.rank :: world.size]
-    return (share, 1) if len(share) else (batch[:1], 0)
-
-
-def _batches(
-    train: ClipSet, epoch: int, optim: OptimConfig, training: TrainingConfig, seed: int
-) -> list[Int[np.ndarray, " batch"]]:
-    size = schedules.batch_size_at(epoch, num_epochs=training.num_epochs, optim=optim)
-    return shuffled_batches(train.lengths, batch_size=size, seed=seed, epoch=epoch)
-
-
-def _class_weights(model: Classifier, train: ClipSet, training: TrainingConfig) -> Float[Tensor, " classes"]:
-    match training.class_weights:
-        case "none":
-            return torch.ones(model.num_outputs)
-        case "balanced":
-            return losses.balanced_class_weights(train.targets, model.num_outputs)
-
-
-def _epoch(epoch: int, sums: _Sums, learning_rate: float, world: World, device: torch.device) -> Epoch:
-    flat = torch.tensor(
-        [sums.loss, sums.weight, *sums.confusion.flatten()], dtype=torch.float64, device=device
-    )
-    loss, weight, *counts = world.sum(flat).tolist()
-    confusion = np.array(counts).reshape(sums.confusion.shape).round().astype(np.int64)
-    uar = metrics.scores(confusion, [str(index) for index in range(len(confusion))])["uar"]
-    return Epoch(epoch=epoch + 1, train_loss=loss / weight, train_uar=uar, learning_rate=learning_rate)
+    fitting = Fitting(model, train, optim=optim, training=training, seed=seed, world=world)
+    return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
 
 
 @torch.no_grad()
 def predict_logits(
-    model: Classifier, clips: ClipSet, *, precision: str = "float32"
+    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: World | None = None
 ) -> Float[np.ndarray, "clips outputs"]:
-    """Logits of every clip in order, in evaluation mode; the batching changes nothing but rounding."""
+    """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+
+    Several processes compute a share each and all return the whole.
+    """
     model.eval()
+    world = world or World()
     device = next(model.parameters()).device
-    budget = int(clips.lengths.max()) * (64 if device.type == "cuda" else 8)
-    logits = np.zeros((len(clips), model.num_outputs), dtype=np.float32)
-    for batch in batches_by_budget(clips.lengths, max_padded=budget):
-        features, lengths = clips.select(batch)
+    own = world.share(np.arange(len(clips)))
+    outputs = torch.zeros(len(clips), model.num_outputs, device=device)
+    budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
+    for rows in batches_by_budget(clips.lengths[own], max_padded=budget):
+        batch = own[rows]
+        inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with _memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits[batch] = model(features.to(device), lengths.to(device)).float().cpu().numpy()
-    return logits
+            outputs[batch] = model(*(x.to(device) for x in inputs if x is not None)).float()
+    return world.sum(outputs).cpu().numpy()
 
 
 def _device(training: TrainingConfig) -> torch.device:
