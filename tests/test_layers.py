@@ -14,7 +14,7 @@ ORDER = [
     # settings and bytes
     "config", "job_config", "cli", "storage",
     # pure
-    "manifest", "folds", "metrics", "schedules", "search",
+    "manifest", "folds", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
     "pooling", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
@@ -33,8 +33,8 @@ ORDER = [
 CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}
 WITHOUT_TORCH = [
-    "cli", "config", "job_config", "findings", "folds", "manifest", "metrics", "page", "plots", "report", "schedules", "search",
-    "search_plots", "storage", "tune_run",
+    "cli", "config", "job_config", "findings", "folds", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
+    "search_plots", "storage", "task_scores", "tune_run",
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -26,3 +26,109 @@ def cross_entropy_sum(
     return nn.functional.cross_entropy(
         logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing, reduction="sum"
     )
+
+
+def bce_sum(
+    logits: Float[Tensor, "batch labels"], targets: Float[Tensor, "batch labels"]
+) -> Float[Tensor, ""]:
+    """Binary cross entropies in nats, summed over the known targets; divide by the number of those.
+
+    Targets are 1, 0 or NaN (missing), which gives neither loss nor gradient.
+    """
+    known, filled = _known(targets)
+    each = nn.functional.binary_cross_entropy_with_logits(_wide(logits), filled, reduction="none")
+    return torch.where(known, each, 0.0).sum()
+
+
+def mse_sum(
+    outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
+) -> Float[Tensor, ""]:
+    """Squared differences, summed over the known targets; divide by the number of those.
+
+    NaN targets are missing and give neither loss nor gradient.
+    """
+    known, filled = _known(targets)
+    return torch.where(known, _wide(outputs) - filled, 0.0).square().sum()
+
+
+def variance_penalty(
+    outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
+) -> Float[Tensor, ""]:
+    """max(0, 1 - std of outputs / std of targets)^2 over the batch's known targets, mean over the targets.
+
+    A target that is constant in the batch, or known of fewer than two clips, counts as 0. The gradient of
+    outputs without any spread is 0, as no direction is better than another.
+    """
+    known, filled = _known(targets)
+    spread = torch.linalg.vector_norm(_centred(_wide(outputs), known), dim=0)
+    wanted = torch.linalg.vector_norm(_centred(filled, known), dim=0)
+    varies = _varies(filled, known)
+    lack = nn.functional.relu(1 - spread / torch.where(varies, wanted, 1.0))
+    return torch.where(varies, lack.square(), 0.0).mean()
+
+
+def correlation_penalty(outputs: Float[Tensor, "batch targets"]) -> Float[Tensor, ""]:
+    """Squared Pearson correlation of two outputs over the batch, mean over all pairs of outputs.
+
+    0, without gradient, for a pair one of which is constant in the batch (its spread is below the rounding
+    of its values), for fewer than two clips, and for a single output.
+    """
+    num_clips, num_outputs = outputs.shape
+    wide = _wide(outputs)
+    if num_clips < 2 or num_outputs < 2:
+        return 0.0 * wide.sum()
+    centred = wide - wide.mean(0)
+    norm = torch.linalg.vector_norm(centred, dim=0)
+    # A correlation of rounding errors would come with a gradient as large as they are small.
+    floor = 8 * torch.finfo(wide.dtype).eps * num_clips**0.5 * wide.detach().abs().amax(0)
+    varies = norm > floor
+    unit = torch.where(varies, centred / torch.where(varies, norm, 1.0), 0.0)
+    return (unit.T @ unit).triu(1).square().sum() / (num_outputs * (num_outputs - 1) / 2)
+
+
+def concordance_loss(
+    outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
+) -> Float[Tensor, ""]:
+    """1 - CCC over the batch's known targets, mean over the targets that vary in the batch.
+
+    CCC is 2 cov / (var t + var p + (mean t - mean p)^2) with population moments (Lin 1989). 0 where no
+    target varies.
+    """
+    known, filled = _known(targets)
+    p, t = _centred(_wide(outputs), known), _centred(filled, known)
+    num_known = known.sum(0).clamp(min=1)
+    apart = torch.where(known, _wide(outputs) - filled, 0.0).sum(0) / num_known
+    varies = _varies(filled, known)
+    # All moments times the number of clips.
+    whole = t.square().sum(0) + p.square().sum(0) + num_known * apart.square()
+    lack = 1 - 2 * (p * t).sum(0) / torch.where(varies, whole, 1.0)
+    return torch.where(varies, lack, 0.0).sum() / varies.sum().clamp(min=1)
+
+
+def _wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The values in float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _known(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Where targets are not NaN, and the targets with 0 there: NaN times zero would still be NaN."""
+    known = ~targets.isnan()
+    return known, torch.where(known, _wide(targets), 0.0)
+
+
+def _centred(
+    values: Float[Tensor, "batch targets"], known: Bool[Tensor, "batch targets"]
+) -> Float[Tensor, "batch targets"]:
+    """The values less their column's mean over the known entries; 0 at the others."""
+    mean = torch.where(known, values, 0.0).sum(0) / known.sum(0).clamp(min=1)
+    return torch.where(known, values - mean, 0.0)
+
+
+def _varies(
+    targets: Float[Tensor, "batch targets"], known: Bool[Tensor, "batch targets"]
+) -> Bool[Tensor, " targets"]:
+    """Columns with two different known entries."""
+    if len(targets) == 0:
+        return torch.zeros(targets.shape[1], dtype=torch.bool, device=targets.device)
+    infinite = torch.full_like(targets, torch.inf)
+    return torch.where(known, targets, -infinite).amax(0) > torch.where(known, targets, infinite).amin(0)

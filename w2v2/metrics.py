@@ -33,8 +33,8 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
     recalls = _recalls(confusion[None])[0]
     return {
         "num_clips": int(confusion.sum()),
-        **{name: _plain(value[0]) for name, value in _metrics(confusion[None]).items()},
-        "recall": {name: _plain(value) for name, value in zip(classes, recalls, strict=True)},
+        **{name: plain(value[0]) for name, value in _metrics(confusion[None]).items()},
+        "recall": {name: plain(value) for name, value in zip(classes, recalls, strict=True)},
         "never_predicted": [name for name, n in zip(classes, confusion.sum(0), strict=True) if n == 0],
         "absent": [name for name, n in zip(classes, confusion.sum(1), strict=True) if n == 0],
         "confusion": confusion.tolist(),
@@ -61,10 +61,10 @@ def bootstrap_by_speaker(
     if len(speakers) < 2:
         return dict.fromkeys(METRICS)
     by_speaker = _confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
-    weights = _resampled(len(speakers), num_samples=num_samples, seed=seed)
+    weights = resampled(len(speakers), num_samples=num_samples, seed=seed)
     flat = weights @ by_speaker.reshape(len(speakers), -1)
     samples = _metrics(flat.reshape(num_samples, num_classes, num_classes))
-    return {name: _interval(values) for name, values in samples.items()}
+    return {name: interval(values) for name, values in samples.items()}
 
 
 def _confusions(
@@ -82,7 +82,7 @@ def _confusions(
     return np.bincount(cells, minlength=num_groups * num_classes**2).reshape(shape).astype(np.int64)
 
 
-def _resampled(num_speakers: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples speakers"]:
+def resampled(num_speakers: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples speakers"]:
     """How often each speaker is drawn in each bootstrap sample."""
     drawn = np.random.default_rng(seed).integers(num_speakers, size=(num_samples, num_speakers))
     cells = drawn + num_speakers * np.arange(num_samples)[:, None]
@@ -96,9 +96,9 @@ def _metrics(
     hits = np.einsum("mii->mi", confusions)
     occurrences = confusions.sum(-1) + confusions.sum(-2)
     return {
-        "accuracy": _ratio(hits.sum(-1), confusions.sum((-1, -2))),
-        "uar": _mean_of_defined(_recalls(confusions)),
-        "macro_f1": _mean_of_defined(_ratio(2 * hits, occurrences)),
+        "accuracy": ratio(hits.sum(-1), confusions.sum((-1, -2))),
+        "uar": mean_of_defined(_recalls(confusions)),
+        "macro_f1": mean_of_defined(ratio(2 * hits, occurrences)),
     }
 
 
@@ -106,27 +106,32 @@ def _recalls(
     confusions: Int[np.ndarray, "matrices classes classes"],
 ) -> Float[np.ndarray, "matrices classes"]:
     """Fraction of each class's clips that were predicted right; NaN for a class without clips."""
-    return _ratio(np.einsum("mii->mi", confusions), confusions.sum(-1))
+    return ratio(np.einsum("mii->mi", confusions), confusions.sum(-1))
 
 
-def _ratio(
-    part: Shaped[np.ndarray, "*shape"], whole: Int[np.ndarray, "*shape"]
+def ratio(
+    part: Shaped[np.ndarray, "*shape"], whole: Shaped[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
     """Part / whole; NaN where whole is 0."""
     undefined = np.full(whole.shape, np.nan)
     return np.divide(part, whole, out=undefined, where=whole > 0)
 
 
-def _mean_of_defined(values: Float[np.ndarray, "matrices classes"]) -> Float[np.ndarray, " matrices"]:
+def mean_of_defined(values: Float[np.ndarray, "matrices classes"]) -> Float[np.ndarray, " matrices"]:
     """Mean over the classes that are not NaN; NaN where all are."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
+    return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
 
 
-def _plain(value: np.floating) -> float | None:
+def plain(value: np.floating | float) -> float | None:
+    """The value as a plain float; None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
-def _interval(values: Float[np.ndarray, " samples"]) -> tuple[float, float]:
-    low, high = np.percentile(values, INTERVAL_PERCENT)
+def interval(values: Float[np.ndarray, " samples"]) -> tuple[float, float] | None:
+    """The 95 % percentile interval of the values that are not NaN; None where all are."""
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return None
+    low, high = np.percentile(defined, INTERVAL_PERCENT)
     return float(low), float(high)

@@ -10,7 +10,7 @@ import optuna
 import pyarrow as pa
 import yaml
 
-from w2v2 import rundir, storage, summary
+from w2v2 import rundir, storage, summary, task_scores
 from w2v2.cli import dump
 from w2v2.config import UserError
 from w2v2.job_config import TuneFoldsConfig
@@ -63,9 +63,9 @@ def write_outcome(
         "metric": config.search.metric,
         "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
         f"fold in which its speaker was held out ({num_folds} folds, no speaker in two)",
-        "pooled": summary.pooled_metrics(predictions, classes, seed=config.seed),
+        "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
         "folds": _over_folds(folds, best.number),
-        "by_speaker": summary.speaker_metrics(predictions, classes),
+        "by_speaker": task_scores.speaker_metrics(predictions, classes),
         "selection": _selection(trials, best, nested),
         "encoder": {
             name: getattr(with_params(config, best.params).encoder, name)

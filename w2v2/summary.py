@@ -94,32 +94,6 @@ def predictions_table(scores: Sequence[FoldScore], clips: pa.Table, classes: Seq
     return pa.table(columns | {f"prob_{name}": rows[:, index] for index, name in enumerate(classes)})
 
 
-def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Scores of all out-of-fold predictions together, with 95 % intervals by bootstrap over speakers."""
-    target, predicted, speaker = _columns(predictions, classes)
-    found = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
-    intervals = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=len(classes), seed=seed)
-    return found | {"intervals": {name: interval and list(interval) for name, interval in intervals.items()}}
-
-
-def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Scores of each speaker's clips."""
-    target, predicted, speaker = _columns(predictions, classes)
-    found = {}
-    for name in sorted(set(speaker.tolist())):
-        own = speaker == name
-        scores = metrics.scores(metrics.confusion(target[own], predicted[own], len(classes)), classes)
-        found[str(name)] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
-    return found
-
-
-def _columns(predictions: pa.Table, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    number = {name: index for index, name in enumerate(classes)}
-    target = np.array([number[name] for name in predictions["target"].to_pylist()])
-    predicted = np.array([number[name] for name in predictions["predicted"].to_pylist()])
-    return target, predicted, np.array(predictions["speaker"].to_pylist())
-
-
 def nested_score(
     scores: Scores, complete: Sequence[int], classes: Sequence[str], metric: str, num_folds: int
 ) -> float | None:
