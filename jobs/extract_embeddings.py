@@ -25,8 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, demo, manifest, ray_cluster, rundir, storage, tables
-from w2v2.config import DataConfig
+from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage, tables
 from w2v2.job_config import ExtractConfig
 from w2v2.table_spec import Commit, rejects_spec
 
@@ -38,7 +37,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
-    data = made(config.data)
+    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = manifest.read(data, with_labels=False, carried=further)
 
@@ -66,25 +65,15 @@ def main(config: ExtractConfig) -> dict[str, Any]:
 
 def resolved(config: ExtractConfig) -> ExtractConfig:
     """The config with places made absolute and the table named."""
-    data = config.data
-    if data.uri != "demo":
-        data = replace(data, uri=storage.expand(data.uri))
     encoder = config.encoder
     if Path(encoder.name).expanduser().is_dir():
         encoder = replace(encoder, name=storage.expand(encoder.name))
     run = storage.expand(config.run)
     file = storage.join(run, "embeddings")
     default = file if storage.is_remote(run) else f"duckdb://{file}.db?table=embeddings"
-    return replace(config, run=run, data=data, encoder=encoder, table=config.table or default)
-
-
-def made(data: DataConfig) -> DataConfig:
-    """The data with the built-in corpus made where it is asked for."""
-    if data.uri != "demo":
-        return data
-    folder = Path(storage.expand("~/.cache/w2v2/demo"))
-    uri = demo.make_corpus(folder, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
-    return replace(data, uri=str(uri))
+    return replace(
+        config, run=run, data=corpus.placed(config.data), encoder=encoder, table=config.table or default
+    )
 
 
 def opened(config: ExtractConfig) -> tables.Table | None:

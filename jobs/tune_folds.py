@@ -16,12 +16,9 @@ import logging
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from w2v2 import cli, demo, folds, manifest, ray_cluster, ray_features, rundir, storage
+from w2v2 import cli, corpus, folds, manifest, ray_cluster, ray_features, rundir, storage
 from w2v2.job_config import TuneFoldsConfig
 from w2v2.search import Study, default_space, distribution, field_at
 
@@ -39,7 +36,12 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     ray_cluster.check_places(
         **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
     )
-    preparation = ray_features.Preparation(config)
+    preparation = ray_features.Preparation(
+        config,
+        encoders=ray_features.variants(config.encoder, config.search.space),
+        cpus=config.search.cpus_per_trial,
+        gpus=ray_cluster.gpus(config.search.gpus_per_trial),
+    )
 
     from w2v2 import ray_tune  # imports torch for seconds, as the workers do meanwhile
     from w2v2.outcome import write_outcome
@@ -72,15 +74,10 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
     """The config with the default space written out and places made absolute."""
     space = config.search.space or default_space(config.encoder.name)
-    data = (
-        config.data
-        if config.data.uri == "demo"
-        else replace(config.data, uri=storage.expand(config.data.uri))
-    )
     return replace(
         config,
         run=storage.expand(config.run),
-        data=data,
+        data=corpus.placed(config.data),
         search=replace(config.search, space=space),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
@@ -88,12 +85,7 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
 
 def read_clips(config: TuneFoldsConfig) -> manifest.Manifest:
     """The clips that can be had by name, dealt into folds once to show early what would not work."""
-    data = config.data
-    if data.uri == "demo":
-        folder = Path(storage.expand("~/.cache/w2v2/demo"))
-        data = replace(
-            data, uri=str(demo.make_corpus(folder, on_progress=ray_cluster.Progress("demo", 0, unit="clips")))
-        )
+    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
     found = manifest.read(data)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     folds.assign(found.clips, config.folds)
@@ -108,19 +100,14 @@ def read_clips(config: TuneFoldsConfig) -> manifest.Manifest:
 
 def usable(config: TuneFoldsConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
     """The clips whose audio could be used, with their folds, audited."""
-    found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
-    rundir.write_table(config.run, "rejects", found.rejects)
+    found = corpus.heard(config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction)
     manifest.check(found, max_reject_fraction=config.data.max_reject_fraction)
-    good = [p for p in prepared if not p.reason]
     clips = folds.assign(found.clips, config.folds)
-    clips = clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
-    clips = clips.append_column("duration_s", pa.array([p.num_samples / 16_000 for p in good]))
-    clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
     folds.audit(clips)
     logger.info(
         "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
     )
-    return manifest.Manifest(clips=clips, rejects=found.rejects)
+    return replace(found, clips=clips)
 
 
 def make_study(config: TuneFoldsConfig) -> Study:

@@ -26,7 +26,7 @@ ORDER = [
     # loops, no Ray
     "training", "ledger", "summary",
     # the run directory
-    "rundir", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
+    "rundir", "corpus", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
     # the cluster
     "ray_cluster", "ray_features", "ray_train", "ray_tune", "ray_embed",
 ]  # fmt: skip

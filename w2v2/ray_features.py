@@ -13,14 +13,17 @@ import ray
 
 from w2v2 import ray_cluster, storage
 from w2v2.config import CacheConfig, EncoderConfig, UserError
-from w2v2.job_config import Dimension, TuneFoldsConfig
+from w2v2.job_config import Dimension, FinetuneConfig, TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 
 
+Prepares = TuneFoldsConfig | FinetuneConfig
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
-    """An encoder as a worker found it."""
+    """What a worker found of an encoder."""
 
     digest: str
     cut: str
@@ -70,7 +73,7 @@ def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, s
 def prepare_chunk(
     requests: Sequence[Any],
     encoders: Sequence[tuple[EncoderConfig, str]],
-    config: TuneFoldsConfig,
+    config: Prepares,
     num_threads: int,
 ) -> list[Any]:
     """A Prepared for each request; runs on a worker."""
@@ -92,11 +95,11 @@ def prepare_chunk(
 class Preparation:
     """The job's encoders and the features of its clips; workers start to load at once."""
 
-    def __init__(self, config: TuneFoldsConfig) -> None:
-        self._config = config
-        self._cpus = config.search.cpus_per_trial
-        self._gpus = ray_cluster.gpus(config.search.gpus_per_trial)
-        self.encoders = variants(config.encoder, config.search.space)
+    def __init__(
+        self, config: Prepares, *, encoders: Sequence[EncoderConfig], cpus: float, gpus: float
+    ) -> None:
+        self._config, self._cpus, self._gpus = config, cpus, gpus
+        self.encoders = encoders
         inspect = self._task(inspect_encoder)
         self._asked = [
             inspect.remote(e, config.cache, config.training.precision, config.seed) for e in self.encoders
@@ -168,7 +171,7 @@ class Preparation:
 class _Index:
     """What earlier runs learnt of these files: fingerprint -> digest of the audio in them."""
 
-    def __init__(self, config: TuneFoldsConfig) -> None:
+    def __init__(self, config: Prepares) -> None:
         from w2v2.features import audio_key
 
         name = f"{audio_key(config.audio, config.data.uri)}.parquet"

@@ -15,7 +15,6 @@ import yaml
 from w2v2 import storage
 from w2v2.cli import dump
 from w2v2.config import UserError
-from w2v2.job_config import TuneFoldsConfig
 from w2v2.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,10 @@ MAY_CHANGE = (
 """Settings that do not change what a trial's score is, so a run may go on with others."""
 
 
-def claim(config: TuneFoldsConfig) -> bool:
+SAID = ("label", "speaker", "fold", "split", "audio_digest")
+
+
+def claim(config: Any) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
     Raises UserError when it holds a run with other settings.
@@ -71,7 +73,9 @@ def keep_manifest(run: str, manifest: Manifest) -> None:
 
 
 def _same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
-    columns = ["clip_id", "label", "speaker", "fold", "audio_digest"]
+    # What is asked for is in config.yaml; here, what the data said.
+    told = [name for name in before.column_names if name in SAID or name.startswith("target_")]
+    columns = ["clip_id", *(name for name in told if name in now.column_names)]
     old = {tuple(row.values()) for row in before.select(columns).to_pylist()}
     new = {tuple(row.values()) for row in now.select(columns).to_pylist()}
     if old != new:

@@ -43,7 +43,10 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
 def curves_table(scores: Scores) -> pa.Table:
     """One row per epoch of a fold of a trial; all of it measured on training clips."""
     rows = [
-        {"trial": trial, "fold": fold, **asdict(epoch)}
+        {"trial": trial, "fold": fold}
+        | {
+            name: value for name, value in asdict(epoch).items() if name != "val_loss"
+        }  # no fold has a val split
         for (trial, fold), score in sorted(scores.items())
         for epoch in score.curve
     ]

@@ -1,0 +1,45 @@
+"""The clips of a job: found by name, then those whose audio could be used."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2 import demo, manifest, rundir, storage
+from w2v2.audio import SAMPLE_RATE
+from w2v2.config import DataConfig
+
+logger = logging.getLogger(__name__)
+
+
+def placed(data: DataConfig) -> DataConfig:
+    """The same data with its place made absolute."""
+    return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
+
+
+def made(data: DataConfig, *, on_progress: Callable[[int, int], None]) -> DataConfig:
+    """The data, with the built-in corpus made where it is asked for."""
+    if data.uri != "demo":
+        return data
+    folder = Path(storage.expand("~/.cache/w2v2/demo"))
+    return replace(data, uri=str(demo.make_corpus(folder, on_progress=on_progress)))
+
+
+def heard(
+    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, max_reject_fraction: float
+) -> manifest.Manifest:
+    """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
+
+    prepared has a features.Prepared for every clip. Raises UserError when too many are rejected.
+    """
+    found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
+    rundir.write_table(run, "rejects", found.rejects)
+    manifest.check_rejects(found, max_reject_fraction=max_reject_fraction)
+    good = [p for p in prepared if not p.reason]
+    clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
+    clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
+    clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
+    return replace(found, clips=clips)
