@@ -31,7 +31,7 @@ def checks(run: TuneRun) -> list[Check]:
 
 
 def _data_checks(run: TuneRun) -> Iterator[tuple[bool, str, str]]:
-    torn, copied = _in_two_folds(run.manifest, "speaker"), _in_two_folds(run.manifest, "audio_digest")
+    torn, copied = in_two(run.manifest, "speaker"), in_two(run.manifest, "audio_digest")
     num_speakers, num_rejects = run.metrics["data"]["num_speakers"], run.rejects.num_rows
     num_clips = num_rejects + run.metrics["data"]["num_clips"]
     is_tiny, is_demo = run.metrics["encoder"]["name"] == "tiny", run.config["data"]["uri"] == "demo"
@@ -97,11 +97,12 @@ def _score_checks(run: TuneRun) -> Iterator[tuple[bool, str, str]]:
     )
 
 
-def _in_two_folds(manifest: pa.Table, column: str) -> list[str]:
-    folds = defaultdict(set)
-    for value, fold in zip(manifest[column].to_pylist(), manifest["fold"].to_pylist(), strict=True):
-        folds[value].add(fold)
-    return sorted(value for value, found in folds.items() if value is not None and len(found) > 1)
+def in_two(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
+    """The values of a column that stand in more than one part (a fold, a split), in order."""
+    parts = defaultdict(set)
+    for value, own in zip(manifest[column].to_pylist(), manifest[part].to_pylist(), strict=True):
+        parts[value].add(own)
+    return sorted(value for value, found in parts.items() if value is not None and len(found) > 1)
 
 
 def chance_level(metrics: Mapping[str, Any], metric: str) -> float | None:

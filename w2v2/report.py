@@ -98,7 +98,7 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> str:
         "trials": f"{metrics['selection']['num_trials']}",
         "of audio": duration(3600 * metrics["data"]["hours"]),
     }
-    left = _scores_tag(run) + paragraph_tag(_optimism(run)) + _verdict_tag(checks(run))
+    left = _scores_tag(run) + paragraph_tag(_optimism(run)) + verdict_tag(checks(run))
     return pair_tag(left, _shown(figures, "forest", caption)) + facts_tag(facts)
 
 
@@ -128,15 +128,17 @@ def _optimism(run: TuneRun) -> str:
     return text
 
 
-def _verdict_tag(checks: Sequence[Check]) -> str:
+def verdict_tag(checks: Sequence[Check]) -> str:
+    """Whether all checks passed, and those that ask for care."""
     care = [check for check in checks if not check.is_good]
     text = (
         f"Take care ({len(care)} of {len(checks)} checks):" if care else f"All {len(checks)} checks passed."
     )
-    return paragraph_tag(text, css="verdict") + _checks_tag(care)
+    return paragraph_tag(text, css="verdict") + checks_tag(care)
 
 
-def _checks_tag(checks: Sequence[Check]) -> str:
+def checks_tag(checks: Sequence[Check]) -> str:
+    """The checks as a list with their marks."""
     items = "".join(tag("li", check.text, css="good" if check.is_good else "care") for check in checks)
     return f'<ul class="checks">{items}</ul>'
 
@@ -150,7 +152,7 @@ def trust(run: TuneRun) -> str:
         "the same search on new speakers. A little optimism may remain: what the search proposed and pruned "
         "did follow from scores on all folds."
     )
-    return _checks_tag(checks(run)) + paragraph_tag(meaning)
+    return checks_tag(checks(run)) + paragraph_tag(meaning)
 
 
 def folds_and_speakers(run: TuneRun, figures: Mapping[str, Figure]) -> str:
@@ -184,29 +186,33 @@ def _folds_table(run: TuneRun) -> str:
 def classes(run: TuneRun, figures: Mapping[str, Figure]) -> str:
     """Confusion and recall by class; classes never predicted and classes without clips are named."""
     pooled, names = run.metrics["pooled"], run.metrics["classes"]
+    scores = (f"{name} {percent(pooled[m], why='no clip was held out')}" for m, name in plots.METRICS.items())
+    right = paragraph_tag(
+        f"Over all {pooled['num_clips']} held-out clips: {', '.join(scores)}."
+    ) + recalls_table(pooled, names, caption="Recall by class, all folds together.")
+    caption = "Held-out clips of all folds: counts, and as colour the fraction of the target class."
+    return pair_tag(_shown(figures, "confusion", caption), right) + surest_mistakes(run.predictions)
+
+
+def recalls_table(pooled: Mapping[str, Any], names: Sequence[str], *, caption: str) -> str:
+    """Recall, clips and predictions of each class, and the classes never predicted or without clips."""
     never, absent = pooled["never_predicted"], pooled["absent"]
     num_targets = list(map(sum, pooled["confusion"]))
     num_predicted = [sum(column) for column in zip(*pooled["confusion"], strict=True)]
     recalls = [percent(pooled["recall"][name]) for name in names]
     rows = list(zip(names, recalls, num_targets, num_predicted, strict=True))
-    scores = (f"{name} {percent(pooled[m], why='no clip was held out')}" for m, name in plots.METRICS.items())
     text = f"Never predicted: {', '.join(never)}." if never else "Every class is predicted at least once."
     if absent:
         text += f" Recall is undefined for {', '.join(absent)}: no held-out clip has the class."
-    head, title = ["class", "recall", "clips", "predicted"], "Recall by class, all folds together."
-    right = (
-        paragraph_tag(f"Over all {pooled['num_clips']} held-out clips: {', '.join(scores)}.")
-        + table_tag(head, rows, caption=title)
-        + paragraph_tag(text)
-    )
-    caption = "Held-out clips of all folds: counts, and as colour the fraction of the target class."
-    return pair_tag(_shown(figures, "confusion", caption), right) + _surest_mistakes(run)
+    head = ["class", "recall", "clips", "predicted"]
+    return table_tag(head, rows, caption=caption) + paragraph_tag(text)
 
 
-def _surest_mistakes(run: TuneRun) -> str:
+def surest_mistakes(predictions: pa.Table) -> str:
+    """The wrong predictions of highest probability, nothing where all are right."""
     wrong = [
         (row[f"prob_{row['predicted']}"], row["clip_id"], row["speaker"], row["target"], row["predicted"])
-        for row in run.predictions.to_pylist()
+        for row in predictions.to_pylist()
         if row["target"] != row["predicted"]
     ]
     wrong.sort(key=lambda row: (-row[0], row[1]))
@@ -313,10 +319,11 @@ def data(run: TuneRun) -> str:
     rows.append(["all", *(sum(counts[name, f] for name in names) for f in folds), sum(counts.values())])
     head = ["class", *(f"fold {fold}" for fold in folds), "all"]
     table = table_tag(head, rows, caption="Clips by class and fold.")
-    return paragraph_tag(text) + table + _rejects_table(run.rejects)
+    return paragraph_tag(text) + table + rejects_table(run.rejects)
 
 
-def _rejects_table(rejects: pa.Table) -> str:
+def rejects_table(rejects: pa.Table) -> str:
+    """Rejected clips by reason with examples, or that there are none."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for row in rejects.to_pylist():
         by_kind[row["reason"].partition(":")[0]].append(f"{row['clip_id']} ({row['reason']})")
