@@ -1,0 +1,285 @@
+"""The page of one model: its scores, how far to trust them, how it learned, and on what data."""
+
+import logging
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from w2v2 import metrics_multi, plots, storage, task_plots
+from w2v2.page import (
+    Cell,
+    duration,
+    facts_tag,
+    page,
+    pair_tag,
+    paragraph_tag,
+    percent,
+    some,
+    table_tag,
+    tag,
+)
+from w2v2.report import checks_tag, rejects_table, verdict_tag
+from w2v2.task_run import TaskRun, checks, read_task_run
+from w2v2.task_scores import columns
+from w2v2.task_sections import between, number, score_sections, shown
+
+logger = logging.getLogger(__name__)
+
+SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
+
+
+def write_task_report(run: str) -> str:
+    """The uri of `<run>/report.html`, made with `<run>/plots/*.png` from the files of one model's run.
+
+    Reads metrics.json (see task_scores), config.yaml, predictions, manifest, rejects and, where there is
+    one, curves.parquet.
+    """
+    task = read_task_run(storage.expand(run))
+    figures = task_figures(task)
+    for name, figure in figures.items():
+        storage.write_bytes(storage.join(task.uri, "plots", f"{name}.png"), plots.png(figure))
+    sections = [
+        ("", headline(task, figures)),
+        ("How far to trust it", checks_tag(checks(task))),
+        *score_sections(task, figures),
+        ("Training", training(task, figures)),
+        ("Data", data(task)),
+        ("Settings", settings(task)),
+    ]
+    uri = storage.join(task.uri, "report.html")
+    told = [(heading, inner) for heading, inner in sections if inner]
+    storage.write_text(uri, page(_title(task), told, kicker=f"w2v2 {task.metrics['job']} in {task.uri}"))
+    logger.info("wrote %s and %d plots", uri, len(figures))
+    return uri
+
+
+def _title(run: TaskRun) -> str:
+    names = run.metrics["names"]
+    what = {
+        "classes": f"{len(names)} classes",
+        "multi_label": f"{len(names)} labels",
+        "regression": some(names),
+    }
+    model = run.config.get("model") or run.metrics.get("encoder", {}).get("name", "")
+    return f"{what[run.metrics['kind']]}: {model}"
+
+
+def task_figures(run: TaskRun) -> dict[str, Figure]:
+    """All figures of the page by file name; one that has nothing to show is left out."""
+    found: dict[str, Figure] = {}
+    match run.metrics["kind"]:
+        case "classes":
+            found = _class_figures(run.metrics)
+        case "multi_label":
+            found = _label_figures(run)
+        case _:
+            found = _value_figures(run)
+    if run.curves.num_rows:
+        best = run.metrics.get("best_epoch")
+        found["learning_curves"] = task_plots.learning_curves(run.curves, loss=_loss(run)[0], best_epoch=best)
+    return found
+
+
+def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    pooled, before = metrics["pooled"], metrics.get("before_remapping")
+    found = {
+        "confusion": plots.confusion(pooled["confusion"], metrics["classes"]),
+        "speakers": plots.speaker_scores(
+            metrics["by_speaker"],
+            metric="uar",
+            interval=pooled["intervals"]["uar"],
+            chance=metrics["chance_uar"],
+        ),
+    }
+    if before:
+        found["before"] = plots.confusion(before["confusion"], list(before["recall"]))
+    return found
+
+
+def _label_figures(run: TaskRun) -> dict[str, Figure]:
+    labels = run.metrics["pooled"]["labels"]
+    defined = [name for name, row in labels.items() if row["auc"] is not None]
+    if not defined:
+        return {}
+    defined.sort(key=lambda name: -labels[name]["num_positive"])
+    target, predicted = (columns(run.predictions, prefix, defined).T for prefix in ("target", "prob"))
+    rates = (metrics_multi.roc(t, p) for t, p in zip(target, predicted, strict=True))
+    return {
+        "auc": task_plots.label_scores(run.metrics["pooled"]),
+        "roc": task_plots.roc(dict(zip(defined, rates, strict=True))),
+    }
+
+
+def _value_figures(run: TaskRun) -> dict[str, Figure]:
+    names, quadrants = run.metrics["names"], run.metrics.get("quadrants")
+    target, predicted = (columns(run.predictions, prefix, names) for prefix in ("target", "pred"))
+    found = {
+        # The name of a target may be no name of a file.
+        f"scatter_{i}": task_plots.scatter(target[:, i], predicted[:, i], name=name)
+        for i, name in enumerate(names)
+    }
+    if len(names) == 2:
+        midpoints = list(quadrants["midpoints"].values()) if quadrants else None
+        found["plane"] = task_plots.plane(target, predicted, names, midpoints=midpoints)
+    if quadrants:
+        found["quadrants"] = plots.confusion(quadrants["confusion"], quadrants["classes"])
+    return found
+
+
+def headline(run: TaskRun, figures: Mapping[str, Figure]) -> str:
+    """The leading scores with intervals, what they were computed on, sizes, and what asks for care."""
+    metrics = run.metrics
+    facts = {"clips scored": f"{metrics['num_clips']}", "speakers scored": f"{metrics['num_speakers']}"}
+    num_train = run.manifest["split"].to_pylist().count("train")
+    if num_train:
+        facts["clips trained on"] = f"{num_train}"
+    if run.curves.num_rows:
+        facts["epochs"] = f"{run.curves.num_rows}"
+    lengths = [seconds for seconds in run.manifest["duration_s"].to_pylist() if seconds is not None]
+    facts["of audio"] = duration(sum(lengths))
+    left = f'<div class="scores">{_leading(metrics)}</div>'
+    left += paragraph_tag(f"Computed on {metrics['computed_on']}.")
+    main = {"classes": "confusion", "multi_label": "auc", "regression": "plane"}[metrics["kind"]]
+    right = verdict_tag(checks(run))
+    if main in figures:
+        left, right = left + right, shown(figures, main, _CAPTIONS[main])
+    return pair_tag(left, right) + facts_tag(facts)
+
+
+_CAPTIONS = {
+    "confusion": "Clips by target and predicted class: counts, and as colour the fraction of the target class.",
+    "auc": "AUC of each label with its 95% interval (bootstrap over speakers). Dashed: chance.",
+    "plane": "Each clip where it is (open) and where it was predicted to be (full).",
+}
+
+
+def _leading(metrics: Mapping[str, Any]) -> str:
+    pooled, intervals = metrics["pooled"], metrics["pooled"]["intervals"]
+    match metrics["kind"]:
+        case "classes":
+            chance = percent(metrics["chance_uar"], why="no clip")
+            first = f"UAR; 95% interval {between(intervals['uar'], percent)}; chance {chance}"
+            second = f"accuracy; 95% interval {between(intervals['accuracy'], percent)}"
+            scores = [(percent(pooled["uar"]), first), (percent(pooled["accuracy"]), second)]
+        case "multi_label":
+            over = f"over {pooled['num_defined']} of {len(pooled['labels'])} labels"
+            first = f"macro AUC {over}; 95% interval {between(intervals['macro_auc'])}; chance 0.5"
+            second = f"AUC weighted by clips; 95% interval {between(intervals['weighted_auc'])}"
+            scores = [(number(pooled["macro_auc"]), first), (number(pooled["weighted_auc"]), second)]
+        case _:
+            mean, within = pooled["mean"], intervals["mean"]
+            over = f"mean of {some(metrics['names'])}"
+            first = f"CCC, {over}; 95% interval {between(within['ccc'])}; 0 is no agreement"
+            second = f"RMSE, {over}; 95% interval {between(within['rmse'])}"
+            scores = [(number(mean["ccc"]), first), (number(mean["rmse"]), second)]
+    return "".join(f'<div class="score">{score}{tag("small", text)}</div>' for score, text in scores)
+
+
+def training(run: TaskRun, figures: Mapping[str, Figure]) -> str:
+    """The learning curves and what they say; nothing where nothing was trained."""
+    if not run.curves.num_rows:
+        return ""
+    rows = run.curves.sort_by("epoch").to_pylist()
+    last, best = rows[-1], run.metrics.get("best_epoch")
+    text = f"{len(rows)} epochs; the training loss fell from {rows[0]['train_loss']:.4g} to {last['train_loss']:.4g}."
+    known = [row for row in rows if plots.is_known(row["val_loss"])]
+    if known:
+        lowest = min(known, key=lambda row: row["val_loss"])
+        text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
+    if best is not None:
+        text += f" The weights of epoch {best} were kept."
+    loss, note = _loss(run)
+    caption = f"{loss[0].upper()}{loss[1:]} by epoch, and the learning rate at its end. {note}"
+    return paragraph_tag(text) + shown(figures, "learning_curves", caption.strip())
+
+
+def _loss(run: TaskRun) -> tuple[str, str]:
+    """The name of the training loss, and what else the curves need to be understood."""
+    task = run.config.get("task", {})
+    match run.metrics["kind"], task.get("loss", "auto"):
+        case "classes", _:
+            return "cross-entropy (nats)", ""
+        case "multi_label", "mse":
+            return "MSE of probabilities", ""
+        case "multi_label", _:
+            return "binary cross-entropy (nats)", ""
+        case _, loss:
+            if loss == "ccc":
+                return "loss", "Training: 1 - CCC and penalties; validation: mean squared error."
+            if task.get("variance_penalty") or task.get("correlation_penalty"):
+                return "MSE", "Training is with its penalties, validation without."
+            return "MSE", ""
+
+
+def data(run: TaskRun) -> str:
+    """Sizes, clips by split and class, label or target, and the clips that could not be used, by reason."""
+    clips = run.manifest
+    num_speakers = len(clips["speaker"].unique())
+    text = f"{clips.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
+    lengths = [seconds for seconds in clips["duration_s"].to_pylist() if seconds is not None]
+    if lengths:
+        text += f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
+    return paragraph_tag(text) + _split_table(run) + rejects_table(run.rejects)
+
+
+def _split_table(run: TaskRun) -> str:
+    clips = run.manifest
+    found = set(clips["split"].to_pylist())
+    splits = [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
+    places = {split: np.flatnonzero([own == split for own in clips["split"].to_pylist()]) for split in splits}
+    speakers: dict[str, set[str]] = defaultdict(set)
+    for row in clips.select(["split", "speaker"]).to_pylist():
+        speakers[row["split"]].add(row["speaker"])
+    rows: list[list[Cell]] = [
+        ["clips", *(len(places[split]) for split in splits)],
+        ["speakers", *(len(speakers[split]) for split in splits)],
+    ]
+    match run.metrics["kind"]:
+        case "classes":
+            counts = {split: Counter(clips["label"].take(places[split]).to_pylist()) for split in splits}
+            rows += [[name, *(counts[split][name] for split in splits)] for name in run.metrics["classes"]]
+            caption = "Clips by split and class."
+        case kind:
+            targets = columns(clips, "target", run.metrics["names"])
+            tell = _spread if kind == "regression" else _present
+            for i, name in enumerate(run.metrics["names"]):
+                rows.append([name, *(tell(targets[places[split], i]) for split in splits)])
+            caption = (
+                "Clips by split; of each target mean \u00b1 standard deviation."
+                if kind == "regression"
+                else "Clips by split; of each label the clips with it, of those where it is known."
+            )
+    return table_tag(["", *(SPLITS.get(split, split) for split in splits)], rows, caption=caption)
+
+
+def _present(target: np.ndarray) -> str:
+    return f"{np.sum(target == 1)} of {np.sum(~np.isnan(target))}"
+
+
+def _spread(target: np.ndarray) -> str:
+    known = target[~np.isnan(target)]
+    return f"{known.mean():.3g} \u00b1 {known.std():.2g}" if len(known) else "undefined"
+
+
+def settings(run: TaskRun) -> str:
+    """What was run, with what, at what cost, and how to run it again."""
+    metrics = run.metrics
+    facts: dict[str, object] = {"computed on": metrics["computed_on"]}
+    facts |= {f"encoder {key}": value for key, value in metrics.get("encoder", {}).items()}
+    facts |= {name: run.config[name] for name in ("model", "seed") if name in run.config}
+    if metrics.get("seconds") is not None:
+        facts["wall time"] = f"{duration(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
+    facts |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
+    rows: list[list[Cell]] = [[name, str(value)] for name, value in facts.items()]
+    command = f"python jobs/{metrics['job']}.py --config {shlex.quote(storage.join(run.uri, 'config.yaml'))}"
+    return (
+        table_tag(["what", "value"], rows, caption="What this run was made with.")
+        + paragraph_tag("To run it again:")
+        + tag("pre", command)
+        + f"<details><summary>config.yaml</summary>{tag('pre', run.config_text)}</details>"
+    )
