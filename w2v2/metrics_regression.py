@@ -127,7 +127,7 @@ def quadrant(values: Float[np.ndarray, "clips 2"], midpoints: Sequence[float]) -
 
 def _why(row: dict[str, Any]) -> str:
     if row["num_clips"] < 2:
-        return f"{row['num_clips']} clips with a target, two are needed"
+        return f"fewer than 2 clips have a target ({row['num_clips']})"
     return "its target is constant" if row["ccc"] is None else "its predictions are constant (Pearson)"
 
 

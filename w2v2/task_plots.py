@@ -32,7 +32,10 @@ _DASHED = (0, (4, 3))
 
 
 def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> Figure:
-    """Loss of the training and the validation clips by epoch, training UAR where known, learning rate."""
+    """Loss of the training and the validation clips by epoch, training UAR where known, learning rate.
+
+    best_epoch is marked as that of the weights that were kept; 0 and None are none.
+    """
     rows = sorted(curves.to_pylist(), key=lambda row: row["epoch"])
     has_uar = any(is_known(row["train_uar"]) for row in rows)
     with style():
@@ -43,7 +46,7 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
         _line(panels[0], rows, "train_loss", color=BLUE, label="train")
         _line(panels[0], rows, "val_loss", color=VERMILLION, label="validation", marker="D", markersize=3)
         panels[0].set(ylabel=loss, ylim=(min(0.0, panels[0].get_ylim()[0]), None))
-        if best_epoch is not None:
+        if best_epoch:
             panels[0].axvline(best_epoch, color=MUTED, linewidth=0.9, linestyle=_DASHED, label="weights kept")
         panels[0].legend(**LEGEND, ncols=3)
         if has_uar:

@@ -191,7 +191,7 @@ def training(run: TaskRun, figures: Mapping[str, Figure]) -> str:
     if known:
         lowest = min(known, key=lambda row: row["val_loss"])
         text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
-    if best is not None:
+    if best:
         text += f" The weights of epoch {best} were kept."
     loss, note = _loss(run)
     caption = f"{loss[0].upper()}{loss[1:]} by epoch, and the learning rate at its end. {note}"
@@ -271,7 +271,8 @@ def settings(run: TaskRun) -> str:
     metrics = run.metrics
     facts: dict[str, object] = {"computed on": metrics["computed_on"]}
     facts |= {f"encoder {key}": value for key, value in metrics.get("encoder", {}).items()}
-    facts |= {name: run.config[name] for name in ("model", "seed") if name in run.config}
+    facts |= {f"model {key}": value for key, value in metrics.get("model", {}).items()}
+    facts |= {"seed": run.config["seed"]} if "seed" in run.config else {}
     if metrics.get("seconds") is not None:
         facts["wall time"] = f"{duration(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
     facts |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}

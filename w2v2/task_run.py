@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -23,6 +24,7 @@ class TaskRun:
     config: dict[str, Any]
     config_text: str
     predictions: pa.Table
+    """Of the clips that are scored."""
     manifest: pa.Table
     rejects: pa.Table
     curves: pa.Table
@@ -37,7 +39,8 @@ class TaskRun:
 def read_task_run(uri: str) -> TaskRun:
     """The tables, metrics and config of a run directory; a missing file raises StorageError.
 
-    curves.parquet may be missing: an evaluation trains nothing.
+    curves.parquet may be missing: an evaluation trains nothing. Of a fine-tuning's predictions those of the
+    test split are scored.
     """
 
     def table(name: str) -> pa.Table:
@@ -45,13 +48,17 @@ def read_task_run(uri: str) -> TaskRun:
         return pq.read_table(pa.BufferReader(data))
 
     config_text = storage.read_text(storage.join(uri, "config.yaml"))
+    metrics = json.loads(storage.read_text(storage.join(uri, "metrics.json")))
+    predictions = table("predictions")
+    if metrics["job"] == "finetune":
+        predictions = predictions.filter(pc.equal(predictions["split"], "test"))
     is_trained = storage.exists(storage.join(uri, "curves.parquet"))
     return TaskRun(
         uri=uri,
-        metrics=json.loads(storage.read_text(storage.join(uri, "metrics.json"))),
+        metrics=metrics,
         config=yaml.safe_load(config_text),
         config_text=config_text,
-        predictions=table("predictions"),
+        predictions=predictions,
         manifest=table("manifest"),
         rejects=table("rejects"),
         curves=table("curves") if is_trained else pa.table({"epoch": pa.array([], pa.int64())}),

@@ -6,9 +6,9 @@
 - multi_label: pooled is that of metrics_multi.scores
 - regression: pooled is that of metrics_regression.scores; `quadrants` for two targets with midpoints
 
-A job adds to it: `job`, `computed_on` (a sentence), `encoder` (name, digest, ...), `versions`, `seconds`, and
-where they apply `before_remapping` (a `pooled` of the original class names) and `best_epoch` (whose weights
-were kept).
+A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and where they apply `encoder` and
+`model` (name or uri, digest, ...), `versions`, `seconds`, `before_remapping` (a `pooled` of the original class
+names) and `best_epoch` (whose weights were kept).
 """
 
 from collections.abc import Mapping, Sequence
