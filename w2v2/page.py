@@ -102,8 +102,10 @@ def page(title: str, sections: Sequence[tuple[str, str]], *, kicker: str) -> str
 
 def figure_tag(figure: Figure, *, name: str, caption: str) -> str:
     """The figure as inline SVG in the page's colours; name must be unique on the page."""
+    # A small figure is shown small: its words are as large as those of the others.
+    width = min(34.0, 34 / plots.WIDTH * figure.get_figwidth())
     picture = plots.svg(figure, name=name).replace(
-        "<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1
+        "<svg", f'<svg role="img" aria-label="{html.escape(caption)}" style="max-width:{width:.3g}rem"', 1
     )
     return f'<figure id="{html.escape(name)}">{picture}{tag("figcaption", caption)}</figure>'
 

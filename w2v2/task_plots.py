@@ -74,7 +74,7 @@ def roc(
 ) -> Figure:
     """ROC curves (false, true positive rates) of each label; the first six are named."""
     with style():
-        figure, axes = one(WIDTH, WIDTH)
+        figure, axes = one(0.8 * WIDTH, 0.8 * WIDTH)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.9, linestyle=_DASHED, label="chance")
         for i, (name, rates) in enumerate(curves.items()):
             false, true = (100 * rate for rate in rates)

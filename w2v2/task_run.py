@@ -108,15 +108,16 @@ def _data_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
 def _score_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
     name, interval, nothing = against_nothing(run.metrics)
     low, num_speakers = (interval or (None,))[0], run.metrics["num_speakers"]
+    form = percent if run.metrics["kind"] == "classes" else "{:.3g}".format
     yield (
         low is not None and nothing is not None and low > nothing,
-        f"The whole 95% interval of {name} lies above {nothing:.3g}, which needs no learning."
+        f"The whole 95% interval of {name} lies above {form(nothing)}, which needs no learning."
         if nothing is not None
         else "",
         f"The 95% interval of {name} is undefined: it resamples speakers and needs two of them, with clips "
         "of every kind."
         if low is None or nothing is None
-        else f"The 95% interval of {name} reaches down to {low:.3f}; {nothing:.3g} needs no learning.",
+        else f"The 95% interval of {name} reaches down to {form(low)}; {form(nothing)} needs no learning.",
     )
     yield (
         num_speakers >= 10,
