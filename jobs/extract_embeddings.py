@@ -39,7 +39,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     logger.info("run: %s, table: %s", config.run, config.table)
     data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
-    found = manifest.read(data, with_labels=False, carried=further)
+    found = manifest.read(data, task="none", carried=further)
 
     from w2v2 import extraction, ray_embed  # after the first messages: these take seconds to import
 

@@ -14,27 +14,29 @@ ORDER = [
     # settings and bytes
     "config", "job_config", "cli", "storage",
     # pure
-    "manifest", "folds", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
+    "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
+    "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
     "pooling", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
-    "audio", "demo", "clips", "weights", "features",
+    "audio", "prepared", "demo", "clips", "weights", "features",
     # tables
     "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables
     "reading", "embedding", "extraction",
     # loops, no Ray
-    "training", "ledger", "summary",
+    "fold_score", "training", "trial", "checkpoint", "model_folder", "predictions", "ledger", "summary",
     # the run directory
     "rundir", "corpus", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
+    "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome",
     # the cluster
-    "ray_cluster", "ray_features", "ray_train", "ray_tune", "ray_embed",
+    "ray_cluster", "ray_features", "ray_train", "ray_tune", "ray_finetune", "ray_embed",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}
 WITHOUT_TORCH = [
-    "cli", "config", "job_config", "findings", "folds", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
-    "search_plots", "storage", "task_scores", "tune_run",
+    "cli", "config", "job_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
+    "search_plots", "storage", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",
 ]  # fmt: skip
 
 

@@ -50,7 +50,8 @@ class DataConfig:
     label_column: str = "label"
     """CSV: column with the class."""
     speaker_column: str = "speaker"
-    """CSV: column with the speaker, the unit that never stands on both sides of a split."""
+    """CSV: column with the speaker, the unit that never stands on both sides of a split; clinic: column, or
+    else key of metadata.json."""
     start_column: str = "start_s"
     """CSV: optional column, where in the file the clip starts, in seconds."""
     end_column: str = "end_s"
@@ -61,10 +62,10 @@ class DataConfig:
     """CSV: the columns of several labels (0, 1 or empty) or values (numbers or empty), for task.kind
     multi_label and regression."""
     labels_file: str = ""
-    """clinic: the file of labels, one head per line, the labels of a line separated by commas; empty is
-    labels.txt in the folder."""
+    """clinic: the file of labels, one head per line, the labels of a line separated by commas; a name in the
+    folder or a whole path; empty is labels.txt."""
     studies: tuple[str, ...] = ()
-    """clinic: the subfolders whose recordings are used; empty is all of them."""
+    """clinic: the subfolders whose recordings are used; empty is all."""
     classes: dict[str, str] = field(default_factory=dict)
     """Class names to rename or merge, e.g. {calm: neutral}; the name 'drop' leaves a class out."""
     max_reject_fraction: float = 0.01

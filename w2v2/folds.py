@@ -3,15 +3,15 @@
 import logging
 import re
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
+from w2v2 import leaks
 from w2v2.config import FoldsConfig, UserError
+from w2v2.leaks import listed
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,6 @@ EMOBOX_ACTORS: tuple[tuple[str, ...], ...] = (
     ("02", "15", "16", "18"),
     ("06", "13", "17", "22"),
 )
-
-NUM_LISTED = 10
 
 
 def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
@@ -59,13 +57,11 @@ def audit(clips: pa.Table) -> None:
     nulls are passed over), the same audio in two folds, under two speakers or with two labels. The same
     audio twice for one speaker and label is logged as a warning: it counts double, but leaks nothing.
     """
-    _refuse_speakers_in_two_folds(clips)
-    if "audio_digest" not in clips.column_names:
-        return
-    heard = clips.filter(pc.is_valid(clips["audio_digest"]))
-    _refuse_same_audio(heard, "fold", "in two folds, so a held-out clip would be trained on")
-    _refuse_same_audio(heard, "speaker", "under two speakers, so one of the two names is wrong")
-    _refuse_same_audio(heard, "label", "with two labels, so one of the two is wrong")
+    leaks.refuse_divided_speakers(clips, part="fold")
+    heard = leaks.heard(clips)
+    leaks.refuse_same_audio(heard, "fold", "in two folds, so a held-out clip would be trained on")
+    leaks.refuse_same_audio(heard, "speaker", "under two speakers, so one of the two names is wrong")
+    leaks.refuse_same_audio(heard, "label", "with two labels, so one of the two is wrong")
     num_copies = len(heard) - pc.count_distinct(heard["audio_digest"]).as_py()
     if num_copies:
         logger.warning("%d clips repeat the audio of another clip of the same speaker and label", num_copies)
@@ -76,7 +72,7 @@ def _published(clips: pa.Table) -> dict[str, int]:
     unknown = [speaker for speaker in _speakers(clips) if speaker not in fold_of]
     if unknown:
         raise UserError(
-            f"folds.kind=published knows the RAVDESS actors '01' to '24', got speaker {_listed(unknown)}: "
+            f"folds.kind=published knows the RAVDESS actors '01' to '24', got speaker {listed(unknown)}: "
             "name the speakers so, or use --folds.kind grouped"
         )
     return fold_of
@@ -122,7 +118,7 @@ def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:
     if len(speakers) < num_folds:
         raise UserError(
             f"folds.num_folds is {num_folds} but there are only {len(speakers)} speakers "
-            f"({_listed(speakers)}): lower --folds.num_folds or add speakers"
+            f"({listed(speakers)}): lower --folds.num_folds or add speakers"
         )
     return speakers
 
@@ -137,7 +133,7 @@ def _check_filled(fold: Int[np.ndarray, " clips"], folds: FoldsConfig) -> None:
     else:
         wanted = "no speaker is left for it: lower --folds.num_folds"
     raise UserError(
-        f"fold {_listed(empty)} of folds.kind={folds.kind} is empty, {wanted} or use another --folds.kind"
+        f"fold {listed(empty)} of folds.kind={folds.kind} is empty, {wanted} or use another --folds.kind"
     )
 
 
@@ -154,41 +150,5 @@ def _check_classes(clips: pa.Table, fold: Int[np.ndarray, " clips"], *, num_fold
                 "when that fold is held out: add speakers of it, or merge or drop it with --data.classes"
             )
         if len(held) < num_folds:
-            missing = _listed(np.flatnonzero(in_fold == 0).tolist())
+            missing = listed(np.flatnonzero(in_fold == 0).tolist())
             logger.warning("fold %s holds out no clip of class %s: its UAR is over the others", missing, name)
-
-
-def _refuse_speakers_in_two_folds(clips: pa.Table) -> None:
-    leaks = _conflicts(clips, key="speaker", column="fold")
-    if leaks:
-        which = [f"{leak['speaker']} (folds {_listed(sorted(leak['fold_distinct']))})" for leak in leaks]
-        raise UserError(
-            f"{len(leaks)} speakers are in more than one fold: {_listed(which)}; "
-            "give every clip of a speaker the same fold"
-        )
-
-
-def _refuse_same_audio(heard: pa.Table, column: str, consequence: str) -> None:
-    leaks = _conflicts(heard, key="audio_digest", column=column)
-    if leaks:
-        which = [
-            f"{' = '.join(sorted(leak['clip_id_list']))} "
-            f"({column} {_listed(sorted(leak[f'{column}_distinct']))})"
-            for leak in leaks
-        ]
-        raise UserError(
-            f"the same audio is {consequence}: {_listed(which, '; ')}; remove or mend these clips in the data"
-        )
-
-
-def _conflicts(clips: pa.Table, *, key: str, column: str) -> list[Mapping[str, Any]]:
-    """One row per value of key with several values of column, in the order of their first clip id."""
-    groups = clips.group_by(key).aggregate([(column, "distinct"), ("clip_id", "list"), ("clip_id", "min")])
-    several = groups.filter(pc.greater(pc.list_value_length(groups[f"{column}_distinct"]), 1))
-    return several.sort_by("clip_id_min").to_pylist()
-
-
-def _listed(values: list[Any], separator: str = ", ") -> str:
-    """The first ten values, and how many more there are."""
-    shown = separator.join(str(value) for value in values[:NUM_LISTED])
-    return shown if len(values) <= NUM_LISTED else f"{shown}{separator}and {len(values) - NUM_LISTED} more"
