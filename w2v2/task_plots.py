@@ -65,8 +65,8 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, *, scale: float = 1, **look: Any) -> None:
     known = [row for row in rows if is_known(row[name])]
     if known:
-        look = {"marker": "o", "markersize": 3.5} | look
-        axes.plot([row["epoch"] for row in known], [scale * row[name] for row in known], **look)
+        full: dict[str, Any] = {"marker": "o", "markersize": 3.5} | look
+        axes.plot([row["epoch"] for row in known], [scale * row[name] for row in known], **full)
 
 
 def roc(
@@ -151,9 +151,16 @@ def plane(
             axes.plot([t[:, 0], p[:, 0]], [t[:, 1], p[:, 1]], color=RULE, linewidth=0.6, zorder=1)
         alpha = _alpha(len(known))
         axes.scatter(
-            *t.T, s=14, facecolors="none", edgecolors=MUTED, linewidths=0.8, alpha=alpha, label="target"
+            t[:, 0],
+            t[:, 1],
+            s=14,
+            facecolors="none",
+            edgecolors=MUTED,
+            linewidths=0.8,
+            alpha=alpha,
+            label="target",
         )
-        axes.scatter(*p.T, s=14, color=BLUE, alpha=alpha, linewidths=0, label="predicted")
+        axes.scatter(p[:, 0], p[:, 1], s=14, color=BLUE, alpha=alpha, linewidths=0, label="predicted")
         axes.set(xlim=_limits(t[:, 0], p[:, 0]), ylim=_limits(t[:, 1], p[:, 1]))
         axes.set(xlabel=short(names[0]), ylabel=short(names[1]))
         if midpoints is not None:

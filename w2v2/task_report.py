@@ -229,8 +229,8 @@ def data(run: TaskRun) -> str:
 
 def _split_table(run: TaskRun) -> str:
     clips = run.manifest
-    found = set(clips["split"].to_pylist())
-    splits = [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
+    found: set[str] = set(clips["split"].to_pylist())
+    splits: list[str] = [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
     places = {split: np.flatnonzero([own == split for own in clips["split"].to_pylist()]) for split in splits}
     speakers: dict[str, set[str]] = defaultdict(set)
     for row in clips.select(["split", "speaker"]).to_pylist():
