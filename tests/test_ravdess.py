@@ -152,3 +152,13 @@ def test_ravdess_empty_folder(tmp_path):
 def test_ravdess_missing_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         manifest.read(DataConfig(uri=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+@pytest.mark.parametrize("layout", ["auto", "ravdess"])
+def test_ravdess_has_classes_alone(tmp_path, layout, task):
+    wanted = (
+        rf"read as RAVDESS, .*, got task.kind={task}: .* data.target_columns, or set --data.layout clinic"
+    )
+    with pytest.raises(UserError, match=wanted):
+        manifest.read(DataConfig(uri=folder(tmp_path, SPEECH), layout=layout), task=task)

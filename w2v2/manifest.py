@@ -179,8 +179,8 @@ def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
         raise UserError(f"data.classes drops all {len(clips)} clips: keep at least two classes")
     if dropped:
         logger.info("%s: data.classes leaves out %d clips", data.uri, len(clips) - len(kept))
-    label = [data.classes.get(name, name) for name in kept["label"].to_pylist()]
-    return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), [label])
+    label = pa.array([data.classes.get(name, name) for name in kept["label"].to_pylist()], pa.string())
+    return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), label)
 
 
 def _commonest(rejects: pa.Table) -> str:

@@ -33,8 +33,9 @@ class Recordings:
     root: str
     studies: tuple[str, ...]
     by_name: Mapping[str, Sequence[Recording]]
+    """Files by their names; several have the same in different folders."""
     by_stem: Mapping[str, Sequence[Recording]]
-    """By names without their suffix."""
+    """All by their names without suffix."""
 
     def find(self, name: str, *, study: str) -> Recording | None:
         """The recording of that name, in that study where it is not empty; None if it is in none of the studies.
@@ -76,8 +77,10 @@ def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tupl
         recording = _recording(root, uri, there)
         folders.update(_folders(recording.path))
         for name in _names(recording.path):
-            by_name[name].append(recording)
-            if not _has_own_folder(uri, root):
+            if _has_own_folder(uri, root):
+                by_stem[name].append(recording)
+            else:
+                by_name[name].append(recording)
                 by_stem[str(PurePosixPath(name).with_suffix(""))].append(recording)
     if unknown := [study for study in studies if study not in folders]:
         raise UserError(
