@@ -29,11 +29,15 @@ ORDER = [
     # the run directory
     "rundir", "corpus", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome",
+    # this against the usual tools
+    "bench_config", "bench_result", "bench_process", "bench_clips", "bench_encoder", "bench_loop", "bench_extract", "bench_trainer",
+    "bench_recomputed", "bench_search", "bench_train", "bench_decode", "bench_reading", "bench_memory", "bench_startup", "bench_report",
     # the cluster
     "ray_cluster", "ray_features", "ray_train", "ray_tune", "ray_finetune", "ray_embed",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
-CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables"}
+# bench_reading compares with Google's own client.
+CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables", "bench_reading"}
 WITHOUT_TORCH = [
     "cli", "config", "job_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
     "search_plots", "storage", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",

@@ -1,0 +1,164 @@
+"""What a benchmark's case found: seconds of each side and round, ratios, and how far results agree."""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+OURS = "w2v2"
+
+TABLE = pa.schema(
+    [
+        ("case", pa.string()),
+        ("part", pa.string()),
+        ("side", pa.string()),
+        ("what", pa.string()),
+        ("round", pa.int64()),
+        ("value", pa.float64()),
+    ]
+)
+"""benchmark.parquet; what is 'seconds' or names an agreement, whose round is -1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One thing done by us and by others, side by side."""
+
+    part: str
+    seconds: Mapping[str, Sequence[float]]
+    """Of each round, by side; ours is OURS."""
+    amount: float = 0.0
+    unit: str = ""
+    """How much was done, such as 24 clips; 0 where a rate says nothing."""
+    wanted: Mapping[str, float] = field(default_factory=dict)
+    """The ratio to reach against a side."""
+
+    def median(self, side: str) -> float:
+        """Median seconds of a side."""
+        return statistics.median(self.seconds[side])
+
+    def ratios(self, side: str) -> list[float]:
+        """How many times as long as we a side took, in each round."""
+        return [theirs / ours for theirs, ours in zip(self.seconds[side], self.seconds[OURS], strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a side's results are from what they should equal."""
+
+    part: str
+    side: str
+    what: str
+    value: float
+    at_most: float = float("inf")
+    """What is still agreement; infinite where the number is only told."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within its bound; NaN never is."""
+        return self.value <= self.at_most
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """All that a case found."""
+
+    case: str
+    comparisons: Sequence[Comparison] = ()
+    agreements: Sequence[Agreement] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """Seconds and results of each side, by round."""
+
+    seconds: dict[str, list[float]]
+    results: dict[str, list[Any]]
+
+
+def alternate(sides: Mapping[str, Callable[[int], Any]], *, rounds: int, what: str) -> Rounds:
+    """Every side once a round, called with the round's number; every other round in reverse order."""
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    results: dict[str, list[Any]] = {side: [] for side in sides}
+    for number in range(rounds):
+        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
+        for side in order:
+            started = time.perf_counter()
+            results[side].append(sides[side](number))
+            seconds[side].append(time.perf_counter() - started)
+            logger.info("%s: round %d of %d, %s: %.4g s", what, number + 1, rounds, side, seconds[side][-1])
+    return Rounds(seconds=seconds, results=results)
+
+
+def table_of(results: Sequence[CaseResult]) -> pa.Table:
+    """All numbers of some cases, as TABLE."""
+    rows = [
+        {
+            "case": result.case,
+            "part": comparison.part,
+            "side": side,
+            "what": "seconds",
+            "round": number,
+            "value": value,
+        }
+        for result in results
+        for comparison in result.comparisons
+        for side, values in comparison.seconds.items()
+        for number, value in enumerate(values)
+    ]
+    rows += [
+        {
+            "case": result.case,
+            "part": found.part,
+            "side": found.side,
+            "what": found.what,
+            "round": -1,
+            "value": found.value,
+        }
+        for result in results
+        for found in result.agreements
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLE)
+
+
+def lines_of(result: CaseResult) -> list[str]:
+    """A case in words, one line for each side, agreement and note."""
+    lines = []
+    for comparison in result.comparisons:
+        amount = f", {comparison.amount:g} {comparison.unit}" if comparison.amount else ""
+        num_rounds = len(comparison.seconds[OURS])
+        lines.append(f"{result.case}: {comparison.part}{amount}, median of {num_rounds}")
+        lines += [f"    {_side_line(comparison, side)}" for side in comparison.seconds]
+    lines += [
+        f"{result.case}: {found.part}: {found.side}: {found.what} {found.value:.3g}{_bound(found)}"
+        for found in result.agreements
+    ]
+    return lines + [f"{result.case}: {note}" for note in result.notes]
+
+
+def _side_line(comparison: Comparison, side: str) -> str:
+    median = comparison.median(side)
+    line = f"{side:<34} {median:9.4g} s"
+    if comparison.amount:
+        line += f" {comparison.amount / median:9.4g} {comparison.unit}/s"
+    if side == OURS:
+        return line
+    ratios = comparison.ratios(side)
+    line += f"   {statistics.median(ratios):.3g} x ours ({min(ratios):.3g} to {max(ratios):.3g})"
+    wanted = comparison.wanted.get(side)
+    if not wanted:
+        return line
+    return f"{line}, wanted {wanted:g}: {'reached' if statistics.median(ratios) >= wanted else 'MISSED'}"
+
+
+def _bound(found: Agreement) -> str:
+    if found.at_most == float("inf"):
+        return ""
+    return f", at most {found.at_most:g}: {'holds' if found.holds else 'DOES NOT HOLD'}"

@@ -1,0 +1,84 @@
+"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go."""
+
+import re
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from w2v2 import bench_clips, rundir
+from w2v2.bench_config import BenchmarkConfig
+from w2v2.bench_memory import NUM_TUNE_CLIPS, small_search
+from w2v2.bench_process import Ended, job_file, run_command, run_job
+from w2v2.bench_result import OURS, CaseResult, Comparison
+
+FIRST_FOLD = "trial 0 fold 1/"
+FIRST_STEP = "first training step"
+_STAMP = re.compile(r"^\d\d:\d\d:\d\d ")
+_IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
+IMPORTS = {
+    "the command's settings": ("--help",),
+    "the driver": ("-c", "import w2v2.ray_cluster, w2v2.ray_features, w2v2.ray_tune, w2v2.outcome"),
+    "a worker that trains": ("-c", "import ray, w2v2.training, w2v2.weights"),
+}
+
+
+def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
+    """Seconds until the first step; which message came when; and the packages whose imports take longest."""
+    lengths_s = bench_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
+    corpus = bench_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
+    job = small_search(corpus, scratch, num_trials=1, seed=config.seed)
+    run_job("tune_folds", job)  # fills the cache
+    phases: dict[str, list[float]] = {}
+    for number in range(config.rounds_of("startup")):
+        run = str(scratch / f"run-{number}")
+        ended = run_job("tune_folds", replace(job, run=run))
+        for name, at_s in phases_of(ended, first_fold_s(run)):
+            phases.setdefault(name, []).append(at_s)
+    whole = Comparison(part="from command to first training step", seconds={OURS: phases[FIRST_STEP]})
+    notes = [f"{statistics.median(at_s):6.2f} s: {name}" for name, at_s in phases.items()]
+    return CaseResult(case="startup", comparisons=[whole], notes=notes + _imports())
+
+
+def first_fold_s(run: str) -> float:
+    """How long the first fold of a search trained and scored."""
+    rows = rundir.read_table(run, "folds").to_pylist()
+    return next(row["seconds"] for row in rows if (row["trial"], row["fold"]) == (0, 0))
+
+
+def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
+    """The job's messages up to its first fold, by what stands before their first colon, and when each came first.
+
+    The first training step is as long before the first fold's message as that fold took.
+    """
+    found: dict[str, float] = {}
+    for at_s, line in ended.lines:
+        message = _STAMP.sub("", line)
+        if message.startswith(FIRST_FOLD):
+            return [*found.items(), (FIRST_STEP, at_s - first_fold_s)]
+        if ":" in message and _STAMP.match(line):
+            found.setdefault(message.partition(":")[0], at_s)
+    raise AssertionError("the job's log has no first fold")
+
+
+def _imports() -> list[str]:
+    """For each stage, seconds of imports by package, the longest first."""
+    told = []
+    for stage, args in IMPORTS.items():
+        program = [str(job_file("tune_folds")), *args] if args[0] == "--help" else list(args)
+        ended = run_command([sys.executable, "-X", "importtime", *program])
+        by_package = import_seconds([line for _, line in ended.lines])
+        longest = ", ".join(f"{name} {seconds:.2f}" for name, seconds in by_package.most_common(8))
+        told.append(f"imports of {stage}: {sum(by_package.values()):.2f} s in all: {longest}")
+    return told
+
+
+def import_seconds(lines: Sequence[str]) -> Counter[str]:
+    """Seconds that each top-level package's modules took themselves, from python -X importtime."""
+    seconds: Counter[str] = Counter()
+    for line in lines:
+        if found := _IMPORT.match(line):
+            seconds[found[2].partition(".")[0]] += int(found[1]) / 1e6  # type: ignore[assignment]
+    return seconds
