@@ -3,7 +3,6 @@
 import re
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,15 +69,19 @@ def _imports() -> list[str]:
         program = [str(job_file("tune_folds")), *args] if args[0] == "--help" else list(args)
         ended = run_command([sys.executable, "-X", "importtime", *program])
         by_package = import_seconds([line for _, line in ended.lines])
-        longest = ", ".join(f"{name} {seconds:.2f}" for name, seconds in by_package.most_common(8))
+        longest = ", ".join(
+            f"{name} {seconds:.2f}"
+            for name, seconds in sorted(by_package.items(), key=lambda item: -item[1])[:8]
+        )
         told.append(f"imports of {stage}: {sum(by_package.values()):.2f} s in all: {longest}")
     return told
 
 
-def import_seconds(lines: Sequence[str]) -> Counter[str]:
+def import_seconds(lines: Sequence[str]) -> dict[str, float]:
     """Seconds that each top-level package's modules took themselves, from python -X importtime."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     for line in lines:
         if found := _IMPORT.match(line):
-            seconds[found[2].partition(".")[0]] += int(found[1]) / 1e6  # type: ignore[assignment]
+            package = found[2].partition(".")[0]
+            seconds[package] = seconds.get(package, 0.0) + int(found[1]) / 1e6
     return seconds
