@@ -39,7 +39,7 @@ from w2v2.bench_config import (
     SearchSizes,
     TrainSizes,
 )
-from w2v2.bench_loop import Loop
+from w2v2.bench_loop import Loop, embed_files
 from w2v2.bench_result import OURS, Agreement, CaseResult, Comparison, alternate, lines_of, table_of
 from w2v2.clips import shuffled_batches
 from w2v2.config import (
@@ -329,16 +329,22 @@ def test_case_extract_writes_its_numbers_and_ours_agree(tmp_path, group_norm, ca
     assert (tmp_path / "run/plots/benchmark-extract.png").exists()
 
 
-@pytest.mark.slow
-def test_whole_commands_are_compared_and_agree(tmp_path, tiny):
-    config = BenchmarkConfig(
-        cases=("extract",), rounds=1, num_threads=1, through_job=True, extract=ExtractSizes(num_clips=3)
-    )
+def test_the_loop_reads_files_in_the_order_given(tmp_path, tiny):
     sounds = bench_clips.waveforms([0.6, 0.9, 0.7], seed=0)
-    rounds = bench_extract._through_job(config, tiny, sounds, bench_extract.TO_LONGEST, tmp_path)
-    found = bench_extract._agreements("whole", rounds, 1e-5)
-    assert found[0].side == OURS and found[0].holds
-    assert set(rounds.seconds) == {OURS, bench_extract.TO_LONGEST, bench_extract.SINGLE}
+    paths = bench_clips.write_wavs(tmp_path / "audio", sounds)
+    made = embed_files(tiny, paths, "single", 2, torch.get_num_threads())
+    # The files have 16 bits.
+    np.testing.assert_allclose(made, Loop(tiny).vectors(sounds, padding="single", batch_size=2), atol=1e-2)
+
+
+@pytest.mark.slow
+def test_vectors_of_the_whole_job_come_in_the_order_of_the_files(tmp_path, tiny):
+    paths = bench_clips.write_wavs(tmp_path / "audio", bench_clips.waveforms([0.6, 0.9, 0.7], seed=0))
+    job = bench_extract.extraction_of(tmp_path / "run", tmp_path / "audio", tiny)
+    bench_process.run_job("extract_embeddings", job)
+    made = bench_extract.table_vectors(tmp_path / "run/embeddings.db")
+    wanted = embed_files(tiny, paths, "single", 1, torch.get_num_threads())
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
 
 
 # -- training

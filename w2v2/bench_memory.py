@@ -60,7 +60,10 @@ def small_search(corpus: Path, place: Path, *, num_trials: int, seed: int) -> Tu
         folds=FoldsConfig(kind="consecutive", num_folds=6),
         encoder=EncoderConfig(name="tiny", train="last", num_last_layers=1),
         training=TrainingConfig(num_epochs=2),
-        search=SearchConfig(num_trials=num_trials, pruning="none", num_startup_trials=num_trials),
+        # One at a time, so that more trials do not mean more workers.
+        search=SearchConfig(
+            num_trials=num_trials, pruning="none", num_startup_trials=num_trials, max_concurrent_trials=1
+        ),
         cache=CacheConfig(uri=str(place / "cache")),
     )
 
