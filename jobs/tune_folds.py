@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import cli, corpus, folds, manifest, ray_cluster, ray_features, rundir, storage
+from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage
 from w2v2.job_config import TuneFoldsConfig
 from w2v2.search import Study, default_space, distribution, field_at
 
@@ -31,7 +31,9 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     config = resolved(config)
     continued = rundir.claim(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    found = read_clips(config)
+    progress = ray_cluster.Progress("demo", 0, unit="clips")
+    baseline = beside.read_baseline(config.baseline) if config.baseline else None
+    found = corpus.named(config.data, config.folds, on_progress=progress)
     ray_cluster.start()
     ray_cluster.check_places(
         **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
@@ -47,7 +49,9 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     from w2v2.outcome import write_outcome
 
     prepared = preparation.run(found.clips)
-    found = usable(config, found, prepared)
+    found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
+    if baseline is not None:
+        beside.check_same(baseline, found.clips)
     rundir.keep_manifest(config.run, found)
     classes = manifest.classes_of(found.clips)
     study = make_study(config)
@@ -67,7 +71,14 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     }
     encoder = {"digest": preparation.infos[0].digest, "cut": preparation.infos[0].cut}
     return write_outcome(
-        config, found, classes, study.study, trunk=trunk, encoder=encoder, seconds=time.monotonic() - started
+        config,
+        found,
+        classes,
+        study.study,
+        trunk=trunk,
+        encoder=encoder,
+        baseline=baseline,
+        seconds=time.monotonic() - started,
     )
 
 
@@ -79,35 +90,9 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
         run=storage.expand(config.run),
         data=corpus.placed(config.data),
         search=replace(config.search, space=space),
+        baseline=storage.expand(config.baseline) if config.baseline else "",
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
-
-
-def read_clips(config: TuneFoldsConfig) -> manifest.Manifest:
-    """The clips that can be had by name, dealt into folds once to show early what would not work."""
-    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
-    found = manifest.read(data)
-    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
-    folds.assign(found.clips, config.folds)
-    logger.info(
-        "data: %d clips of %d speakers, %d rejected by name",
-        len(found.clips),
-        len(found.clips["speaker"].unique()),
-        len(found.rejects),
-    )
-    return found
-
-
-def usable(config: TuneFoldsConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
-    """The clips whose audio could be used, with their folds, audited."""
-    found = corpus.heard(config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction)
-    manifest.check(found, max_reject_fraction=config.data.max_reject_fraction)
-    clips = folds.assign(found.clips, config.folds)
-    folds.audit(clips)
-    logger.info(
-        "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
-    )
-    return replace(found, clips=clips)
 
 
 def make_study(config: TuneFoldsConfig) -> Study:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2 import demo, manifest, rundir, storage
+from w2v2 import demo, folds, manifest, rundir, storage
 from w2v2.audio import SAMPLE_RATE
-from w2v2.config import DataConfig
+from w2v2.config import DataConfig, FoldsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -42,4 +42,35 @@ def heard(
     clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
     clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
+    return replace(found, clips=clips)
+
+
+def named(
+    data: DataConfig, dealt: FoldsConfig, *, on_progress: Callable[[int, int], None]
+) -> manifest.Manifest:
+    """The clips that can be had by name, dealt into folds once to show early what would not work."""
+    data = made(data, on_progress=on_progress)
+    found = manifest.read(data)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    folds.assign(found.clips, dealt)
+    logger.info(
+        "data: %d clips of %d speakers, %d rejected by name",
+        len(found.clips),
+        len(found.clips["speaker"].unique()),
+        len(found.rejects),
+    )
+    return found
+
+
+def in_folds(
+    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, data: DataConfig, dealt: FoldsConfig
+) -> manifest.Manifest:
+    """The clips whose audio could be used, with their folds, audited."""
+    found = heard(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    clips = folds.assign(found.clips, dealt)
+    folds.audit(clips)
+    logger.info(
+        "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
+    )
     return replace(found, clips=clips)

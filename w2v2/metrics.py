@@ -67,6 +67,33 @@ def bootstrap_by_speaker(
     return {name: interval(values) for name, values in samples.items()}
 
 
+def difference_by_speaker(
+    target: Int[np.ndarray, " clips"],
+    predicted: Int[np.ndarray, " clips"],
+    other: Int[np.ndarray, " clips"],
+    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    *,
+    num_classes: int,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float] | None]:
+    """95 % percentile intervals of how much higher `predicted` scores than `other`, on the same clips.
+
+    Both are scored on the same samples of whole speakers, so what makes a speaker hard for both cancels
+    out. None where there are fewer than two speakers.
+    """
+    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    if len(speakers) < 2:
+        return dict.fromkeys(METRICS)
+    weights = resampled(len(speakers), num_samples=num_samples, seed=seed)
+    samples = []
+    for own in (predicted, other):
+        by_speaker = _confusions(target, own, group, num_classes=num_classes, num_groups=len(speakers))
+        flat = weights @ by_speaker.reshape(len(speakers), -1)
+        samples.append(_metrics(flat.reshape(num_samples, num_classes, num_classes)))
+    return {name: interval(samples[0][name] - samples[1][name]) for name in METRICS}
+
+
 def _confusions(
     target: Int[np.ndarray, " clips"],
     predicted: Int[np.ndarray, " clips"],

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pyarrow as pa
 import yaml
 
-from w2v2 import rundir, storage, summary, task_scores
+from w2v2 import beside, rundir, storage, summary, task_scores
 from w2v2.cli import dump
 from w2v2.config import UserError
 from w2v2.job_config import TuneFoldsConfig
@@ -29,6 +28,7 @@ def write_outcome(
     *,
     trunk: dict[str, int],
     encoder: dict[str, str],
+    baseline: beside.Baseline | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
@@ -64,7 +64,7 @@ def write_outcome(
         "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
         f"fold in which its speaker was held out ({num_folds} folds, no speaker in two)",
         "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
-        "folds": _over_folds(folds, best.number),
+        "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
         "by_speaker": task_scores.speaker_metrics(predictions, classes),
         "selection": _selection(trials, best, nested),
         "encoder": {
@@ -77,6 +77,8 @@ def write_outcome(
         "seconds": round(seconds, 1),
         "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray", "optuna")},
     }
+    if baseline is not None:
+        metrics["baseline"] = beside.side_by_side(predictions, baseline, classes, seed=config.seed)
     rundir.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
     rundir.write_tensorboard(config.run, curves, table)
@@ -92,24 +94,13 @@ def write_outcome(
 def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:
     """YAML with the best hyperparameters in place, without what belongs to the search and this run."""
     tree = yaml.safe_load(dump(with_params(config, params)))
-    for name in ("run", "search", "folds"):
+    for name in ("run", "search", "folds", "baseline"):
         tree.pop(name)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
     return [t.number for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
-
-
-def _over_folds(folds: pa.Table, trial: int) -> dict[str, Any]:
-    rows = [row for row in folds.to_pylist() if row["trial"] == trial]
-    found = {}
-    for name in summary.METRICS:
-        values = [row[name] for row in rows]
-        known = [value for value in values if value is not None]
-        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-        found[name] = {"mean": float(np.mean(known)) if known else None, "std": spread, "values": values}
-    return found
 
 
 def _selection(
@@ -157,10 +148,23 @@ def score_lines(metrics: dict[str, Any]) -> str:
     lines += [
         f"chance UAR is {metrics['chance_uar']:.3f}; the best of {selection['num_trials']} is optimistic: with each fold's "
         f"trial chosen on the other folds it is {_number(selection['nested'])}",
+        *_baseline_lines(metrics),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),
         "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
     ]
     return "\n".join(lines)
+
+
+def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
+    if "baseline" not in metrics:
+        return []
+    found = metrics["baseline"]
+    higher = found["difference"]["uar"]
+    interval = higher["interval"]
+    within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+    return [
+        f"baseline ({found['name']}): UAR {_number(found['pooled']['uar'])}, this is higher by {_number(higher['value'])} {within}"
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,7 @@ import logging
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -47,6 +47,7 @@ def write_tune_report(run: str) -> str:
         ("How far to trust it", trust(tune)),
         ("Folds and speakers", folds_and_speakers(tune, figures)),
         ("Classes", classes(tune, figures)),
+        ("Beside a baseline", baseline(tune)),
         ("The search", search(tune, figures)),
         ("Training", training(tune, figures)),
         ("Trials", trials(tune)),
@@ -54,7 +55,8 @@ def write_tune_report(run: str) -> str:
         ("Provenance", provenance(tune)),
     ]
     uri = storage.join(tune.uri, "report.html")
-    storage.write_text(uri, page(title, sections, kicker=f"w2v2 {tune.metrics['job']} in {tune.uri}"))
+    told = [(heading, inner) for heading, inner in sections if inner]
+    storage.write_text(uri, page(title, told, kicker=f"w2v2 {tune.metrics['job']} in {tune.uri}"))
     logger.info("wrote %s and %d plots", uri, len(figures))
     return uri
 
@@ -206,6 +208,40 @@ def recalls_table(pooled: Mapping[str, Any], names: Sequence[str], *, caption: s
         text += f" Recall is undefined for {', '.join(absent)}: no held-out clip has the class."
     head = ["class", "recall", "clips", "predicted"]
     return table_tag(head, rows, caption=caption) + paragraph_tag(text)
+
+
+def baseline(run: TuneRun) -> str:
+    """The best trial's scores beside those of a baseline on the same folds; nothing where there is none."""
+    found = run.metrics.get("baseline")
+    if found is None:
+        return ""
+    pooled, rows = run.metrics["pooled"], []
+    for which, scores in ((f"trial {run.metrics['trial']}", pooled), (found["name"], found["pooled"])):
+        rows.append([which, *(_within(scores[m], scores["intervals"][m], percent) for m in plots.METRICS)])
+    higher = (found["difference"][m] for m in plots.METRICS)
+    rows.append(["difference", *(_within(own["value"], own["interval"], _points) for own in higher)])
+    caption = (
+        "The same clips in the same folds, with 95% intervals; that of the difference resamples the speakers "
+        "of both together."
+    )
+    nested = run.metrics["selection"]["nested"]
+    text = (
+        f"The baseline ({found['name']}, {found['run']}) chooses its settings on inner folds of the speakers it "
+        "trains on, the best trial was chosen on these very folds"
+    )
+    text += f": selected on the other folds it has {percent(nested)}." if nested is not None else "."
+    head = ["", *plots.METRICS.values()]
+    return table_tag(head, rows, caption=caption) + paragraph_tag(text)
+
+
+def _within(
+    value: float | None, interval: Sequence[float] | None, form: Callable[[float | None], str]
+) -> str:
+    return form(value) + (f" ({form(interval[0])} to {form(interval[1])})" if interval else "")
+
+
+def _points(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:+.1f}"
 
 
 def surest_mistakes(predictions: pa.Table) -> str:

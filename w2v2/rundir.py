@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "search.max_concurrent_trials",
     "search.cpus_per_trial",
     "search.gpus_per_trial",
+    "baseline",
     "search.workers_per_fold",
     "data.max_reject_fraction",
     "data.num_readers",

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.figure import Figure
 
 from w2v2 import metrics_multi, plots, storage, task_plots
@@ -26,7 +27,7 @@ from w2v2.page import (
 from w2v2.report import checks_tag, rejects_table, verdict_tag
 from w2v2.task_run import TaskRun, checks, read_task_run
 from w2v2.task_scores import columns
-from w2v2.task_sections import between, number, score_sections, shown
+from w2v2.task_sections import between, folds, number, score_sections, shown
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def write_task_report(run: str) -> str:
     sections = [
         ("", headline(task, figures)),
         ("How far to trust it", checks_tag(checks(task))),
+        ("Folds", folds(task, figures)),
         *score_sections(task, figures),
         ("Training", training(task, figures)),
         ("Data", data(task)),
@@ -65,7 +67,8 @@ def _title(run: TaskRun) -> str:
         "multi_label": f"{len(names)} labels",
         "regression": some(names),
     }
-    model = run.config.get("model") or run.metrics.get("encoder", {}).get("name", "")
+    named = run.metrics.get("encoder") or run.metrics.get("model") or {}
+    model = run.config.get("model") or named.get("name", "")
     return f"{what[run.metrics['kind']]}: {model}"
 
 
@@ -74,7 +77,7 @@ def task_figures(run: TaskRun) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     match run.metrics["kind"]:
         case "classes":
-            found = _class_figures(run.metrics)
+            found = _class_figures(run.metrics) | _fold_figures(run.metrics)
         case "multi_label":
             found = _label_figures(run)
         case _:
@@ -99,6 +102,15 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     if before:
         found["before"] = plots.confusion(before["confusion"], list(before["recall"]))
     return found
+
+
+def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    if "folds" not in metrics:
+        return {}
+    values = metrics["folds"]["uar"]["values"]
+    rows = pa.table({"fold": range(len(values)), "uar": pa.array(values, pa.float64())})
+    interval = metrics["pooled"]["intervals"]["uar"]
+    return {"folds": plots.fold_scores(rows, metric="uar", interval=interval, chance=metrics["chance_uar"])}
 
 
 def _label_figures(run: TaskRun) -> dict[str, Figure]:
@@ -217,24 +229,25 @@ def _loss(run: TaskRun) -> tuple[str, str]:
 
 
 def data(run: TaskRun) -> str:
-    """Sizes, clips by split and class, label or target, and the clips that could not be used, by reason."""
+    """Sizes, clips by split or fold and class, label or target, and the clips that could not be used, by reason."""
     clips = run.manifest
     num_speakers = len(clips["speaker"].unique())
     text = f"{clips.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
     lengths = [seconds for seconds in clips["duration_s"].to_pylist() if seconds is not None]
     if lengths:
         text += f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
-    return paragraph_tag(text) + _split_table(run) + rejects_table(run.rejects)
+    return paragraph_tag(text) + _parts_table(run) + rejects_table(run.rejects)
 
 
-def _split_table(run: TaskRun) -> str:
-    clips = run.manifest
-    found: set[str] = set(clips["split"].to_pylist())
-    splits: list[str] = [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
-    places = {split: np.flatnonzero([own == split for own in clips["split"].to_pylist()]) for split in splits}
-    speakers: dict[str, set[str]] = defaultdict(set)
-    for row in clips.select(["split", "speaker"]).to_pylist():
-        speakers[row["split"]].add(row["speaker"])
+def _parts_table(run: TaskRun) -> str:
+    clips, part = run.manifest, run.part
+    found: set[str | int] = set(clips[part].to_pylist())
+    splits: list[str | int] = [split for split in SPLITS if split in found]
+    splits += sorted(found - set(SPLITS), key=lambda name: (isinstance(name, str), name))
+    places = {split: np.flatnonzero([own == split for own in clips[part].to_pylist()]) for split in splits}
+    speakers: dict[str | int, set[str]] = defaultdict(set)
+    for row in clips.select([part, "speaker"]).to_pylist():
+        speakers[row[part]].add(row["speaker"])
     rows: list[list[Cell]] = [
         ["clips", *(len(places[split]) for split in splits)],
         ["speakers", *(len(speakers[split]) for split in splits)],
@@ -243,7 +256,7 @@ def _split_table(run: TaskRun) -> str:
         case "classes":
             counts = {split: Counter(clips["label"].take(places[split]).to_pylist()) for split in splits}
             rows += [[name, *(counts[split][name] for split in splits)] for name in run.metrics["classes"]]
-            caption = "Clips by split and class."
+            caption = f"Clips by {part} and class."
         case kind:
             targets = columns(clips, "target", run.metrics["names"])
             tell = _spread if kind == "regression" else _present
@@ -254,7 +267,8 @@ def _split_table(run: TaskRun) -> str:
                 if kind == "regression"
                 else "Clips by split; of each label the clips with it, of those where it is known."
             )
-    return table_tag(["", *(SPLITS.get(split, split) for split in splits)], rows, caption=caption)
+    head = [f"fold {split}" if isinstance(split, int) else SPLITS.get(split, split) for split in splits]
+    return table_tag(["", *head], rows, caption=caption)
 
 
 def _present(target: np.ndarray) -> str:

@@ -1,9 +1,9 @@
-"""What training or scoring one model left in its run directory, and what it says for and against the scores."""
+"""What training or scoring one model, or one per fold, left in its run directory, and what it says for and against the scores."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ from w2v2.page import percent, some
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun:
-    """The files of a run of jobs/finetune.py or jobs/evaluate.py, read into memory."""
+    """The files of a run of jobs/finetune.py, jobs/evaluate.py or jobs/baseline.py, read into memory."""
 
     uri: str
     metrics: dict[str, Any]
@@ -31,9 +31,14 @@ class TaskRun:
     """Empty where nothing was trained."""
 
     @property
-    def has_splits(self) -> bool:
-        """Whether clips stand in more than one split."""
-        return len(self.manifest["split"].unique()) > 1
+    def part(self) -> Literal["split", "fold"]:
+        """What keeps speakers apart: splits, or folds that are held out in turn."""
+        return "fold" if self.metrics["job"] == "baseline" else "split"
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether clips stand in more than one split or fold."""
+        return len(self.manifest[self.part].unique()) > 1
 
 
 def read_task_run(uri: str) -> TaskRun:
@@ -72,20 +77,20 @@ def checks(run: TaskRun) -> list[Check]:
 
 
 def _split_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
-    if not run.has_splits:
+    if not run.has_parts:
         return
-    torn = in_two(run.manifest, "speaker", part="split")
+    torn = in_two(run.manifest, "speaker", part=run.part)
     yield (
         not torn,
-        "Speaker-independent: no speaker stands in two splits.",
-        f"Not speaker-independent: in more than one split are the speakers {some(torn)}.",
+        f"Speaker-independent: no speaker stands in two {run.part}s.",
+        f"Not speaker-independent: in more than one {run.part} are the speakers {some(torn)}.",
     )
     if "audio_digest" in run.manifest.column_names:
-        copied = in_two(run.manifest, "audio_digest", part="split")
+        copied = in_two(run.manifest, "audio_digest", part=run.part)
         yield (
             not copied,
-            "No recording has an exact copy in another split.",
-            f"Recordings with an exact copy in another split: {len(copied)}.",
+            f"No recording has an exact copy in another {run.part}.",
+            f"Recordings with an exact copy in another {run.part}: {len(copied)}.",
         )
 
 
@@ -95,7 +100,7 @@ def _data_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
     made_up = " and ".join(["random weights"] * is_tiny + ["made-up talkers"] * is_demo)
     yield (
         not made_up,
-        "Real recordings and a pretrained encoder.",
+        "Real recordings." if run.part == "fold" else "Real recordings and a pretrained encoder.",
         f"This run used {made_up}: it shows that the job works, not how good a model is.",
     )
     num_rejects, num_clips = run.rejects.num_rows, run.rejects.num_rows + run.manifest.num_rows

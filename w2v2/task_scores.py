@@ -79,6 +79,17 @@ def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, 
     return found
 
 
+def over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each metric the values of the folds in order, their mean, and their standard deviation."""
+    found = {}
+    for name in metrics.METRICS:
+        values = [row[name] for row in rows]
+        known = [value for value in values if value is not None]
+        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        found[name] = {"mean": float(np.mean(known)) if known else None, "std": spread, "values": values}
+    return found
+
+
 def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndarray, "clips names"]:
     """The columns <prefix>_<name> side by side; null is NaN."""
     found = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from w2v2 import plots, task_plots
 from w2v2.findings import chance_level
-from w2v2.page import Cell, figure_tag, pair_tag, paragraph_tag, percent, table_tag
+from w2v2.page import Cell, figure_tag, pair_tag, paragraph_tag, percent, some, table_tag
 from w2v2.report import recalls_table, surest_mistakes
 from w2v2.task_run import TaskRun
 
@@ -27,6 +27,32 @@ def score_sections(run: TaskRun, figures: Mapping[str, Figure]) -> list[tuple[st
             return [("Labels", labels(run.metrics, figures))]
         case _:
             return [("Values", values(run.metrics, figures)), ("Quadrants", quadrants(run.metrics, figures))]
+
+
+def folds(run: TaskRun, figures: Mapping[str, Figure]) -> str:
+    """Scores of each held-out fold and the settings chosen for it; nothing where no fold was held out."""
+    if run.part != "fold":
+        return ""
+    scores = run.metrics["folds"]
+    speakers: dict[int, set[str]] = {}
+    for row in run.manifest.select(["fold", "speaker"]).to_pylist():
+        speakers.setdefault(row["fold"], set()).add(row["speaker"])
+    rows: list[list[Cell]] = []
+    for row in run.metrics["chosen"]:
+        fold = row["fold"]
+        own = (percent(scores[metric]["values"][fold]) for metric in plots.METRICS)
+        gamma = f"{row['gamma']:g}" if row["gamma"] else "scale"
+        chosen = (percent(row["inner_uar"]), f"{row['c']:g}", gamma)
+        rows.append([fold, *own, *chosen, some(sorted(speakers[fold]))])
+    for which in ("mean", "std"):
+        rows.append([which, *(percent(scores[metric][which]) for metric in plots.METRICS), *[""] * 4])
+    head = ["fold", *plots.METRICS.values(), "inner UAR", "C", "gamma", "speakers held out"]
+    caption = (
+        "Scores on held-out speakers, and C and gamma with the highest mean UAR over inner folds of the other "
+        "speakers; scale is one over the number of features times their variance."
+    )
+    dots = "UAR of each held-out fold."
+    return pair_tag(table_tag(head, rows, caption=caption), shown(figures, "folds", dots))
 
 
 def classes(run: TaskRun) -> str:
