@@ -45,7 +45,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         gpus=ray_cluster.gpus(config.search.gpus_per_trial),
     )
 
-    from w2v2 import ray_tune  # imports torch for seconds, as the workers do meanwhile
+    from w2v2 import ray_tune  # takes a second to import, as the workers do meanwhile
     from w2v2.outcome import write_outcome
 
     prepared = preparation.run(found.clips)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from w2v2.fold_score import Epoch, FoldScore
 from w2v2.ledger import Ledger, decode, encode
-from w2v2.training import Epoch, FoldScore
 
 
 def make_score(fold: int = 3) -> FoldScore:

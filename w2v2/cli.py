@@ -50,7 +50,12 @@ def _config_first(args: Iterable[str]) -> list[str]:
 
 def dump(config: Any) -> str:
     """The settings as YAML that --config reads back to an equal config."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
+
+
+def tree(config: Any) -> dict[str, Any]:
+    """The settings as plain dicts, lists and values."""
+    return _plain(asdict(config))
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Clips as batches: grouped by length, in an order that depends on the seed and the epoch alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,15 @@ class Features(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Float[np.ndarray, "frames ..."]: ...
+
+
+@runtime_checkable
+class Fetched(Protocol):
+    """Features that take a while to come, and can be told what will be asked for."""
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Get ready to give these."""
+        ...
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import google_crc32c
@@ -18,9 +18,10 @@ from jaxtyping import Float
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.clips import batches_by_budget, collate
+from w2v2.clips import Features, batches_by_budget, collate
 from w2v2.config import AudioConfig, CacheConfig, UserError
 from w2v2.encoder import Encoder
+from w2v2.prepared import Prepared, Request
 from w2v2.storage import StorageError
 
 logger = logging.getLogger(__name__)
@@ -29,37 +30,12 @@ TRUNK_VERSION = 1
 """Raised when the trunk's arithmetic changes, so that old entries are not read."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One clip to prepare, and what an earlier run knew of its file ('' if nothing)."""
-
-    clip_id: str
-    uri: str
-    start_s: float
-    end_s: float
-    fingerprint: str = ""
-    audio_digest: str = ""
-    num_samples: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A clip whose features are in the cache, or the reason why it cannot be used."""
-
-    clip_id: str
-    fingerprint: str = ""
-    audio_digest: str = ""
-    num_samples: int = 0
-    reason: str = ""
-    num_forwards: int = 0
-    """Passes of this clip through a trunk: 0 when every entry was there."""
-
-
 class FeatureCache:
     """Arrays by digest in a folder or gs:// prefix; what is remote is mirrored on the local disk."""
 
     def __init__(self, cache: CacheConfig, key: str) -> None:
         self.dtype = np.dtype(cache.dtype)
+        self.pooled = key.startswith("pooled")
         self.uri = storage.join(storage.expand(cache.uri), "features", key)
         self.folder = Path(self.uri)
         if storage.is_remote(self.uri):
@@ -107,16 +83,35 @@ class FeatureCache:
 
 
 class MappedFeatures:
-    """Entries of a cache, mapped and not copied, so that all processes of a machine share them."""
+    """Entries of a cache, mapped and not copied, so that all processes of a machine share them.
 
-    def __init__(self, cache: FeatureCache, digests: Sequence[str]) -> None:
-        self._paths = [cache.path(digest) for digest in digests]
+    A remote entry that is not on this machine's disk is fetched when it is asked for, or before, in the
+    background, when it is to be expected: a worker reads its own share only.
+    """
+
+    def __init__(self, cache: FeatureCache, digests: Sequence[str], *, num_at_once: int = 16) -> None:
+        self._cache, self._digests, self._num_at_once = cache, list(digests), num_at_once
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._fetching: dict[str, Future[None]] = {}
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._digests)
 
     def __getitem__(self, index: int) -> Float[np.ndarray, "frames ..."]:
-        return np.load(self._paths[index], mmap_mode="r")
+        digest = self._digests[index]
+        path = self._cache.path(digest)
+        if not path.exists():
+            self.expect([index])
+            self._fetching.pop(digest).result()
+        return np.load(path, mmap_mode="r")
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Begin to fetch what of these is not here yet."""
+        wanted = [self._digests[int(index)] for index in indices]
+        missing = [d for d in wanted if d not in self._fetching and not self._cache.path(d).exists()]
+        if missing:
+            coming = self._reader.submit(localize, self._cache, missing, num_at_once=self._num_at_once)
+            self._fetching |= dict.fromkeys(missing, coming)
 
 
 def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> None:
@@ -130,6 +125,15 @@ def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -
     left = set(missing) - cache.intact(missing, num_at_once=num_at_once)
     if left:
         raise UserError(f"cache.uri {cache.uri} lost {len(left)} entries since this run began; run it again")
+
+
+def open_features(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> Features:
+    """The entries of some clips in order; pooled vectors, small as they are, all in memory."""
+    features = MappedFeatures(cache, digests, num_at_once=num_at_once)
+    if not cache.pooled:
+        return features
+    localize(cache, digests, num_at_once=num_at_once)  # opening files would cost more than training does
+    return [np.array(features[index]) for index in range(len(features))]
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:
@@ -300,8 +304,3 @@ def _sealed(array: Float[np.ndarray, "frames ..."]) -> bytes:
 def _unsealed(body: bytes) -> bytes | None:
     content, seal = body[:-4], body[-4:]
     return content if google_crc32c.value(content).to_bytes(4, "big") == seal else None
-
-
-def audio_key(audio: AudioConfig, uri: str) -> str:
-    """Digest of a corpus's place and the preprocessing of its audio, 16 hex digits."""
-    return hashlib.sha256(repr((astuple(audio), uri)).encode()).hexdigest()[:16]

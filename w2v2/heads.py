@@ -1,5 +1,6 @@
 """From features at the encoder's cut to the logits of a clip."""
 
+import copy
 import itertools
 from collections.abc import Sequence
 
@@ -107,3 +108,8 @@ class Classifier(nn.Module):
             vector = torch.cat([vector, self.joined(descriptors)], dim=1)
         outputs = torch.cat([head(vector) for head in self.heads], dim=1)
         return outputs if self.units is None else self.units.restore(outputs)
+
+
+def fresh(encoder: Encoder) -> Encoder:
+    """A copy whose trained weights are its own; frozen ones are shared."""
+    return copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})

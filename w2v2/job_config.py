@@ -216,6 +216,9 @@ class FinetuneConfig:
     """CPUs (and threads) of one worker."""
     gpus_per_worker: float = 1.0
     """GPUs of one worker; a cluster without GPUs trains on CPUs."""
+    before_remapping: bool = False
+    """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
+    show its report beside that of the remapped classes."""
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
@@ -239,6 +242,8 @@ class FinetuneConfig:
                 f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
                 "waveforms as they are"
             )
+        if self.before_remapping and not self.data.classes:
+            raise UserError("before_remapping needs data.classes, which says how classes are remapped")
         whole = self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty
         if whole and self.optim.accumulation_steps > 1:
             raise UserError(

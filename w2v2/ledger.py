@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2 import storage
-from w2v2.training import Epoch, FoldScore
+from w2v2.fold_score import Epoch, FoldScore
 
 logger = logging.getLogger(__name__)
 

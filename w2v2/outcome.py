@@ -81,7 +81,7 @@ def write_outcome(
         metrics["baseline"] = beside.side_by_side(predictions, baseline, classes, seed=config.seed)
     rundir.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
-    rundir.write_tensorboard(config.run, curves, table)
+    rundir.write_tensorboard(config.run, rundir.tuning_scalars(curves, table))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.report import write_tune_report
 

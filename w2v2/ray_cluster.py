@@ -15,6 +15,8 @@ for _name, _value in {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
+    "RAY_idle_worker_killing_time_threshold_ms": "300000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -25,6 +27,9 @@ import yaml  # noqa: E402
 from w2v2.config import UserError  # noqa: E402
 
 logger = logging.getLogger(__name__)
+
+RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
+"""What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
 
 BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 """The cluster's node types, on the head of a cluster that `ray up` made."""
@@ -93,6 +98,19 @@ def get(reference: Any) -> Any:
         if mistake is None:
             raise
         raise mistake from None
+
+
+def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Any:
+    """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
+    return ray.remote(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        max_retries=3,
+        max_calls=0,  # a worker with a GPU would otherwise end with its first task
+        scheduling_strategy="DEFAULT",  # beside a trial that asks for it, not within what Tune holds for that
+        # A trial has it from Tune, and said twice it would count as another.
+        runtime_env=None if in_trial else RUNTIME_ENV,
+    )(function)
 
 
 def map_tasks(

@@ -16,7 +16,6 @@ import ray
 from w2v2 import ray_cluster
 from w2v2.config import UserError
 from w2v2.job_config import ExtractConfig
-from w2v2.ray_features import loaded_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +78,7 @@ def shape_of(config: ExtractConfig) -> Shape:
 def _loaded(config: ExtractConfig) -> Any:
     """The encoder and the digest of its weights, loaded once per process."""
     from w2v2.embedding import encoder_config
+    from w2v2.weights import loaded_encoder
 
     return loaded_encoder(encoder_config(config.encoder), config.seed)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from w2v2 import ray_cluster, storage
 from w2v2.config import CacheConfig, EncoderConfig, UserError
 from w2v2.job_config import Dimension, FinetuneConfig, TuneFoldsConfig
+from w2v2.prepared import Request, audio_key
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +47,10 @@ def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[Encode
     return [replace(encoder, **values) for values in found]
 
 
-@functools.lru_cache(maxsize=2)
-def loaded_encoder(config: EncoderConfig, seed: int) -> Any:
-    """The encoder, loaded once per process and shared by what runs there; its digest beside it."""
-    from w2v2.weights import load_encoder, weights_digest
-
-    encoder = load_encoder(config, seed=seed)
-    return encoder, weights_digest(encoder.model)
-
-
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
     """What the driver must know of an encoder; runs on a worker, which keeps it for what follows."""
     from w2v2.features import trunk_key
+    from w2v2.weights import loaded_encoder
 
     encoder, digest = loaded_encoder(config, seed)
     return EncoderInfo(
@@ -80,6 +72,7 @@ def prepare_chunk(
     import torch
 
     from w2v2.features import FeatureCache, prepare
+    from w2v2.weights import loaded_encoder
 
     torch.set_num_threads(num_threads)
     trunks = [(loaded_encoder(e, config.seed)[0], FeatureCache(config.cache, key)) for e, key in encoders]
@@ -123,12 +116,10 @@ class Preparation:
 
     def _task(self, function: Callable[..., Any]) -> Any:
         """A Ray task as large as a trial."""
-        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=3)(function)
+        return ray_cluster.task(function, cpus=self._cpus, gpus=self._gpus)
 
     def run(self, clips: pa.Table) -> list[Any]:
         """A Prepared for every clip, in order; what is in the cache is not computed again."""
-        from w2v2.features import Request
-
         index = _Index(self._config)
         requests = [
             Request(
@@ -172,8 +163,6 @@ class _Index:
     """What earlier runs learnt of these files: fingerprint -> digest of the audio in them."""
 
     def __init__(self, config: Prepares) -> None:
-        from w2v2.features import audio_key
-
         name = f"{audio_key(config.audio, config.data.uri)}.parquet"
         self._uri = storage.join(storage.expand(config.cache.uri), "index", name)
         self._rows: dict[tuple[str, float, float], dict[str, Any]] = {}

@@ -1,33 +1,35 @@
-"""One fold on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
+"""A training on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import ray.train.torch
 
-from w2v2.training import FoldScore, World
+from w2v2.training import World
+
+T = TypeVar("T")
 
 
-def train_fold(
-    score: Callable[[World], FoldScore],
+def work_together(
+    compute: Callable[[World], T],
     *,
     num_workers: int,
     cpus: float,
     gpus: float,
     name: str,
     storage_path: str,
-) -> FoldScore:
-    """The fold's score, computed by `num_workers` processes that call `score` together.
+) -> T:
+    """What the first of `num_workers` processes found, all of which call `compute` together.
 
-    Raises what a worker raised.
+    Raises what a worker raised; a worker that is lost has all of them start again.
     """
     # Ray Train moves workers into its own folder; a relative data or cache path would break there.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     trainer: Any = ray.train.torch.TorchTrainer(
-        _work,  # type: ignore[arg-type]  # Train V2 hands on what it returns
-        train_loop_config={"score": score},
+        _work,  # Train V2 hands on what it returns
+        train_loop_config={"compute": compute},
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers,
             use_gpu=gpus > 0,
@@ -40,6 +42,6 @@ def train_fold(
     return trainer.fit().return_value  # what rank 0 returned
 
 
-def _work(config: dict[str, Any]) -> FoldScore:
+def _work(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    return config["score"](World(rank=context.get_world_rank(), size=context.get_world_size()))
+    return config["compute"](World(rank=context.get_world_rank(), size=context.get_world_size()))

@@ -1,58 +1,32 @@
-"""The search on Ray Tune: a trial is one long-lived worker that runs its folds in a fixed order.
+"""The search on Ray Tune: a trial hands out its folds in a fixed order, to workers that stay.
 
 Workers only compute and report; the driver alone writes the study and the ledger, as each fold ends.
 """
 
-import copy
 import functools
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from w2v2 import ray_cluster
-from w2v2.config import EncoderConfig, UserError
-from w2v2.job_config import TuneFoldsConfig
+from w2v2.config import UserError
 
+import ray  # isort: skip
 from ray import cloudpickle, tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
 
-from w2v2.clips import ClipSet
-from w2v2.features import FeatureCache, MappedFeatures, localize
-from w2v2.heads import Classifier
+from w2v2.fold_score import Diverged, FoldScore
+from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
-from w2v2.ray_features import loaded_encoder
-from w2v2.ray_train import train_fold
 from w2v2.search import Study, with_params
 from w2v2.summary import fold_metrics
-from w2v2.training import Diverged, FoldScore, World, score_fold
+from w2v2.trial import Plan, score_here, score_together
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What every trial needs: settings, clips in order, and where their features are."""
-
-    config: TuneFoldsConfig
-    run: str
-    classes: tuple[str, ...]
-    keys: dict[EncoderConfig, str]
-    """The folder of the features of each encoder that a trial may ask for."""
-    clips: pa.Table
-    """clip_id, fold, label, audio_digest and num_samples of every clip."""
-    gpus: float
-
-    @property
-    def num_folds(self) -> int:
-        """Folds of a trial."""
-        return self.config.folds.num_folds
 
 
 class _Proposals(Searcher):
@@ -152,11 +126,11 @@ class _Judge(FIFOScheduler):
 def search(plan: Plan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     config = plan.config.search
-    multi = config.workers_per_fold > 1
     workers = config.workers_per_fold
     fitting = ray_cluster.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
     at_once = config.max_concurrent_trials or fitting
-    resources = {"cpu": 0.01} if multi else {"cpu": config.cpus_per_trial, "gpu": plan.gpus}
+    # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
+    resources = {"cpu": 0, "node:__internal_head__": 0.001}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources),
@@ -165,7 +139,7 @@ def search(plan: Plan, study: Study) -> None:
                 max_concurrent_trials=at_once,
                 search_alg=_Proposals(study),
                 scheduler=_Judge(plan, study, Ledger(plan.run)),
-                reuse_actors=not multi,
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="search",
@@ -196,67 +170,28 @@ def run_trial(config: dict[str, Any], *, plan: Plan) -> None:
 
 
 def _score(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> FoldScore:
+    """The fold's score, from a task on a worker that has the encoder at hand, or from several that train together.
+
+    Tasks, unlike Tune's actors, take up workers that are there already: what a process must import and
+    load is done once, not once a trial.
+    """
     workers = plan.config.search.workers_per_fold
-    compute = functools.partial(_score_here, settings, plan, fold)
     if workers == 1:
-        return compute(World())
-    return train_fold(
-        compute,
-        num_workers=workers,
-        cpus=plan.config.search.cpus_per_trial,
-        gpus=plan.gpus,
-        name=name,
-        storage_path=tempfile.mkdtemp(prefix="w2v2-train-"),
-    )
+        cpus = plan.config.search.cpus_per_trial
+        task = ray_cluster.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
+        return ray.get(task.remote(settings, plan, fold))
 
+    from w2v2.ray_train import work_together
 
-def _score_here(settings: TuneFoldsConfig, plan: Plan, fold: int, world: World) -> FoldScore:
-    """Train and score a fold in this process, alone or as one of several."""
-    import torch
-
-    torch.set_num_threads(max(1, int(settings.search.cpus_per_trial)))
-    encoder, _ = loaded_encoder(settings.encoder, settings.seed)
-    clips = plan.clips
-    held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
-    train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
-    seed = settings.seed * 1009 + fold
-    torch.manual_seed(seed)
-    return score_fold(
-        Classifier(_fresh(encoder), settings.head, groups=[len(plan.classes)]),
-        fold=fold,
-        train=_clip_set(settings, plan, train),
-        held_out=_clip_set(settings, plan, held_out),
-        held_out_ids=clips["clip_id"].take(held_out).to_pylist(),
-        optim=settings.optim,
-        training=settings.training,
-        seed=seed,
-        world=world,
-    )
-
-
-def _fresh(encoder: Any) -> Any:
-    """A copy whose trained weights are its own; frozen ones are shared."""
-    return copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})
-
-
-def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> ClipSet:
-    clips = plan.clips.take(pa.array(rows))
-    number = {name: index for index, name in enumerate(plan.classes)}
-    digests = clips["audio_digest"].to_pylist()
-    return ClipSet(
-        features=_features(settings, plan.keys[settings.encoder], digests),
-        lengths=np.asarray(clips["num_samples"]),
-        targets=np.array([number[label] for label in clips["label"].to_pylist()]),
-    )
-
-
-def _features(settings: TuneFoldsConfig, key: str, digests: Sequence[str]) -> Any:
-    cache = FeatureCache(settings.cache, key)
-    localize(cache, digests, num_at_once=settings.data.num_readers)
-    mapped = MappedFeatures(cache, digests)
-    if key.startswith("pooled"):  # one vector a clip: opening files would cost more than training does
-        return [np.array(mapped[index]) for index in range(len(mapped))]
-    return mapped
+    with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
+        return work_together(
+            functools.partial(score_together, settings, plan, fold),
+            num_workers=workers,
+            cpus=plan.config.search.cpus_per_trial,
+            gpus=plan.gpus,
+            name=name,
+            storage_path=scratch,
+        )
 
 
 def _error(trial: Any) -> BaseException | None:

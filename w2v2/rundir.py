@@ -3,12 +3,11 @@
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -24,8 +23,8 @@ MAY_CHANGE = (
     "search.max_concurrent_trials",
     "search.cpus_per_trial",
     "search.gpus_per_trial",
-    "baseline",
     "search.workers_per_fold",
+    "baseline",
     "data.max_reject_fraction",
     "data.num_readers",
     "cache.uri",
@@ -105,21 +104,29 @@ def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
     storage.write_text(storage.join(run, f"{name}.json"), json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_tensorboard(run: str, curves: pa.Table, trials: pa.Table) -> None:
-    """Write `<run>/tensorboard/`: a learning curve per trial and fold, and the trials' scores."""
+Scalars = Mapping[str, Sequence[tuple[str, float, int]]]
+"""TensorBoard's events: a folder's name to (tag, value, step)."""
+
+
+def tuning_scalars(curves: pa.Table, trials: pa.Table) -> Scalars:
+    """A learning curve per trial and fold, and the trials' scores."""
+    found: dict[str, list[tuple[str, float, int]]] = {}
+    for row in curves.to_pylist():
+        own = found.setdefault(f"trial-{row['trial']:05d}/fold-{row['fold']:02d}", [])
+        own += [(name, row[name], row["epoch"]) for name in ("train_loss", "train_uar", "learning_rate")]
+    scored = [row for row in trials.to_pylist() if row["uar_mean"] is not None]
+    return found | {"trials": [("uar_mean", row["uar_mean"], row["trial"]) for row in scored]}
+
+
+def write_tensorboard(run: str, scalars: Scalars) -> None:
+    """Write `<run>/tensorboard/` anew."""
     from tensorboardX import SummaryWriter
 
     with tempfile.TemporaryDirectory(prefix="w2v2-events-") as scratch:
-        for trial, fold in sorted({(row["trial"], row["fold"]) for row in curves.to_pylist()}):
-            own = curves.filter((pc.field("trial") == trial) & (pc.field("fold") == fold))
-            with SummaryWriter(f"{scratch}/trial-{trial:05d}/fold-{fold:02d}") as writer:
-                for row in own.to_pylist():
-                    for name in ("train_loss", "train_uar", "learning_rate"):
-                        writer.add_scalar(name, row[name], row["epoch"])
-        with SummaryWriter(f"{scratch}/trials") as writer:
-            for row in trials.to_pylist():
-                if row["uar_mean"] is not None:
-                    writer.add_scalar("uar_mean", row["uar_mean"], row["trial"])
+        for folder, events in scalars.items():
+            with SummaryWriter(f"{scratch}/{folder}") as writer:
+                for event in events:
+                    writer.add_scalar(*event)
         files = [path for path in Path(scratch).rglob("*") if path.is_file()]
         places = [
             (storage.join(run, "tensorboard", *path.relative_to(scratch).parts), path) for path in files

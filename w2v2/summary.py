@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from w2v2 import metrics
-from w2v2.training import FoldScore
+from w2v2.fold_score import FoldScore
 
 Scores = Mapping[tuple[int, int], FoldScore]
 METRICS = ("uar", "accuracy", "macro_f1")

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from w2v2 import metrics, schedules
-from w2v2.clips import ClipSet, PerEpoch, batches_by_budget, shuffled_batches
+from w2v2.clips import ClipSet, Fetched, PerEpoch, batches_by_budget, shuffled_batches
 from w2v2.config import OptimConfig, TaskConfig, TrainingConfig, UserError
+from w2v2.fold_score import Diverged, Epoch, FoldScore
 from w2v2.heads import Classifier
 from w2v2.optim import make_optimizer
 from w2v2.tasks import make_objective
@@ -22,8 +23,8 @@ from w2v2.tasks import make_objective
 logger = logging.getLogger(__name__)
 
 
-class Diverged(ArithmeticError):
-    """The loss is not finite any more; the message names the step."""
+NUM_AHEAD = 4
+"""Batches whose features are fetched before they are needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +61,6 @@ class World:
         found: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(found, own)
         return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One point of a learning curve; all of it but val_loss is measured on training clips."""
-
-    epoch: int
-    train_loss: float
-    train_uar: float | None
-    """None for tasks without classes."""
-    learning_rate: float
-    val_loss: float | None = None
-    """Of the val split, where there is one."""
 
 
 @dataclass(kw_only=True)
@@ -146,6 +134,9 @@ class Fitting:
             if isinstance(self.train.features, PerEpoch):
                 self.train.features.epoch = at.epoch
             while at.batch < len(batches):
+                if isinstance(self.train.features, Fetched):
+                    coming = batches[at.batch : at.batch + NUM_AHEAD]
+                    self.train.features.expect(np.concatenate([self.world.share(b) for b in coming]))
                 with _memory_hint():
                     self._step(batches[at.batch])
                 at.batch, at.step = at.batch + 1, at.step + 1
@@ -331,21 +322,6 @@ def _memory_hint() -> Iterator[None]:
             f"out of GPU memory ({str(error).splitlines()[0][:120]}); lower --optim.batch_size or raise "
             "--optim.accumulation_steps, cut long clips with --audio.crop_s, or train less with --encoder.train last"
         ) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldScore:
-    """What one fold of one trial leaves: held-out predictions and how the training went."""
-
-    fold: int
-    clip_ids: list[str]
-    targets: Int[np.ndarray, " clips"]
-    probabilities: Float[np.ndarray, "clips classes"]
-    loss: float
-    """Mean cross entropy of the held-out clips, in nats."""
-    num_train: int
-    seconds: float
-    curve: list[Epoch]
 
 
 def score_fold(

@@ -1,5 +1,6 @@
 """An encoder by name: hub, local folder, gs:// folder, or the built-in 'tiny' with random weights."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -66,6 +67,13 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
             f"shape, such as {lost[0]}; wanted a folder as save_pretrained writes it"
         )
     return Encoder(model, config, normalize=_normalizes(config.name, folder))
+
+
+@functools.lru_cache(maxsize=2)
+def loaded_encoder(config: EncoderConfig, seed: int) -> tuple[Encoder, str]:
+    """The encoder, loaded once per process and shared by what runs there, and the digest of its weights."""
+    encoder = load_encoder(config, seed=seed)
+    return encoder, weights_digest(encoder.model)
 
 
 def weights_digest(model: PreTrainedModel) -> str:

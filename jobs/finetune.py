@@ -1,0 +1,153 @@
+#!/usr/bin/env python
+"""Train one model on several workers, and score it once on speakers it has never heard.
+
+    jobs/finetune.py                                              # the built-in corpus, a minute or two
+    jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --workers 4
+    jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
+        --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
+    ray job submit --working-dir . -- python jobs/finetune.py --data.uri gs://bucket/ravdess ...
+
+Reads   RAVDESS files, a CSV of clips, a clinic folder or DEAM, local or gs://.
+Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.parquet curves.parquet
+        metrics.json report.html plots/ tensorboard/ and, to go on from, checkpoints/
+The same command continues a run that was stopped, from its newest checkpoint.
+"""
+
+import logging
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage
+from w2v2.job_config import FinetuneConfig
+
+logger = logging.getLogger("w2v2.jobs.finetune")
+
+
+def main(config: FinetuneConfig) -> dict[str, Any]:
+    """The metrics of the test split, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    before = main(without_remapping(config)) if config.before_remapping else None
+    continued = rundir.claim(config)
+    logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    found = read_clips(config)
+    ray_cluster.start()
+    ray_cluster.check_places(
+        **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
+    )
+    gpus = ray_cluster.gpus(config.gpus_per_worker)
+    preparation = ray_features.Preparation(
+        config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
+    )
+
+    from w2v2 import ray_finetune  # imports torch for seconds, as the workers do meanwhile
+    from w2v2.finetune_outcome import versions, write_outcome
+    from w2v2.predictions import groups_of
+
+    prepared = preparation.run(found.clips)
+    found = usable(config, found, prepared)
+    rundir.keep_manifest(config.run, found)
+    info = preparation.infos[0]
+    encoder = {
+        "name": config.encoder.name,
+        "train": config.encoder.train,
+        "digest": info.digest,
+        "cut": info.cut,
+    }
+    plan = ray_finetune.Plan(
+        config=config,
+        groups=groups_of(found, config.task.kind),
+        key=info.key,
+        clips=found.clips,
+        descriptors=None,
+        card={
+            "data": card_data(config, found),
+            "encoder": encoder,
+            "settings": cli.tree(config),
+            "versions": versions(),
+        },
+        gpus=gpus,
+    )
+    trained = ray_finetune.train(plan)
+    return write_outcome(
+        config,
+        found,
+        plan.names,
+        rows=trained.rows,
+        values=trained.values,
+        curve=trained.curve,
+        best_epoch=trained.best_epoch,
+        encoder=encoder,
+        digest=trained.digest,
+        trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
+        before=before,
+        seconds=time.monotonic() - started,
+    )
+
+
+def resolved(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with places made absolute."""
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        data=corpus.placed(config.data),
+        cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+    )
+
+
+def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
+    """The same training on the classes as they are in the data."""
+    run = storage.join(config.run, "before_remapping")
+    return replace(config, run=run, data=replace(config.data, classes={}), before_remapping=False)
+
+
+def read_clips(config: FinetuneConfig) -> manifest.Manifest:
+    """The clips that can be had by name, split once to show early what would not work."""
+    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    found = manifest.read(data, task=config.task.kind)
+    if config.task.kind == "classes":
+        manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    else:
+        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction)
+    split(config, found)
+    logger.info(
+        "data: %d clips of %d speakers, %d rejected by name",
+        len(found.clips),
+        len(found.clips["speaker"].unique()),
+        len(found.rejects),
+    )
+    return found
+
+
+def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest:
+    """The clips with their splits."""
+    need_val = config.training.patience_epochs > 0
+    return replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+
+
+def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
+    """The clips whose audio could be used, with their splits, audited."""
+    found = corpus.heard(config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction)
+    found = split(config, found)
+    splits.audit(found.clips)
+    counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
+    said = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
+    logger.info("splits: %s; no speaker and no audio in two", said)
+    return found
+
+
+def card_data(config: FinetuneConfig, found: manifest.Manifest) -> dict[str, Any]:
+    """What the model card says of the data."""
+    return {
+        "uri": config.data.uri,
+        "num_clips": len(found.clips),
+        "num_speakers": len(found.clips["speaker"].unique()),
+        "num_rejects": len(found.rejects),
+        "splits": {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_job(main, FinetuneConfig))

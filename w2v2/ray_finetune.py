@@ -1,0 +1,210 @@
+"""One model trained under Ray Train: steps, checkpoints, validation, and a look at the test split at the end."""
+
+import functools
+import logging
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from ray.util.queue import Queue
+
+from w2v2 import ray_cluster, storage
+from w2v2.checkpoint import Checkpoints, restore, take
+from w2v2.clips import ClipSet
+from w2v2.features import FeatureCache, open_features
+from w2v2.fold_score import Epoch
+from w2v2.heads import Classifier, fresh
+from w2v2.job_config import FinetuneConfig
+from w2v2.model_folder import ModelInfo, save_model
+from w2v2.predictions import targets_of
+from w2v2.ray_train import work_together
+from w2v2.tasks import probabilities
+from w2v2.training import Fitting, World, predict_logits
+from w2v2.weights import loaded_encoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the workers need: settings, clips in order with their splits, and where their features are."""
+
+    config: FinetuneConfig
+    groups: tuple[tuple[str, ...], ...]
+    key: str
+    """The folder of the features in the cache."""
+    clips: pa.Table
+    """clip_id, split, audio_digest, num_samples and the targets of every clip."""
+    descriptors: Float[np.ndarray, "clips descriptors"] | None
+    """Hand-made features of every clip, where the head joins some."""
+    card: dict[str, Any]
+    """What the model card says beside the model itself."""
+    gpus: float
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the outputs."""
+        return [name for group in self.groups for name in group]
+
+    def rows(self, *splits: str) -> np.ndarray:
+        """The rows of the clips of some splits."""
+        return np.flatnonzero(np.isin(np.array(self.clips["split"].to_pylist()), splits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training leaves beside the model folder."""
+
+    rows: np.ndarray
+    """The rows of the clips that were not trained on, val and test."""
+    values: Float[np.ndarray, "rows outputs"]
+    """Their probabilities, or values of a regression."""
+    curve: list[Epoch]
+    best_epoch: int
+    """The epoch whose weights were kept."""
+    digest: str
+    num_steps: int
+
+
+def train(plan: Plan) -> Trained:
+    """The trained model's look at val and test; its folder is written, and checkpoints on the way."""
+    config = plan.config
+    said = Queue(actor_options={"num_cpus": 0})
+    listener = threading.Thread(target=_tell, args=(said, config.training.num_epochs), daemon=True)
+    listener.start()
+    try:
+        return work_together(
+            functools.partial(_work, plan, said),
+            num_workers=config.workers,
+            cpus=config.cpus_per_worker,
+            gpus=plan.gpus,
+            name="finetune",
+            storage_path=tempfile.mkdtemp(prefix="w2v2-train-"),
+        )
+    except Exception as error:
+        raise ray_cluster.user_error(error) or error from error
+    finally:
+        said.put(None)
+        listener.join(timeout=10)
+
+
+def _tell(said: Any, num_epochs: int) -> None:
+    """Log what the first worker says, until it says no more."""
+    started = time.monotonic()
+    first = None
+    while (heard := said.get()) is not None:
+        done, total, point = heard
+        first = done if first is None else first
+        rate = (done - first) / max(time.monotonic() - started, 1e-9)
+        left = ray_cluster.clock((total - done) / rate) if rate else "?"
+        at = f"epoch {point.epoch}/{num_epochs}: loss {point.train_loss:.4f}"
+        at += "" if point.train_uar is None else f", UAR {point.train_uar:.3f}"
+        at += "" if point.val_loss is None else f", val loss {point.val_loss:.4f}"
+        logger.info("%s | step %d of %d, %.1f steps/s, %s left", at, done, total, rate, left)
+
+
+def _work(plan: Plan, said: Any, world: World) -> Trained:
+    """Train in this process, alone or as one of several; runs on a worker."""
+    fitting = make_fitting(plan, world)
+    checkpoints = Checkpoints(plan.config.run, keep=plan.config.checkpoint.keep)
+    if found := checkpoints.latest():
+        restore(fitting, found)
+    every = plan.config.checkpoint.every_steps
+
+    def on_step(fitting: Fitting) -> None:
+        if every and fitting.position.step % every == 0:
+            _keep(fitting, checkpoints)
+
+    def on_epoch(fitting: Fitting) -> None:
+        _keep(fitting, checkpoints)
+        if world.rank == 0:
+            said.put((fitting.position.step, fitting.num_steps, fitting.position.curve[-1]))
+
+    curve = fitting.run(on_step=on_step, on_epoch=on_epoch)
+    rows = plan.rows("val", "test")
+    precision = plan.config.training.precision
+    outputs = predict_logits(fitting.model, _clip_set(plan, rows), precision=precision, world=world)
+    info = _info(plan, fitting.model)
+    uri = storage.join(plan.config.run, "model")
+    best_epoch = fitting.position.best_epoch or len(curve)
+    card = plan.card | {"epochs": len(curve), "kept_epoch": best_epoch}
+    digest = save_model(uri, fitting.model, info, card=card) if world.rank == 0 else ""
+    return Trained(
+        rows=rows,
+        values=probabilities(outputs, plan.config.task.kind),
+        curve=curve,
+        best_epoch=best_epoch,
+        digest=digest,
+        num_steps=fitting.position.step,
+    )
+
+
+def make_fitting(plan: Plan, world: World) -> Fitting:
+    """The training at its start."""
+    import torch
+
+    config = plan.config
+    torch.set_num_threads(max(1, int(config.cpus_per_worker)))
+    encoder, _ = loaded_encoder(config.encoder, config.seed)
+    train_set = _clip_set(plan, plan.rows("train"), augmented=True)
+    torch.manual_seed(config.seed)
+    model = Classifier(
+        fresh(encoder),
+        config.head,
+        groups=[len(group) for group in plan.groups],
+        num_descriptors=0 if plan.descriptors is None else plan.descriptors.shape[1],
+        in_units=config.task.kind == "regression",
+    )
+    if model.joined is not None and train_set.descriptors is not None:
+        model.joined.fit(train_set.descriptors)
+    if model.units is not None:
+        model.units.fit(train_set.targets)
+    val = plan.rows("val")
+    return Fitting(
+        model,
+        train_set,
+        task=config.task,
+        optim=config.optim,
+        training=config.training,
+        seed=config.seed,
+        world=world,
+        val=_clip_set(plan, val) if len(val) else None,
+    )
+
+
+def _keep(fitting: Fitting, checkpoints: Checkpoints) -> None:
+    taken = take(fitting)  # by all processes together
+    if fitting.world.rank == 0:
+        checkpoints.write(fitting.position.step, taken)
+
+
+def _info(plan: Plan, model: Classifier) -> ModelInfo:
+    config = plan.config
+    return ModelInfo(
+        kind=config.task.kind,
+        groups=plan.groups,
+        audio=config.audio,
+        encoder=config.encoder,
+        head=config.head,
+        normalize=model.encoder.normalize,
+        num_descriptors=0 if plan.descriptors is None else plan.descriptors.shape[1],
+    )
+
+
+def _clip_set(plan: Plan, rows: np.ndarray, *, augmented: bool = False) -> ClipSet:
+    config = plan.config
+    clips = plan.clips.take(pa.array(rows))
+    digests = clips["audio_digest"].to_pylist()
+    cache = FeatureCache(config.cache, plan.key)
+    features = open_features(cache, digests, num_at_once=config.data.num_readers)
+    return ClipSet(
+        features=features,
+        lengths=np.asarray(clips["num_samples"]),
+        targets=targets_of(clips, config.task.kind, plan.names),
+        descriptors=None if plan.descriptors is None else plan.descriptors[rows],
+    )
