@@ -19,6 +19,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage
 from w2v2.job_config import FinetuneConfig
 
@@ -47,6 +49,8 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     from w2v2.predictions import groups_of
 
     prepared = preparation.run(found.clips)
+    described, by_clip = joined(config, found)
+    prepared = [b if b and b.reason else a for a, b in zip(prepared, described, strict=True)]
     found = usable(config, found, prepared)
     rundir.keep_manifest(config.run, found)
     info = preparation.infos[0]
@@ -61,7 +65,9 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         groups=groups_of(found, config.task.kind),
         key=info.key,
         clips=found.clips,
-        descriptors=None,
+        descriptors=np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()])
+        if by_clip
+        else None,
         card={
             "data": card_data(config, found),
             "encoder": encoder,
@@ -136,6 +142,17 @@ def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]
     said = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", said)
     return found
+
+
+def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any], dict[str, Any]]:
+    """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
+    if not config.head.joined:
+        return [None] * len(found.clips), {}
+    from w2v2 import ray_baseline
+
+    return ray_baseline.describe_clips(
+        found.clips, kinds=config.head.joined, data=config.data, audio=config.audio, cache=config.cache
+    )
 
 
 def card_data(config: FinetuneConfig, found: manifest.Manifest) -> dict[str, Any]:

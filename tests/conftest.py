@@ -31,7 +31,7 @@ def ray_session():
     from w2v2 import ray_cluster
 
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray_cluster.start()
     yield ray
     ray.shutdown()

@@ -25,7 +25,7 @@ ORDER = [
     # vectors in tables
     "reading", "embedding", "extraction",
     # loops, no Ray
-    "fold_score", "baseline", "training", "trial", "checkpoint", "model_folder", "predictions", "ledger", "summary",
+    "fold_score", "baseline", "training", "trial", "checkpoint", "model_folder", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
     "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",
@@ -33,7 +33,7 @@ ORDER = [
     "bench_config", "bench_result", "bench_process", "bench_clips", "bench_encoder", "bench_loop", "bench_extract", "bench_trainer",
     "bench_recomputed", "bench_search", "bench_train", "bench_decode", "bench_reading", "bench_memory", "bench_startup", "bench_report",
     # the cluster
-    "ray_cluster", "ray_features", "ray_baseline", "ray_train", "ray_tune", "ray_finetune", "ray_embed",
+    "ray_cluster", "ray_features", "ray_baseline", "ray_train", "ray_tune", "ray_finetune", "ray_predict", "ray_embed",
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
 # bench_reading compares with Google's own client.

@@ -41,7 +41,7 @@ def load_waveform(
 ) -> Float[np.ndarray, " samples"]:
     """The waveform of a file's bytes from start_s to end_s: float32, mono (mean of the channels), 16 kHz.
 
-    Then trimmed (audio.trim_db), cropped (audio.crop_s) and checked; values are those of the decoder, in
+    Then trimmed (audio.trim_db), cropped (audio.crop_s, audio.fixed_s), checked and filled up (audio.fixed_s); values are those of the decoder, in
     [-1, 1] but for the overshoot of lossy codecs, resampling and float files. The header is checked before
     anything is decoded, and no more than the segment is. Raises AudioError for a clip that cannot be used.
     """
@@ -50,8 +50,9 @@ def load_waveform(
         rate = file.samplerate
         _check_header(file)
         first, last = _segment(file.frames, rate, start_s=start_s, end_s=end_s)
-        if audio.crop_s and not audio.trim_db:
-            last = min(last, first + math.ceil((audio.crop_s + _MARGIN_S) * rate))
+        keep_s = min((s for s in (audio.crop_s, audio.fixed_s) if s), default=0.0)
+        if keep_s and not audio.trim_db:
+            last = min(last, first + math.ceil((keep_s + _MARGIN_S) * rate))
         _check_cost((last - first) / rate, file.channels * (last - first), audio)
         waveform = _mono(_decoded(file, first, last))
     if not np.isfinite(waveform).all():
@@ -59,12 +60,12 @@ def load_waveform(
     waveform = resample(waveform, rate, audio.resampler)
     if audio.trim_db:
         waveform = trim(waveform, trim_db=audio.trim_db)
-    if audio.crop_s:
-        waveform = waveform[: round(audio.crop_s * SAMPLE_RATE)]
+    if keep_s:
+        waveform = waveform[: round(keep_s * SAMPLE_RATE)]
     _check_length(len(waveform) / SAMPLE_RATE, audio)
     if np.ptp(waveform) / 2 < SILENCE:
         raise AudioError(f"silent: the waveform stays within {SILENCE:g} of its mean")
-    return waveform
+    return np.pad(waveform, (0, max(0, round(audio.fixed_s * SAMPLE_RATE) - len(waveform))))
 
 
 def resample(
@@ -201,7 +202,7 @@ def _check_cost(duration_s: float, num_values: int, audio: AudioConfig) -> None:
     """Raise AudioError, before decoding, for what is too much or cannot pass the check of length."""
     if duration_s > MAX_DECODED_S or num_values > MAX_DECODED_VALUES:
         raise AudioError(f"absurd header: {duration_s:g} s and {num_values:.3g} values to decode")
-    if audio.trim_db or audio.crop_s:
+    if audio.trim_db or audio.crop_s or audio.fixed_s:
         duration_s = min(duration_s, audio.max_s)
     _check_length(duration_s, audio)
 

@@ -242,6 +242,10 @@ class FinetuneConfig:
                 f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
                 "waveforms as they are"
             )
+        if "speed" in self.augment.kinds and self.audio.fixed_s:
+            raise UserError(
+                "augment.kinds has speed, which changes lengths, but audio.fixed_s wants one: drop one of them"
+            )
         if self.before_remapping and not self.data.classes:
             raise UserError("before_remapping needs data.classes, which says how classes are remapped")
         whole = self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty
@@ -282,7 +286,7 @@ class PredictConfig:
     model: str
     """The model/ folder of a jobs/finetune.py run, local or gs://."""
     run: str = "runs/predict"
-    """The run directory, local or gs://; the same directory continues the same run."""
+    """The run directory, local or gs://."""
     table: str = ""
     """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
     (local or gs://) of Parquet; empty is <run>/predictions.csv."""

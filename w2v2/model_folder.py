@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,16 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         return ModelInfo(**{**fields, **made, "groups": groups}), about["digest"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{place} cannot be read ({error}): save the model again") from error
+
+
+def read_card(uri: str) -> dict[str, Any]:
+    """What was said of the model when it was saved."""
+    return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
+
+
+def speaker_marks(speakers: Sequence[str]) -> list[str]:
+    """A mark of each speaker that does not tell the name: who trained a model is known again, not listed."""
+    return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]
 
 
 def load_model(uri: str) -> SavedModel:

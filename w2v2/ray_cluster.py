@@ -102,15 +102,16 @@ def get(reference: Any) -> Any:
 
 def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Any:
     """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
-    return ray.remote(
-        num_cpus=cpus,
-        num_gpus=gpus,
-        max_retries=3,
-        max_calls=0,  # a worker with a GPU would otherwise end with its first task
-        scheduling_strategy="DEFAULT",  # beside a trial that asks for it, not within what Tune holds for that
-        # A trial has it from Tune, and said twice it would count as another.
-        runtime_env=None if in_trial else RUNTIME_ENV,
-    )(function)
+    options: dict[str, Any] = {
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "max_retries": 3,
+        "max_calls": 0,  # a worker with a GPU would otherwise end with its first task
+        "scheduling_strategy": "DEFAULT",  # beside a trial that asks for it, not within what Tune holds for that
+    }
+    if not in_trial:  # a trial has it from Tune, and said twice it would count as another
+        options["runtime_env"] = RUNTIME_ENV
+    return ray.remote(**options)(function)
 
 
 def map_tasks(

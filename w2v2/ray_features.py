@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from w2v2 import ray_cluster, storage
+from w2v2 import ray_cluster
+from w2v2.audio_index import AudioIndex
 from w2v2.config import CacheConfig, EncoderConfig, UserError
 from w2v2.job_config import Dimension, FinetuneConfig, TuneFoldsConfig
-from w2v2.prepared import Request, audio_key
 
 logger = logging.getLogger(__name__)
 
@@ -120,17 +119,8 @@ class Preparation:
 
     def run(self, clips: pa.Table) -> list[Any]:
         """A Prepared for every clip, in order; what is in the cache is not computed again."""
-        index = _Index(self._config)
-        requests = [
-            Request(
-                clip_id=row["clip_id"],
-                uri=row["uri"],
-                start_s=row["start_s"],
-                end_s=row["end_s"],
-                **index.known(row),
-            )
-            for row in clips.to_pylist()
-        ]
+        index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
+        requests = index.requests(clips)
         num_at_once = ray_cluster.slots(cpus=self._cpus, gpus=self._gpus)
         prepared = self._over_tasks(requests, num_at_once)
         index.save(requests, prepared)
@@ -157,38 +147,3 @@ class Preparation:
             on_done=done,
         )
         return [prepared for part in results for prepared in part]
-
-
-class _Index:
-    """What earlier runs learnt of these files: fingerprint -> digest of the audio in them."""
-
-    def __init__(self, config: Prepares) -> None:
-        name = f"{audio_key(config.audio, config.data.uri)}.parquet"
-        self._uri = storage.join(storage.expand(config.cache.uri), "index", name)
-        self._rows: dict[tuple[str, float, float], dict[str, Any]] = {}
-        if storage.exists(self._uri):
-            try:
-                table = pq.read_table(pa.BufferReader(storage.read_bytes(self._uri)))
-            except pa.ArrowException:
-                logger.warning("%s is damaged: the audio is read again", self._uri)
-                return
-            self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in table.to_pylist()}
-
-    def known(self, clip: dict[str, Any]) -> dict[str, Any]:
-        row = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
-        return {name: row[name] for name in ("fingerprint", "audio_digest", "num_samples") if name in row}
-
-    def save(self, requests: Sequence[Any], prepared: Sequence[Any]) -> None:
-        rows = [
-            {"uri": request.uri, "start_s": request.start_s, "end_s": request.end_s}
-            | {
-                "fingerprint": found.fingerprint,
-                "audio_digest": found.audio_digest,
-                "num_samples": found.num_samples,
-            }
-            for request, found in zip(requests, prepared, strict=True)
-            if found.audio_digest
-        ]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows), sink)
-        storage.write_bytes(self._uri, sink.getvalue().to_pybytes())

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from ray.util.queue import Queue
 
 from w2v2 import ray_cluster, storage
+from w2v2.augment import AugmentedFeatures
 from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
 from w2v2.features import FeatureCache, open_features
 from w2v2.fold_score import Epoch
 from w2v2.heads import Classifier, fresh
 from w2v2.job_config import FinetuneConfig
-from w2v2.model_folder import ModelInfo, save_model
+from w2v2.model_folder import ModelInfo, save_model, speaker_marks
 from w2v2.predictions import targets_of
 from w2v2.ray_train import work_together
 from w2v2.tasks import probabilities
@@ -132,7 +133,9 @@ def _work(plan: Plan, said: Any, world: World) -> Trained:
     info = _info(plan, fitting.model)
     uri = storage.join(plan.config.run, "model")
     best_epoch = fitting.position.best_epoch or len(curve)
-    card = plan.card | {"epochs": len(curve), "kept_epoch": best_epoch}
+    train_speakers = sorted(set(plan.clips["speaker"].take(pa.array(plan.rows("train"))).to_pylist()))
+    card = plan.card | {"train_speakers": speaker_marks(train_speakers), "midpoints": _midpoints(plan)}
+    card |= {"epochs": len(curve), "kept_epoch": best_epoch}
     digest = save_model(uri, fitting.model, info, card=card) if world.rank == 0 else ""
     return Trained(
         rows=rows,
@@ -177,6 +180,14 @@ def make_fitting(plan: Plan, world: World) -> Fitting:
     )
 
 
+def _midpoints(plan: Plan) -> list[float] | None:
+    """The means of the training targets of a regression."""
+    if plan.config.task.kind != "regression":
+        return None
+    targets = targets_of(plan.clips, "regression", plan.names)[plan.rows("train")]
+    return np.nanmean(targets.astype(np.float64), axis=0).tolist()
+
+
 def _keep(fitting: Fitting, checkpoints: Checkpoints) -> None:
     taken = take(fitting)  # by all processes together
     if fitting.world.rank == 0:
@@ -202,6 +213,9 @@ def _clip_set(plan: Plan, rows: np.ndarray, *, augmented: bool = False) -> ClipS
     digests = clips["audio_digest"].to_pylist()
     cache = FeatureCache(config.cache, plan.key)
     features = open_features(cache, digests, num_at_once=config.data.num_readers)
+    if augmented and config.augment.kinds:
+        normalize = loaded_encoder(config.encoder, config.seed)[0].normalize
+        features = AugmentedFeatures(features, config.augment, config.seed, normalize=normalize)
     return ClipSet(
         features=features,
         lengths=np.asarray(clips["num_samples"]),

@@ -1,0 +1,130 @@
+#!/usr/bin/env python
+"""Score a saved model on any data with labels.
+
+    jobs/evaluate.py --model runs/finetune/model --data.uri other.csv --run runs/other
+    jobs/evaluate.py --model gs://bucket/runs/clinic/model --data.layout clinic --data.uri gs://bucket/clinic --split test
+
+Reads   RAVDESS files, a CSV of clips, a clinic folder or DEAM, local or gs://.
+Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet metrics.json report.html plots/
+"""
+
+import logging
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage
+from w2v2.config import UserError
+from w2v2.job_config import EvaluateConfig
+
+logger = logging.getLogger("w2v2.jobs.evaluate")
+
+
+def main(config: EvaluateConfig) -> dict[str, Any]:
+    """The metrics, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    from w2v2 import ray_predict
+    from w2v2.model_folder import read_card, read_info
+    from w2v2.predictions import predictions_table
+    from w2v2.task_scores import score_lines, score_predictions
+
+    info, digest = read_info(config.model)
+    found = read_clips(config, info)
+    ray_cluster.start()
+    ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
+    said = ray_predict.predict(config, found.clips, digest=digest)
+    found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
+    rundir.write_table(config.run, "manifest", found.clips)
+    rundir.write_table(config.run, "rejects", found.rejects)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    values = np.concatenate([one.values for one in said if not one.reason])
+    keep = ["clip_id", "speaker", "split"]
+    predictions = predictions_table(found.clips, values, kind=info.kind, names=info.names, keep=keep)
+    rundir.write_table(config.run, "predictions", predictions)
+    card = read_card(config.model)
+    metrics = score_predictions(
+        predictions, kind=info.kind, names=info.names, seed=0, midpoints=card.get("midpoints")
+    )
+    heard = heard_speakers(found.clips, card)
+    metrics |= {
+        "job": "evaluate",
+        "computed_on": computed_on(config, found.clips, heard),
+        "heard_speakers": len(heard),
+        "model": {"uri": config.model, "digest": digest},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    rundir.write_json(config.run, "metrics", metrics)
+    from w2v2.task_report import write_task_report
+
+    page = write_task_report(config.run)
+    logger.info("%s", score_lines(metrics))
+    logger.info("page: %s", page)
+    return metrics
+
+
+def resolved(config: EvaluateConfig) -> EvaluateConfig:
+    """The config with places made absolute."""
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        model=storage.expand(config.model),
+        data=corpus.placed(config.data),
+    )
+
+
+def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
+    """The clips to score; raises UserError where the model does not know what they are labelled with."""
+    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    found = manifest.read(data, task=info.kind)
+    if config.split:
+        chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))
+        if not len(chosen):
+            have = sorted(set(found.clips["split"].to_pylist()))
+            raise UserError(
+                f"no clip has split {config.split!r}; the data has {have}: look at data.split_column"
+            )
+        found = replace(found, clips=chosen)
+    told = (
+        manifest.classes_of(found.clips) if info.kind == "classes" else [n for g in found.groups for n in g]
+    )
+    unknown = [name for name in told if name not in info.names]
+    lacking = [name for name in info.names if name not in told] if info.kind != "classes" else []
+    if unknown or lacking:
+        raise UserError(
+            f"the model tells {', '.join(info.names)}, the data has {', '.join(told)}: rename or drop classes with "
+            "--data.classes, or choose the columns of the model's labels or values"
+        )
+    return found
+
+
+def heard_speakers(clips: pa.Table, card: dict[str, Any]) -> list[str]:
+    """The speakers of the clips that trained the model."""
+    from w2v2.model_folder import speaker_marks
+
+    speakers = sorted(set(clips["speaker"].to_pylist()))
+    trained = set(card.get("train_speakers", []))
+    return [name for name, mark in zip(speakers, speaker_marks(speakers), strict=True) if mark in trained]
+
+
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: list[str]) -> str:
+    """A sentence on what the scores are of."""
+    num = len(clips["speaker"].unique())
+    sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
+    sentence += f", split {config.split}" if config.split else ""
+    if not heard:
+        return f"{sentence}, none of whom trained the model by name"
+    logger.warning(
+        "%d of %d speakers trained this model: these are no scores of unseen speakers", len(heard), num
+    )
+    return f"{sentence}; {len(heard)} of them TRAINED THIS MODEL, so this is no score of unseen speakers"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_job(main, EvaluateConfig))

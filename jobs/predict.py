@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Write what a saved model says of recordings whose labels are not known.
+
+    jobs/predict.py --model runs/finetune/model --data.uri ~/recordings
+    jobs/predict.py --model gs://bucket/runs/clinic/model --data.uri gs://bucket/audio --window_s 5 --hop_s 2.5 \
+        --table bq://project.dataset.predictions --run gs://bucket/runs/predict
+
+Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
+Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
+        rejects.parquet metrics.json
+"""
+
+import logging
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage
+from w2v2.job_config import PredictConfig
+
+logger = logging.getLogger("w2v2.jobs.predict")
+
+
+def main(config: PredictConfig) -> dict[str, Any]:
+    """How many clips were predicted and rejected, after all is written."""
+    started = time.monotonic()
+    config = resolved(config)
+    from w2v2 import ray_predict
+    from w2v2.model_folder import read_info
+    from w2v2.predicted import rows_of, spec_of, write_rows
+
+    info, digest = read_info(config.model)
+    spec_of(info)  # a class whose name cannot be a column is told before anything is computed
+    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    found = manifest.read(data, task="none")
+    ray_cluster.start()
+    ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    said = ray_predict.predict(config, found.clips, digest=digest)
+    rows = rows_of(found.clips, said, info, digest)
+    found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
+    rundir.write_table(config.run, "rejects", found.rejects)
+    storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    write_rows(config, rows, info)
+    metrics = {
+        "job": "predict",
+        "model": {"uri": config.model, "digest": digest},
+        "table": config.table,
+        "num_clips": len(said),
+        "num_rows": len(rows),
+        "rejected": len(found.rejects),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    rundir.write_json(config.run, "metrics", metrics)
+    logger.info("%d clips, %d rows, %d rejected; %s", len(said), len(rows), len(found.rejects), config.table)
+    return metrics
+
+
+def resolved(config: PredictConfig) -> PredictConfig:
+    """The config with places made absolute and the table named."""
+    run = storage.expand(config.run)
+    table = config.table or storage.join(run, "predictions.csv")
+    table = table if "://" in table else storage.expand(table)
+    return replace(
+        config, run=run, model=storage.expand(config.model), data=corpus.placed(config.data), table=table
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_job(main, PredictConfig))
