@@ -77,7 +77,7 @@ def test_a_module_imports_only_from_those_before_it(module):
 
 def test_ray_is_imported_in_ray_modules_and_jobs_alone():
     users = {path.stem for path in files() if "ray" in top_level(path)}
-    assert users == {module for module in ORDER if module.startswith("ray_")}
+    assert users <= {module for module in ORDER if module.startswith("ray_")}
 
 
 def test_cloud_clients_are_imported_behind_their_doors_alone():

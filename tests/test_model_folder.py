@@ -51,7 +51,9 @@ def make(
 ) -> tuple[Classifier, ModelInfo]:
     torch.manual_seed(3)
     model_class, config_class, extra = FAMILIES[family]
-    encoder = Encoder(model_class(config_class(**SMALL, **extra)), EncoderConfig(**settings), normalize=True)
+    encoder = Encoder(
+        model_class(config_class(**{**SMALL, **extra})), EncoderConfig(**settings), normalize=True
+    )
     head = HeadConfig(widths=widths, joined=("energy",) if num_descriptors else ())
     model = Classifier(
         encoder,
@@ -93,6 +95,9 @@ def waveforms():
 @pytest.mark.parametrize("settings", [dict(train="last"), dict(train="head", layer="mix")], ids=str)
 def test_transformers_gives_our_logits(family, settings, waveforms, tmp_path):
     model, info = make(family, **settings)
+    if not has_counterpart(model, info):
+        assert family == "wav2vec2-layer" and settings["layer"] == "mix"
+        return
     save_model(str(tmp_path), model, info, card=CARD)
     stock = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     ours = outputs(model, waveforms)
@@ -152,7 +157,7 @@ def test_our_loader_gives_the_whole_model_back(settings, waveforms, tmp_path):
 
 def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
     model, info = make(widths=(7,))
-    assert not has_counterpart(info)
+    assert not has_counterpart(model, info)
     save_model(str(tmp_path), model, info, card=CARD)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["Wav2Vec2Model"]
     card = (tmp_path / "README.md").read_text()

@@ -18,7 +18,7 @@ from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE
 from w2v2.config import AudioConfig, EncoderConfig, HeadConfig, TaskKind, UserError
 from w2v2.heads import Classifier
-from w2v2.weights import load_encoder, weights_digest
+from w2v2.weights import load_encoder
 
 FORMAT = 1
 """Raised when the folder's files change their meaning."""
@@ -62,11 +62,11 @@ def save_model(uri: str, model: Classifier, info: ModelInfo, *, card: Mapping[st
     """The model's digest, once its folder is written: w2v2.json, which says it is whole, comes last.
 
     Where the architecture has a counterpart in transformers (mean pooling of the last layer or a mix of
-    all, one linear layer per head, nothing joined), AutoModelForAudioClassification opens the folder and
+    all where no normalisation follows the last, one linear layer per head, nothing joined), AutoModelForAudioClassification opens the folder and
     gives the same outputs; AutoModel gives the encoder of any.
     """
     digest = model_digest(model, info)
-    whole = has_counterpart(info)
+    whole = has_counterpart(model, info)
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
         folder = Path(scratch)
         (_counterpart(model, info) if whole else model.encoder.model).save_pretrained(folder)
@@ -136,17 +136,19 @@ def model_digest(model: Classifier, info: ModelInfo) -> str:
     """SHA-256 over encoder, head and what they predict, 16 hex digits."""
     encoder = info.encoder
     about: list[Any] = [info.kind, info.groups, asdict(info.audio), info.normalize]
-    about += [encoder.pooling, encoder.layer, encoder.layers, weights_digest(model.encoder.model)]
+    about += [encoder.pooling, encoder.layer, encoder.layers, model.encoder.model.config.model_type]
     total = hashlib.sha256(json.dumps(about).encode())
-    for name, value in sorted(_own_state(model).items()):
+    for name, value in sorted(model.state_dict().items()):
         total.update(f"{name} {tuple(value.shape)};".encode())
-        total.update(value.numpy().tobytes())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()[:16]
 
 
-def has_counterpart(info: ModelInfo) -> bool:
+def has_counterpart(model: Classifier, info: ModelInfo) -> bool:
     """Whether transformers has this architecture whole."""
-    layers = info.encoder.layer == "last" or (info.encoder.layer == "mix" and not info.encoder.layers)
+    # Where the last layer is normalised apart, transformers mixes it as it was before that.
+    mix = info.encoder.layer == "mix" and not info.encoder.layers and not model.encoder.stable
+    layers = info.encoder.layer == "last" or mix
     return layers and info.encoder.pooling == "mean" and not info.head.widths and not info.num_descriptors
 
 
