@@ -41,6 +41,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
     said = ray_predict.predict(config, found.clips, digest=digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
+    heard_s = pa.array([one.duration_s for one in said if not one.reason])
+    found = replace(found, clips=found.clips.append_column("duration_s", heard_s))
     rundir.write_table(config.run, "manifest", found.clips)
     rundir.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)

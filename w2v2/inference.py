@@ -1,7 +1,7 @@
 """What a saved model says of recordings: read, decoded, cut into windows, run in batches by length."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ class Said:
     """Start and end of each window in the file, in seconds."""
     values: Float[np.ndarray, "windows outputs"] | None = None
     """Probabilities of classes or labels, or values of a regression."""
+    duration_s: float = 0.0
+    """Length of the clip as the model heard it."""
     reason: str = ""
 
 
@@ -56,7 +58,8 @@ def predict_clips(
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
-            found.append(Said(clip_id=str(clip["clip_id"]), spans=spans))
+            duration_s = len(waveform) / SAMPLE_RATE
+            found.append(Said(clip_id=str(clip["clip_id"]), spans=spans, duration_s=duration_s))
         except (AudioError, StorageError) as error:
             found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error)))
     return _with_values(found, predict_waveforms(pieces, saved))
@@ -71,7 +74,7 @@ def _with_values(found: Sequence[Said], values: Float[np.ndarray, "pieces output
         if said.reason:
             told.append(said)
         elif np.isfinite(own).all():
-            told.append(Said(clip_id=said.clip_id, spans=said.spans, values=own))
+            told.append(replace(said, values=own))
         else:
             told.append(
                 Said(clip_id=said.clip_id, reason="not finite: the model gave NaN or infinite numbers")

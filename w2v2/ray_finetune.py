@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 from jaxtyping import Float
 from ray.util.queue import Queue
 
@@ -79,14 +80,18 @@ def train(plan: Plan) -> Trained:
     listener = threading.Thread(target=_tell, args=(said, config.training.num_epochs), daemon=True)
     listener.start()
     try:
-        return work_together(
-            functools.partial(_work, plan, said),
-            num_workers=config.workers,
-            cpus=config.cpus_per_worker,
-            gpus=plan.gpus,
-            name="finetune",
-            storage_path=tempfile.mkdtemp(prefix="w2v2-train-"),
-        )
+        if config.workers == 1:  # on a worker that has the encoder at hand
+            task = ray_cluster.task(_work_alone, cpus=config.cpus_per_worker, gpus=plan.gpus)
+            return ray.get(task.remote(plan, said))
+        with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
+            return work_together(
+                functools.partial(_work, plan, said),
+                num_workers=config.workers,
+                cpus=config.cpus_per_worker,
+                gpus=plan.gpus,
+                name="finetune",
+                storage_path=scratch,
+            )
     except Exception as error:
         raise ray_cluster.user_error(error) or error from error
     finally:
@@ -107,6 +112,10 @@ def _tell(said: Any, num_epochs: int) -> None:
         at += "" if point.train_uar is None else f", UAR {point.train_uar:.3f}"
         at += "" if point.val_loss is None else f", val loss {point.val_loss:.4f}"
         logger.info("%s | step %d of %d, %.1f steps/s, %s left", at, done, total, rate, left)
+
+
+def _work_alone(plan: Plan, said: Any) -> Trained:
+    return _work(plan, said, World())
 
 
 def _work(plan: Plan, said: Any, world: World) -> Trained:
