@@ -190,3 +190,29 @@ def test_mistakes_are_one_sentence(tmp_path):
         )
     with pytest.raises(UserError, match=r"workers must be at least 1, got 0"):
         replace(base, workers=0)
+
+
+def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
+    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
+    flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
+    config = cli.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e30"])
+    with pytest.raises(
+        UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
+    ):
+        finetune.main(config)
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one(tmp_path, ray_session):
+    """Two workers with half of each batch each, under Ray Train, against one with all of it."""
+    uri = labelled_csv(tmp_path / "data")
+    flags = ["--data.uri", str(uri), "--cache.uri", str(tmp_path / "cache"), "--encoder.train", "last"]
+    flags += ["--head.dropout", "0", "--training.num_epochs", "2"]
+    for workers in ("1", "2"):
+        config = cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--workers", workers])
+        finetune.main(config)
+    one, two = (table(tmp_path / workers, "predictions") for workers in ("1", "2"))
+    columns = [name for name in one.columns if name.startswith("prob_")]
+    np.testing.assert_allclose(two[columns], one[columns], atol=1e-4)
+    curves = [table(tmp_path / workers, "curves")["train_loss"] for workers in ("1", "2")]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)

@@ -18,8 +18,9 @@ from w2v2 import ray_cluster, storage
 from w2v2.augment import AugmentedFeatures
 from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
+from w2v2.config import UserError
 from w2v2.features import FeatureCache, open_features
-from w2v2.fold_score import Epoch
+from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier, fresh
 from w2v2.job_config import FinetuneConfig
 from w2v2.model_folder import ModelInfo, save_model, speaker_marks
@@ -97,6 +98,7 @@ def train(plan: Plan) -> Trained:
     finally:
         said.put(None)
         listener.join(timeout=10)
+        said.shutdown()
 
 
 def _tell(said: Any, num_epochs: int) -> None:
@@ -135,7 +137,13 @@ def _work(plan: Plan, said: Any, world: World) -> Trained:
         if world.rank == 0:
             said.put((fitting.position.step, fitting.num_steps, fitting.position.curve[-1]))
 
-    curve = fitting.run(on_step=on_step, on_epoch=on_epoch)
+    try:
+        curve = fitting.run(on_step=on_step, on_epoch=on_epoch)
+    except Diverged as error:
+        raise UserError(
+            f"the training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
+            "settings a directory of their own with --run"
+        ) from error
     rows = plan.rows("val", "test")
     precision = plan.config.training.precision
     outputs = predict_logits(fitting.model, _clip_set(plan, rows), precision=precision, world=world)
