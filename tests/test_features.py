@@ -162,10 +162,12 @@ def test_remote_cache_is_shared_through_the_bucket(tmp_path, files, bucket, monk
     monkeypatch.setenv("HOME", str(tmp_path / "node"))  # another machine: nothing on its disk
     encoder, cache = trunk(tmp_path, uri="gs://speech/cache", train="last")
     digests = [p.audio_digest for p in first]
-    with pytest.raises(FileNotFoundError):
-        MappedFeatures(cache, digests)[0]
-    features.localize(cache, digests, num_at_once=4)
-    assert len(MappedFeatures(cache, digests)[0]) > 0
+    assert not any(cache.path(digest).exists() for digest in digests)
+    mapped = MappedFeatures(cache, digests)
+    assert len(mapped[0]) > 0  # fetched when asked for, and it alone
+    assert [cache.path(digest).exists() for digest in digests] == [d == digests[0] for d in digests]
+    mapped.expect(range(1, len(digests)))
+    assert all(len(mapped[index]) > 0 for index in range(len(digests)))
     assert sum(p.num_forwards for p in run(files, (encoder, cache))) == 0
 
 

@@ -28,7 +28,7 @@ def test_machines_that_are_not_up_yet_count(grows):
 
 def test_what_is_there_counts(ray_session):
     assert ray_cluster.gpus(1.0) == 0.0
-    assert ray_cluster.slots(cpus=2, gpus=0) == 2
+    assert ray_cluster.slots(cpus=1, gpus=0) == 2
     assert ray_cluster.slots(cpus=64, gpus=0) == 1
 
 
