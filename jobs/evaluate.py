@@ -6,6 +6,7 @@
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder or DEAM, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet metrics.json report.html plots/
+        and, to go on from, done/
 """
 
 import logging
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage
+from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, rundir, storage
 from w2v2.config import UserError
 from w2v2.job_config import EvaluateConfig
 
@@ -103,7 +104,7 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
             f"the model tells {', '.join(info.names)}, the data has {', '.join(told)}: rename or drop classes with "
             "--data.classes, or choose the columns of the model's labels or values"
         )
-    return found
+    return clip_files.describe_files(found, data)
 
 
 def heard_speakers(clips: pa.Table, card: dict[str, Any]) -> list[str]:

@@ -41,12 +41,16 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = manifest.read(data, task="none", carried=further)
 
-    from w2v2 import extraction, ray_embed  # after the first messages: these take seconds to import
+    from w2v2 import (
+        clip_files,
+        extraction,
+        ray_embed,
+    )  # after the first messages: these take seconds to import
 
     table = opened(config)
     ray_cluster.start()
     job = ray_embed.inspect(config, extraction.run_id(config.run))
-    found = extraction.describe_files(found, data)
+    found = clip_files.describe_files(found, data)
     clips = extraction.sort_out(found.clips, job, done=extraction.read_done(config), table=table)
     todo = extraction.to_do(clips, job)
     if config.plan:
@@ -153,7 +157,7 @@ def commit(
     started: float,
 ) -> dict[str, Any]:
     """The run's numbers, after the parts are in the table, the rejects in theirs and the page is written."""
-    from w2v2 import extraction
+    from w2v2 import extraction, reject_rows
     from w2v2.extract_report import write_extract_report
 
     config = job.config
@@ -161,8 +165,8 @@ def commit(
     parts = extraction.parts_of(clips, config.run)
     logger.info("table: taking %d parts into %s", len(parts), config.table)
     taken: Commit = table.commit(parts)
-    rejects = tables.open_table(extraction.rejects_table(config.table), rejects_spec())
-    extraction.commit_rejects(rejects, found.rejects, job)
+    rejects = tables.open_table(reject_rows.rejects_table(config.table), rejects_spec())
+    reject_rows.commit_rejects(rejects, found.rejects, job)
     seconds = time.monotonic() - started
     metrics = {
         "job": "extract_embeddings",
@@ -172,7 +176,7 @@ def commit(
         "there": counts["there"],
         "rejected": len(found.rejects),
         "num_made": num_made,
-        "rows": {"inserted": taken.inserted, "replaced": taken.replaced, "unchanged": taken.unchanged, "stale": taken.stale},
+        "rows": {"inserted": taken.inserted, "replaced": taken.replaced, "unchanged": taken.unchanged, "stale": taken.stale, "removed": taken.removed},
         "audio_hours": audio_s / 3600,
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},

@@ -7,7 +7,8 @@
 
 Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
 Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
-        rejects.parquet metrics.json
+        rejects.parquet metrics.json and, to go on from, done/
+The same command continues a run that was stopped: what was said of files that have not changed is not said again.
 """
 
 import logging
@@ -16,7 +17,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage
+from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, rundir, storage
 from w2v2.job_config import PredictConfig
 
 logger = logging.getLogger("w2v2.jobs.predict")
@@ -36,6 +37,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     found = manifest.read(data, task="none")
     ray_cluster.start()
     ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    found = clip_files.describe_files(found, data)
     said = ray_predict.predict(config, found.clips, digest=digest)
     rows = rows_of(found.clips, said, info, digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
@@ -43,17 +45,18 @@ def main(config: PredictConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
     write_rows(config, rows, info)
+    num_clips = len(found.clips) + len(found.rejects)
     metrics = {
         "job": "predict",
         "model": {"uri": config.model, "digest": digest},
         "table": config.table,
-        "num_clips": len(said),
+        "num_clips": num_clips,
         "num_rows": len(rows),
         "rejected": len(found.rejects),
         "seconds": round(time.monotonic() - started, 1),
     }
     rundir.write_json(config.run, "metrics", metrics)
-    logger.info("%d clips, %d rows, %d rejected; %s", len(said), len(rows), len(found.rejects), config.table)
+    logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(found.rejects), config.table)
     return metrics
 
 

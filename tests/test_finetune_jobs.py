@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from sklearn.metrics import mean_squared_error, recall_score, roc_auc_score
 from tests.corpora import clinic_corpus, deam_corpus, labelled_csv
 from w2v2 import cli
 from w2v2.config import UserError
-from w2v2.job_config import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.job_config import EvaluateConfig, FinetuneConfig, PredictConfig, WorkersConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))
@@ -143,6 +144,25 @@ def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):
         assert stored.loc[(row["clip_id"], float(row["start_s"])), column] == pytest.approx(
             float(row[column]), abs=1e-6
         )
+
+
+def test_a_prediction_goes_on_from_what_was_said(trained, tmp_path, caplog):
+    _, config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.5)
+    workers = WorkersConfig(clips_per_part=3)
+    config = PredictConfig(model=str(run / "model"), run=str(tmp_path), data=data, workers=workers)
+    counts = predict.main(config)
+    whole = (tmp_path / "predictions.csv").read_bytes()
+    kept = sorted((tmp_path / "done").glob("*.parquet"))
+    rows = [pq.read_metadata(path).num_rows for path in kept]
+    for path in (*kept[2:], tmp_path / "predictions.csv"):
+        path.unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:-9])  # a damaged one
+    caplog.set_level(logging.INFO)
+    assert predict.main(config)["num_rows"] == counts["num_rows"]
+    assert f"predictions: {rows[0]} of {sum(rows)} clips were done before" in caplog.text
+    assert len(list((tmp_path / "done").glob("*.parquet"))) == len(kept)
+    assert (tmp_path / "predictions.csv").read_bytes() == whole
 
 
 def test_the_same_command_again_ends_with_the_same_model(trained):

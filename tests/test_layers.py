@@ -15,17 +15,17 @@ ORDER = [
     "config", "job_config", "cli", "storage",
     # pure
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
-    "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
+    "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
     "pooling", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
     "audio", "prepared", "audio_index", "descriptors", "demo", "clips", "weights", "features", "descriptor_cache", "augment",
     # tables
-    "table_spec", "table_sql", "table_parts", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
+    "table_spec", "table_sql", "table_parts", "records", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables
-    "reading", "embedding", "extraction",
+    "reading", "embedding", "extraction", "reject_rows",
     # loops, no Ray
-    "fold_score", "baseline", "training", "trial", "checkpoint", "model_folder", "inference", "predictions", "predicted", "ledger", "summary",
+    "fold_score", "baseline", "training", "trial", "checkpoint", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
     "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",

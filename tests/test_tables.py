@@ -85,12 +85,18 @@ def at(minute: int) -> datetime.datetime:
 
 
 def make_rows(
-    clips: range, *, minute: int = 0, model: str = "a", audio: str = "x", dim: int = DIM
+    clips: range,
+    *,
+    minute: int = 0,
+    model: str = "a",
+    audio: str = "x",
+    dim: int = DIM,
+    windows: int = 1,
 ) -> pa.Table:
     """Rows whose vectors follow from clip, model and audio, as those of an encoder do."""
     rows = []
-    for clip in clips:
-        rng = np.random.default_rng([clip, ord(model), ord(audio)])
+    for clip, window in itertools.product(clips, range(windows)):
+        rng = np.random.default_rng([clip, ord(model), ord(audio), window])
         rows.append(
             {
                 "clip_id": f"clip'{clip}",
@@ -98,7 +104,7 @@ def make_rows(
                 "model_digest": f"sha-{model}",
                 "pooling": "mean",
                 "layer": "last",
-                "start_s": clip % 2 / 10,
+                "start_s": clip % 2 / 10 + window,
                 "end_s": None if clip % 3 else 1.5,
                 "dim": dim,
                 "embedding": rng.standard_normal(dim).astype(np.float32).tolist(),
@@ -122,13 +128,16 @@ def write(place: Place, *tables: pa.Table) -> list[str]:
 
 
 def fold(*tables: pa.Table) -> list[dict[str, Any]]:
-    """What a table holds after any commits of these rows: the newest row of each key, in order."""
-    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in itertools.chain.from_iterable(table.to_pylist() for table in tables):
-        key = tuple(row[name] for name in make_spec().key)
-        if key not in newest or row["created_at"] > newest[key]["created_at"]:
-            newest[key] = row
-    return [newest[key] for key in sorted(newest)]
+    """What a table holds after any commits of these rows: the newest of each clip, model and layer, in order."""
+    newest: dict[tuple[Any, ...], dict[float, dict[str, Any]]] = {}
+    for table in tables:
+        for row in table.to_pylist():
+            own = newest.setdefault(tuple(row[n] for n in ("clip_id", "model", "pooling", "layer")), {})
+            if any(other["created_at"] < row["created_at"] for other in own.values()):
+                own.clear()
+            if all(other["created_at"] == row["created_at"] for other in own.values()):
+                own[row["start_s"]] = row
+    return [own[start_s] for _, own in sorted(newest.items()) for start_s in sorted(own)]
 
 
 def rows_of(table: Any) -> list[dict[str, Any]]:
@@ -206,6 +215,27 @@ def test_a_clip_in_two_parts_counts_once_and_the_later_stands(place: Place) -> N
     early, late = make_rows(range(5)), make_rows(range(3, 6), minute=1, audio="y")
     assert counts(table.commit(write(place, early, late))) == (6, 0, 0, 0)
     assert rows_of(table) == fold(early, late)
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, 2), (2, 5), (3, 3)])
+def test_windows_of_changed_audio_replace_all_those_before(place: Place, before: int, after: int) -> None:
+    from w2v2.tables import open_table
+
+    table = open_table(place.uri, make_spec())
+    long = make_rows(range(4), windows=before)
+    short = make_rows(range(2, 6), minute=1, audio="y", windows=after)
+    parts = [write(place, long), write(place, short)]
+    table.commit(parts[0])
+    commit = table.commit(parts[1])
+    gone, more = 2 * max(0, before - after), 2 * max(0, after - before)
+    assert counts(commit) == (2 * after + more, 2 * min(before, after), 0, 0)
+    assert commit.removed == gone
+    assert rows_of(table) == fold(long, short)
+    # In any order, once or twice, and both in one: the same table.
+    again = table.commit(parts[0])
+    assert (counts(again), again.removed) == ((0, 0, 2 * before, 2 * before), 0)
+    assert counts(table.commit([*parts[1], *parts[0]])) == (0, 0, 2 * before + 4 * after, 0)
+    assert rows_of(table) == fold(long, short)
 
 
 def test_read_takes_columns_and_conditions(place: Place) -> None:
@@ -357,6 +387,12 @@ ONES, NAN, INF = [1.0] * DIM, [1.0, float("nan"), 1.0], [float("-inf"), 1.0, 1.0
         (
             pa.concat_tables([make_rows(range(3)), make_rows(range(2, 3))]),
             "this key stands in more than one row",
+        ),
+        (
+            pa.concat_tables(
+                [make_rows(range(1), windows=2), make_rows(range(2), minute=1).slice(1)]
+            ).set_column(0, "clip_id", pa.array(["c"] * 3)),
+            "clip_id='c'.*: created_at differs between rows of one clip_id, model, pooling, layer, which are computed",
         ),
         (
             make_rows(range(1)).drop_columns(["label", "uri"]),

@@ -96,8 +96,8 @@ def run_job(place: Place, tables: list[pa.Table], *, folder: str) -> None:
 
 
 JOBS = [
-    [make_rows(range(4)), make_rows(range(4, 7))],
-    [make_rows(range(5, 9), minute=1, audio="y"), make_rows(range(3), minute=1, model="b", dim=5)],
+    [make_rows(range(4), windows=3), make_rows(range(4, 7))],
+    [make_rows(range(5, 9), minute=1, audio="y", windows=2), make_rows(range(3), minute=1, model="b", dim=5)],
     [make_rows(range(6), minute=2, audio="z"), make_rows(range(3, 8), minute=3, audio="z")],
 ]
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from w2v2.clips import ClipSet, shuffled_batches
-from w2v2.config import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig, UserError
+from w2v2.config import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.features import run_trunk
 from w2v2.heads import Classifier
-from w2v2.training import Diverged, Epoch, World, fit, predict_logits, score_fold
+from w2v2.training import Diverged, Epoch, Fitting, World, fit, predict_logits, score_fold
 
 NUM_CLASSES, NUM_LAYERS = 3, 3
 SMALL = dict(
@@ -80,7 +81,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], atol: fl
         )
 
 
-def moved(model: Classifier, weights: dict[str, torch.Tensor], least: float = 1e-3) -> bool:
+def moved(model: nn.Module, weights: dict[str, torch.Tensor], least: float = 1e-3) -> bool:
     """Whether training moved some weight by more than `least`, so that equality means something."""
     return any((weights[name] - tensor).abs().max() > least for name, tensor in model.state_dict().items())
 
@@ -450,32 +451,58 @@ SHARED = replace(OPTIM, batch_size=5, accumulation_steps=2, clip_norm=0.5)
 SHARED_TRAINING = TrainingConfig(num_epochs=2, class_weights="balanced", label_smoothing=0.1)
 
 
+# What looks at a batch as a whole, of two values of which some are not known.
+WHOLE = TaskConfig(kind="regression", loss="ccc", variance_penalty=0.3, correlation_penalty=0.3)
+
+
+class Watched(list):
+    """Features that remember which clips they were asked for."""
+
+    def __init__(self, features: Iterable[np.ndarray]) -> None:
+        super().__init__(features)
+        self.asked: list[int] = []
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return super().__getitem__(index)
+
+
 @dataclass(frozen=True)
 class Result:
     weights: dict[str, torch.Tensor]
     curve: list[Epoch]
+    asked: list[int]
+
+
+def shared_fit(task: TaskConfig, world: World) -> Result:
+    """One process's part of a training."""
+    groups = [NUM_CLASSES] if task.kind == "classes" else [1, 1]
+    model = Classifier(classifier(train="all").encoder, HeadConfig(widths=(7,), dropout=0.0), groups=groups)
+    if world.rank:
+        with torch.no_grad():  # only rank 0's start counts
+            model.heads[0].layers[1].weight.add_(1.0)
+    clips = clip_set(model.encoder)
+    targets = clips.targets
+    if task.kind == "regression":
+        targets = np.random.default_rng(3).normal(size=(len(LENGTHS), 2)).astype(np.float32)
+        targets[[1, 6], [0, 1]] = np.nan
+    clips = replace(clips, features=Watched(clips.features), targets=targets)
+    optim, training = SHARED, SHARED_TRAINING
+    if task.kind == "regression":
+        optim, training = replace(optim, accumulation_steps=1), TrainingConfig(num_epochs=2)
+    curve = Fitting(model, clips, task=task, optim=optim, training=training, seed=0, world=world).run()
+    return Result(model.state_dict(), curve, clips.features.asked)
 
 
 def train_in_world(rank: int, size: int, folder: str) -> None:
-    """One of `size` processes; leaves its result in the folder."""
+    """One of `size` processes; leaves its results in the folder."""
     torch.set_num_threads(1)
     if size > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
-    model = classifier(train="all")
-    if rank:
-        with torch.no_grad():  # only rank 0's start counts
-            model.heads[0].layers[1].weight.add_(1.0)
-    curve = fit(
-        model,
-        clip_set(model.encoder),
-        optim=SHARED,
-        training=SHARED_TRAINING,
-        seed=0,
-        world=World(rank=rank, size=size),
-    )
-    torch.save(Result(model.state_dict(), curve), f"{folder}/{size}-{rank}.pt")
+    world = World(rank=rank, size=size)
+    torch.save([shared_fit(task, world) for task in (TaskConfig(), WHOLE)], f"{folder}/{size}-{rank}.pt")
     if size > 1:
         torch.distributed.destroy_process_group()
 
@@ -488,11 +515,19 @@ def test_two_processes_train_as_one(tmp_path: Path):
     torch.multiprocessing.spawn(train_in_world, args=(2, str(tmp_path)), nprocs=2)
     train_in_world(0, 1, str(tmp_path))
     read = functools.partial(torch.load, weights_only=False)
-    one, first, second = (read(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
-    assert_same(first.weights, second.weights, atol=0.0)
-    assert first.curve == second.curve
-    assert_same(one.weights, first.weights, atol=1e-5)
-    assert moved(classifier(), one.weights)
-    for a, b in itertools.zip_longest(one.curve, first.curve):
-        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
-        assert (a.train_uar, a.learning_rate) == (b.train_uar, b.learning_rate)
+    for one, first, second in zip(
+        *(read(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1")), strict=True
+    ):
+        assert_same(first.weights, second.weights, atol=0.0)
+        assert first.curve == second.curve
+        assert_same(one.weights, first.weights, atol=1e-5)
+        assert moved(
+            classifier().encoder, {name.removeprefix("encoder."): w for name, w in one.weights.items()}
+        )
+        for a, b in itertools.zip_longest(one.curve, first.curve):
+            assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
+            assert (a.train_uar, a.learning_rate) == (b.train_uar, b.learning_rate)
+        # Each reads its share of every batch, and one clip more where it has none.
+        assert sorted(one.asked) == sorted([*range(len(LENGTHS))] * 2)
+        assert set(first.asked) | set(second.asked) == set(one.asked)
+        assert len(first.asked) + len(second.asked) == len(one.asked) + 2

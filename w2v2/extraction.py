@@ -4,32 +4,23 @@
 <run>/done/*.parquet    what became of each clip, written after its part; what is there is not done again
 """
 
-import datetime
 import hashlib
-import logging
 from dataclasses import astuple, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from w2v2 import storage
-from w2v2.config import DataConfig, UserError
+from w2v2.config import UserError
 from w2v2.job_config import ExtractConfig
-from w2v2.manifest import REJECTS, Manifest, with_rejects
 from w2v2.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
-from w2v2.storage import FileInfo, StorageError
-from w2v2.table_parts import list_parts, to_parquet, write_part
-from w2v2.table_spec import TableSpec, embeddings_spec, rejects_spec
+from w2v2.records import read_records, write_record
+from w2v2.table_parts import list_parts, write_part
+from w2v2.table_spec import TableSpec, embeddings_spec
 from w2v2.tables import Table
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
-
-MAX_FILE_BYTES = 2**30
-"""Larger files are not read: a file is held in memory while it is decoded."""
 
 DONE = pa.schema(
     [
@@ -89,54 +80,6 @@ def run_id(run: str) -> str:
 
 
 # -- what is to be done
-
-
-def describe_files(found: Manifest, data: DataConfig) -> Manifest:
-    """The clips with size_bytes, fingerprint and checksum of their files; those without a file are rejected.
-
-    The checksum is empty where it takes reading to know it.
-    """
-    infos = _infos(found.clips, data)
-    uris = found.clips["uri"].to_pylist()
-    lost = [
-        (clip_id, reason)
-        for clip_id, uri in zip(found.clips["clip_id"].to_pylist(), uris, strict=True)
-        if (reason := _why_not(infos[uri]))
-    ]
-    found = with_rejects(found, lost)
-    own = [infos[uri] for uri in found.clips["uri"].to_pylist()]
-    good = [info for info in own if isinstance(info, FileInfo)]
-    clips = found.clips.append_column("size_bytes", pa.array([info.size_bytes for info in good], pa.int64()))
-    for name, values in (
-        ("fingerprint", [info.fingerprint for info in good]),
-        ("checksum", [_checksum(info) for info in good]),
-    ):
-        clips = clips.append_column(name, pa.array(values, pa.string()))
-    return Manifest(clips=clips, rejects=found.rejects)
-
-
-def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
-    uris = clips["uri"].unique().to_pylist()
-    found: dict[str, FileInfo | StorageError] = {}
-    if not data.uri.lower().endswith(".csv"):
-        # A listing tells of a thousand files at once.
-        found = {info.uri: info for info in storage.list_files(data.uri)}
-    rest = [uri for uri in uris if uri not in found]
-    return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
-
-
-def _why_not(info: FileInfo | StorageError) -> str:
-    """Why a file is not read, or ''."""
-    if isinstance(info, StorageError):
-        return f"not read: {info}"
-    if info.size_bytes > MAX_FILE_BYTES:
-        return f"too large: {info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
-    return ""
-
-
-def _checksum(info: FileInfo) -> str:
-    crc32c = info.fingerprint.rpartition("-")[0]
-    return f"crc32c={crc32c}" if storage.is_remote(info.uri) else ""
 
 
 def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) -> pa.Table:
@@ -243,9 +186,7 @@ def write_chunk(clips: pa.Table, job: Job) -> pa.Table:
     clips = clips.append_column("num_rows", num_rows)
     clips = clips.append_column("part", pc.if_else(embedded, part.rpartition("/")[2], ""))
     done = clips.select(DONE.names).cast(DONE)
-    data = to_parquet(done)
-    name = f"{hashlib.sha256(data).hexdigest()[:40]}.parquet"
-    storage.write_bytes(storage.join(job.config.run, "done", name), data)
+    write_record(storage.join(job.config.run, "done"), done)
     return done
 
 
@@ -257,20 +198,7 @@ def parts_uri(run: str) -> str:
 def read_done(config: ExtractConfig) -> pa.Table:
     """What earlier attempts of this run did (DONE), without what named a part that is gone."""
     folder = storage.join(config.run, "done")
-    uris = (
-        [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]
-        if storage.exists(folder)
-        else []
-    )
-    tables = [DONE.empty_table()]
-    for uri, data in zip(uris, storage.read_many(uris, num_at_once=config.data.num_readers), strict=True):
-        if isinstance(data, StorageError):
-            raise data
-        try:
-            tables.append(pq.read_table(pa.BufferReader(data), schema=DONE))
-        except pa.ArrowException:
-            logger.warning("%s is damaged: what it tells of is done again", uri)
-    done = pa.concat_tables(tables).combine_chunks()
+    done = read_records(folder, DONE, num_at_once=config.data.num_readers).combine_chunks()
     there = [uri.rpartition("/")[2] for uri in list_parts(parts_uri(config.run))]
     return done.filter(pc.is_in(done["part"], pa.array(["", *there])))
 
@@ -295,37 +223,6 @@ def rejected(clips: pa.Table) -> list[tuple[str, str]]:
     """(clip_id, reason) of the clips that cannot be used."""
     bad = clips.filter(pc.is_in(clips["status"], pa.array([REJECTED, UNREADABLE])))
     return list(zip(bad["clip_id"].to_pylist(), bad["reason"].to_pylist(), strict=True))
-
-
-# -- the table of rejects
-
-
-def rejects_table(uri: str) -> str:
-    """Where the rejects of a table stand: beside it, under its name and _rejects."""
-    return f"{uri.rstrip('/')}_rejects"
-
-
-def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
-    """Make the table tell this run's rejects; reason becomes empty where a clip is no longer rejected."""
-    assert rejects.schema == REJECTS
-    now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}
-    before = {
-        row["clip_id"]: row
-        for row in table.read(["clip_id", "uri", "reason"], where={"run_id": job.run_id}).to_pylist()
-    }
-    changed = [row for clip_id, row in now.items() if before.get(clip_id, {}).get("reason") != row["reason"]]
-    changed += [
-        row | {"reason": ""} for clip_id, row in before.items() if row["reason"] and clip_id not in now
-    ]
-    if not changed:
-        return
-    own = {
-        "run_id": job.run_id,
-        "code_version": job.code_version,
-        "created_at": datetime.datetime.now(datetime.UTC),
-    }
-    rows = pa.Table.from_pylist([row | own for row in changed], schema=rejects_spec().schema)
-    table.commit([write_part(storage.join(job.config.run, "reject_parts"), rows, spec=rejects_spec())])
 
 
 def counts(clips: pa.Table) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What a saved model says of recordings: read, decoded, cut into windows, run in batches by length."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,24 +14,11 @@ from w2v2.descriptors import describe
 from w2v2.embedding import windows
 from w2v2.features import normalized
 from w2v2.model_folder import SavedModel
+from w2v2.said import Said
 from w2v2.storage import StorageError
 from w2v2.tasks import probabilities
 
 CPU_BATCH_S, GPU_BATCH_S = 16.0, 240.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """Windows of one clip and what the model says of each; or the reason why the clip cannot be used."""
-
-    clip_id: str
-    spans: tuple[tuple[float, float], ...] = ()
-    """Start and end of each window in the file, in seconds."""
-    values: Float[np.ndarray, "windows outputs"] | None = None
-    """Probabilities of classes or labels, or values of a regression."""
-    duration_s: float = 0.0
-    """Length of the clip as the model heard it."""
-    reason: str = ""
 
 
 def predict_clips(
@@ -61,7 +48,8 @@ def predict_clips(
             duration_s = len(waveform) / SAMPLE_RATE
             found.append(Said(clip_id=str(clip["clip_id"]), spans=spans, duration_s=duration_s))
         except (AudioError, StorageError) as error:
-            found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error)))
+            unread = isinstance(error, StorageError)
+            found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))
     return _with_values(found, predict_waveforms(pieces, saved))
 
 

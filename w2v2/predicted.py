@@ -26,6 +26,7 @@ def spec_of(info: ModelInfo) -> TableSpec:
     return TableSpec(
         schema=pa.schema(columns),
         key=("clip_id", "model", "start_s"),
+        group=("clip_id", "model"),
         cluster_by=("model", "clip_id"),
         partition_by="created_at",
     )

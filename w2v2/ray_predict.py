@@ -1,38 +1,63 @@
 """A saved model over Ray tasks: some clips each, on workers that keep it."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from w2v2 import ray_cluster
-from w2v2.job_config import EvaluateConfig, PredictConfig, WorkersConfig
+from w2v2.job_config import EvaluateConfig, PredictConfig
+from w2v2.said import Said, inputs_of, keep_said, read_said
+
+logger = logging.getLogger(__name__)
 
 
-def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[Any]:
-    """An inference.Said for every clip, in order."""
+def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[Said]:
+    """What the model says of every clip, in order; what an earlier attempt of this run kept is not said again.
+
+    clips are those of clip_files.describe_files.
+    """
+    window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
+    inputs = inputs_of(clips, model=digest, window_s=window_s, hop_s=hop_s)
+    known = read_said(config.run, num_at_once=config.data.num_readers)
+    rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
+    todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
+    if len(todo) < len(rows):
+        logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
+    known |= _predicted(config, todo, digest, window_s, hop_s)
+    return [known[own] for own in inputs]
+
+
+def _predicted(
+    config: EvaluateConfig | PredictConfig,
+    todo: Sequence[tuple[dict[str, Any], str]],
+    digest: str,
+    window_s: float,
+    hop_s: float,
+) -> dict[str, Said]:
     workers = config.workers
     gpus = ray_cluster.gpus(workers.gpus_per_encoder)
     cpus = min(1.0, workers.cpus_per_encoder) if gpus else workers.cpus_per_encoder
     at_once = workers.num_encoders or ray_cluster.slots(cpus=cpus, gpus=gpus)
-    rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
-    size = workers.clips_per_part or max(8, min(64, -(-len(rows) // (4 * at_once))))
-    chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
-    results: list[list[Any]] = [[]] * len(chunks)
-    progress = ray_cluster.Progress("predictions", len(rows), unit="clips")
+    size = workers.clips_per_part or max(8, min(64, -(-len(todo) // (4 * at_once))))
+    chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
+    found: dict[str, Said] = {}
+    progress = ray_cluster.Progress("predictions", len(todo), unit="clips")
     task = ray_cluster.task(_predict_chunk, cpus=cpus, gpus=gpus)
-    window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
-    settings = (config.model, digest, config.data.num_readers, window_s, hop_s, workers)
 
-    def done(number: int, result: list[Any]) -> None:
-        results[number] = result
-        progress(sum(len(part) for part in results))
+    def done(number: int, result: list[Said]) -> None:
+        found.update(zip((own for _, own in chunks[number]), result, strict=True))
+        progress(len(found))
 
     ray_cluster.map_tasks(
-        lambda chunk: task.remote(chunk, *settings), chunks, num_at_once=at_once, on_done=done
+        lambda chunk: task.remote(chunk, config, digest, window_s, hop_s),
+        chunks,
+        num_at_once=at_once,
+        on_done=done,
     )
-    return [said for part in results for said in part]
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,18 +69,24 @@ def _loaded(uri: str, digest: str) -> Any:
 
 
 def _predict_chunk(
-    clips: Sequence[dict[str, Any]],
-    uri: str,
+    chunk: Sequence[tuple[dict[str, Any], str]],
+    config: EvaluateConfig | PredictConfig,
     digest: str,
-    num_readers: int,
     window_s: float,
     hop_s: float,
-    workers: WorkersConfig,
-) -> list[Any]:
-    """A Said for each clip; runs on a worker."""
+) -> list[Said]:
+    """What the model says of each clip, kept in the run directory too; runs on a worker."""
     import torch
 
     from w2v2.inference import predict_clips
 
-    torch.set_num_threads(max(1, int(workers.cpus_per_encoder)))
-    return predict_clips(clips, _loaded(uri, digest), num_readers=num_readers, window_s=window_s, hop_s=hop_s)
+    torch.set_num_threads(max(1, int(config.workers.cpus_per_encoder)))
+    said = predict_clips(
+        [clip for clip, _ in chunk],
+        _loaded(config.model, digest),
+        num_readers=config.data.num_readers,
+        window_s=window_s,
+        hop_s=hop_s,
+    )
+    keep_said(config.run, said, [own for _, own in chunk])
+    return said

@@ -98,9 +98,7 @@ class BigQueryTable:
         found = {field.name: _spelled(field) for field in self._client.get_table(self._id, **calls()).schema}
         check_columns(self.uri, found=found, wanted={f.name: _spelled(f) for f in _schema(self._spec.schema)})
         # A dry run needs the permissions of the real one: better refused now than after hours of work.
-        sql = table_sql.merge(
-            self._spec, target=f"`{self._id}`", staging=f"`{self._id}`", newest=self._newest, quote=_QUOTE
-        )
+        sql = table_sql.merge(self._spec, target=f"`{self._id}`", staging=f"`{self._id}`", quote=_QUOTE)
         config = bigquery.QueryJobConfig(dry_run=True)
         self._client.query_and_wait(sql, job_config=config, retry=retries(), api_timeout=REQUEST_S)
 
@@ -155,11 +153,10 @@ class BigQueryTable:
 
     def _count(self, staging: str) -> Commit:
         row = next(iter(self._select(table_sql.count(self._spec, **self._names(staging)))))
-        inserted, replaced, unchanged, stale = row.values()
-        return Commit(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale)
+        return Commit.of_row(row.values())
 
     def _merge(self, staging: str, write_id: str) -> None:
-        sql = table_sql.merge(self._spec, newest=self._newest, **self._names(staging))
+        sql = table_sql.merge(self._spec, **self._names(staging))
 
         def merged() -> bool:
             return self._count(staging).pending == 0
@@ -179,10 +176,6 @@ class BigQueryTable:
 
     def _names(self, staging: str) -> dict[str, str]:
         return {"target": f"`{self._id}`", "staging": f"`{staging}`", "quote": _QUOTE}
-
-    @property
-    def _newest(self) -> str:
-        return f"ANY_VALUE(r HAVING MAX r.`{self._spec.newest_by}`)"
 
 
 def exists(uri: str) -> bool:

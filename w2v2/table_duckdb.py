@@ -58,11 +58,9 @@ class DuckTable:
                 rows := connection.sql(table_sql.dims(self._spec, **names)).fetchall()
             ):
                 raise one_dim_error(self.uri, self._spec, rows[0])
-            newest = f'arg_max(r, r."{self._spec.newest_by}")'
-            connection.execute(table_sql.merge(self._spec, newest=newest, **names)).fetchall()
+            connection.execute(table_sql.merge(self._spec, **names)).fetchall()
             connection.commit()
-        inserted, replaced, unchanged, stale = map(int, counts)
-        return Commit(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale)
+        return Commit.of_row(counts)
 
     def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> None:
         names = self._spec.schema.names

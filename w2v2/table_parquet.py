@@ -126,8 +126,7 @@ class ParquetTable:
             counts = connection.sql(table_sql.count(spec, **names)).fetchall()[0]
             fresh = connection.sql(table_sql.fresh(spec, **names)).to_arrow_table()
             dead = connection.sql(table_sql.dead(spec, **names)).to_arrow_table()
-        inserted, replaced, unchanged, stale = map(int, counts)
-        return Commit(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale), fresh, dead
+        return Commit.of_row(counts), fresh, dead
 
     def _write(self, version: _Version, parts: Sequence[str], fresh: pa.Table, dead: pa.Table) -> _Version:
         """The next version, its files written: those that lose rows without them, then the new rows."""

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,16 +24,20 @@ Where = Mapping[str, str | int | float]
 class TableSpec:
     """Columns of a table and what makes two rows the same row.
 
-    Of all rows ever committed with one key the one with the greatest newest_by stands. This does not
-    depend on the order of commits or on how often one is repeated, which is what makes them exactly once.
+    Of all rows ever committed of one group those with the greatest newest_by stand, the others are gone.
+    This does not depend on the order of commits or on how often one is repeated, which is what makes them
+    exactly once.
     """
 
     schema: pa.Schema
     """Columns of string, bool, int64, float64, date32, timestamp[us, UTC] or list<float32 or float64>."""
     key: tuple[str, ...]
     """Columns that name a row; never null."""
+    group: tuple[str, ...] = ()
+    """Columns, of the key, that name what is computed as one: the windows of a clip, say, of which there are
+    fewer when its audio has become shorter. Empty where each row stands alone."""
     newest_by: str = "created_at"
-    """Timestamp column: when the row was computed (not when the run began)."""
+    """Timestamp column: when the row was computed (not when the run began); the same in a whole group."""
     cluster_by: tuple[str, ...] = ()
     """BigQuery: up to four columns that queries filter by."""
     partition_by: str = ""
@@ -41,6 +46,11 @@ class TableSpec:
     """List column of vectors; its length stands in the int64 column `dim`."""
     dim_per: tuple[str, ...] = ()
     """Columns within whose values all vectors have one length."""
+
+    @property
+    def unit(self) -> tuple[str, ...]:
+        """Columns that name what is replaced as one."""
+        return self.group or self.key
 
     def __post_init__(self) -> None:
         names = self.schema.names
@@ -52,6 +62,7 @@ class TableSpec:
         counted = Counter(map(str.lower, names))
         if twice := [name for name in names if counted[name.lower()] > 1]:
             raise UserError(f"columns {', '.join(twice)} are one and the same in a table: rename all but one")
+        assert set(self.group) <= set(self.key), f"not in the key: {set(self.group) - set(self.key)}"
         used = [
             *self.key,
             self.newest_by,
@@ -74,12 +85,20 @@ class Commit:
     unchanged: int = 0
     """Rows that the table had already."""
     stale: int = 0
-    """Rows left out because the table has a newer one with the same key."""
+    """Rows left out because the table has newer ones of their group."""
+    removed: int = 0
+    """Rows of the table whose group was computed anew, without them."""
+
+    @classmethod
+    def of_row(cls, counts: Iterable[Any]) -> "Commit":
+        """The row that the SQL of table_sql.count gives."""
+        inserted, replaced, unchanged, stale, removed = map(int, counts)
+        return cls(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale, removed=removed)
 
     @property
     def pending(self) -> int:
-        """Number of rows that the table does not hold yet."""
-        return self.inserted + self.replaced
+        """Number of rows by which the table differs from what it shall be."""
+        return self.inserted + self.replaced + self.removed
 
 
 def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
@@ -105,6 +124,7 @@ def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
     return TableSpec(
         schema=schema,
         key=("clip_id", "model", "pooling", "layer", "start_s"),
+        group=("clip_id", "model", "pooling", "layer"),
         cluster_by=("model", "pooling", "clip_id"),
         partition_by="created_at",
         vector="embedding",
@@ -128,8 +148,8 @@ def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:
     """The rows in the spec's columns and types, after all that can be checked without the table.
 
     Raises:
-        UserError: a column is missing, a key is null or stands twice, a number is NaN or infinite, or a
-            vector's length is not its dim.
+        UserError: a column is missing, a key is null or stands twice, a group is of several times, a number
+            is NaN or infinite, or a vector's length is not its dim.
     """
     if missing := [name for name in spec.schema.names if name not in rows.column_names]:
         have = ", ".join(rows.column_names)
@@ -149,12 +169,22 @@ def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:
     if spec.vector:
         _check_vectors(rows, spec)
     if rows.num_rows:
-        counts = rows.select(list(spec.key)).group_by(list(spec.key)).aggregate([([], "count_all")])
-        twice = counts.filter(pc.greater(counts["count_all"], 1))
-        _refuse(
-            twice, spec, pc.greater(twice["count_all"], 1), "this key stands in more than one row of the part"
-        )
+        _check_keys(rows, spec)
     return rows
+
+
+def _check_keys(rows: pa.Table, spec: TableSpec) -> None:
+    counts = rows.group_by(list(spec.key)).aggregate([([], "count_all")])
+    _refuse(
+        counts, spec, pc.greater(counts["count_all"], 1), "this key stands in more than one row of the part"
+    )
+    times = rows.group_by(list(spec.unit)).aggregate(
+        [(spec.newest_by, "count_distinct"), *((name, "min") for name in spec.key if name not in spec.unit)]
+    )
+    times = times.rename_columns([name.removesuffix("_min") for name in times.column_names])
+    several = pc.greater(times[f"{spec.newest_by}_count_distinct"], 1)
+    what = f"{spec.newest_by} differs between rows of one {', '.join(spec.unit)}, which are computed as one"
+    _refuse(times, spec, several, what)
 
 
 def _check_vectors(rows: pa.Table, spec: TableSpec) -> None:

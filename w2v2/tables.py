@@ -12,8 +12,7 @@ from w2v2.table_spec import Commit, TableSpec, Where
 class Table(Protocol):
     """A table that takes in parts exactly once.
 
-    Of all rows ever committed with one key, the one with the greatest TableSpec.newest_by is in the
-    table. A commit that is killed anywhere and run again, or run twice, leaves the same table.
+    Of all rows ever committed of one TableSpec.unit, those with the greatest newest_by are in the table. A commit that is killed anywhere and run again, or run twice, leaves the same table.
     """
 
     uri: str
