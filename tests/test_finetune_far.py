@@ -69,7 +69,7 @@ def test_killed_in_a_bucket_it_ends_with_the_weights_of_an_uninterrupted_local_r
         "--checkpoint.every_steps",
         "1",
         "--training.patience_epochs",
-        "30",
+        "12",
     ]
     far = [*flags, "--run", "gs://speech/runs/a", "--cache.uri", "gs://speech/cache"]
     process = begin("finetune", *far, home=tmp_path / "home")

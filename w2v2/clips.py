@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from w2v2.audio import SAMPLE_RATE
+
 WINDOW_BATCHES = 50
 """Batches whose clips are sorted by length together: little padding, and still a random order."""
 
@@ -87,6 +89,11 @@ def shuffled_batches(
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
         batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
     return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
+    """Samples, padding included, of one forward pass: batch_s seconds of them, or else 8 on a CPU and 240 on a GPU."""
+    return round(SAMPLE_RATE * (batch_s or (240.0 if device.type == "cuda" else 8.0)))
 
 
 def batches_by_budget(

@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Float
 
 from w2v2.audio import SAMPLE_RATE
-from w2v2.clips import batches_by_budget, collate
+from w2v2.clips import batches_by_budget, collate, padded_budget
 from w2v2.config import EncoderConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.features import normalized
+from w2v2.heap import kept_memory
 from w2v2.job_config import ExtractConfig, VectorConfig
 from w2v2.pooling import Pooling, pool
 from w2v2.reading import REJECTED
 from w2v2.table_spec import TIMESTAMP
-
-CPU_BATCH_S, GPU_BATCH_S = 16.0, 240.0
 
 VECTORS = pa.list_(
     pa.struct(
@@ -91,6 +90,7 @@ def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int
 # -- the encoder
 
 
+@kept_memory()
 @torch.no_grad()
 def pooled_vectors(
     encoder: Encoder,
@@ -105,9 +105,8 @@ def pooled_vectors(
     encoder = encoder.to(device).eval()
     prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)
-    max_s = batch_s or (GPU_BATCH_S if device.type == "cuda" else CPU_BATCH_S)
     results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
-    for batch in batches_by_budget(lengths, max_padded=round(max_s * SAMPLE_RATE)):
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device, batch_s)):
         padded, num_samples = collate([prepared[index] for index in batch])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             features, num_frames = encoder.trunk(padded.to(device), num_samples.to(device))

@@ -18,9 +18,10 @@ from jaxtyping import Float
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.clips import Features, batches_by_budget, collate
+from w2v2.clips import Features, batches_by_budget, collate, padded_budget
 from w2v2.config import AudioConfig, CacheConfig, UserError
 from w2v2.encoder import Encoder
+from w2v2.heap import kept_memory
 from w2v2.prepared import Prepared, Request
 from w2v2.storage import StorageError
 
@@ -272,6 +273,7 @@ def _fill(
     return forwards
 
 
+@kept_memory()
 def run_trunk(
     encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " _"]], *, precision: str = "float32"
 ) -> list[Float[np.ndarray, "_ ..."]]:
@@ -279,16 +281,14 @@ def run_trunk(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.allow_tf32 = False  # or entries would be exact to three digits only
     encoder = encoder.to(device).eval()
-    max_padded = SAMPLE_RATE * (240 if device.type == "cuda" else 16)
+    lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)
-    for batch in batches_by_budget(
-        np.array([len(w) for w in waveforms], dtype=np.int64), max_padded=max_padded
-    ):
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         padded, num_samples = collate([waveforms[index] for index in batch])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, lengths = encoder.trunk(padded.to(device), num_samples.to(device))
+            features, num_frames = encoder.trunk(padded.to(device), num_samples.to(device))
         rows = features.float().cpu().numpy()
-        for index, row, length in zip(batch, rows, lengths.tolist(), strict=True):
+        for index, row, length in zip(batch, rows, num_frames.tolist(), strict=True):
             results[index] = row if encoder.cut.stage == "pooled" else row[:length]
     return results
 

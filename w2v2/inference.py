@@ -9,16 +9,15 @@ from jaxtyping import Float
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.clips import ClipSet, batches_by_budget
+from w2v2.clips import ClipSet, batches_by_budget, padded_budget
 from w2v2.descriptors import describe
 from w2v2.embedding import windows
 from w2v2.features import normalized
+from w2v2.heap import kept_memory
 from w2v2.model_folder import SavedModel
 from w2v2.said import Said
 from w2v2.storage import StorageError
 from w2v2.tasks import probabilities
-
-CPU_BATCH_S, GPU_BATCH_S = 16.0, 240.0
 
 
 def predict_clips(
@@ -70,6 +69,7 @@ def _with_values(found: Sequence[Said], values: Float[np.ndarray, "pieces output
     return told
 
 
+@kept_memory()
 @torch.no_grad()
 def predict_waveforms(
     waveforms: Sequence[Float[np.ndarray, " _"]], saved: SavedModel
@@ -86,8 +86,7 @@ def predict_waveforms(
         features=prepared, lengths=lengths, targets=np.zeros(len(lengths), np.int64), descriptors=descriptors
     )
     outputs = np.zeros((len(lengths), model.num_outputs), np.float32)
-    budget = round(SAMPLE_RATE * (GPU_BATCH_S if device.type == "cuda" else CPU_BATCH_S))
-    for batch in batches_by_budget(lengths, max_padded=budget):
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         given = [x.to(device) for x in inputs if x is not None]
         features, num = model.encoder.trunk(*given[:2])

@@ -127,7 +127,7 @@ class VectorConfig:
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""
     batch_s: float = 0.0
-    """Seconds of audio, padding included, in one forward pass; 0 takes 16 on a CPU and 240 on a GPU."""
+    """Seconds of audio, padding included, in one forward pass; 0 takes 8 on a CPU and 240 on a GPU."""
 
     def __post_init__(self) -> None:
         if not self.name:

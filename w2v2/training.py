@@ -17,6 +17,7 @@ from w2v2.clips import ClipSet, Fetched, PerEpoch, batches_by_budget, shuffled_b
 from w2v2.config import OptimConfig, TaskConfig, TrainingConfig, UserError
 from w2v2.fold_score import Diverged, Epoch, FoldScore
 from w2v2.heads import Classifier
+from w2v2.heap import kept_memory
 from w2v2.optim import make_optimizer
 from w2v2.tasks import make_objective
 
@@ -118,6 +119,7 @@ class Fitting:
         at, patience = self.position, self.training.patience_epochs
         return at.epoch == len(self._plan) or bool(patience and at.epoch - at.best_epoch >= patience)
 
+    @kept_memory()
     def run(
         self,
         *,
@@ -282,6 +284,7 @@ def fit(
     return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
 
 
+@kept_memory()
 @torch.no_grad()
 def predict_logits(
     model: Classifier, clips: ClipSet, *, precision: str = "float32", world: World | None = None
