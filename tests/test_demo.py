@@ -9,7 +9,8 @@ import soundfile
 
 from w2v2 import manifest
 from w2v2.config import DataConfig
-from w2v2.demo import EMOTIONS, NUM_ACTORS, SAMPLE_RATE_HZ, VERSION, clip_names, make_corpus, synthesize
+from w2v2.demo import VERSION, clip_names, make_corpus
+from w2v2.talkers import EMOTIONS, NUM_ACTORS, SAMPLE_RATE_HZ, synthesize
 
 ACTORS = range(1, NUM_ACTORS + 1)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from w2v2 import demo
+from w2v2 import talkers
 
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -83,10 +83,10 @@ def corpus(folder: Path) -> Path:
     """Six actors, three emotions, one clip each."""
     for actor in range(1, 7):
         for code in (1, 3, 4):
-            emotion = demo.EMOTIONS[code - 1]
+            emotion = talkers.EMOTIONS[code - 1]
             path = folder / "corpus" / f"Actor_{actor:02d}" / f"03-01-{code:02d}-01-01-01-{actor:02d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, demo.synthesize(actor, emotion), demo.SAMPLE_RATE_HZ)
+            soundfile.write(path, talkers.synthesize(actor, emotion), talkers.SAMPLE_RATE_HZ)
     return folder / "corpus"
 
 

@@ -12,22 +12,22 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     # settings and bytes
-    "config", "job_config", "cli", "storage",
+    "config", "job_config", "cli", "uris", "local_files", "gs_files", "storage",
     # pure
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
     "heap", "pooling", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
-    "audio", "prepared", "audio_index", "descriptors", "demo", "clips", "weights", "features", "descriptor_cache", "augment",
+    "audio", "prepared", "audio_index", "descriptors", "talkers", "demo", "clips", "weights", "features", "descriptor_cache", "augment",
     # tables
     "table_spec", "table_sql", "table_parts", "records", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables
     "reading", "embedding", "extraction", "reject_rows",
     # loops, no Ray
-    "fold_score", "baseline", "training", "trial", "checkpoint", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
+    "fold_score", "baseline", "world", "training", "trial", "checkpoint", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
-    "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "report", "outcome", "extract_report",
+    "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "tune_sections", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",
     # this against the usual tools
     "bench_config", "bench_result", "bench_process", "bench_clips", "bench_encoder", "bench_loop", "bench_extract", "bench_trainer",
@@ -37,7 +37,7 @@ ORDER = [
 ]  # fmt: skip
 CLOUD_CLIENTS = {"gcsfs", "google"}
 # bench_reading compares with Google's own client.
-CLOUD_DOORS = {"storage", "table_bigquery", "table_bigquery_jobs", "tables", "bench_reading"}
+CLOUD_DOORS = {"gs_files", "table_bigquery", "table_bigquery_jobs", "tables", "bench_reading"}
 WITHOUT_TORCH = [
     "cli", "config", "job_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
     "search_plots", "storage", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",

@@ -13,7 +13,7 @@ import pytest
 from google.cloud import storage as google_storage
 
 from tests.cloud.gcs import PRINCIPAL, FakeGcs, gcs_environment
-from w2v2 import storage
+from w2v2 import gs_files, storage
 from w2v2.storage import StorageError
 
 ODD_NAMES = ["a b.wav", "c#d?e.wav", "100%25.wav", "caf\u00e9/{0}.wav", "plus+and&.wav", "x//y.wav"]
@@ -430,15 +430,15 @@ def test_a_dead_server_fails_with_one_sentence(gcs: FakeGcs) -> None:
 
 @pytest.mark.usefixtures("no_pauses")
 def test_a_silent_server_is_given_up(gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage._client_of.cache_clear()
-    monkeypatch.setattr(storage, "SILENCE_S", 0.1)
+    gs_files.client_of.cache_clear()
+    monkeypatch.setattr(gs_files, "SILENCE_S", 0.1)
     gcs.put("corpus", "x", b"data")
     gcs.faults.add(kind="delay", delay_s=0.4)
     assert storage.read_bytes("gs://corpus/x") == b"data"  # the second try is answered
     gcs.faults.add(kind="delay", delay_s=0.4, count=-1)
     with pytest.raises(StorageError, match=r"did not answer \(SocketTimeoutError"):
         storage.read_bytes("gs://corpus/x")
-    storage._client_of.cache_clear()
+    gs_files.client_of.cache_clear()
 
 
 def test_reads_overlap(gcs: FakeGcs) -> None:

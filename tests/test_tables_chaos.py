@@ -28,7 +28,7 @@ __all__ = ["servers"]
 
 NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_SEEDS", "10"))
 ROOT = Path(__file__).resolve().parents[1]
-MORTAL = ("w2v2/table", "w2v2/storage.py", "requests/adapters.py")
+MORTAL = ("w2v2/table", "w2v2/storage.py", "w2v2/gs_files.py", "w2v2/local_files.py", "requests/adapters.py")
 RATES = {"status": 0.05, "reset": 0.03, "lost_answer": 0.05, "truncate": 0.02}
 DAMAGE = {"flip_byte": 0.02}
 MAX_RUNS = 80

@@ -20,7 +20,8 @@ from w2v2.config import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, Trai
 from w2v2.encoder import Encoder
 from w2v2.features import run_trunk
 from w2v2.heads import Classifier
-from w2v2.training import Diverged, Epoch, Fitting, World, fit, predict_logits, score_fold
+from w2v2.training import Diverged, Epoch, Fitting, fit, predict_logits, score_fold
+from w2v2.world import World
 
 NUM_CLASSES, NUM_LAYERS = 3, 3
 SMALL = dict(

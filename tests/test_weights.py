@@ -117,9 +117,12 @@ def test_half_precision_weights_are_loaded_as_float32(tmp_path):
 
 
 def test_a_checkpoint_without_spec_augments_vector_is_whole(tmp_path):
-    random_model(mask_time_prob=0.0).save_pretrained(tmp_path)
+    model = random_model(mask_time_prob=0.0)
+    model.save_pretrained(tmp_path)
     change_config(tmp_path, mask_time_prob=0.05)
-    load(tmp_path)
+    loaded = load(tmp_path).model.state_dict()
+    assert "masked_spec_embed" in loaded.keys() - model.state_dict().keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("normalize", [True, False])

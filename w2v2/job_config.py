@@ -35,14 +35,17 @@ class Dimension:
     choices: tuple[bool | int | float | str, ...] = ()
     """Values to choose from, instead of an interval."""
 
-    def __post_init__(self) -> None:
+    def check(self, path: str) -> None:
+        """Raises UserError, naming the field, where this is neither an interval nor choices."""
         if self.choices:
             if self.low or self.high or self.log:
-                raise UserError(f"search.space: give either choices or low and high, got {self}")
+                raise UserError(f"search.space: {path} has choices and low, high or log: give one of the two")
         elif not self.low < self.high:
-            raise UserError(f"search.space: low must be below high, got low={self.low:g} high={self.high:g}")
+            raise UserError(
+                f"search.space: low of {path} must be below its high, got low={self.low:g} high={self.high:g}"
+            )
         elif self.log and not self.low > 0:
-            raise UserError(f"search.space: low must be positive on a log scale, got {self.low:g}")
+            raise UserError(f"search.space: low of {path} must be positive on a log scale, got {self.low:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         at_least("search", self, 1, "num_trials", "num_startup_trials", "workers_per_fold")
         at_least("search", self, 0, "max_concurrent_trials", "gpus_per_trial")
+        for path, dimension in self.space.items():
+            dimension.check(path)
         if not self.cpus_per_trial > 0:
             raise UserError(f"search.cpus_per_trial must be positive, got {self.cpus_per_trial}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pyarrow as pa
 import yaml
 
 from w2v2 import beside, rundir, storage, summary, task_scores
@@ -53,25 +54,15 @@ def write_outcome(
     )
     for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
         rundir.write_table(config.run, name, rows)
-    nested = summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds)
     metrics = {
         "job": "tune_folds",
-        "trial": best.number,
-        "params": best.params,
-        "classes": list(classes),
-        "chance_uar": 1 / len(classes),
-        "metric": config.search.metric,
-        "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
-        f"fold in which its speaker was held out ({num_folds} folds, no speaker in two)",
-        "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
-        "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
-        "by_speaker": task_scores.speaker_metrics(predictions, classes),
-        "selection": _selection(trials, best, nested),
-        "encoder": {
-            name: getattr(with_params(config, best.params).encoder, name)
-            for name in ("name", "train", "pooling", "layer")
-        }
-        | encoder,
+        **_scores(config, classes, best, folds, predictions),
+        "selection": _selection(
+            trials,
+            best,
+            summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds),
+        ),
+        "encoder": _encoder(config, best) | encoder,
         "data": _data(config, found),
         "trunk": trunk,
         "seconds": round(seconds, 1),
@@ -89,6 +80,33 @@ def write_outcome(
     logger.info("%s", score_lines(metrics))
     logger.info("page: %s", page)
     return metrics
+
+
+def _scores(
+    config: TuneFoldsConfig,
+    classes: Sequence[str],
+    best: optuna.trial.FrozenTrial,
+    folds: pa.Table,
+    predictions: pa.Table,
+) -> dict[str, Any]:
+    """The best trial's scores, and what they were computed on."""
+    return {
+        "trial": best.number,
+        "params": best.params,
+        "classes": list(classes),
+        "chance_uar": 1 / len(classes),
+        "metric": config.search.metric,
+        "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
+        f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)",
+        "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
+        "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
+        "by_speaker": task_scores.speaker_metrics(predictions, classes),
+    }
+
+
+def _encoder(config: TuneFoldsConfig, best: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    encoder = with_params(config, best.params).encoder
+    return {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
 
 
 def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:

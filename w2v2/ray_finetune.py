@@ -27,8 +27,9 @@ from w2v2.model_folder import ModelInfo, save_model, speaker_marks
 from w2v2.predictions import targets_of
 from w2v2.ray_train import work_together
 from w2v2.tasks import probabilities
-from w2v2.training import Fitting, World, predict_logits
+from w2v2.training import Fitting, predict_logits
 from w2v2.weights import loaded_encoder
+from w2v2.world import World
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import ray.train
 import ray.train.torch
 
-from w2v2.training import World
+from w2v2.world import World
 
 T = TypeVar("T")
 

@@ -109,7 +109,8 @@ class Study:
         self._uri = storage.join(run, "study.db")
         self._path = Path(self._uri)
         if storage.is_remote(self._uri):
-            self._path = Path(tempfile.mkdtemp(prefix="w2v2-study-")) / "study.db"
+            self._scratch = tempfile.TemporaryDirectory(prefix="w2v2-study-")  # as long as this lives
+            self._path = Path(self._scratch.name) / "study.db"
             if storage.exists(self._uri):
                 self._path.write_bytes(storage.read_bytes(self._uri))
         optuna.logging.set_verbosity(optuna.logging.WARNING)

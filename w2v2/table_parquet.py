@@ -10,9 +10,7 @@ whenever no commit is under way and none was killed since the last one that ende
 import hashlib
 import io
 import json
-import os
 import re
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +176,7 @@ class ParquetTable:
         """Whether this version is now the table; False where another writer's has its number."""
         columns = {field.name: str(field.type) for field in self._spec.schema}
         text = json.dumps({"columns": columns, "files": version.files}, indent=1)
-        return _create(self._manifest_uri(version.number), text.encode())
+        return storage.create(self._manifest_uri(version.number), text.encode())
 
     def _clean(self, version: _Version) -> None:
         """Remove files that no manifest will name; one made for a later manifest may be another writer's."""
@@ -196,33 +194,3 @@ def exists(uri: str) -> bool:
 def _at(places: pa.Table, place: int) -> np.ndarray:
     """Positions of the rows at one place, in order."""
     return np.sort(places.filter(pc.equal(places["place"], place))["position"].to_numpy())
-
-
-def _create(uri: str, data: bytes) -> bool:
-    """Whether the file now has this content; it is written whole, and only where there is none."""
-    return storage._do(_gs_create, _local_create, uri, data)
-
-
-def _local_create(uri: str, data: bytes) -> bool:
-    part = os.path.join(os.path.dirname(uri), f".{uuid.uuid4().hex}.part")
-    storage.write_bytes(part, data)
-    try:
-        # A link, unlike a rename, fails where the name is taken.
-        os.link(part, uri)
-        return True
-    except FileExistsError:
-        return storage.read_bytes(uri) == data
-    finally:
-        os.unlink(part)
-
-
-async def _gs_create(fs: Any, uri: str, data: bytes) -> bool:
-    async def create() -> bool:
-        try:
-            await fs._pipe_file(uri, data, mode="create")
-            return True
-        except FileExistsError:
-            # Perhaps by ourselves: the answer to a first try may have been lost.
-            return await storage._gs_read(fs, uri) == data
-
-    return await storage._told(fs, uri, "storage.objects.create", create())

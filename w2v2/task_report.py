@@ -24,10 +24,11 @@ from w2v2.page import (
     table_tag,
     tag,
 )
-from w2v2.report import checks_tag, rejects_table, verdict_tag
+from w2v2.report import checks_tag, verdict_tag
 from w2v2.task_run import TaskRun, checks, read_task_run
 from w2v2.task_scores import columns
 from w2v2.task_sections import between, folds, number, score_sections, shown
+from w2v2.tune_sections import rejects_table
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from w2v2 import plots, task_plots
 from w2v2.findings import chance_level
 from w2v2.page import Cell, figure_tag, pair_tag, paragraph_tag, percent, some, table_tag
-from w2v2.report import recalls_table, surest_mistakes
 from w2v2.task_run import TaskRun
+from w2v2.tune_sections import recalls_table, surest_mistakes
 
 REGRESSION = {"rmse": "RMSE", "r2": "R\u00b2", "pearson": "Pearson", "ccc": "CCC"}
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,48 +19,13 @@ from w2v2.heads import Classifier
 from w2v2.heap import kept_memory
 from w2v2.optim import make_optimizer
 from w2v2.tasks import make_objective
+from w2v2.world import World
 
 logger = logging.getLogger(__name__)
 
 
 NUM_AHEAD = 4
 """Batches whose features are fetched before they are needed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """The processes that train one model together; this one is `rank` of `size`."""
-
-    rank: int = 0
-    size: int = 1
-
-    def sum(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Sums over all processes: sums travel, ratios are taken once, afterwards."""
-        if self.size > 1:
-            torch.distributed.all_reduce(values)
-        return values
-
-    def share(self, whole: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " share"]:
-        """This process's part of some clips."""
-        return whole[self.rank :: self.size]
-
-    def whole(self, share: Shaped[Tensor, "share ..."], num_clips: int) -> Shaped[Tensor, "clips ..."]:
-        """The parts of all processes in the order of the clips; gradients flow into this one's alone."""
-        if self.size == 1:
-            return share
-        rows = torch.zeros((num_clips, *share.shape[1:]), dtype=share.dtype, device=share.device)
-        rows[self.rank :: self.size] = share.detach()
-        torch.distributed.all_reduce(rows)
-        rows[self.rank :: self.size] = share
-        return rows
-
-    def states(self, own: Any) -> list[Any]:
-        """What each process gives, in the order of their ranks."""
-        if self.size == 1:
-            return [own]
-        found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, own)
-        return found
 
 
 @dataclass(kw_only=True)

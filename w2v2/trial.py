@@ -35,7 +35,7 @@ class Plan:
 
 def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
     """The fold's score, computed by this process alone."""
-    from w2v2.training import World
+    from w2v2.world import World
 
     return score_together(settings, plan, fold, World())
 
