@@ -38,7 +38,8 @@ BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 def start() -> None:
     """Join the cluster that RAY_ADDRESS names, or start a local one of this machine's size."""
     if not ray.is_initialized():
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        # A local Ray ends with the job, and its dashboard would take seconds to start.
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     have = ray.cluster_resources()
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
 
@@ -48,9 +49,9 @@ def gpus(wanted: float) -> float:
     return wanted if _capacity().get("GPU", 0) > 0 else 0.0
 
 
-def slots(*, cpus: float, gpus: float) -> int:
-    """How many workers of this size fit into the cluster, at least 1."""
-    have = _capacity()
+def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
+    """How many workers of this size fit into the cluster, as it may grow to or is now; at least 1."""
+    have = ray.cluster_resources() if now else _capacity()
     by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
     by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
     return max(1, min(by_cpu, by_gpu))

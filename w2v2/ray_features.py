@@ -93,14 +93,16 @@ class Preparation:
         self._config, self._cpus, self._gpus = config, cpus, gpus
         self.encoders = encoders
         inspect = self._task(inspect_encoder)
-        self._asked = [
-            inspect.remote(e, config.cache, config.training.precision, config.seed) for e in self.encoders
-        ]
+        # Every worker is asked, though one answer would do: all of them import and load at the same time.
+        num_workers = ray_cluster.slots(cpus=cpus, gpus=gpus, now=True)
+        asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
+        self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
 
     @functools.cached_property
     def infos(self) -> list[EncoderInfo]:
         """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
-        found: list[EncoderInfo] = [ray_cluster.get(reference) for reference in self._asked]
+        asked = self._asked[: len(self.encoders)]
+        found: list[EncoderInfo] = [ray_cluster.get(reference) for reference in asked]
         for encoder, info in zip(self.encoders, found, strict=True):
             logger.info(
                 "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
