@@ -7,6 +7,7 @@ import functools
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -128,12 +129,14 @@ def search(plan: Plan, study: Study) -> None:
     config = plan.config.search
     workers = config.workers_per_fold
     fitting = ray_cluster.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
-    at_once = config.max_concurrent_trials or fitting
+    at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
+    # Fewer trials than workers: the others take the next folds of the same trials.
+    num_ahead = max(1, fitting // at_once)
     # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
     resources = {"cpu": 0, "node:__internal_head__": 0.001}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources),
+            tune.with_resources(tune.with_parameters(run_trial, plan=plan, num_ahead=num_ahead), resources),
             tune_config=tune.TuneConfig(
                 num_samples=config.num_trials,
                 max_concurrent_trials=at_once,
@@ -151,26 +154,32 @@ def search(plan: Plan, study: Study) -> None:
         tuner.fit()
 
 
-def run_trial(config: dict[str, Any], *, plan: Plan) -> None:
+def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
     """Score one trial fold by fold; folds in the ledger are read, not trained again.
 
-    What another try would not mend is reported; everything else is raised, and Tune tries again.
+    As many as num_ahead folds are under way at once, and are reported in their order. What another try would
+    not mend is reported; everything else is raised, and Tune tries again.
     """
     number = config["number"]
     ledger = Ledger(plan.run)
     settings = with_params(plan.config, config["params"])
+    known = {fold: score for fold in range(plan.num_folds) if (score := ledger.read(number, fold))}
+    todo = [fold for fold in range(plan.num_folds) if fold not in known]
+    under_way: dict[int, Callable[[], FoldScore]] = {}
     for fold in range(plan.num_folds):
-        known = ledger.read(number, fold)
+        for ahead in [f for f in todo if f >= fold][:num_ahead]:
+            if ahead not in under_way:
+                under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
         try:
-            score = known or _score(settings, plan, fold, name=f"trial-{number}-fold-{fold}")
+            score = known[fold] if fold in known else under_way[fold]()
         except (UserError, Diverged) as error:
             tune.report({"error": _why(error)})
             return
-        tune.report({"fold_score": score, "trained": known is None})
+        tune.report({"fold_score": score, "trained": fold not in known})
 
 
-def _score(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> FoldScore:
-    """The fold's score, from a task on a worker that has the encoder at hand, or from several that train together.
+def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], FoldScore]:
+    """What waits for the fold's score: of a task on a worker that has the encoder at hand, or of several together.
 
     Tasks, unlike Tune's actors, take up workers that are there already: what a process must import and
     load is done once, not once a trial.
@@ -179,14 +188,18 @@ def _score(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Fo
     if workers == 1:
         cpus = plan.config.search.cpus_per_trial
         task = ray_cluster.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
-        return ray.get(task.remote(settings, plan, fold))
+        reference: Any = task.remote(settings, plan, fold)
+        return lambda: ray.get(reference)
+    return functools.partial(_score_by_several, settings, plan, fold, name)
 
+
+def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> FoldScore:
     from w2v2.ray_train import work_together
 
     with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
         return work_together(
             functools.partial(score_together, settings, plan, fold),
-            num_workers=workers,
+            num_workers=plan.config.search.workers_per_fold,
             cpus=plan.config.search.cpus_per_trial,
             gpus=plan.gpus,
             name=name,
