@@ -45,7 +45,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     )
 
     from w2v2 import ray_finetune  # imports torch for seconds, as the workers do meanwhile
-    from w2v2.finetune_outcome import versions, write_outcome
+    from w2v2.finetune_outcome import write_outcome
     from w2v2.predictions import groups_of
 
     prepared = preparation.run(found.clips)
@@ -53,27 +53,19 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     prepared = [b if b and b.reason else a for a, b in zip(prepared, described, strict=True)]
     found = usable(config, found, prepared)
     rundir.keep_manifest(config.run, found)
-    info = preparation.infos[0]
     encoder = {
         "name": config.encoder.name,
         "train": config.encoder.train,
-        "digest": info.digest,
-        "cut": info.cut,
+        "digest": preparation.infos[0].digest,
+        "cut": preparation.infos[0].cut,
     }
     plan = ray_finetune.Plan(
         config=config,
         groups=groups_of(found, config.task.kind),
-        key=info.key,
+        key=preparation.infos[0].key,
         clips=found.clips,
-        descriptors=np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()])
-        if by_clip
-        else None,
-        card={
-            "data": card_data(config, found),
-            "encoder": encoder,
-            "settings": cli.tree(config),
-            "versions": versions(),
-        },
+        descriptors=in_order(by_clip, found),
+        card=card(config, found, encoder),
         gpus=gpus,
     )
     trained = ray_finetune.train(plan)
@@ -155,15 +147,23 @@ def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any],
     )
 
 
-def card_data(config: FinetuneConfig, found: manifest.Manifest) -> dict[str, Any]:
-    """What the model card says of the data."""
-    return {
+def in_order(by_clip: dict[str, Any], found: manifest.Manifest) -> Any:
+    """The hand-made features as rows in the order of the clips; None where there are none."""
+    return np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()]) if by_clip else None
+
+
+def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
+    """What the model card says of data, encoder, settings and versions."""
+    from w2v2.finetune_outcome import versions
+
+    data = {
         "uri": config.data.uri,
         "num_clips": len(found.clips),
         "num_speakers": len(found.clips["speaker"].unique()),
         "num_rejects": len(found.rejects),
         "splits": {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()},
     }
+    return {"data": data, "encoder": encoder, "settings": cli.tree(config), "versions": versions()}
 
 
 if __name__ == "__main__":

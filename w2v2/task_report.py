@@ -199,7 +199,7 @@ def training(run: TaskRun, figures: Mapping[str, Figure]) -> str:
         return ""
     rows = run.curves.sort_by("epoch").to_pylist()
     last, best = rows[-1], run.metrics.get("best_epoch")
-    text = f"{len(rows)} epochs; the training loss fell from {rows[0]['train_loss']:.4g} to {last['train_loss']:.4g}."
+    text = f"{len(rows)} epochs; the training loss went from {rows[0]['train_loss']:.4g} to {last['train_loss']:.4g}."
     known = [row for row in rows if plots.is_known(row["val_loss"])]
     if known:
         lowest = min(known, key=lambda row: row["val_loss"])
