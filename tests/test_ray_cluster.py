@@ -51,3 +51,37 @@ def test_one_machine_takes_local_places(ray_session):
 )
 def test_clock(seconds, said):
     assert ray_cluster.clock(seconds) == said
+
+
+def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
+    late = Exception("The current node timed out during startup. This could happen because ...")
+    outcomes = [late, None]
+    starts = []
+
+    def init(**settings):
+        starts.append(settings)
+        if outcomes[len(starts) - 1]:
+            raise outcomes[len(starts) - 1]
+
+    monkeypatch.setattr(ray_cluster.ray, "init", init)
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: None)
+    ray_cluster._init(tries_left=3)
+    assert len(starts) == 2
+    outcomes[:], starts[:] = [late] * 3, []
+    with pytest.raises(
+        UserError, match="Ray did not start on this machine within 30 s, 3 times: it is too busy"
+    ):
+        ray_cluster._init(tries_left=3)
+    outcomes[:], starts[:] = [RuntimeError("a bug")], []
+    with pytest.raises(RuntimeError, match="a bug"):
+        ray_cluster._init(tries_left=3)
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
+    def init(**settings):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray_cluster.ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
+        ray_cluster._init(tries_left=3)

@@ -31,17 +31,44 @@ logger = logging.getLogger(__name__)
 RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
 """What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
 
+NUM_STARTS = 3
+
 BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 """The cluster's node types, on the head of a cluster that `ray up` made."""
 
 
 def start() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local one of this machine's size."""
+    """Join the cluster that RAY_ADDRESS names, or start a local one of this machine's size.
+
+    Raises UserError where there is no such cluster, or Ray does not start.
+    """
     if not ray.is_initialized():
-        # A local Ray ends with the job, and its dashboard would take seconds to start.
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        _init(tries_left=NUM_STARTS)
     have = ray.cluster_resources()
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
+
+
+def _init(*, tries_left: int) -> None:
+    try:
+        # A local Ray ends with the job, and its dashboard would take seconds to start.
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    except ConnectionError as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise UserError(
+            f"no Ray cluster answers at {where} ({' '.join(str(error).split())[:200]}): start it, or unset RAY_ADDRESS "
+            "for a Ray of this job's own"
+        ) from error
+    except Exception as error:  # Ray's own for this has no name
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        if tries_left == 1:
+            raise UserError(
+                f"Ray did not start on this machine within 30 s, {NUM_STARTS} times: it is too busy; end other work and "
+                "run the same command again"
+            ) from error
+        logger.warning("Ray did not start within 30 s; trying again")
+        _init(tries_left=tries_left - 1)
 
 
 def gpus(wanted: float) -> float:
