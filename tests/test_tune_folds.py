@@ -387,8 +387,7 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-@pytest.mark.slow
-def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path):
+def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session):
     one_at_a_time = SearchConfig(num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none")
     config = make_config(tmp_path, corpus, search=one_at_a_time, run=str(tmp_path / "killed"))
     process = run_job(tmp_path, config)
@@ -406,10 +405,7 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path):
     assert "(continued)" in output
     for name, body in before.items():
         assert (ledger / name).read_bytes() == body, f"{name} was trained again"
-    uninterrupted = replace(config, run=str(tmp_path / "whole"))
-    process = run_job(tmp_path, uninterrupted)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    tune_folds.main(replace(config, run=str(tmp_path / "whole")))
     columns = ["clip_id", "fold", "target", "predicted", "prob_neutral", "prob_angry"]
     assert table(tmp_path / "killed", "predictions").select(columns) == table(
         tmp_path / "whole", "predictions"
@@ -420,8 +416,7 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path):
     ).drop_columns(drop)
 
 
-@pytest.mark.slow
-def test_data_cache_and_run_in_a_bucket(corpus, tmp_path, bucket):
+def test_data_cache_and_run_in_a_bucket(corpus, tmp_path, bucket, ray_session):
     for path in corpus.rglob("*.wav"):
         bucket.put("speech", f"ravdess/{path.relative_to(corpus)}", path.read_bytes())
     config = make_config(tmp_path, corpus, data=DataConfig(uri="gs://speech/ravdess"))
@@ -441,10 +436,7 @@ def test_data_cache_and_run_in_a_bucket(corpus, tmp_path, bucket):
         "study.db",
     ):
         assert f"runs/a/{name}" in names
-    local = make_config(tmp_path, corpus, run=str(tmp_path / "local"), search=config.search)
-    process = run_job(tmp_path, local)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    tune_folds.main(make_config(tmp_path, corpus, run=str(tmp_path / "local"), search=config.search))
     remote = json.loads(bucket.get("speech", "runs/a/metrics.json"))
     assert remote["pooled"] == json.loads((tmp_path / "local" / "metrics.json").read_text())["pooled"]
 
