@@ -172,6 +172,8 @@ def _dataset(clips: pa.Table, job: Any, shape: Shape, per_part: int) -> Any:
             batch_size=per_part,
             batch_format="pyarrow",
             num_cpus=min(HELPER_CPUS, shape.reader_cpus) / 2,
+            # Each task at once is a process, and one writes what many encoders make.
+            compute=ray.data.TaskPoolStrategy(size=shape.num_readers),
         )
     )
 
