@@ -9,11 +9,14 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from sklearn.metrics import mean_squared_error, recall_score, roc_auc_score
 
+from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
+from tests.cloud.gcs import FakeGcs
 from tests.corpora import clinic_corpus, deam_corpus, labelled_csv
 from w2v2 import cli
 from w2v2.config import UserError
@@ -236,3 +239,40 @@ def test_two_workers_train_as_one(tmp_path, ray_session):
     np.testing.assert_allclose(two[columns], one[columns], atol=1e-4)
     curves = [table(tmp_path / workers, "curves")["train_loss"] for workers in ("1", "2")]
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+
+
+def test_predictions_reach_parquet_and_bigquery_alike(trained, tmp_path, monkeypatch):
+    _, config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.5)
+    base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data)
+    predict.main(replace(base, table=str(tmp_path / "said")))
+    files = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "said").glob("*.parquet"))
+    with FakeGcs("speech") as gcs, FakeBigQuery(gcs) as bigquery:
+        bigquery.create_dataset("my-project", "speech")
+        for name, value in bigquery_environment(bigquery).items():
+            monkeypatch.setenv(name, value)
+        counts = predict.main(replace(base, table="bq://my-project.speech.said"))
+        stored = bigquery.sql('FROM "my-project"."speech"."said"')
+    assert len(files) == len(stored) == counts["num_rows"] > 0
+    names = [name for name in files.column_names if name != "created_at"]
+    by_clip = [("clip_id", "ascending"), ("start_s", "ascending")]
+    assert (
+        files.sort_by(by_clip).select(names).to_pylist() == stored.sort_by(by_clip).select(names).to_pylist()
+    )
+
+
+def test_clips_of_one_length_changed_anew_each_epoch(tmp_path, ray_session):
+    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
+    flags += ["--cache.uri", str(tmp_path / "cache"), "--encoder.train", "all", "--audio.fixed_s", "0.8"]
+    flags += ["--training.num_epochs", "2", "--head.dropout", "0"]
+    kinds = [
+        "--augment.kinds",
+        "[noise, gain, shift, time_mask, frequency_mask]",
+        "--augment.probability",
+        "1",
+    ]
+    metrics = finetune.main(cli.parse(FinetuneConfig, [*flags, *kinds]))
+    assert set(table(tmp_path / "run", "manifest")["duration_s"]) == {0.8}
+    assert metrics["pooled"]["uar"] is not None
+    plain = finetune.main(cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / "plain")]))
+    assert plain["model"]["digest"] != metrics["model"]["digest"]

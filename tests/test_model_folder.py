@@ -168,7 +168,7 @@ def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
 
 def test_a_folder_in_a_bucket(bucket, waveforms):
     model, info = make()
-    uri = f"{bucket}/model"
+    uri = "gs://speech/model"
     digest = save_model(uri, model, info, card=CARD)
     saved = load_model(uri)
     assert saved.digest == digest
