@@ -31,8 +31,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     config = resolved(config)
     continued = rundir.claim(config)
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
-    progress = ray_cluster.Progress("demo", 0, unit="clips")
-    found = corpus.named(config.data, config.folds, on_progress=progress)
+    found = corpus.named(config.data, config.folds)
     names = descriptors.names(config.svm.features)
     ray_cluster.start()
     ray_cluster.check_places(

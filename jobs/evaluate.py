@@ -84,7 +84,7 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
 
 def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
     """The clips to score; raises UserError where the model does not know what they are labelled with."""
-    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    data = corpus.made(config.data)
     found = manifest.read(data, task=info.kind)
     if config.split:
         chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage, tables
 from w2v2.job_config import ExtractConfig
+from w2v2.progress import Progress, clock
 from w2v2.table_spec import Commit, rejects_spec
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
@@ -37,7 +38,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
-    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    data = corpus.made(config.data)
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = manifest.read(data, task="none", carried=further)
 
@@ -113,7 +114,7 @@ def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) ->
         told["seconds"] = measured.seconds * scale / ray_embed.shape_of(job.config).num_encoders
     logger.info(
         "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s; nothing was written",
-        len(todo), num_bytes / 1e9, told["audio_hours"], told["num_rows"], ray_cluster.clock(told["seconds"]),
+        len(todo), num_bytes / 1e9, told["audio_hours"], told["num_rows"], clock(told["seconds"]),
     )  # fmt: skip
     logger.info(
         "plan: %d clips are already there, %d are made and wait to be written, %d are rejected",
@@ -131,7 +132,7 @@ def embedded(clips: pa.Table, todo: pa.Table, found: manifest.Manifest, job: Any
     allowed = job.config.data.max_reject_fraction * (len(clips) + len(found.rejects))
     num_bad = len(found.rejects) + len(extraction.rejected(clips))
     outcomes, audio_s, num_done = [], 0.0, 0
-    progress = ray_cluster.Progress("embeddings", len(todo), unit="clips")
+    progress = Progress("embeddings", len(todo), unit="clips")
     started = time.monotonic()
     for part in ray_embed.embed(todo, job):
         outcomes.append(part)

@@ -103,7 +103,7 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     """The clips that can be had by name, split once to show early what would not work."""
-    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    data = corpus.made(config.data)
     found = manifest.read(data, task=config.task.kind)
     if config.task.kind == "classes":
         manifest.check(found, max_reject_fraction=data.max_reject_fraction)

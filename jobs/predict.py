@@ -33,7 +33,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
 
     info, digest = read_info(config.model)
     spec_of(info)  # a class whose name cannot be a column is told before anything is computed
-    data = corpus.made(config.data, on_progress=ray_cluster.Progress("demo", 0, unit="clips"))
+    data = corpus.made(config.data)
     found = manifest.read(data, task="none")
     ray_cluster.start()
     ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})

@@ -31,9 +31,8 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     config = resolved(config)
     continued = rundir.claim(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    progress = ray_cluster.Progress("demo", 0, unit="clips")
     baseline = beside.read_baseline(config.baseline) if config.baseline else None
-    found = corpus.named(config.data, config.folds, on_progress=progress)
+    found = corpus.named(config.data, config.folds)
     ray_cluster.start()
     ray_cluster.check_places(
         **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}

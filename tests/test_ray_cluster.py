@@ -46,13 +46,6 @@ def test_one_machine_takes_local_places(ray_session):
     ray_cluster.check_places(run="/home/me/run")
 
 
-@pytest.mark.parametrize(
-    "seconds, said", [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (float("nan"), "?")]
-)
-def test_clock(seconds, said):
-    assert ray_cluster.clock(seconds) == said
-
-
 def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
     late = Exception("The current node timed out during startup. This could happen because ...")
     outcomes = [late, None]

@@ -105,7 +105,7 @@ def test_recall_of_each_class_and_the_class_never_predicted(run: report.TuneRun,
     assert run.metrics["pooled"]["never_predicted"] == ["calm"]
     for name, line in zip(CLASSES, run.metrics["pooled"]["confusion"], strict=True):
         assert f"{name} {_percent(run.metrics['pooled']['recall'][name])} {sum(line)} " in text
-    assert "Take care (1 of 9 checks): Never predicted: calm." in text
+    assert "1 of 9 checks ask for care: Never predicted: calm." in text
 
 
 def test_counts_of_the_confusion_matrix_stand_in_the_figure(run: report.TuneRun, html: str) -> None:

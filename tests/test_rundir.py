@@ -50,9 +50,23 @@ def manifest(*changes, num_clips=3):
     return Manifest(clips=clips, rejects=rejects)
 
 
+def begin(config):
+    """Claim the directory and keep clips in it, as a run does before it computes."""
+    continued = rundir.claim(config)
+    rundir.keep_manifest(config.run, manifest())
+    return continued
+
+
 def test_a_new_directory_is_claimed_and_then_continued(config):
-    assert rundir.claim(config) is False
+    assert begin(config) is False
     assert rundir.claim(config) is True
+
+
+def test_settings_may_change_until_something_is_computed(config):
+    assert rundir.claim(config) is False
+    mended = replace(config, optim=OptimConfig(weight_decay=0.25))
+    assert rundir.claim(mended) is False
+    assert settings_of(mended)["optim"]["weight_decay"] == 0.25
 
 
 def test_config_yaml_holds_every_setting(config):
@@ -63,7 +77,7 @@ def test_config_yaml_holds_every_setting(config):
 
 
 def test_other_settings_are_refused_with_both_values_and_the_ways_out(config):
-    rundir.claim(config)
+    begin(config)
     other = replace(config, optim=OptimConfig(weight_decay=0.25))
     message = (
         rf"{config.run} holds a run with optim\.weight_decay = 0\.01, now it is 0\.25: give this run a directory of "
@@ -78,14 +92,14 @@ def test_other_settings_are_refused_with_both_values_and_the_ways_out(config):
 @pytest.mark.parametrize("before", [{}, {"calm": "neutral"}])
 def test_a_setting_that_is_a_mapping_is_compared_whole(config, before):
     with_before = replace(config, data=replace(config.data, classes=before))
-    rundir.claim(with_before)
+    begin(with_before)
     assert rundir.claim(with_before) is True
     with pytest.raises(UserError, match=r"data\.classes"):
         rundir.claim(replace(config, data=replace(config.data, classes={"calm": "drop"})))
 
 
 def test_settings_that_change_no_score_may_change_and_are_kept(config):
-    rundir.claim(config)
+    begin(config)
     more = replace(
         config,
         search=SearchConfig(num_trials=50, max_concurrent_trials=3, cpus_per_trial=2.0),

@@ -18,7 +18,8 @@ def audio_among(uris: Sequence[str], data: DataConfig) -> list[str]:
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:
         _refuse_no_audio(data, uris)
-    logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
+    if len(audio) < len(uris):
+        logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
     return audio
 
 

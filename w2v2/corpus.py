@@ -1,7 +1,7 @@
 """The clips of a job: found by name, then those whose audio could be used."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 from w2v2 import demo, folds, manifest, rundir, storage
 from w2v2.audio import SAMPLE_RATE
 from w2v2.config import DataConfig, FoldsConfig
+from w2v2.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,12 @@ def placed(data: DataConfig) -> DataConfig:
     return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
 
 
-def made(data: DataConfig, *, on_progress: Callable[[int, int], None]) -> DataConfig:
+def made(data: DataConfig) -> DataConfig:
     """The data, with the built-in corpus made where it is asked for."""
     if data.uri != "demo":
         return data
     folder = Path(storage.expand("~/.cache/w2v2/demo"))
-    return replace(data, uri=str(demo.make_corpus(folder, on_progress=on_progress)))
+    return replace(data, uri=str(demo.make_corpus(folder, on_progress=Progress("demo", unit="clips"))))
 
 
 def heard(
@@ -45,11 +46,9 @@ def heard(
     return replace(found, clips=clips)
 
 
-def named(
-    data: DataConfig, dealt: FoldsConfig, *, on_progress: Callable[[int, int], None]
-) -> manifest.Manifest:
+def named(data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
     """The clips that can be had by name, dealt into folds once to show early what would not work."""
-    data = made(data, on_progress=on_progress)
+    data = made(data)
     found = manifest.read(data)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     folds.assign(found.clips, dealt)

@@ -88,7 +88,8 @@ def _songs(root: str, audio: Sequence[str]) -> dict[str, str]:
             f"data.uri {root} has no song named by its number, as 12.mp3, among its {len(audio)} audio files: "
             "give the folder of DEAM"
         )
-    logger.info("%s: passed over %d audio files whose name is no number", root, len(audio) - len(songs))
+    if len(songs) < len(audio):
+        logger.info("%s: passed over %d audio files whose name is no number", root, len(audio) - len(songs))
     return songs
 
 

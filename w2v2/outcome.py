@@ -132,9 +132,19 @@ def _selection(
         "num_failed": states.count("FAIL"),
         "best": best.value,
         "nested": nested,
-        "note": f"the best of {len(trials)} trials is an optimistic estimate: the same folds chose it and score it. "
-        "'nested' chooses each fold's trial on the other folds alone.",
+        "note": _note(len(trials), states.count("COMPLETE")),
     }
+
+
+def _note(num_trials: int, num_complete: int) -> str:
+    if num_trials == 1:
+        return "one trial: nothing was chosen by the folds that score it, and 'nested' has nothing to choose"
+    if num_complete == 1:
+        return f"of {num_trials} trials one is complete: 'nested' has nothing to choose"
+    return (
+        f"the best of {num_trials} trials is an optimistic estimate: the same folds chose it and score it. "
+        "'nested' chooses each fold's trial on the other folds alone."
+    )
 
 
 def _data(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
@@ -164,13 +174,24 @@ def score_lines(metrics: dict[str, Any]) -> str:
             f"{_number(folds[name]['std']):>6}"
         )
     lines += [
-        f"chance UAR is {metrics['chance_uar']:.3f}; the best of {selection['num_trials']} is optimistic: with each fold's "
-        f"trial chosen on the other folds it is {_number(selection['nested'])}",
+        f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection)}",
         *_baseline_lines(metrics),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),
         "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
     ]
     return "\n".join(lines)
+
+
+def _choice(selection: dict[str, Any]) -> str:
+    """How much the choice among trials flatters their best."""
+    if selection["num_complete"] < 2:
+        return (
+            "one trial is complete, so nothing was chosen by these folds, and no trial can be by the others"
+        )
+    return (
+        f"the best of {selection['num_trials']} is optimistic: with each fold's trial chosen on the other folds "
+        f"it is {_number(selection['nested'])}"
+    )
 
 
 def _baseline_lines(metrics: dict[str, Any]) -> list[str]:

@@ -70,7 +70,8 @@ def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[Cl
             f"{data.vocal_channel}: set --data.vocal_channel both"
         )
     num_left_out = len(rows) - len(clips)
-    logger.info("%s: data.vocal_channel=%s leaves out %d clips", root, data.vocal_channel, num_left_out)
+    if num_left_out:
+        logger.info("%s: data.vocal_channel=%s leaves out %d clips", root, data.vocal_channel, num_left_out)
     return clips
 
 

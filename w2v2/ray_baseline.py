@@ -13,6 +13,7 @@ from w2v2.audio_index import AudioIndex
 from w2v2.config import AudioConfig, CacheConfig, DataConfig, Descriptor
 from w2v2.job_config import BaselineConfig
 from w2v2.prepared import Prepared, Request
+from w2v2.progress import Progress
 
 
 def describe_clips(
@@ -31,7 +32,7 @@ def describe_clips(
     chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
     results: list[list[Any]] = [[]] * len(chunks)
     task = ray_cluster.task(_describe_chunk, cpus=1, gpus=0)
-    progress = ray_cluster.Progress("hand-made features", len(requests), unit="clips")
+    progress = Progress("hand-made features", len(requests), unit="clips")
 
     def done(number: int, result: list[Any]) -> None:
         results[number] = result
@@ -77,7 +78,7 @@ def fit_folds(
     data = ray.put((rows, target, np.array(clips["speaker"].to_pylist(), np.str_), clips["fold"].to_numpy()))
     results: list[Any] = [None] * num_folds
     task = ray_cluster.task(_fit_fold, cpus=1, gpus=0)
-    progress = ray_cluster.Progress("folds", num_folds, unit="folds")
+    progress = Progress("folds", num_folds, unit="folds")
 
     def done(number: int, result: Any) -> None:
         results[number] = result

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,9 @@ def start() -> None:
     Raises UserError where there is no such cluster, or Ray does not start.
     """
     if not ray.is_initialized():
+        logger.info(
+            "ray: %s", "joining the cluster" if os.environ.get("RAY_ADDRESS") else "starting on this machine"
+        )
         _init(tries_left=NUM_STARTS)
     have = ray.cluster_resources()
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
@@ -158,33 +160,3 @@ def map_tasks(
             flying[submit(item)] = index
         done, _ = ray.wait(list(flying), num_returns=1)
         on_done(flying.pop(done[0]), get(done[0]))
-
-
-class Progress:
-    """One log line every few seconds: done of total, rate, time left."""
-
-    def __init__(self, what: str, total: int, *, unit: str, interval_s: float = 2.0) -> None:
-        self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
-        self._started = self._said = time.monotonic()
-
-    def __call__(self, done: int, total: int | None = None, *, note: str = "") -> None:
-        """Tell how many are done, and a note; the first and the last are always said."""
-        now = time.monotonic()
-        self._total = total or self._total
-        if now - self._said < self._interval_s and done < self._total:
-            return
-        self._said = now
-        rate = done / max(now - self._started, 1e-9)
-        left = (self._total - done) / rate if rate else float("nan")
-        line = "%s: %d of %d %s, %.1f/s%s, %s left"
-        note = f", {note}" if note else ""
-        logger.info(line, self._what, done, self._total, self._unit, rate, note, clock(left))
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds as m:ss, or h:mm:ss."""
-    if seconds != seconds:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -13,6 +13,7 @@ from w2v2 import ray_cluster
 from w2v2.audio_index import AudioIndex
 from w2v2.config import CacheConfig, EncoderConfig, UserError
 from w2v2.job_config import Dimension, FinetuneConfig, TuneFoldsConfig
+from w2v2.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Preparation:
         inspect = self._task(inspect_encoder)
         # Every worker is asked, though one answer would do: all of them import and load at the same time.
         num_workers = ray_cluster.slots(cpus=cpus, gpus=gpus, now=True)
+        logger.info("encoder: %d workers start and load %s", num_workers, encoders[0].name)
         asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
         self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
 
@@ -136,7 +138,7 @@ class Preparation:
         threads = max(1, int(self._cpus))
         results: list[list[Any]] = [[]] * len(chunks)
         task = self._task(prepare_chunk)
-        progress = ray_cluster.Progress("features", len(requests), unit="clips")
+        progress = Progress("features", len(requests), unit="clips")
 
         def done(index: int, result: list[Any]) -> None:
             results[index] = result

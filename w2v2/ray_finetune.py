@@ -4,7 +4,6 @@ import functools
 import logging
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from w2v2.heads import Classifier, fresh
 from w2v2.job_config import FinetuneConfig
 from w2v2.model_folder import ModelInfo, save_model, speaker_marks
 from w2v2.predictions import targets_of
+from w2v2.progress import Progress
 from w2v2.ray_train import work_together
 from w2v2.tasks import probabilities
 from w2v2.training import Fitting, predict_logits
@@ -104,17 +104,13 @@ def train(plan: Plan) -> Trained:
 
 def _tell(said: Any, num_epochs: int) -> None:
     """Log what the first worker says, until it says no more."""
-    started = time.monotonic()
-    first = None
+    progress = Progress("training", unit="steps", interval_s=0)
     while (heard := said.get()) is not None:
         done, total, point = heard
-        first = done if first is None else first
-        rate = (done - first) / max(time.monotonic() - started, 1e-9)
-        left = ray_cluster.clock((total - done) / rate) if rate else "?"
         at = f"epoch {point.epoch}/{num_epochs}: loss {point.train_loss:.4f}"
         at += "" if point.train_uar is None else f", UAR {point.train_uar:.3f}"
         at += "" if point.val_loss is None else f", val loss {point.val_loss:.4f}"
-        logger.info("%s | step %d of %d, %.1f steps/s, %s left", at, done, total, rate, left)
+        progress(done, total, note=at)
 
 
 def _work_alone(plan: Plan, said: Any) -> Trained:

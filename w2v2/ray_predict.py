@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from w2v2 import ray_cluster
 from w2v2.job_config import EvaluateConfig, PredictConfig
+from w2v2.progress import Progress
 from w2v2.said import Said, inputs_of, keep_said, read_said
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ def _predicted(
     size = workers.clips_per_part or max(8, min(64, -(-len(todo) // (4 * at_once))))
     chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
     found: dict[str, Said] = {}
-    progress = ray_cluster.Progress("predictions", len(todo), unit="clips")
+    progress = Progress("predictions", len(todo), unit="clips")
+    if todo:
+        logger.info("predictions: %d workers start and load the model", min(at_once, len(chunks)))
     task = ray_cluster.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
     def done(number: int, result: list[Said]) -> None:

@@ -16,6 +16,7 @@ from w2v2 import ray_cluster
 from w2v2.config import UserError
 
 import ray  # isort: skip
+from optuna.trial import TrialState  # isort: skip
 from ray import cloudpickle, tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
@@ -23,6 +24,7 @@ from ray.tune.search import Searcher  # isort: skip
 from w2v2.fold_score import Diverged, FoldScore
 from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
+from w2v2.progress import clock
 from w2v2.search import Study, with_params
 from w2v2.summary import fold_metrics
 from w2v2.trial import Plan, score_here, score_together
@@ -60,9 +62,8 @@ class _Judge(FIFOScheduler):
         super().__init__()
         self._plan, self._study, self._ledger = plan, study, ledger
         self._scores: dict[int, list[float]] = {}
-        self._best = float("-inf")
-        self._started = time.monotonic()
         self._trained = 0
+        self._first: tuple[int, float] | None = None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         number = trial.config["number"]
@@ -79,13 +80,12 @@ class _Judge(FIFOScheduler):
         value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
         scores.append(0.0 if value is None else value)
         prune = self._study.report(number, scores, num_folds=self._plan.num_folds)
-        self._say(number, scores, score, "pruned" if prune else "")
         if prune:
             self._study.pruned(number)
-            return TrialScheduler.STOP
-        if len(scores) == self._plan.num_folds:
+        elif len(scores) == self._plan.num_folds:
             self._study.complete(number, scores)
-        return TrialScheduler.CONTINUE
+        self._say(number, scores, score, "pruned" if prune else "")
+        return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         number, why = trial.config["number"], _why(_error(trial))
@@ -99,29 +99,37 @@ class _Judge(FIFOScheduler):
         self._study.failed(number, why)
 
     def _say(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
-        mean = float(np.mean(scores))
-        if len(scores) == self._plan.num_folds:
-            self._best = max(self._best, mean)
-        states = [t.state.name for t in self._study.study.trials]
-        ended = sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) + bool(verdict)
-        metric = self._plan.config.search.metric
-        best = f"{self._best:.3f}" if np.isfinite(self._best) else "-"
-        elapsed = time.monotonic() - self._started
+        search = self._plan.config.search
+        trials = self._study.study.trials
+        complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        ended = sum(t.state.is_finished() for t in trials)
         logger.info(
-            "trial %d fold %d/%d: %s %.3f, mean %.3f %s| best %s | %d of %d trials ended | %.1f s a fold, %s gone",
+            "trial %d fold %d/%d: %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.1f s a fold%s",
             number,
             len(scores),
             self._plan.num_folds,
-            metric,
+            search.metric,
             scores[-1],
-            mean,
-            f"{verdict} " if verdict else "",
-            best,
+            float(np.mean(scores)),
+            f", {verdict}" if verdict else "",
+            f"{max(complete):.3f}" if complete else "-",
             ended,
-            self._plan.config.search.num_trials,
+            search.num_trials,
             score.seconds,
-            ray_cluster.clock(elapsed),
+            self._left(ended),
         )
+
+    def _left(self, num_ended: int) -> str:
+        """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""
+        now = time.monotonic()
+        self._first = self._first or (self._trained, now)
+        num_since = self._trained - self._first[0]
+        under_way = sum(len(scores) for number, scores in self._scores.items() if self._study.runs(number))
+        num_left = (self._plan.config.search.num_trials - num_ended) * self._plan.num_folds - under_way
+        if not num_since or num_left <= 0:
+            return ""
+        at_most = "at most " if self._plan.config.search.pruning != "none" else ""
+        return f", {at_most}{clock(num_left * (now - self._first[1]) / num_since)} left"
 
 
 def search(plan: Plan, study: Study) -> None:

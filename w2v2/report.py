@@ -112,12 +112,14 @@ def _scores_tag(run: TuneRun) -> str:
 
 def _optimism(run: TuneRun) -> str:
     selection = run.metrics["selection"]
+    if selection["num_trials"] == 1:
+        return "There is one trial: the folds that score it have chosen nothing."
     text = (
         f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}, mean over the folds "
         f"{percent(selection['best'])}) is an optimistic estimate: the folds that score it also chose it."
     )
     if selection["nested"] is not None:
-        text += " The score selected on the other folds is nearly free of that."
+        text += " Little of that is left in the score selected on the other folds."
     return text
 
 
@@ -125,7 +127,7 @@ def verdict_tag(checks: Sequence[Check]) -> str:
     """Whether all checks passed, and those that ask for care."""
     care = [check for check in checks if not check.is_good]
     text = (
-        f"Take care ({len(care)} of {len(checks)} checks):" if care else f"All {len(checks)} checks passed."
+        f"{len(care)} of {len(checks)} checks ask for care:" if care else f"All {len(checks)} checks passed."
     )
     return paragraph_tag(text, css="verdict") + checks_tag(care)
 

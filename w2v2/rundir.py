@@ -38,10 +38,11 @@ SAID = ("label", "speaker", "fold", "split", "audio_digest")
 def claim(config: Any) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
-    Raises UserError when it holds a run with other settings.
+    Settings may change until keep_manifest: nothing was computed before that. Raises UserError when the
+    directory holds a run with other settings.
     """
     uri = storage.join(config.run, "config.yaml")
-    continued = storage.exists(uri)
+    continued = storage.exists(uri) and storage.exists(storage.join(config.run, "manifest.parquet"))
     if continued:
         before, now = _flat(yaml.safe_load(storage.read_text(uri))), _flat(yaml.safe_load(dump(config)))
         for path in sorted(before.keys() | now.keys()):

@@ -177,6 +177,10 @@ class Study:
         self._running[number].set_user_attr("error", why)
         self._tell(number, TrialState.FAIL, None)
 
+    def runs(self, number: int) -> bool:
+        """Whether the trial was handed out and has not ended."""
+        return number in self._running
+
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
         self.study.tell(number, value, state=state)
         del self._running[number]

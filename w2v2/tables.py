@@ -1,11 +1,15 @@
 """Tables of rows that a job makes, in BigQuery, DuckDB or a folder of Parquet files, by one protocol."""
 
+import re
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from w2v2.config import UserError
 from w2v2.table_spec import Commit, TableSpec, Where
+
+_OTHER = re.compile(r"(?!(gs|file)://)[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @runtime_checkable
@@ -53,6 +57,7 @@ def open_table(uri: str, spec: TableSpec) -> Table:
 
             return DuckTable(uri, spec)
         case _:
+            _check_folder(uri)
             from w2v2.table_parquet import ParquetTable
 
             return ParquetTable(uri, spec)
@@ -74,6 +79,15 @@ def exists(uri: str) -> bool:
 
             return table_duckdb.exists(uri)
         case _:
+            _check_folder(uri)
             from w2v2 import table_parquet
 
             return table_parquet.exists(uri)
+
+
+def _check_folder(uri: str) -> None:
+    if _OTHER.match(uri):
+        raise UserError(
+            f"table {uri!r} is none of bq://project.dataset.table, duckdb:///folder/file.db?table=name and a folder "
+            "(local or gs://) of Parquet files: write it as one of these"
+        )

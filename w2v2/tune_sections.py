@@ -168,8 +168,8 @@ def _trials_table(run: TuneRun, rows: Sequence[Mapping[str, Any]]) -> str:
     shown = [_trial_row(row, run.space, metric=run.metric) for row in rows[:NUM_TRIALS_SHOWN]]
     fields = [path.partition(".")[2] for path in run.space]
     caption = (
-        f"The first {len(shown)} of {len(rows)} trials: mean \u00b1 standard deviation over the folds they "
-        "ran; undefined where no fold was finished."
+        f"{'All' if len(shown) == len(rows) else f'The best {len(shown)} of'} {len(rows)} trials: mean \u00b1 standard "
+        "deviation over the folds they ran; undefined where no fold was finished."
     )
     return table_tag(
         ["trial", "state", *plots.METRICS.values(), "folds", "time", *fields], shown, caption=caption

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from w2v2.config import UserError
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
@@ -34,12 +35,17 @@ def is_remote(uri: str) -> bool:
 def expand(uri: str) -> str:
     """The uri with `~`, file:// and relative local paths made absolute and a gs:// uri's last slashes cut.
 
-    Raises StorageError for other schemes, bucket names that cannot be, and `.` or `..` in a gs:// name.
+    Raises StorageError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
     """
     scheme, found, _ = uri.partition("://")
     match scheme if found else "":
         case "gs":
             return _normalised(uri)
+        case "" if match := _SCHEME.match(uri):
+            raise StorageError(
+                f"{uri}: begins like the name of a service; write {match[0]}//{uri[match.end() :].lstrip('/')} for that, "
+                f"or ./{uri} for a local file"
+            )
         case "":
             return os.path.abspath(os.path.expanduser(uri))
         case "file":

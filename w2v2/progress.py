@@ -1,0 +1,50 @@
+"""Progress of long work in log lines: how many are done, how fast, how long it will take."""
+
+import logging
+import time
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """One log line every few seconds: done of total, rate, time left.
+
+    Rate and time left count from the first call that tells of something done: before that, workers start.
+    """
+
+    def __init__(self, what: str, total: int = 0, *, unit: str, interval_s: float = 2.0) -> None:
+        self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
+        self._began = self._said = time.monotonic()
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int | None = None, *, note: str = "") -> None:
+        """Tell how many are done, and a note; the first and the last are always said."""
+        now = time.monotonic()
+        self._total = total or self._total
+        is_first = self._first is None and done > 0
+        if not is_first and now - self._said < self._interval_s and done < self._total:
+            return
+        self._said = now
+        pace = self._pace(done, now)
+        if is_first:
+            self._first = done, now
+        parts = [f"{self._what}: {done} of {self._total} {self._unit}", *pace, *filter(None, [note])]
+        logger.info("%s", ", ".join(parts))
+
+    def _pace(self, done: int, now: float) -> list[str]:
+        if done >= self._total:
+            return [f"in {clock(now - self._began)}"]
+        if self._first is None:
+            return []
+        rate = (done - self._first[0]) / max(now - self._first[1], 1e-9)
+        left = [f"{clock((self._total - done) / rate)} left"] if rate else []
+        return [f"{rate:.1f}/s", *left]
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as m:ss, or h:mm:ss; ? for what is not known."""
+    if seconds != seconds:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
