@@ -1,8 +1,14 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cloud.gcs import FakeGcs
 
 os.environ.update(
     {
@@ -26,15 +32,63 @@ def corpus(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def ray_session():
+def ray_storage():
+    """The loopback Google Cloud Storage that the workers of `ray_session` know."""
+    from tests.cloud.gcs import FakeGcs
+
+    with FakeGcs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ray_session(ray_storage):
     """One local Ray for all tests that need it."""
+    from tests.cloud.gcs import gcs_environment
     from w2v2 import ray_cluster
 
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with pytest.MonkeyPatch.context() as patch:  # what workers are started with later, too
+        for name, value in gcs_environment(ray_storage).items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray_cluster.start()
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def ray_bucket(ray_session, ray_storage, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """A loopback Google Cloud Storage with a new bucket `name`, for this process and the workers of `ray_session`."""
+    from tests.cloud.gcs import gcs_environment
+
+    for name, value in gcs_environment(ray_storage).items():
+        monkeypatch.setenv(name, value)
+    bucket = tmp_path.name.replace("_", "-")
+    ray_storage.create_bucket(bucket)
+    return Bucket(server=ray_storage, name=bucket)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """One bucket of a loopback Google Cloud Storage."""
+
+    server: "FakeGcs"
+    name: str
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """The gs:// uri that all files below a folder are now below."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.server.put(self.name, f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
+        return f"gs://{self.name}/{prefix}"
+
+    def names(self) -> list[str]:
+        """The names of its objects."""
+        return self.server.names(self.name)
+
+    def get(self, name: str) -> bytes:
+        """The content of an object."""
+        return self.server.get(self.name, name)
 
 
 @pytest.fixture

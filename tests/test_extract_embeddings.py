@@ -122,7 +122,7 @@ def test_every_clip_is_accounted_for(finished):
     )
     progress = [line for line in lines if line.startswith("embeddings: ")]
     assert re.fullmatch(
-        rf"embeddings: {NUM_CLIPS + 3} of {NUM_CLIPS + 3} clips, [\d.]+/s, [\d.e-]+ hours of audio/s, 0:00 left",
+        rf"embeddings: {NUM_CLIPS + 3} of {NUM_CLIPS + 3} clips, in [\d:]+, [\d.e-]+ hours of audio/s",
         progress[-1],
     )
     rejects = pq.read_table(Path(config.run) / "rejects.parquet").to_pylist()
@@ -376,31 +376,25 @@ def test_killed_and_run_again_computes_only_what_is_missing(tmp_path, corpus):
     assert len(rows_of(config)) == 192
 
 
-@pytest.mark.slow
-def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, bucket):
-    for path in audio.rglob("*.wav"):
-        bucket.put("speech", f"audio/{path.relative_to(audio)}", path.read_bytes())
-    config = make_config(tmp_path, "gs://speech/audio", run="gs://speech/runs/a")
-    outputs = [run_job(tmp_path, config).communicate(timeout=300)[0] for _ in range(2)]
-    assert (
-        f"{NUM_CLIPS} clips: {NUM_CLIPS} written, 0 already there, 0 rejected; gs://speech/runs/a/embeddings"
-        in outputs[0]
+def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bucket):
+    config = make_config(
+        tmp_path,
+        ray_bucket.upload(audio, "audio"),
+        run=f"gs://{ray_bucket.name}/runs/a",
+        encoder=VectorConfig(layers="all"),
     )
-    assert f"{NUM_CLIPS} clips: 0 written, {NUM_CLIPS} already there, 0 rejected" in outputs[1]
-    names = bucket.names("speech")
-    assert "runs/a/report.html" in names
+    assert accounted(extract_embeddings.main(config)) == (NUM_CLIPS, 0, 0)
+    assert accounted(extract_embeddings.main(config)) == (0, NUM_CLIPS, 0)
+    assert "runs/a/report.html" in ray_bucket.names()
     rows = []
-    for name in names:
+    for name in ray_bucket.names():
         if re.fullmatch(r"runs/a/embeddings/[^/]+\.parquet", name):
-            rows += pq.read_table(pa.BufferReader(bucket.get("speech", name))).to_pylist()
-    local = make_config(tmp_path, audio)
-    output, _ = run_job(tmp_path, local).communicate(timeout=300)
-    expected = vectors_of(rows_of(local))
-    found = vectors_of(rows)
-    assert found.keys() == expected.keys(), output
+            rows += pq.read_table(pa.BufferReader(ray_bucket.get(name))).to_pylist()
+    local = rows_of(finished[0])
+    found, expected = vectors_of(rows), vectors_of(local)
+    assert found.keys() == expected.keys()
     assert max(np.abs(found[key] - expected[key]).max() for key in found) < 1e-5
-    crc = {r["clip_id"]: r["checksum"] for r in rows}
-    assert crc == {r["clip_id"]: r["checksum"] for r in rows_of(local)}
+    assert {r["clip_id"]: r["checksum"] for r in rows} == {r["clip_id"]: r["checksum"] for r in local}
     assert storage.is_remote(rows[0]["uri"])
 
 
