@@ -19,9 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, rundir, storage
+from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
 from w2v2.config import UserError
 from w2v2.job_config import EvaluateConfig
+from w2v2.model_info import read_card, read_info, speaker_marks
+from w2v2.predictions import predictions_table
+from w2v2.task_scores import score_lines, score_predictions
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
@@ -30,12 +33,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     """The metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
-    from w2v2 import ray_predict
-    from w2v2.model_folder import read_card, read_info
-    from w2v2.predictions import predictions_table
-    from w2v2.task_scores import score_lines, score_predictions
-
     info, digest = read_info(config.model)
+    logger.info("run: %s", config.run)
     found = read_clips(config, info)
     ray_cluster.start()
     ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
@@ -109,8 +108,6 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
 
 def heard_speakers(clips: pa.Table, card: dict[str, Any]) -> list[str]:
     """The speakers of the clips that trained the model."""
-    from w2v2.model_folder import speaker_marks
-
     speakers = sorted(set(clips["speaker"].to_pylist()))
     trained = set(card.get("train_speakers", []))
     return [name for name, mark in zip(speakers, speaker_marks(speakers), strict=True) if mark in trained]

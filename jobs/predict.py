@@ -17,8 +17,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, rundir, storage
+from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
 from w2v2.job_config import PredictConfig
+from w2v2.model_info import read_info
+from w2v2.predicted import open_place, rows_of, write_rows
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
@@ -27,12 +29,9 @@ def main(config: PredictConfig) -> dict[str, Any]:
     """How many clips were predicted and rejected, after all is written."""
     started = time.monotonic()
     config = resolved(config)
-    from w2v2 import ray_predict
-    from w2v2.model_folder import read_info
-    from w2v2.predicted import rows_of, spec_of, write_rows
-
     info, digest = read_info(config.model)
-    spec_of(info)  # a class whose name cannot be a column is told before anything is computed
+    logger.info("run: %s, table: %s", config.run, config.table)
+    open_place(config, info)  # a table that cannot be written is told before anything is computed
     data = corpus.made(config.data)
     found = manifest.read(data, task="none")
     ray_cluster.start()

@@ -194,14 +194,23 @@ def test_choices_keep_their_types():
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--optim.learning_rte", "1"], r"--optim\.learning_rte 1; --help lists all settings$"),
-        (["--optim.learning", "1"], r"unrecognized arguments: --optim\.learning 1"),
-        (["--optim.learning_rate", "fast"], r'"optim\.learning_rate": .*float.* Got value: fast'),
+        (
+            ["--optim.learning_rte", "1"],
+            r"^there is no field optim\.learning_rte, did you mean optim\.learning_rate; --help lists all",
+        ),
+        (
+            ["--optim.learning", "1"],
+            r"^there is no field optim\.learning, did you mean optim\.learning_rate;",
+        ),
+        (["--optim.learning_rate", "fast"], r"^optim\.learning_rate: got fast, wanted a number;"),
         (["--optim.learning_rate", "-1"], r"^optim\.learning_rate must be positive, got -1\.0$"),
-        (["--encoder.train", "some"], r'"encoder\.train": .*\'all\', \'no_conv\', \'last\', \'head\'.* some'),
-        (["--encoder.layer", "middle"], r'"encoder\.layer": .* Given value: middle'),
-        (["--seed", "1.5"], r'"seed": Expected a <class \'int\'>\. Got value: 1\.5'),
-        (["--config", "/nowhere/x.yaml"], r"\"config\": File does not exist: '/nowhere/x\.yaml'"),
+        (["--encoder.train", "some"], r"^encoder\.train: got some, wanted one of all, no_conv, last, head;"),
+        (
+            ["--encoder.layer", "middle"],
+            r"^encoder\.layer: got middle, wanted one of last, mix, concat or a whole number;",
+        ),
+        (["--seed", "1.5"], r"^seed: got 1\.5, wanted a whole number;"),
+        (["--config", "/nowhere/x.yaml"], r"^config: File does not exist: '/nowhere/x\.yaml';"),
         (["stray"], r"unrecognized arguments: stray"),
         (["--search.space", "{optim.lr: {low: 1, high: 2}}"], r"'optim\.lr' is not a field; optim has"),
     ],
@@ -215,10 +224,19 @@ def test_wrong_flags_are_named_in_one_line(args, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("optim: {learning_rte: 1}", r"Group 'optim' does not accept option 'learning_rte'"),
-        ("optin: {learning_rate: 1}", r"Option 'optin\.learning_rate' is not accepted"),
-        ("optim: {learning_rate: fast}", r'"optim\.learning_rate": .* Got value: fast'),
+        (
+            "optim: {learning_rte: 1}",
+            r"^there is no field optim\.learning_rte, did you mean optim\.learning_rate;",
+        ),
+        (
+            "optin: {learning_rate: 1}",
+            r"^there is no field optin\.learning_rate, did you mean optim\.learning_rate;",
+        ),
+        ("optim: {learning_rate: fast}", r"^optim\.learning_rate: got fast, wanted a number;"),
         ("optim: {learning_rate: 0}", r"^optim\.learning_rate must be positive, got 0"),
+        ("search: {space: {optim.eps: {lo: 1}}}", r"^search\.space: there is no field lo"),
+        ("search: {space: {optim.eps: {low: a}}}", r"^search\.space low: got a, wanted a number"),
+        ("data: {classes: 3}", r"^data\.classes: got 3, wanted names with values as {a: b}"),
         ("optim: [", r"Problems parsing config: .* line 2, column 1"),
     ],
 )
@@ -318,7 +336,10 @@ def test_a_job_that_ends_well_gives_0(monkeypatch, capsys):
     "args, expected",
     [
         (["--number", "7"], "error: data.uri 7: no such folder; give another\n"),
-        (["--nubmer", "7"], "error: unrecognized arguments: --nubmer 7; --help lists all settings\n"),
+        (
+            ["--nubmer", "7"],
+            "error: there is no field nubmer, did you mean number; --help lists all settings\n",
+        ),
     ],
 )
 def test_a_users_mistake_gives_2_and_one_line(monkeypatch, capsys, args, expected):

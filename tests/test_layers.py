@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     # settings and bytes
-    "config", "job_config", "cli", "uris", "local_files", "gs_files", "storage",
+    "config", "job_config", "cli_errors", "cli", "uris", "local_files", "gs_files", "storage",
     # pure
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
@@ -25,9 +25,9 @@ ORDER = [
     # vectors in tables
     "reading", "embedding", "extraction", "reject_rows",
     # loops, no Ray
-    "fold_score", "baseline", "world", "training", "trial", "checkpoint", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
+    "fold_score", "baseline", "world", "training", "trial", "checkpoint", "model_info", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
-    "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "tune_sections", "report", "outcome", "extract_report",
+    "progress", "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "tune_sections", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",
     # this against the usual tools
     "bench_config", "bench_result", "bench_process", "bench_clips", "bench_encoder", "bench_loop", "bench_extract", "bench_trainer",

@@ -23,7 +23,8 @@ from w2v2 import features
 from w2v2.config import AudioConfig, EncoderConfig, HeadConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.heads import Classifier
-from w2v2.model_folder import ModelInfo, has_counterpart, load_model, read_info, save_model
+from w2v2.model_folder import has_counterpart, load_model, save_model
+from w2v2.model_info import ModelInfo, read_info
 
 SMALL = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, conv_dim=(11, 13),

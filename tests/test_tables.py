@@ -453,12 +453,18 @@ def test_malformed_duckdb_names_are_refused(rest: str) -> None:
         open_table(f"duckdb://{rest}", make_spec())
 
 
-def test_other_schemes_are_refused() -> None:
+@pytest.mark.parametrize("uri", ["s3://bucket/table", "foo:bar", "bq:my-project.speech.a", "gs:/bucket/a"])
+def test_other_schemes_are_refused(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from w2v2.config import UserError
-    from w2v2.tables import open_table
+    from w2v2.tables import exists, open_table
 
-    with pytest.raises(UserError, match="s3://"):
-        open_table("s3://bucket/table", make_spec())
+    monkeypatch.chdir(tmp_path)
+    for ask in (lambda: open_table(uri, make_spec()), lambda: exists(uri)):
+        with pytest.raises(
+            UserError, match=rf"table '{uri}' is none of bq://project\.dataset\.table, duckdb://"
+        ):
+            ask()
+    assert not list(tmp_path.iterdir())
 
 
 # -- DuckDB

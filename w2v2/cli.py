@@ -3,12 +3,13 @@
 import itertools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from w2v2.cli_errors import plain_words
 from w2v2.config import UserError
 
 C = TypeVar("C")
@@ -32,7 +33,17 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
             allow_abbrev=False,
         )
     except ArgumentError as error:
-        raise UserError(f"{' '.join(str(error).split())}; --help lists all settings") from error
+        raise UserError(
+            f"{plain_words(str(error), _fields(config_class))}; --help lists all settings"
+        ) from error
+
+
+def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
+    """All fields with dots, those of sections too."""
+    for name, kind in get_type_hints(config_class).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(kind):
+            yield from _fields(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def _config_first(args: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,16 @@ from transformers import AutoModelForAudioClassification, Wav2Vec2FeatureExtract
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE
-from w2v2.config import AudioConfig, EncoderConfig, HeadConfig, TaskKind, UserError
+from w2v2.config import UserError
 from w2v2.heads import Classifier
+from w2v2.model_info import FORMAT, ModelInfo, read_info
 from w2v2.weights import load_encoder
-
-FORMAT = 1
-"""Raised when the folder's files change their meaning."""
 
 PROBLEM = {
     "classes": "single_label_classification",
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """What a model predicts and what it wants to hear."""
-
-    kind: TaskKind
-    groups: tuple[tuple[str, ...], ...]
-    """The names of the outputs of each head: classes, labels or values."""
-    audio: AudioConfig
-    encoder: EncoderConfig
-    head: HeadConfig
-    normalize: bool
-    num_descriptors: int = 0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all outputs in order."""
-        return tuple(name for group in self.groups for name in group)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,37 +60,6 @@ def save_model(uri: str, model: Classifier, info: ModelInfo, *, card: Mapping[st
     about = {"format": FORMAT, "digest": digest, "info": asdict(info), "card": dict(card)}
     storage.write_text(storage.join(uri, "w2v2.json"), json.dumps(about, indent=2) + "\n")
     return digest
-
-
-def read_info(uri: str) -> tuple[ModelInfo, str]:
-    """What the model in a folder is, and its digest; raises UserError where there is none."""
-    place = storage.join(storage.expand(uri), "w2v2.json")
-    if not storage.exists(place):
-        raise UserError(
-            f"model {uri!r} is no model of ours: it has no w2v2.json; give the model folder of a jobs/finetune.py run "
-            "that came to its end"
-        )
-    try:
-        about = json.loads(storage.read_text(place))
-        if about["format"] != FORMAT:
-            raise UserError(f"model {uri!r} has format {about['format']}, this version reads {FORMAT}")
-        fields = about["info"]
-        sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
-        made = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
-        groups = tuple(tuple(group) for group in fields["groups"])
-        return ModelInfo(**{**fields, **made, "groups": groups}), about["digest"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{place} cannot be read ({error}): save the model again") from error
-
-
-def read_card(uri: str) -> dict[str, Any]:
-    """What was said of the model when it was saved."""
-    return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
-
-
-def speaker_marks(speakers: Sequence[str]) -> list[str]:
-    """A mark of each speaker that does not tell the name: who trained a model is known again, not listed."""
-    return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]
 
 
 def load_model(uri: str) -> SavedModel:
@@ -205,8 +153,3 @@ def _card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, whole: 
         "",
     ]
     return "\n".join(lines)
-
-
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that they were."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -73,6 +73,7 @@ def write_outcome(
     rundir.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
     rundir.write_tensorboard(config.run, rundir.tuning_scalars(curves, table))
+    logger.info("page: drawing the plots")
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.report import write_tune_report
 

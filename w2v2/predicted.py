@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from w2v2 import storage, tables
 from w2v2.job_config import PredictConfig
-from w2v2.model_folder import ModelInfo
+from w2v2.model_info import ModelInfo
 from w2v2.table_parts import write_part
 from w2v2.table_spec import TIMESTAMP, TableSpec
 
@@ -54,15 +54,22 @@ def rows_of(clips: pa.Table, said: Sequence[Any], info: ModelInfo, digest: str) 
     return pa.Table.from_pylist(rows, schema=spec_of(info).schema)
 
 
+def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
+    """The table that config.table names, made where it is missing; None for a CSV file.
+
+    Raises UserError where predictions of this model cannot be written there.
+    """
+    spec = spec_of(info)
+    return None if config.table.endswith(".csv") else tables.open_table(config.table, spec)
+
+
 def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:
     """Write the rows to config.table: a CSV whole, a table exactly once."""
-    if config.table.endswith(".csv"):
+    table = open_place(config, info)
+    if table is None:
         storage.write_bytes(config.table, to_csv(rows.drop_columns(["created_at", "code_version"])))
-        return
-    spec = spec_of(info)
-    table = tables.open_table(config.table, spec)
-    if len(rows):
-        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec)])
+    elif len(rows):
+        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec_of(info))])
 
 
 def to_csv(rows: pa.Table) -> bytes:

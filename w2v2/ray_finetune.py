@@ -22,7 +22,8 @@ from w2v2.features import FeatureCache, open_features
 from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier, fresh
 from w2v2.job_config import FinetuneConfig
-from w2v2.model_folder import ModelInfo, save_model, speaker_marks
+from w2v2.model_folder import save_model
+from w2v2.model_info import ModelInfo, speaker_marks
 from w2v2.predictions import targets_of
 from w2v2.progress import Progress
 from w2v2.ray_train import work_together

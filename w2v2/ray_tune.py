@@ -140,6 +140,7 @@ def search(plan: Plan, study: Study) -> None:
     at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
     # Fewer trials than workers: the others take the next folds of the same trials.
     num_ahead = max(1, fitting // at_once)
+    logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
     # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
     resources = {"cpu": 0, "node:__internal_head__": 0.001}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
