@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,19 @@ os.environ.update(
         "CUDA_VISIBLE_DEVICES": "",  # what is checked bit for bit is checked on CPUs
     }
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n 2` one process has all files that share `ray_session`, as a second Ray would cost a minute."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if "ray_session" in (config.rootpath / file).read_text() else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
