@@ -36,7 +36,7 @@ def begin(cluster, job: str, *flags: str, home: Path) -> subprocess.Popen:
     here = os.environ | {"HOME": str(home)}
     return subprocess.Popen(
         command,
-        env=here | ({"RAY_ADDRESS": cluster.address} if cluster else {}),
+        env=here | {"RAY_ADDRESS": cluster.address if cluster else "local"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

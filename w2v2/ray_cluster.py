@@ -42,9 +42,7 @@ def start() -> None:
     Raises UserError where there is no such cluster, or Ray does not start.
     """
     if not ray.is_initialized():
-        logger.info(
-            "ray: %s", "joining the cluster" if os.environ.get("RAY_ADDRESS") else "starting on this machine"
-        )
+        logger.info("ray: starting, or joining the cluster that is there")
         _init(tries_left=NUM_STARTS)
     have = ray.cluster_resources()
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
