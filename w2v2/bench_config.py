@@ -13,7 +13,7 @@ Case = Literal["search", "head", "all", "extract", "reading", "memory", "startup
 class SearchSizes:
     """How much the cases search and head do: trials x folds x epochs over clips of RAVDESS's lengths."""
 
-    num_clips: int = 12
+    num_clips: int = 24
     """Clips, dealt over up to 24 speakers and two classes."""
     num_trials: int = 3
     """Trials, each with hyperparameters of its own, the same for both sides."""

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 TRAINER = "Trainer"
 PRUNED = f"{OURS}, pruning between folds"
 WANTED = {"search": (3.5, 7.0), "head": (100.0, 100.0)}
-SPACE = {
-    "optim.learning_rate": Dimension(low=1e-5, high=1e-3, log=True),
+SPACE = {  # wide enough that some trials learn nothing, as in a search that needs pruning
+    "optim.learning_rate": Dimension(low=1e-7, high=1e-3, log=True),
     "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
 }
 
