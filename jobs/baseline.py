@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from w2v2 import cli, corpus, descriptors, manifest, ray_cluster, rundir, storage
-from w2v2.job_config import BaselineConfig
+from w2v2.baseline_config import BaselineConfig
 
 logger = logging.getLogger("w2v2.jobs.baseline")
 

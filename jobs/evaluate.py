@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
 from w2v2.config import UserError
-from w2v2.job_config import EvaluateConfig
+from w2v2.finetune_config import EvaluateConfig
 from w2v2.model_info import read_card, read_info, speaker_marks
 from w2v2.predictions import predictions_table
 from w2v2.task_scores import score_lines, score_predictions

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage, tables
-from w2v2.job_config import ExtractConfig
+from w2v2.extract_config import ExtractConfig
 from w2v2.progress import Progress, clock
 from w2v2.table_spec import Commit, rejects_spec
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage
-from w2v2.job_config import FinetuneConfig
+from w2v2.finetune_config import FinetuneConfig
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
-from w2v2.job_config import PredictConfig
+from w2v2.finetune_config import PredictConfig
 from w2v2.model_info import read_info
 from w2v2.predicted import open_place, rows_of, write_rows
 

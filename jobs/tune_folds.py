@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage
-from w2v2.job_config import TuneFoldsConfig
 from w2v2.search import Study, default_space, distribution, field_at
+from w2v2.tune_config import TuneFoldsConfig
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")
 

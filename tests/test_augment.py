@@ -9,7 +9,7 @@ from scipy import signal
 from w2v2.audio import SAMPLE_RATE
 from w2v2.augment import MIN_SAMPLES, AugmentedFeatures, augmented
 from w2v2.clips import ClipSet, Features, PerEpoch
-from w2v2.config import AugmentConfig
+from w2v2.model_config import AugmentConfig
 
 KINDS = ("noise", "gain", "speed", "shift", "time_mask", "frequency_mask")
 

@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from w2v2.baseline import decisions, fit_fold, fitted_temperature, inner_folds, machine
+from w2v2.baseline_config import SvmConfig
 from w2v2.config import UserError
-from w2v2.job_config import SvmConfig
 
 NUM_CLASSES, NUM_SPEAKERS, CLIPS_EACH, NUM_DESCRIPTORS = 3, 8, 6, 5
 SVM = SvmConfig(c=(0.3, 3.0), gamma=(0.0, 0.05), num_inner_folds=3)

@@ -14,16 +14,11 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 
 from w2v2 import cli
-from w2v2.config import (
-    CacheConfig,
-    DataConfig,
-    EncoderConfig,
-    FoldsConfig,
-    OptimConfig,
-    TrainingConfig,
-    UserError,
-)
-from w2v2.job_config import BaselineConfig, FinetuneConfig, SearchConfig, SvmConfig, TuneFoldsConfig
+from w2v2.baseline_config import BaselineConfig, SvmConfig
+from w2v2.config import CacheConfig, DataConfig, FoldsConfig, UserError
+from w2v2.finetune_config import FinetuneConfig
+from w2v2.model_config import EncoderConfig, OptimConfig, TrainingConfig
+from w2v2.tune_config import SearchConfig, TuneFoldsConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

@@ -11,7 +11,8 @@ from tests.test_training import LENGTHS, OPTIM, classifier, clip_set
 from w2v2 import storage
 from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
-from w2v2.config import TrainingConfig, UserError
+from w2v2.config import UserError
+from w2v2.model_config import TrainingConfig
 from w2v2.training import Fitting
 from w2v2.world import World
 

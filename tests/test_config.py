@@ -9,26 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from w2v2 import config as settings
+from w2v2 import baseline_config, config, extract_config, finetune_config, model_config, tune_config
 from w2v2.cli import dump, parse, run_job
-from w2v2.config import (
-    AudioConfig,
-    DataConfig,
-    EncoderConfig,
-    FoldsConfig,
-    HeadConfig,
-    OptimConfig,
-    TrainingConfig,
-    UserError,
-)
-from w2v2.job_config import (
-    Dimension,
-    ExtractConfig,
-    SearchConfig,
-    TuneFoldsConfig,
-    VectorConfig,
-    WorkersConfig,
-)
+from w2v2.config import AudioConfig, DataConfig, FoldsConfig, UserError
+from w2v2.extract_config import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.model_config import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.tune_config import Dimension, SearchConfig, TuneFoldsConfig
 
 
 @pytest.fixture
@@ -125,11 +111,14 @@ def test_only_known_fields_can_be_searched(path, message):
         TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
 
 
-def test_all_settings_are_frozen_keyword_only_and_explained():
-    classes = [value for value in vars(settings).values() if is_dataclass(value)]
-    assert len(classes) >= 11
+@pytest.mark.parametrize(
+    "module", [baseline_config, config, extract_config, finetune_config, model_config, tune_config]
+)
+def test_all_settings_are_frozen_keyword_only_and_explained(module):
+    classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]
+    assert classes
     for config_class in classes:
-        source = Path(settings.__file__).read_text().split(f"class {config_class.__name__}:")[1]
+        source = Path(module.__file__).read_text().split(f"class {config_class.__name__}:")[1]
         assert config_class.__dataclass_params__.frozen
         for field in fields(config_class):
             assert field.kw_only

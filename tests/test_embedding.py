@@ -18,7 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from w2v2 import embedding, extraction, reading
 from w2v2.config import AudioConfig, UserError
 from w2v2.embedding import layer_numbers, pooled_vectors, windows
-from w2v2.job_config import ExtractConfig, VectorConfig
+from w2v2.extract_config import ExtractConfig, VectorConfig
 from w2v2.table_spec import embeddings_spec
 from w2v2.weights import load_encoder
 

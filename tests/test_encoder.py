@@ -49,8 +49,8 @@ def make_model(kind: str):
 
 
 def make_encoder(kind: str, **settings):
-    from w2v2.config import EncoderConfig
     from w2v2.encoder import Encoder
+    from w2v2.model_config import EncoderConfig
 
     return Encoder(make_model(kind), EncoderConfig(**settings), normalize=True).eval()
 
@@ -134,8 +134,8 @@ SETTINGS = [
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "wav2vec2-layer", "wavlm-layer"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_trunk_then_tail_equals_the_whole(kind, settings, waveforms):
-    from w2v2.config import HeadConfig
     from w2v2.heads import Classifier
+    from w2v2.model_config import HeadConfig
 
     def logits(**settings):
         torch.manual_seed(7)
@@ -148,8 +148,8 @@ def test_trunk_then_tail_equals_the_whole(kind, settings, waveforms):
 
 @pytest.mark.parametrize("settings", [dict(train="all"), *SETTINGS], ids=str)
 def test_what_is_trained_gets_gradients_and_nothing_else(settings, waveforms):
-    from w2v2.config import HeadConfig
     from w2v2.heads import Classifier
+    from w2v2.model_config import HeadConfig
 
     model = Classifier(make_encoder("wav2vec2-layer", **settings), HeadConfig(), groups=[5]).train()
     model(*model.encoder.trunk(*padded(waveforms))).square().sum().backward()
@@ -192,8 +192,8 @@ def test_spec_augment_acts_in_training_only(waveforms):
 
 
 def test_spec_augment_of_a_model_without_a_learnt_mask_fills_in_zeros(waveforms):
-    from w2v2.config import EncoderConfig
     from w2v2.encoder import Encoder
+    from w2v2.model_config import EncoderConfig
 
     torch.manual_seed(0)
     settings = dict(
@@ -242,8 +242,8 @@ def test_impossible_choices_are_refused(settings, message):
 
 
 def test_other_architectures_are_refused():
-    from w2v2.config import EncoderConfig
     from w2v2.encoder import Encoder
+    from w2v2.model_config import EncoderConfig
 
     model = SEWModel(SEWConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,), conv_stride=(5,), conv_kernel=(10,), num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2))  # fmt: skip
     with pytest.raises(ValueError, match="is a sew model; wanted one of wav2vec2, hubert"):

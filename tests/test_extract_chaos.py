@@ -26,7 +26,7 @@ from tests.test_extract_embeddings import (
 )
 from w2v2 import cli
 from w2v2.config import DataConfig
-from w2v2.job_config import ExtractConfig
+from w2v2.extract_config import ExtractConfig
 
 NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_JOBS", "1"))
 RATES = {"status": 0.03, "reset": 0.02, "lost_answer": 0.03}

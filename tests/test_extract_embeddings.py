@@ -26,8 +26,9 @@ from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from w2v2 import cli, storage
 from w2v2.audio import load_waveform
-from w2v2.config import AudioConfig, DataConfig, EncoderConfig, UserError
-from w2v2.job_config import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.config import AudioConfig, DataConfig, UserError
+from w2v2.extract_config import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.model_config import EncoderConfig
 from w2v2.weights import load_encoder
 
 ROOT = Path(__file__).parent.parent
@@ -402,7 +403,7 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
 def test_one_cpu_is_enough(tmp_path, audio):
     code = (
         "import sys; sys.path.insert(0, 'jobs'); import ray; ray.init(num_cpus=1, include_dashboard=False);"
-        "from w2v2 import cli; from w2v2.job_config import ExtractConfig; import extract_embeddings as e;"
+        "from w2v2 import cli; from w2v2.extract_config import ExtractConfig; import extract_embeddings as e;"
         "print(e.main(cli.parse(ExtractConfig, sys.argv[1:]))['written'])"
     )
     flags = ["--data.uri", str(audio), "--run", str(tmp_path / "run"), "--workers.clips_per_part", "3"]

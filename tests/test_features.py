@@ -6,9 +6,10 @@ import soundfile
 import torch
 
 from w2v2 import features, storage
-from w2v2.config import AudioConfig, CacheConfig, EncoderConfig, UserError
+from w2v2.config import AudioConfig, CacheConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.features import FeatureCache, MappedFeatures, prepare, trunk_key
+from w2v2.model_config import EncoderConfig
 from w2v2.prepared import Request
 from w2v2.weights import load_encoder, weights_digest
 

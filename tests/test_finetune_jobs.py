@@ -20,7 +20,8 @@ from tests.cloud.gcs import FakeGcs
 from tests.corpora import clinic_corpus, deam_corpus, labelled_csv
 from w2v2 import cli
 from w2v2.config import UserError
-from w2v2.job_config import EvaluateConfig, FinetuneConfig, PredictConfig, WorkersConfig
+from w2v2.extract_config import WorkersConfig
+from w2v2.finetune_config import EvaluateConfig, FinetuneConfig, PredictConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

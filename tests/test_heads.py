@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from w2v2.config import EncoderConfig, HeadConfig
 from w2v2.encoder import Encoder
 from w2v2.heads import Classifier, Mlp
+from w2v2.model_config import EncoderConfig, HeadConfig
 
 DIM, NUM_LAYERS = 12, 2
 

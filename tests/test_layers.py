@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     # settings and bytes
-    "config", "job_config", "cli_errors", "cli", "uris", "local_files", "gs_files", "storage",
+    "config", "model_config", "tune_config", "extract_config", "finetune_config", "baseline_config", "cli_errors", "cli", "uris", "local_files", "gs_files", "storage",
     # pure
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
@@ -39,7 +39,7 @@ CLOUD_CLIENTS = {"gcsfs", "google"}
 # bench_reading compares with Google's own client.
 CLOUD_DOORS = {"gs_files", "table_bigquery", "table_bigquery_jobs", "tables", "bench_reading"}
 WITHOUT_TORCH = [
-    "cli", "config", "job_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
+    "cli", "config", "model_config", "tune_config", "extract_config", "finetune_config", "baseline_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
     "search_plots", "storage", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",
 ]  # fmt: skip
 

@@ -20,9 +20,10 @@ from transformers import (
 )  # fmt: skip
 
 from w2v2 import features
-from w2v2.config import AudioConfig, EncoderConfig, HeadConfig, UserError
+from w2v2.config import AudioConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.heads import Classifier
+from w2v2.model_config import EncoderConfig, HeadConfig
 from w2v2.model_folder import has_counterpart, load_model, save_model
 from w2v2.model_info import ModelInfo, read_info
 

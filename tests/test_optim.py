@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from w2v2.config import OptimConfig
+from w2v2.model_config import OptimConfig
 from w2v2.optim import make_optimizer
 
 SETTINGS = [

@@ -6,9 +6,9 @@ import pytest
 
 from w2v2 import ray_tune
 from w2v2.fold_score import Diverged, Epoch, FoldScore
-from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
 from w2v2.trial import Plan
+from w2v2.tune_config import TuneFoldsConfig
 
 NUMBER = 3
 

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from w2v2 import rundir
-from w2v2.config import OptimConfig, UserError
-from w2v2.job_config import SearchConfig, TuneFoldsConfig
+from w2v2.config import UserError
 from w2v2.manifest import CLIPS, REJECTS, Manifest
+from w2v2.model_config import OptimConfig
+from w2v2.tune_config import SearchConfig, TuneFoldsConfig
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v2.config import OptimConfig, Schedule
+from w2v2.model_config import OptimConfig, Schedule
 from w2v2.schedules import NUM_CYCLES, batch_size_at, learning_rate_scale
 
 KINDS = get_args(Schedule)

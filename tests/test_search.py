@@ -5,8 +5,8 @@ import pytest
 from optuna.trial import TrialState
 
 from w2v2.config import UserError
-from w2v2.job_config import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.search import STUDY_NAME, Study, default_space, distribution, field_at, with_params
+from w2v2.tune_config import Dimension, SearchConfig, TuneFoldsConfig
 
 SPACE = {
     "optim.learning_rate": distribution(

@@ -16,10 +16,11 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from w2v2.clips import ClipSet, shuffled_batches
-from w2v2.config import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig, UserError
+from w2v2.config import UserError
 from w2v2.encoder import Encoder
 from w2v2.features import run_trunk
 from w2v2.heads import Classifier
+from w2v2.model_config import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig
 from w2v2.training import Diverged, Epoch, Fitting, fit, predict_logits, score_fold
 from w2v2.world import World
 

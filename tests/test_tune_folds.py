@@ -20,16 +20,9 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 
 from w2v2 import cli
-from w2v2.config import (
-    CacheConfig,
-    DataConfig,
-    EncoderConfig,
-    FoldsConfig,
-    OptimConfig,
-    TrainingConfig,
-    UserError,
-)
-from w2v2.job_config import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.config import CacheConfig, DataConfig, FoldsConfig, UserError
+from w2v2.model_config import EncoderConfig, OptimConfig, TrainingConfig
+from w2v2.tune_config import Dimension, SearchConfig, TuneFoldsConfig
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

@@ -29,8 +29,9 @@ from transformers import (
 
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from tests.cloud.http import LoopbackServer, Request, Response
-from w2v2.config import EncoderConfig, UserError
+from w2v2.config import UserError
 from w2v2.encoder import Encoder
+from w2v2.model_config import EncoderConfig
 from w2v2.weights import load_encoder, tiny_config, weights_digest
 
 SMALL = dict(

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from w2v2.audio import SAMPLE_RATE
 from w2v2.clips import Features, Fetched
-from w2v2.config import AugmentConfig
 from w2v2.features import normalized
+from w2v2.model_config import AugmentConfig
 
 STFT = {"n_fft": 512, "hop_length": 128}
 FADE_S = 0.005

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from w2v2.baseline_config import SvmConfig
 from w2v2.config import UserError
-from w2v2.job_config import SvmConfig
 from w2v2.leaks import listed
 
 Parts = list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]

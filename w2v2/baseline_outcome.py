@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from w2v2 import metrics, rundir, task_scores
 from w2v2.baseline import FoldFit
-from w2v2.job_config import BaselineConfig
+from w2v2.baseline_config import BaselineConfig
 from w2v2.manifest import Manifest
 from w2v2.predictions import predictions_table, targets_of
 

@@ -18,7 +18,7 @@ from w2v2.bench_process import in_new_process, run_job
 from w2v2.bench_result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
 from w2v2.config import DataConfig
 from w2v2.embedding import encoder_config, pooled_vectors
-from w2v2.job_config import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.extract_config import ExtractConfig, VectorConfig, WorkersConfig
 from w2v2.weights import load_encoder
 
 logger = logging.getLogger(__name__)

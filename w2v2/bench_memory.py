@@ -9,8 +9,9 @@ from w2v2.bench_config import BenchmarkConfig
 from w2v2.bench_extract import extraction_of
 from w2v2.bench_process import run_job
 from w2v2.bench_result import Agreement, CaseResult
-from w2v2.config import CacheConfig, DataConfig, EncoderConfig, FoldsConfig, TrainingConfig
-from w2v2.job_config import SearchConfig, TuneFoldsConfig
+from w2v2.config import CacheConfig, DataConfig, FoldsConfig
+from w2v2.model_config import EncoderConfig, TrainingConfig
+from w2v2.tune_config import SearchConfig, TuneFoldsConfig
 
 MAX_RATIO = 1.1
 NUM_TUNE_CLIPS = 48

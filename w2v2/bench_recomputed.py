@@ -13,12 +13,12 @@ from w2v2 import rundir
 from w2v2.bench_result import Agreement
 from w2v2.bench_trainer import Labelled, fold_seed
 from w2v2.clips import ClipSet
-from w2v2.config import OptimConfig
 from w2v2.encoder import Encoder
 from w2v2.features import normalized, run_trunk
 from w2v2.heads import Classifier, fresh
-from w2v2.job_config import TuneFoldsConfig
+from w2v2.model_config import OptimConfig
 from w2v2.training import score_fold
+from w2v2.tune_config import TuneFoldsConfig
 from w2v2.weights import load_encoder
 
 MAX_LOSS_DIFFERENCE = 1e-3

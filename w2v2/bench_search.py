@@ -17,17 +17,10 @@ from w2v2.bench_process import in_new_process, run_job
 from w2v2.bench_recomputed import with_recomputed
 from w2v2.bench_result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
 from w2v2.bench_trainer import Labelled, PeerFold, check_trainer, search_with_trainer
-from w2v2.config import (
-    CacheConfig,
-    DataConfig,
-    EncoderConfig,
-    FoldsConfig,
-    HeadConfig,
-    OptimConfig,
-    TrainingConfig,
-)
-from w2v2.job_config import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.config import CacheConfig, DataConfig, FoldsConfig
+from w2v2.model_config import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.search import Study, distribution, field_at, with_params
+from w2v2.tune_config import Dimension, SearchConfig, TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 

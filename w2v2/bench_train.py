@@ -15,8 +15,8 @@ from w2v2.bench_recomputed import MAX_LOSS_DIFFERENCE, SIDE, Recomputed, clip_se
 from w2v2.bench_result import OURS, Agreement, CaseResult, Comparison, alternate
 from w2v2.bench_trainer import Labelled, check_trainer, load_peer, train_fold
 from w2v2.clips import ClipSet
-from w2v2.config import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.heads import Classifier, fresh
+from w2v2.model_config import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.training import fit
 from w2v2.weights import load_encoder
 

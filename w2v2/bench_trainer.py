@@ -17,9 +17,10 @@ from transformers.utils import logging as transformers_logging
 from w2v2 import metrics
 from w2v2.bench_config import BenchmarkConfig
 from w2v2.clips import shuffled_batches
-from w2v2.config import EncoderConfig, OptimConfig, UserError
+from w2v2.config import UserError
 from w2v2.encoder import Encoder
 from w2v2.features import normalized
+from w2v2.model_config import EncoderConfig, OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ from jaxtyping import Float
 
 from w2v2.audio import SAMPLE_RATE
 from w2v2.clips import batches_by_budget, collate, padded_budget
-from w2v2.config import EncoderConfig, UserError
+from w2v2.config import UserError
 from w2v2.encoder import Encoder
+from w2v2.extract_config import ExtractConfig, VectorConfig
 from w2v2.features import normalized
 from w2v2.heap import kept_memory
-from w2v2.job_config import ExtractConfig, VectorConfig
+from w2v2.model_config import EncoderConfig
 from w2v2.pooling import Pooling, pool
 from w2v2.reading import REJECTED
 from w2v2.table_spec import TIMESTAMP

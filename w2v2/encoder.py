@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
-from w2v2.config import EncoderConfig, UserError
+from w2v2.config import UserError
+from w2v2.model_config import EncoderConfig
 from w2v2.pooling import frame_mask, pool
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from w2v2 import storage
 from w2v2.config import UserError
-from w2v2.job_config import ExtractConfig
+from w2v2.extract_config import ExtractConfig
 from w2v2.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.records import read_records, write_record
 from w2v2.table_parts import list_parts, write_part

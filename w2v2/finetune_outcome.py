@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from w2v2 import rundir
 from w2v2.config import TaskKind
+from w2v2.finetune_config import FinetuneConfig
 from w2v2.fold_score import Epoch
-from w2v2.job_config import FinetuneConfig
 from w2v2.manifest import Manifest
 from w2v2.predictions import predictions_table
 from w2v2.task_scores import score_lines, score_predictions

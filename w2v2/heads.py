@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from w2v2.config import HeadConfig
 from w2v2.encoder import Encoder
+from w2v2.model_config import HeadConfig
 from w2v2.pooling import AttentionPool, LayerMix, pool, pooled_dim
 
 

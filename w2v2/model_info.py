@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from w2v2 import storage
-from w2v2.config import AudioConfig, EncoderConfig, HeadConfig, TaskKind, UserError
+from w2v2.config import AudioConfig, TaskKind, UserError
+from w2v2.model_config import EncoderConfig, HeadConfig
 
 FORMAT = 1
 """Raised when the folder's files change their meaning."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from w2v2.config import OptimConfig
+from w2v2.model_config import OptimConfig
 
 
 def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:

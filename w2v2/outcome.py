@@ -13,10 +13,10 @@ import yaml
 from w2v2 import beside, rundir, storage, summary, task_scores
 from w2v2.cli import dump
 from w2v2.config import UserError
-from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
 from w2v2.manifest import Manifest
 from w2v2.search import with_params
+from w2v2.tune_config import TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2 import storage, tables
-from w2v2.job_config import PredictConfig
+from w2v2.finetune_config import PredictConfig
 from w2v2.model_info import ModelInfo
 from w2v2.table_parts import write_part
 from w2v2.table_spec import TIMESTAMP, TableSpec

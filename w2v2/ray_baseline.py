@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 
 from w2v2 import ray_cluster
 from w2v2.audio_index import AudioIndex
+from w2v2.baseline_config import BaselineConfig
 from w2v2.config import AudioConfig, CacheConfig, DataConfig, Descriptor
-from w2v2.job_config import BaselineConfig
 from w2v2.prepared import Prepared, Request
 from w2v2.progress import Progress
 

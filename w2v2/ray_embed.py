@@ -15,7 +15,7 @@ import ray
 
 from w2v2 import ray_cluster
 from w2v2.config import UserError
-from w2v2.job_config import ExtractConfig
+from w2v2.extract_config import ExtractConfig
 
 logger = logging.getLogger(__name__)
 

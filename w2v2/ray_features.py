@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from w2v2 import ray_cluster
 from w2v2.audio_index import AudioIndex
-from w2v2.config import CacheConfig, EncoderConfig, UserError
-from w2v2.job_config import Dimension, FinetuneConfig, TuneFoldsConfig
+from w2v2.config import CacheConfig, UserError
+from w2v2.finetune_config import FinetuneConfig
+from w2v2.model_config import EncoderConfig
 from w2v2.progress import Progress
+from w2v2.tune_config import Dimension, TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
 from w2v2.config import UserError
 from w2v2.features import FeatureCache, open_features
+from w2v2.finetune_config import FinetuneConfig
 from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier, fresh
-from w2v2.job_config import FinetuneConfig
 from w2v2.model_folder import save_model
 from w2v2.model_info import ModelInfo, speaker_marks
 from w2v2.predictions import targets_of

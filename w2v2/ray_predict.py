@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2 import ray_cluster
-from w2v2.job_config import EvaluateConfig, PredictConfig
+from w2v2.finetune_config import EvaluateConfig, PredictConfig
 from w2v2.progress import Progress
 from w2v2.said import Said, inputs_of, keep_said, read_said
 

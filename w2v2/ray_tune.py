@@ -22,12 +22,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
 
 from w2v2.fold_score import Diverged, FoldScore
-from w2v2.job_config import TuneFoldsConfig
 from w2v2.ledger import Ledger
 from w2v2.progress import clock
 from w2v2.search import Study, with_params
 from w2v2.summary import fold_metrics
 from w2v2.trial import Plan, score_here, score_together
+from w2v2.tune_config import TuneFoldsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import math
 
-from w2v2.config import OptimConfig
+from w2v2.model_config import OptimConfig
 
 LATE_FRACTION = 0.7
 """Where 'late' begins: the last 30 % of training."""

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from w2v2 import storage
 from w2v2.config import UserError
-from w2v2.job_config import Dimension, SearchConfig
+from w2v2.tune_config import Dimension, SearchConfig
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from w2v2 import losses
-from w2v2.config import TaskConfig, TaskKind, TrainingConfig
+from w2v2.config import TaskKind
+from w2v2.model_config import TaskConfig, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from w2v2 import metrics, schedules
 from w2v2.clips import ClipSet, Fetched, PerEpoch, batches_by_budget, shuffled_batches
-from w2v2.config import OptimConfig, TaskConfig, TrainingConfig, UserError
+from w2v2.config import UserError
 from w2v2.fold_score import Diverged, Epoch, FoldScore
 from w2v2.heads import Classifier
 from w2v2.heap import kept_memory
+from w2v2.model_config import OptimConfig, TaskConfig, TrainingConfig
 from w2v2.optim import make_optimizer
 from w2v2.tasks import make_objective
 from w2v2.world import World

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from w2v2.config import EncoderConfig
 from w2v2.fold_score import FoldScore
-from w2v2.job_config import TuneFoldsConfig
+from w2v2.model_config import EncoderConfig
+from w2v2.tune_config import TuneFoldsConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2Fea
 from transformers.utils import logging as transformers_logging
 
 from w2v2 import storage
-from w2v2.config import EncoderConfig, UserError
+from w2v2.config import UserError
 from w2v2.encoder import Encoder
+from w2v2.model_config import EncoderConfig
 
 logger = logging.getLogger(__name__)
 
