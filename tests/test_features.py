@@ -5,10 +5,11 @@ import pytest
 import soundfile
 import torch
 
-from w2v2 import features, storage
+from w2v2 import feature_cache, features, storage
 from w2v2.config import AudioConfig, CacheConfig, UserError
 from w2v2.encoder import Encoder
-from w2v2.features import FeatureCache, MappedFeatures, prepare, trunk_key
+from w2v2.feature_cache import FeatureCache, MappedFeatures
+from w2v2.features import prepare, trunk_key
 from w2v2.model_config import EncoderConfig
 from w2v2.prepared import Request
 from w2v2.weights import load_encoder, weights_digest
@@ -175,4 +176,4 @@ def test_remote_cache_is_shared_through_the_bucket(tmp_path, files, bucket, monk
 def test_local_cache_that_a_node_does_not_see_is_an_error(tmp_path):
     _, cache = trunk(tmp_path, train="last")
     with pytest.raises(UserError, match=r"lacks 1 entries on this machine.*must be a gs:// prefix"):
-        features.localize(cache, ["0" * 32], num_at_once=2)
+        feature_cache.localize(cache, ["0" * 32], num_at_once=2)

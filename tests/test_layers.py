@@ -17,9 +17,9 @@ ORDER = [
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
-    "heap", "pooling", "encoder", "heads", "losses", "tasks", "optim",
+    "heap", "pooling", "cut", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
-    "audio", "prepared", "audio_index", "descriptors", "talkers", "demo", "clips", "weights", "features", "descriptor_cache", "augment",
+    "audio", "prepared", "audio_index", "descriptors", "talkers", "demo", "clips", "weights", "feature_cache", "features", "descriptor_cache", "augment",
     # tables
     "table_spec", "table_sql", "table_parts", "records", "table_parquet", "table_duckdb", "table_bigquery_jobs", "table_bigquery", "tables",
     # vectors in tables

@@ -12,7 +12,8 @@ from w2v2 import storage
 from w2v2.audio import AudioError, load_waveform
 from w2v2.config import AudioConfig, CacheConfig, Descriptor
 from w2v2.descriptors import DESCRIPTORS_VERSION, describe
-from w2v2.features import FeatureCache, waveform_digest
+from w2v2.feature_cache import FeatureCache
+from w2v2.features import waveform_digest
 from w2v2.prepared import Prepared, Request
 from w2v2.storage import StorageError
 

@@ -73,7 +73,8 @@ def prepare_chunk(
     """A Prepared for each request; runs on a worker."""
     import torch
 
-    from w2v2.features import FeatureCache, prepare
+    from w2v2.feature_cache import FeatureCache
+    from w2v2.features import prepare
     from w2v2.weights import loaded_encoder
 
     torch.set_num_threads(num_threads)

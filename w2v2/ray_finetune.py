@@ -18,7 +18,7 @@ from w2v2.augment import AugmentedFeatures
 from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
 from w2v2.config import UserError
-from w2v2.features import FeatureCache, open_features
+from w2v2.feature_cache import FeatureCache, open_features
 from w2v2.finetune_config import FinetuneConfig
 from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier, fresh

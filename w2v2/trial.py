@@ -70,7 +70,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any)
 
 def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> Any:
     from w2v2.clips import ClipSet
-    from w2v2.features import FeatureCache, localize, open_features
+    from w2v2.feature_cache import FeatureCache, localize, open_features
 
     clips = plan.clips.take(pa.array(rows))
     number = {name: index for index, name in enumerate(plan.classes)}
