@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from w2v2 import feature_cache, features, storage
+from w2v2 import feature_cache, storage
 from w2v2.config import AudioConfig, CacheConfig, UserError
 from w2v2.encoder import Encoder
 from w2v2.feature_cache import FeatureCache, MappedFeatures
