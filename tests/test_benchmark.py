@@ -125,7 +125,7 @@ def test_words_before_the_flags_are_cases():
 
 def test_rounds_are_those_of_the_case_unless_given():
     config = BenchmarkConfig(cases=("all",))
-    assert [config.rounds_of(case) for case in ("extract", "all", "search")] == [3, 2, 1]
+    assert [config.rounds_of(case) for case in ("extract", "all", "search")] == [3, 4, 1]
     assert replace(config, rounds=5).rounds_of("search") == 5
 
 

@@ -115,7 +115,7 @@ class BenchmarkConfig:
     run: str = "runs/benchmark"
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
-    """How often each side runs, in alternate order; 0 is 3 for extract and reading, 2 for all and startup, 1 for
+    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup, 1 for
     search, head and memory, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
@@ -150,7 +150,9 @@ class BenchmarkConfig:
         match case:
             case "extract" | "reading":
                 usual = 3
-            case "all" | "startup":
+            case "all":
+                usual = 4
+            case "startup":
                 usual = 2
             case "search" | "head" | "memory":
                 usual = 1

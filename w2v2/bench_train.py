@@ -77,6 +77,8 @@ class _Part:
         once_s = time.perf_counter() - started
         part = PARTS[self._trained]
         sides = {OURS: lambda number: self._ours(Classifier, cached), TRAINER: lambda number: self._theirs()}
+        for side in sides.values():
+            side(-1)  # a process's first epoch pays for memory and kernels that the later ones find
         rounds = alternate(sides, rounds=self._config.rounds_of("all"), what=f"all, {part}")
         comparison = Comparison(
             part=part,
