@@ -57,7 +57,7 @@ def write_outcome(
     metrics = {
         "job": "tune_folds",
         **_scores(config, classes, best, folds, predictions),
-        "selection": _selection(
+        "selection": selection_of(
             trials,
             best,
             summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds),
@@ -122,9 +122,10 @@ def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
     return [t.number for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
 
 
-def _selection(
+def selection_of(
     trials: Sequence[optuna.trial.FrozenTrial], best: optuna.trial.FrozenTrial, nested: float | None
 ) -> dict[str, Any]:
+    """How the trials ended, and what that makes of the best one's score."""
     states = [t.state.name for t in trials]
     return {
         "num_trials": len(trials),
@@ -141,7 +142,7 @@ def _note(num_trials: int, num_complete: int) -> str:
     if num_trials == 1:
         return "one trial: nothing was chosen by the folds that score it, and 'nested' has nothing to choose"
     if num_complete == 1:
-        return f"of {num_trials} trials one is complete: 'nested' has nothing to choose"
+        return f"the best of {num_trials} trials is an optimistic estimate; one is complete: 'nested' has nothing to choose"
     return (
         f"the best of {num_trials} trials is an optimistic estimate: the same folds chose it and score it. "
         "'nested' chooses each fold's trial on the other folds alone."
@@ -163,7 +164,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
     pooled, folds, selection = metrics["pooled"], metrics["folds"], metrics["selection"]
     lines = [
         "",
-        f"best of {selection['num_trials']} trials: trial {metrics['trial']} "
+        f"best of {selection['num_trials']} trial{'s' * (selection['num_trials'] > 1)}: trial {metrics['trial']} "
         f"({selection['num_complete']} complete, {selection['num_pruned']} pruned, {selection['num_failed']} failed)",
         f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}  {'mean of folds':>14}  {'std':>6}",
     ]
@@ -185,14 +186,12 @@ def score_lines(metrics: dict[str, Any]) -> str:
 
 def _choice(selection: dict[str, Any]) -> str:
     """How much the choice among trials flatters their best."""
-    if selection["num_complete"] < 2:
-        return (
-            "one trial is complete, so nothing was chosen by these folds, and no trial can be by the others"
-        )
-    return (
-        f"the best of {selection['num_trials']} is optimistic: with each fold's trial chosen on the other folds "
-        f"it is {_number(selection['nested'])}"
-    )
+    if selection["num_trials"] == 1:
+        return "there is one trial, so these folds have chosen nothing"
+    text = f"the best of {selection['num_trials']} is optimistic"
+    if selection["nested"] is None:
+        return f"{text}, by how much cannot be told from one complete trial"
+    return f"{text}: with each fold's trial chosen on the other folds it is {_number(selection['nested'])}"
 
 
 def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
