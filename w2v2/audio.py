@@ -65,7 +65,8 @@ def load_waveform(
     _check_length(len(waveform) / SAMPLE_RATE, audio)
     if np.ptp(waveform) / 2 < SILENCE:
         raise AudioError(f"silent: the waveform stays within {SILENCE:g} of its mean")
-    return np.pad(waveform, (0, max(0, round(audio.fixed_s * SAMPLE_RATE) - len(waveform))))
+    lacking = round(audio.fixed_s * SAMPLE_RATE) - len(waveform)
+    return np.pad(waveform, (0, lacking)) if lacking > 0 else waveform
 
 
 def resample(
@@ -119,7 +120,8 @@ def _opened(data: bytes) -> soundfile.SoundFile:
 def _decoded(file: soundfile.SoundFile, first: int, last: int) -> Float[np.ndarray, "samples channels"]:
     """Values of the frames from first to last; fewer than asked for is a truncated file."""
     try:
-        file.seek(first)
+        if first:  # a FLAC's seek decodes, wherever it goes
+            file.seek(first)
         values = file.read(last - first, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"truncated: {error.error_string.strip()}") from error
