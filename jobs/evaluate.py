@@ -60,6 +60,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "computed_on": computed_on(config, found.clips, heard),
         "heard_speakers": len(heard),
         "model": {"uri": config.model, "digest": digest},
+        "encoder": {"name": info.encoder.name},
         "seconds": round(time.monotonic() - started, 1),
     }
     rundir.write_json(config.run, "metrics", metrics)

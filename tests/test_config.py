@@ -226,7 +226,7 @@ def test_wrong_flags_are_named_in_one_line(args, message):
         ("search: {space: {optim.eps: {lo: 1}}}", r"^search\.space: there is no field lo"),
         ("search: {space: {optim.eps: {low: a}}}", r"^search\.space low: got a, wanted a number"),
         ("data: {classes: 3}", r"^data\.classes: got 3, wanted names with values as {a: b}"),
-        ("optim: [", r"Problems parsing config: .* line 2, column 1"),
+        ("optim: [", r"Problems parsing config: .* in the --config file, line 2, column 1"),
     ],
 )
 def test_wrong_files_are_named_in_one_line(file, text, message):

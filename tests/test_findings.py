@@ -89,6 +89,13 @@ def _with(run: TuneRun, section: str, **values: Any) -> TuneRun:
     return replace(run, metrics=run.metrics | {section: run.metrics[section] | values})
 
 
+def test_luck_of_one_speaker_is_that_of_the_mean_score(run: TuneRun) -> None:
+    by_speaker = {name: {"uar": uar, "num_clips": 4} for name, uar in {"a": 1.0, "b": 1.0, "c": 0.5}.items()}
+    said = findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
+    half = 196 * (5 / 6 * 1 / 6 / 4) ** 0.5
+    assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in said
+
+
 def test_checks_that_fail_are_named(run: TuneRun) -> None:
     torn = run.manifest.to_pylist()
     torn[0] |= {"fold": 5, "audio_digest": torn[-1]["audio_digest"]}

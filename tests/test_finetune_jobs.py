@@ -125,6 +125,9 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
     assert metrics["heard_speakers"] == table(run, "manifest").query("split == 'train'")["speaker"].nunique()
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
+    page = (tmp_path / "report.html").read_text()
+    assert "speakers trained this model: this is no score of unseen speakers" in page
+    assert "This run used random weights" in page  # of the encoder that the model was made from
 
 
 def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):

@@ -159,3 +159,15 @@ def test_integer_fields_are_searched_over_integers():
 def test_interval_over_names_is_refused(path, default):
     with pytest.raises(UserError, match=f"{path} is not a number, got low and high; wanted choices"):
         distribution(path, Dimension(low=1, high=2), default)
+
+
+def test_two_processes_on_one_run_are_told(tmp_path):
+    first = make(tmp_path)
+    proposal = first.ask()
+    second = make(tmp_path)  # takes the trial for one that a killed run left unfinished
+    assert second.ask().number == proposal.number
+    first.complete(proposal.number, [0.5] * 6)
+    with pytest.raises(
+        UserError, match=r"trial 0 was ended by another process: another job works on .*study\.db"
+    ):
+        second.complete(proposal.number, [0.5] * 6)

@@ -33,9 +33,10 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
             allow_abbrev=False,
         )
     except ArgumentError as error:
-        raise UserError(
-            f"{plain_words(str(error), _fields(config_class))}; --help lists all settings"
-        ) from error
+        told = plain_words(str(error), _fields(config_class)).replace(
+            '"<unicode string>"', "the --config file"
+        )
+        raise UserError(f"{told}; --help lists all settings") from error
 
 
 def _fields(config_class: type, prefix: str = "") -> Iterator[str]:

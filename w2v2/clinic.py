@@ -113,9 +113,7 @@ def _wanted(
     """The columns to read, as the header spells them; UserError for one that is missing."""
     name = file.spelled("file_name") or file.spelled("uid")
     if not name:
-        file.need(
-            "file_name", "name the recordings in a column file_name or uid, and put commas between columns"
-        )
+        file.need("file_name", "name the recordings in a column file_name or uid")
     for target in targets:
         labels_file = data.labels_file or "labels.txt"
         file.need(target, f"{labels_file} names it (data.labels_file), so mend one of the two")

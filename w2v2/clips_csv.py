@@ -71,9 +71,9 @@ def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
     # A column that the user named must be there; one that has its default name may be missing.
     flags += [flag for flag in optional if getattr(data, flag) != getattr(DataConfig, flag)]
     for flag in flags:
-        file.need(getattr(data, flag), f"set --data.{flag}, and put commas between the columns")
+        file.need(getattr(data, flag), f"set --data.{flag}")
     for name in wanted.targets:
-        file.need(name, "set --data.target_columns, and put commas between the columns")
+        file.need(name, "set --data.target_columns")
     file.need_carried(wanted.carried)
     return file.places(
         [*(getattr(data, flag) for flag in flags + optional), *wanted.targets, *wanted.carried]

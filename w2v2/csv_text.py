@@ -23,8 +23,9 @@ class CsvFile:
     def need(self, name: str, todo: str) -> None:
         """Raises UserError where there is no such column."""
         if name not in self.header:
+            alone = ", and put commas between the columns" if len(self.header) < 2 else ""
             raise UserError(
-                f"{self.told} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}"
+                f"{self.told} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{alone}"
             )
 
     def need_carried(self, names: Sequence[str]) -> None:

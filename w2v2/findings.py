@@ -131,8 +131,8 @@ def spread(run: TuneRun) -> str:
         return f"{METRICS[metric]} by speaker is undefined: no clip was held out."
     (low, worst), (high, best) = known[0], known[-1]
     num_clips = median(row["num_clips"] for row in by_speaker.values())
-    middle = median(score for score, _ in known)
-    # Half the width of the 95 % binomial interval of a median speaker.
+    middle = mean(score for score, _ in known)
+    # Half the width of the 95 % binomial interval of a speaker with the mean score.
     luck = 196 * math.sqrt(middle * (1 - middle) / num_clips)
     return (
         f"Worst speaker: {worst} ({percent(low)}). Best speaker: {best} ({percent(high)}). "

@@ -126,7 +126,7 @@ def embed(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
     shape = shape_of(job.config)
     per_part = job.config.workers.clips_per_part or clips_per_part(len(clips))
     logger.info(
-        "embeddings: %d encoders start, each on %s; %d clips a part",
+        "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
         shape.num_encoders,
         f"{shape.encoder_gpus:g} GPU" if shape.encoder_gpus else f"{shape.num_threads} CPU",
         per_part,

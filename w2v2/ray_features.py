@@ -99,7 +99,9 @@ class Preparation:
         inspect = self._task(inspect_encoder)
         # Every worker is asked, though one answer would do: all of them import and load at the same time.
         num_workers = ray_cluster.slots(cpus=cpus, gpus=gpus, now=True)
-        logger.info("encoder: %d workers start and load %s", num_workers, encoders[0].name)
+        logger.info(
+            "encoder: %d workers start and load %s; this may take a minute", num_workers, encoders[0].name
+        )
         asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
         self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
 

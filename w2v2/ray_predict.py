@@ -47,7 +47,10 @@ def _predicted(
     found: dict[str, Said] = {}
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
-        logger.info("predictions: %d workers start and load the model", min(at_once, len(chunks)))
+        logger.info(
+            "predictions: %d workers start and load the model; this may take a minute",
+            min(at_once, len(chunks)),
+        )
     task = ray_cluster.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
     def done(number: int, result: list[Said]) -> None:

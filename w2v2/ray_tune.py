@@ -128,8 +128,8 @@ class _Judge(FIFOScheduler):
         num_left = (self._plan.config.search.num_trials - num_ended) * self._plan.num_folds - under_way
         if not num_since or num_left <= 0:
             return ""
-        at_most = "at most " if self._plan.config.search.pruning != "none" else ""
-        return f", {at_most}{clock(num_left * (now - self._first[1]) / num_since)} left"
+        up_to = "up to " if self._plan.config.search.pruning != "none" else ""
+        return f", {up_to}{clock(num_left * (now - self._first[1]) / num_since)} left"
 
 
 def search(plan: Plan, study: Study) -> None:
@@ -160,7 +160,10 @@ def search(plan: Plan, study: Study) -> None:
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise ray_cluster.user_error(error) or error from error
 
 
 def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:

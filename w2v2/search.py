@@ -182,7 +182,13 @@ class Study:
         return number in self._running
 
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
-        self.study.tell(number, value, state=state)
+        try:
+            self.study.tell(number, value, state=state)
+        except ValueError as error:  # only another process can have told it
+            raise UserError(
+                f"trial {number} was ended by another process: another job works on {self._uri}; let that one go on alone, "
+                "or give this one a directory of its own with --run"
+            ) from error
         del self._running[number]
         self._saved()
 

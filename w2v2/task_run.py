@@ -72,8 +72,19 @@ def read_task_run(uri: str) -> TaskRun:
 
 def checks(run: TaskRun) -> list[Check]:
     """Every check of the page: of the data first, then of the scores."""
-    pairs = [*_split_checks(run), *_data_checks(run), *_score_checks(run)]
+    pairs = [*_heard_checks(run), *_split_checks(run), *_data_checks(run), *_score_checks(run)]
     return [Check(is_good=is_good, text=good if is_good else care) for is_good, good, care in pairs]
+
+
+def _heard_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
+    if "heard_speakers" not in run.metrics:
+        return
+    num_heard, num_speakers = run.metrics["heard_speakers"], run.metrics["num_speakers"]
+    yield (
+        not num_heard,
+        f"None of the {num_speakers} speakers trained the model, by name.",
+        f"{num_heard} of the {num_speakers} speakers trained this model: this is no score of unseen speakers.",
+    )
 
 
 def _split_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:

@@ -158,7 +158,7 @@ def _class_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"before remapping, {len(before['recall'])} classes: {scores}")
     lines.append(f"chance UAR is {_number(found['chance_uar'])}")
     lines += [f"never predicted: {name}" for name in pooled["never_predicted"]]
-    return lines + [f"without clips: {name}" for name in pooled["absent"]]
+    return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
 
 
 def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
