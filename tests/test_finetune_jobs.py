@@ -22,6 +22,7 @@ from w2v2 import cli
 from w2v2.config import UserError
 from w2v2.extract_config import WorkersConfig
 from w2v2.finetune_config import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.model_info import read_card
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))
@@ -125,6 +126,7 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
     assert metrics["heard_speakers"] == table(run, "manifest").query("split == 'train'")["speaker"].nunique()
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
+    assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
     page = (tmp_path / "report.html").read_text()
     assert "speakers trained this model: this is no score of unseen speakers" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from

@@ -25,7 +25,7 @@ from w2v2.encoder import Encoder
 from w2v2.heads import Classifier
 from w2v2.model_config import EncoderConfig, HeadConfig
 from w2v2.model_folder import has_counterpart, load_model, save_model
-from w2v2.model_info import ModelInfo, read_info
+from w2v2.model_info import ModelInfo, extend_card, read_card, read_info
 
 SMALL = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, conv_dim=(11, 13),
@@ -166,6 +166,15 @@ def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
     assert (
         "load_model gives the whole model" in card and '"num_clips": 7' in card and "calm, angry, sad" in card
     )
+
+
+def test_what_is_said_later_stands_in_the_card_too(tmp_path, waveforms):
+    model, info = make()
+    digest = save_model(str(tmp_path), model, info, card=CARD)
+    extend_card(str(tmp_path), {"pooled": {"uar": 0.625}})
+    assert read_card(str(tmp_path)) == json.loads(json.dumps(CARD)) | {"pooled": {"uar": 0.625}}
+    assert '"uar": 0.625' in (tmp_path / "README.md").read_text()
+    assert load_model(str(tmp_path)).digest == digest
 
 
 def test_a_folder_in_a_bucket(bucket, waveforms):

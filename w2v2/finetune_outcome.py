@@ -15,6 +15,7 @@ from w2v2.config import TaskKind
 from w2v2.finetune_config import FinetuneConfig
 from w2v2.fold_score import Epoch
 from w2v2.manifest import Manifest
+from w2v2.model_info import extend_card
 from w2v2.predictions import predictions_table
 from w2v2.task_scores import score_lines, score_predictions
 
@@ -36,9 +37,9 @@ def write_outcome(
     before: Mapping[str, Any] | None,
     seconds: float,
 ) -> dict[str, Any]:
-    """The metrics of the test split, after all files of the run directory but the model have been written.
+    """The metrics of the test split, after all files of the run directory have been written.
 
-    rows are the clips of val and test, values what the model says of them.
+    The model, written before, gets its scores into its card. rows are the clips of val and test, values what the model says of them.
     """
     kind = config.task.kind
     scored = found.clips.take(pa.array(rows))
@@ -69,6 +70,7 @@ def write_outcome(
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     rundir.write_json(config.run, "metrics", metrics)
+    extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
     rundir.write_tensorboard(config.run, {"training": _scalars(curve)})
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.task_report import write_task_report

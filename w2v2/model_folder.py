@@ -18,7 +18,7 @@ from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE
 from w2v2.config import UserError
 from w2v2.heads import Classifier
-from w2v2.model_info import FORMAT, ModelInfo, read_info
+from w2v2.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.weights import load_encoder
 
 PROBLEM = {
@@ -147,9 +147,7 @@ def _card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, whole: 
         "",
         f"A {info.kind.replace('_', '-')} model of 16 kHz mono speech or music, digest `{digest}`. {opens}",
         "",
-        "```json",
-        json.dumps(dict(card), indent=2),
-        "```",
+        card_block(card),
         "",
     ]
     return "\n".join(lines)

@@ -59,6 +59,21 @@ def read_card(uri: str) -> dict[str, Any]:
     return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
 
 
+def card_block(card: Mapping[str, Any]) -> str:
+    """The card as it stands in the folder's README.md."""
+    return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
+
+
+def extend_card(uri: str, more: Mapping[str, Any]) -> None:
+    """Say more of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
+    place, readme = (storage.join(storage.expand(uri), name) for name in ("w2v2.json", "README.md"))
+    about = json.loads(storage.read_text(place))
+    card = about["card"] | dict(more)
+    text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
+    storage.write_text(readme, text)
+    storage.write_text(place, json.dumps(about | {"card": card}, indent=2) + "\n")
+
+
 def speaker_marks(speakers: Sequence[str]) -> list[str]:
     """A mark of each speaker that does not tell the name: who trained a model is known again, not listed."""
     return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]
