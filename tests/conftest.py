@@ -23,16 +23,30 @@ os.environ.update(
 )
 
 
+def _ray_of(file: Path) -> str:
+    """Which of the long-lived Rays the tests of a file share, if any: one for Ray Data's actors, one for tasks."""
+    text = file.read_text()
+    if "ray_session" not in text:
+        return ""
+    return "Ray Data" if "import extract_embeddings" in text else "Ray"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process of `-n 2` is left with it at the end."""
+    items.sort(key=lambda item: not _ray_of(item.path))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n 2` one process has all files that share `ray_session`, as a second Ray would cost a minute."""
+    """With `-n 2` one process has all files that share a Ray, as each start of one costs a minute."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if "ray_session" in (config.rootpath / file).read_text() else file
+            return _ray_of(config.rootpath / file) or file
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 
@@ -63,7 +77,14 @@ def ray_session(ray_storage):
     with pytest.MonkeyPatch.context() as patch:  # what workers are started with later, too
         for name, value in gcs_environment(ray_storage).items():
             patch.setenv(name, value)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            # A worker that has imported torch is kept for the next job.
+            _system_config={"num_workers_soft_limit": 8},
+        )
     ray_cluster.start()
     yield ray
     ray.shutdown()

@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "jobs"))
 import extract_embeddings  # noqa: E402
 
 NUM_CLIPS = 24
+ONE_ENCODER = WorkersConfig(num_encoders=1, clips_per_part=5)
 BROKEN = {"broken/text.wav": b"not audio", "broken/empty.wav": b"", "broken/cut.flac": b"fLaC\0\0\0\x22"}
 # The query that the README gives, word for word.
 NEAREST = """
@@ -203,9 +204,8 @@ def test_run_again_changes_nothing_and_computes_nothing(finished, caplog):
     again = extract_embeddings.main(config)
     assert rows_of(config) == before
     assert accounted(again) == (0, NUM_CLIPS, len(BROKEN)) and again["num_made"] == 0
-    elsewhere = replace(
-        config, run=f"{config.run}2", table=f"duckdb://{config.run}/embeddings.db?table=embeddings"
-    )
+    table = f"duckdb://{config.run}/embeddings.db?table=embeddings"
+    elsewhere = replace(config, run=f"{config.run}2", table=table, workers=ONE_ENCODER)
     other = extract_embeddings.main(elsewhere)  # knows nothing of the files but what it reads
     assert accounted(other) == (0, NUM_CLIPS, len(BROKEN)) and other["audio_hours"] == 0
     assert rows_of(config) == before
@@ -333,7 +333,7 @@ def test_too_many_rejects_stop_the_run_before_the_table_is_touched(tmp_path, aud
     folder = shutil.copytree(audio, tmp_path / "audio")
     for path in sorted(folder.rglob("*.wav"))[:3]:
         path.write_bytes(b"")
-    config = make_config(tmp_path, folder)
+    config = make_config(tmp_path, folder, workers=ONE_ENCODER)
     with pytest.raises(UserError, match=r"3 of 24 clips were rejected, .* empty \(3\)") as caught:
         extract_embeddings.main(config)
     assert "--data.max_reject_fraction" in str(caught.value)
@@ -383,6 +383,7 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
         ray_bucket.upload(audio, "audio"),
         run=f"gs://{ray_bucket.name}/runs/a",
         encoder=VectorConfig(layers="all"),
+        workers=ONE_ENCODER,
     )
     assert accounted(extract_embeddings.main(config)) == (NUM_CLIPS, 0, 0)
     assert accounted(extract_embeddings.main(config)) == (0, NUM_CLIPS, 0)
