@@ -21,6 +21,9 @@ os.environ.update(
         "CUDA_VISIBLE_DEVICES": "",  # what is checked bit for bit is checked on CPUs
     }
 )
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads that wait for each other's core cost more than they compute.
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
 def _ray_of(file: Path) -> str:

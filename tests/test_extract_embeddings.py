@@ -113,6 +113,7 @@ def finished(tmp_path_factory, audio, ray_session):
     logger.setLevel(logging.INFO)
     metrics = extract_embeddings.main(config)
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
     return config, metrics, lines
 
 

@@ -388,7 +388,9 @@ def kill(process: subprocess.Popen) -> None:
 
 def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session, caplog):
     caplog.set_level(logging.INFO, "w2v2")
-    one_at_a_time = SearchConfig(num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none")
+    one_at_a_time = SearchConfig(
+        num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none", cpus_per_trial=2
+    )
     folds = FoldsConfig(kind="grouped", num_folds=3)
     config = make_config(tmp_path, corpus, search=one_at_a_time, folds=folds, run=str(tmp_path / "killed"))
     process = run_job(tmp_path, config)
@@ -415,14 +417,14 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ra
     ).drop_columns(drop)
 
 
-def test_data_cache_and_run_in_a_bucket(corpus, tmp_path, ray_bucket):
+def test_data_cache_and_run_in_a_bucket(finished, corpus, ray_bucket):
+    _, config, near = finished
     there = f"gs://{ray_bucket.name}"
-    config = make_config(tmp_path, corpus, data=DataConfig(uri=ray_bucket.upload(corpus, "ravdess")))
-    config = replace(config, search=replace(config.search, num_trials=1))
+    config = replace(config, data=DataConfig(uri=ray_bucket.upload(corpus, "ravdess")))
     far = tune_folds.main(replace(config, run=f"{there}/runs/a", cache=CacheConfig(uri=f"{there}/cache")))
     assert {f"runs/a/{name}" for name in RUN_FILES} <= set(ray_bucket.names())
     assert any(name.startswith("cache/") for name in ray_bucket.names())
-    near = tune_folds.main(make_config(tmp_path, corpus, run=str(tmp_path / "local"), search=config.search))
+    assert far["trunk"]["clip_forwards"] == 192
     assert far["pooled"] == near["pooled"] == json.loads(ray_bucket.get("runs/a/metrics.json"))["pooled"]
 
 
