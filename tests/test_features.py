@@ -173,6 +173,19 @@ def test_remote_cache_is_shared_through_the_bucket(tmp_path, files, bucket, monk
     assert sum(p.num_forwards for p in run(files, (encoder, cache))) == 0
 
 
+def test_a_deleted_remote_cache_is_filled_again_whatever_this_disk_has(tmp_path, files, bucket, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "laptop"))
+    settings = dict(uri="gs://speech/cache", train="last")
+    forwards = [sum(p.num_forwards for p in run(files, trunk(tmp_path, **settings))) for _ in range(2)]
+    entries = [name for name in bucket.names("speech") if name.endswith(".npy")]
+    assert forwards == [len(entries), 0]
+    for name in bucket.names("speech"):
+        storage.delete(f"gs://speech/{name}")
+    again = run(files, trunk(tmp_path, **settings))
+    assert sum(p.num_forwards for p in again) == len(entries)
+    assert [name for name in bucket.names("speech") if name.endswith(".npy")] == entries
+
+
 def test_local_cache_that_a_node_does_not_see_is_an_error(tmp_path):
     _, cache = trunk(tmp_path, train="last")
     with pytest.raises(UserError, match=r"lacks 1 entries on this machine.*must be a gs:// prefix"):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,7 @@ class FeatureCache:
         self.uri = storage.join(storage.expand(cache.uri), "features", key)
         self.folder = Path(self.uri)
         if storage.is_remote(self.uri):
-            place = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+            place = hashlib.sha256(f"{self.uri} {_mark(self.uri)}".encode()).hexdigest()[:16]
             self.folder = Path(storage.expand("~/.cache/w2v2")) / "mirror" / place
 
     def path(self, digest: str) -> Path:
@@ -69,6 +70,14 @@ class FeatureCache:
         if content is None:
             logger.warning("feature cache: %s is damaged and is computed again", self.path(digest))
         return content
+
+
+def _mark(uri: str) -> str:
+    """A remote cache's own mark, made with it: the mirror of one that was deleted is not taken for its successor's."""
+    place = storage.join(uri, "mark.txt")
+    if not storage.exists(place):
+        storage.create(place, uuid.uuid4().hex.encode())
+    return storage.read_text(place)
 
 
 class MappedFeatures:
