@@ -37,7 +37,7 @@ def make_config(tmp_path: Path, corpus: Path, **changes) -> TuneFoldsConfig:
         encoder=EncoderConfig(train="last", num_last_layers=1),
         optim=OptimConfig(learning_rate=5e-3),
         training=TrainingConfig(num_epochs=2),
-        search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none"),
+        search=SearchConfig(num_trials=2, max_concurrent_trials=1, pruning="none"),
     )
     return replace(base, **changes)
 
@@ -56,7 +56,9 @@ def table(run: Path, name: str):
 def finished(tmp_path_factory, corpus, ray_session):
     """A finished run of two trials, its config and its metrics."""
     tmp_path = tmp_path_factory.mktemp("finished")
-    config = make_config(tmp_path, corpus)
+    config = make_config(
+        tmp_path, corpus, search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none")
+    )
     return tmp_path / "run", config, tune_folds.main(config)
 
 

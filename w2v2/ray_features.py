@@ -89,11 +89,18 @@ def prepare_chunk(
 
 
 class Preparation:
-    """The job's encoders and the features of its clips; workers start to load at once."""
+    """The job's encoders and the features of its clips; workers start to load at once.
+
+    Raises UserError where training.precision is bf16 and the workers have no GPU.
+    """
 
     def __init__(
         self, config: Prepares, *, encoders: Sequence[EncoderConfig], cpus: float, gpus: float
     ) -> None:
+        if config.training.precision == "bf16" and not gpus:
+            raise UserError(
+                "training.precision is bf16 but there is no GPU for it in this cluster: use float32, which is faster on a CPU"
+            )
         self._config, self._cpus, self._gpus = config, cpus, gpus
         self.encoders = encoders
         inspect = self._task(inspect_encoder)
