@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
+from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage, trained_on
 from w2v2.config import UserError
 from w2v2.finetune_config import EvaluateConfig
-from w2v2.model_info import read_card, read_info, speaker_marks
+from w2v2.model_info import read_card, read_info
 from w2v2.predictions import predictions_table
 from w2v2.task_scores import score_lines, score_predictions
 
@@ -41,8 +41,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
     said = ray_predict.predict(config, found.clips, digest=digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
-    heard_s = pa.array([one.duration_s for one in said if not one.reason])
-    found = replace(found, clips=found.clips.append_column("duration_s", heard_s))
+    for name in ("duration_s", "audio_digest"):
+        column = pa.array([getattr(one, name) for one in said if not one.reason])
+        found = replace(found, clips=found.clips.append_column(name, column))
     rundir.write_table(config.run, "manifest", found.clips)
     rundir.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
@@ -54,11 +55,12 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     metrics = score_predictions(
         predictions, kind=info.kind, names=info.names, seed=0, midpoints=card.get("midpoints")
     )
-    heard = heard_speakers(found.clips, card)
+    heard = trained_on.heard(config.model, found.clips)
     metrics |= {
         "job": "evaluate",
         "computed_on": computed_on(config, found.clips, heard),
-        "heard_speakers": len(heard),
+        "heard_speakers": heard.num_speakers,
+        "heard_clips": heard.num_clips,
         "model": {"uri": config.model, "digest": digest},
         "encoder": {"name": info.encoder.name},
         "seconds": round(time.monotonic() - started, 1),
@@ -107,24 +109,15 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
     return clip_files.describe_files(found, data)
 
 
-def heard_speakers(clips: pa.Table, card: dict[str, Any]) -> list[str]:
-    """The speakers of the clips that trained the model."""
-    speakers = sorted(set(clips["speaker"].to_pylist()))
-    trained = set(card.get("train_speakers", []))
-    return [name for name, mark in zip(speakers, speaker_marks(speakers), strict=True) if mark in trained]
-
-
-def computed_on(config: EvaluateConfig, clips: pa.Table, heard: list[str]) -> str:
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: trained_on.Heard) -> str:
     """A sentence on what the scores are of."""
     num = len(clips["speaker"].unique())
     sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
     sentence += f", split {config.split}" if config.split else ""
     if not heard:
-        return f"{sentence}, none of whom trained the model by name"
-    logger.warning(
-        "%d of %d speakers trained this model: these are no scores of unseen speakers", len(heard), num
-    )
-    return f"{sentence}; {len(heard)} of them TRAINED THIS MODEL, so this is no score of unseen speakers"
+        return f"{sentence}, none of whom trained the model, by name or by recording"
+    logger.warning("%s trained this model: these are no scores of unseen speakers", heard)
+    return f"{sentence}; {heard} TRAINED THIS MODEL, so this is no score of unseen speakers"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage
+from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage, trained_on
 from w2v2.finetune_config import FinetuneConfig
 
 logger = logging.getLogger("w2v2.jobs.finetune")
@@ -58,6 +59,9 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         "train": config.encoder.train,
         "digest": preparation.infos[0].digest,
         "cut": preparation.infos[0].cut,
+        **trained_on.encoder_heard(
+            config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
+        ),
     }
     plan = ray_finetune.Plan(
         config=config,

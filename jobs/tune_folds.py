@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage
+from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage, trained_on
 from w2v2.search import Study, default_space, distribution, field_at
 from w2v2.tune_config import TuneFoldsConfig
 
@@ -51,6 +51,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
     if baseline is not None:
         beside.check_same(baseline, found.clips)
+    heard = trained_on.encoder_heard(config.encoder.name, found.clips)
     rundir.keep_manifest(config.run, found)
     classes = manifest.classes_of(found.clips)
     study = make_study(config)
@@ -68,7 +69,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         "num_clips": len(found.clips),
         "reused": sum(p.num_forwards == 0 for p in prepared if not p.reason),
     }
-    encoder = {"digest": preparation.infos[0].digest, "cut": preparation.infos[0].cut}
+    encoder = {"digest": preparation.infos[0].digest, "cut": preparation.infos[0].cut, **heard}
     return write_outcome(
         config,
         found,

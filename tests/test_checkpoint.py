@@ -12,8 +12,8 @@ from w2v2 import storage
 from w2v2.checkpoint import Checkpoints, restore, take
 from w2v2.clips import ClipSet
 from w2v2.config import UserError
+from w2v2.fitting import Fitting
 from w2v2.model_config import TrainingConfig
-from w2v2.training import Fitting
 from w2v2.world import World
 
 TRAINING = TrainingConfig(num_epochs=4, patience_epochs=2)

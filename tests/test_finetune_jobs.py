@@ -124,11 +124,13 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     columns = [name for name in before.columns if name.startswith(prefix)]
     assert columns
     np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
-    assert metrics["heard_speakers"] == table(run, "manifest").query("split == 'train'")["speaker"].nunique()
+    clips = table(run, "manifest").query("split == 'train'")
+    assert (metrics["heard_speakers"], metrics["heard_clips"]) == (clips["speaker"].nunique(), len(clips))
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
     page = (tmp_path / "report.html").read_text()
     assert "speakers trained this model: this is no score of unseen speakers" in page
+    assert f"{len(clips)} of the clips trained this model, as their samples tell" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from
 
 

@@ -25,7 +25,7 @@ ORDER = [
     # vectors in tables
     "reading", "embedding", "extraction", "reject_rows",
     # loops, no Ray
-    "fold_score", "baseline", "world", "training", "trial", "checkpoint", "model_info", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
+    "fold_score", "baseline", "world", "logits", "fitting", "training", "trial", "checkpoint", "trained_on", "model_info", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
     "progress", "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "tune_sections", "report", "outcome", "extract_report",
     "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",

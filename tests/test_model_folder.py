@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import (
@@ -40,6 +41,7 @@ FAMILIES = {
     "data2vec": (Data2VecAudioModel, Data2VecAudioConfig, dict(conv_pos_kernel_size=5, num_conv_pos_embeddings=2)),
 }  # fmt: skip
 CLASSES = ("calm", "angry", "sad")
+CLIPS = pa.table({"speaker": ["ann", "bob", "ann"], "audio_digest": ["d1", "d2", "d3"]})
 CARD = {"data": {"num_clips": 7}, "scores": {"uar": 0.5}}
 
 
@@ -100,7 +102,7 @@ def test_transformers_gives_our_logits(family, settings, waveforms, tmp_path):
     if not has_counterpart(model, info):
         assert family == "wav2vec2-layer" and settings["layer"] == "mix"
         return
-    save_model(str(tmp_path), model, info, card=CARD)
+    save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     stock = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     ours = outputs(model, waveforms)
     assert np.abs(ours - ours[:1]).max() > 1e-3
@@ -113,7 +115,7 @@ def test_transformers_gives_our_logits(family, settings, waveforms, tmp_path):
 
 def test_the_pipeline_gives_our_probabilities(waveforms, tmp_path):
     model, info = make()
-    save_model(str(tmp_path), model, info, card=CARD)
+    save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     classify = pipeline("audio-classification", model=str(tmp_path))
     ours = torch.from_numpy(outputs(model, waveforms)).softmax(1).numpy()
     for waveform, row in zip(waveforms, ours, strict=True):
@@ -127,7 +129,7 @@ def test_the_pipeline_gives_our_probabilities(waveforms, tmp_path):
 )
 def test_several_heads_in_one_of_transformers(kind, groups, waveforms, tmp_path):
     model, info = make(kind=kind, groups=groups)
-    save_model(str(tmp_path), model, info, card=CARD)
+    save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     stock = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         theirs = stock(torch.from_numpy(features.normalized(waveforms[0]))[None]).logits
@@ -144,7 +146,7 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_our_loader_gives_the_whole_model_back(settings, waveforms, tmp_path):
     model, info = make(**settings)
-    digest = save_model(str(tmp_path), model, info, card=CARD)
+    digest = save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     saved = load_model(str(tmp_path))
     assert saved.info == info and saved.digest == digest
     num = settings.get("num_descriptors", 0)
@@ -160,7 +162,7 @@ def test_our_loader_gives_the_whole_model_back(settings, waveforms, tmp_path):
 def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
     model, info = make(widths=(7,))
     assert not has_counterpart(model, info)
-    save_model(str(tmp_path), model, info, card=CARD)
+    save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["Wav2Vec2Model"]
     card = (tmp_path / "README.md").read_text()
     assert (
@@ -170,7 +172,7 @@ def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
 
 def test_what_is_said_later_stands_in_the_card_too(tmp_path, waveforms):
     model, info = make()
-    digest = save_model(str(tmp_path), model, info, card=CARD)
+    digest = save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     extend_card(str(tmp_path), {"pooled": {"uar": 0.625}})
     assert read_card(str(tmp_path)) == json.loads(json.dumps(CARD)) | {"pooled": {"uar": 0.625}}
     assert '"uar": 0.625' in (tmp_path / "README.md").read_text()
@@ -180,7 +182,7 @@ def test_what_is_said_later_stands_in_the_card_too(tmp_path, waveforms):
 def test_a_folder_in_a_bucket(bucket, waveforms):
     model, info = make()
     uri = "gs://speech/model"
-    digest = save_model(uri, model, info, card=CARD)
+    digest = save_model(uri, model, info, card=CARD, made_from=CLIPS)
     saved = load_model(uri)
     assert saved.digest == digest
     np.testing.assert_allclose(outputs(saved.model, waveforms), outputs(model, waveforms), atol=1e-6)
@@ -193,7 +195,7 @@ def test_mistakes_are_one_sentence(tmp_path):
     ):
         load_model(str(tmp_path))
     model, info = make()
-    save_model(str(tmp_path), model, info, card=CARD)
+    save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     about = tmp_path / "w2v2.json"
     text = about.read_text()
     about.write_text(text.replace('"format": 1', '"format": 99'))

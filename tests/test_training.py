@@ -19,9 +19,12 @@ from w2v2.clips import ClipSet, shuffled_batches
 from w2v2.config import UserError
 from w2v2.encoder import Encoder
 from w2v2.features import run_trunk
+from w2v2.fitting import Fitting
+from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier
+from w2v2.logits import predict_logits
 from w2v2.model_config import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig
-from w2v2.training import Diverged, Epoch, Fitting, fit, predict_logits, score_fold
+from w2v2.training import fit, score_fold
 from w2v2.world import World
 
 NUM_CLASSES, NUM_LAYERS = 3, 3

@@ -388,13 +388,62 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session, caplog):
-    caplog.set_level(logging.INFO, "w2v2")
-    one_at_a_time = SearchConfig(
+def interrupted_at(ledger: Path, process: int, signal_number: int, *, num_folds: int) -> threading.Thread:
+    """A thread that sends the process the signal once that many folds are in the ledger."""
+
+    def wait_and_send() -> None:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            if ledger.exists() and len(list(ledger.glob("*.parquet"))) >= num_folds:
+                os.kill(process, signal_number)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait_and_send)
+    thread.start()
+    return thread
+
+
+def one_at_a_time(tmp_path: Path, corpus: Path, name: str) -> TuneFoldsConfig:
+    """A search that is the same each time: three trials over three folds, two of the trials proposed by TPE."""
+    search = SearchConfig(
         num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none", cpus_per_trial=2
     )
     folds = FoldsConfig(kind="grouped", num_folds=3)
-    config = make_config(tmp_path, corpus, search=one_at_a_time, folds=folds, run=str(tmp_path / "killed"))
+    return make_config(tmp_path, corpus, search=search, folds=folds, run=str(tmp_path / name))
+
+
+def check_continued(config: TuneFoldsConfig, before: dict[str, bytes], whole: Path) -> None:
+    """The run goes on where it was and ends as the one that nothing befell."""
+    assert 4 <= len(before) < 9
+    ledger = Path(config.run) / "ledger"
+    for name, body in before.items():
+        assert (ledger / name).read_bytes() == body, f"{name} was trained again"
+    columns = ["clip_id", "fold", "target", "predicted", "prob_neutral", "prob_angry"]
+    assert table(config.run, "predictions").select(columns) == table(whole, "predictions").select(columns)
+    trials = table(config.run, "trials").drop_columns(["seconds"])
+    assert trials == table(whole, "trials").drop_columns(["seconds"])
+
+
+def test_stopped_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session, caplog):
+    caplog.set_level(logging.INFO, "w2v2")
+    config = one_at_a_time(tmp_path, corpus, "stopped")
+    ledger = tmp_path / "stopped" / "ledger"
+    thread = interrupted_at(ledger, os.getpid(), signal.SIGINT, num_folds=4)
+    with pytest.raises(KeyboardInterrupt):
+        tune_folds.main(config)
+    thread.join()
+    assert not (tmp_path / "stopped" / "metrics.json").exists()
+    before = {path.name: path.read_bytes() for path in ledger.glob("*.parquet")}
+    tune_folds.main(config)
+    assert f"run: {config.run} (continued)" in caplog.text
+    tune_folds.main(replace(config, run=str(tmp_path / "whole")))
+    check_continued(config, before, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session):
+    config = one_at_a_time(tmp_path, corpus, "killed")
     process = run_job(tmp_path, config)
     ledger = tmp_path / "killed" / "ledger"
     deadline = time.monotonic() + 240
@@ -402,21 +451,10 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ra
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.05)
     kill(process)
-    before = {path.name: path.read_bytes() for path in ledger.iterdir() if path.suffix == ".parquet"}
-    assert 4 <= len(before) < 9
+    before = {path.name: path.read_bytes() for path in ledger.glob("*.parquet")}
     tune_folds.main(config)
-    assert f"run: {config.run} (continued)" in caplog.text
-    for name, body in before.items():
-        assert (ledger / name).read_bytes() == body, f"{name} was trained again"
     tune_folds.main(replace(config, run=str(tmp_path / "whole")))
-    columns = ["clip_id", "fold", "target", "predicted", "prob_neutral", "prob_angry"]
-    assert table(tmp_path / "killed", "predictions").select(columns) == table(
-        tmp_path / "whole", "predictions"
-    ).select(columns)
-    drop = ["seconds"]
-    assert table(tmp_path / "killed", "trials").drop_columns(drop) == table(
-        tmp_path / "whole", "trials"
-    ).drop_columns(drop)
+    check_continued(config, before, tmp_path / "whole")
 
 
 def test_data_cache_and_run_in_a_bucket(finished, corpus, ray_bucket):

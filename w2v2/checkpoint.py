@@ -15,8 +15,8 @@ from torch import Tensor
 
 from w2v2 import storage
 from w2v2.config import UserError
+from w2v2.fitting import Fitting, Position, trained_state
 from w2v2.fold_score import Epoch
-from w2v2.training import Fitting, Position, trained_state
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,18 @@ class Check:
 
 def checks(run: TuneRun) -> list[Check]:
     """Every check of the page: of the data first, then of the score."""
-    pairs = [*_data_checks(run), *_score_checks(run)]
+    pairs = [*encoder_checks(run.metrics), *_data_checks(run), *_score_checks(run)]
     return [Check(is_good=is_good, text=good if is_good else care) for is_good, good, care in pairs]
+
+
+def encoder_checks(metrics: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
+    """What made an encoder that was fine-tuned here, as (whether it is good, what to say if so, what if not)."""
+    if (heard := metrics.get("encoder", {}).get("heard")) is not None:
+        yield (
+            not heard,
+            "None of what is scored trained the encoder, by name or by recording.",
+            f"{heard} trained the encoder that this began with: this is no score of unseen speakers.",
+        )
 
 
 def _data_checks(run: TuneRun) -> Iterator[tuple[bool, str, str]]:

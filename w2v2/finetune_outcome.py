@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import rundir
+from w2v2 import rundir, trained_on
 from w2v2.config import TaskKind
 from w2v2.finetune_config import FinetuneConfig
 from w2v2.fold_score import Epoch
@@ -57,7 +57,7 @@ def write_outcome(
     metrics |= {
         "job": "finetune",
         "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers whom nothing of the "
-        "training has heard",
+        "training has heard" + trained_on.caveat(encoder),
         "splits": splits,
         "best_epoch": best_epoch,
         "num_epochs": len(curve),

@@ -12,7 +12,7 @@ from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
 from w2v2.clips import ClipSet, batches_by_budget, padded_budget
 from w2v2.descriptors import describe
 from w2v2.embedding import windows
-from w2v2.features import normalized
+from w2v2.features import normalized, waveform_digest
 from w2v2.heap import kept_memory
 from w2v2.model_folder import SavedModel
 from w2v2.said import Said
@@ -44,8 +44,14 @@ def predict_clips(
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
-            duration_s = len(waveform) / SAMPLE_RATE
-            found.append(Said(clip_id=str(clip["clip_id"]), spans=spans, duration_s=duration_s))
+            found.append(
+                Said(
+                    clip_id=str(clip["clip_id"]),
+                    spans=spans,
+                    duration_s=len(waveform) / SAMPLE_RATE,
+                    audio_digest=waveform_digest(waveform),
+                )
+            )
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
             found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))

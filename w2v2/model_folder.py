@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import safetensors.torch
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 
-from w2v2 import storage
+from w2v2 import storage, trained_on
 from w2v2.audio import SAMPLE_RATE
 from w2v2.config import UserError
 from w2v2.heads import Classifier
@@ -37,8 +38,12 @@ class SavedModel:
     digest: str
 
 
-def save_model(uri: str, model: Classifier, info: ModelInfo, *, card: Mapping[str, Any]) -> str:
+def save_model(
+    uri: str, model: Classifier, info: ModelInfo, *, card: Mapping[str, Any], made_from: pa.Table
+) -> str:
     """The model's digest, once its folder is written: w2v2.json, which says it is whole, comes last.
+
+    made_from are the clips (speaker, audio_digest) that made it, of which the folder keeps marks.
 
     Where the architecture has a counterpart in transformers (mean pooling of the last layer or a mix of
     all where no normalisation follows the last, one linear layer per head, nothing joined), AutoModelForAudioClassification opens the folder and
@@ -57,6 +62,7 @@ def save_model(uri: str, model: Classifier, info: ModelInfo, *, card: Mapping[st
         (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
         for path in sorted(folder.iterdir()):
             storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+    trained_on.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": asdict(info), "card": dict(card)}
     storage.write_text(storage.join(uri, "w2v2.json"), json.dumps(about, indent=2) + "\n")
     return digest

@@ -1,8 +1,7 @@
 """What a saved model is, as its folder's w2v2.json says; read without its weights, and without torch."""
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from w2v2 import storage
 from w2v2.config import AudioConfig, TaskKind, UserError
 from w2v2.model_config import EncoderConfig, HeadConfig
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the folder's files change their meaning."""
 
 
@@ -72,11 +71,6 @@ def extend_card(uri: str, more: Mapping[str, Any]) -> None:
     text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
     storage.write_text(readme, text)
     storage.write_text(place, json.dumps(about | {"card": card}, indent=2) + "\n")
-
-
-def speaker_marks(speakers: Sequence[str]) -> list[str]:
-    """A mark of each speaker that does not tell the name: who trained a model is known again, not listed."""
-    return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

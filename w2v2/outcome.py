@@ -10,7 +10,7 @@ import optuna
 import pyarrow as pa
 import yaml
 
-from w2v2 import beside, rundir, storage, summary, task_scores
+from w2v2 import beside, rundir, storage, summary, task_scores, trained_on
 from w2v2.cli import dump
 from w2v2.config import UserError
 from w2v2.ledger import Ledger
@@ -54,9 +54,11 @@ def write_outcome(
     )
     for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
         rundir.write_table(config.run, name, rows)
+    scored = _scores(config, classes, best, folds, predictions)
     metrics = {
         "job": "tune_folds",
-        **_scores(config, classes, best, folds, predictions),
+        **scored,
+        "computed_on": scored["computed_on"] + trained_on.caveat(encoder),
         "selection": selection_of(
             trials,
             best,
@@ -178,6 +180,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
     lines += [
         f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection)}",
         *_baseline_lines(metrics),
+        *([caveat.removeprefix("; ")] if (caveat := trained_on.caveat(metrics["encoder"])) else []),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),
         "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
     ]

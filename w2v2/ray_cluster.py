@@ -14,6 +14,8 @@ for _name, _value in {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would end a search at Ctrl-C as if it had all its trials.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
     "RAY_idle_worker_killing_time_threshold_ms": "300000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

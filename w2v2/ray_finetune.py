@@ -20,15 +20,16 @@ from w2v2.clips import ClipSet
 from w2v2.config import UserError
 from w2v2.feature_cache import FeatureCache, open_features
 from w2v2.finetune_config import FinetuneConfig
+from w2v2.fitting import Fitting
 from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier, fresh
+from w2v2.logits import predict_logits
 from w2v2.model_folder import save_model
-from w2v2.model_info import ModelInfo, speaker_marks
+from w2v2.model_info import ModelInfo
 from w2v2.predictions import targets_of
 from w2v2.progress import Progress
 from w2v2.ray_train import work_together
 from w2v2.tasks import probabilities
-from w2v2.training import Fitting, predict_logits
 from w2v2.weights import loaded_encoder
 from w2v2.world import World
 
@@ -148,10 +149,10 @@ def _work(plan: Plan, said: Any, world: World) -> Trained:
     info = _info(plan, fitting.model)
     uri = storage.join(plan.config.run, "model")
     best_epoch = fitting.position.best_epoch or len(curve)
-    train_speakers = sorted(set(plan.clips["speaker"].take(pa.array(plan.rows("train"))).to_pylist()))
-    card = plan.card | {"train_speakers": speaker_marks(train_speakers), "midpoints": _midpoints(plan)}
-    card |= {"epochs": len(curve), "kept_epoch": best_epoch}
-    digest = save_model(uri, fitting.model, info, card=card) if world.rank == 0 else ""
+    card = plan.card | {"midpoints": _midpoints(plan), "epochs": len(curve), "kept_epoch": best_epoch}
+    made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if fitting.best else []))))
+    saves = world.rank == 0
+    digest = save_model(uri, fitting.model, info, card=card, made_from=made_from) if saves else ""
     return Trained(
         rows=rows,
         values=probabilities(outputs, plan.config.task.kind),

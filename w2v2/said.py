@@ -21,6 +21,7 @@ SAID = pa.schema(
         ("end_s", NUMBERS),
         ("values", pa.list_(NUMBERS)),
         ("duration_s", pa.float64()),
+        ("audio_digest", pa.string()),
         ("reason", pa.string()),
     ]
 )
@@ -37,6 +38,8 @@ class Said:
     """Probabilities of classes or labels, or values of a regression."""
     duration_s: float = 0.0
     """Length of the clip as the model heard it."""
+    audio_digest: str = ""
+    """Digest of the samples that the model heard (features.waveform_digest)."""
     reason: str = ""
     unread: bool = False
     """Whether its file could not be read, which another try may mend."""
@@ -67,6 +70,7 @@ def _row(said: Said, inputs: str) -> dict[str, Any]:
         "end_s": [end for _, end in said.spans],
         "values": [] if said.values is None else said.values.tolist(),
         "duration_s": said.duration_s,
+        "audio_digest": said.audio_digest,
         "reason": said.reason,
     }
 
@@ -83,5 +87,6 @@ def _said(row: dict[str, Any]) -> Said:
         spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),
         values=None if row["reason"] else np.array(row["values"]),
         duration_s=row["duration_s"],
+        audio_digest=row["audio_digest"],
         reason=row["reason"],
     )

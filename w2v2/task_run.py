@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from w2v2 import storage
-from w2v2.findings import Check, in_two
+from w2v2.findings import Check, encoder_checks, in_two
 from w2v2.page import percent, some
 
 
@@ -72,18 +72,30 @@ def read_task_run(uri: str) -> TaskRun:
 
 def checks(run: TaskRun) -> list[Check]:
     """Every check of the page: of the data first, then of the scores."""
-    pairs = [*_heard_checks(run), *_split_checks(run), *_data_checks(run), *_score_checks(run)]
+    pairs = [
+        *encoder_checks(run.metrics),
+        *_heard_checks(run),
+        *_split_checks(run),
+        *_data_checks(run),
+        *_score_checks(run),
+    ]
     return [Check(is_good=is_good, text=good if is_good else care) for is_good, good, care in pairs]
 
 
 def _heard_checks(run: TaskRun) -> Iterator[tuple[bool, str, str]]:
     if "heard_speakers" not in run.metrics:
         return
-    num_heard, num_speakers = run.metrics["heard_speakers"], run.metrics["num_speakers"]
+    num_speakers, num_clips = run.metrics["heard_speakers"], run.metrics["heard_clips"]
     yield (
-        not num_heard,
-        f"None of the {num_speakers} speakers trained the model, by name.",
-        f"{num_heard} of the {num_speakers} speakers trained this model: this is no score of unseen speakers.",
+        not num_speakers,
+        f"None of the {run.metrics['num_speakers']} speakers trained the model, by name.",
+        f"{num_speakers} of the {run.metrics['num_speakers']} speakers trained this model: this is no score of unseen "
+        "speakers.",
+    )
+    yield (
+        not num_clips,
+        "No clip trained the model, by its samples.",
+        f"{num_clips} of the clips trained this model, as their samples tell: this is no score of unseen recordings.",
     )
 
 

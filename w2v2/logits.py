@@ -1,0 +1,60 @@
+"""What a model in memory says of clips, and where it runs."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from w2v2.clips import ClipSet, batches_by_budget
+from w2v2.config import UserError
+from w2v2.heads import Classifier
+from w2v2.heap import kept_memory
+from w2v2.model_config import TrainingConfig
+from w2v2.world import World
+
+
+@kept_memory()
+@torch.no_grad()
+def predict_logits(
+    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: World | None = None
+) -> Float[np.ndarray, "clips outputs"]:
+    """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+
+    Several processes compute a share each and all return the whole.
+    """
+    model.eval()
+    world = world or World()
+    device = next(model.parameters()).device
+    own = world.share(np.arange(len(clips)))
+    outputs = torch.zeros(len(clips), model.num_outputs, device=device)
+    budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
+    for rows in batches_by_budget(clips.lengths[own], max_padded=budget):
+        batch = own[rows]
+        inputs = [*clips.select(batch), clips.descriptors_of(batch)]
+        with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs[batch] = model(*(x.to(device) for x in inputs if x is not None)).float()
+    return world.sum(outputs).cpu().numpy()
+
+
+def device_of(training: TrainingConfig) -> torch.device:
+    """The GPU where there is one; UserError where training.precision needs one and there is none."""
+    if torch.cuda.is_available():
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; who wants speed says bf16
+        return torch.device("cuda")
+    if training.precision == "bf16":
+        raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def memory_hint() -> Iterator[None]:
+    """Running out of GPU memory as a UserError that says which settings to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory ({str(error).splitlines()[0][:120]}); lower --optim.batch_size or raise "
+            "--optim.accumulation_steps, cut long clips with --audio.crop_s, or train less with --encoder.train last"
+        ) from error
