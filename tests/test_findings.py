@@ -96,6 +96,13 @@ def test_luck_of_one_speaker_is_that_of_the_mean_score(run: TuneRun) -> None:
     assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in said
 
 
+def test_an_encoder_that_heard_the_speakers_is_a_care(run: TuneRun) -> None:
+    assert "trained the encoder" not in _care(run)
+    assert "trained the encoder" not in _care(_with(run, "encoder", heard=""))
+    cares = _care(_with(run, "encoder", heard="4 of the speakers and 9 of the clips"))
+    assert "4 of the speakers and 9 of the clips trained the encoder that this began with" in cares
+
+
 def test_checks_that_fail_are_named(run: TuneRun) -> None:
     torn = run.manifest.to_pylist()
     torn[0] |= {"fold": 5, "audio_digest": torn[-1]["audio_digest"]}

@@ -198,8 +198,8 @@ def test_mistakes_are_one_sentence(tmp_path):
     save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     about = tmp_path / "w2v2.json"
     text = about.read_text()
-    about.write_text(text.replace('"format": 1', '"format": 99'))
-    with pytest.raises(UserError, match=r"has format 99, this version reads 1"):
+    about.write_text(text.replace('"format": 2', '"format": 99'))
+    with pytest.raises(UserError, match=r"has format 99, this version reads 2"):
         read_info(str(tmp_path))
     about.write_text(text[:-20])
     with pytest.raises(UserError, match=r"w2v2.json cannot be read \(.*\): save the model again"):

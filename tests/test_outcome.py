@@ -8,7 +8,7 @@ from w2v2.outcome import score_lines, selection_of
 STATES = {"C": optuna.trial.TrialState.COMPLETE, "P": optuna.trial.TrialState.PRUNED}
 
 
-def lines(states, nested):
+def lines(states, nested, heard=None):
     trials = [
         optuna.trial.create_trial(state=STATES[state], value=0.5 if state == "C" else None)
         for state in states
@@ -18,6 +18,7 @@ def lines(states, nested):
     pooled["intervals"] = {"uar": [0.4, 0.6], "accuracy": [0.4, 0.6], "macro_f1": None}
     folds = {name: {"mean": 0.5, "std": None} for name in ("uar", "accuracy", "macro_f1")}
     metrics = {"pooled": pooled, "folds": folds, "selection": selection, "trial": 0, "chance_uar": 0.125}
+    metrics["encoder"] = {} if heard is None else {"heard": heard}
     return score_lines(metrics | {"params": {"optim.learning_rate": 1e-4}}), selection["note"]
 
 
@@ -42,3 +43,10 @@ def test_a_score_without_a_value_is_undefined():
     assert ["macro_f1", "undefined", "undefined", "0.500", "undefined"] in table
     assert ["uar", "0.500", "[0.400,", "0.600]", "0.500", "undefined"] in table
     assert "never predicted: calm" in text
+
+
+@pytest.mark.parametrize(("heard", "told"), [(None, False), ("", False), ("3 of the speakers", True)])
+def test_an_encoder_that_was_made_from_what_is_scored_is_told(heard, told):
+    text, _ = lines("CC", 0.4, heard)
+    words = "but 3 of the speakers TRAINED THE ENCODER, so this is no score of unseen speakers"
+    assert (words in text) == told
