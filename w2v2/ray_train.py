@@ -1,7 +1,10 @@
 """A training on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import ray.train
@@ -39,7 +42,21 @@ def work_together(
             name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
         ),
     )
-    return trainer.fit().return_value  # what rank 0 returned
+    with _ctrl_c():
+        return trainer.fit().return_value  # what rank 0 returned
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Ray Train takes it over for good, and ends the process as if all were well."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _work(config: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ a bucket in another location) is refused here too.
 import datetime
 import email.parser
 import email.policy
+import functools
 import io
 import itertools
 import json
@@ -408,10 +409,9 @@ class FakeBigQuery(LoopbackServer):
     def _answer(self, query: dict[str, Any], location: str, *, dry_run: bool) -> _Answer:
         if query.get("useLegacySql", True):
             raise HttpError(501, "not in this fake: legacy SQL")
-        tree = sqlglot.parse_one(query["query"], read="bigquery")
+        tree, sql = _parsed(query["query"])
         self._check_tree(tree, location)
         values = {each["name"]: _value(each) for each in query.get("queryParameters", [])}
-        sql = tree.sql(dialect="duckdb")
         try:
             if dry_run:
                 self._engine.execute(f"EXPLAIN {sql}", values or None).fetchall()
@@ -447,6 +447,13 @@ class FakeBigQuery(LoopbackServer):
                     raise _JobError(
                         "invalidQuery", "Partitioning by expressions of type FLOAT64 is not allowed"
                     )
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(query: str) -> tuple[exp.Expression, str]:
+    """A query as a tree, which nobody changes, and in DuckDB's words; the same one is asked again and again."""
+    tree = sqlglot.parse_one(query, read="bigquery")
+    return tree, tree.sql(dialect="duckdb")
 
 
 def _quoted(key: tuple[str, str, str]) -> str:
