@@ -43,7 +43,10 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
     try:
         about = json.loads(storage.read_text(place))
         if about["format"] != FORMAT:
-            raise UserError(f"model {uri!r} has format {about['format']}, this version reads {FORMAT}")
+            raise UserError(
+                f"model {uri!r} has format {about['format']}, this version reads {FORMAT}: train it again with "
+                "jobs/finetune.py, or use the version of w2v2 that its card names"
+            )
         fields = about["info"]
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
         made = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
