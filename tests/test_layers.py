@@ -17,7 +17,7 @@ ORDER = [
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
-    "heap", "pooling", "cut", "encoder", "heads", "losses", "tasks", "optim",
+    "heap", "pooling", "cut", "linear", "convolutions", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
     "audio", "prepared", "audio_index", "descriptors", "talkers", "demo", "clips", "weights", "feature_cache", "features", "descriptor_cache", "augment",
     # tables

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from w2v2.audio import SAMPLE_RATE
+from w2v2.convolutions import PASS_SAMPLES
 
 WINDOW_BATCHES = 50
 """Batches whose clips are sorted by length together: little padding, and still a random order."""
@@ -92,8 +93,8 @@ def shuffled_batches(
 
 
 def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
-    """Samples, padding included, of one forward pass: batch_s seconds of them, or else 8 on a CPU and 240 on a GPU."""
-    return round(SAMPLE_RATE * (batch_s or (240.0 if device.type == "cuda" else 8.0)))
+    """Samples, padding included, of one forward pass: batch_s seconds of them, or else what suits the device."""
+    return round(SAMPLE_RATE * batch_s) or PASS_SAMPLES[device.type]
 
 
 def batches_by_budget(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
 from w2v2.config import UserError
+from w2v2.convolutions import convolve, receptive_field
 from w2v2.cut import chosen_states, cut_for
 from w2v2.model_config import EncoderConfig
 from w2v2.pooling import frame_mask, pool
@@ -58,12 +59,7 @@ class Encoder(nn.Module):
     @property
     def min_samples(self) -> int:
         """The fewest samples that give one frame."""
-        samples = 1
-        for kernel, stride in reversed(
-            list(zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True))
-        ):
-            samples = (samples - 1) * stride + kernel
-        return samples
+        return receptive_field(self.model.feature_extractor.conv_layers)[0]
 
     def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Frames that the convolutions make of each clip."""
@@ -151,14 +147,7 @@ class Encoder(nn.Module):
     def _convolve(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames channels"]:
-        """Output of the convolutions; frames past a clip's end are not zero."""
-        layers = list(self.model.feature_extractor.conv_layers)
-        hidden = waveforms[:, None]
-        if isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm):
-            hidden = _first_layer(layers.pop(0), waveforms, num_samples)
-        for layer in layers:
-            hidden = layer(hidden)
-        return hidden.transpose(1, 2)
+        return convolve(list(self.model.feature_extractor.conv_layers), waveforms, num_samples)
 
     def _enter(
         self, features: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
@@ -244,39 +233,3 @@ def _spans(
     starts = torch.rand(shape, device=device) < fraction / length
     padded = nn.functional.pad(starts.float(), (length - 1, 0))[:, None]
     return nn.functional.max_pool1d(padded, kernel_size=length, stride=1)[:, 0] > 0
-
-
-def _first_layer(
-    layer: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch channels frames"]:
-    """Convolution 0 with its group normalisation folded into weights of each clip's own.
-
-    The convolution is linear with one input channel, so the mean and variance of every output channel
-    over a clip follow exactly from the mean and the second moment of its patches: mean = w m and
-    var = w (S - m m') w'. Any bias of the convolution cancels in the normalisation.
-    """
-    weight = layer.conv.weight[:, 0]
-    mean, covariance = _patch_moments(waveforms, num_samples, weight.shape[1], layer.conv.stride[0])
-    double = weight.double()
-    deviation = torch.einsum("ck,bkj,cj->bc", double, covariance, double).add(layer.layer_norm.eps).sqrt()
-    scale = layer.layer_norm.weight / deviation
-    shift = layer.layer_norm.bias - scale * (mean @ double.T)
-    batch, channels = scale.shape
-    weights = (scale[..., None] * double).flatten(0, 1)[:, None].to(weight.dtype)
-    hidden = nn.functional.conv1d(
-        waveforms[None], weights, shift.flatten().to(weight.dtype), stride=layer.conv.stride, groups=batch
-    )
-    return layer.activation(hidden.view(batch, channels, -1))
-
-
-def _patch_moments(
-    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"], kernel: int, stride: int
-) -> tuple[Float[Tensor, "batch kernel"], Float[Tensor, "batch kernel kernel"]]:
-    """Mean and covariance, in float64, of the patches that the convolution sees in each clip."""
-    patches = waveforms.unfold(1, kernel, stride)
-    num_patches = (num_samples - kernel) // stride + 1
-    inside = frame_mask(num_patches, patches.shape[1])
-    patches = patches.double() * inside[..., None]
-    mean = patches.sum(1) / num_patches[:, None]
-    second = patches.transpose(1, 2) @ patches / num_patches[:, None, None]
-    return mean, second - mean[:, :, None] * mean[:, None]

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from w2v2 import storage
 from w2v2.config import UserError
 from w2v2.encoder import Encoder
+from w2v2.linear import use_fastest_linear
 from w2v2.model_config import EncoderConfig
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,16 @@ def tiny_config() -> Wav2Vec2Config:
 
 def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'."""
+    model, normalize = _opened(config, seed)
+    use_fastest_linear(model)
+    return Encoder(model, config, normalize=normalize)
+
+
+def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
+    """The model that a name stands for, and whether it wants waveforms normalised."""
     if config.name == "tiny":
         torch.manual_seed(seed)
-        return Encoder(Wav2Vec2Model(tiny_config()), config, normalize=True)
+        return Wav2Vec2Model(tiny_config()), True
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     folder = _local_folder(config.name)
@@ -67,7 +75,7 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
             f"encoder.name {config.name!r}: {len(lost)} weights that its config.json asks for are missing or of another "
             f"shape, such as {lost[0]}; wanted a folder as save_pretrained writes it"
         )
-    return Encoder(model, config, normalize=_normalizes(config.name, folder))
+    return model, _normalizes(config.name, folder)
 
 
 @functools.lru_cache(maxsize=2)

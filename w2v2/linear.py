@@ -1,0 +1,74 @@
+"""Linear layers that multiply with oneDNN where torch's own library leaves half of a processor idle.
+
+torch multiplies float32 matrices on CPUs with MKL, which keeps to AVX2 on AMD's processors, also on those that
+have AVX-512; oneDNN, which torch convolves with, does not. On a Zen 5 that is 2.2 times the speed, forwards and
+backwards. On other processors the two are equal and nothing is changed.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Whether this machine's CPU is one on which MKL stays below its width."""
+    cpu = Path("/proc/cpuinfo")
+    return (
+        torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and cpu.exists()
+        and "AuthenticAMD" in cpu.read_text()
+    )
+
+
+def use_fastest_linear(model: nn.Module) -> None:
+    """Have the linear layers of a model multiply with what is fastest here; their parameters stay as they are."""
+    if not onednn_is_faster():
+        return
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = OneDnnLinear
+
+
+class OneDnnLinear(nn.Linear):
+    """nn.Linear that computes with oneDNN on the CPU in float32, and as usual elsewhere."""
+
+    def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """The input times the weights, plus the bias."""
+        plain = input.device.type == "cpu" and input.dtype == torch.float32 and input.dim() > 1
+        if not plain or not input.numel() or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        rows = _Product.apply(input.flatten(0, -2), self.weight, self.bias)
+        return rows.unflatten(0, input.shape[:-1])
+
+
+class _Product(torch.autograd.Function):
+    """What the operator lacks: its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _onednn(gradient, weight.t()) if of_x else None,
+            _onednn(gradient.t(), x.t()) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+        )
+
+
+def _onednn(
+    x: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
+) -> Float[Tensor, "rows outputs"]:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
