@@ -16,7 +16,7 @@ def test_pieces_give_the_frames_of_the_whole(kind, budget, monkeypatch):
     clips = [torch.randn(length) + 0.2 for length in (8000, 7777, 50)]
     whole = convolve(layers, *padded(clips))  # in pieces only where no gradient is wanted
     spans = []
-    monkeypatch.setitem(convolutions.PASS_SAMPLES, "cpu", 3 * budget)
+    monkeypatch.setattr(convolutions, "padded_budget", lambda device: 3 * budget)
     found = convolutions._pieces
     monkeypatch.setattr(convolutions, "_pieces", lambda *args: spans.append(found(*args)) or spans[-1])
     with torch.no_grad():
@@ -31,7 +31,7 @@ def test_every_frame_is_in_one_piece(num_samples, monkeypatch):
     layers = list(make_model("wav2vec2-layer").feature_extractor.conv_layers)
     samples, hop = receptive_field(layers)
     assert (samples, hop) == (10 + 5 * (2 + 4 * 1), 40)  # kernels 10, 3, 2; strides 5, 4, 2
-    monkeypatch.setitem(convolutions.PASS_SAMPLES, "cpu", 128)
+    monkeypatch.setattr(convolutions, "padded_budget", lambda device: 128)
     with torch.no_grad():
         spans = convolutions._pieces(layers, torch.zeros(1, num_samples))
     frames = [list(range(start, end - samples + 1, hop)) for start, end in spans]

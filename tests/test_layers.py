@@ -17,7 +17,7 @@ ORDER = [
     "clip_rows", "csv_text", "audio_files", "ravdess", "clips_csv", "recordings", "clinic", "deam", "manifest",
     "clip_files", "leaks", "folds", "splits", "metrics", "metrics_multi", "metrics_regression", "task_scores", "schedules", "search",
     # tensors, no I/O
-    "heap", "pooling", "cut", "linear", "convolutions", "encoder", "heads", "losses", "tasks", "optim",
+    "heap", "pooling", "cut", "linear", "device", "convolutions", "encoder", "heads", "losses", "tasks", "optim",
     # clips and what is computed of them once
     "audio", "prepared", "audio_index", "descriptors", "talkers", "demo", "clips", "weights", "feature_cache", "features", "descriptor_cache", "augment",
     # tables
@@ -28,7 +28,7 @@ ORDER = [
     "fold_score", "baseline", "world", "logits", "fitting", "training", "trial", "checkpoint", "trained_on", "model_info", "model_folder", "said", "inference", "predictions", "predicted", "ledger", "summary",
     # the run directory
     "progress", "rundir", "corpus", "beside", "plots", "search_plots", "page", "tune_run", "findings", "tune_sections", "report", "outcome", "extract_report",
-    "task_run", "task_plots", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",
+    "task_run", "task_plots", "task_figures", "task_sections", "task_report", "finetune_outcome", "baseline_outcome",
     # this against the usual tools
     "bench_config", "bench_result", "bench_process", "bench_clips", "bench_encoder", "bench_loop", "bench_extract", "bench_trainer",
     "bench_recomputed", "bench_search", "bench_train", "bench_decode", "bench_reading", "bench_memory", "bench_startup", "bench_report",
@@ -40,7 +40,7 @@ CLOUD_CLIENTS = {"gcsfs", "google"}
 CLOUD_DOORS = {"gs_files", "table_bigquery", "table_bigquery_jobs", "tables", "bench_reading"}
 WITHOUT_TORCH = [
     "cli", "config", "model_config", "tune_config", "extract_config", "finetune_config", "baseline_config", "findings", "folds", "splits", "manifest", "metrics", "metrics_multi", "metrics_regression", "page", "plots", "report", "schedules", "search",
-    "search_plots", "storage", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",
+    "search_plots", "storage", "task_figures", "task_plots", "task_report", "task_run", "task_scores", "task_sections", "tune_run",
 ]  # fmt: skip
 
 

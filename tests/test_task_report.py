@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.made_task_run import CLASSES, HOSTILE, LABELS, ORIGINAL, write_task_run
-from w2v2 import task_report, task_run
+from w2v2 import task_figures, task_report, task_run
 from w2v2.storage import StorageError
 from w2v2.task_scores import columns
 
@@ -230,9 +230,9 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path):
 
 def test_names_of_the_losses(folders):
     run = task_run.read_task_run(str(folders["regression"]))
-    assert task_report._loss(run)[0] == "MSE"
+    assert task_figures.loss_told(run)[0] == "MSE"
     run.config["task"] = {"loss": "ccc"}
-    assert task_report._loss(run) == (
+    assert task_figures.loss_told(run) == (
         "loss",
         "Training: 1 - CCC and penalties; validation: mean squared error.",
     )

@@ -9,9 +9,6 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from w2v2.audio import SAMPLE_RATE
-from w2v2.convolutions import PASS_SAMPLES
-
 WINDOW_BATCHES = 50
 """Batches whose clips are sorted by length together: little padding, and still a random order."""
 
@@ -90,11 +87,6 @@ def shuffled_batches(
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
         batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
     return [batches[index] for index in rng.permutation(len(batches))]
-
-
-def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
-    """Samples, padding included, of one forward pass: batch_s seconds of them, or else what suits the device."""
-    return round(SAMPLE_RATE * batch_s) or PASS_SAMPLES[device.type]
 
 
 def batches_by_budget(

@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from w2v2.device import padded_budget
 from w2v2.pooling import frame_mask
 
-PASS_SAMPLES = {"cpu": 8 * 16_000, "cuda": 240 * 16_000}
-"""Samples, of all clips together, in one forward pass that keeps a device busy."""
 AT_ONCE = 2**16
 """Patches whose moments are summed at once: 20 s of audio, 10 MB."""
 
@@ -49,7 +48,7 @@ def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:
 def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) -> list[tuple[int, int]]:
     """First and last sample of each piece; pieces share what their frames share, so frames are as of the whole."""
     batch, num_samples = waveforms.shape
-    longest = PASS_SAMPLES[waveforms.device.type] // batch
+    longest = padded_budget(waveforms.device) // batch
     if torch.is_grad_enabled() or num_samples <= longest:
         return [(0, num_samples)]
     samples, hop = receptive_field(layers)

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 
 from w2v2.audio import SAMPLE_RATE
-from w2v2.clips import batches_by_budget, collate, padded_budget
+from w2v2.clips import batches_by_budget, collate
 from w2v2.config import UserError
+from w2v2.device import compute_device, padded_budget, to_device
 from w2v2.encoder import Encoder
 from w2v2.extract_config import ExtractConfig, VectorConfig
 from w2v2.features import normalized
@@ -102,20 +103,22 @@ def pooled_vectors(
     precision: str = "float32",
 ) -> list[Float[np.ndarray, "layers dim"]]:
     """The pooled hidden states of each 16 kHz waveform, in the order given."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     encoder = encoder.to(device).eval()
     prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)
-    results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
+    found = []
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device, batch_s)):
         padded, num_samples = collate([prepared[index] for index in batch])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(padded.to(device), num_samples.to(device))
+            features, num_frames = encoder.trunk(to_device(padded, device), to_device(num_samples, device))
             if encoder.cut.stage != "pooled":
                 states, num_frames = encoder(features, num_frames)
                 features = pool(states, num_frames, pooling)
-        rows = features.float().cpu().numpy()
-        for index, row in zip(batch, rows, strict=True):
+        found.append((batch, features.float()))  # where it is: fetching it now would wait for the GPU
+    results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
+    for batch, rows in found:
+        for index, row in zip(batch, rows.cpu().numpy(), strict=True):
             results[index] = row if encoder.several else row[None]
     return results
 

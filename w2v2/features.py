@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.clips import batches_by_budget, collate, padded_budget
+from w2v2.clips import batches_by_budget, collate
 from w2v2.config import AudioConfig, CacheConfig
+from w2v2.device import compute_device, padded_budget, to_device
 from w2v2.encoder import Encoder
 from w2v2.feature_cache import FeatureCache
 from w2v2.heap import kept_memory
@@ -169,15 +170,14 @@ def run_trunk(
     encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " _"]], *, precision: str = "float32"
 ) -> list[Float[np.ndarray, "_ ..."]]:
     """Features of each waveform at the encoder's cut, in the order given."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.allow_tf32 = False  # or entries would be exact to three digits only
+    device = compute_device()
     encoder = encoder.to(device).eval()
     lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         padded, num_samples = collate([waveforms[index] for index in batch])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(padded.to(device), num_samples.to(device))
+            features, num_frames = encoder.trunk(to_device(padded, device), to_device(num_samples, device))
         rows = features.float().cpu().numpy()
         for index, row, length in zip(batch, rows, num_frames.tolist(), strict=True):
             results[index] = row if encoder.cut.stage == "pooled" else row[:length]

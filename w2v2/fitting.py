@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from w2v2 import metrics, schedules
 from w2v2.clips import ClipSet, Fetched, PerEpoch, shuffled_batches
+from w2v2.device import to_device
 from w2v2.fold_score import Diverged, Epoch
 from w2v2.heads import Classifier
 from w2v2.heap import kept_memory
@@ -157,7 +158,7 @@ class Fitting:
     ) -> tuple[Float[Tensor, "part outputs"], Shaped[Tensor, "part ..."]]:
         features, lengths = self.train.select(clips)
         descriptors = self.train.descriptors_of(clips)
-        inputs = [x.to(self.device) for x in (features, lengths, descriptors) if x is not None]
+        inputs = [to_device(x, self.device) for x in (features, lengths, descriptors) if x is not None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             outputs = self.network(*inputs)
         return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)

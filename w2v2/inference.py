@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from w2v2 import storage
 from w2v2.audio import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.clips import ClipSet, batches_by_budget, padded_budget
+from w2v2.clips import ClipSet, batches_by_budget
 from w2v2.descriptors import describe
+from w2v2.device import compute_device, padded_budget, to_device
 from w2v2.embedding import windows
 from w2v2.features import normalized, waveform_digest
 from w2v2.heap import kept_memory
@@ -82,7 +83,7 @@ def predict_waveforms(
 ) -> Float[np.ndarray, "waveforms outputs"]:
     """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone."""
     model, info = saved.model, saved.info
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     model.to(device).eval()
     prepared = [normalized(w) if info.normalize else w for w in waveforms]
     joined = info.head.joined
@@ -94,7 +95,7 @@ def predict_waveforms(
     outputs = np.zeros((len(lengths), model.num_outputs), np.float32)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
-        given = [x.to(device) for x in inputs if x is not None]
+        given = [to_device(x, device) for x in inputs if x is not None]
         features, num = model.encoder.trunk(*given[:2])
         outputs[batch] = model(features, num, *given[2:]).float().cpu().numpy()
     return probabilities(outputs, info.kind)

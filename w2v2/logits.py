@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from w2v2.clips import ClipSet, batches_by_budget
 from w2v2.config import UserError
+from w2v2.device import compute_device, to_device
 from w2v2.heads import Classifier
 from w2v2.heap import kept_memory
 from w2v2.model_config import TrainingConfig
@@ -34,18 +35,16 @@ def predict_logits(
         batch = own[rows]
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs[batch] = model(*(x.to(device) for x in inputs if x is not None)).float()
+            outputs[batch] = model(*(to_device(x, device) for x in inputs if x is not None)).float()
     return world.sum(outputs).cpu().numpy()
 
 
 def device_of(training: TrainingConfig) -> torch.device:
     """The GPU where there is one; UserError where training.precision needs one and there is none."""
-    if torch.cuda.is_available():
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; who wants speed says bf16
-        return torch.device("cuda")
-    if training.precision == "bf16":
+    device = compute_device()
+    if training.precision == "bf16" and device.type == "cpu":
         raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
-    return torch.device("cpu")
+    return device
 
 
 @contextlib.contextmanager
