@@ -18,7 +18,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage, trained_on
+from w2v2.model_config import EncoderConfig
 from w2v2.search import Study, default_space, distribution, field_at
 from w2v2.tune_config import TuneFoldsConfig
 
@@ -51,7 +54,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
     if baseline is not None:
         beside.check_same(baseline, found.clips)
-    heard = trained_on.encoder_heard(config.encoder.name, found.clips)
+    encoders = encoders_told(preparation, found.clips)
     rundir.keep_manifest(config.run, found)
     classes = manifest.classes_of(found.clips)
     study = make_study(config)
@@ -69,17 +72,26 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         "num_clips": len(found.clips),
         "reused": sum(p.num_forwards == 0 for p in prepared if not p.reason),
     }
-    encoder = {"digest": preparation.infos[0].digest, "cut": preparation.infos[0].cut, **heard}
     return write_outcome(
         config,
         found,
         classes,
         study.study,
         trunk=trunk,
-        encoder=encoder,
+        encoders=encoders,
         baseline=baseline,
         seconds=time.monotonic() - started,
     )
+
+
+def encoders_told(preparation: Any, clips: pa.Table) -> dict[EncoderConfig, dict[str, str]]:
+    """Of each encoder that a trial may have: its digest, its cut and, where it says so, which clips trained it."""
+    names = dict.fromkeys(encoder.name for encoder in preparation.encoders)
+    heard = {name: trained_on.encoder_heard(name, clips) for name in names}
+    return {
+        encoder: {"digest": info.digest, "cut": info.cut, **heard[encoder.name]}
+        for encoder, info in zip(preparation.encoders, preparation.infos, strict=True)
+    }
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:

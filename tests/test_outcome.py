@@ -1,9 +1,17 @@
 """What the end of a search says of the choice among its trials."""
 
+from types import SimpleNamespace
+
 import optuna
+import pyarrow as pa
 import pytest
 
+from jobs import tune_folds
+from w2v2 import outcome, trained_on
+from w2v2.model_config import EncoderConfig
 from w2v2.outcome import score_lines, selection_of
+from w2v2.ray_features import variants
+from w2v2.tune_config import Dimension, SearchConfig, TuneFoldsConfig
 
 STATES = {"C": optuna.trial.TrialState.COMPLETE, "P": optuna.trial.TrialState.PRUNED}
 
@@ -50,3 +58,23 @@ def test_an_encoder_that_was_made_from_what_is_scored_is_told(heard, told):
     text, _ = lines("CC", 0.4, heard)
     words = "but 3 of the speakers TRAINED THE ENCODER, so this is no score of unseen speakers"
     assert (words in text) == told
+
+
+@pytest.mark.parametrize("best", ["fresh", "tuned"])
+def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, best):
+    clips = pa.table({"speaker": ["ann", "bob"], "audio_digest": ["1", "2"]})
+    names = {name: str(tmp_path / name) for name in ("fresh", "tuned")}
+    trained_on.write(names["tuned"], clips.slice(0, 1), encoder="tiny")
+    space = {"encoder.name": Dimension(choices=tuple(names.values()))}
+    config = TuneFoldsConfig(encoder=EncoderConfig(name=names["fresh"]), search=SearchConfig(space=space))
+    encoders = variants(config.encoder, space)
+    infos = [SimpleNamespace(digest=f"digest of {e.name}", cut="conv") for e in encoders]
+    told = tune_folds.encoders_told(SimpleNamespace(encoders=encoders, infos=infos), clips)
+    trial = optuna.trial.create_trial(
+        value=0.5,
+        params={"encoder.name": names[best]},
+        distributions={"encoder.name": optuna.distributions.CategoricalDistribution(list(names.values()))},
+    )
+    found = outcome._encoder(config, trial, told)
+    assert (found["name"], found["digest"]) == (names[best], f"digest of {names[best]}")
+    assert ("1 of the" in trained_on.caveat(found)) == (best == "tuned")

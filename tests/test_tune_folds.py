@@ -410,6 +410,7 @@ def test_stopped_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, r
     assert f"run: {config.run} (continued)" in caplog.text
     whole = tune_folds.main(replace(config, run=str(tmp_path / "whole")))
     assert whole["trunk"] == {"clip_forwards": 0, "num_clips": 192, "reused": 192}  # later runs reuse it
+    assert "192 of them found in the cache" in caplog.text
     check_continued(config, before, tmp_path / "whole")
 
 

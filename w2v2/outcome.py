@@ -1,7 +1,7 @@
 """The end of a search: tables, metrics.json, best.yaml, plots and the page."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +15,7 @@ from w2v2.cli import dump
 from w2v2.config import UserError
 from w2v2.ledger import Ledger
 from w2v2.manifest import Manifest
+from w2v2.model_config import EncoderConfig
 from w2v2.search import with_params
 from w2v2.tune_config import TuneFoldsConfig
 
@@ -28,13 +29,13 @@ def write_outcome(
     study: optuna.Study,
     *,
     trunk: dict[str, int],
-    encoder: dict[str, str],
+    encoders: Mapping[EncoderConfig, Mapping[str, str]],
     baseline: beside.Baseline | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
 
-    Raises UserError with the trials' errors when none has all its folds.
+    `encoders` says of each that a trial may have had its digest, its cut and, where known, who trained it. Raises UserError with the trials' errors when none has all its folds.
     """
     trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
     num_folds = config.folds.num_folds
@@ -55,6 +56,7 @@ def write_outcome(
     for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
         rundir.write_table(config.run, name, rows)
     scored = _scores(config, classes, best, folds, predictions)
+    encoder = _encoder(config, best, encoders)
     metrics = {
         "job": "tune_folds",
         **scored,
@@ -64,7 +66,7 @@ def write_outcome(
             best,
             summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds),
         ),
-        "encoder": _encoder(config, best) | encoder,
+        "encoder": encoder,
         "data": _data(config, found),
         "trunk": trunk,
         "seconds": round(seconds, 1),
@@ -107,9 +109,15 @@ def _scores(
     }
 
 
-def _encoder(config: TuneFoldsConfig, best: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def _encoder(
+    config: TuneFoldsConfig,
+    best: optuna.trial.FrozenTrial,
+    encoders: Mapping[EncoderConfig, Mapping[str, str]],
+) -> dict[str, Any]:
+    """What the best trial had, where encoders are searched over."""
     encoder = with_params(config, best.params).encoder
-    return {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
+    named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
+    return named | dict(encoders[encoder])
 
 
 def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:

@@ -151,10 +151,14 @@ class Preparation:
         results: list[list[Any]] = [[]] * len(chunks)
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
+        computes = any(info.cut != "waveform" for info in self.infos)
 
         def done(index: int, result: list[Any]) -> None:
             results[index] = result
-            progress(sum(len(part) for part in results))
+            so_far = [prepared for part in results for prepared in part]
+            cached = sum(not prepared.num_forwards and not prepared.reason for prepared in so_far)
+            note = f"{cached} of them found in the cache" if computes and cached else ""
+            progress(len(so_far), note=note)
 
         ray_cluster.map_tasks(
             lambda chunk: task.remote(chunk, encoders, self._config, threads),
