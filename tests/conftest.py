@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 os.environ.update(
     {
         "RAY_AUTH_MODE": "disabled",
+        # Jobs of the tests have a Ray of their own, also where another test or a person runs a cluster.
+        "RAY_ADDRESS": "local",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

@@ -1,5 +1,7 @@
 """What a cluster has and may grow to, and which places all of its machines see."""
 
+import socket
+
 import pytest
 
 from w2v2 import ray_cluster
@@ -78,3 +80,20 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(UserError, match=r"no Ray cluster answers at 10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
         ray_cluster._init(tries_left=3)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_cluster_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, caplog, alive):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_cluster._address() is None  # no cluster was started here
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}\n")
+        if not alive:
+            server.close()
+        assert ray_cluster._address() == (None if alive else "local")
+    assert (f"the cluster at 127.0.0.1:{port}, started on this machine, is gone" in caplog.text) != alive
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert ray_cluster._address() is None  # who names a cluster means that one

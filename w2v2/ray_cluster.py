@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 
 
 def start() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local one of this machine's size.
+    """Join the cluster that RAY_ADDRESS names or that runs on this machine, or start one of this machine's size.
 
     Raises UserError where there is no such cluster, or Ray does not start.
     """
@@ -53,7 +55,9 @@ def start() -> None:
 def _init(*, tries_left: int) -> None:
     try:
         # A local Ray ends with the job, and its dashboard would take seconds to start.
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(
+            address=_address(), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
+        )
     except ConnectionError as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise UserError(
@@ -71,6 +75,23 @@ def _init(*, tries_left: int) -> None:
             ) from error
         logger.warning("Ray did not start within 30 s; trying again")
         _init(tries_left=tries_left - 1)
+
+
+def _address() -> str | None:
+    """None, so that Ray looks itself, unless it would look for minutes for a cluster that was killed here."""
+    record = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    if os.environ.get("RAY_ADDRESS") or not record.exists():
+        return None
+    where = record.read_text().strip()
+    host, _, port = where.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        logger.warning(
+            "ray: the cluster at %s, started on this machine, is gone; this job has a Ray of its own", where
+        )
+        return "local"
+    return None
 
 
 def gpus(wanted: float) -> float:
