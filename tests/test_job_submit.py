@@ -140,7 +140,7 @@ def test_a_typo_is_one_line_and_a_failed_job(head: str, checkout: Path, environm
     assert code == 1
     errors = [line for line in output.splitlines() if line.startswith("error:")]
     assert len(set(errors)) == 1, output  # Ray repeats the last lines of a failed job
-    assert "--training.num_epoch 3" in errors[0]
+    assert "there is no field training.num_epoch, did you mean training.num_epochs" in errors[0]
     assert "Traceback" not in output
 
 
