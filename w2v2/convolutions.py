@@ -23,10 +23,7 @@ def convolve(
     What needs no gradient is computed in pieces of time no longer than a batch of short clips: the first
     layer's output has a hundred times the bytes of the audio, 4 GB for ten minutes of it.
     """
-    if isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm):
-        first = _folded(layers[0], waveforms, num_samples)
-    else:
-        first = lambda piece: layers[0](piece[:, None])  # noqa: E731
+    first = _first(layers[0], waveforms, num_samples)
     found = []
     for start, end in _pieces(layers, waveforms):
         hidden = first(waveforms[:, start:end])
@@ -57,6 +54,15 @@ def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) ->
     per_piece = math.ceil(num_frames / math.ceil(num_samples / max(longest, samples)))
     starts = range(0, num_frames, per_piece)
     return [(start * hop, (min(start + per_piece, num_frames) - 1) * hop + samples) for start in starts]
+
+
+def _first(
+    layer: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+) -> Callable[[Float[Tensor, "batch samples"]], Float[Tensor, "batch channels frames"]]:
+    """Convolution 0 of pieces of these clips, normalised by what it is of the clips as a whole."""
+    if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+        return _folded(layer, waveforms, num_samples)
+    return lambda piece: layer(piece[:, None])
 
 
 def _folded(
