@@ -84,3 +84,10 @@ def test_a_fold_that_diverges_ends_the_trial(run):
         "score 1 known",
         "the training loss is nan",
     ]
+
+
+def test_the_last_trials_have_not_all_workers():
+    pace_s = 2.0  # a fold every two seconds, by four trials at once: one trial takes eight for one
+    assert ray_tune.seconds_left(24, pace_s, at_once=4, num_trials=4) == 48
+    assert ray_tune.seconds_left(60, pace_s, at_once=4, num_trials=10) == 120
+    assert ray_tune.seconds_left(6, pace_s, at_once=4, num_trials=1) == 6 * 8

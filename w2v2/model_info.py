@@ -37,7 +37,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
     place = storage.join(storage.expand(uri), "w2v2.json")
     if not storage.exists(place):
         raise UserError(
-            f"model {uri!r} is no model of ours: it has no w2v2.json; give the model folder of a jobs/finetune.py run "
+            f"model {uri!r} is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a jobs/finetune.py run "
             "that came to its end"
         )
     try:

@@ -58,9 +58,9 @@ class _Proposals(Searcher):
 class _Judge(FIFOScheduler):
     """Records each fold as it arrives, stops trials that the pruner gives up, and says how it goes."""
 
-    def __init__(self, plan: Plan, study: Study, ledger: Ledger) -> None:
+    def __init__(self, plan: Plan, study: Study, ledger: Ledger, *, at_once: int) -> None:
         super().__init__()
-        self._plan, self._study, self._ledger = plan, study, ledger
+        self._plan, self._study, self._ledger, self._at_once = plan, study, ledger, at_once
         self._scores: dict[int, list[float]] = {}
         self._trained = 0
         self._first: tuple[int, float] | None = None
@@ -125,11 +125,18 @@ class _Judge(FIFOScheduler):
         self._first = self._first or (self._trained, now)
         num_since = self._trained - self._first[0]
         under_way = sum(len(scores) for number, scores in self._scores.items() if self._study.runs(number))
-        num_left = (self._plan.config.search.num_trials - num_ended) * self._plan.num_folds - under_way
+        trials_left = self._plan.config.search.num_trials - num_ended
+        num_left = trials_left * self._plan.num_folds - under_way
         if not num_since or num_left <= 0:
             return ""
         up_to = "up to " if self._plan.config.search.pruning != "none" else ""
-        return f", {up_to}{clock(num_left * (now - self._first[1]) / num_since)} left"
+        pace_s = (now - self._first[1]) / num_since
+        return f", {up_to}{clock(seconds_left(num_left, pace_s, self._at_once, trials_left))} left"
+
+
+def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
+    """How long these folds take at the pace of at_once trials; fewer trials than that leave workers idle."""
+    return num_folds * pace_s * at_once / min(at_once, num_trials)
 
 
 def search(plan: Plan, study: Study) -> None:
@@ -150,7 +157,7 @@ def search(plan: Plan, study: Study) -> None:
                 num_samples=config.num_trials,
                 max_concurrent_trials=at_once,
                 search_alg=_Proposals(study),
-                scheduler=_Judge(plan, study, Ledger(plan.run)),
+                scheduler=_Judge(plan, study, Ledger(plan.run), at_once=at_once),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
