@@ -35,7 +35,8 @@ def write_outcome(
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
 
-    `encoders` says of each that a trial may have had its digest, its cut and, where known, who trained it. Raises UserError with the trials' errors when none has all its folds.
+    `encoders` says of each that a trial may have had its digest, its cut and, where known, who trained it.
+    Raises UserError with the trials' errors when none has all its folds.
     """
     trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
     num_folds = config.folds.num_folds

@@ -151,14 +151,14 @@ class Preparation:
         results: list[list[Any]] = [[]] * len(chunks)
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
+        cached = [0] * len(chunks)
         computes = any(info.cut != "waveform" for info in self.infos)
 
         def done(index: int, result: list[Any]) -> None:
             results[index] = result
-            so_far = [prepared for part in results for prepared in part]
-            cached = sum(not prepared.num_forwards and not prepared.reason for prepared in so_far)
-            note = f"{cached} of them found in the cache" if computes and cached else ""
-            progress(len(so_far), note=note)
+            cached[index] = sum(not one.num_forwards and not one.reason for one in result) if computes else 0
+            note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
+            progress(sum(len(part) for part in results), note=note)
 
         ray_cluster.map_tasks(
             lambda chunk: task.remote(chunk, encoders, self._config, threads),
