@@ -19,8 +19,14 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import cli, corpus, descriptors, manifest, ray_cluster, rundir, storage
-from w2v2.baseline_config import BaselineConfig
+from w2v2.audio import descriptors
+from w2v2.cluster import connection as ray_cluster
+from w2v2.config import command_line as cli
+from w2v2.config.baseline import BaselineConfig
+from w2v2.data import manifest
+from w2v2.data import usable_clips as corpus
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
 
 logger = logging.getLogger("w2v2.jobs.baseline")
 
@@ -38,15 +44,15 @@ def main(config: BaselineConfig) -> dict[str, Any]:
         **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
     )
 
-    from w2v2 import ray_baseline
-    from w2v2.baseline_outcome import write_outcome
-    from w2v2.predictions import targets_of
+    from w2v2.cluster import baseline as ray_baseline
+    from w2v2.evaluation.predictions import targets_of
+    from w2v2.results.baseline import write_outcome
 
     prepared, by_clip = ray_baseline.describe_clips(
         found.clips, kinds=config.svm.features, data=config.data, audio=config.audio, cache=config.cache
     )
     found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
-    rundir.keep_manifest(config.run, found)
+    rundir.keep_manifest(config.run, found.clips, found.rejects)
     classes = manifest.classes_of(found.clips)
     fits = ray_baseline.fit_folds(
         config,

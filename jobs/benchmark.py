@@ -23,16 +23,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from w2v2 import cli, storage
-from w2v2.bench_config import BenchmarkConfig, Case
-from w2v2.bench_result import CaseResult, lines_of
+from w2v2.benchmarks.config import BenchmarkConfig, Case
+from w2v2.benchmarks.result import CaseResult, lines_of
+from w2v2.config import command_line as cli
+from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.benchmark")
 
 
 def main(config: BenchmarkConfig) -> list[CaseResult]:
     """What the cases found, after it has been printed and written."""
-    from w2v2 import bench_report
+    from w2v2.benchmarks import report as bench_report
 
     config = replace(config, run=storage.expand(config.run))
     told = bench_report.machine()
@@ -53,27 +54,27 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
     """What one case found; the modules of the others are not imported."""
     match case:
         case "search" | "head":
-            from w2v2.bench_search import search
+            from w2v2.benchmarks.search_case import search
 
             return search(config, scratch, case)
         case "all":
-            from w2v2.bench_train import train
+            from w2v2.benchmarks.train_case import train
 
             return train(config, scratch)
         case "extract":
-            from w2v2.bench_extract import extract
+            from w2v2.benchmarks.extract_case import extract
 
             return extract(config, scratch)
         case "reading":
-            from w2v2.bench_reading import reading
+            from w2v2.benchmarks.reading_case import reading
 
             return reading(config, scratch)
         case "memory":
-            from w2v2.bench_memory import memory
+            from w2v2.benchmarks.memory_case import memory
 
             return memory(config, scratch)
         case "startup":
-            from w2v2.bench_startup import startup
+            from w2v2.benchmarks.startup_case import startup
 
             return startup(config, scratch)
 

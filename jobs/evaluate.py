@@ -19,12 +19,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage, trained_on
-from w2v2.config import UserError
-from w2v2.finetune_config import EvaluateConfig
-from w2v2.model_info import read_card, read_info
-from w2v2.predictions import predictions_table
-from w2v2.task_scores import score_lines, score_predictions
+from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import prediction as ray_predict
+from w2v2.config import command_line as cli
+from w2v2.config.finetune import EvaluateConfig
+from w2v2.data import file_facts as clip_files
+from w2v2.data import manifest
+from w2v2.data import usable_clips as corpus
+from w2v2.errors import UserError
+from w2v2.evaluation.predictions import predictions_table
+from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.models import provenance as trained_on
+from w2v2.models.model_info import read_card, read_info
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
@@ -66,7 +74,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
     }
     rundir.write_json(config.run, "metrics", metrics)
-    from w2v2.task_report import write_task_report
+    from w2v2.reports.model_page import write_task_report
 
     page = write_task_report(config.run)
     logger.info("%s", score_lines(metrics))

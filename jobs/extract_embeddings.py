@@ -25,10 +25,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2 import cli, corpus, manifest, ray_cluster, rundir, storage, tables
-from w2v2.extract_config import ExtractConfig
+from w2v2.cluster import connection as ray_cluster
+from w2v2.config import command_line as cli
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.data import manifest
+from w2v2.data import usable_clips as corpus
 from w2v2.progress import Progress, clock
-from w2v2.table_spec import Commit, rejects_spec
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
+from w2v2.tables import table as tables
+from w2v2.tables.spec import Commit, rejects_spec
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
 
@@ -42,11 +48,9 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = manifest.read(data, task="none", carried=further)
 
-    from w2v2 import (
-        clip_files,
-        extraction,
-        ray_embed,
-    )  # after the first messages: these take seconds to import
+    from w2v2.cluster import embedding as ray_embed  # after the first messages: these take seconds to import
+    from w2v2.data import file_facts as clip_files
+    from w2v2.inference import extraction
 
     table = opened(config)
     ray_cluster.start()
@@ -83,7 +87,7 @@ def resolved(config: ExtractConfig) -> ExtractConfig:
 
 def opened(config: ExtractConfig) -> tables.Table | None:
     """The table, made where it is missing; but nothing is made for a plan."""
-    from w2v2 import extraction
+    from w2v2.inference import extraction
 
     spec = extraction.spec_of(config)
     if config.plan and not tables.exists(config.table):
@@ -93,7 +97,8 @@ def opened(config: ExtractConfig) -> tables.Table | None:
 
 def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) -> dict[str, Any]:
     """What would be done, told and returned; times are estimates from a few clips."""
-    from w2v2 import extraction, ray_embed
+    from w2v2.cluster import embedding as ray_embed
+    from w2v2.inference import extraction
 
     counts = extraction.counts(clips)
     num_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
@@ -125,7 +130,8 @@ def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) ->
 
 def embedded(clips: pa.Table, todo: pa.Table, found: manifest.Manifest, job: Any) -> tuple[pa.Table, float]:
     """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected."""
-    from w2v2 import extraction, ray_embed
+    from w2v2.cluster import embedding as ray_embed
+    from w2v2.inference import extraction
 
     if not len(todo):
         return clips, 0.0
@@ -158,8 +164,9 @@ def commit(
     started: float,
 ) -> dict[str, Any]:
     """The run's numbers, after the parts are in the table, the rejects in theirs and the page is written."""
-    from w2v2 import extraction, reject_rows
-    from w2v2.extract_report import write_extract_report
+    from w2v2.inference import extraction
+    from w2v2.inference import extraction as reject_rows
+    from w2v2.reports.extraction_page import write_extract_report
 
     config = job.config
     counts = extraction.counts(clips)

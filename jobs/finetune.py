@@ -22,8 +22,15 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from w2v2 import cli, corpus, manifest, ray_cluster, ray_features, rundir, splits, storage, trained_on
-from w2v2.finetune_config import FinetuneConfig
+from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import features as ray_features
+from w2v2.config import command_line as cli
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.data import manifest, splits
+from w2v2.data import usable_clips as corpus
+from w2v2.models import provenance as trained_on
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 
@@ -45,15 +52,17 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
     )
 
-    from w2v2 import ray_finetune  # imports torch for seconds, as the workers do meanwhile
-    from w2v2.finetune_outcome import write_outcome
-    from w2v2.predictions import groups_of
+    from w2v2.cluster import (
+        finetune as ray_finetune,  # imports torch for seconds, as the workers do meanwhile
+    )
+    from w2v2.evaluation.predictions import groups_of
+    from w2v2.results.finetune import write_outcome
 
     prepared = preparation.run(found.clips)
     described, by_clip = joined(config, found)
     prepared = [b if b and b.reason else a for a, b in zip(prepared, described, strict=True)]
     found = usable(config, found, prepared)
-    rundir.keep_manifest(config.run, found)
+    rundir.keep_manifest(config.run, found.clips, found.rejects)
     encoder = {
         "name": config.encoder.name,
         "train": config.encoder.train,
@@ -144,7 +153,7 @@ def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any],
     """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
     if not config.head.joined:
         return [None] * len(found.clips), {}
-    from w2v2 import ray_baseline
+    from w2v2.cluster import baseline as ray_baseline
 
     return ray_baseline.describe_clips(
         found.clips, kinds=config.head.joined, data=config.data, audio=config.audio, cache=config.cache
@@ -158,7 +167,7 @@ def in_order(by_clip: dict[str, Any], found: manifest.Manifest) -> Any:
 
 def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
     """What the model card says of data, encoder, settings and versions."""
-    from w2v2.finetune_outcome import versions
+    from w2v2.results.finetune import versions
 
     data = {
         "uri": config.data.uri,

@@ -17,10 +17,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2 import cli, clip_files, corpus, manifest, ray_cluster, ray_predict, rundir, storage
-from w2v2.finetune_config import PredictConfig
-from w2v2.model_info import read_info
-from w2v2.predicted import open_place, rows_of, write_rows
+from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import prediction as ray_predict
+from w2v2.config import command_line as cli
+from w2v2.config.finetune import PredictConfig
+from w2v2.data import file_facts as clip_files
+from w2v2.data import manifest
+from w2v2.data import usable_clips as corpus
+from w2v2.inference.predictions_table import open_place, rows_of, write_rows
+from w2v2.models.model_info import read_info
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
 
 logger = logging.getLogger("w2v2.jobs.predict")
 

@@ -20,10 +20,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2 import beside, cli, corpus, manifest, ray_cluster, ray_features, rundir, storage, trained_on
-from w2v2.model_config import EncoderConfig
-from w2v2.search import Study, default_space, distribution, field_at
-from w2v2.tune_config import TuneFoldsConfig
+from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import features as ray_features
+from w2v2.config import command_line as cli
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import manifest
+from w2v2.data import usable_clips as corpus
+from w2v2.evaluation import baseline_comparison as beside
+from w2v2.models import provenance as trained_on
+from w2v2.search.study import Study, default_space, distribution, field_at
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")
 
@@ -47,15 +55,15 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         gpus=ray_cluster.gpus(config.search.gpus_per_trial),
     )
 
-    from w2v2 import ray_tune  # takes a second to import, as the workers do meanwhile
-    from w2v2.outcome import write_outcome
+    from w2v2.cluster import search as ray_tune  # takes a second to import, as the workers do meanwhile
+    from w2v2.results.tune_folds import write_outcome
 
     prepared = preparation.run(found.clips)
     found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
     if baseline is not None:
         beside.check_same(baseline, found.clips)
     encoders = encoders_told(preparation, found.clips)
-    rundir.keep_manifest(config.run, found)
+    rundir.keep_manifest(config.run, found.clips, found.rejects)
     classes = manifest.classes_of(found.clips)
     study = make_study(config)
     plan = ray_tune.Plan(

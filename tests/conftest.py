@@ -58,7 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory):
     """The built-in corpus's folder: 24 actors, 8 emotions, one statement, 192 clips."""
-    from w2v2.demo import make_corpus
+    from w2v2.data.corpora.demo import make_corpus
 
     return make_corpus(tmp_path_factory.mktemp("demo"), num_statements=1)
 
@@ -76,7 +76,7 @@ def ray_storage():
 def ray_session(ray_storage):
     """One local Ray for all tests that need it."""
     from tests.cloud.gcs import gcs_environment
-    from w2v2 import ray_cluster
+    from w2v2.cluster import connection as ray_cluster
 
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:  # what workers are started with later, too

@@ -1,0 +1,53 @@
+"""Settings of jobs/benchmark.py."""
+
+from dataclasses import replace
+
+import benchmark
+import pytest
+
+from w2v2.benchmarks.config import (
+    BenchmarkConfig,
+    ExtractSizes,
+    MemorySizes,
+    ReadingSizes,
+    SearchSizes,
+    TrainSizes,
+)
+from w2v2.config import command_line as cli
+from w2v2.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BenchmarkConfig(), "cases is empty: name one or more of search, head, all, extract, reading"),
+        (lambda: BenchmarkConfig(cases=("all", "all")), "cases must be different, got all, all"),
+        (lambda: BenchmarkConfig(cases=("all",), encoder=""), "encoder is empty: give base, tiny"),
+        (lambda: BenchmarkConfig(cases=("all",), rounds=-1), "rounds must be at least 0, got -1"),
+        (lambda: SearchSizes(num_clips=11), "search.num_clips must be at least twice search.num_folds=6, got 11"),
+        (lambda: SearchSizes(num_folds=1), "search.num_folds must be at least 2, got 1"),
+        (lambda: TrainSizes(num_clips=1), "train.num_clips must be at least 2, got 1"),
+        (lambda: ExtractSizes(batch_size=0), "extract.batch_size must be at least 1, got 0"),
+        (lambda: ReadingSizes(num_objects=0), "reading.num_objects must be at least 1, got 0"),
+        (lambda: MemorySizes(num_trials=(3, 3)), "memory.num_trials must be a small and a larger number, got 3 and 3"),
+        (lambda: MemorySizes(clip_s=0.01), "memory.clip_s must be at least 0.1, got 0.01"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_words_before_the_flags_are_cases():
+    args = benchmark.with_cases(["search", "head", "--encoder", "tiny", "--rounds", "2"])
+    config = cli.parse(BenchmarkConfig, args)
+    assert (config.cases, config.encoder, config.rounds) == (("search", "head"), "tiny", 2)
+    assert benchmark.with_cases(["--cases", "[all]"]) == ["--cases", "[all]"]
+    with pytest.raises(UserError, match="cases"):
+        cli.parse(BenchmarkConfig, benchmark.with_cases(["extrakt"]))
+
+
+def test_rounds_are_those_of_the_case_unless_given():
+    config = BenchmarkConfig(cases=("all",))
+    assert [config.rounds_of(case) for case in ("extract", "all", "search")] == [3, 4, 1]
+    assert replace(config, rounds=5).rounds_of("search") == 5

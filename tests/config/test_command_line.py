@@ -1,0 +1,361 @@
+"""Settings: what each class refuses, and the command line with its files, flags, help and exit codes."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from w2v2.config import baseline as baseline_config
+from w2v2.config import data as config
+from w2v2.config import extract_embeddings as extract_config
+from w2v2.config import finetune as finetune_config
+from w2v2.config import model as model_config
+from w2v2.config import tune_folds as tune_config
+from w2v2.config.command_line import dump, parse, run_job
+from w2v2.config.data import AudioConfig, DataConfig, FoldsConfig
+from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], str]:
+    """Write a YAML file and give its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "settings.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def parsed(*args: str) -> TuneFoldsConfig:
+    return parse(TuneFoldsConfig, args)
+
+
+# -- what each class refuses
+
+REFUSED = [
+    (DataConfig, dict(uri=""), r"^data\.uri is empty: give a folder, a gs:// prefix, a \.csv file or 'demo'$"),
+    (DataConfig, dict(max_reject_fraction=1.1), r"^data\.max_reject_fraction must be in \[0, 1\], got 1\.1$"),
+    (DataConfig, dict(num_readers=0), r"^data\.num_readers must be at least 1, got 0$"),
+    (AudioConfig, dict(trim_db=-1.0), r"^audio\.trim_db must be at least 0, got -1\.0$"),
+    (AudioConfig, dict(crop_s=-1.0), r"^audio\.crop_s must be at least 0, got -1\.0$"),
+    (AudioConfig, dict(min_s=0.02), r"^audio\.min_s must be at least 0\.025, got 0\.02$"),
+    (AudioConfig, dict(max_s=0.1), r"^audio\.max_s must be in \(audio\.min_s=0\.1, 3600\], got 0\.1$"),
+    (AudioConfig, dict(max_s=3601.0), r"^audio\.max_s must be in .* got 3601$"),
+    (AudioConfig, dict(crop_s=0.05), r"^audio\.crop_s=0\.05 is shorter than audio\.min_s=0\.1: no clip would"),
+    (FoldsConfig, dict(num_folds=1, kind="grouped"), r"^folds\.num_folds must be at least 2, got 1$"),
+    (FoldsConfig, dict(num_folds=5), r"^folds\.num_folds must be 6 for the published folds, got 5; use --folds"),
+    (EncoderConfig, dict(name=""), r"^encoder\.name is empty: give a hub name, a folder, a gs:// folder or"),
+    (EncoderConfig, dict(num_last_layers=0), r"^encoder\.num_last_layers must be at least 1, got 0$"),
+    (EncoderConfig, dict(layer=-1), r"^encoder\.layer must be at least 0, got -1$"),
+    (HeadConfig, dict(dropout=1.0), r"^head\.dropout must be in \[0, 1\), got 1\.0$"),
+    (HeadConfig, dict(widths=(3, 0)), r"^head\.widths must be positive, got \[3, 0\]$"),
+    (OptimConfig, dict(learning_rate=0.0), r"^optim\.learning_rate must be positive, got 0\.0$"),
+    (OptimConfig, dict(learning_rate=float("nan")), r"^optim\.learning_rate must be positive, got nan$"),
+    (OptimConfig, dict(eps=-1e-8), r"^optim\.eps must be positive, got -1e-08$"),
+    (OptimConfig, dict(weight_decay=-0.1), r"^optim\.weight_decay must be at least 0, got -0\.1$"),
+    (OptimConfig, dict(clip_norm=-0.1), r"^optim\.clip_norm must be at least 0, got -0\.1$"),
+    (OptimConfig, dict(batch_size=0), r"^optim\.batch_size must be at least 1, got 0$"),
+    (OptimConfig, dict(late_batch_factor=0), r"^optim\.late_batch_factor must be at least 1, got 0$"),
+    (OptimConfig, dict(accumulation_steps=0), r"^optim\.accumulation_steps must be at least 1, got 0$"),
+    (OptimConfig, dict(beta1=1.0), r"^optim\.beta1 must be in \[0, 1\), got 1\.0$"),
+    (OptimConfig, dict(beta2=-0.1), r"^optim\.beta2 must be in \[0, 1\), got -0\.1$"),
+    (OptimConfig, dict(warmup_fraction=1.0), r"^optim\.warmup_fraction must be in \[0, 1\), got 1\.0$"),
+    (OptimConfig, dict(schedule="late_decay", warmup_fraction=0.8), r"must be at most 0\.7 with late_decay, got 0\.8$"),
+    (TrainingConfig, dict(num_epochs=0), r"^training\.num_epochs must be at least 1, got 0$"),
+    (TrainingConfig, dict(label_smoothing=1.0), r"^training\.label_smoothing must be in \[0, 1\), got 1\.0$"),
+    (TrainingConfig, dict(mask_time_fraction=1.0), r"^training\.mask_time_fraction must be in \[0, 1\)"),
+    (TrainingConfig, dict(mask_feature_fraction=-0.5), r"^training\.mask_feature_fraction must be in \[0, 1\)"),
+    (SearchConfig, dict(space={"optim.eps": Dimension(choices=(1, 2), low=1.0)}), r"^search\.space: optim\.eps has choices and low"),
+    (SearchConfig, dict(space={"optim.eps": Dimension(low=2.0, high=2.0)}), r"low of optim\.eps must be below its high, got low=2 high=2$"),
+    (SearchConfig, dict(space={"optim.eps": Dimension(high=2.0, log=True)}), r"low of optim\.eps must be positive on a log scale, got 0$"),
+    (SearchConfig, dict(num_trials=0), r"^search\.num_trials must be at least 1, got 0$"),
+    (SearchConfig, dict(num_startup_trials=0), r"^search\.num_startup_trials must be at least 1, got 0$"),
+    (SearchConfig, dict(workers_per_fold=0), r"^search\.workers_per_fold must be at least 1, got 0$"),
+    (SearchConfig, dict(max_concurrent_trials=-1), r"^search\.max_concurrent_trials must be at least 0, got -1$"),
+    (SearchConfig, dict(gpus_per_trial=-1.0), r"^search\.gpus_per_trial must be at least 0, got -1\.0$"),
+    (SearchConfig, dict(cpus_per_trial=0.0), r"^search\.cpus_per_trial must be positive, got 0\.0$"),
+    (VectorConfig, dict(name=""), r"^encoder\.name is empty: give a hub name, a folder, a gs:// folder or"),
+    (VectorConfig, dict(batch_s=-1.0), r"^encoder\.batch_s must be at least 0, got -1\.0$"),
+    (VectorConfig, dict(layers=-1), r"^encoder\.layers must be last, all, or different numbers .* got \[-1\]$"),
+    (VectorConfig, dict(layers=()), r"^encoder\.layers must be last, all, or different numbers .* got \[\]$"),
+    (VectorConfig, dict(layers=(2, 2)), r"^encoder\.layers must be last, all, or different numbers .* \[2, 2\]$"),
+    (WorkersConfig, dict(num_encoders=-1), r"^workers\.num_encoders must be at least 0, got -1$"),
+    (WorkersConfig, dict(clips_per_part=-1), r"^workers\.clips_per_part must be at least 0, got -1$"),
+    (WorkersConfig, dict(cpus_per_encoder=0.0), r"^workers\.cpus_per_encoder must be positive, got 0\.0$"),
+    (WorkersConfig, dict(gpus_per_encoder=-1.0), r"^workers\.gpus_per_encoder must be positive, got -1\.0$"),
+    (ExtractConfig, dict(window_s=0.05), r"^window_s must be 0 or at least audio\.min_s=0\.1, got 0\.05$"),
+    (ExtractConfig, dict(window_s=1.0, hop_s=1.5), r"^hop_s must be in \(0, window_s=1\], got 1\.5$"),
+    (ExtractConfig, dict(hop_s=1.0), r"^hop_s must be in \(0, window_s=0\], got 1$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config_class, wrong, message", REFUSED, ids=lambda value: str(value)[:60])
+def test_wrong_values_are_refused_by_name(config_class, wrong, message):
+    with pytest.raises(UserError, match=message):
+        config_class(**wrong)
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("data.uri", r"'data\.uri' is not a field that trials can vary; use encoder\., head\., optim\. or training"),
+        ("learning_rate", r"'learning_rate' is not a field that trials can vary"),
+        ("optim.lr", r"'optim\.lr' is not a field; optim has learning_rate, weight_decay, beta1, beta2, eps"),
+    ],
+)  # fmt: skip
+def test_only_known_fields_can_be_searched(path, message):
+    with pytest.raises(UserError, match=message):
+        TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
+
+
+@pytest.mark.parametrize(
+    "module", [baseline_config, config, extract_config, finetune_config, model_config, tune_config]
+)
+def test_all_settings_are_frozen_keyword_only_and_explained(module):
+    classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]
+    assert classes
+    for config_class in classes:
+        source = Path(module.__file__).read_text().split(f"class {config_class.__name__}:")[1]
+        assert config_class.__dataclass_params__.frozen
+        for field in fields(config_class):
+            assert field.kw_only
+            if is_dataclass(field.type):
+                continue  # a section: its class explains it
+            text = source.split(f"    {field.name}: ")[1].split("\n", 1)[1]
+            assert text.lstrip().startswith('"""'), f"{config_class.__name__}.{field.name} has no docstring"
+    with pytest.raises(FrozenInstanceError):
+        TuneFoldsConfig().optim.learning_rate = 1.0
+
+
+# -- defaults < file < flags
+
+
+def test_without_arguments_everything_is_default():
+    assert parsed() == TuneFoldsConfig()
+
+
+def test_file_beats_default_and_flag_beats_file_wherever_it_stands(file):
+    path = file("optim:\n  learning_rate: 3e-5\n  eps: 1e-6\nencoder: {layer: mix}\n")
+    for args in (
+        ["--config", path, "--optim.eps", "0.5"],
+        ["--optim.eps", "0.5", "--config", path],
+        ["--optim.eps=0.5", f"--config={path}"],
+    ):
+        config = parsed(*args)
+        assert config.optim == OptimConfig(learning_rate=3e-5, eps=0.5)
+        assert config.encoder == EncoderConfig(layer="mix")
+
+
+def test_of_two_files_the_later_wins(file, tmp_path):
+    first = file("seed: 1\nrun: a\n")
+    second = tmp_path / "second.yaml"
+    second.write_text("seed: 2\n")
+    config = parsed("--config", first, "--config", str(second))
+    assert (config.seed, config.run) == (2, "a")
+
+
+def test_numbers_with_an_exponent_are_numbers(file):
+    """YAML 1.1 reads 3e-5, without a dot, as a string."""
+    assert yaml.safe_load("3e-5") == "3e-5"
+    config = parsed(
+        "--config", file("optim: {learning_rate: 3e-5}"), "--search.space", "{optim.eps: {choices: [1e-8, 2e-7]}}"
+    )  # fmt: skip
+    assert config.optim.learning_rate == 3e-5
+    assert config.search.space["optim.eps"].choices == (1e-8, 2e-7)
+
+
+@pytest.mark.parametrize("text, expected", [("3", 3), ("last", "last"), ("mix", "mix")])
+def test_a_layer_is_a_number_or_a_word(text, expected):
+    layer = parsed("--encoder.layer", text).encoder.layer
+    assert layer == expected and type(layer) is type(expected)
+
+
+def test_choices_keep_their_types():
+    space = "{optim.batch_size: {choices: [1, 0, 8]}, optim.amsgrad: {choices: [true, false]}, optim.eps: {choices: [1e-8]}, optim.schedule: {choices: [linear]}}"
+    config = parsed("--search.space", space)
+    choices = [value for dimension in config.search.space.values() for value in dimension.choices]
+    assert [repr(value) for value in choices] == ["1", "0", "8", "True", "False", "1e-08", "'linear'"]
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (
+            ["--optim.learning_rte", "1"],
+            r"^there is no field optim\.learning_rte, did you mean optim\.learning_rate; --help lists all",
+        ),
+        (
+            ["--optim.learning", "1"],
+            r"^there is no field optim\.learning, did you mean optim\.learning_rate;",
+        ),
+        (["--optim.learning_rate", "fast"], r"^optim\.learning_rate: got fast, wanted a number;"),
+        (["--optim.learning_rate", "-1"], r"^optim\.learning_rate must be positive, got -1\.0$"),
+        (["--encoder.train", "some"], r"^encoder\.train: got some, wanted one of all, no_conv, last, head;"),
+        (
+            ["--encoder.layer", "middle"],
+            r"^encoder\.layer: got middle, wanted one of last, mix, concat or a whole number;",
+        ),
+        (["--seed", "1.5"], r"^seed: got 1\.5, wanted a whole number;"),
+        (["--config", "/nowhere/x.yaml"], r"^config: File does not exist: '/nowhere/x\.yaml';"),
+        (["stray"], r"unrecognized arguments: stray"),
+        (["--search.space", "{optim.lr: {low: 1, high: 2}}"], r"'optim\.lr' is not a field; optim has"),
+    ],
+)
+def test_wrong_flags_are_named_in_one_line(args, message):
+    with pytest.raises(UserError, match=message) as raised:
+        parsed(*args)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "optim: {learning_rte: 1}",
+            r"^there is no field optim\.learning_rte, did you mean optim\.learning_rate;",
+        ),
+        (
+            "optin: {learning_rate: 1}",
+            r"^there is no field optin\.learning_rate, did you mean optim\.learning_rate;",
+        ),
+        ("optim: {learning_rate: fast}", r"^optim\.learning_rate: got fast, wanted a number;"),
+        ("optim: {learning_rate: 0}", r"^optim\.learning_rate must be positive, got 0"),
+        ("search: {space: {optim.eps: {lo: 1}}}", r"^search\.space: there is no field lo"),
+        ("search: {space: {optim.eps: {low: a}}}", r"^search\.space low: got a, wanted a number"),
+        ("data: {classes: 3}", r"^data\.classes: got 3, wanted names with values as {a: b}"),
+        ("optim: [", r"Problems parsing config: .* in the --config file, line 2, column 1"),
+    ],
+)
+def test_wrong_files_are_named_in_one_line(file, text, message):
+    with pytest.raises(UserError, match=message) as raised:
+        parsed("--config", file(text))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_dump_is_read_back_equal(file):
+    config = TuneFoldsConfig(
+        seed=3,
+        run="gs://bucket/r\u00fcn",
+        data=DataConfig(classes={"calm": "neutral", "no": "yes", "1": "2"}),
+        encoder=EncoderConfig(layer=3, pooling="mean+std"),
+        head=HeadConfig(widths=(7, 5)),
+        optim=OptimConfig(learning_rate=1.2345678901234567e-05, eps=1e-300),
+        search=SearchConfig(
+            space={
+                "optim.learning_rate": Dimension(low=1e-5, high=1e-3, log=True),
+                "optim.schedule": Dimension(choices=("linear", "constant")),
+                "encoder.layer": Dimension(choices=("mix", 1, 2)),
+                "optim.amsgrad": Dimension(choices=(True, False)),
+            }
+        ),
+    )
+    assert parsed("--config", file(dump(config))) == config
+    assert parsed("--config", file(dump(TuneFoldsConfig()))) == TuneFoldsConfig()
+    assert parsed("--config", file(dump(config)), "--seed", "4") == replace(config, seed=4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ExtractConfig(labels=True, encoder=VectorConfig(layers="all")),
+        ExtractConfig(labels=("label", "age"), window_s=2.0, encoder=VectorConfig(layers=(0, 3))),
+    ],
+    ids=["words", "lists"],
+)
+def test_a_dump_of_vectors_is_read_back_equal(file, config):
+    assert parse(ExtractConfig, ["--config", file(dump(config))]) == config
+
+
+def test_help_shows_every_field_with_its_docstring(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsed("--help")
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for flag, words in [
+        ("--optim.learning_rate", "Peak learning rate; the default suits the built-in encoder"),
+        ("--data.uri", "A folder or gs:// prefix of RAVDESS files"),
+        ("--training.label_smoothing", "Probability mass spread over all classes."),
+        ("--search.space", "Searched fields by path"),
+        ("--run", "The run directory, local or gs://"),
+        ("--encoder.train", "What is trained: everything, all but the convolutions"),
+    ]:
+        assert flag in text and words in text
+    for section in fields(TuneFoldsConfig):
+        if is_dataclass(section.type):
+            for field in fields(section.type):
+                assert f"--{section.name}.{field.name}" in text
+
+
+# -- a job's exit codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """A job for these tests."""
+
+    number: int = 1
+    """A number."""
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """run_job sets logging up for a whole process; these tests are not the last of theirs."""
+    level = logging.getLogger("w2v2").level
+    root_handlers = logging.getLogger().handlers[:]
+    warnings_level = logging.getLogger("py.warnings").level
+    yield
+    logging.captureWarnings(False)
+    logging.getLogger("w2v2").setLevel(level)
+    logging.getLogger("py.warnings").setLevel(warnings_level)
+    logging.getLogger().handlers[:] = root_handlers
+
+
+def test_a_job_that_ends_well_gives_0(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["job", "--number", "7"])
+    seen = []
+    assert run_job(seen.append, JobConfig) == 0
+    assert seen == [JobConfig(number=7)]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "args, expected",
+    [
+        (["--number", "7"], "error: data.uri 7: no such folder; give another\n"),
+        (
+            ["--nubmer", "7"],
+            "error: there is no field nubmer, did you mean number; --help lists all settings\n",
+        ),
+    ],
+)
+def test_a_users_mistake_gives_2_and_one_line(monkeypatch, capsys, args, expected):
+    def main(config: JobConfig) -> None:
+        raise UserError(f"data.uri {config.number}:\n  no such folder;   give another")
+
+    monkeypatch.setattr(sys, "argv", ["job", *args])
+    assert run_job(main, JobConfig) == 2
+    assert capsys.readouterr().err == expected
+
+
+def test_an_interrupt_gives_130_and_says_how_to_go_on(monkeypatch, capsys):
+    def main(config: JobConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["job"])
+    assert run_job(main, JobConfig) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["job"])
+    with pytest.raises(ZeroDivisionError):
+        run_job(lambda config: 1 // 0, JobConfig)

@@ -1,0 +1,349 @@
+"""Rows of a CSV become clips and rejects; every mistake says what to do."""
+
+import csv
+import math
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from w2v2.config.data import DataConfig
+from w2v2.data import manifest
+from w2v2.data.corpora.rows import resolved
+from w2v2.errors import UserError
+
+
+def csv_file(tmp_path, text, name="clips.csv", encoding="utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    return str(path)
+
+
+def read_csv(tmp_path, text, **data):
+    return manifest.read(DataConfig(uri=csv_file(tmp_path, text), **data))
+
+
+def reasons(result):
+    return dict(zip(result.rejects["clip_id"].to_pylist(), result.rejects["reason"].to_pylist(), strict=True))
+
+
+def test_csv_reads_bom_quotes_and_crlf(tmp_path):
+    text = '\ufeffuri,label,speaker\r\n"a, b.wav","so ""sad""",7\r\nc/ü.flac, happy ,08\r\n'
+    result = read_csv(tmp_path, text)
+    assert result.clips.schema == manifest.CLIPS
+    assert result.clips.select(["clip_id", "uri", "speaker", "label", "split"]).to_pylist() == [
+        {
+            "clip_id": "a, b.wav",
+            "uri": f"{tmp_path}/a, b.wav",
+            "speaker": "7",
+            "label": 'so "sad"',
+            "split": "",
+        },
+        {
+            "clip_id": "c/ü.flac",
+            "uri": f"{tmp_path}/c/ü.flac",
+            "speaker": "08",
+            "label": "happy",
+            "split": "",
+        },
+    ]
+
+
+def test_csv_keeps_what_looks_like_numbers_and_nulls_as_text(tmp_path):
+    result = read_csv(tmp_path, "uri,label,speaker\n1.wav,NA,007\n2.wav,1e3,nan\n")
+    assert result.clips["label"].to_pylist() == ["NA", "1e3"]
+    assert result.clips["speaker"].to_pylist() == ["007", "nan"]
+
+
+CELL = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELL, CELL), min_size=1))
+def test_csv_round_trip(tmp_path, rows):
+    path = tmp_path / "round.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["uri", "label", "speaker"])
+        writer.writerows([(f"{i}.wav", label, speaker) for i, (label, speaker) in enumerate(rows)])
+    clips = manifest.read(DataConfig(uri=str(path))).clips
+    assert list(zip(clips["label"].to_pylist(), clips["speaker"].to_pylist(), strict=True)) == rows
+
+
+def test_csv_columns_of_ones_own(tmp_path):
+    text = "key,file,emotion,who,from,to,part,more\nk1,a.wav,sad,x,0.5,2,train,zzz\n"
+    columns = {
+        "id_column": "key",
+        "uri_column": "file",
+        "label_column": "emotion",
+        "speaker_column": "who",
+        "start_column": "from",
+        "end_column": "to",
+        "split_column": "part",
+    }
+    assert read_csv(tmp_path, text, **columns).clips.to_pylist() == [
+        {
+            "clip_id": "k1",
+            "uri": f"{tmp_path}/a.wav",
+            "start_s": 0.5,
+            "end_s": 2.0,
+            "speaker": "x",
+            "split": "train",
+            "label": "sad",
+        }
+    ]
+
+
+def test_csv_segments_of_one_file_have_their_own_ids(tmp_path):
+    text = "uri,start_s,end_s,label,speaker\na.wav,0,1.5,x,s\na.wav,1.5,,y,s\na.wav,,,y,s\na.wav,1,inf,x,s\n"
+    clips = read_csv(tmp_path, text).clips
+    assert clips["clip_id"].to_pylist() == ["a.wav#t=0.0,1.5", "a.wav#t=1.5,inf", "a.wav", "a.wav#t=1.0,inf"]
+    assert clips["start_s"].to_pylist() == [0.0, 1.5, 0.0, 1.0]
+    assert clips["end_s"].to_pylist() == [1.5, math.inf, math.inf, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "wanted"),
+    [
+        ("a.wav", "gs://bucket/x", "gs://bucket/x/a.wav"),
+        ("./b/a.wav", "gs://bucket", "gs://bucket/b/a.wav"),
+        ("gs://other/a.wav", "gs://bucket/x", "gs://other/a.wav"),
+        ("/data/a.wav", "gs://bucket/x", "/data/a.wav"),
+        ("b c/a.wav", "/home/x", "/home/x/b c/a.wav"),
+        ("gs://bucket/a.wav", "/home/x", "gs://bucket/a.wav"),
+    ],
+)
+def test_csv_relative_uris_are_below_its_folder(uri, folder, wanted):
+    assert resolved(uri, folder) == wanted
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a.wav,,s,,", "row 3: label is empty"),
+        ("a.wav,x, ,,", "row 3: speaker is empty"),
+        (",x,s,,", "row 3: uri is empty"),
+        ("a.wav,x,s,abc,", "row 3: start_s is 'abc', wanted seconds, 0 or more"),
+        ("a.wav,x,s,-1,", "row 3: start_s is '-1', wanted seconds, 0 or more"),
+        ("a.wav,x,s,,nan", "row 3: end_s is 'nan', wanted seconds, 0 or more"),
+        ("a.wav,x,s,2,1.5", "row 3: end_s 1.5 is not behind start_s 2"),
+        ("a.wav,x,s,2,2", "row 3: end_s 2 is not behind start_s 2"),
+        ("a.wav,x,s,inf,", "row 3: end_s inf is not behind start_s inf"),
+        ("a.wav,x,s,", "row 3: it has 4 fields, the header has 5"),
+        ("a.wav,x,s,,,", "row 3: it has 6 fields, the header has 5"),
+    ],
+)
+def test_csv_bad_row_is_a_reject(tmp_path, row, reason):
+    text = f"uri,label,speaker,start_s,end_s\ngood.wav,x,s,,\n{row}\n"
+    result = read_csv(tmp_path, text)
+    assert list(reasons(result).values()) == [reason]
+    assert list(reasons(result)) == (["row 3"] if row.startswith(",") else ["a.wav"])
+    assert result.clips["clip_id"].to_pylist() == ["good.wav"]
+
+
+@pytest.mark.parametrize("uri", ["../a.wav", "s3://bucket/a.wav"])
+def test_csv_uri_that_cannot_be_opened_is_a_reject(tmp_path, uri):
+    result = read_csv(tmp_path, f"uri,label,speaker\ngood.wav,x,s\n{uri},x,s\n")
+    assert reasons(result)[uri].startswith("row 3: ")
+    assert result.rejects["uri"].to_pylist() == [uri]
+
+
+def test_csv_empty_id_is_a_reject(tmp_path):
+    result = read_csv(tmp_path, "clip_id,uri,label,speaker\n,a.wav,x,s\nk,b.wav,x,s\n")
+    assert reasons(result) == {"a.wav": "row 2: clip_id is empty"}
+
+
+def test_csv_blank_lines_are_no_rows_and_count(tmp_path):
+    result = read_csv(tmp_path, "uri,label,speaker\n\na.wav,x,s\n\nb.wav,,s\n\n")
+    assert result.clips["clip_id"].to_pylist() == ["a.wav"]
+    assert reasons(result) == {"b.wav": "row 5: label is empty"}
+
+
+@pytest.mark.parametrize(
+    ("column", "flag"),
+    [("uri", "uri_column"), ("label", "label_column"), ("speaker", "speaker_column")],
+)
+def test_csv_missing_column(tmp_path, column, flag):
+    header = [name for name in ("uri", "label", "speaker", "extra") if name != column]
+    columns = ", ".join(repr(name) for name in header)
+    wanted = f"has no column '{column}', its columns are {columns}: set --data.{flag}"
+    with pytest.raises(UserError, match=wanted):
+        read_csv(tmp_path, f"{','.join(header)}\na,b,c\n")
+
+
+def test_csv_optional_column_that_was_asked_for_must_be_there(tmp_path):
+    with pytest.raises(UserError, match=r"has no column 'begin', .*set --data.start_column"):
+        read_csv(tmp_path, "uri,label,speaker\na.wav,x,s\n", start_column="begin")
+
+
+def test_csv_with_semicolons(tmp_path):
+    wanted = "no column 'uri', its columns are 'uri;label;speaker': .*put commas between the columns"
+    with pytest.raises(UserError, match=wanted):
+        read_csv(tmp_path, "uri;label;speaker\na.wav;x;s\n")
+
+
+def test_csv_column_twice(tmp_path):
+    with pytest.raises(UserError, match="two columns 'label': rename one"):
+        read_csv(tmp_path, "uri,label,speaker,label\na.wav,x,s,y\n")
+
+
+def test_csv_empty_file(tmp_path):
+    with pytest.raises(UserError, match="no column 'uri', its columns are none"):
+        read_csv(tmp_path, "")
+
+
+def test_csv_header_alone(tmp_path):
+    with pytest.raises(UserError, match="has a header and no rows: wanted one row per clip"):
+        read_csv(tmp_path, "uri,label,speaker\n\n")
+
+
+def test_csv_that_is_not_utf8(tmp_path):
+    uri = csv_file(tmp_path, "uri,label,speaker\nü.wav,x,s\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"is not UTF-8 text \(byte 18\): save it as CSV UTF-8"):
+        manifest.read(DataConfig(uri=uri))
+
+
+def test_csv_with_an_open_quote(tmp_path):
+    rows = "".join(f"{i}.wav,x,s\n" for i in range(20_000))
+    with pytest.raises(UserError, match=r"is not CSV from line \d+ on .*look for an open quote"):
+        read_csv(tmp_path, f'uri,label,speaker\n"a.wav,x,s\n{rows}')
+
+
+def test_csv_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.csv"):
+        manifest.read(DataConfig(uri=str(tmp_path / "gone.csv")))
+
+
+def test_csv_clip_id_twice(tmp_path):
+    rows = "".join(f"{i}.wav,x,s\n" for i in range(13)) * 2
+    listed = ", ".join(f"'{i}.wav'" for i in range(10))
+    with pytest.raises(
+        UserError, match=f"13 clip ids stand more than once: {listed} and 3 more; .*--data.id_column"
+    ):
+        read_csv(tmp_path, f"uri,label,speaker\n{rows}")
+
+
+def test_csv_without_label_and_speaker(tmp_path):
+    (tmp_path / "clips.csv").write_text("uri,age\na.wav,31\nb.wav,\n")
+    data = DataConfig(uri=str(tmp_path / "clips.csv"))
+    found = manifest.read(data, task="none", carried=["age"])
+    assert found.clips["uri"].to_pylist() == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    assert found.clips["age"].to_pylist() == ["31", ""] and found.clips["label"].to_pylist() == ["", ""]
+    with pytest.raises(UserError, match="no column 'label'"):
+        manifest.read(data)
+    with pytest.raises(UserError, match="no column 'size' to carry along, its columns are 'uri', 'age'"):
+        manifest.read(data, task="none", carried=["size"])
+    with pytest.raises(UserError, match="is no CSV and has no columns, but 'age' are asked for"):
+        manifest.read(DataConfig(uri=str(tmp_path)), task="none", carried=["age"])
+
+
+def test_csv_whose_rows_are_all_bad_says_why(tmp_path):
+    result = read_csv(tmp_path, "uri,label,speaker\na.wav,,s\nb.wav,,s\n", classes={"calm": "neutral"})
+    assert not len(result.clips) and result.clips.schema == manifest.CLIPS
+    with pytest.raises(UserError, match=r"all 2 clips were rejected: label is empty \(2\)"):
+        manifest.check(result, max_reject_fraction=0.5)
+
+
+# Several targets
+
+TARGETS = "uri,speaker,tremor,breathy,pitch\na.wav,p,1,0,101.5\nb.wav,q,,1,-2e1\nc.wav,q,0.0,,\n"
+
+
+def read_targets(tmp_path, text, task, *columns, **data):
+    return manifest.read(
+        DataConfig(uri=csv_file(tmp_path, text), target_columns=columns, **data), task=task, carried=()
+    )
+
+
+def test_labels_are_one_head_and_missing_ones_are_null(tmp_path):
+    result = read_targets(tmp_path, TARGETS, "multi_label", "breathy", "tremor")
+    assert result.groups == (("breathy", "tremor"),)
+    assert result.clips.schema.names == [*manifest.CLIPS.names, "target_breathy", "target_tremor"]
+    assert result.clips.schema.field("target_tremor").type == pa.float64()
+    assert result.clips["target_tremor"].to_pylist() == [1.0, None, 0.0]
+    assert result.clips["target_breathy"].to_pylist() == [0.0, 1.0, None]
+    assert result.clips["speaker"].to_pylist() == ["p", "q", "q"]
+    assert set(result.clips["label"].to_pylist()) == {""}
+    assert manifest.with_rejects(result, [("a.wav", "silent: 0")]).groups == result.groups
+
+
+def test_values_are_a_head_each_and_a_clip_without_any_is_a_reject(tmp_path):
+    result = read_targets(tmp_path, TARGETS, "regression", "pitch")
+    assert result.groups == (("pitch",),)
+    assert result.clips["target_pitch"].to_pylist() == [101.5, -20.0]
+    assert reasons(result) == {"c.wav": "row 4: no target: 'pitch' is empty"}
+    both = read_targets(tmp_path, TARGETS, "regression", "pitch", "tremor")
+    assert both.groups == (("pitch",), ("tremor",)) and len(both.clips) == 3
+
+
+def test_labels_need_no_column_label_but_may_have_one(tmp_path):
+    text = "uri,speaker,label,tremor\na.wav,p,shaking,1\n"
+    result = read_targets(tmp_path, text, "multi_label", "tremor", label_column="label")
+    assert result.clips["label"].to_pylist() == [""]
+
+
+@pytest.mark.parametrize(
+    ("task", "cell", "reason"),
+    [
+        ("multi_label", "0.5", "bad target: tremor is '0.5', wanted 0, 1 or empty"),
+        ("multi_label", "-", "bad target: tremor is '-', wanted 0, 1 or empty"),
+        ("multi_label", "NaN", "bad target: tremor is 'NaN', wanted 0, 1 or empty"),
+        ("regression", "NaN", "bad target: tremor is 'NaN', wanted a number or empty"),
+        ("regression", "1e999", "bad target: tremor is '1e999', wanted a number or empty"),
+        ("regression", "1;5", "bad target: tremor is '1;5', wanted a number or empty"),
+        ("regression", "", "no target: 'tremor' is empty"),
+    ],
+)
+def test_bad_target_is_a_reject(tmp_path, task, cell, reason):
+    text = f"uri,speaker,tremor\na.wav,p,1\nb.wav,q,{cell}\n"
+    result = read_targets(tmp_path, text, task, "tremor")
+    assert reasons(result) == {"b.wav": f"row 3: {reason}"}
+    assert result.clips["clip_id"].to_pylist() == ["a.wav"]
+
+
+def test_targets_that_are_missing_in_the_file(tmp_path):
+    wanted = r"has no column 'hoarse', its columns are 'uri', .*: set --data.target_columns"
+    with pytest.raises(UserError, match=wanted):
+        read_targets(tmp_path, TARGETS, "multi_label", "tremor", "hoarse")
+
+
+@pytest.mark.parametrize(("task", "what"), [("multi_label", "labels"), ("regression", "values")])
+def test_targets_that_nobody_named(tmp_path, task, what):
+    wanted = (
+        f"data.target_columns is empty, but task.kind={task} wants the columns of its {what}: "
+        "set --data.target_columns to some of 'uri', 'speaker', 'tremor', 'breathy', 'pitch'"
+    )
+    with pytest.raises(UserError, match=wanted):
+        read_targets(tmp_path, TARGETS, task)
+
+
+def test_targets_named_twice(tmp_path):
+    with pytest.raises(UserError, match=r"data.target_columns names 'tremor' twice: name each column once"):
+        read_targets(tmp_path, TARGETS, "multi_label", "tremor", "breathy", "tremor")
+
+
+def test_targets_are_not_for_classes(tmp_path):
+    wanted = (
+        r"data.target_columns \('tremor'\) is for several labels or values, got task.kind=classes: set --task"
+    )
+    with pytest.raises(UserError, match=wanted):
+        read_targets(tmp_path, TARGETS, "classes", "tremor")
+
+
+def test_targets_want_a_speaker(tmp_path):
+    with pytest.raises(UserError, match=r"has no column 'speaker', .*: set --data.speaker_column"):
+        read_targets(tmp_path, "uri,tremor\na.wav,1\n", "multi_label", "tremor")
+    result = read_targets(tmp_path, TARGETS.replace(",q,,", ",,,"), "multi_label", "tremor", "breathy")
+    assert reasons(result) == {"b.wav": "row 3: speaker is empty"}
+
+
+def test_targets_and_renamed_classes(tmp_path):
+    wanted = "data.classes renames classes, got task.kind=regression, which has none: remove data.classes"
+    with pytest.raises(UserError, match=wanted):
+        read_targets(tmp_path, TARGETS, "regression", "pitch", classes={"a": "b"})
+
+
+def test_targets_are_left_where_nothing_is_learned(tmp_path):
+    result = read_targets(tmp_path, TARGETS, "none", "tremor")
+    assert result.groups == () and result.clips.schema == manifest.CLIPS and len(result.clips) == 3

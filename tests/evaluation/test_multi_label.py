@@ -1,0 +1,156 @@
+"""AUC and average precision are scikit-learn's, with ties and missing targets; intervals are a plain loop's."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import multi_label as metrics_multi
+
+NAMES = ["a", "b", "c"]
+
+
+def random_clips(seed, *, num_clips=83, num_values=0, missing=0.2, num_speakers=7):
+    """Targets with gaps and scores that follow them; num_values makes ties."""
+    rng = np.random.default_rng(seed)
+    present = rng.random((num_clips, len(NAMES))) < [0.5, 0.15, 0.8]
+    scores = rng.normal(present, 1.0)
+    if num_values:
+        scores = np.floor(scores * num_values) / num_values
+    target = np.where(rng.random(present.shape) < missing, np.nan, present)
+    return target, scores, rng.integers(num_speakers, size=num_clips).astype(str)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("num_values", [0, 3, 1])
+def test_each_label_equals_scikit_learn(seed, num_values):
+    target, predicted, _ = random_clips(seed, num_values=num_values)
+    found = metrics_multi.scores(target, predicted, NAMES)
+    for i, name in enumerate(NAMES):
+        known = ~np.isnan(target[:, i])
+        t, p = target[known, i], predicted[known, i]
+        row = found["labels"][name]
+        assert row["auc"] == pytest.approx(sk.roc_auc_score(t, p), abs=1e-12)
+        assert row["average_precision"] == pytest.approx(sk.average_precision_score(t, p), abs=1e-12)
+        counts = [row[f"num_{count}"] for count in ("positive", "negative", "missing")]
+        assert counts == [np.sum(t == 1), np.sum(t == 0), np.sum(~known)]
+    json.dumps(found, allow_nan=False)
+
+
+def test_means_equal_scikit_learn():
+    target, predicted, _ = random_clips(1, num_values=4, missing=0.0)
+    found = metrics_multi.scores(target, predicted, NAMES)
+    for average in ("macro", "weighted"):
+        expected = sk.roc_auc_score(target, predicted, average=average)
+        assert found[f"{average}_auc"] == pytest.approx(expected, abs=1e-12)
+    expected = sk.average_precision_score(target, predicted, average="macro")
+    assert found["macro_average_precision"] == pytest.approx(expected, abs=1e-12)
+    assert found["num_defined"] == 3 and found["undefined"] == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=25))
+def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
+    t, p = (np.array(column, float) for column in zip(*clips, strict=True))
+    pairs = [np.sign(a - b) / 2 + 0.5 for a in p[t == 1] for b in p[t == 0]]
+    found = metrics_multi.scores(t[:, None], p[:, None], ["a"])["labels"]["a"]["auc"]
+    assert found == (pytest.approx(np.mean(pairs), abs=1e-12) if pairs else None)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ([1, 1, 1, np.nan], "all 3 known clips have it"),
+        ([0, 0, np.nan, np.nan], "none of 2 known clips has it"),
+        ([np.nan] * 4, "no clip is known"),
+    ],
+)
+def test_label_with_one_kind_of_clips_is_undefined_and_left_out_of_the_means(target, why):
+    both = np.array([[0, 1, 1, 0], target]).T
+    predicted = np.array([[0.1, 0.7, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4]]).T
+    found = metrics_multi.scores(both, predicted, ["good", "bad"])
+    assert found["undefined"] == {"bad": why} and found["num_defined"] == 1
+    assert found["labels"]["bad"]["auc"] is None and found["labels"]["bad"]["average_precision"] is None
+    assert found["macro_auc"] == found["weighted_auc"] == found["labels"]["good"]["auc"] == 0.75
+
+
+def test_no_clips_have_no_scores():
+    found = metrics_multi.scores(np.zeros((0, 1)), np.zeros((0, 1)), ["a"])
+    assert found["num_clips"] == 0 and found["macro_auc"] is None and found["weighted_auc"] is None
+
+
+def loop(target, predicted, speaker, *, num_samples, seed):
+    """Bootstrap as one would write it first: clips repeated, scikit-learn called for each sample."""
+    speakers = np.unique(speaker)
+    drawn = np.random.default_rng(seed).integers(len(speakers), size=(num_samples, len(speakers)))
+    each, macro, weighted = [], [], []
+    for sample in drawn:
+        rows = np.concatenate([np.flatnonzero(speaker == speakers[i]) for i in sample])
+        aucs, sizes = [], []
+        for i in range(target.shape[1]):
+            known = rows[~np.isnan(target[rows, i])]
+            t, p = target[known, i], predicted[known, i]
+            aucs.append(sk.roc_auc_score(t, p) if 0 < t.sum() < len(t) else np.nan)
+            sizes.append(t.sum())
+        ok = ~np.isnan(aucs)
+        each.append(aucs)
+        macro.append(np.mean(np.array(aucs)[ok]))
+        weighted.append(np.average(np.array(aucs)[ok], weights=np.array(sizes)[ok]))
+    return np.array(each), np.array(macro), np.array(weighted)
+
+
+@pytest.mark.parametrize("cells", [2**22, 100])
+def test_intervals_equal_a_plain_loop_and_undefined_samples_are_counted(cells, monkeypatch):
+    monkeypatch.setattr(metrics_multi, "_CELLS_AT_ONCE", cells)
+    target, predicted, speaker = random_clips(3, num_clips=41, num_values=5)
+    # Two speakers have the second label: samples without them lack it.
+    target[:, 1] = np.isin(speaker, ["0", "1"])
+    found = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=60, seed=4)
+    each, macro, weighted = loop(target, predicted, speaker, num_samples=60, seed=4)
+    for i, name in enumerate(NAMES):
+        known = each[~np.isnan(each[:, i]), i]
+        assert found["labels"][name]["auc"] == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])))
+        assert found["labels"][name]["num_left_out"] == 60 - len(known)
+    assert 0 < found["labels"]["b"]["num_left_out"] < 60
+    assert found["macro_auc"] == pytest.approx(tuple(np.percentile(macro, [2.5, 97.5])))
+    assert found["weighted_auc"] == pytest.approx(tuple(np.percentile(weighted, [2.5, 97.5])))
+
+
+def test_intervals_do_not_depend_on_the_order_of_clips():
+    target, predicted, speaker = random_clips(5)
+    order = np.random.default_rng(0).permutation(len(target))
+    once = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50)
+    again = metrics_multi.bootstrap_by_speaker(
+        target[order], predicted[order], speaker[order], NAMES, num_samples=50
+    )
+    assert once == again
+
+
+def test_interval_of_one_speaker_or_of_an_undefined_label_is_none():
+    target, predicted, speaker = random_clips(6)
+    one = metrics_multi.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
+    assert one["macro_auc"] is one["weighted_auc"] is one["labels"]["a"]["auc"] is None
+    target[:, 2] = 1
+    found = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=30)
+    assert found["labels"]["c"] == {"auc": None, "average_precision": None, "num_left_out": 30}
+    assert found["macro_auc"] is not None
+
+
+def test_roc_is_scikit_learns_and_its_area_the_auc():
+    target, predicted, _ = random_clips(7, num_values=4)
+    false, true = metrics_multi.roc(target[:, 0], predicted[:, 0])
+    known = ~np.isnan(target[:, 0])
+    expected = sk.roc_curve(target[known, 0], predicted[known, 0], drop_intermediate=False)
+    np.testing.assert_allclose([false, true], expected[:2])
+    auc = metrics_multi.scores(target, predicted, NAMES)["labels"]["a"]["auc"]
+    assert np.trapezoid(true, false) == pytest.approx(auc)
+
+
+def test_intervals_of_metrics_leave_out_what_is_not_a_number():
+    values = np.array([np.nan, 1.0, 2.0, 3.0])
+    assert metrics.interval(values) == pytest.approx((1.05, 2.95))
+    assert metrics.interval(values[:1]) is None

@@ -1,0 +1,283 @@
+"""jobs/finetune.py, evaluate.py and predict.py, whole, on small corpora of each task's own shape."""
+
+import csv
+import json
+import logging
+from dataclasses import replace
+
+import duckdb
+import evaluate
+import finetune
+import numpy as np
+import predict
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from sklearn.metrics import mean_squared_error, recall_score, roc_auc_score
+
+from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
+from tests.cloud.gcs import FakeGcs
+from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
+from w2v2.config import command_line as cli
+from w2v2.config.extract_embeddings import WorkersConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.errors import UserError
+from w2v2.models.model_info import read_card
+
+RECIPES = {
+    "classes": {
+        "data": {"classes": {}},
+        "encoder": {"train": "head"},
+        "head": {"widths": [16, 8], "joined": ["energy"]},
+        "training": {"class_weights": "balanced", "num_epochs": 2},
+    },
+    "multi_label": {
+        "task": {"kind": "multi_label"},
+        "data": {"layout": "clinic"},
+        "encoder": {"train": "last", "num_last_layers": 1},
+        "training": {"num_epochs": 2},
+    },
+    "regression": {
+        "task": {"kind": "regression", "variance_penalty": 0.05, "correlation_penalty": 0.05},
+        "data": {"layout": "deam"},
+        "encoder": {"train": "head", "layer": "concat", "layers": [1, 2]},
+        "optim": {"schedule": "triangular2"},
+        "training": {"num_epochs": 3, "patience_epochs": 2},
+    },
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def trained(request, tmp_path_factory, ray_session):
+    """A finished run of a recipe's YAML file: its kind, config, run directory and metrics."""
+    folder = tmp_path_factory.mktemp(request.param)
+    make = {"classes": labelled_csv, "multi_label": clinic_corpus, "regression": deam_corpus}[request.param]
+    uri = make(folder / "data")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPES[request.param]))
+    flags = ["--config", str(recipe), "--data.uri", str(uri), "--run", str(folder / "run")]
+    flags += ["--cache.uri", str(folder / "cache"), "--data.max_reject_fraction", "0.2"]
+    config = cli.parse(FinetuneConfig, flags)
+    return request.param, config, folder / "run", finetune.main(config)
+
+
+def table(run, name):
+    return pq.read_table(run / f"{name}.parquet").to_pandas()
+
+
+def test_the_run_directory_is_whole_and_no_speaker_is_in_two_splits(trained):
+    _, config, run, metrics = trained
+    for name in (
+        "config.yaml",
+        "manifest.parquet",
+        "rejects.parquet",
+        "predictions.parquet",
+        "curves.parquet",
+    ):
+        assert (run / name).exists(), name
+    assert (run / "model" / "w2v2.json").exists() and "report" in (run / "report.html").name
+    clips = table(run, "manifest")
+    assert clips.groupby("speaker")["split"].nunique().max() == 1
+    assert metrics["num_clips"] == (clips["split"] == "test").sum() > 0
+    assert len(table(run, "curves")) == metrics["num_epochs"] <= config.training.num_epochs
+
+
+def test_scores_are_those_of_scikit_learn(trained):
+    kind, _, run, metrics = trained
+    rows = table(run, "predictions")
+    rows = rows[rows["split"] == "test"]
+    pooled = json.loads((run / "metrics.json").read_text())["pooled"]
+    assert pooled == metrics["pooled"]
+    match kind:
+        case "classes":
+            present = sorted(set(rows["target"]))
+            uar = recall_score(rows["target"], rows["predicted"], average="macro", labels=present)
+            assert pooled["uar"] == pytest.approx(uar)
+        case "multi_label":
+            for name in metrics["names"]:
+                known = rows[rows[f"target_{name}"].notna()]
+                found = pooled["labels"][name]["auc"]
+                if known[f"target_{name}"].nunique() < 2:
+                    assert found is None
+                else:
+                    assert found == pytest.approx(
+                        roc_auc_score(known[f"target_{name}"], known[f"prob_{name}"])
+                    )
+        case "regression":
+            for name in metrics["names"]:
+                expected = mean_squared_error(rows[f"target_{name}"], rows[f"pred_{name}"]) ** 0.5
+                assert pooled["targets"][name]["rmse"] == pytest.approx(expected)
+
+
+def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions(trained, tmp_path):
+    kind, config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.2)
+    metrics = evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data))
+    before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
+    prefix = "pred_" if kind == "regression" else "prob_"
+    columns = [name for name in before.columns if name.startswith(prefix)]
+    assert columns
+    np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
+    parts = ["train", "val"] if config.training.patience_epochs else ["train"]  # val chose the epoch
+    clips = table(run, "manifest")
+    clips = clips[clips["split"].isin(parts)]
+    assert (metrics["heard_speakers"], metrics["heard_clips"]) == (clips["speaker"].nunique(), len(clips))
+    assert "TRAINED THIS MODEL" in metrics["computed_on"]
+    assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
+    page = (tmp_path / "report.html").read_text()
+    assert "speakers trained this model: this is no score of unseen speakers" in page
+    assert f"{len(clips)} of the clips trained this model, as their samples tell" in page
+    assert "This run used random weights" in page  # of the encoder that the model was made from
+
+
+def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):
+    _, config, run, _ = trained
+    if config.data.layout == "clinic":
+        data = replace(config.data, layout="files", max_reject_fraction=0.5)
+    else:
+        data = replace(config.data, max_reject_fraction=0.5)
+    uri = f"duckdb://{tmp_path}/p.db?table=said"
+    base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data, window_s=0.7)
+    counts = predict.main(base)
+    predict.main(replace(base, table=uri, run=str(tmp_path / "other")))
+    predict.main(replace(base, table=uri, run=str(tmp_path / "other")))
+    with open(tmp_path / "run" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with duckdb.connect(str(tmp_path / "p.db"), read_only=True) as db:
+        stored = db.execute("SELECT * FROM said").fetch_df().set_index(["clip_id", "start_s"])
+    assert len(rows) == len(stored) == counts["num_rows"] > counts["num_clips"] - counts["rejected"]
+    column = next(name for name in stored.columns if name.startswith(("prob_", "pred_")))
+    for row in rows:
+        assert stored.loc[(row["clip_id"], float(row["start_s"])), column] == pytest.approx(
+            float(row[column]), abs=1e-6
+        )
+
+
+def test_a_prediction_goes_on_from_what_was_said(trained, tmp_path, caplog):
+    _, config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.5)
+    workers = WorkersConfig(clips_per_part=3)
+    config = PredictConfig(model=str(run / "model"), run=str(tmp_path), data=data, workers=workers)
+    counts = predict.main(config)
+    whole = (tmp_path / "predictions.csv").read_bytes()
+    kept = sorted((tmp_path / "done").glob("*.parquet"))
+    rows = [pq.read_metadata(path).num_rows for path in kept]
+    for path in (*kept[2:], tmp_path / "predictions.csv"):
+        path.unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:-9])  # a damaged one
+    caplog.set_level(logging.INFO)
+    assert predict.main(config)["num_rows"] == counts["num_rows"]
+    assert f"predictions: {rows[0]} of {sum(rows)} clips were done before" in caplog.text
+    assert len(list((tmp_path / "done").glob("*.parquet"))) == len(kept)
+    assert (tmp_path / "predictions.csv").read_bytes() == whole
+
+
+def test_the_same_command_again_ends_with_the_same_model(trained):
+    _, config, _, metrics = trained
+    again = finetune.main(config)
+    assert again["model"]["digest"] == metrics["model"]["digest"] and again["pooled"] == metrics["pooled"]
+    assert again["trunk"]["clip_forwards"] == 0
+
+
+def test_before_and_after_remapping_stand_side_by_side(tmp_path, ray_session):
+    uri = labelled_csv(tmp_path / "data")
+    with open(uri, newline="") as file:
+        names = sorted({row["label"] for row in csv.DictReader(file)})
+    config = cli.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
+    config = replace(
+        config,
+        before_remapping=True,
+        data=replace(config.data, classes={names[0]: "joined", names[1]: "joined"}),
+        encoder=replace(config.encoder, train="head"),
+        training=replace(config.training, num_epochs=1),
+        cache=replace(config.cache, uri=str(tmp_path / "cache")),
+    )
+    metrics = finetune.main(config)
+    assert set(metrics["before_remapping"]["recall"]) == set(names)
+    assert set(metrics["pooled"]["recall"]) == {"joined", *names[2:]}
+
+
+def test_mistakes_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"is no model of ours"):
+        evaluate.main(EvaluateConfig(model=str(tmp_path), run=str(tmp_path / "run")))
+    with pytest.raises(UserError, match=r"is no model of ours"):
+        predict.main(PredictConfig(model=str(tmp_path), run=str(tmp_path / "run")))
+    base = FinetuneConfig()
+    with pytest.raises(UserError, match=r"augment.kinds needs encoder.train=all, got head"):
+        replace(
+            base, encoder=replace(base.encoder, train="head"), augment=replace(base.augment, kinds=("noise",))
+        )
+    with pytest.raises(UserError, match=r"before_remapping needs data.classes"):
+        replace(base, before_remapping=True)
+    with pytest.raises(UserError, match=r"accumulation_steps must be 1 with task.loss=ccc or a penalty"):
+        replace(
+            base,
+            task=replace(base.task, kind="regression", loss="ccc"),
+            optim=replace(base.optim, accumulation_steps=2),
+        )
+    with pytest.raises(UserError, match=r"workers must be at least 1, got 0"):
+        replace(base, workers=0)
+
+
+def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
+    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
+    flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
+    config = cli.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e30"])
+    with pytest.raises(
+        UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
+    ):
+        finetune.main(config)
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one(tmp_path, ray_session):
+    """Two workers with half of each batch each, under Ray Train, against one with all of it."""
+    uri = labelled_csv(tmp_path / "data")
+    flags = ["--data.uri", str(uri), "--cache.uri", str(tmp_path / "cache"), "--encoder.train", "last"]
+    flags += ["--head.dropout", "0", "--training.num_epochs", "2"]
+    for workers in ("1", "2"):
+        config = cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--workers", workers])
+        finetune.main(config)
+    one, two = (table(tmp_path / workers, "predictions") for workers in ("1", "2"))
+    columns = [name for name in one.columns if name.startswith("prob_")]
+    np.testing.assert_allclose(two[columns], one[columns], atol=1e-4)
+    curves = [table(tmp_path / workers, "curves")["train_loss"] for workers in ("1", "2")]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+
+
+def test_predictions_reach_parquet_and_bigquery_alike(trained, tmp_path, monkeypatch):
+    _, config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.5)
+    base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data)
+    predict.main(replace(base, table=str(tmp_path / "said")))
+    files = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "said").glob("*.parquet"))
+    with FakeGcs("speech") as gcs, FakeBigQuery(gcs) as bigquery:
+        bigquery.create_dataset("my-project", "speech")
+        for name, value in bigquery_environment(bigquery).items():
+            monkeypatch.setenv(name, value)
+        counts = predict.main(replace(base, table="bq://my-project.speech.said"))
+        stored = bigquery.sql('FROM "my-project"."speech"."said"')
+    assert len(files) == len(stored) == counts["num_rows"] > 0
+    names = [name for name in files.column_names if name != "created_at"]
+    by_clip = [("clip_id", "ascending"), ("start_s", "ascending")]
+    assert (
+        files.sort_by(by_clip).select(names).to_pylist() == stored.sort_by(by_clip).select(names).to_pylist()
+    )
+
+
+def test_clips_of_one_length_changed_anew_each_epoch(tmp_path, ray_session):
+    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
+    flags += ["--cache.uri", str(tmp_path / "cache"), "--encoder.train", "all", "--audio.fixed_s", "0.8"]
+    flags += ["--training.num_epochs", "2", "--head.dropout", "0"]
+    kinds = [
+        "--augment.kinds",
+        "[noise, gain, shift, time_mask, frequency_mask]",
+        "--augment.probability",
+        "1",
+    ]
+    metrics = finetune.main(cli.parse(FinetuneConfig, [*flags, *kinds]))
+    assert set(table(tmp_path / "run", "manifest")["duration_s"]) == {0.8}
+    assert metrics["pooled"]["uar"] is not None
+    plain = finetune.main(cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / "plain")]))
+    assert plain["model"]["digest"] != metrics["model"]["digest"]

@@ -1,0 +1,200 @@
+"""`ray job submit` as on a cluster: a head of its own, the code as a working directory, a token."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests import ROOT
+from w2v2.audio import synthesis as talkers
+
+RAY = str(Path(sys.executable).with_name("ray"))
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # Not tmp_path: Ray puts sockets there, and their paths may have no more than 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="w2v2-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    """The variables that cluster.yaml sets on every node, and the user on the laptop."""
+    (folder / "auth_token").write_text(secrets.token_hex(32))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"  # the `python` of the entry point
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "auth_token")}
+    return kept | token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+
+@pytest.fixture(scope="module")
+def head(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The address of a Ray head that runs while the tests of this file do."""
+    gcs, dashboard, client, agent = _free_ports(4)
+    command = [
+        *(RAY, "start", "--head", "--block", "--num-cpus=1", "--num-gpus=0", f"--temp-dir={folder / 'ray'}"),
+        *(f"--port={gcs}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=100000000"),
+    ]
+    with (folder / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        address = f"http://127.0.0.1:{dashboard}"
+        try:
+            _wait_for(address, process, folder / "head.log")
+            yield address
+        finally:
+            _end_session(process)
+
+
+@pytest.fixture(scope="module")
+def checkout(folder: Path) -> Path:
+    """A checkout with what a user's has: code, and things that git ignores."""
+    checkout = folder / "checkout"
+    for name in ("w2v2", "jobs"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", checkout)
+    for ignored in (".venv/bin/python", "runs/old/metrics.json", ".git/HEAD", "w2v2/__pycache__/x.pyc"):
+        (checkout / ignored).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / ignored).write_text("not to be sent")
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def corpus(folder: Path) -> Path:
+    """Six actors, three emotions, one clip each."""
+    for actor in range(1, 7):
+        for code in (1, 3, 4):
+            emotion = talkers.EMOTIONS[code - 1]
+            path = folder / "corpus" / f"Actor_{actor:02d}" / f"03-01-{code:02d}-01-01-01-{actor:02d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, talkers.synthesize(actor, emotion), talkers.SAMPLE_RATE_HZ)
+    return folder / "corpus"
+
+
+def submit(address: str, checkout: Path, environment: dict[str, str], *job: str) -> tuple[int, str]:
+    """The exit code and the output of `ray job submit`, called in the checkout."""
+    done = subprocess.run(
+        [RAY, "job", "submit", "--working-dir", ".", "--", "python", *job],
+        cwd=checkout,
+        env=environment | {"RAY_API_SERVER_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_submitted_search_leaves_a_whole_run_directory(
+    head: str, checkout: Path, environment: dict[str, str], corpus: Path, folder: Path
+) -> None:
+    run = folder / "run"
+    code, output = submit(
+        *(head, checkout, environment, "jobs/tune_folds.py", "--run", str(run), "--data.uri", str(corpus)),
+        *("--cache.uri", str(folder / "cache"), "--folds.kind", "grouped", "--folds.num_folds", "2"),
+        *("--search.num_trials", "1", "--training.num_epochs", "1", "--encoder.name", "tiny"),
+    )
+    assert code == 0, output
+    assert "succeeded" in output
+    assert "features: 18 of 18 clips" in output
+    assert {path.name for path in run.iterdir()} >= {
+        *("config.yaml", "best.yaml", "metrics.json", "report.html", "study.db", "ledger"),
+        *("manifest.parquet", "rejects.parquet", "trials.parquet", "folds.parquet", "predictions.parquet"),
+    }
+    assert json.loads((run / "metrics.json").read_text())["data"]["num_clips"] == 18
+
+
+def test_only_code_is_sent(head: str, checkout: Path, environment: dict[str, str], folder: Path) -> None:
+    program = "import w2v2, os; print('home:', w2v2.__path__[0], sorted(os.listdir()))"
+    code, output = submit(head, checkout, environment, "-c", program)
+    assert code == 0, output
+    (line,) = [line for line in output.splitlines() if line.startswith("home:")]
+    assert f"{folder}/ray/" in line  # not the installed package: what was sent is what runs
+    assert line.endswith("['.gitignore', 'jobs', 'w2v2']")
+    assert not list(
+        (folder / "ray").glob("session_latest/runtime_resources/working_dir_files/*/w2v2/*/x.pyc")
+    )
+
+
+def test_a_typo_is_one_line_and_a_failed_job(head: str, checkout: Path, environment: dict[str, str]) -> None:
+    code, output = submit(head, checkout, environment, "jobs/tune_folds.py", "--training.num_epoch", "3")
+    assert code == 1
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(set(errors)) == 1, output  # Ray repeats the last lines of a failed job
+    assert "there is no field training.num_epoch, did you mean training.num_epochs" in errors[0]
+    assert "Traceback" not in output
+
+
+def test_without_the_token_nothing_is_submitted(
+    head: str, checkout: Path, environment: dict[str, str]
+) -> None:
+    code, output = submit(head, checkout, environment | {"RAY_AUTH_MODE": "disabled"}, "-c", "print('ran')")
+    assert code == 1
+    assert "token" in output
+    assert "\nran" not in output
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return  # it answers, if only to ask for the token
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(log.read_text())
+
+
+def _end_session(process: subprocess.Popen) -> None:
+    """End the head and everything it started, and nothing else: other Ray clusters may run here."""
+    members = _session(process.pid)
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=20)
+    for pid in members & _session(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait(timeout=10)
+
+
+def _session(leader: int) -> set[int]:
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        if int(fields[3]) == leader:
+            found.add(int(entry.parent.name))
+    return found

@@ -1,0 +1,247 @@
+"""Run directories of one model for each kind of task go in; the pages are read back."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.made.model_run import CLASSES, HOSTILE, LABELS, ORIGINAL, write_task_run
+from w2v2.evaluation.scores import columns
+from w2v2.reports import model_figures as task_figures
+from w2v2.reports import model_page as task_report
+from w2v2.reports import model_run as task_run
+from w2v2.storage.files import StorageError
+
+FIGURES = {
+    "classes": {"confusion", "before", "speakers", "learning_curves"},
+    "multi_label": {"auc", "roc", "learning_curves"},
+    "regression": {"scatter_0", "scatter_1", "plane", "quadrants", "learning_curves"},
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("runs")
+    found = {kind: write_task_run(base / f"a {kind}", kind) for kind in FIGURES}
+    for folder in found.values():
+        assert task_report.write_task_report(str(folder)) == str(folder / "report.html")
+    return found
+
+
+def text_of(folder: Path) -> str:
+    page = (folder / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+@pytest.fixture(scope="module")
+def texts(folders):
+    return {kind: text_of(folder) for kind, folder in folders.items()}
+
+
+def metrics_of(folder: Path):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def percent(fraction):
+    return f"{100 * fraction:.1f}%"
+
+
+def span(interval, form):
+    return " to ".join(map(form, interval))
+
+
+def three(value):
+    return f"{value:.3f}"
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_every_figure_is_on_the_page_and_in_plots(kind, folders):
+    page = (folders[kind] / "report.html").read_text()
+    names = {path.stem for path in (folders[kind] / "plots").iterdir()}
+    assert names == set(re.findall(r'<figure id="(\w+)"', page)) == FIGURES[kind]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (folders[kind] / "plots").iterdir())
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_words_from_data_are_never_markup_and_nothing_is_fetched(kind, folders):
+    page = (folders[kind] / "report.html").read_text()
+    assert HOSTILE not in page and html.escape(HOSTILE) in page and "strained <b>" not in page
+    assert "<script" not in page and "default-src 'none'" in page
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
+    assert all(page.count(f'id="{name}"') == 1 for name in used)
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_page_says_data_rejects_settings_and_how_to_run_again(kind, texts, folders):
+    text = texts[kind]
+    assert "Computed on the test split, once: 77 clips of 11 speakers." in text
+    for fact in ("clips scored 77", "speakers scored 11", "clips trained on 84", "epochs 9"):
+        assert fact in text
+    assert "train validation test clips 84 21 77 speakers 12 3 11" in text
+    assert f"not audio 1 {HOSTILE} (not audio: no header)" in text and "too short 1 x.wav" in text
+    assert "encoder digest 9f3a1c" in text and "version of torch 2.14.0" in text and "seed 7" in text
+    assert f"python jobs/finetune.py --config '{folders[kind]}/config.yaml'" in text
+    assert "The weights of epoch 7 were kept." in text and "validation loss is lowest in epoch" in text
+    assert "Speaker-independent: no speaker stands in two splits." in text
+
+
+def test_classes_have_scores_with_intervals_and_name_the_class_never_predicted(texts, folders):
+    text, pooled = texts["classes"], metrics_of(folders["classes"])["pooled"]
+    between = span(pooled["intervals"]["uar"], percent)
+    assert f"{percent(pooled['uar'])} UAR; 95% interval {between}; chance 33.3%" in text
+    for metric, name in {"accuracy": "accuracy", "macro_f1": "macro F1"}.items():
+        assert f"{name} {percent(pooled[metric])} {span(pooled['intervals'][metric], percent)}" in text
+    assert pooled["never_predicted"] == ["neutral"] and "Never predicted: neutral." in text
+    for name, line in zip(CLASSES, pooled["confusion"], strict=True):
+        assert f"{name} {percent(pooled['recall'][name])} {sum(line)} " in text
+    assert "cross-entropy (nats)" in text and "Worst speaker: s" in text
+
+
+def test_scores_before_remapping_stand_beside_those_after(texts, folders):
+    found = metrics_of(folders["classes"])
+    before, after = found["before_remapping"], found["pooled"]
+    assert "before after classes 5 3 UAR" in texts["classes"]
+    told = [f"{percent(s['uar'])} ({span(s['intervals']['uar'], percent)})" for s in (before, after)]
+    assert f"UAR {told[0]} {told[1]} accuracy" in texts["classes"]
+    never = ", ".join(name for name in ORIGINAL if name in before["never_predicted"])
+    assert never and f"never predicted {never} neutral no clip right" in texts["classes"]
+
+
+def test_labels_have_auc_with_intervals_and_the_undefined_is_said(texts, folders):
+    text, pooled = texts["multi_label"], metrics_of(folders["multi_label"])["pooled"]
+    for name in LABELS[:3]:
+        row, within = pooled["labels"][name], pooled["intervals"]["labels"][name]["auc"]
+        counts = " ".join(str(row[f"num_{count}"]) for count in ("positive", "negative", "missing"))
+        assert (
+            f"{name} {three(row['auc'])} {span(within, three)} {three(row['average_precision'])} {counts}"
+            in text
+        )
+    for name in ("macro", "weighted"):
+        key = f"{name}_auc"
+        assert f"{name} {three(pooled[key])} {span(pooled['intervals'][key], three)}" in text
+    assert "tremor undefined undefined undefined 0 77 0" in text
+    assert "Undefined: tremor, as none of 77 known clips has it." in text
+    assert "2 of 8 checks ask for care:" in text and "tremor 0 of 84 0 of 21 0 of 77" in text
+
+
+def test_values_have_all_scores_with_intervals_and_quadrants(texts, folders):
+    text, found = texts["regression"], metrics_of(folders["regression"])
+    pooled = found["pooled"]
+    for name, row in pooled["targets"].items():
+        within = pooled["intervals"]["targets"][name]
+        told = [f"{three(row[m])} ({span(within[m], three)})" for m in ("rmse", "r2", "pearson", "ccc")]
+        assert f"{name} {row['num_clips']} {' '.join(told)}" in text
+    assert f"{three(pooled['mean']['ccc'])} CCC, mean of valence, arousal" in text
+    quadrants = found["quadrants"]
+    assert "Quadrants around valence 5, arousal 4.9" in text
+    assert f"Q2 low valence, high arousal {sum(quadrants['confusion'][1])}" in text
+    assert f"Of 76 clips: UAR {percent(quadrants['uar'])}" in text
+    assert "MSE by epoch" in text and "Training is with its penalties, validation without." in text
+
+
+def test_split_table_has_mean_and_deviation_of_each_target(texts, folders):
+    clips = pq.read_table(folders["regression"] / "manifest.parquet")
+    train = [split == "train" for split in clips["split"].to_pylist()]
+    values = columns(clips, "target", ["valence"])[train]
+    assert f"valence {values.mean():.3g} \u00b1 {values.std():.2g}" in texts["regression"]
+
+
+def test_only_the_test_split_of_a_fine_tuning_is_scored(folders):
+    run = task_run.read_task_run(str(folders["classes"]))
+    assert set(run.predictions["split"].to_pylist()) == {"test"}
+    assert pq.read_table(folders["classes"] / "predictions.parquet").num_rows == 98
+
+
+def test_evaluation_without_curves_has_no_training_section(tmp_path):
+    def change(found):
+        found |= {"job": "evaluate", "num_clips": 98}
+        del found["encoder"], found["best_epoch"]
+
+    folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
+    task_report.write_task_report(str(folder))
+    text = text_of(folder)
+    assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels:" in text
+
+
+def rewrite(folder: Path, name: str, column: str, values) -> None:
+    table = pq.read_table(folder / f"{name}.parquet")
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values)), folder / f"{name}.parquet")
+
+
+def cares_of(folder: Path) -> str:
+    run = task_run.read_task_run(str(folder))
+    return " ".join(check.text for check in task_run.checks(run) if not check.is_good)
+
+
+def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
+    folder = write_task_run(tmp_path / "run", "regression")
+    rewrite(folder, "manifest", "speaker", ["s25"] * 8 + [f"s{i // 7:02d}" for i in range(8, 182)])
+    rewrite(folder, "manifest", "audio_digest", ["181", *map(str, range(1, 182))])
+    cares = cares_of(folder)
+    assert "Not speaker-independent: in more than one split are the speakers s25." in cares
+    assert "Recordings with an exact copy in another split: 1." in cares
+
+
+def test_scores_that_prove_little_ask_for_care(tmp_path):
+    def change(found):
+        found["encoder"]["name"] = "tiny"
+        found["num_speakers"], found["num_clips"] = 3, 5
+        found["pooled"]["intervals"]["mean"]["ccc"] = [-0.1, 0.3]
+        found["pooled"]["undefined"] = {"arousal": "its target is constant"}
+
+    cares = cares_of(write_task_run(tmp_path / "run", "regression", change=change))
+    assert "This run used random weights" in cares and "resamples only 3 speakers" in cares
+    assert "interval of mean CCC reaches down to -0.1; 0 needs no learning." in cares
+    assert "Undefined: arousal (its target is constant)." in cares
+    assert "predictions.parquet has 77 clips, metrics.json 5: one of them is of another run." in cares
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
+    """One speaker, one class or value: nothing can be said, and that is said."""
+    from w2v2.evaluation import scores as task_scores
+
+    folder = write_task_run(tmp_path / "run", kind)
+    predictions = pq.read_table(folder / "predictions.parquet").slice(21, 1)
+    names, midpoints = metrics_of(folder)["names"], [5.0, 5.0] if kind == "regression" else None
+    found = task_scores.score_predictions(predictions, kind=kind, names=names, seed=0, midpoints=midpoints)
+    found |= {"job": "evaluate", "computed_on": "one clip"}
+    (folder / "metrics.json").write_text(json.dumps(found, allow_nan=False))
+    pq.write_table(predictions, folder / "predictions.parquet")
+    (folder / "curves.parquet").unlink()
+    task_report.write_task_report(str(folder))
+    text = text_of(folder)
+    assert "95% interval undefined" in text and "it resamples speakers and needs two of them" in text
+    assert "nan" not in text.lower().split() and "None" not in text
+
+
+def test_samples_left_out_of_an_interval_are_counted(tmp_path):
+    def change(found):
+        found["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
+
+    folder = write_task_run(tmp_path / "run", "multi_label", change=change)
+    task_report.write_task_report(str(folder))
+    assert "Of 1000 bootstrap samples, left out as undefined: hoarse 17." in text_of(folder)
+
+
+def test_names_of_the_losses(folders):
+    run = task_run.read_task_run(str(folders["regression"]))
+    assert task_figures.loss_told(run)[0] == "MSE"
+    run.config["task"] = {"loss": "ccc"}
+    assert task_figures.loss_told(run) == (
+        "loss",
+        "Training: 1 - CCC and penalties; validation: mean squared error.",
+    )
+
+
+def test_missing_table_is_named(tmp_path):
+    folder = write_task_run(tmp_path / "run", "classes")
+    (folder / "rejects.parquet").unlink()
+    with pytest.raises(StorageError, match=r"rejects\.parquet"):
+        task_report.write_task_report(str(folder))

@@ -1,0 +1,263 @@
+"""A complete run directory of 24 speakers, 6 folds, 8 classes, 12 trials goes in; the page is read back."""
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.made.tune_run import CLASSES, HOSTILE, SPEAKERS, params_of, write_run
+from w2v2.reports import plots
+from w2v2.reports import tune_page as report
+from w2v2.storage.files import StorageError
+
+
+class _Reader(HTMLParser):
+    """Visible text, tag names and every attribute of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self._hidden = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self._hidden = tag in ("style", "title")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.words.append(data)
+
+
+def _read(html: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(html)
+    return reader
+
+
+def _text(html: str) -> str:
+    return " ".join(" ".join(_read(html).words).split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_run(tmp_path_factory.mktemp("run") / "a b")
+    assert report.write_tune_report(str(folder)) == str(folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> report.TuneRun:
+    return report.read_tune_run(str(folder))
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def text(html: str) -> str:
+    return _text(html)
+
+
+def _percent(fraction: float) -> str:
+    return f"{round(1000 * fraction) / 10:.1f}%"
+
+
+def test_headline_is_the_pooled_score_with_interval_chance_and_sizes(run: report.TuneRun, text: str) -> None:
+    low, high = run.metrics["pooled"]["intervals"]["uar"]
+    score = _percent(run.metrics["pooled"]["uar"])
+    assert f"{score} UAR, best trial; 95% interval {_percent(low)} to {_percent(high)}; chance 12.5%" in text
+    # dt stands after dd on screen, before it in the source.
+    for fact in ("clips 1440", "speakers 24", "folds 6", "classes 8", "trials 12", "of audio 79.1 min"):
+        assert fact in text
+
+
+def test_best_trial_is_called_optimistic_beside_the_score_selected_on_the_other_folds(
+    run: report.TuneRun, text: str
+) -> None:
+    assert f"{_percent(run.metrics['selection']['nested'])} UAR, selected on the other folds" in text
+    assert "best of 12 trials (trial 3" in text and "is an optimistic estimate" in text
+    before, after = run.metrics["pooled"]["uar"], run.metrics["selection"]["nested"]
+    assert f"Selected on the other folds, {_percent(before)} becomes {_percent(after)}, not below" in text
+
+
+def test_folds_and_speakers_name_the_worst_and_the_best(run: report.TuneRun, text: str) -> None:
+    scores = {name: row["uar"] for name, row in run.metrics["by_speaker"].items()}
+    worst, best = min(scores, key=scores.__getitem__), max(scores, key=scores.__getitem__)
+    assert f"Worst speaker: {worst} ({_percent(scores[worst])})" in text
+    assert f"Best speaker: {best} ({_percent(scores[best])})" in text
+    for fold, score in enumerate(run.metrics["folds"]["uar"]["values"]):
+        assert re.search(rf" {fold} {_percent(score)} [\d.]+% [\d.]+% 240 {SPEAKERS[4 * fold]}, ", text)
+
+
+def test_recall_of_each_class_and_the_class_never_predicted(run: report.TuneRun, text: str) -> None:
+    assert run.metrics["pooled"]["never_predicted"] == ["calm"]
+    for name, line in zip(CLASSES, run.metrics["pooled"]["confusion"], strict=True):
+        assert f"{name} {_percent(run.metrics['pooled']['recall'][name])} {sum(line)} " in text
+    assert "1 of 9 checks ask for care: Never predicted: calm." in text
+
+
+def test_counts_of_the_confusion_matrix_stand_in_the_figure(run: report.TuneRun, html: str) -> None:
+    start = html.index('<figure id="confusion">')
+    words = re.findall(r">\s*(\d+)\s*</text>", html[start : html.index("</figure>", start)])
+    assert [int(word) for word in words] == [n for line in run.metrics["pooled"]["confusion"] for n in line]
+
+
+def test_surest_mistakes_are_the_wrong_predictions_of_highest_probability(
+    run: report.TuneRun, text: str
+) -> None:
+    wrong = [row for row in run.predictions.to_pylist() if row["target"] != row["predicted"]]
+    surest = max(wrong, key=lambda row: row[f"prob_{row['predicted']}"])
+    row = [surest[name] for name in ("clip_id", "speaker", "target", "predicted")]
+    probability = surest[f"prob_{surest['predicted']}"]
+    assert f"{' '.join(row)} {_percent(probability)}" in text
+
+
+def test_search_counts_trials_by_state_and_what_pruning_saved(text: str) -> None:
+    assert "12 trials: 8 complete, 3 pruned, 1 failed." in text
+    # Trials 5, 8 and 10 ran 3, 3 and 2 of their 6 folds.
+    assert "Pruning saved 10 of 72 folds" in text
+
+
+def test_trials_are_listed_best_first_and_failures_with_their_error(run: report.TuneRun, text: str) -> None:
+    for row in run.trials.to_pylist():
+        if row["state"] == "COMPLETE":
+            score = f"{_percent(row['uar_mean'])} \u00b1 {100 * row['uar_std']:.1f}"
+            assert f" {row['trial']} complete {score} " in text
+    complete = re.findall(r" complete ([\d.]+)% \u00b1", text)
+    assert [float(score) for score in complete] == sorted((float(score) for score in complete), reverse=True)
+    assert "6 fail undefined undefined undefined 0 undefined" in text
+    assert "6 CUDA out of memory & <b>more</b>" in text
+
+
+def test_best_hyperparameters_stand_beside_the_range_searched(text: str) -> None:
+    assert f"optim.learning_rate {params_of(3)['optim.learning_rate']:.3g} 1e-05 to 0.01, log" in text
+    assert f"optim.schedule {params_of(3)['optim.schedule']} linear, cosine" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "is_edge"), [(1.05e-5, True), (9.9e-3, True), (3e-4, False), (1.5e-5, False)]
+)
+def test_best_value_at_the_edge_of_its_range_is_pointed_out(
+    run: report.TuneRun, value: float, is_edge: bool
+) -> None:
+    changed = replace(run, metrics=run.metrics | {"params": {"optim.learning_rate": value}})
+    assert ("at the edge: search wider" in report.trials(changed)) == is_edge
+
+
+def test_data_counts_classes_by_fold_and_rejects_by_reason(text: str) -> None:
+    assert "neutral 16 16 16 16 16 16 96" in text and "all 240 240 240 240 240 240 1440" in text
+    assert "1.32 hours, from gs://b/ravdess. Clips last 3.00 to 3.59 s, median 3.29 s." in text
+    assert f"not audio 1 {HOSTILE} (not audio: no header)" in text
+    assert "too short 1 Actor_02/x.wav (too short: 0.04 s < audio.min_s 0.1)" in text
+    assert "2 of 1442 clips could not be used (0.1%)." in text
+
+
+def test_provenance_has_the_config_versions_seed_trunk_and_command(folder: Path, text: str) -> None:
+    assert "encoder digest 9f3a1c" in text and "version of torch 2.14.0" in text and "seed 7" in text
+    assert "1013 passes for 1440 clips; 427 needed none" in text and "20.6 min (1234.5 s)" in text
+    assert f"python jobs/tune_folds.py --config '{folder}/config.yaml'" in text
+    assert " ".join((folder / "config.yaml").read_text().split()) in text
+
+
+def test_words_from_data_are_never_markup(html: str) -> None:
+    assert HOSTILE not in html and "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in html
+    assert "script" not in _read(html).tags and "b" not in _read(html).tags
+
+
+def test_page_needs_no_network_and_forbids_it(html: str) -> None:
+    loads = [
+        value
+        for name, value in _read(html).attributes
+        if name in ("src", "href", "xlink:href", "data", "action")
+    ]
+    assert loads and all(value is not None and value.startswith(("#", "data:")) for value in loads)
+    assert "default-src 'none'" in html and "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}
+
+
+def test_references_inside_figures_are_unique_on_the_page(html: str) -> None:
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert used and all(html.count(f'id="{name}"') == 1 for name in used)
+
+
+def test_every_figure_is_on_the_page_and_in_plots(folder: Path, html: str) -> None:
+    names = {path.stem for path in (folder / "plots").iterdir()}
+    assert names == set(re.findall(r'<figure id="([a-z_]+)"', html)) and len(names) == 10
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (folder / "plots").iterdir())
+    assert "prefers-color-scheme:dark" in html and "@media print" in html
+
+
+def test_run_of_one_trial(tmp_path: Path) -> None:
+    def change(scores: dict[str, Any]) -> None:
+        scores["selection"] |= {"nested": None}
+
+    folder = write_run(tmp_path / "one", states=["COMPLETE"], best_trial=0, change=change)
+    text = _text(Path(report.write_tune_report(str(folder))).read_text())
+    assert "undefined UAR, selected on the other folds, undefined: fewer than two trials are complete" in text
+    assert "No other trial is complete, so the best one was compared with none." in text
+    assert "Hyperparameter importance is undefined: it needs 5 complete trials, there are 1." in text
+    assert "Pruning saved 0 of 6 folds" in text
+    assert not (folder / "plots" / "importance.png").exists()
+
+
+def test_metrics_that_are_null_are_undefined_with_the_reason(tmp_path: Path) -> None:
+    def change(scores: dict[str, Any]) -> None:
+        nothing = dict.fromkeys(("uar", "accuracy", "macro_f1"))
+        pooled = {"num_clips": 0, "intervals": nothing, "recall": dict.fromkeys(CLASSES)} | nothing
+        pooled |= {
+            "never_predicted": CLASSES,
+            "absent": ["calm"],
+            "confusion": np.zeros((8, 8), int).tolist(),
+        }
+        scores |= {"pooled": pooled, "chance_uar": None}
+        scores["folds"] = {name: {"mean": None, "std": math.nan, "values": [None] * 6} for name in nothing}
+        scores["by_speaker"] = {"01": {"num_clips": 0, "accuracy": None, "uar": None}}
+        scores["selection"] |= {"num_complete": 1, "best": None, "nested": None}
+
+    states = ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    folder = write_run(tmp_path / "null", states=states, best_trial=0, change=change)
+    text = _text(Path(report.write_tune_report(str(folder))).read_text())
+    assert "undefined UAR, best trial; 95% interval undefined (fewer than two speakers)" in text
+    assert "chance undefined (no clip was held out), undefined: no clip was held out" in text
+    assert "UAR by speaker is undefined: no clip was held out." in text
+    assert "Recall is undefined for calm: no held-out clip has the class" in text
+    assert "The score selected on the other folds is undefined: fewer than two trials are complete." in text
+    assert "mean undefined undefined undefined" in text
+    assert "nan" not in text.lower().split() and "None" not in text
+
+
+def _headline(run: report.TuneRun) -> str:
+    return _text(report.headline(run, {"forest": plots.forest(run.metrics, chance=0.1)}))
+
+
+def test_run_without_a_flaw_says_that_all_checks_passed(run: report.TuneRun) -> None:
+    pooled = run.metrics["pooled"] | {"never_predicted": []}
+    flawless = replace(run, metrics=run.metrics | {"pooled": pooled})
+    assert "All 9 checks passed." in _headline(flawless)
+
+
+def test_score_of_a_search_for_accuracy(run: report.TuneRun) -> None:
+    accuracy = replace(run, metrics=run.metrics | {"metric": "accuracy"})
+    text = _headline(accuracy)
+    assert f"{_percent(run.metrics['pooled']['accuracy'])} accuracy, best trial" in text
+    assert f"chance {_percent(192 / 1440)}" in text
+
+
+def test_missing_table_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "curves.parquet").unlink()
+    with pytest.raises(StorageError, match=r"curves\.parquet"):
+        report.write_tune_report(str(folder))

@@ -1,0 +1,61 @@
+"""A fold's record comes back as it was, and a damaged one counts as missing."""
+
+import numpy as np
+import pytest
+
+from w2v2.search.fold_store import Ledger, decode, encode
+from w2v2.training.fold_result import Epoch, FoldScore
+
+
+def make_score(fold: int = 3) -> FoldScore:
+    rng = np.random.default_rng(fold)
+    return FoldScore(
+        fold=fold,
+        clip_ids=["Actor_01/a.wav", "b,\"'.wav", "ü.wav"],
+        targets=np.array([0, 4, 2]),
+        probabilities=rng.dirichlet(np.ones(5), 3),
+        loss=1.25,
+        num_train=17,
+        seconds=3.5,
+        curve=[
+            Epoch(epoch=1, train_loss=2.0, train_uar=0.25, learning_rate=1e-3),
+            Epoch(epoch=2, train_loss=1.0, train_uar=0.5, learning_rate=0.0),
+        ],
+    )
+
+
+def assert_equal(a: FoldScore, b: FoldScore) -> None:
+    assert (a.fold, a.clip_ids, a.loss, a.num_train, a.seconds, a.curve) == (
+        b.fold, b.clip_ids, b.loss, b.num_train, b.seconds, b.curve,
+    )  # fmt: skip
+    assert np.array_equal(a.targets, b.targets) and np.array_equal(a.probabilities, b.probabilities)
+
+
+def test_round_trip_is_exact():
+    assert_equal(decode(encode(make_score())), make_score())
+
+
+@pytest.mark.parametrize("place", ["local", "bucket"])
+def test_records_by_trial_and_fold(tmp_path, bucket, place):
+    ledger = Ledger(str(tmp_path) if place == "local" else "gs://speech/run")
+    ledger.write(7, make_score(3))
+    ledger.write(12, make_score(0))
+    assert_equal(ledger.read(7, 3), make_score(3))
+    assert ledger.read(7, 0) is None
+    assert sorted(ledger.read_all([7, 8, 12], 6)) == [(7, 3), (12, 0)]
+
+
+def flip(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:50], lambda b: b"", lambda b: flip(b, b.index(b"Actor_01") + 3)]
+)
+def test_damaged_record_is_missing(tmp_path, damage, caplog):
+    ledger = Ledger(str(tmp_path))
+    ledger.write(1, make_score())
+    path = next((tmp_path / "ledger").iterdir())
+    path.write_bytes(damage(path.read_bytes()))
+    assert ledger.read(1, 3) is None
+    assert "is damaged" in caplog.text

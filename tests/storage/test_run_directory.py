@@ -1,0 +1,200 @@
+"""A run directory is claimed by one set of settings and one set of clips; its files come back as written."""
+
+import json
+import math
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from w2v2.config.model import OptimConfig
+from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
+from w2v2.data.manifest import CLIPS, REJECTS, Manifest
+from w2v2.errors import UserError
+from w2v2.storage import run_directory as rundir
+
+
+@pytest.fixture
+def config(tmp_path):
+    return TuneFoldsConfig(run=str(tmp_path / "run"))
+
+
+def settings_of(config):
+    return yaml.safe_load(rundir.storage.read_text(f"{config.run}/config.yaml"))
+
+
+def manifest(*changes, num_clips=3):
+    """Clips of two speakers in two folds; changes are (row, column, value)."""
+    rows = [
+        {
+            "clip_id": f"{i}.wav",
+            "uri": f"/data/{i}.wav",
+            "start_s": 0.0,
+            "end_s": math.inf,
+            "speaker": f"s{i % 2}",
+        }
+        | {"split": "", "label": "ab"[i % 2]}
+        for i in range(num_clips)
+    ]
+    clips = pa.Table.from_pylist(rows, schema=CLIPS)
+    for name, values in {
+        "fold": [i % 2 for i in range(num_clips)],
+        "audio_digest": [f"d{i}" for i in range(num_clips)],
+    }.items():
+        clips = clips.append_column(name, pa.array(values))
+    for row, column, value in changes:
+        values = clips[column].to_pylist()
+        values[row] = value
+        clips = clips.set_column(clips.column_names.index(column), column, pa.array(values))
+    rejects = pa.Table.from_pylist([{"clip_id": "x", "uri": "/x", "reason": "not audio: x"}], schema=REJECTS)
+    return Manifest(clips=clips, rejects=rejects)
+
+
+def begin(config):
+    """Claim the directory and keep clips in it, as a run does before it computes."""
+    continued = rundir.claim(config)
+    rundir.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    return continued
+
+
+def test_a_new_directory_is_claimed_and_then_continued(config):
+    assert begin(config) is False
+    assert rundir.claim(config) is True
+
+
+def test_settings_may_change_until_something_is_computed(config):
+    assert rundir.claim(config) is False
+    mended = replace(config, optim=OptimConfig(weight_decay=0.25))
+    assert rundir.claim(mended) is False
+    assert settings_of(mended)["optim"]["weight_decay"] == 0.25
+
+
+def test_config_yaml_holds_every_setting(config):
+    rundir.claim(config)
+    tree = settings_of(config)
+    assert tree["run"] == config.run and tree["optim"]["learning_rate"] == config.optim.learning_rate
+    assert set(tree) == set(TuneFoldsConfig.__dataclass_fields__)
+
+
+def test_other_settings_are_refused_with_both_values_and_the_ways_out(config):
+    begin(config)
+    other = replace(config, optim=OptimConfig(weight_decay=0.25))
+    message = (
+        rf"{config.run} holds a run with optim\.weight_decay = 0\.01, now it is 0\.25: give this run a directory of "
+        rf"its own with --run, or the settings of the old one with --config {config.run}/config\.yaml"
+    )
+    with pytest.raises(UserError, match=message):
+        rundir.claim(other)
+    # What was there is left as it was.
+    assert rundir.claim(config) is True
+
+
+@pytest.mark.parametrize("before", [{}, {"calm": "neutral"}])
+def test_a_setting_that_is_a_mapping_is_compared_whole(config, before):
+    with_before = replace(config, data=replace(config.data, classes=before))
+    begin(with_before)
+    assert rundir.claim(with_before) is True
+    with pytest.raises(UserError, match=r"data\.classes"):
+        rundir.claim(replace(config, data=replace(config.data, classes={"calm": "drop"})))
+
+
+def test_settings_that_change_no_score_may_change_and_are_kept(config):
+    begin(config)
+    more = replace(
+        config,
+        search=SearchConfig(num_trials=50, max_concurrent_trials=3, cpus_per_trial=2.0),
+        data=replace(config.data, num_readers=3, max_reject_fraction=0.5),
+        cache=replace(config.cache, uri="/elsewhere"),
+    )
+    assert rundir.claim(more) is True
+    assert settings_of(config)["search"]["num_trials"] == 50
+
+
+def test_every_setting_that_may_change_exists(config):
+    own = {path for path in rundir.MAY_CHANGE if hasattr(config, path.partition(".")[0])}
+    assert own and own <= rundir._flat(yaml.safe_load(rundir.dump(config))).keys()
+
+
+def test_manifest_and_rejects_come_back_as_written(config):
+    found = manifest()
+    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    assert rundir.read_table(config.run, "manifest").equals(found.clips)
+    assert rundir.read_table(config.run, "rejects").equals(found.rejects)
+
+
+def test_the_same_clips_in_another_order_go_on(config):
+    found = manifest()
+    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    turned = Manifest(clips=found.clips.take([2, 0, 1]), rejects=found.rejects.slice(0, 0))
+    rundir.keep_manifest(config.run, turned.clips, turned.rejects)
+    assert rundir.read_table(config.run, "manifest")["clip_id"].to_pylist() == ["2.wav", "0.wav", "1.wav"]
+    assert rundir.read_table(config.run, "rejects").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "change", [("label", "b"), ("speaker", "s7"), ("fold", 1), ("audio_digest", "other")]
+)
+def test_a_clip_that_is_another_than_before_is_refused(config, change):
+    rundir.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    message = (
+        rf"the data of {config.run} has changed since the run began: 1 clips are new or other, 1 are gone or were "
+        r"other \(such as 0\.wav\); scores before and after would not be of the same clips, so give this run a "
+        r"directory of its own with --run"
+    )
+    with pytest.raises(UserError, match=message):
+        rundir.keep_manifest(config.run, manifest((0, *change)).clips, manifest((0, *change)).rejects)
+    assert rundir.read_table(config.run, "manifest").equals(manifest().clips)
+
+
+@pytest.mark.parametrize(
+    ("num_before", "num_now", "told"),
+    [(3, 5, "2 clips are new or other, 0 are"), (5, 3, "0 clips are new or other, 2")],
+)
+def test_clips_that_came_or_went_are_refused(config, num_before, num_now, told):
+    rundir.keep_manifest(
+        config.run, manifest(num_clips=num_before).clips, manifest(num_clips=num_before).rejects
+    )
+    with pytest.raises(UserError, match=told + r".*such as 3\.wav"):
+        rundir.keep_manifest(
+            config.run, manifest(num_clips=num_now).clips, manifest(num_clips=num_now).rejects
+        )
+
+
+def test_tables_and_json_come_back_from_a_bucket(bucket):
+    table = pa.table({"x": [1, None, 3]})
+    rundir.write_table("gs://speech/run", "curves", table)
+    rundir.write_json("gs://speech/run", "metrics", {"uar": 0.5, "names": ["\u00e9"]})
+    assert rundir.read_table("gs://speech/run", "curves").equals(table)
+    assert json.loads(rundir.storage.read_text("gs://speech/run/metrics.json")) == {
+        "uar": 0.5,
+        "names": ["\u00e9"],
+    }
+
+
+def test_a_number_that_json_does_not_have_is_our_own_mistake(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        rundir.write_json(str(tmp_path), "metrics", {"uar": math.nan})
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_tensorboard_has_every_curve_once_however_often_it_is_written(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = [
+        {"trial": 3, "fold": 1, "epoch": e, "train_loss": 1.0 / e, "train_uar": 0.2, "learning_rate": 0.1}
+        for e in (1, 2)
+    ]
+    trials = pa.table({"trial": [3, 4], "uar_mean": [0.4, None]})
+    for _ in range(2):
+        rundir.write_tensorboard(str(tmp_path), rundir.tuning_scalars(pa.Table.from_pylist(rows), trials))
+    folders = {path.parent for path in (tmp_path / "tensorboard").rglob("*tfevents*")}
+    assert folders == {tmp_path / "tensorboard/trial-00003/fold-01", tmp_path / "tensorboard/trials"}
+
+    def events(folder, tag):
+        found = EventAccumulator(str(tmp_path / "tensorboard" / folder))
+        found.Reload()
+        return [(event.step, event.value) for event in found.Scalars(tag)]
+
+    assert events("trial-00003/fold-01", "train_loss") == [(1, 1.0), (2, 0.5)]
+    assert events("trials", "uar_mean") == [(3, pytest.approx(0.4))]

@@ -1,0 +1,64 @@
+"""Tables in DuckDB files."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.tables.places import make_place, make_rows, make_spec, write
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "/tmp/x.db", "/tmp/x.db?table=", "?table=a", "/tmp/x.db?table=a b", "/x?table=a&b=c"]
+)
+def test_malformed_duckdb_names_are_refused(rest: str) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    with pytest.raises(
+        UserError, match=r"is not a DuckDB table: write duckdb:///folder/file\.db\?table=name"
+    ):
+        open_table(f"duckdb://{rest}", make_spec())
+
+
+def test_duckdb_has_one_writer_and_says_so(tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    connect = f"c = duckdb.connect('{tmp_path}/a.db')"
+    code = f"import duckdb, sys; {connect}; print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(
+            UserError, match=rf"is open in process {holder.pid}, and DuckDB has one writer: run again"
+        ):
+            open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
+        holder.communicate(b"")
+
+
+def test_a_file_that_is_not_duckdbs_is_left_alone(tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    (tmp_path / "a.db").write_text("hello" * 1000)
+    with pytest.raises(UserError, match=r"cannot be opened: .*not a valid DuckDB database"):
+        open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
+    assert (tmp_path / "a.db").read_text() == "hello" * 1000
+
+
+def test_duckdb_answers_the_documented_query(tmp_path: Path, servers: Any) -> None:
+    from w2v2.tables.table import open_table
+
+    place = make_place("duckdb", tmp_path, servers)
+    open_table(place.uri, make_spec()).commit(write(place, make_rows(range(5))))
+    wanted = make_rows(range(5))["embedding"][3].as_py()
+    with duckdb.connect(str(tmp_path / "sub/file.db")) as connection:
+        similarity = "list_cosine_similarity(embedding, ?::FLOAT[])"
+        sql = f"SELECT clip_id FROM embeddings WHERE model = ? ORDER BY {similarity} DESC"
+        assert connection.execute(sql, ["a", wanted]).fetchall()[0] == ("clip'3",)

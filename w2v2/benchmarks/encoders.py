@@ -1,0 +1,91 @@
+"""The encoder that both sides of a benchmark load, and what its arithmetic costs."""
+
+import copy
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers.utils import logging as transformers_logging
+
+from w2v2.models.onednn_linear import use_fastest_linear
+from w2v2.models.pretrained import tiny_config
+
+CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+def base_config() -> Wav2Vec2Config:
+    """wav2vec2-base's geometry without dropout, layer drop and SpecAugment.
+
+    Nothing random is left in training, so losses of two programs can be compared; and no side saves work by
+    dropping layers.
+    """
+    return Wav2Vec2Config(
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+        apply_spec_augment=False,
+    )
+
+
+def encoder_folder(name: str, folder: Path, *, seed: int) -> str:
+    """What from_pretrained opens: 'base' and 'tiny' are made with random weights in `folder`, others are names."""
+    match name:
+        case "base":
+            config = base_config()
+        case "tiny":
+            config = tiny_config()
+            config.apply_spec_augment = False
+        case _:
+            return name
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False).save_pretrained(folder)
+    return str(folder)
+
+
+def forward_flops(folder: str, lengths_s: Iterable[float]) -> float:
+    """Floating-point operations of single-clip forwards, 2 a multiply-add: matrix products and convolutions."""
+    config = AutoConfig.from_pretrained(folder)
+    return sum(_clip_flops(config, round(length_s * 16_000)) for length_s in lengths_s)
+
+
+def _clip_flops(config: PretrainedConfig, num_samples: int) -> float:
+    flops, channels, frames = 0.0, 1, num_samples
+    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        flops += 2 * frames * kernel * channels * width
+        channels = width
+    dim, inner = config.hidden_size, config.intermediate_size
+    flops += 2 * frames * channels * dim
+    flops += 2 * frames * config.num_conv_pos_embeddings * dim * dim / config.num_conv_pos_embedding_groups
+    linear = 2 * frames * (4 * dim * dim + 2 * dim * inner)
+    attention = 2 * 2 * frames * frames * dim
+    return flops + config.num_hidden_layers * (linear + attention)
+
+
+def matrix_ceiling(device: torch.device, precision: str) -> float:
+    """FLOP/s of large square matrix products on this device, measured: the median of five of the fastest way."""
+    size = CEILING_SIZE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left = torch.randn(size, size, device=device, dtype=dtype)
+    layer = nn.Linear(size, size, bias=False, device=device, dtype=dtype)
+    faster = copy.deepcopy(layer)
+    use_fastest_linear(faster)
+    with torch.no_grad():
+        return 2 * size**3 / min(_median_seconds(product, left) for product in (layer, faster))
+
+
+def _median_seconds(product: nn.Module, left: Tensor) -> float:
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        product(left)[0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:])

@@ -1,0 +1,135 @@
+"""A benchmark in its run directory: benchmark.parquet, benchmark.json and a plot, with machine and date."""
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
+from w2v2.config import command_line as cli
+from w2v2.reports import plots
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
+
+
+def machine() -> dict[str, Any]:
+    """What this ran on, and when."""
+    import torch
+
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "num_cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(memory_bytes / 1e9, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "load": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")},
+    }
+
+
+def _cpu_name() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine_line(told: dict[str, Any]) -> str:
+    """The machine in one line."""
+    gpu = f", {told['gpu']}" if told["gpu"] else ""
+    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    return (
+        f"{told['date']}: {told['cpu']}, {told['num_cores']} cores, {told['memory_gb']:g} GB{gpu}, "
+        f"load {told['load']:g}; {versions}"
+    )
+
+
+def write(config: BenchmarkConfig, results: Sequence[CaseResult], told: dict[str, Any]) -> None:
+    """Write the numbers of these cases; those of other cases in an earlier table stay."""
+    table = table_of(results)
+    if storage.exists(storage.join(config.run, "benchmark.parquet")):
+        before = rundir.read_table(config.run, "benchmark")
+        again = pc.is_in(before["case"], value_set=pa.array([result.case for result in results]))
+        table = pa.concat_tables([before.filter(pc.invert(again)), table])
+    rundir.write_table(config.run, "benchmark", table)
+    for result in results:
+        rundir.write_json(config.run, f"benchmark-{result.case}", summary(config, result, told))
+    compared = [comparison for result in results for comparison in result.comparisons]
+    if any(len(comparison.seconds) > 1 for comparison in compared):
+        figure = plot(results)
+        storage.write_bytes(
+            storage.join(config.run, "plots", f"benchmark-{'-'.join(config.cases)}.png"), plots.png(figure)
+        )
+
+
+def summary(config: BenchmarkConfig, result: CaseResult, told: dict[str, Any]) -> dict[str, Any]:
+    """A case as plain JSON: medians, ratios, agreement, settings and machine."""
+    comparisons = [
+        {
+            "part": comparison.part,
+            "amount": comparison.amount,
+            "unit": comparison.unit,
+            "sides": {side: _side(comparison, side) for side in comparison.seconds},
+        }
+        for comparison in result.comparisons
+    ]
+    agreements = [
+        {
+            name: None if value in (float("inf"),) or value != value else value
+            for name, value in asdict(found).items()
+        }
+        | {"holds": found.holds}
+        for found in result.agreements
+    ]
+    return {
+        "job": "benchmark",
+        "case": result.case,
+        "machine": told,
+        "comparisons": comparisons,
+        "agreements": agreements,
+        "notes": list(result.notes),
+        "config": cli.tree(config),
+    }
+
+
+def _side(comparison: Comparison, side: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "seconds": list(comparison.seconds[side]),
+        "median_s": comparison.median(side),
+    }
+    if side != OURS:
+        found |= {"ratios": comparison.ratios(side), "wanted": comparison.wanted.get(side)}
+    return found
+
+
+def plot(results: Sequence[CaseResult]) -> Any:
+    """How many times as long as ours each other side takes, every round a point, on a log scale."""
+    rows = [
+        (f"{result.case}, {comparison.part}: {side}", comparison.ratios(side), comparison.wanted.get(side))
+        for result in results
+        for comparison in result.comparisons
+        for side in comparison.seconds
+        if side != OURS
+    ]
+    with plots.style():
+        figure, axes = plots.one(8.0, 0.9 + 0.3 * len(rows))
+        for at, (_, ratios, wanted) in enumerate(rows):
+            axes.scatter(ratios, [at] * len(ratios), s=22, color=plots.BLUE, zorder=3)
+            if wanted:
+                axes.scatter([wanted], [at], marker="|", s=140, color=plots.VERMILLION)
+        axes.axvline(1.0, color=plots.MUTED, linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds over ours; a red bar is what is wanted")
+        axes.invert_yaxis()
+        plots.with_names(axes, [plots.short(name, num_characters=80) for name, *_ in rows])
+    return figure

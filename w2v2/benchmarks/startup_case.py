@@ -1,0 +1,91 @@
+"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go."""
+
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.benchmarks.memory_case import NUM_TUNE_CLIPS, small_search
+from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
+from w2v2.benchmarks.result import OURS, CaseResult, Comparison
+from w2v2.storage import run_directory as rundir
+
+FIRST_FOLD = "trial 0 fold 1/"
+FIRST_STEP = "first training step"
+_STAMP = re.compile(r"^\d\d:\d\d:\d\d ")
+_IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
+IMPORTS = {
+    "the command's settings": ("--help",),
+    "the driver": (
+        "-c",
+        "import w2v2.cluster.connection, w2v2.cluster.features, w2v2.cluster.search, w2v2.results.tune_folds",
+    ),
+    "a worker that trains": ("-c", "import ray, w2v2.training.trainer, w2v2.models.pretrained"),
+}
+
+
+def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
+    """Seconds until the first step; which message came when; and the packages whose imports take longest."""
+    lengths_s = bench_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
+    corpus = bench_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
+    job = small_search(corpus, scratch, num_trials=1, seed=config.seed)
+    run_job("tune_folds", job)  # fills the cache
+    phases: dict[str, list[float]] = {}
+    for number in range(config.rounds_of("startup")):
+        run = str(scratch / f"run-{number}")
+        ended = run_job("tune_folds", replace(job, run=run))
+        for name, at_s in phases_of(ended, first_fold_s(run)):
+            phases.setdefault(name, []).append(at_s)
+    whole = Comparison(part="from command to first training step", seconds={OURS: phases[FIRST_STEP]})
+    notes = [f"{statistics.median(at_s):6.2f} s: {name}" for name, at_s in phases.items()]
+    return CaseResult(case="startup", comparisons=[whole], notes=notes + _imports())
+
+
+def first_fold_s(run: str) -> float:
+    """How long the first fold of a search trained and scored."""
+    rows = rundir.read_table(run, "folds").to_pylist()
+    return next(row["seconds"] for row in rows if (row["trial"], row["fold"]) == (0, 0))
+
+
+def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
+    """The job's messages up to its first fold, by what stands before their first colon, and when each came first.
+
+    The first training step is as long before the first fold's message as that fold took.
+    """
+    found: dict[str, float] = {}
+    for at_s, line in ended.lines:
+        message = _STAMP.sub("", line)
+        if message.startswith(FIRST_FOLD):
+            return [*found.items(), (FIRST_STEP, at_s - first_fold_s)]
+        if ":" in message and _STAMP.match(line):
+            found.setdefault(message.partition(":")[0], at_s)
+    raise AssertionError("the job's log has no first fold")
+
+
+def _imports() -> list[str]:
+    """For each stage, seconds of imports by package, the longest first."""
+    told = []
+    for stage, args in IMPORTS.items():
+        program = [str(job_file("tune_folds")), *args] if args[0] == "--help" else list(args)
+        ended = run_command([sys.executable, "-X", "importtime", *program])
+        by_package = import_seconds([line for _, line in ended.lines])
+        longest = ", ".join(
+            f"{name} {seconds:.2f}"
+            for name, seconds in sorted(by_package.items(), key=lambda item: -item[1])[:8]
+        )
+        told.append(f"imports of {stage}: {sum(by_package.values()):.2f} s in all: {longest}")
+    return told
+
+
+def import_seconds(lines: Sequence[str]) -> dict[str, float]:
+    """Seconds that each top-level package's modules took themselves, from python -X importtime."""
+    seconds: dict[str, float] = {}
+    for line in lines:
+        if found := _IMPORT.match(line):
+            package = found[2].partition(".")[0]
+            seconds[package] = seconds.get(package, 0.0) + int(found[1]) / 1e6
+    return seconds

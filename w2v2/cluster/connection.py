@@ -1,0 +1,183 @@
+"""Ray, local or a cluster: start it, ask what it has, run tasks over it."""
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
+# than our lines do, and workers must start as this process did, not through `uv run` once more.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would end a search at Ctrl-C as if it had all its trials.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
+    "RAY_idle_worker_killing_time_threshold_ms": "300000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+import yaml  # noqa: E402
+
+from w2v2.errors import UserError  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
+"""What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
+
+NUM_STARTS = 3
+
+BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
+"""The cluster's node types, on the head of a cluster that `ray up` made."""
+
+
+def start() -> None:
+    """Join the cluster that RAY_ADDRESS names or that runs on this machine, or start one of this machine's size.
+
+    Raises UserError where there is no such cluster, or Ray does not start.
+    """
+    if not ray.is_initialized():
+        logger.info("ray: starting, or joining the cluster that is there")
+        _init(tries_left=NUM_STARTS)
+    have = ray.cluster_resources()
+    logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
+
+
+def _init(*, tries_left: int) -> None:
+    try:
+        # A local Ray ends with the job, and its dashboard would take seconds to start.
+        ray.init(
+            address=_address(), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
+        )
+    except ConnectionError as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise UserError(
+            f"no Ray cluster answers at {where} ({' '.join(str(error).split())[:200]}): start it, or unset RAY_ADDRESS "
+            "for a Ray of this job's own"
+        ) from error
+    except Exception as error:  # Ray's own for this has no name
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        if tries_left == 1:
+            raise UserError(
+                f"Ray did not start on this machine within 30 s, {NUM_STARTS} times: it is too busy; end other work and "
+                "run the same command again"
+            ) from error
+        logger.warning("Ray did not start within 30 s; trying again")
+        _init(tries_left=tries_left - 1)
+
+
+def _address() -> str | None:
+    """None, so that Ray looks itself, unless it would look for minutes for a cluster that was killed here."""
+    record = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    if os.environ.get("RAY_ADDRESS") or not record.exists():
+        return None
+    where = record.read_text().strip()
+    host, _, port = where.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        logger.warning(
+            "ray: the cluster at %s, started on this machine, is gone; this job has a Ray of its own", where
+        )
+        return "local"
+    return None
+
+
+def gpus(wanted: float) -> float:
+    """GPUs to ask for: none where the cluster has none and cannot get any."""
+    return wanted if _capacity().get("GPU", 0) > 0 else 0.0
+
+
+def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
+    """How many workers of this size fit into the cluster, as it may grow to or is now; at least 1."""
+    have = ray.cluster_resources() if now else _capacity()
+    by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
+    by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
+    return max(1, min(by_cpu, by_gpu))
+
+
+def _capacity() -> dict[str, float]:
+    """Resources that the cluster has or may grow to: `ray up` leaves its node types in the head's home."""
+    have = {name: float(number) for name, number in ray.cluster_resources().items()}
+    if not BOOTSTRAP.exists():
+        return have
+    most: dict[str, float] = {}
+    for kind in yaml.safe_load(BOOTSTRAP.read_text())["available_node_types"].values():
+        for name, number in kind.get("resources", {}).items():
+            most[name] = most.get(name, 0.0) + number * kind.get("max_workers", 0)
+    return {name: max(have.get(name, 0.0), most.get(name, 0.0)) for name in have.keys() | most.keys()}
+
+
+def check_places(**places: str) -> None:
+    """Raises UserError when a setting names a local place and the cluster has several machines."""
+    several = BOOTSTRAP.exists() or sum(node["Alive"] for node in ray.nodes()) > 1
+    local = [f"{name}={uri}" for name, uri in places.items() if not uri.startswith("gs://")]
+    if several and local and not os.environ.get("W2V2_SHARED_DISK"):
+        raise UserError(
+            f"on a cluster of several machines all places must be in gs://, got {', '.join(local)}; if all machines "
+            "share that disk, set W2V2_SHARED_DISK=1"
+        )
+
+
+def user_error(error: BaseException) -> UserError | None:
+    """The user's mistake behind an error that came from a worker, if it is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError):
+            return UserError(str(getattr(seen, "cause", None) or seen))
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+def get(reference: Any) -> Any:
+    """A task's result; what the user can mend arrives as a UserError."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        raise mistake from None
+
+
+def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Any:
+    """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
+    options: dict[str, Any] = {
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "max_retries": 3,
+        "max_calls": 0,  # a worker with a GPU would otherwise end with its first task
+        "scheduling_strategy": "DEFAULT",  # beside a trial that asks for it, not within what Tune holds for that
+    }
+    if not in_trial:  # a trial has it from Tune, and said twice it would count as another
+        options["runtime_env"] = RUNTIME_ENV
+    return ray.remote(**options)(function)
+
+
+def map_tasks(
+    submit: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    num_at_once: int,
+    on_done: Callable[[int, Any], None],
+) -> None:
+    """Run submit(item) as tasks, num_at_once in flight; on_done(index, result) in order of completion."""
+    waiting = list(enumerate(items))[::-1]
+    flying: dict[Any, int] = {}
+    while waiting or flying:
+        while waiting and len(flying) < num_at_once:
+            index, item = waiting.pop()
+            flying[submit(item)] = index
+        done, _ = ray.wait(list(flying), num_returns=1)
+        on_done(flying.pop(done[0]), get(done[0]))

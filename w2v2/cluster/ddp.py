@@ -1,0 +1,64 @@
+"""A training on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import ray.train
+import ray.train.torch
+
+from w2v2.training.process_group import World
+
+T = TypeVar("T")
+
+
+def work_together(
+    compute: Callable[[World], T],
+    *,
+    num_workers: int,
+    cpus: float,
+    gpus: float,
+    name: str,
+    storage_path: str,
+) -> T:
+    """What the first of `num_workers` processes found, all of which call `compute` together.
+
+    Raises what a worker raised; a worker that is lost has all of them start again.
+    """
+    # Ray Train moves workers into its own folder; a relative data or cache path would break there.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    trainer: Any = ray.train.torch.TorchTrainer(
+        _work,  # Train V2 hands on what it returns
+        train_loop_config={"compute": compute},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
+        ),
+    )
+    with _ctrl_c():
+        return trainer.fit().return_value  # what rank 0 returned
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Ray Train takes it over for good, and ends the process as if all were well."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _work(config: dict[str, Any]) -> Any:
+    context = ray.train.get_context()
+    return config["compute"](World(rank=context.get_world_rank(), size=context.get_world_size()))

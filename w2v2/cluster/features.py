@@ -1,0 +1,170 @@
+"""Every clip's features, prepared once by Ray tasks before anything trains."""
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.cluster import connection as ray_cluster
+from w2v2.config.data import CacheConfig
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import Dimension, TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.features.requests import AudioIndex
+from w2v2.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+Prepares = TuneFoldsConfig | FinetuneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """What a worker found of an encoder."""
+
+    digest: str
+    cut: str
+    key: str
+    """The folder of its features in the cache."""
+    num_layers: int
+    num_parameters: int
+
+
+def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
+    """Every encoder that a trial may ask for: all combinations of the searched encoder fields."""
+    paths = [path for path in space if path.startswith("encoder.")]
+    for path in paths:
+        if not space[path].choices:
+            raise UserError(
+                f"search.space: {path} needs choices, not low and high: each is prepared before the search"
+            )
+    combinations = itertools.product(*(space[path].choices for path in paths))
+    names = [path.removeprefix("encoder.") for path in paths]
+    found: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [replace(encoder, **values) for values in found]
+
+
+def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
+    """What the driver must know of an encoder; runs on a worker, which keeps it for what follows."""
+    from w2v2.features.trunk_features import trunk_key
+    from w2v2.models.pretrained import loaded_encoder
+
+    encoder, digest = loaded_encoder(config, seed)
+    return EncoderInfo(
+        digest=digest,
+        cut=str(encoder.cut),
+        key=trunk_key(encoder, digest, cache=cache, precision=precision),
+        num_layers=encoder.num_layers,
+        num_parameters=sum(p.numel() for p in encoder.parameters()),
+    )
+
+
+def prepare_chunk(
+    requests: Sequence[Any],
+    encoders: Sequence[tuple[EncoderConfig, str]],
+    config: Prepares,
+    num_threads: int,
+) -> list[Any]:
+    """A Prepared for each request; runs on a worker."""
+    import torch
+
+    from w2v2.features.cache import FeatureCache
+    from w2v2.features.trunk_features import prepare
+    from w2v2.models.pretrained import loaded_encoder
+
+    torch.set_num_threads(num_threads)
+    trunks = [(loaded_encoder(e, config.seed)[0], FeatureCache(config.cache, key)) for e, key in encoders]
+    return prepare(
+        requests,
+        trunks=trunks,
+        audio=config.audio,
+        num_readers=config.data.num_readers,
+        precision=config.training.precision,
+    )
+
+
+class Preparation:
+    """The job's encoders and the features of its clips; workers start to load at once.
+
+    Raises UserError where training.precision is bf16 and the workers have no GPU.
+    """
+
+    def __init__(
+        self, config: Prepares, *, encoders: Sequence[EncoderConfig], cpus: float, gpus: float
+    ) -> None:
+        if config.training.precision == "bf16" and not gpus:
+            raise UserError(
+                "training.precision is bf16 but there is no GPU for it in this cluster: use float32, which is faster on a CPU"
+            )
+        self._config, self._cpus, self._gpus = config, cpus, gpus
+        self.encoders = encoders
+        inspect = self._task(inspect_encoder)
+        # Every worker is asked, though one answer would do: all of them import and load at the same time.
+        num_workers = ray_cluster.slots(cpus=cpus, gpus=gpus, now=True)
+        logger.info(
+            "encoder: %d workers start and load %s; this may take a minute", num_workers, encoders[0].name
+        )
+        asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
+        self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
+
+    @functools.cached_property
+    def infos(self) -> list[EncoderInfo]:
+        """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
+        asked = self._asked[: len(self.encoders)]
+        found: list[EncoderInfo] = [ray_cluster.get(reference) for reference in asked]
+        for encoder, info in zip(self.encoders, found, strict=True):
+            logger.info(
+                "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
+                encoder.name,
+                info.num_parameters / 1e6,
+                info.num_layers,
+                encoder.train,
+                info.cut,
+                info.digest,
+            )
+        return found
+
+    def _task(self, function: Callable[..., Any]) -> Any:
+        """A Ray task as large as a trial."""
+        return ray_cluster.task(function, cpus=self._cpus, gpus=self._gpus)
+
+    def run(self, clips: pa.Table) -> list[Any]:
+        """A Prepared for every clip, in order; what is in the cache is not computed again."""
+        index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
+        requests = index.requests(clips)
+        num_at_once = ray_cluster.slots(cpus=self._cpus, gpus=self._gpus)
+        prepared = self._over_tasks(requests, num_at_once)
+        index.save(requests, prepared)
+        return prepared
+
+    def _over_tasks(self, requests: list[Any], num_at_once: int) -> list[Any]:
+        size = max(8, min(64, -(-len(requests) // (4 * num_at_once))))
+        chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
+        distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
+        encoders = [(encoder, key) for key, encoder in distinct.items()]
+        threads = max(1, int(self._cpus))
+        results: list[list[Any]] = [[]] * len(chunks)
+        task = self._task(prepare_chunk)
+        progress = Progress("features", len(requests), unit="clips")
+        cached = [0] * len(chunks)
+        computes = any(info.cut != "waveform" for info in self.infos)
+
+        def done(index: int, result: list[Any]) -> None:
+            results[index] = result
+            cached[index] = sum(not one.num_forwards and not one.reason for one in result) if computes else 0
+            note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
+            progress(sum(len(part) for part in results), note=note)
+
+        ray_cluster.map_tasks(
+            lambda chunk: task.remote(chunk, encoders, self._config, threads),
+            chunks,
+            num_at_once=num_at_once,
+            on_done=done,
+        )
+        return [prepared for part in results for prepared in part]

@@ -1,0 +1,98 @@
+"""A saved model over Ray tasks: some clips each, on workers that keep it."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.cluster import connection as ray_cluster
+from w2v2.config.finetune import EvaluateConfig, PredictConfig
+from w2v2.inference.prediction_records import Said, inputs_of, keep_said, read_said
+from w2v2.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[Said]:
+    """What the model says of every clip, in order; what an earlier attempt of this run kept is not said again.
+
+    clips are those of clip_files.describe_files.
+    """
+    window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
+    inputs = inputs_of(clips, model=digest, window_s=window_s, hop_s=hop_s)
+    known = read_said(config.run, num_at_once=config.data.num_readers)
+    rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
+    todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
+    if len(todo) < len(rows):
+        logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
+    known |= _predicted(config, todo, digest, window_s, hop_s)
+    return [known[own] for own in inputs]
+
+
+def _predicted(
+    config: EvaluateConfig | PredictConfig,
+    todo: Sequence[tuple[dict[str, Any], str]],
+    digest: str,
+    window_s: float,
+    hop_s: float,
+) -> dict[str, Said]:
+    workers = config.workers
+    gpus = ray_cluster.gpus(workers.gpus_per_encoder)
+    cpus = min(1.0, workers.cpus_per_encoder) if gpus else workers.cpus_per_encoder
+    at_once = workers.num_encoders or ray_cluster.slots(cpus=cpus, gpus=gpus)
+    size = workers.clips_per_part or max(8, min(64, -(-len(todo) // (4 * at_once))))
+    chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
+    found: dict[str, Said] = {}
+    progress = Progress("predictions", len(todo), unit="clips")
+    if todo:
+        logger.info(
+            "predictions: %d workers start and load the model; this may take a minute",
+            min(at_once, len(chunks)),
+        )
+    task = ray_cluster.task(_predict_chunk, cpus=cpus, gpus=gpus)
+
+    def done(number: int, result: list[Said]) -> None:
+        found.update(zip((own for _, own in chunks[number]), result, strict=True))
+        progress(len(found))
+
+    ray_cluster.map_tasks(
+        lambda chunk: task.remote(chunk, config, digest, window_s, hop_s),
+        chunks,
+        num_at_once=at_once,
+        on_done=done,
+    )
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(uri: str, digest: str) -> Any:
+    """The model, loaded once per process; another digest is another model."""
+    from w2v2.models.saved_model import load_model
+
+    return load_model(uri)
+
+
+def _predict_chunk(
+    chunk: Sequence[tuple[dict[str, Any], str]],
+    config: EvaluateConfig | PredictConfig,
+    digest: str,
+    window_s: float,
+    hop_s: float,
+) -> list[Said]:
+    """What the model says of each clip, kept in the run directory too; runs on a worker."""
+    import torch
+
+    from w2v2.inference.prediction import predict_clips
+
+    torch.set_num_threads(max(1, int(config.workers.cpus_per_encoder)))
+    said = predict_clips(
+        [clip for clip, _ in chunk],
+        _loaded(config.model, digest),
+        num_readers=config.data.num_readers,
+        window_s=window_s,
+        hop_s=hop_s,
+    )
+    keep_said(config.run, said, [own for _, own in chunk])
+    return said

@@ -1,0 +1,244 @@
+"""The search on Ray Tune: a trial hands out its folds in a fixed order, to workers that stay.
+
+Workers only compute and report; the driver alone writes the study and the ledger, as each fold ends.
+"""
+
+import functools
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from w2v2.cluster import connection as ray_cluster
+from w2v2.errors import UserError
+
+import ray  # isort: skip
+from optuna.trial import TrialState  # isort: skip
+from ray import cloudpickle, tune  # isort: skip
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
+from ray.tune.search import Searcher  # isort: skip
+
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.progress import clock
+from w2v2.search.fold_store import Ledger
+from w2v2.search.study import Study, with_params
+from w2v2.search.summary import fold_metrics
+from w2v2.search.trial import Plan, score_here, score_together
+from w2v2.training.fold_result import Diverged, FoldScore
+
+logger = logging.getLogger(__name__)
+
+
+class _Proposals(Searcher):
+    """Hands out the study's trials; what becomes of them is `_Judge`'s to tell."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(metric=None, mode=None)
+        self._study = study
+
+    def suggest(self, trial_id: str) -> Any:
+        proposal = self._study.ask()
+        if proposal is None:
+            return Searcher.FINISHED
+        return {"number": proposal.number, "params": proposal.params}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # the study's file is the record
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+class _Judge(FIFOScheduler):
+    """Records each fold as it arrives, stops trials that the pruner gives up, and says how it goes."""
+
+    def __init__(self, plan: Plan, study: Study, ledger: Ledger, *, at_once: int) -> None:
+        super().__init__()
+        self._plan, self._study, self._ledger, self._at_once = plan, study, ledger, at_once
+        self._scores: dict[int, list[float]] = {}
+        self._trained = 0
+        self._first: tuple[int, float] | None = None
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        number = trial.config["number"]
+        if "error" in result:
+            self._fail(number, result["error"])
+            return TrialScheduler.CONTINUE
+        score: FoldScore = result["fold_score"]
+        scores = self._scores.setdefault(number, [])
+        if score.fold < len(scores):  # a trial that was restarted after its worker died
+            return TrialScheduler.CONTINUE
+        if result["trained"]:
+            self._ledger.write(number, score)
+            self._trained += 1
+        value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
+        scores.append(0.0 if value is None else value)
+        prune = self._study.report(number, scores, num_folds=self._plan.num_folds)
+        if prune:
+            self._study.pruned(number)
+        elif len(scores) == self._plan.num_folds:
+            self._study.complete(number, scores)
+        self._say(number, scores, score, "pruned" if prune else "")
+        return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        number, why = trial.config["number"], _why(_error(trial))
+        if trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
+            logger.warning("trial %d lost its worker and starts again: %s", number, why)
+        else:
+            self._fail(number, why)
+
+    def _fail(self, number: int, why: str) -> None:
+        logger.warning("trial %d failed: %s", number, why)
+        self._study.failed(number, why)
+
+    def _say(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
+        search = self._plan.config.search
+        trials = self._study.study.trials
+        complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        ended = sum(t.state.is_finished() for t in trials)
+        logger.info(
+            "trial %d fold %d/%d: %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.1f s a fold%s",
+            number,
+            len(scores),
+            self._plan.num_folds,
+            search.metric,
+            scores[-1],
+            float(np.mean(scores)),
+            f", {verdict}" if verdict else "",
+            f"{max(complete):.3f}" if complete else "-",
+            ended,
+            search.num_trials,
+            score.seconds,
+            self._left(ended),
+        )
+
+    def _left(self, num_ended: int) -> str:
+        """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""
+        now = time.monotonic()
+        self._first = self._first or (self._trained, now)
+        num_since = self._trained - self._first[0]
+        under_way = sum(len(scores) for number, scores in self._scores.items() if self._study.runs(number))
+        trials_left = self._plan.config.search.num_trials - num_ended
+        num_left = trials_left * self._plan.num_folds - under_way
+        if not num_since or num_left <= 0:
+            return ""
+        up_to = "up to " if self._plan.config.search.pruning != "none" else ""
+        pace_s = (now - self._first[1]) / num_since
+        return f", {up_to}{clock(seconds_left(num_left, pace_s, self._at_once, trials_left))} left"
+
+
+def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
+    """How long these folds take at the pace of at_once trials; fewer trials than that leave workers idle."""
+    return num_folds * pace_s * at_once / min(at_once, num_trials)
+
+
+def search(plan: Plan, study: Study) -> None:
+    """Run trials until the study has them all; continues a search that was stopped."""
+    config = plan.config.search
+    workers = config.workers_per_fold
+    fitting = ray_cluster.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
+    at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
+    # Fewer trials than workers: the others take the next folds of the same trials.
+    num_ahead = max(1, fitting // at_once)
+    logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
+    # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
+    resources = {"cpu": 0, "node:__internal_head__": 0.001}
+    with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(run_trial, plan=plan, num_ahead=num_ahead), resources),
+            tune_config=tune.TuneConfig(
+                num_samples=config.num_trials,
+                max_concurrent_trials=at_once,
+                search_alg=_Proposals(study),
+                scheduler=_Judge(plan, study, Ledger(plan.run), at_once=at_once),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=3),
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise ray_cluster.user_error(error) or error from error
+
+
+def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
+    """Score one trial fold by fold; folds in the ledger are read, not trained again.
+
+    As many as num_ahead folds are under way at once, and are reported in their order. What another try would
+    not mend is reported; everything else is raised, and Tune tries again.
+    """
+    number = config["number"]
+    ledger = Ledger(plan.run)
+    settings = with_params(plan.config, config["params"])
+    known = {fold: score for fold in range(plan.num_folds) if (score := ledger.read(number, fold))}
+    todo = [fold for fold in range(plan.num_folds) if fold not in known]
+    under_way: dict[int, Callable[[], FoldScore]] = {}
+    for fold in range(plan.num_folds):
+        for ahead in [f for f in todo if f >= fold][:num_ahead]:
+            if ahead not in under_way:
+                under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
+        try:
+            score = known[fold] if fold in known else under_way[fold]()
+        except (UserError, Diverged) as error:
+            tune.report({"error": _why(error)})
+            return
+        tune.report({"fold_score": score, "trained": fold not in known})
+
+
+def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], FoldScore]:
+    """What waits for the fold's score: of a task on a worker that has the encoder at hand, or of several together.
+
+    Tasks, unlike Tune's actors, take up workers that are there already: what a process must import and
+    load is done once, not once a trial.
+    """
+    workers = plan.config.search.workers_per_fold
+    if workers == 1:
+        cpus = plan.config.search.cpus_per_trial
+        task = ray_cluster.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
+        reference: Any = task.remote(settings, plan, fold)
+        return lambda: ray.get(reference)
+    return functools.partial(_score_by_several, settings, plan, fold, name)
+
+
+def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> FoldScore:
+    from w2v2.cluster.ddp import work_together
+
+    with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
+        return work_together(
+            functools.partial(score_together, settings, plan, fold),
+            num_workers=plan.config.search.workers_per_fold,
+            cpus=plan.config.search.cpus_per_trial,
+            gpus=plan.gpus,
+            name=name,
+            storage_path=scratch,
+        )
+
+
+def _error(trial: Any) -> BaseException | None:
+    """What ended the trial; its own get_error looks where Tune has not yet copied it to."""
+    if trial.pickled_error_file is None:
+        return trial.get_error()
+    with open(trial.pickled_error_file, "rb") as file:
+        return cloudpickle.load(file)
+
+
+def _why(error: BaseException | None) -> str:
+    """One line on why a trial failed."""
+    if error is None:
+        return "unknown"
+    mistake = ray_cluster.user_error(error)
+    cause = mistake or getattr(error, "cause", None) or error
+    kind = "" if isinstance(cause, UserError | Diverged) else f"{type(cause).__name__}: "
+    return f"{kind}{' '.join(str(cause).split())[:500]}"

@@ -1,0 +1,145 @@
+"""The command line of every job: settings from defaults, a YAML file and flags; errors in one sentence."""
+
+import difflib
+import itertools
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from w2v2.errors import UserError
+
+_EXPECTED = re.compile(
+    r"Expected an? (?:<class '(?P<class>\w+)'>|typing\.Literal\[(?P<choices>[^\]]*)\]|(?P<path>dot import path string))"
+)
+_GOT = re.compile(r"(?:Got value|Given value|dot import path string): (.*)$")
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_UNKNOWN = (
+    re.compile(r"unrecognized arguments: --([^\s=]+)"),
+    re.compile(r"Group '(\S+)' does not accept option '(\S+)'"),
+    re.compile(r"Option '(\S+)' is not accepted"),
+)
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list as [a, b]",
+    "dict": "names with values as {a: b}",
+}
+
+
+def plain_words(message: str, fields: Iterable[str]) -> str:
+    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are all there are."""
+    message = " ".join(message.split())
+    keys, got = _KEY.findall(message), _GOT.search(message)
+    if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):
+        name = ".".join(unknown.groups())
+        near = difflib.get_close_matches(name, list(fields), n=1)
+        where = f"{' '.join(keys)}: " if keys else ""
+        return f"{where}there is no field {name}" + (f", did you mean {near[0]}" if near else "")
+    wanted = [_wanted(found) for found in _EXPECTED.finditer(message)]
+    if not (keys and got and wanted):
+        return re.sub(r'^Parser key "([^"]+)"', r"\1", message)
+    return f"{' '.join(keys)}: got {got[1]}, wanted {' or '.join(dict.fromkeys(wanted))}"
+
+
+def _wanted(found: re.Match[str]) -> str:
+    if found["path"]:
+        return _WANTED["dict"]
+    if found["class"]:
+        return _WANTED.get(found["class"], found["class"])
+    choices = [choice.strip("' ") for choice in found["choices"].split(",")]
+    return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+
+
+C = TypeVar("C")
+
+
+def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
+    """Settings from defaults < --config YAML (local or gs://) < --section.field flags.
+
+    Raises UserError with a sentence that names the field.
+    """
+    from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
+    try:
+        return auto_cli(
+            config_class,
+            args=_config_first(sys.argv[1:] if args is None else args),
+            as_positional=False,
+            return_instance=True,
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+    except ArgumentError as error:
+        told = plain_words(str(error), _fields(config_class)).replace(
+            '"<unicode string>"', "the --config file"
+        )
+        raise UserError(f"{told}; --help lists all settings") from error
+
+
+def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
+    """All fields with dots, those of sections too."""
+    for name, kind in get_type_hints(config_class).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(kind):
+            yield from _fields(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _config_first(args: Iterable[str]) -> list[str]:
+    """The same arguments with --config in front: jsonargparse lets the later one win, here flags do."""
+    words = iter(args)
+    files: list[str] = []
+    flags: list[str] = []
+    for word in words:
+        if word == "--config":
+            files += [word, *itertools.islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else flags).append(word)
+    return files + flags
+
+
+def dump(config: Any) -> str:
+    """The settings as YAML that --config reads back to an equal config."""
+    return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
+
+
+def tree(config: Any) -> dict[str, Any]:
+    """The settings as plain dicts, lists and values."""
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def run_job(main: Callable[[C], object], config_class: type[C]) -> int:
+    """The exit code of a job: 0, or 2 with one sentence for what the user can mend."""
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
+    )
+    logging.getLogger("w2v2").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    try:
+        main(parse(config_class))
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0

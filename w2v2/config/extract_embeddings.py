@@ -1,0 +1,96 @@
+"""Settings of jobs/extract_embeddings.py."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig, DataConfig
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorConfig:
+    """Which wav2vec2-family encoder makes the vectors, of which layers, and how frames become one vector."""
+
+    name: str = "tiny"
+    """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
+    layers: Literal["last", "all"] | int | tuple[int, ...] = "last"
+    """Hidden states to pool, one row each: last, one number (0 enters the first layer), several, or all."""
+    pooling: Literal["mean", "sum", "max", "mean+std"] = "mean"
+    """How frames become one vector; only a clip's own frames count."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""
+    batch_s: float = 0.0
+    """Seconds of audio, padding included, in one forward pass; 0 takes 8 on a CPU and 240 on a GPU."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UserError("encoder.name is empty: give a hub name, a folder, a gs:// folder or 'tiny'")
+        at_least("encoder", self, 0, "batch_s")
+        wanted = self.layers
+        numbers = wanted if isinstance(wanted, tuple) else (wanted,) if isinstance(wanted, int) else (0,)
+        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+            raise UserError(
+                f"encoder.layers must be last, all, or different numbers from 0 up, got {list(numbers)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersConfig:
+    """How the cluster is dealt out."""
+
+    num_encoders: int = 0
+    """Encoders that work at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
+    cpus_per_encoder: float = 1.0
+    """CPUs (and threads) of an encoder on a cluster without GPUs."""
+    gpus_per_encoder: float = 1.0
+    """GPUs of an encoder, fractions allowed; a cluster without GPUs computes on CPUs."""
+    clips_per_part: int = 0
+    """Clips whose vectors are written at once, and at most lost when a worker dies; 0 chooses."""
+
+    def __post_init__(self) -> None:
+        at_least("workers", self, 0, "num_encoders", "clips_per_part")
+        for name in ("cpus_per_encoder", "gpus_per_encoder"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"workers.{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """One row a clip, layer and window in a table: the pooled vector of an encoder, exactly once."""
+
+    run: str = "runs/extract_embeddings"
+    """The run directory, local or gs://; the same directory continues the same run."""
+    table: str = ""
+    """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
+    Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
+    plan: bool = False
+    """Only tell what would be done: clips, hours, bytes, rows, time; nothing is written."""
+    window_s: float = 0.0
+    """Cut clips into windows of this many seconds, one row each; 0 is one row for the whole clip."""
+    hop_s: float = 0.0
+    """Seconds from one window's start to the next one's; 0 is window_s."""
+    labels: bool | tuple[str, ...] = False
+    """Text columns that the table gets too: true is label and speaker; or names out of label, speaker,
+    split and any columns of the CSV."""
+    seed: int = 0
+    """Seed of the random weights of 'tiny'."""
+    data: DataConfig = field(default_factory=DataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    encoder: VectorConfig = field(default_factory=VectorConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        if self.window_s and self.window_s < self.audio.min_s:
+            raise UserError(
+                f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"
+            )
+        if self.hop_s and not 0 < self.hop_s <= self.window_s:
+            raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The names of the text columns that are taken along."""
+        if isinstance(self.labels, bool):
+            return ("label", "speaker") if self.labels else ()
+        return self.labels

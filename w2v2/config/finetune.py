@@ -1,0 +1,118 @@
+"""Settings of jobs/finetune.py, evaluate.py and predict.py."""
+
+from dataclasses import dataclass, field
+
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
+from w2v2.config.extract_embeddings import WorkersConfig
+from w2v2.config.model import (
+    AugmentConfig,
+    CheckpointConfig,
+    EncoderConfig,
+    HeadConfig,
+    OptimConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Train one model on the train split and score it once on the test split."""
+
+    run: str = "runs/finetune"
+    """The run directory, local or gs://; the same directory continues the same run."""
+    seed: int = 0
+    """Seed of weights and batches."""
+    workers: int = 1
+    """Processes that train together by DDP under Ray Train, each with its share of every batch."""
+    cpus_per_worker: float = 1.0
+    """CPUs (and threads) of one worker."""
+    gpus_per_worker: float = 1.0
+    """GPUs of one worker; a cluster without GPUs trains on CPUs."""
+    before_remapping: bool = False
+    """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
+    show its report beside that of the remapped classes."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        at_least("", self, 1, "workers")
+        at_least("", self, 0, "gpus_per_worker")
+        if not self.cpus_per_worker > 0:
+            raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        if self.augment.kinds and self.encoder.train != "all":
+            raise UserError(
+                f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
+                "waveforms as they are"
+            )
+        if "speed" in self.augment.kinds and self.audio.fixed_s:
+            raise UserError(
+                "augment.kinds has speed, which changes lengths, but audio.fixed_s wants one: drop one of them"
+            )
+        if self.before_remapping and not self.data.classes:
+            raise UserError("before_remapping needs data.classes, which says how classes are remapped")
+        whole = self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty
+        if whole and self.optim.accumulation_steps > 1:
+            raise UserError(
+                "optim.accumulation_steps must be 1 with task.loss=ccc or a penalty, which look at a batch as a whole, "
+                f"got {self.optim.accumulation_steps}"
+            )
+        if self.task.kind != "classes" and (
+            self.training.class_weights != "none"
+            or self.training.sampling != "all"
+            or self.training.label_smoothing
+        ):
+            raise UserError(
+                "training.class_weights, training.sampling and training.label_smoothing are for task.kind=classes, "
+                f"got task.kind={self.task.kind}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a saved model on any data with labels."""
+
+    model: str
+    """The model/ folder of a jobs/finetune.py run, local or gs://."""
+    run: str = "runs/evaluate"
+    """The run directory, local or gs://."""
+    split: str = ""
+    """Only the clips of this split of the data (train, val or test); empty is all clips."""
+    data: DataConfig = field(default_factory=DataConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Write a saved model's predictions for recordings whose labels are not known."""
+
+    model: str
+    """The model/ folder of a jobs/finetune.py run, local or gs://."""
+    run: str = "runs/predict"
+    """The run directory, local or gs://."""
+    table: str = ""
+    """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
+    (local or gs://) of Parquet; empty is <run>/predictions.csv."""
+    window_s: float = 0.0
+    """Predict windows of so many seconds, one row each; 0 is one row for the whole clip."""
+    hop_s: float = 0.0
+    """Seconds from one window's start to the next one's; 0 is window_s."""
+    data: DataConfig = field(default_factory=DataConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        at_least("", self, 0, "window_s", "hop_s")
+        if self.hop_s and self.hop_s > self.window_s:
+            raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")

@@ -1,0 +1,209 @@
+"""Settings of an encoder, a head and how they are trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from w2v2.config.checks import at_least, fraction
+from w2v2.config.data import Descriptor, TaskKind
+from w2v2.errors import UserError
+
+Schedule = Literal["constant", "linear", "cosine", "triangular2", "late_decay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is predicted, and the loss that teaches it."""
+
+    kind: TaskKind = "classes"
+    """classes: one of several; multi_label: each label on its own, present or not; regression: numbers."""
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "ccc"] = "auto"
+    """auto is cross_entropy for classes, bce for multi_label (mse by choice, on probabilities), mse for
+    regression (ccc, one minus Lin's concordance, by choice)."""
+    variance_penalty: float = 0.0
+    """regression: weight of a penalty on predictions that spread less than the targets of the batch."""
+    correlation_penalty: float = 0.0
+    """regression: weight of a penalty on predictions of different targets that move together."""
+
+    def __post_init__(self) -> None:
+        at_least("task", self, 0, "variance_penalty", "correlation_penalty")
+        fitting = {
+            "classes": ("auto", "cross_entropy"),
+            "multi_label": ("auto", "bce", "mse"),
+            "regression": ("auto", "mse", "ccc"),
+        }
+        if self.loss not in fitting[self.kind]:
+            raise UserError(
+                f"task.loss must be one of {', '.join(fitting[self.kind])} for task.kind={self.kind}, got {self.loss}"
+            )
+        if self.kind != "regression" and (self.variance_penalty or self.correlation_penalty):
+            raise UserError(
+                f"task.variance_penalty and task.correlation_penalty are for task.kind=regression, got task.kind={self.kind}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Which wav2vec2-family encoder, how much of it is trained, and how a clip becomes one vector."""
+
+    name: str = "tiny"
+    """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
+    train: Literal["all", "no_conv", "last", "head"] = "all"
+    """What is trained: everything, all but the convolutions, the last layers, or the head alone."""
+    num_last_layers: int = 2
+    """How many transformer layers encoder.train=last trains."""
+    layer: Literal["last", "mix", "concat"] | int = "last"
+    """The hidden state that is pooled: the last, layer n (0 enters the first layer), or of several layers a
+    learned mix or their vectors side by side."""
+    layers: tuple[int, ...] = ()
+    """The layers of encoder.layer=mix or concat; empty is all, 0 included."""
+    pooling: Literal["mean", "sum", "max", "mean+std", "attention"] = "mean"
+    """How frames become one vector; only a clip's own frames count."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UserError("encoder.name is empty: give a hub name, a folder, a gs:// folder or 'tiny'")
+        at_least("encoder", self, 1, "num_last_layers")
+        if isinstance(self.layer, int):
+            at_least("encoder", self, 0, "layer")
+        if self.layers and self.layer not in ("mix", "concat"):
+            raise UserError(
+                f"encoder.layers is for encoder.layer=mix or concat, got encoder.layer={self.layer}"
+            )
+        if self.layers and (min(self.layers) < 0 or list(self.layers) != sorted(set(self.layers))):
+            raise UserError(
+                f"encoder.layers must be different numbers from 0 up, in order, got {list(self.layers)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The classifier or regressor on top of the pooled vector."""
+
+    widths: tuple[int, ...] = ()
+    """Widths of hidden layers between the pooled vector and the outputs; empty is one linear layer."""
+    dropout: float = 0.1
+    """Dropout before each linear layer."""
+    joined: tuple[Descriptor, ...] = ()
+    """Hand-made features of the whole clip that stand beside the pooled vector, standardised by the
+    training clips (egemaps needs opensmile installed)."""
+
+    def __post_init__(self) -> None:
+        fraction("head", self, "dropout")
+        if any(width < 1 for width in self.widths):
+            raise UserError(f"head.widths must be positive, got {list(self.widths)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, its learning-rate schedule and the batch."""
+
+    learning_rate: float = 1.5e-3
+    """Peak learning rate; the default suits the built-in encoder, pretrained ones want 1e-5 to 1e-4."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, not applied to biases and normalisation weights."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    amsgrad: bool = False
+    """Use the maximum of past second moments."""
+    schedule: Schedule = "linear"
+    """After warm-up: constant; linear or cosine to zero; triangular2 cycles; late_decay is constant
+    for the first 70 % of the steps, then linear to zero."""
+    warmup_fraction: float = 0.1
+    """Fraction of the steps over which the learning rate rises linearly from zero."""
+    batch_size: int = 8
+    """Clips per optimizer step, over all workers."""
+    late_batch_factor: int = 1
+    """Multiplies batch_size for the last 30 % of the epochs, instead of lowering the learning rate."""
+    accumulation_steps: int = 1
+    """Splits a batch into this many forward passes; the result is the same, memory is less."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 is off."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "eps"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optim.{name} must be positive, got {getattr(self, name)}")
+        at_least("optim", self, 0, "weight_decay", "clip_norm")
+        at_least("optim", self, 1, "batch_size", "late_batch_factor", "accumulation_steps")
+        fraction("optim", self, "beta1", "beta2", "warmup_fraction")
+        if self.schedule == "late_decay" and self.warmup_fraction > 0.7:
+            raise UserError(
+                f"optim.warmup_fraction must be at most 0.7 with late_decay, got {self.warmup_fraction}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The training loop."""
+
+    num_epochs: int = 10
+    """Passes over the training clips; every fold runs all of them, nothing is chosen on held-out clips."""
+    label_smoothing: float = 0.0
+    """Probability mass spread over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced weighs each class by the inverse of its frequency among the training clips."""
+    sampling: Literal["all", "balanced"] = "all"
+    """all: every training clip once an epoch; balanced: as many draws, each class equally often."""
+    patience_epochs: int = 0
+    """jobs/finetune.py: stop when the loss of the val split has not fallen for so many epochs, and keep the
+    weights of the best; 0 trains all epochs and keeps the last."""
+    mask_time_fraction: float = 0.0
+    """SpecAugment: fraction of frames masked in spans; 0 is off."""
+    mask_feature_fraction: float = 0.0
+    """SpecAugment: fraction of feature channels masked in spans; 0 is off."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
+
+    def __post_init__(self) -> None:
+        at_least("training", self, 1, "num_epochs")
+        at_least("training", self, 0, "patience_epochs")
+        fraction("training", self, "label_smoothing", "mask_time_fraction", "mask_feature_fraction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of training waveforms; never of what is cached or held out."""
+
+    kinds: tuple[Literal["noise", "gain", "speed", "shift", "time_mask", "frequency_mask"], ...] = ()
+    """Which changes; empty is off. They need encoder.train=all, which computes waveforms anew each epoch."""
+    probability: float = 0.5
+    """How likely each change is for a clip in an epoch."""
+    snr_db: tuple[float, float] = (10.0, 40.0)
+    """noise: range of the signal-to-noise ratio of added white noise."""
+    gain_db: tuple[float, float] = (-6.0, 6.0)
+    """gain: range of the change of level."""
+    speed: tuple[float, float] = (0.9, 1.1)
+    """speed: range of the factor of tempo; pitch stays."""
+    shift_fraction: float = 0.1
+    """shift: largest part of a clip that it is moved by, in time, around its end."""
+    mask_fraction: float = 0.1
+    """time_mask, frequency_mask: largest part of the time or band that is silenced."""
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "shift_fraction", "mask_fraction"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"augment.{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("snr_db", "gain_db", "speed"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"augment.{name} must be a range, low first, got {low:g} to {high:g}")
+        if not 0.5 <= self.speed[0] <= self.speed[1] <= 2:
+            raise UserError(f"augment.speed must be in [0.5, 2], got {self.speed[0]:g} to {self.speed[1]:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept while a model trains, to go on from when it is stopped."""
+
+    every_steps: int = 0
+    """Optimizer steps between checkpoints, beside one at the end of each epoch; 0 is those alone."""
+    keep: int = 2
+    """The newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        at_least("checkpoint", self, 0, "every_steps")
+        at_least("checkpoint", self, 1, "keep")

@@ -1,0 +1,107 @@
+"""Settings of jobs/tune_folds.py."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
+from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One searched field: an interval (low, high, on a log scale if log) or a list of choices."""
+
+    low: float = 0.0
+    """Smallest value of the interval."""
+    high: float = 0.0
+    """Largest value of the interval."""
+    log: bool = False
+    """Search on a log scale."""
+    choices: tuple[bool | int | float | str, ...] = ()
+    """Values to choose from, instead of an interval."""
+
+    def check(self, path: str) -> None:
+        """Raises UserError, naming the field, where this is neither an interval nor choices."""
+        if self.choices:
+            if self.low or self.high or self.log:
+                raise UserError(f"search.space: {path} has choices and low, high or log: give one of the two")
+        elif not self.low < self.high:
+            raise UserError(
+                f"search.space: low of {path} must be below its high, got low={self.low:g} high={self.high:g}"
+            )
+        elif self.log and not self.low > 0:
+            raise UserError(f"search.space: low of {path} must be positive on a log scale, got {self.low:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The Bayesian search: Ray Tune runs the trials, Optuna's TPE proposes them."""
+
+    num_trials: int = 6
+    """Trials in all, those of earlier runs of the same command included."""
+    space: dict[str, Dimension] = field(default_factory=dict)
+    """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};
+    empty takes the default space over AdamW, which is written to config.yaml."""
+    metric: Literal["uar", "accuracy", "macro_f1"] = "uar"
+    """What a trial maximises: the mean of this metric over the folds."""
+    pruning: Literal["none", "asha", "median", "wilcoxon"] = "asha"
+    """Who stops a trial between folds."""
+    num_startup_trials: int = 5
+    """Random trials before TPE proposes."""
+    max_concurrent_trials: int = 0
+    """Trials at once; 0 is as many as the cluster's CPUs and GPUs allow. 1 repeats a search bit for bit. With
+    fewer trials than the cluster has room for, several folds of a trial run at once."""
+    cpus_per_trial: float = 1.0
+    """CPUs (and threads) of one trial."""
+    gpus_per_trial: float = 1.0
+    """GPUs of one trial, fractions allowed; a cluster without GPUs runs trials on CPUs."""
+    workers_per_fold: int = 1
+    """More than 1 trains each fold with that many DDP workers under Ray Train."""
+
+    def __post_init__(self) -> None:
+        at_least("search", self, 1, "num_trials", "num_startup_trials", "workers_per_fold")
+        at_least("search", self, 0, "max_concurrent_trials", "gpus_per_trial")
+        for path, dimension in self.space.items():
+            dimension.check(path)
+        if not self.cpus_per_trial > 0:
+            raise UserError(f"search.cpus_per_trial must be positive, got {self.cpus_per_trial}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneFoldsConfig:
+    """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
+
+    run: str = "runs/tune_folds"
+    """The run directory, local or gs://; the same directory continues the same run."""
+    seed: int = 0
+    """Seed of weights, batches and search."""
+    data: DataConfig = field(default_factory=DataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    baseline: str = ""
+    """The run directory of a finished jobs/baseline.py over the same clips and folds, whose scores the page
+    puts beside these; empty is none."""
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.patience_epochs:
+            raise UserError(
+                "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "
+                "chosen on held-out clips"
+            )
+        for path in self.search.space:
+            section, _, name = path.partition(".")
+            if section not in ("encoder", "head", "optim", "training"):
+                raise UserError(
+                    f"search.space: {path!r} is not a field that trials can vary; use encoder., head., optim. or training."
+                )
+            known = [f.name for f in fields(getattr(self, section))]
+            if name not in known:
+                raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(known)}")

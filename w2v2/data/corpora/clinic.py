@@ -1,0 +1,219 @@
+"""A clinic's folder: train.csv, test.csv and val.csv say which recordings, labels.txt which of their labels.
+
+A row names its recording in the column file_name or, where there is none, uid (any case). The audio is
+<root>/[<study>/]NAME, with or without its suffix, or <root>/[<study>/]NAME/waveform.EXT with a metadata.json
+beside it. An optional column study says in which subfolder.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from w2v2.config.data import DataConfig
+from w2v2.data.corpora import recordings
+from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
+from w2v2.data.corpora.recordings import Recordings
+from w2v2.data.corpora.rows import (
+    ClipRow,
+    Found,
+    Groups,
+    Labels,
+    RejectError,
+    audio_among,
+    grouped,
+    listed,
+    resolved,
+    targets_of,
+)
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A clip, the place of its row in the CSVs, and its metadata.json ('' where it has none)."""
+
+    clip: ClipRow
+    place: str
+    metadata: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is read of a row; empty names of columns are not there."""
+
+    task: Labels
+    targets: Sequence[str]
+    carried: Sequence[str]
+    name: str
+    study: str
+    speaker: str
+
+    @property
+    def columns(self) -> list[str]:
+        """All of them."""
+        return [*filter(None, [self.name, self.study, self.speaker]), *self.targets, *self.carried]
+
+
+def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+    """The recordings of the CSVs that are there, in the order of train, val, test; split is the file's name.
+
+    The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording
+    itself (for task none: the cell alone, else empty). A recording that is not found, or in several places,
+    is a reject. Recordings outside data.studies are neither clips nor rejects.
+    """
+    if task == "classes":
+        raise UserError(
+            "data.layout=clinic has several labels for each recording, got task.kind=classes: "
+            "set --task.kind multi_label"
+        )
+    root = storage.expand(data.uri)
+    uris = [info.uri for info in storage.list_files(root)]
+    splits = _splits(root, uris, data)
+    groups = () if task == "none" else _groups(root, data, task)
+    targets = [name for group in groups for name in group]
+    audio = recordings.index(root, uris, audio_among(uris, data), studies=data.studies)
+    rows: list[_Row] = []
+    for split in splits:
+        file = open_csv(uri := storage.join(root, f"{split}.csv"), told=uri)
+        rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried))
+    _refuse_twice(rows)
+    clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
+    return Found(rows=clips, groups=groups)
+
+
+def _splits(root: str, uris: Sequence[str], data: DataConfig) -> list[str]:
+    there = set(uris)
+    splits = [split for split in SPLITS if storage.join(root, f"{split}.csv") in there]
+    if not splits:
+        raise UserError(
+            f"data.uri {data.uri} has no train.csv, val.csv or test.csv, which data.layout=clinic wants there: "
+            "give the folder that has them, or set --data.layout csv"
+        )
+    logger.info("%s: reading %s", root, ", ".join(f"{split}.csv" for split in splits))
+    return splits
+
+
+def _groups(root: str, data: DataConfig, task: Labels) -> Groups:
+    """The labels of each line of the labels file; of a regression each value is a head of its own."""
+    uri = resolved(data.labels_file or "labels.txt", root)
+    try:
+        text = storage.read_text(uri).removeprefix("\ufeff")
+    except storage.StorageError as error:
+        raise UserError(f"data.labels_file, with one head per line, cannot be read: {error}") from error
+    lines = [tuple(name.strip() for name in line.split(",")) for line in text.splitlines() if line.strip()]
+    names = [name for line in lines for name in line]
+    if not names:
+        raise UserError(
+            f"data.labels_file {uri} is empty: wanted one head per line, its labels separated by commas"
+        )
+    if "" in names:
+        raise UserError(f"data.labels_file {uri} has a comma with no label beside it: remove the comma")
+    if double := [name for name, n in Counter(names).items() if n > 1]:
+        raise UserError(f"data.labels_file {uri} names {double[0]!r} twice: name each label once")
+    return tuple(lines) if task == "multi_label" else grouped(names, task)
+
+
+def _wanted(
+    file: CsvFile, data: DataConfig, task: Labels, targets: Sequence[str], carried: Sequence[str]
+) -> _Wanted:
+    """The columns to read, as the header spells them; UserError for one that is missing."""
+    name = file.spelled("file_name") or file.spelled("uid")
+    if not name:
+        file.need("file_name", "name the recordings in a column file_name or uid")
+    for target in targets:
+        labels_file = data.labels_file or "labels.txt"
+        file.need(target, f"{labels_file} names it (data.labels_file), so mend one of the two")
+    file.need_carried(carried)
+    return _Wanted(
+        task=task,
+        targets=targets,
+        carried=carried,
+        name=name,
+        study=file.spelled("study"),
+        speaker=file.spelled(data.speaker_column),
+    )
+
+
+def _read_split(file: CsvFile, split: str, audio: Recordings, wanted: _Wanted) -> Iterator[_Row]:
+    """A row for each recording, without those of studies that are not asked for."""
+    columns = file.places(wanted.columns)
+    num_rows = num_kept = 0
+    for number, fields in file.rows:
+        num_rows += 1
+        cells = named(fields, columns)
+        place = f"row {number} of {split}.csv"
+        try:
+            file.check_width(fields)
+            row = _row(cells, place, split, audio, wanted)
+        except RejectError as error:
+            clip = ClipRow(clip_id=cells.get(wanted.name) or place, uri="", reason=f"{place}: {error}")
+            row = _Row(clip=clip, place=place)
+        if row:
+            num_kept += 1
+            yield row
+    if not num_rows:
+        raise UserError(f"{file.told} has a header and no rows: wanted one row per recording")
+    if num_kept < num_rows:
+        logger.info("%s: data.studies leaves out %d recordings", file.told, num_rows - num_kept)
+
+
+def _row(cells: Mapping[str, str], place: str, split: str, audio: Recordings, wanted: _Wanted) -> _Row | None:
+    """The clip of a row; None in a study that is not asked for; RejectError says what is wrong with it."""
+    if not cells[wanted.name]:
+        raise RejectError(f"{wanted.name} is empty")
+    recording = audio.find(cells[wanted.name], study=cells.get(wanted.study, ""))
+    if recording is None:
+        return None
+    speaker = cells.get(wanted.speaker, "")
+    if wanted.speaker and not speaker and wanted.task != "none":
+        raise RejectError(f"{wanted.speaker} is empty")
+    clip = ClipRow(
+        clip_id=recording.path,
+        uri=recording.uri,
+        speaker=speaker,
+        split=split,
+        targets=targets_of(cells, wanted.targets, wanted.task),
+        carried=tuple(cells[name] for name in wanted.carried),
+    )
+    return _Row(clip=clip, place=place, metadata=recording.metadata)
+
+
+def _refuse_twice(rows: Sequence[_Row]) -> None:
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.clip.reason:
+            places.setdefault(row.clip.clip_id, []).append(row.place)
+    twice = [f"{clip_id} ({', '.join(own)})" for clip_id, own in places.items() if len(own) > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice)} recordings stand more than once in train.csv, val.csv and test.csv: {listed(twice)}; "
+            "keep one row of each"
+        )
+
+
+def _with_speakers(rows: Sequence[_Row], data: DataConfig) -> list[ClipRow]:
+    """The clips, those without a speaker named by their metadata.json or counted as their own speaker."""
+    todo = {i: row for i, row in enumerate(rows) if not row.clip.reason and not row.clip.speaker}
+    told = recordings.speakers_in([row.metadata for row in todo.values() if row.metadata], data)
+    clips = [row.clip for row in rows]
+    num_alone = 0
+    for i, row in todo.items():
+        speaker = told.get(row.metadata, "")
+        if isinstance(speaker, RejectError):
+            clips[i] = replace(row.clip, reason=f"{row.place}: {speaker}")
+            continue
+        num_alone += not speaker
+        clips[i] = replace(row.clip, speaker=speaker or row.clip.clip_id)
+    if num_alone:
+        logger.warning(
+            "%d of %d recordings have no speaker, neither a column %r nor that key in metadata.json: each counts "
+            "as a speaker of its own, so one person may stand in two splits; set --data.speaker_column",
+            num_alone, len(rows), data.speaker_column,
+        )  # fmt: skip
+    return clips

@@ -1,0 +1,135 @@
+"""A CSV with a row per clip: any corpus."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from w2v2.config.data import DataConfig
+from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
+from w2v2.data.corpora.rows import ClipRow, Found, Labels, RejectError, grouped, listed, resolved, targets_of
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is read of a row."""
+
+    data: DataConfig
+    task: Labels
+    targets: tuple[str, ...]
+    carried: Sequence[str]
+
+
+def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+    """A clip for each row that is not blank, in order.
+
+    All labels of a multi_label task are one head; each value of a regression is a head of its own.
+    """
+    uri = storage.expand(data.uri)
+    file = open_csv(uri, told=f"data.uri {uri}")
+    targets = _target_columns(file, data, task)
+    rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
+    if not rows:
+        raise UserError(f"{file.told} has a header and no rows: wanted one row per clip")
+    return Found(rows=rows, groups=grouped(targets, task))
+
+
+def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str, ...]:
+    names = data.target_columns
+    if task == "none":
+        return ()
+    if task == "classes":
+        if names:
+            raise UserError(
+                f"data.target_columns ({listed(names)}) is for several labels or values, got task.kind=classes: "
+                "set --task.kind multi_label or regression, or --data.label_column"
+            )
+        return ()
+    if not names:
+        raise UserError(
+            f"data.target_columns is empty, but task.kind={task} wants the columns of its "
+            f"{'labels' if task == 'multi_label' else 'values'}: set --data.target_columns to some of "
+            f"{listed(file.header) or 'none'}, the columns of {file.told}"
+        )
+    if double := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"data.target_columns names {double[0]!r} twice: name each column once")
+    return names
+
+
+def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
+    """Where in a row the columns that are used stand."""
+    data = wanted.data
+    flags = ["uri_column"]
+    optional = ["id_column", "start_column", "end_column", "split_column"]
+    match wanted.task:
+        case "none":
+            optional += ["label_column", "speaker_column"]
+        case "classes":
+            flags += ["label_column", "speaker_column"]
+        case _:
+            flags += ["speaker_column"]
+    # A column that the user named must be there; one that has its default name may be missing.
+    flags += [flag for flag in optional if getattr(data, flag) != getattr(DataConfig, flag)]
+    for flag in flags:
+        file.need(getattr(data, flag), f"set --data.{flag}")
+    for name in wanted.targets:
+        file.need(name, "set --data.target_columns")
+    file.need_carried(wanted.carried)
+    return file.places(
+        [*(getattr(data, flag) for flag in flags + optional), *wanted.targets, *wanted.carried]
+    )
+
+
+def _rows(file: CsvFile, uri: str, wanted: _Wanted) -> Iterator[ClipRow]:
+    columns, data = _columns(file, wanted), wanted.data
+    folder = uri.rpartition("/")[0]
+    for number, fields in file.rows:
+        cells = named(fields, columns)
+        try:
+            file.check_width(fields)
+            yield _clip(cells, folder, wanted)
+        except (RejectError, UserError) as error:
+            clip_id = cells.get(data.id_column) or cells.get(data.uri_column) or f"row {number}"
+            reason = f"row {number}: {error}"
+            yield ClipRow(clip_id=clip_id, uri=cells.get(data.uri_column, ""), reason=reason)
+
+
+def _clip(cells: dict[str, str], folder: str, wanted: _Wanted) -> ClipRow:
+    """The clip of one row; RejectError or UserError says what is wrong with it."""
+    data, task = wanted.data, wanted.task
+    needed = [data.id_column, data.uri_column]
+    needed += [data.label_column] if task == "classes" else []
+    needed += [data.speaker_column] if task != "none" else []
+    empty = [column for column in needed if cells.get(column) == ""]
+    if empty:
+        raise RejectError(f"{empty[0]} is empty")
+    start_s = _seconds(cells, data.start_column, default=0.0)
+    end_s = _seconds(cells, data.end_column, default=math.inf)
+    if not start_s < end_s:
+        raise RejectError(f"{data.end_column} {end_s:g} is not behind {data.start_column} {start_s:g}")
+    written = cells[data.uri_column]
+    # The way media fragments are written: a.wav#t=1.5,3.25
+    segment = "" if (start_s, end_s) == (0.0, math.inf) else f"#t={start_s!r},{end_s!r}"
+    return ClipRow(
+        clip_id=cells.get(data.id_column, f"{written}{segment}"),
+        uri=resolved(written, folder),
+        start_s=start_s,
+        end_s=end_s,
+        speaker=cells.get(data.speaker_column, ""),
+        split=cells.get(data.split_column, ""),
+        label=cells.get(data.label_column, "") if task in ("classes", "none") else "",
+        targets=targets_of(cells, wanted.targets, task),
+        carried=tuple(cells[name] for name in wanted.carried),
+    )
+
+
+def _seconds(cells: dict[str, str], column: str, *, default: float) -> float:
+    text = cells.get(column, "")
+    try:
+        seconds = float(text or default)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise RejectError(f"{column} is {text!r}, wanted seconds, 0 or more")
+    return seconds

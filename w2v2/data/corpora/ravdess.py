@@ -1,0 +1,106 @@
+"""Folders in which each audio file is a clip: RAVDESS's names tell all of it, other names nothing."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from w2v2.config.data import DataConfig
+from w2v2.data.corpora.rows import ClipRow, Found, Labels, RejectError, audio_among, below, listed
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+RAVDESS_CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+# The seven fields of 03-01-06-01-02-01-12.wav and the largest value of each; all count from 01.
+RAVDESS_FIELDS = {
+    "modality": 3,
+    "vocal channel": 2,
+    "emotion": 8,
+    "intensity": 2,
+    "statement": 2,
+    "repetition": 2,
+    "actor": 24,
+}
+
+
+def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+    """The audio files below data.uri in the order of their uri, without those of the other vocal channel.
+
+    For task none, layout auto takes the names for RAVDESS's where all have that form; layout files never.
+    """
+    _refuse_settings(data, task, carried)
+    root = storage.expand(data.uri)
+    audio = audio_among([info.uri for info in storage.list_files(root)], data)
+    if data.layout != "files" and (
+        data.layout == "ravdess" or task != "none" or all(map(_is_ravdess, audio))
+    ):
+        return Found(rows=_ravdess_clips(root, audio, data))
+    return Found(rows=[ClipRow(clip_id=below(uri, root), uri=uri) for uri in audio])
+
+
+def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> None:
+    if carried:
+        raise UserError(
+            f"data.uri {data.uri} is no CSV and has no columns, but {listed(carried)} are asked for"
+        )
+    if data.layout == "files" and task != "none":
+        raise UserError(
+            "data.layout is files, which has no labels and no speakers, and this job needs both: give a CSV"
+        )
+    if task in ("multi_label", "regression"):
+        raise UserError(
+            f"data.uri {data.uri} is read as RAVDESS, whose names tell one class, got task.kind={task}: give a "
+            "CSV with data.target_columns, or set --data.layout clinic or deam"
+        )
+
+
+def _is_ravdess(uri: str) -> bool:
+    return re.fullmatch("[0-9]{2}(-[0-9]{2}){6}", PurePosixPath(uri).stem) is not None
+
+
+def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[ClipRow]:
+    """The audio files, without those of the other vocal channel."""
+    rows = [_ravdess_clip(uri, below(uri, root), data) for uri in audio]
+    clips = [row for row in rows if row is not None]
+    if not clips:
+        raise UserError(
+            f"data.uri {data.uri} has {len(audio)} RAVDESS clips, but none with data.vocal_channel="
+            f"{data.vocal_channel}: set --data.vocal_channel both"
+        )
+    num_left_out = len(rows) - len(clips)
+    if num_left_out:
+        logger.info("%s: data.vocal_channel=%s leaves out %d clips", root, data.vocal_channel, num_left_out)
+    return clips
+
+
+def _ravdess_clip(uri: str, clip_id: str, data: DataConfig) -> ClipRow | None:
+    """The clip that the file name tells, or None for one of the other vocal channel."""
+    try:
+        fields = _ravdess_fields(PurePosixPath(clip_id).stem)
+    except RejectError as error:
+        return ClipRow(clip_id=clip_id, uri=uri, reason=str(error))
+    channel = ("speech", "song")[fields["vocal channel"] - 1]
+    if data.vocal_channel not in (channel, "both"):
+        return None
+    label = RAVDESS_CLASSES[fields["emotion"] - 1]
+    return ClipRow(clip_id=clip_id, uri=uri, speaker=f"{fields['actor']:02}", label=label)
+
+
+def _ravdess_fields(stem: str) -> dict[str, int]:
+    """The seven numbers of a RAVDESS file name; RejectError says which one is wrong."""
+    parts = stem.split("-")
+    if len(parts) != len(RAVDESS_FIELDS) or not all(re.fullmatch("[0-9]{2}", part) for part in parts):
+        raise RejectError("name not RAVDESS: wanted seven two-digit fields like 03-01-06-01-02-01-12")
+    for i, (part, (name, largest)) in enumerate(zip(parts, RAVDESS_FIELDS.items(), strict=True), start=1):
+        if not 1 <= int(part) <= largest:
+            raise RejectError(f"name not RAVDESS: field {i} ({name}) is {part}, wanted 01 to {largest:02}")
+    fields = dict(zip(RAVDESS_FIELDS, map(int, parts), strict=True))
+    if fields["emotion"] == 1 and fields["intensity"] == 2:
+        raise RejectError(
+            "name not RAVDESS: field 4 (intensity) is 02, but neutral (01) has no strong intensity"
+        )
+    if fields["modality"] != 3:
+        raise RejectError(f"video: field 1 (modality) is {parts[0]}, wanted 03 (audio only)")
+    return fields

@@ -1,0 +1,123 @@
+"""One row of the clip table as the readers of corpora find it, and what its cells must be."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, NoReturn
+
+from w2v2.config.data import DataConfig, TaskKind
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+Labels = TaskKind | Literal["none"]
+"""What is learned of the clips; none where labels may be unknown."""
+Groups = tuple[tuple[str, ...], ...]
+"""The names of the targets, one inner tuple per head."""
+
+NUM_LISTED = 10
+
+
+class RejectError(Exception):
+    """Why one clip cannot be used; the message is the reason in rejects."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRow:
+    """A row of the clip table; a bad one has a reason instead of what it lacks."""
+
+    clip_id: str
+    uri: str
+    start_s: float = 0.0
+    end_s: float = math.inf
+    speaker: str = ""
+    split: str = ""
+    label: str = ""
+    targets: tuple[float | None, ...] = ()
+    carried: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a reader found: good and bad rows in order, and the heads of their targets."""
+
+    rows: Sequence[ClipRow]
+    groups: Groups = ()
+
+
+def grouped(names: Sequence[str], task: Labels) -> Groups:
+    """The heads of these targets where nothing else groups them: one for all labels, or one for each value."""
+    if task == "multi_label":
+        return (tuple(names),)
+    return tuple((name,) for name in names)
+
+
+def targets_of(cells: Mapping[str, str], names: Sequence[str], task: Labels) -> tuple[float | None, ...]:
+    """The values of the cells of these names, None where one is empty.
+
+    Raises RejectError when all are empty, and for a label that is not 0 or 1 or a value that is no finite
+    number.
+    """
+    values = tuple(_target(name, cells[name], task) for name in names)
+    if names and all(value is None for value in values):
+        raise RejectError(f"no target: {listed(names)} {'are all' if len(names) > 1 else 'is'} empty")
+    return values
+
+
+def _target(name: str, text: str, task: Labels) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if task == "multi_label" and value not in (0.0, 1.0):
+        raise RejectError(f"bad target: {name} is {text!r}, wanted 0, 1 or empty")
+    if not math.isfinite(value):
+        raise RejectError(f"bad target: {name} is {text!r}, wanted a number or empty")
+    return value
+
+
+def resolved(uri: str, folder: str) -> str:
+    """The whole uri of what a cell or setting names: relative ones are below the folder."""
+    if "://" in uri or uri.startswith(("/", "~")):
+        return storage.expand(uri)
+    return storage.join(folder, *PurePosixPath(uri).parts)
+
+
+def below(uri: str, root: str) -> str:
+    """The path of a file below the root."""
+    return uri.removeprefix(root).lstrip("/")
+
+
+def listed(values: Sequence[str]) -> str:
+    """The first ten values in quotes, and how many more there are."""
+    shown = ", ".join(repr(value) for value in values[:NUM_LISTED])
+    return shown if len(values) <= NUM_LISTED else f"{shown} and {len(values) - NUM_LISTED} more"
+
+
+logger = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def audio_among(uris: Sequence[str], data: DataConfig) -> list[str]:
+    """Those with an audio suffix, of any case, in their order; UserError where there is none."""
+    audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
+    if not audio:
+        _refuse_no_audio(data, uris)
+    if len(audio) < len(uris):
+        logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
+    return audio
+
+
+def _refuse_no_audio(data: DataConfig, uris: Sequence[str]) -> NoReturn:
+    suffixes = Counter(PurePosixPath(uri).suffix.lower() or "no suffix" for uri in uris)
+    found = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file at all"
+    raise UserError(
+        f"data.uri {data.uri} holds no audio file ({' '.join(AUDIO_SUFFIXES)}), found {found}: "
+        "give the folder of the audio files, or a .csv file"
+    )

@@ -1,0 +1,61 @@
+"""The files of clips: how large they are, and what changes when their content does."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from w2v2.config.data import DataConfig
+from w2v2.data.manifest import Manifest, with_rejects
+from w2v2.storage import files as storage
+from w2v2.storage.files import FileInfo, StorageError
+
+MAX_FILE_BYTES = 2**30
+"""Larger files are not read: a file is held in memory while it is decoded."""
+
+
+def describe_files(found: Manifest, data: DataConfig) -> Manifest:
+    """The clips with size_bytes, fingerprint and checksum of their files; those without a file are rejected.
+
+    The checksum is empty where it takes reading to know it.
+    """
+    infos = _infos(found.clips, data)
+    uris = found.clips["uri"].to_pylist()
+    lost = [
+        (clip_id, reason)
+        for clip_id, uri in zip(found.clips["clip_id"].to_pylist(), uris, strict=True)
+        if (reason := _why_not(infos[uri]))
+    ]
+    found = with_rejects(found, lost)
+    own = [infos[uri] for uri in found.clips["uri"].to_pylist()]
+    good = [info for info in own if isinstance(info, FileInfo)]
+    clips = found.clips.append_column("size_bytes", pa.array([info.size_bytes for info in good], pa.int64()))
+    for name, values in (
+        ("fingerprint", [info.fingerprint for info in good]),
+        ("checksum", [_checksum(info) for info in good]),
+    ):
+        clips = clips.append_column(name, pa.array(values, pa.string()))
+    return replace(found, clips=clips)
+
+
+def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
+    uris = clips["uri"].unique().to_pylist()
+    found: dict[str, FileInfo | StorageError] = {}
+    if not data.uri.lower().endswith(".csv"):
+        # A listing tells of a thousand files at once.
+        found = {info.uri: info for info in storage.list_files(data.uri)}
+    rest = [uri for uri in uris if uri not in found]
+    return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
+
+
+def _why_not(info: FileInfo | StorageError) -> str:
+    """Why a file is not read, or ''."""
+    if isinstance(info, StorageError):
+        return f"not read: {info}"
+    if info.size_bytes > MAX_FILE_BYTES:
+        return f"too large: {info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
+    return ""
+
+
+def _checksum(info: FileInfo) -> str:
+    crc32c = info.fingerprint.rpartition("-")[0]
+    return f"crc32c={crc32c}" if storage.is_remote(info.uri) else ""

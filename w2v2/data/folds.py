@@ -1,0 +1,155 @@
+"""Speaker-disjoint folds, published and computed, and the audit that refuses leaks."""
+
+import logging
+import re
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int
+
+from w2v2.config.data import FoldsConfig
+from w2v2.data import leaks
+from w2v2.data.leaks import listed
+from w2v2.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# The test actors of data/ravdess/fold_1 to fold_6 of EmoBox (Ma et al. 2024, arXiv 2406.07162).
+EMOBOX_ACTORS: tuple[tuple[str, ...], ...] = (
+    ("01", "11", "20", "21"),
+    ("04", "10", "12", "14"),
+    ("08", "09", "19", "23"),
+    ("03", "05", "07", "24"),
+    ("02", "15", "16", "18"),
+    ("06", "13", "17", "22"),
+)
+
+
+def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
+    """The clips in their order with a column fold (int64, from 0); all clips of a speaker share one.
+
+    A function of the set of clips (speaker, label) alone: the order of the rows does not matter, and
+    other machines and other runs get the same folds. 'published' puts EMOBOX_ACTORS[k] into fold k;
+    'consecutive' deals the speakers in order ('2' before '10') in runs whose sizes differ by at most one;
+    'grouped' balances the clips of each class over the folds.
+
+    Raises UserError for fewer speakers than folds, a speaker that is not in the published list, a fold
+    without clips, and a class that has no clip outside some fold.
+    """
+    match folds.kind:
+        case "published":
+            fold_of = _published(clips)
+        case "consecutive":
+            fold_of = _consecutive(clips, num_folds=folds.num_folds)
+        case "grouped":
+            fold_of = _grouped(clips, num_folds=folds.num_folds)
+    fold = np.array([fold_of[speaker] for speaker in clips["speaker"].to_pylist()], np.int64)
+    _check_filled(fold, folds)
+    _check_classes(clips, fold, num_folds=folds.num_folds)
+    return clips.append_column("fold", pa.array(fold, pa.int64()))
+
+
+def audit(clips: pa.Table) -> None:
+    """Raises UserError naming the culprits when anything of a held-out clip could be known in training.
+
+    That is a speaker in two folds, or, where there is a column audio_digest (of the clip's own samples;
+    nulls are passed over), the same audio in two folds, under two speakers or with two labels. The same
+    audio twice for one speaker and label is logged as a warning: it counts double, but leaks nothing.
+    """
+    leaks.refuse_divided_speakers(clips, part="fold")
+    heard = leaks.heard(clips)
+    leaks.refuse_same_audio(heard, "fold", "in two folds, so a held-out clip would be trained on")
+    leaks.refuse_same_audio(heard, "speaker", "under two speakers, so one of the two names is wrong")
+    leaks.refuse_same_audio(heard, "label", "with two labels, so one of the two is wrong")
+    num_copies = len(heard) - pc.count_distinct(heard["audio_digest"]).as_py()
+    if num_copies:
+        logger.warning("%d clips repeat the audio of another clip of the same speaker and label", num_copies)
+
+
+def _published(clips: pa.Table) -> dict[str, int]:
+    fold_of = {actor: fold for fold, actors in enumerate(EMOBOX_ACTORS) for actor in actors}
+    unknown = [speaker for speaker in _speakers(clips) if speaker not in fold_of]
+    if unknown:
+        raise UserError(
+            f"folds.kind=published knows the RAVDESS actors '01' to '24', got speaker {listed(unknown)}: "
+            "name the speakers so, or use --folds.kind grouped"
+        )
+    return fold_of
+
+
+def _consecutive(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
+    speakers = _enough_speakers(clips, num_folds=num_folds)
+    runs = np.array_split(np.array(speakers, object), num_folds)
+    return {speaker: fold for fold, run in enumerate(runs) for speaker in run}
+
+
+def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
+    _enough_speakers(clips, num_folds=num_folds)
+    rows = clips.select(["speaker", "label"]).sort_by([("speaker", "ascending"), ("label", "ascending")])
+    speaker, label = (np.array(column.to_pylist(), np.str_) for column in rows.columns)
+    most = np.unique(label, return_counts=True)[1].max()
+    if most < num_folds:
+        raise UserError(
+            f"folds.num_folds is {num_folds} but no class has more than {most} clips: "
+            "add clips or lower --folds.num_folds"
+        )
+    from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import
+
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        # It warns of classes rarer than folds; _check_classes says so in our words.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = [held_out for _, held_out in splitter.split(label, label, speaker)]
+    return {str(name): fold for fold, part in enumerate(parts) for name in np.unique(speaker[part])}
+
+
+def _speakers(clips: pa.Table) -> list[str]:
+    """The speakers in order, runs of digits by their value: '2' before '10'."""
+
+    def padded(speaker: str) -> tuple[str, str]:
+        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), speaker), speaker
+
+    return sorted(clips["speaker"].unique().to_pylist(), key=padded)
+
+
+def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:
+    speakers = _speakers(clips)
+    if len(speakers) < num_folds:
+        raise UserError(
+            f"folds.num_folds is {num_folds} but there are only {len(speakers)} speakers "
+            f"({listed(speakers)}): lower --folds.num_folds or add speakers"
+        )
+    return speakers
+
+
+def _check_filled(fold: Int[np.ndarray, " clips"], folds: FoldsConfig) -> None:
+    empty = sorted(set(range(folds.num_folds)) - set(fold.tolist()))
+    if not empty:
+        return
+    if folds.kind == "published":
+        actors = [actor for k in empty for actor in EMOBOX_ACTORS[k]]
+        wanted = f"the data has no clip of the actors {', '.join(actors)}: add them"
+    else:
+        wanted = "no speaker is left for it: lower --folds.num_folds"
+    raise UserError(
+        f"fold {listed(empty)} of folds.kind={folds.kind} is empty, {wanted} or use another --folds.kind"
+    )
+
+
+def _check_classes(clips: pa.Table, fold: Int[np.ndarray, " clips"], *, num_folds: int) -> None:
+    """Raises UserError where the clips outside a fold lack a class; warns where those in it do."""
+    classes, target = np.unique(np.array(clips["label"].to_pylist(), np.str_), return_inverse=True)
+    counts = np.bincount(target * num_folds + fold, minlength=len(classes) * num_folds)
+    counts = counts.reshape(len(classes), num_folds)
+    for name, in_fold in zip(classes, counts, strict=True):
+        held = np.flatnonzero(in_fold)
+        if len(held) == 1:
+            raise UserError(
+                f"all {in_fold.sum()} clips of class {name!s} are in fold {held[0]}, so nothing teaches it "
+                "when that fold is held out: add speakers of it, or merge or drop it with --data.classes"
+            )
+        if len(held) < num_folds:
+            missing = listed(np.flatnonzero(in_fold == 0).tolist())
+            logger.warning("fold %s holds out no clip of class %s: its UAR is over the others", missing, name)

@@ -1,0 +1,56 @@
+"""What may not stand on both sides of a fold or split: speakers, and audio that is the very same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.errors import UserError
+
+NUM_LISTED = 10
+
+
+def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
+    """Raises UserError naming the speakers whose clips have several values of the column part."""
+    leaks = _conflicts(clips, key="speaker", column=part)
+    if leaks:
+        which = [f"{leak['speaker']} ({part}s {listed(sorted(leak[f'{part}_distinct']))})" for leak in leaks]
+        raise UserError(
+            f"{len(leaks)} speakers are in more than one {part}: {listed(which)}; "
+            f"give every clip of a speaker the same {part}"
+        )
+
+
+def heard(clips: pa.Table) -> pa.Table:
+    """The clips whose audio_digest (of the clip's own samples) is known; none where there is no such column."""
+    if "audio_digest" not in clips.column_names:
+        return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
+    return clips.filter(pc.is_valid(clips["audio_digest"]))
+
+
+def refuse_same_audio(clips: pa.Table, column: str, consequence: str) -> None:
+    """Raises UserError naming the clips with the same audio_digest and different values of the column."""
+    leaks = _conflicts(clips, key="audio_digest", column=column)
+    if leaks:
+        which = [
+            f"{' = '.join(sorted(leak['clip_id_list']))} "
+            f"({column} {listed(sorted(leak[f'{column}_distinct']))})"
+            for leak in leaks
+        ]
+        raise UserError(
+            f"the same audio is {consequence}: {listed(which, '; ')}; remove or mend these clips in the data"
+        )
+
+
+def _conflicts(clips: pa.Table, *, key: str, column: str) -> list[Mapping[str, Any]]:
+    """One row per value of key with several values of column, in the order of their first clip id."""
+    groups = clips.group_by(key).aggregate([(column, "distinct"), ("clip_id", "list"), ("clip_id", "min")])
+    several = groups.filter(pc.greater(pc.list_value_length(groups[f"{column}_distinct"]), 1))
+    return several.sort_by("clip_id_min").to_pylist()
+
+
+def listed(values: Sequence[Any], separator: str = ", ") -> str:
+    """The first ten values, and how many more there are."""
+    shown = separator.join(str(value) for value in values[:NUM_LISTED])
+    return shown if len(values) <= NUM_LISTED else f"{shown}{separator}and {len(values) - NUM_LISTED} more"

@@ -1,0 +1,195 @@
+"""The clip table: which clips there are, who speaks in them and what is to be learned of them.
+
+Read from the file names of a RAVDESS folder, from a CSV, a clinic's folder or DEAM, local or gs://. A clip
+that cannot be used is a row of `rejects` with its reason, never an exception and never dropped without a
+trace.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.config.data import DataConfig
+from w2v2.data.corpora.clinic import read_clinic
+from w2v2.data.corpora.csv_corpus import read_csv
+from w2v2.data.corpora.deam import read_deam
+from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
+from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, listed
+from w2v2.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("uri", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("speaker", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+    ]
+)
+"""start_s and end_s are a segment of the file (inf is its end); split is empty where there is none, label
+for tasks without classes, which have float64 columns target_<name> behind these, null where missing."""
+
+REJECTS = pa.schema([("clip_id", pa.string()), ("uri", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The clips that can be used (CLIPS) and those that cannot (REJECTS)."""
+
+    clips: pa.Table
+    rejects: pa.Table
+    groups: Groups = ()
+    """The names of the targets, one inner tuple per head; empty for classes."""
+
+
+def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] = ()) -> Manifest:
+    """The clips of data.uri, with classes renamed, merged or dropped as data.classes says.
+
+    For task none a clip may lack label, targets and speaker, and 'auto' reads any folder of audio. carried
+    are further text columns of the CSV, which the clips have too.
+
+    Folders give clips in the order of their uri, DEAM in the order of its songs, a CSV in its own. Clips of a
+    class that is dropped, of the other vocal channel and of other studies are neither clips nor rejects;
+    their number is logged. Raises UserError when nothing can be found at all, for a CSV without a needed
+    column, for a clip_id that stands twice, and where the data cannot have what the task learns.
+    """
+    if data.classes and task in ("multi_label", "regression"):
+        raise UserError(
+            f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
+        )
+    found = _found(data, task, carried)
+    good = [row for row in found.rows if not row.reason]
+    bad = [row for row in found.rows if row.reason]
+    _refuse_doubles(good, data)
+    clips = _with_classes(_with_further(_table(good, CLIPS), good, found.groups, carried), data)
+    logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
+    return Manifest(clips=clips, rejects=_table(bad, REJECTS), groups=found.groups)
+
+
+def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
+    match data.layout:
+        case "csv":
+            return read_csv(data, task=task, carried=carried)
+        case "clinic":
+            return read_clinic(data, task=task, carried=carried)
+        case "deam":
+            return read_deam(data, task=task, carried=carried)
+        case "auto" if data.uri.lower().endswith(".csv"):
+            return read_csv(data, task=task, carried=carried)
+        case "auto" | "ravdess" | "files":
+            return read_folder(data, task=task, carried=carried)
+
+
+def classes_of(clips: pa.Table) -> list[str]:
+    """The classes of the clips: in RAVDESS's order when all are emotions of RAVDESS, else sorted."""
+    found = set(clips["label"].unique().to_pylist())
+    if found <= set(RAVDESS_CLASSES):
+        return [name for name in RAVDESS_CLASSES if name in found]
+    return sorted(found)
+
+
+def check(manifest: Manifest, *, max_reject_fraction: float) -> None:
+    """Raises UserError when there is no clip, one class only, or too large a fraction of rejects."""
+    check_rejects(manifest, max_reject_fraction=max_reject_fraction)
+    classes = classes_of(manifest.clips)
+    if len(classes) == 1:
+        raise UserError(
+            f"all {len(manifest.clips)} clips have the class {classes[0]!r}, wanted two classes or more: "
+            "look at data.label_column and data.classes"
+        )
+
+
+def check_rejects(manifest: Manifest, *, max_reject_fraction: float) -> None:
+    """Raises UserError when there is no clip or too large a fraction of rejects."""
+    num_rejects = len(manifest.rejects)
+    num_all = len(manifest.clips) + num_rejects
+    if not num_all:
+        raise UserError("nothing was found: no clip and no reject; look at data.uri and data.classes")
+    if not len(manifest.clips):
+        raise UserError(f"all {num_rejects} clips were rejected: {_commonest(manifest.rejects)}")
+    if num_rejects / num_all > max_reject_fraction:
+        raise UserError(
+            f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
+            f"data.max_reject_fraction={max_reject_fraction:g}: {_commonest(manifest.rejects)}; "
+            "mend these clips or raise --data.max_reject_fraction"
+        )
+
+
+def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, str]]) -> Manifest:
+    """The manifest with the clips of the (clip_id, reason) pairs moved to its rejects, in clip order."""
+    reasons = dict(rejected)
+    is_bad = pc.is_in(manifest.clips["clip_id"], pa.array(list(reasons), pa.string()))
+    bad = manifest.clips.filter(is_bad)
+    assert len(bad) == len(reasons), sorted(set(reasons) - set(bad["clip_id"].to_pylist()))
+    reason = pa.array([reasons[clip_id] for clip_id in bad["clip_id"].to_pylist()], pa.string())
+    moved = pa.table([bad["clip_id"], bad["uri"], reason], schema=REJECTS)
+    return replace(
+        manifest,
+        clips=manifest.clips.filter(pc.invert(is_bad)),
+        rejects=pa.concat_tables([manifest.rejects, moved]),
+    )
+
+
+def _table(rows: Sequence[ClipRow], schema: pa.Schema) -> pa.Table:
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+
+
+def _with_further(
+    clips: pa.Table, rows: Sequence[ClipRow], groups: Groups, carried: Sequence[str]
+) -> pa.Table:
+    """The clips with a column for each target and each carried column."""
+    names = [name for group in groups for name in group]
+    for i, name in enumerate(names):
+        values = pa.array([row.targets[i] for row in rows], pa.float64())
+        clips = clips.append_column(pa.field(f"target_{name}", pa.float64()), values)
+    for i, name in enumerate(carried):
+        values = pa.array([row.carried[i] for row in rows], pa.string())
+        clips = clips.append_column(pa.field(name, pa.string()), values)
+    return clips
+
+
+def _refuse_doubles(clips: Sequence[ClipRow], data: DataConfig) -> None:
+    doubles = [clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1]
+    if doubles:
+        raise UserError(
+            f"{data.uri}: {len(doubles)} clip ids stand more than once: {listed(doubles)}; "
+            "remove the copies, or give each clip its own id (--data.id_column) or --data.start_column"
+        )
+
+
+def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
+    """The clips with their labels renamed; without those of dropped classes."""
+    found = classes_of(clips)
+    unknown = [name for name in data.classes if name not in found]
+    if unknown and len(clips):
+        raise UserError(
+            f"data.classes names {listed(unknown)}, which no clip has; the classes found are {listed(found)}"
+        )
+    dropped = [name for name, renamed in data.classes.items() if renamed == "drop"]
+    kept = clips.filter(pc.invert(pc.is_in(clips["label"], pa.array(dropped, pa.string()))))
+    if len(clips) and not len(kept):
+        raise UserError(f"data.classes drops all {len(clips)} clips: keep at least two classes")
+    if dropped:
+        logger.info("%s: data.classes leaves out %d clips", data.uri, len(clips) - len(kept))
+    label = pa.array([data.classes.get(name, name) for name in kept["label"].to_pylist()], pa.string())
+    return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), label)
+
+
+def _commonest(rejects: pa.Table) -> str:
+    """The three commonest kinds of reason with their number and an example, and where the list is."""
+    # 'row 17: ' or 'row 3 of train.csv: ', and what stands behind the kind ('too short: 0.04 s < ...'),
+    # differ from clip to clip.
+    reasons = [re.sub(r"^row \d+( of [^:]+)?: ", "", reason) for reason in rejects["reason"].to_pylist()]
+    kinds = Counter(reason.partition(":")[0] for reason in reasons)
+    example = f"{rejects['clip_id'][0]}: {rejects['reason'][0]}"
+    counts = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common(3))
+    return f"{counts} (such as {example}; all are in rejects.parquet of the run)"

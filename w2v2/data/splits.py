@@ -1,0 +1,173 @@
+"""Which clips train, which tell when to stop, which are scored once: no speaker in two of them."""
+
+import hashlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from w2v2.config.data import FoldsConfig, SplitConfig
+from w2v2.data import folds as speaker_folds
+from w2v2.data import leaks
+from w2v2.data.leaks import listed
+from w2v2.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+# What a column may call each split, in upper or lower case.
+WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val: bool) -> pa.Table:
+    """The clips in their order, column split set to train, val or test for every one.
+
+    A function of the set of clips and the settings alone; 'speakers' draws by the set of speakers and
+    split.seed alone, and test is the same with and without val. Where val is needed and nothing has made one,
+    it is drawn from the speakers of train; where it is not, none is drawn, but one that the data has stays.
+    A class or label that test has and train lacks is logged as a warning.
+
+    Raises UserError for too few speakers, a fold that does not exist, a word in the column that names no
+    split, and where train or test would be empty.
+    """
+    match split.kind, any(clips["split"].to_pylist()):
+        case ("column", _) | ("auto", True):
+            clips = _with_split(clips, _of_column(clips))
+        case "fold", _:
+            clips = _with_split(clips, _of_fold(clips, split, folds))
+        case _:
+            clips = _with_split(clips, _drawn(clips, split, need_val=need_val))
+    if need_val and "val" not in _found(clips):
+        clips = _val_from_train(clips, split)
+    _check_filled(clips)
+    _warn_untaught(clips)
+    return clips
+
+
+def audit(clips: pa.Table) -> None:
+    """Raises UserError naming the culprits when a speaker, or the same audio, stands in two splits.
+
+    Audio is compared by a column audio_digest (of the clip's own samples) where there is one; nulls are
+    passed over.
+    """
+    leaks.refuse_divided_speakers(clips, part="split")
+    consequence = "in two splits, so what is trained on would be scored"
+    leaks.refuse_same_audio(leaks.heard(clips), "split", consequence)
+
+
+def _with_split(clips: pa.Table, split: Iterable[str]) -> pa.Table:
+    values = pa.array(list(split), pa.string())
+    return clips.set_column(clips.column_names.index("split"), pa.field("split", pa.string()), values)
+
+
+def _found(clips: pa.Table) -> Counter[str]:
+    return Counter(clips["split"].to_pylist())
+
+
+def _of_column(clips: pa.Table) -> list[str]:
+    written = clips["split"].to_pylist()
+    meant = {word: split for split, words in WORDS.items() for word in words}
+    unknown = Counter(word for word in written if word.strip().lower() not in meant)
+    if unknown:
+        told = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
+        raise UserError(
+            f"the column data.split_column has {listed(told)}, wanted train, val or test for every clip: mend "
+            "these cells, or draw the splits with --split.kind speakers"
+        )
+    return [meant[word.strip().lower()] for word in written]
+
+
+def _of_fold(clips: pa.Table, split: SplitConfig, folds: FoldsConfig) -> list[str]:
+    if split.fold >= folds.num_folds:
+        raise UserError(
+            f"split.fold must be below folds.num_folds={folds.num_folds} (the first fold is 0), got {split.fold}"
+        )
+    dealt = speaker_folds.assign(clips, folds)["fold"].to_pylist()
+    return ["test" if fold == split.fold else "train" for fold in dealt]
+
+
+def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
+    speakers = _shuffled(clips["speaker"].to_pylist(), split.seed)
+    num_test = _share(speakers, split.test_fraction)
+    num_val = _share(speakers, split.val_fraction) if need_val else 0
+    if num_test + num_val >= len(speakers):
+        raise UserError(
+            f"split.test_fraction={split.test_fraction:g}"
+            f"{f' and split.val_fraction={split.val_fraction:g}' if need_val else ''} of {len(speakers)} "
+            f"speakers ({listed(sorted(speakers))}) leave none to train: add speakers or lower them"
+        )
+    split_of = dict.fromkeys(speakers, "train")
+    split_of |= dict.fromkeys(speakers[:num_test], "test")
+    split_of |= dict.fromkeys(speakers[num_test : num_test + num_val], "val")
+    return [split_of[speaker] for speaker in clips["speaker"].to_pylist()]
+
+
+def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
+    rows = list(zip(clips["speaker"].to_pylist(), clips["split"].to_pylist(), strict=True))
+    speakers = _shuffled((speaker for speaker, own in rows if own == "train"), split.seed)
+    num_val = _share(speakers, split.val_fraction)
+    if num_val >= len(speakers):
+        raise UserError(
+            f"train has {len(speakers)} speakers ({listed(sorted(speakers))}), of whom split.val_fraction="
+            f"{split.val_fraction:g} takes {num_val} for val and leaves none: add speakers, or give a val split"
+        )
+    chosen = set(speakers[:num_val])
+    moved = ("val" if own == "train" and speaker in chosen else own for speaker, own in rows)
+    return _with_split(clips, moved)
+
+
+def _shuffled(speakers: Iterable[str], seed: int) -> list[str]:
+    """The speakers, each once, in an order drawn by the seed.
+
+    The order is that of hashes, not of a random generator: other machines and versions get the same, and a
+    speaker more or less moves no other.
+    """
+    return sorted(set(speakers), key=lambda speaker: hashlib.sha256(f"{seed}:{speaker}".encode()).digest())
+
+
+def _share(speakers: Sequence[str], fraction: float) -> int:
+    """So many of the speakers, rounded, at least one."""
+    return max(1, math.floor(fraction * len(speakers) + 0.5))
+
+
+def _check_filled(clips: pa.Table) -> None:
+    found = _found(clips)
+    told = ", ".join(f"{found[name]} {name}" for name in SPLITS if name in found) or "no clip at all"
+    for name in ("train", "test"):
+        if not found[name]:
+            raise UserError(
+                f"no clip is in split {name} (found {told}): name some so in data.split_column (clinic: "
+                f"{name}.csv), or draw the splits with --split.kind speakers"
+            )
+
+
+def _warn_untaught(clips: pa.Table) -> None:
+    """Says which classes and labels test has and train lacks."""
+    contents = _contents(clips)
+    split = clips["split"].to_pylist()
+    there = {name: {what for what, own in contents if split[own] == name} for name in ("train", "test")}
+    lacking = sorted(there["test"] - there["train"])
+    if lacking:
+        logger.warning("test has %s, which train lacks, so nothing teaches it", listed(lacking))
+
+
+def _contents(clips: pa.Table) -> set[tuple[str, int]]:
+    """What can be learned of which row: its class; a label's 0 or 1; a value that is known."""
+    found = {(f"class {label}", row) for row, label in enumerate(clips["label"].to_pylist()) if label}
+    for name in clips.column_names:
+        if name.startswith("target_"):
+            values = clips[name].to_pylist()
+            is_label = set(values) <= {0.0, 1.0, None}
+            what = name.removeprefix("target_")
+            found |= {
+                (f"{what}={value:g}" if is_label else f"values of {what}", row)
+                for row, value in enumerate(values)
+                if value is not None
+            }
+    return found

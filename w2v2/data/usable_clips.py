@@ -1,0 +1,78 @@
+"""The clips of a job: found by name, then those whose audio could be used."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.config.data import DataConfig, FoldsConfig
+from w2v2.data import folds, manifest
+from w2v2.data.corpora import demo
+from w2v2.progress import Progress
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
+
+logger = logging.getLogger(__name__)
+
+
+def placed(data: DataConfig) -> DataConfig:
+    """The same data with its place made absolute."""
+    return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
+
+
+def made(data: DataConfig) -> DataConfig:
+    """The data, with the built-in corpus made where it is asked for."""
+    if data.uri != "demo":
+        return data
+    folder = Path(storage.expand("~/.cache/w2v2/demo"))
+    return replace(data, uri=str(demo.make_corpus(folder, on_progress=Progress("demo", unit="clips"))))
+
+
+def heard(
+    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, max_reject_fraction: float
+) -> manifest.Manifest:
+    """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
+
+    prepared has a features.Prepared for every clip. Raises UserError when too many are rejected.
+    """
+    found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
+    rundir.write_table(run, "rejects", found.rejects)
+    manifest.check_rejects(found, max_reject_fraction=max_reject_fraction)
+    good = [p for p in prepared if not p.reason]
+    clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
+    clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
+    clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
+    return replace(found, clips=clips)
+
+
+def named(data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
+    """The clips that can be had by name, dealt into folds once to show early what would not work."""
+    data = made(data)
+    found = manifest.read(data)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    folds.assign(found.clips, dealt)
+    logger.info(
+        "data: %d clips of %d speakers, %d rejected by name",
+        len(found.clips),
+        len(found.clips["speaker"].unique()),
+        len(found.rejects),
+    )
+    return found
+
+
+def in_folds(
+    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, data: DataConfig, dealt: FoldsConfig
+) -> manifest.Manifest:
+    """The clips whose audio could be used, with their folds, audited."""
+    found = heard(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    clips = folds.assign(found.clips, dealt)
+    folds.audit(clips)
+    logger.info(
+        "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
+    )
+    return replace(found, clips=clips)

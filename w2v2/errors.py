@@ -1,0 +1,5 @@
+"""What a user can mend: the one error that every job tells in a sentence."""
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: one sentence that says what, got, wanted and what to do."""

@@ -1,0 +1,101 @@
+"""A baseline's scores beside those of a search, over the same clips in the same folds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.errors import UserError
+from w2v2.evaluation import classification as metrics
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A finished run of jobs/baseline.py."""
+
+    uri: str
+    metrics: dict[str, Any]
+    predictions: pa.Table
+
+
+def read_baseline(uri: str) -> Baseline:
+    """The baseline in a run directory; UserError where there is none, or none that is finished."""
+    place = storage.join(uri, "metrics.json")
+    if not storage.exists(place):
+        raise UserError(
+            f"baseline {uri} is not a finished run of jobs/baseline.py: it has no metrics.json; run "
+            "jobs/baseline.py with the same --data and --folds first"
+        )
+    found = json.loads(storage.read_text(place))
+    if found["job"] != "baseline":
+        raise UserError(
+            f"baseline {uri} is a run of jobs/{found['job']}.py: give the run directory of a jobs/baseline.py"
+        )
+    return Baseline(uri=uri, metrics=found, predictions=rundir.read_table(uri, "predictions"))
+
+
+def check_same(baseline: Baseline, clips: pa.Table) -> None:
+    """Raises UserError unless the baseline scored just these clips, with these labels, in these folds."""
+    columns = {"clip_id": "clip_id", "speaker": "speaker", "target": "label", "fold": "fold"}
+    theirs = set(zip(*(baseline.predictions[name].to_pylist() for name in columns), strict=True))
+    ours = set(zip(*(clips[name].to_pylist() for name in columns.values()), strict=True))
+    if theirs != ours:
+        example = sorted(theirs ^ ours)[0]
+        raise UserError(
+            f"baseline {baseline.uri} has other clips, labels or folds: {len(ours - theirs)} of {len(ours)} clips here "
+            f"are not so in its {len(theirs)} (such as {example[0]}); run jobs/baseline.py with the same --data and "
+            "--folds into a directory of its own"
+        )
+
+
+def side_by_side(
+    predictions: pa.Table, baseline: Baseline, classes: Sequence[str], *, seed: int
+) -> dict[str, Any]:
+    """The baseline's scores, and how much higher those of `predictions` are, with intervals by speaker.
+
+    `difference` has for each metric `value` and `interval`; both see the same resampled speakers.
+    """
+    number = {name: index for index, name in enumerate(classes)}
+    place = {clip_id: row for row, clip_id in enumerate(baseline.predictions["clip_id"].to_pylist())}
+    rows = [place[clip_id] for clip_id in predictions["clip_id"].to_pylist()]
+    target, predicted, other = (
+        np.array([number[name] for name in column.to_pylist()], np.int64)
+        for column in (
+            predictions["target"],
+            predictions["predicted"],
+            baseline.predictions["predicted"].take(rows),
+        )
+    )
+    ours, theirs = (
+        metrics.scores(metrics.confusion(target, own, len(classes)), classes) for own in (predicted, other)
+    )
+    intervals = metrics.difference_by_speaker(
+        target,
+        predicted,
+        other,
+        predictions["speaker"].to_pylist(),
+        num_classes=len(classes),
+        seed=seed,
+    )
+    return {
+        "run": baseline.uri,
+        "name": baseline.metrics["model"]["name"],
+        "pooled": baseline.metrics["pooled"],
+        "difference": {
+            name: {"value": _difference(ours[name], theirs[name]), "interval": _plain(intervals[name])}
+            for name in metrics.METRICS
+        },
+    }
+
+
+def _difference(own: float | None, other: float | None) -> float | None:
+    return None if own is None or other is None else own - other
+
+
+def _plain(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

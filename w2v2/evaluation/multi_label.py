@@ -1,0 +1,175 @@
+"""Scores of several labels, each present or not in a clip, and their intervals by speaker."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from w2v2.evaluation.classification import interval, mean_of_defined, plain, ratio, resampled
+
+METRICS = ("auc", "average_precision")
+MEANS = ("macro_auc", "weighted_auc", "macro_average_precision")
+_CELLS_AT_ONCE = 2**22
+
+
+def scores(
+    target: Float[np.ndarray, "clips labels"],
+    predicted: Float[np.ndarray, "clips labels"],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """AUC and average precision of each label, and their means, as plain JSON values.
+
+    Targets are 1, 0 or NaN (missing: the clip is left out of that label); predicted grows with the
+    probability. `auc` is the probability that a clip with the label ranks above one without, ties counting
+    half. `macro_auc` is the mean over the labels that have both kinds of clips, `weighted_auc` weighs it by
+    the clips with the label (scikit-learn's averages). A label with one kind of clip or none has None, and
+    stands under `undefined` with the reason; `num_defined` says how many labels the means are over.
+    """
+    once = np.ones((1, len(target)), np.int64)
+    found = _metrics(target, predicted, np.arange(len(target)), once)
+    counts = {
+        "num_positive": np.sum(target == 1, 0),
+        "num_negative": np.sum(target == 0, 0),
+        "num_missing": np.isnan(target).sum(0),
+    }
+    labels = {
+        name: {metric: plain(found[metric][0, i]) for metric in METRICS}
+        | {count: int(values[i]) for count, values in counts.items()}
+        for i, name in enumerate(names)
+    }
+    return {
+        "num_clips": len(target),
+        **{name: plain(values[0]) for name, values in _means(found).items()},
+        "num_defined": sum(row["auc"] is not None for row in labels.values()),
+        "labels": labels,
+        "undefined": {name: _why(row) for name, row in labels.items() if row["auc"] is None},
+    }
+
+
+def bootstrap_by_speaker(
+    target: Float[np.ndarray, "clips labels"],
+    predicted: Float[np.ndarray, "clips labels"],
+    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    names: Sequence[str],
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """95 % percentile intervals of the means and, under `labels`, of each label, resampling whole speakers.
+
+    A sample in which a label has one kind of clip is left out of that label's interval; `num_left_out`
+    says how many were. The means of a sample are over the labels that it defines. An interval is None
+    where there are fewer than two speakers or no sample defines it.
+    """
+    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    if len(speakers) < 2:
+        nothing: dict[str, Any] = dict.fromkeys(METRICS)
+        labels = {name: nothing | {"num_left_out": num_samples} for name in names}
+        return dict.fromkeys(MEANS) | {"num_samples": num_samples, "labels": labels}
+    drawn = resampled(len(speakers), num_samples=num_samples, seed=seed)
+    found = _metrics(target, predicted, group, drawn)
+    labels = {
+        name: {metric: interval(found[metric][:, i]) for metric in METRICS}
+        | {"num_left_out": int(np.isnan(found["auc"][:, i]).sum())}
+        for i, name in enumerate(names)
+    }
+    means = {name: interval(values) for name, values in _means(found).items()}
+    return means | {"num_samples": num_samples, "labels": labels}
+
+
+def roc(
+    target: Float[np.ndarray, " clips"], predicted: Float[np.ndarray, " clips"]
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """False and true positive rates at every threshold, from (0, 0) to (1, 1), for one label.
+
+    NaN targets are left out; the label must have both kinds of clips.
+    """
+    known = ~np.isnan(target)
+    positive, negative = _by_value(target[known] == 1, predicted[known], np.ones((1, known.sum()), np.int64))
+    rates = [np.append(0, np.cumsum(counts[0, ::-1])) / counts.sum() for counts in (negative, positive)]
+    return rates[0], rates[1]
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["num_positive"]:
+        return f"all {row['num_positive']} known clips have it"
+    return f"none of {row['num_negative']} known clips has it" if row["num_negative"] else "no clip is known"
+
+
+def _metrics(
+    target: Float[np.ndarray, "clips labels"],
+    predicted: Float[np.ndarray, "clips labels"],
+    group: Int[np.ndarray, " clips"],
+    drawn: Int[np.ndarray, "samples groups"],
+) -> dict[str, Float[np.ndarray, "samples labels"]]:
+    """AUC, average precision and number of positives per sample, in which each group counts as often as drawn."""
+    shape = (len(drawn), target.shape[1])
+    found = {name: np.empty(shape) for name in (*METRICS, "num_positive")}
+    for i in range(target.shape[1]):
+        known = ~np.isnan(target[:, i])
+        is_positive, values, own = target[known, i] == 1, predicted[known, i], group[known]
+        for rows in _blocks(len(drawn), max(len(own), 1)):
+            counts = _by_value(is_positive, values, drawn[rows][:, own])
+            found["auc"][rows, i] = _auc(*counts)
+            found["average_precision"][rows, i] = _average_precision(*counts)
+            found["num_positive"][rows, i] = counts[0].sum(1)
+    return found
+
+
+def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Slices of rows whose cells fit into memory."""
+    step = max(1, _CELLS_AT_ONCE // num_columns)
+    return (slice(start, start + step) for start in range(0, num_rows, step))
+
+
+def _by_value(
+    is_positive: Bool[np.ndarray, " clips"],
+    predicted: Float[np.ndarray, " clips"],
+    weights: Int[np.ndarray, "samples clips"],
+) -> tuple[Float[np.ndarray, "samples values"], Float[np.ndarray, "samples values"]]:
+    """Weights of the positives and of the negatives at each distinct prediction, ascending."""
+    assert not np.isnan(predicted).any()
+    order = np.argsort(predicted, kind="stable")
+    # Clips with the same prediction are one step of the curve: that is what makes ties count half.
+    starts = np.flatnonzero(np.diff(predicted[order], prepend=np.nan) != 0)
+    if len(starts) == 0:
+        return np.zeros((len(weights), 0)), np.zeros((len(weights), 0))
+    # Whole numbers below 2**53: the sums of floats are exact.
+    ordered = weights[:, order].astype(np.float64)
+    positive = np.add.reduceat(ordered * is_positive[order], starts, axis=1)
+    return positive, np.add.reduceat(ordered, starts, axis=1) - positive
+
+
+def _auc(
+    positive: Float[np.ndarray, "samples values"], negative: Float[np.ndarray, "samples values"]
+) -> Float[np.ndarray, " samples"]:
+    """Mann and Whitney's U over the number of pairs; NaN where there are none."""
+    twice_below = 2 * np.cumsum(negative, 1) - negative
+    twice_u = np.einsum("sv,sv->s", positive, twice_below)
+    return ratio(twice_u, 2 * positive.sum(1) * negative.sum(1))
+
+
+def _average_precision(
+    positive: Float[np.ndarray, "samples values"], negative: Float[np.ndarray, "samples values"]
+) -> Float[np.ndarray, " samples"]:
+    """Mean over the positives of the precision at their threshold; NaN where the AUC is."""
+    hits, misses = (np.cumsum(counts[:, ::-1], 1)[:, ::-1] for counts in (positive, negative))
+    precision = np.divide(hits, hits + misses, out=np.zeros_like(hits), where=hits > 0)
+    has_both = (positive.sum(1) > 0) & (negative.sum(1) > 0)
+    total = np.einsum("sv,sv->s", positive, precision)
+    return np.where(has_both, ratio(total, positive.sum(1)), np.nan)
+
+
+def _means(
+    found: dict[str, Float[np.ndarray, "samples labels"]],
+) -> dict[str, Float[np.ndarray, " samples"]]:
+    """Means over the labels that a sample defines; NaN where it defines none."""
+    defined = ~np.isnan(found["auc"])
+    weights = np.where(defined, found["num_positive"], 0)
+    weighted = np.einsum("sl,sl->s", weights, np.where(defined, found["auc"], 0))
+    return {
+        "macro_auc": mean_of_defined(found["auc"]),
+        "weighted_auc": ratio(weighted, weights.sum(1)),
+        "macro_average_precision": mean_of_defined(found["average_precision"]),
+    }

@@ -1,0 +1,185 @@
+"""Scores of predicted numbers from addable sums, their intervals by speaker, and quadrants of two targets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from w2v2.evaluation import classification as metrics
+from w2v2.evaluation.classification import interval, mean_of_defined, plain, ratio, resampled
+
+METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
+QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
+"""Around the midpoints, as on the circumplex: both high; first low, second high; both low; first high."""
+_ROUNDING = 1e-12
+
+
+def sums(
+    target: Float[np.ndarray, "clips targets"],
+    predicted: Float[np.ndarray, "clips targets"],
+    *,
+    shift: Float[np.ndarray, " targets"],
+) -> Float[np.ndarray, "targets 7"]:
+    """Number of clips and sums of t, p, t t, p p, t p and (t - p)^2, where the target is not NaN.
+
+    t and p are target and predicted less `shift`, which no score depends on beyond rounding: a number near
+    the targets, such as their training mean, keeps the differences of large sums exact. Sums of disjoint
+    sets of clips with the same shift add up to those of their union; `from_sums` takes the ratios once.
+    """
+    return _sums_by_group(target, predicted, np.zeros(len(target), np.int64), num_groups=1, shift=shift)[0]
+
+
+def from_sums(sums: Float[np.ndarray, "targets 7"], names: Sequence[str]) -> dict[str, Any]:
+    """RMSE, MSE, R2, Pearson's r and CCC of each target, and their means, as plain JSON values.
+
+    CCC is Lin's concordance, 2 cov / (var t + var p + (mean t - mean p)^2), with population moments (Lin
+    1989). R2, Pearson and CCC are None for a constant target or fewer than two clips, Pearson also for
+    constant predictions, RMSE and MSE without clips; `undefined` says why. A mean is over the targets
+    that define it.
+    """
+    found = _ratios(sums)
+    targets = {
+        name: {"num_clips": int(sums[i, 0])} | {metric: plain(found[metric][i]) for metric in METRICS}
+        for i, name in enumerate(names)
+    }
+    return {
+        "targets": targets,
+        "mean": {name: plain(value[0]) for name, value in _means(found).items()},
+        "undefined": {name: _why(row) for name, row in targets.items() if row["pearson"] is None},
+    }
+
+
+def scores(
+    target: Float[np.ndarray, "clips targets"],
+    predicted: Float[np.ndarray, "clips targets"],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """What `from_sums` gives, with the number of clips and of missing (NaN) targets."""
+    found = from_sums(sums(target, predicted, shift=_means_of_known(target)), names)
+    for name, num_missing in zip(names, np.isnan(target).sum(0), strict=True):
+        found["targets"][name]["num_missing"] = int(num_missing)
+    return {"num_clips": len(target)} | found
+
+
+def bootstrap_by_speaker(
+    target: Float[np.ndarray, "clips targets"],
+    predicted: Float[np.ndarray, "clips targets"],
+    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    names: Sequence[str],
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """95 % percentile intervals under `targets` and `mean`, by resampling whole speakers.
+
+    A sample in which a score is undefined is left out of its interval; `num_left_out` says how many lack
+    a target's CCC. An interval is None where there are fewer than two speakers or no sample defines it.
+    """
+    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    nothing: dict[str, Any] = dict.fromkeys(METRICS)
+    if len(speakers) < 2:
+        targets = {name: nothing | {"num_left_out": num_samples} for name in names}
+        return {"num_samples": num_samples, "mean": nothing, "targets": targets}
+    by_speaker = _sums_by_group(
+        target, predicted, group, num_groups=len(speakers), shift=_means_of_known(target)
+    )
+    drawn = resampled(len(speakers), num_samples=num_samples, seed=seed)
+    found = _ratios(np.einsum("sg,gtk->stk", drawn.astype(np.float64), by_speaker, optimize=True))
+    targets = {
+        name: {metric: interval(found[metric][:, i]) for metric in METRICS}
+        | {"num_left_out": int(np.isnan(found["ccc"][:, i]).sum())}
+        for i, name in enumerate(names)
+    }
+    mean = {name: interval(values) for name, values in _means(found).items()}
+    return {"num_samples": num_samples, "mean": mean, "targets": targets}
+
+
+def quadrants(
+    target: Float[np.ndarray, "clips 2"],
+    predicted: Float[np.ndarray, "clips 2"],
+    names: Sequence[str],
+    *,
+    midpoints: Sequence[float],
+) -> dict[str, Any]:
+    """Scores of the quadrants around the midpoints as classes, over the clips with both targets.
+
+    A value at its midpoint is high. `classes` names the quadrants, `meaning` says what they are.
+    """
+    known = ~np.isnan(target).any(1)
+    counts = metrics.confusion(
+        quadrant(target[known], midpoints), quadrant(predicted[known], midpoints), len(QUADRANTS)
+    )
+    first, second = names
+    sides = (("high", "high"), ("low", "high"), ("low", "low"), ("high", "low"))
+    return metrics.scores(counts, QUADRANTS) | {
+        "classes": list(QUADRANTS),
+        "meaning": {q: f"{x} {first}, {y} {second}" for q, (x, y) in zip(QUADRANTS, sides, strict=True)},
+        "midpoints": dict(zip(names, map(float, midpoints), strict=True)),
+    }
+
+
+def quadrant(values: Float[np.ndarray, "clips 2"], midpoints: Sequence[float]) -> Int[np.ndarray, " clips"]:
+    """The index in QUADRANTS of each pair of values."""
+    first, second = (values >= np.asarray(midpoints)).T
+    return np.where(second, np.where(first, 0, 1), np.where(first, 3, 2))
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["num_clips"] < 2:
+        return f"fewer than 2 clips have a target ({row['num_clips']})"
+    return "its target is constant" if row["ccc"] is None else "its predictions are constant (Pearson)"
+
+
+def _means_of_known(target: Float[np.ndarray, "clips targets"]) -> Float[np.ndarray, " targets"]:
+    return np.nan_to_num(mean_of_defined(target.T))
+
+
+def _sums_by_group(
+    target: Float[np.ndarray, "clips targets"],
+    predicted: Float[np.ndarray, "clips targets"],
+    group: Int[np.ndarray, " clips"],
+    *,
+    num_groups: int,
+    shift: Float[np.ndarray, " targets"],
+) -> Float[np.ndarray, "groups targets 7"]:
+    known = ~np.isnan(target)
+    t = np.where(known, target.astype(np.float64) - shift, 0.0)
+    p = np.where(known, predicted.astype(np.float64) - shift, 0.0)
+    terms = np.stack([known.astype(np.float64), t, p, t * t, p * p, t * p, (t - p) ** 2], -1)
+    found = np.zeros((num_groups, *terms.shape[1:]))
+    np.add.at(found, group, terms)
+    return found
+
+
+def _ratios(sums: Float[np.ndarray, "*sets targets 7"]) -> dict[str, Float[np.ndarray, "*sets targets"]]:
+    """The scores of each set of sums; NaN where undefined."""
+    n = sums[..., 0]
+    mean_t, mean_p, mean_tt, mean_pp, mean_tp, mse = (ratio(sums[..., k], n) for k in range(1, 7))
+    var_t, var_p = _variance(mean_t, mean_tt), _variance(mean_p, mean_pp)
+    covariance = mean_tp - mean_t * mean_p
+    spread_t = np.where(n >= 2, var_t, 0.0)
+    concordance = ratio(2 * covariance, var_t + var_p + (mean_t - mean_p) ** 2)
+    return {
+        "rmse": np.sqrt(mse),
+        "mse": mse,
+        "r2": 1 - ratio(mse, spread_t),
+        # Rounding may take the ratio past 1 by its last digit.
+        "pearson": np.clip(ratio(covariance, np.sqrt(spread_t * var_p)), -1, 1),
+        "ccc": np.where(spread_t > 0, concordance, np.nan),
+    }
+
+
+def _variance(
+    mean: Float[np.ndarray, "*shape"], mean_of_squares: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """Mean of squares less square of the mean; a spread below the rounding of the sums is none."""
+    variance = mean_of_squares - mean**2
+    return np.where(variance > _ROUNDING * mean_of_squares, variance, 0.0)
+
+
+def _means(
+    found: dict[str, Float[np.ndarray, "*sets targets"]],
+) -> dict[str, Float[np.ndarray, " sets"]]:
+    """Means over the targets that a set defines; NaN where it defines none."""
+    return {name: mean_of_defined(np.atleast_2d(values)) for name, values in found.items()}

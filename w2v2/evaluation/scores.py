@@ -1,0 +1,205 @@
+"""The scores of one model's predictions, as plain JSON for metrics.json and as lines for the terminal.
+
+`score_predictions` gives, for every kind: `kind`, `names` (classes, labels or targets), `num_clips`,
+`num_speakers` and `pooled`, the scores of all clips together with `intervals` by speaker, and besides
+- classes: `classes`, `chance_uar`, `by_speaker`; pooled is that of metrics.scores
+- multi_label: pooled is that of metrics_multi.scores
+- regression: pooled is that of metrics_regression.scores; `quadrants` for two targets with midpoints
+
+A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and where they apply `encoder` and
+`model` (name or uri, digest, ...), `versions`, `seconds`, `before_remapping` (a `pooled` of the original class
+names) and `best_epoch` (whose weights were kept).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int, Shaped
+
+from w2v2.config.data import TaskKind
+from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import multi_label as metrics_multi
+from w2v2.evaluation import regression as metrics_regression
+
+
+def score_predictions(
+    predictions: pa.Table,
+    *,
+    kind: TaskKind,
+    names: Sequence[str],
+    seed: int,
+    midpoints: Sequence[float] | None,
+) -> dict[str, Any]:
+    """The scores of all rows of a predictions table, as this module says; seed is that of the bootstrap.
+
+    The table has `speaker` and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
+    or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`. midpoints
+    are the middles that part the quadrants, one a target; without them there are none.
+    """
+    found = {
+        "kind": kind,
+        "names": list(names),
+        "num_clips": len(predictions),
+        "num_speakers": len(predictions["speaker"].unique()),
+    }
+    match kind:
+        case "classes":
+            pooled = pooled_metrics(predictions, names, seed=seed)
+            num_present = len(names) - len(pooled["absent"])
+            chance = 1 / num_present if num_present else None
+            by_speaker = speaker_metrics(predictions, names)
+            return found | {
+                "classes": list(names),
+                "chance_uar": chance,
+                "pooled": pooled,
+                "by_speaker": by_speaker,
+            }
+        case "multi_label":
+            return found | {"pooled": _multi(predictions, names, seed=seed)}
+        case "regression":
+            return found | _regression(predictions, names, seed=seed, midpoints=midpoints)
+
+
+def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Scores of all predictions together, with 95 % intervals by bootstrap over speakers."""
+    target, predicted, speaker = _class_columns(predictions, classes)
+    found = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
+    intervals = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=len(classes), seed=seed)
+    return found | {"intervals": _lists(intervals)}
+
+
+def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Scores of each speaker's clips."""
+    target, predicted, speaker = _class_columns(predictions, classes)
+    found = {}
+    for name in sorted(set(speaker.tolist())):
+        own = speaker == name
+        scores = metrics.scores(metrics.confusion(target[own], predicted[own], len(classes)), classes)
+        found[str(name)] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
+    return found
+
+
+def over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each metric the values of the folds in order, their mean, and their standard deviation."""
+    found = {}
+    for name in metrics.METRICS:
+        values = [row[name] for row in rows]
+        known = [value for value in values if value is not None]
+        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        found[name] = {"mean": float(np.mean(known)) if known else None, "std": spread, "values": values}
+    return found
+
+
+def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndarray, "clips names"]:
+    """The columns <prefix>_<name> side by side; null is NaN."""
+    found = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]
+    return np.stack(found, 1)
+
+
+def _class_columns(
+    predictions: pa.Table, classes: Sequence[str]
+) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"], Shaped[np.ndarray, " clips"]]:
+    number = {name: index for index, name in enumerate(classes)}
+    target, predicted = (
+        np.array([number[name] for name in predictions[column].to_pylist()], dtype=np.int64)
+        for column in ("target", "predicted")
+    )
+    return target, predicted, np.array(predictions["speaker"].to_pylist(), dtype=np.str_)
+
+
+def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Any]:
+    target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
+    speaker = predictions["speaker"].to_pylist()
+    intervals = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
+    return metrics_multi.scores(target, predicted, names) | {"intervals": _lists(intervals)}
+
+
+def _regression(
+    predictions: pa.Table, names: Sequence[str], *, seed: int, midpoints: Sequence[float] | None
+) -> dict[str, Any]:
+    target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
+    speaker = predictions["speaker"].to_pylist()
+    intervals = metrics_regression.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
+    scores = metrics_regression.scores(target, predicted, names)
+    found = {"pooled": scores | {"intervals": _lists(intervals)}}
+    if len(names) == 2 and midpoints is not None:
+        found["quadrants"] = metrics_regression.quadrants(target, predicted, names, midpoints=midpoints)
+    return found
+
+
+def _lists(tree: Any) -> Any:
+    """The tree with lists for tuples, as it comes back from JSON."""
+    if isinstance(tree, dict):
+        return {name: _lists(value) for name, value in tree.items()}
+    return list(tree) if isinstance(tree, tuple) else tree
+
+
+def score_lines(metrics: Mapping[str, Any]) -> str:
+    """The score table that a job prints at its end."""
+    on = metrics.get("computed_on") or f"{metrics['num_clips']} clips of {metrics['num_speakers']} speakers"
+    match metrics["kind"]:
+        case "classes":
+            lines = _class_lines(metrics)
+        case "multi_label":
+            lines = _multi_lines(metrics["pooled"])
+        case _:
+            lines = _regression_lines(metrics)
+    return "\n".join(["", f"scores of {on}", *lines])
+
+
+def _class_lines(found: Mapping[str, Any]) -> list[str]:
+    pooled = found["pooled"]
+    lines = [f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}"]
+    for name in ("uar", "accuracy", "macro_f1"):
+        lines.append(f"{name:12}{_number(pooled[name]):>10}  {_within(pooled['intervals'][name]):>18}")
+    before = found.get("before_remapping")
+    if before:
+        scores = ", ".join(f"{name} {_number(before[name])}" for name in ("uar", "accuracy", "macro_f1"))
+        lines.append(f"before remapping, {len(before['recall'])} classes: {scores}")
+    lines.append(f"chance UAR is {_number(found['chance_uar'])}")
+    lines += [f"never predicted: {name}" for name in pooled["never_predicted"]]
+    return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
+
+
+def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
+    width = max(len("weighted"), *map(len, pooled["labels"])) + 2
+    head = f"{'':{width}}{'AUC':>10}  {'95 % by speaker':>18}  {'with':>7}  {'without':>7}  {'missing':>7}"
+    lines = [head]
+    for name, row in pooled["labels"].items():
+        if row["auc"] is not None:
+            counts = (row[f"num_{count}"] for count in ("positive", "negative", "missing"))
+            within = _within(pooled["intervals"]["labels"][name]["auc"])
+            told = "".join(f"  {count:>7}" for count in counts)
+            lines.append(f"{name:{width}}{_number(row['auc']):>10}  {within:>18}{told}")
+    for name in ("macro", "weighted"):
+        within = _within(pooled["intervals"][f"{name}_auc"])
+        lines.append(f"{name:{width}}{_number(pooled[f'{name}_auc']):>10}  {within:>18}")
+    lines.append(f"macro and weighted are over {pooled['num_defined']} of {len(pooled['labels'])} labels")
+    return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
+
+
+def _regression_lines(found: Mapping[str, Any]) -> list[str]:
+    pooled = found["pooled"]
+    width = max(len("mean"), *map(len, pooled["targets"])) + 2
+    lines = [f"{'':{width}}{'':10}{'all clips':>10}  {'95 % by speaker':>18}"]
+    intervals = pooled["intervals"]
+    rows = [(name, row, intervals["targets"][name]) for name, row in pooled["targets"].items()]
+    for name, row, within_of in [*rows, ("mean", pooled["mean"], intervals["mean"])]:
+        for metric in ("rmse", "r2", "pearson", "ccc"):
+            within = _within(within_of[metric])
+            told = name if metric == "rmse" else ""
+            lines.append(f"{told:{width}}{metric:10}{_number(row[metric]):>10}  {within:>18}")
+    if "quadrants" in found:
+        right = found["quadrants"]
+        lines.append(f"quadrants: accuracy {_number(right['accuracy'])}, UAR {_number(right['uar'])}")
+    return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _within(interval: Sequence[float] | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"

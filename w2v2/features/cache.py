@@ -1,0 +1,148 @@
+"""Arrays of clips by digest, in a folder or a bucket: sealed, mirrored on the local disk, mapped and not copied."""
+
+import hashlib
+import io
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Float
+
+from w2v2.config.data import CacheConfig
+from w2v2.errors import UserError
+from w2v2.features.batches import Features
+from w2v2.storage import files as storage
+from w2v2.storage.files import StorageError
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureCache:
+    """Arrays by digest in a folder or gs:// prefix; what is remote is mirrored on the local disk."""
+
+    def __init__(self, cache: CacheConfig, key: str) -> None:
+        self.dtype = np.dtype(cache.dtype)
+        self.pooled = key.startswith("pooled")
+        self.uri = storage.join(storage.expand(cache.uri), "features", key)
+        self.folder = Path(self.uri)
+        if storage.is_remote(self.uri):
+            place = hashlib.sha256(f"{self.uri} {_mark(self.uri)}".encode()).hexdigest()[:16]
+            self.folder = Path(storage.expand("~/.cache/w2v2")) / "mirror" / place
+
+    def path(self, digest: str) -> Path:
+        """Where the entry is on the local disk."""
+        return self.folder / digest[:2] / f"{digest}.npy"
+
+    def _remote(self, digest: str) -> str:
+        return storage.join(self.uri, digest[:2], f"{digest}.npy")
+
+    def intact(self, digests: Iterable[str], *, num_at_once: int) -> set[str]:
+        """The digests whose entries are whole; a remote entry is on the local disk afterwards."""
+        wanted = sorted(set(digests))
+        good = {digest for digest in wanted if self._read(digest) is not None}
+        missing = [digest for digest in wanted if digest not in good]
+        if not storage.is_remote(self.uri) or not missing:
+            return good
+        bodies = storage.read_many([self._remote(d) for d in missing], num_at_once=num_at_once)
+        for digest, body in zip(missing, bodies, strict=True):
+            if not isinstance(body, StorageError) and _unsealed(body) is not None:
+                storage.write_bytes(str(self.path(digest)), body)
+                good.add(digest)
+        return good
+
+    def write(self, arrays: Sequence[tuple[str, Float[np.ndarray, "_ ..."]]], *, num_at_once: int) -> None:
+        """Store arrays; each entry appears whole or not at all."""
+        sealed = [(digest, _sealed(array.astype(self.dtype))) for digest, array in arrays]
+        for digest, body in sealed:
+            storage.write_bytes(str(self.path(digest)), body)
+        if storage.is_remote(self.uri):
+            storage.write_many(((self._remote(d), body) for d, body in sealed), num_at_once=num_at_once)
+
+    def _read(self, digest: str) -> bytes | None:
+        try:
+            body = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            return None
+        content = _unsealed(body)
+        if content is None:
+            logger.warning("feature cache: %s is damaged and is computed again", self.path(digest))
+        return content
+
+
+def _mark(uri: str) -> str:
+    """A remote cache's own mark, made with it: the mirror of one that was deleted is not taken for its successor's."""
+    place = storage.join(uri, "mark.txt")
+    if not storage.exists(place):
+        storage.create(place, uuid.uuid4().hex.encode())
+    return storage.read_text(place)
+
+
+class MappedFeatures:
+    """Entries of a cache, mapped and not copied, so that all processes of a machine share them.
+
+    A remote entry that is not on this machine's disk is fetched when it is asked for, or before, in the
+    background, when it is to be expected: a worker reads its own share only.
+    """
+
+    def __init__(self, cache: FeatureCache, digests: Sequence[str], *, num_at_once: int = 16) -> None:
+        self._cache, self._digests, self._num_at_once = cache, list(digests), num_at_once
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._fetching: dict[str, Future[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __getitem__(self, index: int) -> Float[np.ndarray, "frames ..."]:
+        digest = self._digests[index]
+        path = self._cache.path(digest)
+        if not path.exists():
+            self.expect([index])
+            self._fetching.pop(digest).result()
+        return np.load(path, mmap_mode="r")
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Begin to fetch what of these is not here yet."""
+        wanted = [self._digests[int(index)] for index in indices]
+        missing = [d for d in wanted if d not in self._fetching and not self._cache.path(d).exists()]
+        if missing:
+            coming = self._reader.submit(localize, self._cache, missing, num_at_once=self._num_at_once)
+            self._fetching |= dict.fromkeys(missing, coming)
+
+
+def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> None:
+    """Make sure that every entry is on this machine's disk."""
+    missing = [digest for digest in digests if not cache.path(digest).exists()]
+    if missing and not storage.is_remote(cache.uri):
+        raise UserError(
+            f"cache.uri {cache.uri} lacks {len(missing)} entries on this machine: on a cluster of several nodes it "
+            "must be a gs:// prefix or a folder that all nodes share"
+        )
+    left = set(missing) - cache.intact(missing, num_at_once=num_at_once)
+    if left:
+        raise UserError(f"cache.uri {cache.uri} lost {len(left)} entries since this run began; run it again")
+
+
+def open_features(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> Features:
+    """The entries of some clips in order; pooled vectors, small as they are, all in memory."""
+    features = MappedFeatures(cache, digests, num_at_once=num_at_once)
+    if not cache.pooled:
+        return features
+    localize(cache, digests, num_at_once=num_at_once)  # opening files would cost more than training does
+    return [np.array(features[index]) for index in range(len(features))]
+
+
+def _sealed(array: Float[np.ndarray, "frames ..."]) -> bytes:
+    """An .npy file followed by its crc32c."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    content = buffer.getvalue()
+    return content + google_crc32c.value(content).to_bytes(4, "big")
+
+
+def _unsealed(body: bytes) -> bytes | None:
+    content, seal = body[:-4], body[-4:]
+    return content if google_crc32c.value(content).to_bytes(4, "big") == seal else None

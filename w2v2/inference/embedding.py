@@ -1,0 +1,192 @@
+"""Waveforms to vectors: cut into windows, run through an encoder in batches by length, pooled."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from jaxtyping import Float
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
+from w2v2.config.model import EncoderConfig
+from w2v2.errors import UserError
+from w2v2.features.batches import batches_by_budget, collate
+from w2v2.features.trunk_features import normalized
+from w2v2.inference.reading import REJECTED
+from w2v2.models.device import compute_device, kept_memory, padded_budget, to_device
+from w2v2.models.encoder import Encoder
+from w2v2.models.pooling import Pooling, pool
+from w2v2.tables.spec import TIMESTAMP
+
+VECTORS = pa.list_(
+    pa.struct(
+        [
+            ("layer", pa.string()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("embedding", pa.list_(pa.float32())),
+        ]
+    )
+)
+"""The vectors of one clip: its layers and windows."""
+
+
+# -- what is asked of the encoder
+
+
+def encoder_config(vector: VectorConfig) -> EncoderConfig:
+    """The settings under which an Encoder gives the hidden states that are asked for."""
+    whole = EncoderConfig(name=vector.name, train="head", pooling=vector.pooling)
+    match vector.layers:
+        case "last" | int():
+            return replace(whole, layer=vector.layers)
+        case "all":
+            return replace(whole, layer="concat")
+        case several:
+            return replace(whole, layer="concat", layers=tuple(sorted(several)))
+
+
+def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
+    """The hidden states that are asked for, of 0 (enters the first layer) to num_layers (the last one)."""
+    match vector.layers:
+        case "last":
+            return [num_layers]
+        case "all":
+            return list(range(num_layers + 1))
+        case int(number):
+            numbers = [number]
+        case several:
+            numbers = sorted(several)
+    if numbers[-1] > num_layers:
+        raise UserError(
+            f"encoder.layers must be at most {num_layers}, the layers of {vector.name}, got {numbers[-1]}"
+        )
+    return numbers
+
+
+def layer_name(number: int, num_layers: int) -> str:
+    """How the table calls a hidden state: its number, or 'last', so that no state has two names."""
+    return "last" if number == num_layers else str(number)
+
+
+def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int) -> list[tuple[int, int]]:
+    """First and last sample of each window, the last one cut at the clip's end; window_s 0 is the whole clip.
+
+    A cut window of fewer than min_samples is left out (unless it is the only one).
+    """
+    if not window_s:
+        return [(0, num_samples)]
+    length, hop = round(window_s * SAMPLE_RATE), round((hop_s or window_s) * SAMPLE_RATE)
+    # Windows begin as long as the one before has not reached the end.
+    num_more = max(0, -(-(num_samples - length) // hop))
+    spans = [(at * hop, min(at * hop + length, num_samples)) for at in range(num_more + 1)]
+    return [span for span in spans if span[0] == 0 or span[1] - span[0] >= min_samples]
+
+
+# -- the encoder
+
+
+@kept_memory()
+@torch.no_grad()
+def pooled_vectors(
+    encoder: Encoder,
+    waveforms: Sequence[Float[np.ndarray, " _"]],
+    *,
+    pooling: Pooling,
+    batch_s: float = 0.0,
+    precision: str = "float32",
+) -> list[Float[np.ndarray, "layers dim"]]:
+    """The pooled hidden states of each 16 kHz waveform, in the order given."""
+    device = compute_device()
+    encoder = encoder.to(device).eval()
+    prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
+    lengths = np.array([len(w) for w in prepared], dtype=np.int64)
+    found = []
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device, batch_s)):
+        padded, num_samples = collate([prepared[index] for index in batch])
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            features, num_frames = encoder.trunk(to_device(padded, device), to_device(num_samples, device))
+            if encoder.cut.stage != "pooled":
+                states, num_frames = encoder(features, num_frames)
+                features = pool(states, num_frames, pooling)
+        found.append((batch, features.float()))  # where it is: fetching it now would wait for the GPU
+    results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
+    for batch, rows in found:
+        for index, row in zip(batch, rows.cpu().numpy(), strict=True):
+            results[index] = row if encoder.several else row[None]
+    return results
+
+
+def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.Table:
+    """The clips, without their waveforms, with duration_s, created_at and VECTORS.
+
+    A clip with a vector that is not finite is rejected; one that is not EMBEDDED has no vectors.
+    """
+    waveforms = _waveforms(clips)
+    least = max(encoder.min_samples, round(config.audio.min_s * SAMPLE_RATE))
+    spans = [
+        windows(len(w), window_s=config.window_s, hop_s=config.hop_s, min_samples=least) if len(w) else []
+        for w in waveforms
+    ]
+    pieces = [w[first:last] for w, own in zip(waveforms, spans, strict=True) for first, last in own]
+    vector = config.encoder
+    found = iter(
+        pooled_vectors(
+            encoder, pieces, pooling=vector.pooling, batch_s=vector.batch_s, precision=vector.precision
+        )
+    )
+    by_clip = [[next(found) for _ in own] for own in spans]
+    finite = [all(np.isfinite(piece).all() for piece in own) for own in by_clip]
+    states = layer_numbers(vector, encoder.num_layers)
+    names = [layer_name(state, encoder.num_layers) for state in states]
+    starts = clips["start_s"].to_pylist()
+    made = [
+        [
+            (name, start_s + first / SAMPLE_RATE, start_s + last / SAMPLE_RATE, pooled)
+            for (first, last), piece in zip(own, pieces_of, strict=True)
+            for name, pooled in zip(names, piece, strict=True)
+        ]
+        if good
+        else []
+        for own, pieces_of, start_s, good in zip(spans, by_clip, starts, finite, strict=True)
+    ]
+    clips = _reject(clips, finite).drop_columns(["waveform"])
+    now = datetime.datetime.now(datetime.UTC)
+    clips = clips.append_column("duration_s", pa.array([len(w) / SAMPLE_RATE for w in waveforms]))
+    clips = clips.append_column("created_at", pa.array([now] * len(clips), TIMESTAMP))
+    return clips.append_column("vectors", _vectors(made))
+
+
+def _waveforms(clips: pa.Table) -> list[Float[np.ndarray, " _"]]:
+    column = clips["waveform"].combine_chunks()
+    values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
+    return [values[first:last] for first, last in pairwise(offsets)]
+
+
+def _reject(clips: pa.Table, finite: Sequence[bool]) -> pa.Table:
+    reason = "not finite: the encoder gave NaN or infinite numbers"
+    for name, value in (("status", REJECTED), ("reason", reason)):
+        column = pc.if_else(pa.array(finite, pa.bool_()), clips[name], value)
+        clips = clips.set_column(clips.column_names.index(name), name, column)
+    return clips
+
+
+def _vectors(made: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> pa.Array:
+    """A VECTORS array without a detour over Python numbers."""
+    flat = [item for own in made for item in own]
+    values = np.concatenate([item[3] for item in flat]) if flat else np.empty(0, np.float32)
+    offsets = np.cumsum([0, *(len(item[3]) for item in flat)])
+    columns = [
+        pa.array([item[0] for item in flat], pa.string()),
+        pa.array([item[1] for item in flat], pa.float64()),
+        pa.array([item[2] for item in flat], pa.float64()),
+        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.float32())),
+    ]
+    rows = pa.StructArray.from_arrays(columns, fields=list(VECTORS.value_type))
+    bounds = np.cumsum([0, *(len(own) for own in made)])
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), rows, type=VECTORS)

@@ -1,0 +1,262 @@
+"""The bookkeeping of an extraction: what is to be done, what was done before, what the table has.
+
+<run>/parts/*.parquet   rows for the table, written by workers
+<run>/done/*.parquet    what became of each clip, written after its part; what is there is not done again
+"""
+
+import datetime
+import hashlib
+from dataclasses import astuple, dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.data.manifest import REJECTS
+from w2v2.errors import UserError
+from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import read_records, write_record
+from w2v2.tables.parts import list_parts, write_part
+from w2v2.tables.spec import TableSpec, embeddings_spec, rejects_spec
+from w2v2.tables.table import Table
+
+VERSION = 1
+"""Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
+
+DONE = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("uri", pa.string()),
+        ("inputs", pa.string()),
+        ("fingerprint", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("checksum", pa.string()),
+        ("duration_s", pa.float64()),
+        ("num_rows", pa.int64()),
+        ("part", pa.string()),
+    ]
+)
+"""What became of a clip; inputs names all that its vectors depend on, part is the name of their file."""
+
+_TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
+# Columns of our own on the way to the table, beside those that the table has too.
+_OWN = {*DONE.names, *_TO_DO, "waveform", "vectors"} - {"clip_id", "uri", "start_s", "end_s"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An extraction as its workers must know it."""
+
+    config: ExtractConfig
+    digest: str
+    """Of the encoder's weights."""
+    num_layers: int
+    dim: int
+    min_samples: int
+    """The fewest samples that give one frame."""
+    layers: tuple[str, ...]
+    """As the table calls them."""
+    run_id: str
+    code_version: str
+
+    @property
+    def constants(self) -> dict[str, str]:
+        """Columns that are the same in every row."""
+        encoder = self.config.encoder
+        own = {"model": encoder.name, "model_digest": self.digest, "pooling": encoder.pooling}
+        return own | {"run_id": self.run_id, "code_version": self.code_version}
+
+
+def spec_of(config: ExtractConfig) -> TableSpec:
+    """The table of embeddings, with the digest of the settings and the columns carried along."""
+    if taken := sorted(_OWN & set(config.carried)):
+        raise UserError(f"labels: the name {taken[0]!r} has another use here, rename that column of the CSV")
+    return embeddings_spec(carried=("settings", *config.carried))
+
+
+def run_id(run: str) -> str:
+    """A name of the run directory, the same each time."""
+    return f"{run.rstrip('/').rpartition('/')[2]}-{_digest(run)[:8]}"
+
+
+# -- what is to be done
+
+
+def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) -> pa.Table:
+    """The clips with settings, inputs, known and the columns of DONE; status is empty for what is to be done.
+
+    known is the checksum of the audio whose vectors the table has. done are outcomes of earlier attempts.
+    """
+    config = job.config
+    common = (VERSION, astuple(config.audio), config.window_s, config.hop_s, config.encoder.precision)
+    columns = [
+        clips[name].to_pylist() for name in ("start_s", "end_s", "uri", "fingerprint", *config.carried)
+    ]
+    settings = [_digest(common, start_s, end_s) for start_s, end_s, *_ in zip(*columns, strict=True)]
+    identity = (job.digest, job.layers, config.carried, tuple(job.constants.items()))
+    inputs = [_digest(identity, *row) for row in zip(settings, *columns, strict=True)]
+    clips = clips.append_column("settings", pa.array(settings, pa.string()))
+    clips = clips.append_column("inputs", pa.array(inputs, pa.string()))
+    clips = _with_checksums(clips, done)
+    known = _known(clips, job, table) if table else pa.array([""] * len(clips))
+    clips = clips.append_column("known", known)
+    there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
+    place = pc.index_in(clips["inputs"], value_set=_reusable(done)["inputs"].combine_chunks())
+    for name in ("status", "reason", "part", "duration_s", "num_rows"):
+        earlier = _reusable(done)[name].take(place)
+        if name == "status":
+            earlier = pc.if_else(there, THERE, pc.fill_null(earlier, ""))
+        elif name in ("reason", "part"):
+            earlier = pc.if_else(there, "", pc.fill_null(earlier, ""))
+        clips = clips.append_column(name, earlier)
+    return clips
+
+
+def to_do(clips: pa.Table, job: Job) -> pa.Table:
+    """The clips without an outcome, with what the workers need of them."""
+    return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.carried])
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _key(table: pa.Table, *names: str) -> pa.ChunkedArray:
+    """One text per row out of several columns; the separator is in no column's text that matters."""
+    return pc.binary_join_element_wise(*(table[name] for name in names), "\x1f")
+
+
+def _with_checksums(clips: pa.Table, done: pa.Table) -> pa.Table:
+    """Checksums that earlier attempts learnt of files that have not changed since."""
+    read = done.filter(pc.not_equal(done["checksum"], ""))
+    files = ("uri", "fingerprint")
+    place = pc.index_in(_key(clips, *files), value_set=_key(read, *files).combine_chunks())
+    learnt = pc.fill_null(read["checksum"].take(place), "")
+    checksum = pc.if_else(pc.equal(clips["checksum"], ""), learnt, clips["checksum"])
+    return clips.set_column(clips.column_names.index("checksum"), "checksum", checksum)
+
+
+def _reusable(done: pa.Table) -> pa.Table:
+    """Outcomes that would be the same again."""
+    return done.filter(pc.is_in(done["status"], pa.array([EMBEDDED, REJECTED])))
+
+
+def _known(clips: pa.Table, job: Job, table: Table) -> pa.ChunkedArray:
+    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''."""
+    same = ("clip_id", "settings", *job.config.carried)
+    encoder = job.config.encoder
+    rows = table.read(
+        ["layer", "start_s", "checksum", *same],
+        where={"model": encoder.name, "model_digest": job.digest, "pooling": encoder.pooling},
+    )
+    # A clip's first window is written anew whenever its others are: it tells which audio they are of.
+    place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
+    is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
+    rows = rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
+    groups = rows.group_by([*same, "checksum"]).aggregate([("layer", "count_distinct")])
+    whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
+    place = pc.index_in(_key(clips, *same), value_set=_key(whole, *same).combine_chunks())
+    return pc.fill_null(whole["checksum"].take(place), "")
+
+
+# -- what was done
+
+
+def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
+    """A row of the schema for each vector: its own columns, those of its clip, and constants."""
+    vectors = clips["vectors"].combine_chunks()
+    rows = pa.Table.from_struct_array(vectors.flatten())
+    of_clip = clips.take(pc.list_parent_indices(vectors))
+    rows = rows.append_column("dim", pc.cast(pc.list_value_length(rows["embedding"]), pa.int64()))
+    for name in schema.names:
+        if name in constants:
+            rows = rows.append_column(name, pa.array([constants[name]] * len(rows), pa.string()))
+        elif name not in rows.column_names:
+            rows = rows.append_column(name, of_clip[name])
+    return rows.select(schema.names).cast(schema)
+
+
+def write_chunk(clips: pa.Table, job: Job) -> pa.Table:
+    """What became of the clips (DONE), after their part and then this very table are written."""
+    spec = spec_of(job.config)
+    rows = table_rows(clips, schema=spec.schema, constants=job.constants)
+    part = write_part(parts_uri(job.config.run), rows, spec=spec) if len(rows) else ""
+    embedded = pc.equal(clips["status"], EMBEDDED)
+    num_rows = pc.cast(pc.list_value_length(clips["vectors"]), pa.int64())
+    clips = clips.append_column("num_rows", num_rows)
+    clips = clips.append_column("part", pc.if_else(embedded, part.rpartition("/")[2], ""))
+    done = clips.select(DONE.names).cast(DONE)
+    write_record(storage.join(job.config.run, "done"), done)
+    return done
+
+
+def parts_uri(run: str) -> str:
+    """The folder of a run's parts."""
+    return storage.join(run, "parts")
+
+
+def read_done(config: ExtractConfig) -> pa.Table:
+    """What earlier attempts of this run did (DONE), without what named a part that is gone."""
+    folder = storage.join(config.run, "done")
+    done = read_records(folder, DONE, num_at_once=config.data.num_readers).combine_chunks()
+    there = [uri.rpartition("/")[2] for uri in list_parts(parts_uri(config.run))]
+    return done.filter(pc.is_in(done["part"], pa.array(["", *there])))
+
+
+def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
+    """The clips with the outcomes of those that were to be done."""
+    place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
+    for name in ("status", "reason", "part", "checksum", "duration_s", "num_rows"):
+        new = outcomes[name].take(place)
+        column = pc.if_else(pc.is_valid(place), new, clips[name])
+        clips = clips.set_column(clips.column_names.index(name), name, column)
+    return clips
+
+
+def parts_of(clips: pa.Table, run: str) -> list[str]:
+    """The parts with the vectors of these clips."""
+    names = sorted(set(clips["part"].to_pylist()) - {""})
+    return [storage.join(parts_uri(run), name) for name in names]
+
+
+def rejected(clips: pa.Table) -> list[tuple[str, str]]:
+    """(clip_id, reason) of the clips that cannot be used."""
+    bad = clips.filter(pc.is_in(clips["status"], pa.array([REJECTED, UNREADABLE])))
+    return list(zip(bad["clip_id"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+
+
+def counts(clips: pa.Table) -> dict[str, int]:
+    """Numbers of clips by what became of them; rejected are those that could not be read, too."""
+    found = {item["values"]: item["counts"] for item in clips["status"].value_counts().to_pylist()}
+    bad = found.get(REJECTED, 0) + found.get(UNREADABLE, 0)
+    return {"embedded": found.get(EMBEDDED, 0), "there": found.get(THERE, 0), "rejected": bad}
+
+
+def rejects_table(uri: str) -> str:
+    """Where the rejects of a table stand: beside it, under its name and _rejects."""
+    return f"{uri.rstrip('/')}_rejects"
+
+
+def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
+    """Make the table tell this run's rejects; reason becomes empty where a clip is no longer rejected."""
+    assert rejects.schema == REJECTS
+    now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}
+    before = {
+        row["clip_id"]: row
+        for row in table.read(["clip_id", "uri", "reason"], where={"run_id": job.run_id}).to_pylist()
+    }
+    changed = [row for clip_id, row in now.items() if before.get(clip_id, {}).get("reason") != row["reason"]]
+    changed += [
+        row | {"reason": ""} for clip_id, row in before.items() if row["reason"] and clip_id not in now
+    ]
+    if not changed:
+        return
+    own = {
+        "run_id": job.run_id,
+        "code_version": job.code_version,
+        "created_at": datetime.datetime.now(datetime.UTC),
+    }
+    rows = pa.Table.from_pylist([row | own for row in changed], schema=rejects_spec().schema)
+    table.commit([write_part(storage.join(job.config.run, "reject_parts"), rows, spec=rejects_spec())])

@@ -1,0 +1,100 @@
+"""What a saved model says of recordings: read, decoded, cut into windows, run in batches by length."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.audio.descriptors import describe
+from w2v2.features.batches import ClipSet, batches_by_budget
+from w2v2.features.trunk_features import normalized, waveform_digest
+from w2v2.inference.embedding import windows
+from w2v2.inference.prediction_records import Said
+from w2v2.models.device import compute_device, kept_memory, padded_budget, to_device
+from w2v2.models.objective import probabilities
+from w2v2.models.saved_model import SavedModel
+from w2v2.storage import files as storage
+from w2v2.storage.files import StorageError
+
+
+def predict_clips(
+    clips: Sequence[Mapping[str, str | float]],
+    saved: SavedModel,
+    *,
+    num_readers: int,
+    window_s: float = 0.0,
+    hop_s: float = 0.0,
+) -> list[Said]:
+    """What the model says of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
+    bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
+    least = max(saved.model.encoder.min_samples, round(saved.info.audio.min_s * SAMPLE_RATE))
+    found: list[Said] = []
+    pieces: list[np.ndarray] = []
+    for clip, body in zip(clips, bodies, strict=True):
+        start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
+        try:
+            if isinstance(body, StorageError):
+                raise body
+            waveform = load_waveform(body, saved.info.audio, start_s=start_s, end_s=end_s)
+            if len(waveform) < least:
+                raise AudioError(f"too short: {len(waveform) / SAMPLE_RATE:.3f} s is no frame of the encoder")
+            own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
+            pieces += [waveform[first:last] for first, last in own]
+            spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
+            found.append(
+                Said(
+                    clip_id=str(clip["clip_id"]),
+                    spans=spans,
+                    duration_s=len(waveform) / SAMPLE_RATE,
+                    audio_digest=waveform_digest(waveform),
+                )
+            )
+        except (AudioError, StorageError) as error:
+            unread = isinstance(error, StorageError)
+            found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))
+    return _with_values(found, predict_waveforms(pieces, saved))
+
+
+def _with_values(found: Sequence[Said], values: Float[np.ndarray, "pieces outputs"]) -> list[Said]:
+    """Each clip with its rows of values; one whose values are not finite is rejected."""
+    told, at = [], 0
+    for said in found:
+        own = values[at : at + len(said.spans)]
+        at += len(said.spans)
+        if said.reason:
+            told.append(said)
+        elif np.isfinite(own).all():
+            told.append(replace(said, values=own))
+        else:
+            told.append(
+                Said(clip_id=said.clip_id, reason="not finite: the model gave NaN or infinite numbers")
+            )
+    return told
+
+
+@kept_memory()
+@torch.no_grad()
+def predict_waveforms(
+    waveforms: Sequence[Float[np.ndarray, " _"]], saved: SavedModel
+) -> Float[np.ndarray, "waveforms outputs"]:
+    """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone."""
+    model, info = saved.model, saved.info
+    device = compute_device()
+    model.to(device).eval()
+    prepared = [normalized(w) if info.normalize else w for w in waveforms]
+    joined = info.head.joined
+    descriptors = np.stack([describe(w, joined) for w in waveforms]) if joined and waveforms else None
+    lengths = np.array([len(w) for w in prepared], dtype=np.int64)
+    clips = ClipSet(
+        features=prepared, lengths=lengths, targets=np.zeros(len(lengths), np.int64), descriptors=descriptors
+    )
+    outputs = np.zeros((len(lengths), model.num_outputs), np.float32)
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
+        inputs = [*clips.select(batch), clips.descriptors_of(batch)]
+        given = [to_device(x, device) for x in inputs if x is not None]
+        features, num = model.encoder.trunk(*given[:2])
+        outputs[batch] = model(features, num, *given[2:]).float().cpu().numpy()
+    return probabilities(outputs, info.kind)

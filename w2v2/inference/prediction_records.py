@@ -1,0 +1,92 @@
+"""What a saved model says of clips, kept in the run directory part by part, so that a stopped job goes on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import read_records, write_record
+
+NUMBERS = pa.list_(pa.float64())
+SAID = pa.schema(
+    [
+        ("inputs", pa.string()),
+        ("clip_id", pa.string()),
+        ("start_s", NUMBERS),
+        ("end_s", NUMBERS),
+        ("values", pa.list_(NUMBERS)),
+        ("duration_s", pa.float64()),
+        ("audio_digest", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Windows of one clip and what the model says of each; or the reason why the clip cannot be used."""
+
+    clip_id: str
+    spans: tuple[tuple[float, float], ...] = ()
+    """Start and end of each window in the file, in seconds."""
+    values: Float[np.ndarray, "windows outputs"] | None = None
+    """Probabilities of classes or labels, or values of a regression."""
+    duration_s: float = 0.0
+    """Length of the clip as the model heard it."""
+    audio_digest: str = ""
+    """Digest of the samples that the model heard (features.waveform_digest)."""
+    reason: str = ""
+    unread: bool = False
+    """Whether its file could not be read, which another try may mend."""
+
+
+def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
+    """For each clip a digest of all that depends on what is said of it; model is the digest of a model."""
+    columns = [clips[name].to_pylist() for name in ("clip_id", "uri", "start_s", "end_s", "fingerprint")]
+    return [_digest(model, window_s, hop_s, *row) for row in zip(*columns, strict=True)]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def keep_said(run: str, said: Sequence[Said], inputs: Sequence[str]) -> None:
+    """Keep what was said in `<run>/done`, but for clips that another try may be able to read."""
+    rows = [_row(one, own) for one, own in zip(said, inputs, strict=True) if not one.unread]
+    if rows:
+        write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SAID))
+
+
+def _row(said: Said, inputs: str) -> dict[str, Any]:
+    return {
+        "inputs": inputs,
+        "clip_id": said.clip_id,
+        "start_s": [start for start, _ in said.spans],
+        "end_s": [end for _, end in said.spans],
+        "values": [] if said.values is None else said.values.tolist(),
+        "duration_s": said.duration_s,
+        "audio_digest": said.audio_digest,
+        "reason": said.reason,
+    }
+
+
+def read_said(run: str, *, num_at_once: int) -> dict[str, Said]:
+    """What earlier attempts of the run kept, by inputs."""
+    rows = read_records(storage.join(run, "done"), SAID, num_at_once=num_at_once).to_pylist()
+    return {row["inputs"]: _said(row) for row in rows}
+
+
+def _said(row: dict[str, Any]) -> Said:
+    return Said(
+        clip_id=row["clip_id"],
+        spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),
+        values=None if row["reason"] else np.array(row["values"]),
+        duration_s=row["duration_s"],
+        audio_digest=row["audio_digest"],
+        reason=row["reason"],
+    )

@@ -1,0 +1,74 @@
+"""Clips as bytes of files to waveforms: read many at once, compared with what the table has, decoded, checked."""
+
+import base64
+import io
+from collections.abc import Iterator
+from itertools import groupby
+
+import google_crc32c
+import pyarrow as pa
+import soundfile
+
+from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.config.data import AudioConfig
+from w2v2.storage import files as storage
+from w2v2.storage.files import StorageError
+
+EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
+"""What became of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
+
+HEARD = pa.schema(
+    [
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("checksum", pa.string()),
+        ("sample_rate", pa.int64()),
+        ("waveform", pa.list_(pa.float32())),
+    ]
+)
+"""What reading adds to a clip; the waveform is 16 kHz, the sample rate that of the file."""
+
+
+def checksum_of(data: bytes) -> str:
+    """The CRC32C of a file's bytes, as Google Cloud Storage writes it."""
+    return f"crc32c={base64.b64encode(google_crc32c.value(data).to_bytes(4, 'big')).decode()}"
+
+
+def read_clips(
+    clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
+) -> Iterator[pa.Table]:
+    """Each clip, one row at a time, with what was HEARD of it; files that follow each other are read once.
+
+    clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
+    """
+    segments = [
+        list(same) for _, same in groupby(range(len(clips)), key=clips["uri"].to_pylist().__getitem__)
+    ]
+    uris = [clips["uri"][same[0]].as_py() for same in segments]
+    for same, body in zip(segments, storage.read_many(uris, num_at_once=num_readers), strict=True):
+        checksum = "" if isinstance(body, StorageError) else checksum_of(body)
+        for index in same:
+            row = clips.slice(index, 1)
+            heard = _heard(row.to_pylist()[0], body, checksum, audio, min_samples)
+            for field in HEARD:
+                row = row.append_column(field, pa.array([heard[field.name]], field.type))
+            yield row
+
+
+def _heard(
+    clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
+) -> dict:
+    heard: dict = {"status": "", "reason": "", "checksum": checksum, "sample_rate": 0, "waveform": []}
+    if isinstance(body, StorageError):
+        return heard | {"status": UNREADABLE, "reason": f"not read: {body}"}
+    if clip["known"] == checksum:
+        return heard | {"status": THERE}
+    try:
+        waveform = load_waveform(body, audio, start_s=clip["start_s"], end_s=clip["end_s"])
+    except AudioError as error:
+        return heard | {"status": REJECTED, "reason": str(error)}
+    if len(waveform) < min_samples:
+        reason = f"too short: {len(waveform) / SAMPLE_RATE:.3f} s < {min_samples / SAMPLE_RATE:.3f} s, one frame of the encoder"
+        return heard | {"status": REJECTED, "reason": reason}
+    rate = soundfile.info(io.BytesIO(body)).samplerate
+    return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}

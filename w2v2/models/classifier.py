@@ -1,0 +1,115 @@
+"""From features at the encoder's cut to the logits of a clip."""
+
+import copy
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from w2v2.config.model import HeadConfig
+from w2v2.models.encoder import Encoder
+from w2v2.models.pooling import AttentionPool, LayerMix, pool, pooled_dim
+
+
+class Mlp(nn.Module):
+    """Linear layers of the given widths with ReLU between and dropout before each."""
+
+    def __init__(self, dim: int, num_outputs: int, config: HeadConfig) -> None:
+        super().__init__()
+        widths = [dim, *config.widths, num_outputs]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Dropout(config.dropout), nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch outputs"]:
+        """One row of outputs per clip."""
+        return self.layers(embedding)
+
+
+class Standard(nn.Module):
+    """Columns to zero mean and unit variance and back, by numbers that `fit` takes from training clips alone."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_columns: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_columns))
+        self.register_buffer("scale", torch.ones(num_columns))
+
+    def fit(self, rows: Float[np.ndarray, "clips columns"]) -> None:
+        """Mean and standard deviation of what is known (not NaN); a constant column keeps its scale."""
+        deviation = np.nanstd(rows, axis=0)
+        self.mean.copy_(torch.from_numpy(np.nanmean(rows, axis=0)))
+        self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-8, deviation, 1.0)))
+
+    def forward(self, rows: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Standardised columns."""
+        return (rows - self.mean) / self.scale
+
+    def restore(self, rows: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Columns in their own units again."""
+        return rows * self.scale + self.mean
+
+
+class Classifier(nn.Module):
+    """Encoder tail, layer mix, pooling and heads: one for each of `groups`, the numbers of their outputs."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: HeadConfig,
+        *,
+        groups: Sequence[int],
+        num_descriptors: int = 0,
+        in_units: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.num_outputs = sum(groups)
+        side_by_side = len(encoder.states) if encoder.config.layer == "concat" else 1
+        dim = side_by_side * pooled_dim(encoder.dim, encoder.config.pooling) + num_descriptors
+        self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
+        self.attention = (
+            AttentionPool(side_by_side * encoder.dim) if encoder.config.pooling == "attention" else None
+        )
+        self.joined = Standard(num_descriptors) if num_descriptors else None
+        self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
+        self.units = Standard(self.num_outputs) if in_units else None
+
+    def embed(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """One pooled vector per clip; those of several layers side by side, or mixed."""
+        if self.encoder.cut.stage == "pooled":
+            pooled = features if self.mix is None else self.mix(features)
+            return pooled.flatten(1)
+        states, num_frames = self.encoder(features, lengths)
+        if self.mix is not None:
+            states = self.mix(states)
+        if self.attention is not None:
+            return self.attention(states.flatten(2), num_frames)
+        return pool(states, num_frames, self.encoder.config.pooling).flatten(1)
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch ..."],
+        lengths: Int[Tensor, " batch"],
+        descriptors: Float[Tensor, "batch descriptors"] | None = None,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Outputs per clip, those of the first head first: logits, or values of a regression."""
+        vector = self.embed(features, lengths)
+        if self.joined is not None:
+            assert descriptors is not None, "this model joins hand-made features"
+            vector = torch.cat([vector, self.joined(descriptors)], dim=1)
+        outputs = torch.cat([head(vector) for head in self.heads], dim=1)
+        return outputs if self.units is None else self.units.restore(outputs)
+
+
+def fresh(encoder: Encoder) -> Encoder:
+    """A copy whose trained weights are its own; frozen ones are shared."""
+    return copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})

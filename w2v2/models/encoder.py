@@ -1,0 +1,235 @@
+"""Any wav2vec2-like transformers model, cut where training begins, exact under padding.
+
+A clip's hidden states depend on the clip alone. Three things leak padding in the stock models: the
+first group normalisation takes its statistics over padding, the positional convolution sees frames
+past a clip's end, and attention sees padded keys. Each is masked here.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from w2v2.config.model import EncoderConfig
+from w2v2.errors import UserError
+from w2v2.models.convolutions import convolve, receptive_field
+from w2v2.models.cut import chosen_states, cut_for
+from w2v2.models.pooling import frame_mask, pool
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+
+
+class Encoder(nn.Module):
+    """A transformers encoder in two halves: `trunk` before the cut, `forward` (the tail) after it.
+
+    Features that cross the cut have frames first: waveform [samples], conv [frames channels], layer
+    [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim].
+    """
+
+    def __init__(self, model: PreTrainedModel, config: EncoderConfig, *, normalize: bool) -> None:
+        super().__init__()
+        if model.config.model_type not in FAMILIES:
+            raise UserError(
+                f"encoder.name {config.name!r} is a {model.config.model_type} model; wanted one of {', '.join(FAMILIES)}"
+            )
+        self.model: Any = model  # the parts of the families share names, not types
+        self.normalize = normalize
+        self.config = config
+        self.num_layers = model.config.num_hidden_layers
+        self.dim = model.config.hidden_size
+        self.stable = getattr(
+            model.config, "do_stable_layer_norm", False
+        )  # normalise before, not after, each block
+        self.states = chosen_states(config, self.num_layers)
+        self.top = self.states[-1]
+        self.cut = cut_for(config, self.num_layers)
+        self.mask_time_fraction = 0.0
+        self.mask_feature_fraction = 0.0
+        self._freeze()
+
+    @property
+    def several(self) -> bool:
+        """Whether several hidden states leave the encoder, for a learned mix or side by side."""
+        return self.config.layer in ("mix", "concat")
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples that give one frame."""
+        return receptive_field(self.model.feature_extractor.conv_layers)[0]
+
+    def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Frames that the convolutions make of each clip."""
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples
+
+    def _trained(self) -> Iterator[nn.Module]:
+        """The modules after the cut that an output depends on."""
+        encoder = self.model.encoder
+        if self.cut.stage == "waveform":
+            yield self.model.feature_extractor
+        if self.cut.stage in ("waveform", "conv"):
+            yield self.model.feature_projection
+            yield encoder.pos_conv_embed
+        first = self.cut.layer if self.cut.stage == "layer" else 0 if self.cut.stage != "pooled" else self.top
+        yield from encoder.layers[first : self.top]
+        if (not self.stable and self.cut.stage in ("waveform", "conv")) or (
+            self.stable and first < self.top == self.num_layers
+        ):
+            yield encoder.layer_norm
+
+    def _freeze(self) -> None:
+        self.model.requires_grad_(False)
+        for module in self._trained():
+            module.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Self, with only the trained modules in training mode: the frozen part never drops out."""
+        super().train(mode)
+        self.model.eval()
+        self.model.encoder.dropout.train(mode and self.cut.stage in ("waveform", "conv"))
+        for module in self._trained():
+            module.train(mode)
+        # Batch statistics would tie a clip's result to its batch mates and their padding.
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+        return self
+
+    @torch.no_grad()
+    def trunk(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
+        """Features at the cut and their lengths; waveforms are normalised and zero past their ends."""
+        if self.cut.stage == "waveform":
+            return waveforms, num_samples
+        features = self._convolve(waveforms, num_samples)
+        num_frames = self.num_frames(num_samples)
+        if self.cut.stage == "conv":
+            return features, num_frames
+        top = self.cut.layer if self.cut.stage == "layer" else self.top
+        states = self._transform(self._enter(features, num_frames), num_frames, 0, top)
+        if self.several:  # where the tail goes on from the last of them, that one too
+            crossing = [state for state in self.states if state < top] + [top]
+            selected = torch.stack([states[state] for state in crossing], dim=2)
+        else:
+            selected = states[-1]
+        if self.cut.stage == "layer":
+            return selected, num_frames
+        return pool(selected, num_frames, self.config.pooling), torch.ones_like(num_frames)
+
+    def forward(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames *dims"], Int[Tensor, " batch"]]:
+        """Hidden states of the chosen layer ([..., states, dim] for a mix) and their numbers of frames."""
+        if self.cut.stage == "layer":
+            if self.cut.layer == self.top:
+                return features, lengths
+            below = list(features.unbind(2))[:-1] if self.several else []
+            start = features[:, :, -1] if self.several else features
+            states = self._transform(start, lengths, self.cut.layer, self.top)
+            return self._select(below, states, self.cut.layer), lengths
+        if self.cut.stage == "waveform":
+            features, lengths = self._convolve(features, lengths), self.num_frames(lengths)
+        entered = self._enter(features, lengths)
+        return self._select([], self._transform(entered, lengths, 0, self.top), 0), lengths
+
+    def _select(self, below: list[Tensor], states: list[Tensor], first: int) -> Tensor:
+        """What leaves the encoder of the hidden states first..top and the chosen ones below them."""
+        if not self.several:
+            return states[-1]
+        return torch.stack(below + [states[n - first] for n in self.states if n >= first], dim=2)
+
+    def _convolve(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames channels"]:
+        return convolve(list(self.model.feature_extractor.conv_layers), waveforms, num_samples)
+
+    def _enter(
+        self, features: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames dim"]:
+        """Hidden state 0: projected, masked, with positions."""
+        encoder = self.model.encoder
+        projected = self.model.feature_projection(features)
+        hidden = projected[0] if isinstance(projected, tuple) else projected
+        mask = frame_mask(num_frames, hidden.shape[1])
+        if self.training:
+            hidden = self._spec_augment(hidden)
+        hidden = hidden * mask[..., None]
+        hidden = hidden + self._positions(hidden, mask)
+        if not self.stable:
+            hidden = encoder.layer_norm(hidden)
+        return encoder.dropout(hidden)
+
+    def _positions(
+        self, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch frames dim"]:
+        """Convolutional position embedding as of clips alone: zero past their ends wherever it convolves."""
+        embed = self.model.encoder.pos_conv_embed
+        hidden = hidden.transpose(1, 2)
+        inside = mask[:, None]
+        if hasattr(embed, "layers"):  # data2vec stacks several convolutions
+            for layer in embed.layers:
+                hidden = layer(hidden * inside)
+            return hidden.transpose(1, 2)
+        if getattr(embed, "batch_norm", None) is not None:  # some HuBERTs; its shift would fill the padding
+            hidden = embed.batch_norm(hidden) * inside
+            return embed.activation(embed.padding(embed.conv(hidden))).transpose(1, 2)
+        return embed(hidden.transpose(1, 2))
+
+    def _transform(
+        self,
+        hidden: Float[Tensor, "batch frames dim"],
+        num_frames: Int[Tensor, " batch"],
+        first: int,
+        top: int,
+    ) -> list[Float[Tensor, "batch frames dim"]]:
+        """Hidden states first..top, the last one of the model with its final normalisation."""
+        encoder = self.model.encoder
+        mask = frame_mask(num_frames, hidden.shape[1])
+        padded = bool((num_frames < hidden.shape[1]).any())
+        states = [hidden]
+        run = self._layer_runner(hidden, mask if padded else None)
+        for index in range(first, top):
+            hidden = run(encoder.layers[index], hidden)
+            states.append(hidden)
+        if top == self.num_layers and self.stable:
+            states[-1] = encoder.layer_norm(hidden)
+        return states
+
+    def _layer_runner(self, hidden: Tensor, mask: Tensor | None):
+        """A function (layer, hidden) -> hidden with the attention mask its family wants."""
+        first = self.model.encoder.layers[0].attention
+        if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
+            batch, frames = hidden.shape[:2]
+            bias = first.compute_bias(frames, frames).repeat(batch, 1, 1)
+            return lambda layer, x: layer(x, attention_mask=mask, position_bias=bias)[0]
+        attention_mask = create_bidirectional_mask(
+            config=self.model.config, inputs_embeds=hidden, attention_mask=mask
+        )
+        return lambda layer, x: layer(x, attention_mask=attention_mask)
+
+    def _spec_augment(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch frames dim"]:
+        """SpecAugment (Park et al. 2019) on hidden states, as wav2vec 2.0 fine-tunes: spans of 10."""
+        batch, frames, dim = hidden.shape
+        if self.mask_time_fraction:
+            spans = _spans((batch, frames), self.mask_time_fraction, hidden.device)
+            # Models saved without SpecAugment have no learnt vector for masked frames.
+            mask = getattr(self.model, "masked_spec_embed", torch.zeros((), device=hidden.device))
+            hidden = torch.where(spans[..., None], mask.to(hidden.dtype), hidden)
+        if self.mask_feature_fraction:
+            hidden = hidden * ~_spans((batch, dim), self.mask_feature_fraction, hidden.device)[:, None]
+        return hidden
+
+
+def _spans(
+    shape: tuple[int, int], fraction: float, device: torch.device, length: int = 10
+) -> Bool[Tensor, "batch places"]:
+    """Random spans of `length` places that cover about `fraction` of each row (before overlaps)."""
+    starts = torch.rand(shape, device=device) < fraction / length
+    padded = nn.functional.pad(starts.float(), (length - 1, 0))[:, None]
+    return nn.functional.max_pool1d(padded, kernel_size=length, stride=1)[:, 0] > 0

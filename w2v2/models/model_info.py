@@ -1,0 +1,82 @@
+"""What a saved model is, as its folder's w2v2.json says; read without its weights, and without torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from w2v2.config.data import AudioConfig, TaskKind
+from w2v2.config.model import EncoderConfig, HeadConfig
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+FORMAT = 2
+"""Raised when the folder's files change their meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model predicts and what it wants to hear."""
+
+    kind: TaskKind
+    groups: tuple[tuple[str, ...], ...]
+    """The names of the outputs of each head: classes, labels or values."""
+    audio: AudioConfig
+    encoder: EncoderConfig
+    head: HeadConfig
+    normalize: bool
+    num_descriptors: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all outputs in order."""
+        return tuple(name for group in self.groups for name in group)
+
+
+def read_info(uri: str) -> tuple[ModelInfo, str]:
+    """What the model in a folder is, and its digest; raises UserError where there is none."""
+    place = storage.join(storage.expand(uri), "w2v2.json")
+    if not storage.exists(place):
+        raise UserError(
+            f"model {uri!r} is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a jobs/finetune.py run "
+            "that came to its end"
+        )
+    try:
+        about = json.loads(storage.read_text(place))
+        if about["format"] != FORMAT:
+            raise UserError(
+                f"model {uri!r} has format {about['format']}, this version reads {FORMAT}: train it again with "
+                "jobs/finetune.py, or use the version of w2v2 that its card names"
+            )
+        fields = about["info"]
+        sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
+        made = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
+        groups = tuple(tuple(group) for group in fields["groups"])
+        return ModelInfo(**{**fields, **made, "groups": groups}), about["digest"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{place} cannot be read ({error}): save the model again") from error
+
+
+def read_card(uri: str) -> dict[str, Any]:
+    """What was said of the model when it was saved."""
+    return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
+
+
+def card_block(card: Mapping[str, Any]) -> str:
+    """The card as it stands in the folder's README.md."""
+    return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
+
+
+def extend_card(uri: str, more: Mapping[str, Any]) -> None:
+    """Say more of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
+    place, readme = (storage.join(storage.expand(uri), name) for name in ("w2v2.json", "README.md"))
+    about = json.loads(storage.read_text(place))
+    card = about["card"] | dict(more)
+    text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
+    storage.write_text(readme, text)
+    storage.write_text(place, json.dumps(about | {"card": card}, indent=2) + "\n")
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that they were."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -1,0 +1,95 @@
+"""What a task asks of a model's outputs: the loss that teaches it, and how outputs become predictions."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from w2v2.config.data import TaskKind
+from w2v2.config.model import TaskConfig, TrainingConfig
+from w2v2.models import losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The loss of a task: a part that adds up over clips, and one of a batch as a whole."""
+
+    task: TaskConfig
+    label_smoothing: float
+    class_weights: Float[Tensor, " classes"]
+    """Ones where classes count alike, and for tasks without classes."""
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether part of the loss is no sum over clips."""
+        return bool(self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty)
+
+    def weight(self, targets: Shaped[Tensor, "batch ..."]) -> float:
+        """What loss_sum is to be divided by: class weights, or known targets, of these clips."""
+        if self.task.kind == "classes":
+            return float(self.class_weights[targets.to(self.class_weights.device)].sum())
+        return float((~targets.isnan()).sum())
+
+    def loss_sum(
+        self, outputs: Float[Tensor, "batch outputs"], targets: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, ""]:
+        """The additive part, summed over clips and known targets."""
+        match self.task.kind, self.task.loss:
+            case "classes", _:
+                return losses.cross_entropy_sum(
+                    outputs, targets, class_weights=self.class_weights, label_smoothing=self.label_smoothing
+                )
+            case "multi_label", "mse":
+                return losses.mse_sum(outputs.float().sigmoid(), targets)
+            case "multi_label", _:
+                return losses.bce_sum(outputs, targets)
+            case _, _:
+                return losses.mse_sum(outputs, targets)
+
+    def whole_batch_loss(
+        self, outputs: Float[Tensor, "batch outputs"], targets: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """The loss of a whole batch: the mean of the additive part, or Lin's concordance, and the penalties."""
+        if self.task.loss == "ccc":
+            loss = losses.concordance_loss(outputs, targets)
+        else:
+            loss = self.loss_sum(outputs, targets) / max(self.weight(targets), 1.0)
+        if self.task.variance_penalty:
+            loss = loss + self.task.variance_penalty * losses.variance_penalty(outputs, targets)
+        if self.task.correlation_penalty:
+            loss = loss + self.task.correlation_penalty * losses.correlation_penalty(outputs)
+        return loss
+
+    def score(
+        self, outputs: Float[np.ndarray, "clips outputs"], targets: Shaped[np.ndarray, "clips ..."]
+    ) -> float:
+        """The additive part of clips that are not trained on, a mean: no smoothing, no class weights; NaN for none."""
+        plain = replace(self, label_smoothing=0.0, class_weights=torch.ones(outputs.shape[1]))
+        with torch.no_grad():
+            total = plain.loss_sum(torch.from_numpy(outputs), torch.from_numpy(targets))
+        weight = plain.weight(torch.from_numpy(targets))
+        return float(total) / weight if weight else float("nan")
+
+
+def make_objective(
+    task: TaskConfig, training: TrainingConfig, targets: Shaped[np.ndarray, "clips ..."], *, num_outputs: int
+) -> Objective:
+    """The loss for these training targets."""
+    weights = torch.ones(num_outputs)
+    if training.class_weights == "balanced":
+        weights = losses.balanced_class_weights(targets, num_outputs)
+    return Objective(task=task, label_smoothing=training.label_smoothing, class_weights=weights)
+
+
+def probabilities(outputs: Float[np.ndarray, "clips outputs"], kind: TaskKind) -> Float[np.ndarray, "..."]:
+    """Outputs as what a user reads: softmax over classes, a sigmoid per label, values as they are."""
+    wide = outputs.astype(np.float64)
+    match kind:
+        case "classes":
+            return np.exp(wide - np.logaddexp.reduce(wide, axis=1, keepdims=True))
+        case "multi_label":
+            return np.exp(-np.logaddexp(0.0, -wide))
+        case "regression":
+            return wide

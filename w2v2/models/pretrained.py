@@ -1,0 +1,151 @@
+"""An encoder by name: hub, local folder, gs:// folder, or the built-in 'tiny' with random weights."""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers.utils import logging as transformers_logging
+
+from w2v2.config.model import EncoderConfig
+from w2v2.errors import UserError
+from w2v2.models.encoder import Encoder
+from w2v2.models.onednn_linear import use_fastest_linear
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+
+def tiny_config() -> Wav2Vec2Config:
+    """A wav2vec2 of about 0.08 M parameters that trains from scratch on a laptop: 50 frames/s, 2 layers."""
+    return Wav2Vec2Config(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        conv_dim=(32, 32, 48, 64),
+        conv_kernel=(32, 5, 4, 4),
+        conv_stride=(16, 5, 2, 2),
+        conv_bias=True,  # without it the layer norm of each frame erases loudness
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        hidden_dropout=0.0,  # a few hundred clips: it underfits rather than overfits
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+    )
+
+
+def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
+    """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'."""
+    model, normalize = _opened(config, seed)
+    use_fastest_linear(model)
+    return Encoder(model, config, normalize=normalize)
+
+
+def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
+    """The model that a name stands for, and whether it wants waveforms normalised."""
+    if config.name == "tiny":
+        torch.manual_seed(seed)
+        return Wav2Vec2Model(tiny_config()), True
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    folder = _local_folder(config.name)
+    try:
+        model, report = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(_why_not(config.name, folder, error)) from error
+    # transformers fills with random weights what a checkpoint lacks; only SpecAugment's vector may be so.
+    lost = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    lost += sorted(key for key, *_ in report["mismatched_keys"])
+    if lost:
+        raise UserError(
+            f"encoder.name {config.name!r}: {len(lost)} weights that its config.json asks for are missing or of another "
+            f"shape, such as {lost[0]}; wanted a folder as save_pretrained writes it"
+        )
+    return model, _normalizes(config.name, folder)
+
+
+@functools.lru_cache(maxsize=2)
+def loaded_encoder(config: EncoderConfig, seed: int) -> tuple[Encoder, str]:
+    """The encoder, loaded once per process and shared by what runs there, and the digest of its weights."""
+    encoder = load_encoder(config, seed=seed)
+    return encoder, weights_digest(encoder.model)
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """SHA-256 over the architecture and the names, shapes and values of all weights, 16 hex digits."""
+    architecture = model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        architecture.pop(name, None)
+    total = hashlib.sha256(json.dumps(architecture, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def _local_folder(name: str) -> str:
+    """A name that transformers can open: gs:// folders are downloaded, once per machine."""
+    if storage.is_remote(name):
+        files = storage.list_files(name)
+        key = hashlib.sha256(repr(sorted((f.uri, f.fingerprint) for f in files)).encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"w2v2-weights-{os.getuid()}" / key
+        if not (folder / ".complete").exists():
+            storage.download_folder(name, folder)
+            (folder / ".complete").touch()
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if name.startswith(("/", "./", "../", "~")):
+        raise UserError(
+            f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
+        )
+    return name
+
+
+def _normalizes(name: str, folder: str) -> bool:
+    """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
+    try:
+        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
+    except OSError as error:
+        if (Path(folder) / "preprocessor_config.json").exists():
+            raise UserError(
+                f"encoder.name {name!r}: its preprocessor_config.json cannot be read; "
+                "mend it, or remove it to have waveforms normalised"
+            ) from error
+        logger.warning(
+            "encoder.name %s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base",
+            name,
+        )
+        return True
+
+
+def _why_not(name: str, folder: str, error: Any) -> str:
+    text = str(error)
+    if Path(folder).is_dir():
+        why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
+        todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
+    elif "connect" in text or "offline" in text or "internet" in text:
+        why = "the Hugging Face hub cannot be reached and the model is not in the local hub cache"
+        todo = "check the network, or give a local folder or a gs:// folder"
+    elif "is not a local folder and is not a valid model identifier" in text or "404" in text:
+        why = "there is no such folder and no such model on the Hugging Face hub"
+        todo = "check the spelling (for a private model, log in with `hf auth login`)"
+    else:
+        why = f"the Hugging Face hub does not give it ({text.splitlines()[0][:200]})"
+        todo = "check the name (for a gated or private model, log in with `hf auth login`)"
+    return f"encoder.name {name!r}: {why}; {todo}"

@@ -1,0 +1,99 @@
+"""Which speakers and recordings made a model: kept in its folder, without names, so that no score of them passes for one of others."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import to_parquet
+
+logger = logging.getLogger(__name__)
+
+FILE = "trained_on.parquet"
+SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """How many of some speakers and clips a model was made from."""
+
+    num_speakers: int
+    """Speakers that have the name of one who made it."""
+    num_clips: int
+    """Clips whose samples are those of one that made it, whoever is said to speak."""
+
+    def __bool__(self) -> bool:
+        return bool(self.num_speakers or self.num_clips)
+
+    def __str__(self) -> str:
+        who = f"{self.num_speakers} of the speakers" if self.num_speakers else ""
+        what = f"{self.num_clips} of the clips" if self.num_clips else ""
+        return " and ".join(filter(None, (who, what)))
+
+
+def write(uri: str, clips: pa.Table, *, encoder: str) -> None:
+    """Keep in a model folder what made the model: clips with speaker and audio_digest, and what made its encoder."""
+    marks = dict(zip(names := _speakers(clips), _marks(names), strict=True))
+    speakers = pa.array([marks[name] for name in clips["speaker"].to_pylist()], pa.string())
+    rows = pa.table([speakers, clips["audio_digest"]], schema=SCHEMA)
+    if says(encoder):
+        rows = pa.concat_tables([rows, _read(encoder)])
+    storage.write_bytes(storage.join(uri, FILE), to_parquet(rows))
+
+
+def says(name: str) -> bool:
+    """Whether this is the folder of a model that says what made it; hub names and others' folders do not."""
+    return storage.exists(_place(name))
+
+
+def heard(uri: str, clips: pa.Table) -> Heard:
+    """How much of these clips (speaker, audio_digest) made the model of a folder; UserError where it does not say."""
+    rows = _read(uri)
+    trained = set(rows["speaker"].to_pylist())
+    same_audio = pc.is_in(clips["audio_digest"], value_set=rows["audio_digest"].combine_chunks())
+    return Heard(
+        num_speakers=sum(mark in trained for mark in _marks(_speakers(clips))),
+        num_clips=pc.sum(same_audio).as_py() or 0,
+    )
+
+
+def encoder_heard(name: str, clips: pa.Table) -> dict[str, str]:
+    """{"heard": how much of clips to be scored made the encoder}, where it says that; told in the log, too."""
+    if not says(name):
+        return {}
+    found = heard(name, clips)
+    if found:
+        logger.warning("encoder %s: %s trained it, so there will be no score of unseen speakers", name, found)
+    return {"heard": str(found)}
+
+
+def caveat(encoder: Mapping[str, str]) -> str:
+    """What follows the sentence on what a score was computed on, where encoder_heard found something."""
+    heard = encoder.get("heard")
+    return f"; but {heard} TRAINED THE ENCODER, so this is no score of unseen speakers" if heard else ""
+
+
+def _place(uri: str) -> str:
+    return storage.join(storage.expand(uri), FILE)
+
+
+def _read(uri: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(_place(uri))), schema=SCHEMA)
+    except pa.ArrowException as error:
+        raise UserError(f"model {uri!r}: {FILE} cannot be read ({error}): save the model again") from error
+
+
+def _speakers(clips: pa.Table) -> list[str]:
+    return sorted(set(clips["speaker"].to_pylist()))
+
+
+def _marks(speakers: Sequence[str]) -> list[str]:
+    """A mark of each that does not tell the name."""
+    return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]

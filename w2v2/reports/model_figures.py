@@ -1,0 +1,104 @@
+"""The figures on the page of one model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from w2v2.evaluation import multi_label as metrics_multi
+from w2v2.evaluation.scores import columns
+from w2v2.reports import model_plots as task_plots
+from w2v2.reports import plots
+from w2v2.reports.model_run import TaskRun
+
+
+def task_figures(run: TaskRun) -> dict[str, Figure]:
+    """All figures of the page by file name; one that has nothing to show is left out."""
+    found: dict[str, Figure] = {}
+    match run.metrics["kind"]:
+        case "classes":
+            found = _class_figures(run.metrics) | _fold_figures(run.metrics)
+        case "multi_label":
+            found = _label_figures(run)
+        case _:
+            found = _value_figures(run)
+    if run.curves.num_rows:
+        best = run.metrics.get("best_epoch")
+        found["learning_curves"] = task_plots.learning_curves(
+            run.curves, loss=loss_told(run)[0], best_epoch=best
+        )
+    return found
+
+
+def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    pooled, before = metrics["pooled"], metrics.get("before_remapping")
+    found = {
+        "confusion": plots.confusion(pooled["confusion"], metrics["classes"]),
+        "speakers": plots.speaker_scores(
+            metrics["by_speaker"],
+            metric="uar",
+            interval=pooled["intervals"]["uar"],
+            chance=metrics["chance_uar"],
+        ),
+    }
+    if before:
+        found["before"] = plots.confusion(before["confusion"], list(before["recall"]))
+    return found
+
+
+def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    if "folds" not in metrics:
+        return {}
+    values = metrics["folds"]["uar"]["values"]
+    rows = pa.table({"fold": range(len(values)), "uar": pa.array(values, pa.float64())})
+    interval = metrics["pooled"]["intervals"]["uar"]
+    return {"folds": plots.fold_scores(rows, metric="uar", interval=interval, chance=metrics["chance_uar"])}
+
+
+def _label_figures(run: TaskRun) -> dict[str, Figure]:
+    labels = run.metrics["pooled"]["labels"]
+    defined = [name for name, row in labels.items() if row["auc"] is not None]
+    if not defined:
+        return {}
+    defined.sort(key=lambda name: -labels[name]["num_positive"])
+    target, predicted = (columns(run.predictions, prefix, defined).T for prefix in ("target", "prob"))
+    rates = (metrics_multi.roc(t, p) for t, p in zip(target, predicted, strict=True))
+    return {
+        "auc": task_plots.label_scores(run.metrics["pooled"]),
+        "roc": task_plots.roc(dict(zip(defined, rates, strict=True))),
+    }
+
+
+def _value_figures(run: TaskRun) -> dict[str, Figure]:
+    names, quadrants = run.metrics["names"], run.metrics.get("quadrants")
+    target, predicted = (columns(run.predictions, prefix, names) for prefix in ("target", "pred"))
+    found = {
+        # The name of a target may be no name of a file.
+        f"scatter_{i}": task_plots.scatter(target[:, i], predicted[:, i], name=name)
+        for i, name in enumerate(names)
+    }
+    if len(names) == 2:
+        midpoints = list(quadrants["midpoints"].values()) if quadrants else None
+        found["plane"] = task_plots.plane(target, predicted, names, midpoints=midpoints)
+    if quadrants:
+        found["quadrants"] = plots.confusion(quadrants["confusion"], quadrants["classes"])
+    return found
+
+
+def loss_told(run: TaskRun) -> tuple[str, str]:
+    """The name of the training loss, and what else the curves need to be understood."""
+    task = run.config.get("task", {})
+    match run.metrics["kind"], task.get("loss", "auto"):
+        case "classes", _:
+            return "cross-entropy (nats)", ""
+        case "multi_label", "mse":
+            return "MSE of probabilities", ""
+        case "multi_label", _:
+            return "binary cross-entropy (nats)", ""
+        case _, loss:
+            if loss == "ccc":
+                return "loss", "Training: 1 - CCC and penalties; validation: mean squared error."
+            if task.get("variance_penalty") or task.get("correlation_penalty"):
+                return "MSE", "Training is with its penalties, validation without."
+            return "MSE", ""

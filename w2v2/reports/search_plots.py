@@ -1,0 +1,198 @@
+"""Plots of a search: trials by score, by fold, by hyperparameter, and how the best one learned."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from w2v2.reports.plots import (
+    BLUE,
+    CYCLE,
+    LEGEND,
+    METRICS,
+    MUTED,
+    RULE,
+    VERMILLION,
+    WIDTH,
+    is_known,
+    one,
+    percent,
+    short,
+    style,
+    with_names,
+)
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "COMPLETE": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
+    "PRUNED": {"marker": "v", "facecolor": "none", "edgecolor": MUTED},
+}
+
+
+def history(trials: pa.Table, *, metric: str) -> Figure:
+    """Score by trial, and the best so far; complete, pruned (mean of the folds it ran) and failed differ."""
+    rows = sorted(trials.to_pylist(), key=lambda row: row["trial"])
+    done = [row for row in rows if row["state"] == "COMPLETE" and is_known(row[f"{metric}_mean"])]
+    best = [100 * max(row[f"{metric}_mean"] for row in done[: i + 1]) for i in range(len(done))]
+    failed = [row["trial"] for row in rows if row["state"] == "FAIL"]
+    with style():
+        figure, axes = one(WIDTH, 2.5)
+        axes.step(
+            [row["trial"] for row in done], best, where="post", color=BLUE, linewidth=0.9, label="best so far"
+        )
+        _by_state(axes, rows, {row["trial"]: 100 * _nan(row[f"{metric}_mean"]) for row in rows})
+        if failed:
+            # Failed trials have no score; they stand on the axis.
+            on_axis = axes.get_xaxis_transform()
+            axes.scatter(
+                failed, [0.03] * len(failed), transform=on_axis, marker="x", color=VERMILLION, label="failed"
+            )
+        axes.set(xlabel="trial", ylabel=f"{METRICS[metric]}, mean over folds (%)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(y=0.15)
+        axes.grid(axis="y")
+        axes.legend(*axes.get_legend_handles_labels(), ncols=4, **LEGEND)
+        return figure
+
+
+def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) -> Figure:
+    """A square for each fold a trial ran, darker for a higher score; what was never run stays empty."""
+    rows = [row for row in folds.to_pylist() if is_known(row[metric])]
+    low = min((row[metric] for row in rows), default=0.0)
+    high = max((row[metric] for row in rows), default=1.0)
+    numbers = trials["trial"].to_pylist() or [0]
+    with style():
+        figure, axes = one(WIDTH, 0.75 + 0.17 * max(num_folds, 3))
+        for row in rows:
+            shade = (row[metric] - low) / max(high - low, 1e-9)
+            corner = (row["trial"] - 0.45, row["fold"] - 0.45)
+            axes.add_patch(
+                Rectangle(corner, 0.9, 0.9, facecolor=BLUE, alpha=0.12 + 0.83 * shade, linewidth=0)
+            )
+        axes.set(xlim=(min(numbers) - 0.6, max(numbers) + 0.6), ylim=(num_folds - 0.4, -0.6))
+        axes.set(xlabel="trial", ylabel="fold")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure
+
+
+def importance(importances: Mapping[str, float]) -> Figure:
+    """Share of the variance of the score that each hyperparameter explains, largest on top."""
+    items = sorted(importances.items(), key=lambda item: item[1])
+    places, shares = list(range(len(items))), percent([share for _, share in items])
+    with style():
+        figure, axes = one(WIDTH, 0.75 + 0.22 * max(len(items), 2))
+        axes.hlines(places, 0, shares, color=RULE, linewidth=0.9)
+        axes.scatter(shares, places, s=34, color=BLUE, zorder=3, clip_on=False)
+        with_names(axes, [short(path, num_characters=28) for path, _ in items])
+        axes.set(xlim=(0, 100), ylim=(-0.7, len(items) - 0.3), xlabel="share of explained variance (%)")
+        return figure
+
+
+def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric: str, best: int) -> Figure:
+    """Score against each hyperparameter, two panels a row, on a log axis where the space is logarithmic."""
+    rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
+    with style():
+        num_rows = max(math.ceil(len(space) / 2), 1)
+        figure = Figure(figsize=(WIDTH, 0.35 + 1.5 * num_rows))
+        panels = figure.subplots(num_rows, 2, sharey=True, squeeze=False).ravel()
+        for axes, (path, dimension) in zip(panels, space.items(), strict=False):
+            _scatter_one(axes, rows, path=path, dimension=dimension, metric=metric, best=best)
+        for axes in panels[len(space) :]:
+            axes.set_visible(False)
+        figure.supylabel(f"{METRICS[metric]}, mean over folds (%)", fontsize=8.5)
+        return figure
+
+
+def learning_curves(curves: pa.Table, *, trial: int) -> Figure:
+    """Training loss and training UAR by epoch, one line a fold of the trial."""
+    rows = sorted(
+        (row for row in curves.to_pylist() if row["trial"] == trial),
+        key=lambda row: (row["fold"], row["epoch"]),
+    )
+    with style():
+        figure = Figure(figsize=(WIDTH, 2.5))
+        left, right = figure.subplots(1, 2)
+        for i, fold in enumerate(sorted({row["fold"] for row in rows})):
+            line = [row for row in rows if row["fold"] == fold]
+            look: dict[str, Any] = {"color": CYCLE[i % len(CYCLE)], "marker": ".", "markersize": 4}
+            epochs = [row["epoch"] for row in line]
+            left.plot(epochs, [_nan(row["train_loss"]) for row in line], label=f"fold {fold}", **look)
+            right.plot(epochs, [100 * _nan(row["train_uar"]) for row in line], **look)
+        left.set(xlabel="epoch", ylabel="training loss (nats per clip)", ylim=(0, None))
+        right.set(xlabel="epoch", ylabel="training UAR (%)", ylim=(0, 100))
+        for axes in (left, right):
+            axes.grid(axis="y")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=6, columnspacing=1.0, handlelength=1.2
+        )
+        return figure
+
+
+def seconds_by_trial(trials: pa.Table) -> Figure:
+    """Time that the folds of each trial took: in minutes where the longest is over three, else in seconds."""
+    rows = [row for row in trials.to_pylist() if is_known(row["seconds"])]
+    unit, seconds = ("min", 60) if any(row["seconds"] > 180 for row in rows) else ("s", 1)
+    with style():
+        figure, axes = one(WIDTH, 2.0)
+        _by_state(axes, rows, {row["trial"]: row["seconds"] / seconds for row in rows})
+        axes.margins(y=0.15)
+        axes.set(xlabel="trial", ylabel=f"time of its folds ({unit})", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        axes.legend(*axes.get_legend_handles_labels(), ncols=2, **LEGEND)
+        return figure
+
+
+def _by_state(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Mapping[int, float]) -> None:
+    for state, look in LOOKS.items():
+        numbers = [row["trial"] for row in rows if row["state"] == state]
+        axes.scatter(numbers, [values[number] for number in numbers], s=26, label=state.lower(), **look)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _scatter_one(
+    axes: Axes, rows: Sequence[dict], *, path: str, dimension: Mapping[str, Any], metric: str, best: int
+) -> None:
+    rows = [row for row in rows if row.get(f"params_{path}") is not None]
+    values = [row[f"params_{path}"] for row in rows]
+    if dimension.get("choices"):
+        names = list(dict.fromkeys(str(value) for value in [*dimension["choices"], *values]))
+        labels = [short(name, num_characters=12) for name in names]
+        slant: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+        is_crowded = len("".join(labels)) > 16
+        axes.set_xticks(range(len(names)), labels=labels, **(slant if is_crowded else {}))
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        values = [names.index(str(value)) for value in values]
+    elif dimension.get("log"):
+        _log_axis(axes, low=float(dimension["low"]), high=float(dimension["high"]))
+    else:
+        low, high = float(dimension["low"]), float(dimension["high"])
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    scores = {row["trial"]: 100 * row[f"{metric}_mean"] for row in rows}
+    for row, value in zip(rows, values, strict=True):
+        look = LOOKS.get(row["state"], LOOKS["PRUNED"])
+        if row["trial"] == best:
+            look = look | {"facecolor": VERMILLION, "edgecolor": VERMILLION, "zorder": 3}
+        axes.scatter(value, scores[row["trial"]], s=26, **look)
+    axes.margins(y=0.15)
+    axes.set_xlabel(short(path, num_characters=30) + (" (log)" if dimension.get("log") else ""))
+    axes.grid(axis="y")
+
+
+def _log_axis(axes: Axes, *, low: float, high: float) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.2, high * 1.2)
+    # The default labels are math markup, which is off.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 10 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())

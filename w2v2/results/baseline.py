@@ -1,0 +1,91 @@
+"""The end of a baseline: tables, metrics.json, plots and the page."""
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.config.baseline import BaselineConfig
+from w2v2.data.manifest import Manifest
+from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import scores as task_scores
+from w2v2.evaluation.predictions import predictions_table, targets_of
+from w2v2.storage import run_directory as rundir
+from w2v2.training.svm import FoldFit
+
+logger = logging.getLogger(__name__)
+
+
+def write_outcome(
+    config: BaselineConfig,
+    found: Manifest,
+    classes: Sequence[str],
+    fits: Sequence[FoldFit],
+    *,
+    names: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """The metrics, after all files of the run directory have been written; names are of the features."""
+    probabilities = np.zeros((len(found.clips), len(classes)))
+    for fit in fits:
+        probabilities[fit.held_out] = fit.probabilities
+    keep = ("clip_id", "speaker", "fold")
+    predictions = predictions_table(
+        found.clips, probabilities, kind="classes", names=list(classes), keep=keep
+    )
+    target = targets_of(found.clips, "classes", classes)
+    folds = [_fold_row(fit, target[fit.held_out], classes) for fit in fits]
+    rundir.write_table(config.run, "predictions", predictions)
+    rundir.write_table(config.run, "folds", pa.Table.from_pylist(folds))
+    scores = task_scores.score_predictions(
+        predictions, kind="classes", names=classes, seed=config.seed, midpoints=None
+    )
+    written = {
+        "job": "baseline",
+        **scores,
+        "metric": "uar",
+        "computed_on": "out-of-fold predictions: every clip is scored by the machine of the fold in which its speaker was "
+        f"held out ({len(fits)} folds, no speaker in two), with settings chosen on inner folds of the other speakers",
+        "folds": task_scores.over_folds(folds),
+        "chosen": [{name: row[name] for name in ("fold", "c", "gamma", "inner_uar")} for row in folds],
+        "model": {"name": f"SVM on {', '.join(config.svm.features)}", "num_features": len(names)},
+        "features": list(names),
+        "data": {
+            "uri": config.data.uri,
+            "num_clips": len(found.clips),
+            "num_rejects": len(found.rejects),
+            "num_speakers": len(found.clips["speaker"].unique()),
+            "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
+        },
+        "seconds": round(seconds, 1),
+        "versions": {name: version(name) for name in ("w2v2", "scikit-learn", "librosa", "ray")},
+    }
+    rundir.write_json(config.run, "metrics", written)
+    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
+    from w2v2.reports.model_page import write_task_report
+
+    page = write_task_report(config.run)
+    logger.info("%s", task_scores.score_lines(written))
+    logger.info("page: %s", page)
+    return written
+
+
+def _fold_row(fit: FoldFit, target: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    confusion = metrics.confusion(target, fit.probabilities.argmax(1), len(classes))
+    scores = metrics.scores(confusion, classes)
+    likely = fit.probabilities[np.arange(len(target)), target]
+    return {
+        "fold": fit.fold,
+        **{name: scores[name] for name in ("uar", "accuracy", "macro_f1")},
+        "loss": float(-np.log(np.maximum(likely, 1e-12)).mean()),
+        "num_train": fit.num_train,
+        "num_held_out": len(target),
+        "seconds": fit.seconds,
+        "c": fit.c,
+        "gamma": fit.gamma,
+        "inner_uar": fit.inner_uar,
+        "temperature": fit.temperature,
+    }

@@ -1,0 +1,231 @@
+"""The end of a search: tables, metrics.json, best.yaml, plots and the page."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import yaml
+
+from w2v2.config.command_line import dump
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.manifest import Manifest
+from w2v2.errors import UserError
+from w2v2.evaluation import baseline_comparison as beside
+from w2v2.evaluation import scores as task_scores
+from w2v2.models import provenance as trained_on
+from w2v2.search import summary
+from w2v2.search.fold_store import Ledger
+from w2v2.search.study import with_params
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory as rundir
+
+logger = logging.getLogger(__name__)
+
+
+def write_outcome(
+    config: TuneFoldsConfig,
+    found: Manifest,
+    classes: Sequence[str],
+    study: optuna.Study,
+    *,
+    trunk: dict[str, int],
+    encoders: Mapping[EncoderConfig, Mapping[str, str]],
+    baseline: beside.Baseline | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """The metrics, after all files of the run directory have been written from the study and the ledger.
+
+    `encoders` says of each that a trial may have had its digest, its cut and, where known, who trained it.
+    Raises UserError with the trials' errors when none has all its folds.
+    """
+    trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
+    num_folds = config.folds.num_folds
+    scores = Ledger(config.run).read_all([t.number for t in trials], num_folds)
+    folds = summary.folds_table(scores, classes)
+    table = summary.trials_table(trials, folds)
+    rundir.write_table(config.run, "trials", table)
+    best = summary.best_trial(trials)
+    if best is None:
+        errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
+        raise UserError(
+            f"none of {len(trials)} trials has all its {num_folds} folds; the first error: {errors[:1]}"
+        )
+    curves = summary.curves_table(scores)
+    predictions = summary.predictions_table(
+        [scores[best.number, f] for f in range(num_folds)], found.clips, classes
+    )
+    for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
+        rundir.write_table(config.run, name, rows)
+    scored = _scores(config, classes, best, folds, predictions)
+    encoder = _encoder(config, best, encoders)
+    metrics = {
+        "job": "tune_folds",
+        **scored,
+        "computed_on": scored["computed_on"] + trained_on.caveat(encoder),
+        "selection": selection_of(
+            trials,
+            best,
+            summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds),
+        ),
+        "encoder": encoder,
+        "data": _data(config, found),
+        "trunk": trunk,
+        "seconds": round(seconds, 1),
+        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray", "optuna")},
+    }
+    if baseline is not None:
+        metrics["baseline"] = beside.side_by_side(predictions, baseline, classes, seed=config.seed)
+    rundir.write_json(config.run, "metrics", metrics)
+    storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
+    rundir.write_tensorboard(config.run, rundir.tuning_scalars(curves, table))
+    logger.info("page: drawing the plots")
+    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
+    from w2v2.reports.tune_page import write_tune_report
+
+    page = write_tune_report(config.run)
+    logger.info("%s", score_lines(metrics))
+    logger.info("page: %s", page)
+    return metrics
+
+
+def _scores(
+    config: TuneFoldsConfig,
+    classes: Sequence[str],
+    best: optuna.trial.FrozenTrial,
+    folds: pa.Table,
+    predictions: pa.Table,
+) -> dict[str, Any]:
+    """The best trial's scores, and what they were computed on."""
+    return {
+        "trial": best.number,
+        "params": best.params,
+        "classes": list(classes),
+        "chance_uar": 1 / len(classes),
+        "metric": config.search.metric,
+        "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
+        f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)",
+        "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
+        "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
+        "by_speaker": task_scores.speaker_metrics(predictions, classes),
+    }
+
+
+def _encoder(
+    config: TuneFoldsConfig,
+    best: optuna.trial.FrozenTrial,
+    encoders: Mapping[EncoderConfig, Mapping[str, str]],
+) -> dict[str, Any]:
+    """What the best trial had, where encoders are searched over."""
+    encoder = with_params(config, best.params).encoder
+    named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
+    return named | dict(encoders[encoder])
+
+
+def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:
+    """YAML with the best hyperparameters in place, without what belongs to the search and this run."""
+    tree = yaml.safe_load(dump(with_params(config, params)))
+    for name in ("run", "search", "folds", "baseline"):
+        tree.pop(name)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
+    return [t.number for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+
+
+def selection_of(
+    trials: Sequence[optuna.trial.FrozenTrial], best: optuna.trial.FrozenTrial, nested: float | None
+) -> dict[str, Any]:
+    """How the trials ended, and what that makes of the best one's score."""
+    states = [t.state.name for t in trials]
+    return {
+        "num_trials": len(trials),
+        "num_complete": states.count("COMPLETE"),
+        "num_pruned": states.count("PRUNED"),
+        "num_failed": states.count("FAIL"),
+        "best": best.value,
+        "nested": nested,
+        "note": _note(len(trials), states.count("COMPLETE")),
+    }
+
+
+def _note(num_trials: int, num_complete: int) -> str:
+    if num_trials == 1:
+        return "one trial: nothing was chosen by the folds that score it, and 'nested' has nothing to choose"
+    if num_complete == 1:
+        return f"the best of {num_trials} trials is an optimistic estimate; one is complete: 'nested' has nothing to choose"
+    return (
+        f"the best of {num_trials} trials is an optimistic estimate: the same folds chose it and score it. "
+        "'nested' chooses each fold's trial on the other folds alone."
+    )
+
+
+def _data(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
+    return {
+        "uri": config.data.uri,
+        "num_clips": len(found.clips),
+        "num_rejects": len(found.rejects),
+        "num_speakers": len(found.clips["speaker"].unique()),
+        "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
+    }
+
+
+def score_lines(metrics: dict[str, Any]) -> str:
+    """The score table that a job prints at its end."""
+    pooled, folds, selection = metrics["pooled"], metrics["folds"], metrics["selection"]
+    lines = [
+        "",
+        f"best of {selection['num_trials']} trial{'s' * (selection['num_trials'] > 1)}: trial {metrics['trial']} "
+        f"({selection['num_complete']} complete, {selection['num_pruned']} pruned, {selection['num_failed']} failed)",
+        f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}  {'mean of folds':>14}  {'std':>6}",
+    ]
+    for name in summary.METRICS:
+        interval = pooled["intervals"][name]
+        within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+        lines.append(
+            f"{name:12}{_number(pooled[name]):>10}  {within:>18}  {_number(folds[name]['mean']):>14}  "
+            f"{_number(folds[name]['std']):>6}"
+        )
+    lines += [
+        f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection)}",
+        *_baseline_lines(metrics),
+        *([caveat.removeprefix("; ")] if (caveat := trained_on.caveat(metrics["encoder"])) else []),
+        *(f"never predicted: {name}" for name in pooled["never_predicted"]),
+        "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _choice(selection: dict[str, Any]) -> str:
+    """How much the choice among trials flatters their best."""
+    if selection["num_trials"] == 1:
+        return "there is one trial, so these folds have chosen nothing"
+    text = f"the best of {selection['num_trials']} is optimistic"
+    if selection["nested"] is None:
+        return f"{text}, by how much cannot be told from one complete trial"
+    return f"{text}: with each fold's trial chosen on the other folds it is {_number(selection['nested'])}"
+
+
+def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
+    if "baseline" not in metrics:
+        return []
+    found = metrics["baseline"]
+    higher = found["difference"]["uar"]
+    interval = higher["interval"]
+    within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+    return [
+        f"baseline ({found['name']}): UAR {_number(found['pooled']['uar'])}, this is higher by {_number(higher['value'])} {within}"
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,88 @@
+"""Finished folds, one file each, so that no fold is ever trained twice."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from w2v2.storage import files as storage
+from w2v2.training.fold_result import Epoch, FoldScore
+
+logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """`<run>/ledger/`: held-out predictions and curves by trial and fold."""
+
+    def __init__(self, run: str) -> None:
+        self._folder = storage.join(run, "ledger")
+
+    def _uri(self, trial: int, fold: int) -> str:
+        return storage.join(self._folder, f"trial-{trial:05d}-fold-{fold:02d}.parquet")
+
+    def write(self, trial: int, score: FoldScore) -> None:
+        """Record a fold; the file appears whole or not at all."""
+        storage.write_bytes(self._uri(trial, score.fold), encode(score))
+
+    def read(self, trial: int, fold: int) -> FoldScore | None:
+        """The fold's record, or None where there is none that is whole."""
+        uri = self._uri(trial, fold)
+        if not storage.exists(uri):
+            return None
+        try:
+            return decode(storage.read_bytes(uri))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            logger.warning("%s is damaged (%s): the fold is trained again", uri, error)
+            return None
+
+    def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldScore]:
+        """All records of the given trials, read together."""
+        places = [(trial, fold) for trial in trials for fold in range(num_folds)]
+        bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
+        return {
+            place: decode(body)
+            for place, body in zip(places, bodies, strict=True)
+            if not isinstance(body, storage.StorageError)
+        }
+
+
+def encode(score: FoldScore) -> bytes:
+    """A Parquet file: a row per held-out clip, and the rest as JSON in its metadata."""
+    rest = {
+        "fold": score.fold,
+        "loss": score.loss,
+        "num_train": score.num_train,
+        "seconds": score.seconds,
+        "curve": [asdict(epoch) for epoch in score.curve],
+    }
+    num_classes = score.probabilities.shape[1]
+    table = pa.table(
+        {
+            "clip_id": pa.array(score.clip_ids, pa.string()),
+            "target": pa.array(score.targets, pa.int64()),
+            "probabilities": pa.FixedSizeListArray.from_arrays(score.probabilities.ravel(), num_classes),
+        }
+    ).replace_schema_metadata({"w2v2": json.dumps(rest)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def decode(body: bytes) -> FoldScore:
+    """The fold that `encode` wrote."""
+    table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
+    rest = json.loads(table.schema.metadata[b"w2v2"])
+    curve = [Epoch(**epoch) for epoch in rest.pop("curve")]
+    column = table["probabilities"].combine_chunks()
+    probabilities = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+    return FoldScore(
+        clip_ids=table["clip_id"].to_pylist(),
+        targets=np.asarray(table["target"]),
+        probabilities=np.array(probabilities),
+        curve=curve,
+        **rest,
+    )

@@ -1,0 +1,124 @@
+"""What a search found, as the tables and numbers of the run directory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+from jaxtyping import Int
+
+from w2v2.evaluation import classification as metrics
+from w2v2.training.fold_result import FoldScore
+
+Scores = Mapping[tuple[int, int], FoldScore]
+METRICS = ("uar", "accuracy", "macro_f1")
+
+
+def fold_metrics(score: FoldScore, classes: Sequence[str]) -> dict[str, Any]:
+    """Scores of one fold's held-out clips; a metric without a value is None."""
+    return metrics.scores(_confusion(score, classes), classes)
+
+
+def _confusion(score: FoldScore, classes: Sequence[str]) -> Int[np.ndarray, "classes classes"]:
+    return metrics.confusion(score.targets, score.probabilities.argmax(1), len(classes))
+
+
+def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
+    """One row per finished fold of a trial."""
+    rows = []
+    for (trial, fold), score in sorted(scores.items()):
+        found = fold_metrics(score, classes)
+        clips = (score.num_train * len(score.curve) + len(score.clip_ids)) / score.seconds
+        rows.append(
+            {"trial": trial, "fold": fold, "state": "done"}
+            | {name: found[name] for name in METRICS}
+            | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
+            | {"num_held_out": len(score.clip_ids), "seconds": score.seconds, "clips_per_s": clips}
+        )
+    return pa.Table.from_pylist(rows)
+
+
+def curves_table(scores: Scores) -> pa.Table:
+    """One row per epoch of a fold of a trial; all of it measured on training clips."""
+    rows = [
+        {"trial": trial, "fold": fold}
+        | {
+            name: value for name, value in asdict(epoch).items() if name != "val_loss"
+        }  # no fold has a val split
+        for (trial, fold), score in sorted(scores.items())
+        for epoch in score.curve
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) -> pa.Table:
+    """One row per trial: state, hyperparameters, mean and standard deviation over its folds."""
+    paths = sorted({path for trial in trials for path in trial.params})
+    columns: dict[str, list[Any]] = {
+        "trial": [t.number for t in trials],
+        "state": [t.state.name for t in trials],
+    }
+    columns |= {f"params_{path}": [t.params.get(path) for t in trials] for path in paths}
+    rows = [[row for row in folds.to_pylist() if row["trial"] == t.number] for t in trials]
+    for name in METRICS:
+        columns[f"{name}_mean"] = [_mean(row[name] for row in done) for done in rows]
+        columns[f"{name}_std"] = [_std(row[name] for row in done) for done in rows]
+    columns["folds_done"] = [len(done) for done in rows]
+    columns["seconds"] = [float(sum(row["seconds"] for row in done)) for done in rows]
+    columns["error"] = [t.user_attrs.get("error", "") for t in trials]
+    return pa.table(columns)
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _std(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def predictions_table(scores: Sequence[FoldScore], clips: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Out-of-fold predictions of one trial: every clip once, in the manifest's order."""
+    probabilities = np.concatenate([score.probabilities for score in scores])
+    clip_ids = [clip_id for score in scores for clip_id in score.clip_ids]
+    place = {clip_id: index for index, clip_id in enumerate(clip_ids)}
+    rows = probabilities[[place[clip_id] for clip_id in clips["clip_id"].to_pylist()]]
+    columns = {
+        "clip_id": clips["clip_id"],
+        "speaker": clips["speaker"],
+        "fold": clips["fold"],
+        "target": clips["label"],
+        "predicted": pa.array([classes[index] for index in rows.argmax(1)]),
+    }
+    return pa.table(columns | {f"prob_{name}": rows[:, index] for index, name in enumerate(classes)})
+
+
+def nested_score(
+    scores: Scores, complete: Sequence[int], classes: Sequence[str], metric: str, num_folds: int
+) -> float | None:
+    """The metric when each fold's trial is chosen on the other folds alone, pooled over folds.
+
+    Beside the best trial's score it shows how much the choice among trials flatters. None with fewer
+    than two complete trials, where there was nothing to choose.
+    """
+    if len(complete) < 2:
+        return None
+    values = {
+        (t, f): fold_metrics(scores[t, f], classes)[metric] or 0.0 for t in complete for f in range(num_folds)
+    }
+    total = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for fold in range(num_folds):
+        others = [f for f in range(num_folds) if f != fold]
+        chosen = max(complete, key=lambda trial: np.mean([values[trial, f] for f in others]))
+        total += _confusion(scores[chosen, fold], classes)
+    return metrics.scores(total, classes)[metric]
+
+
+def best_trial(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial | None:
+    """The complete trial with the highest value; the earliest of equals; None where none is complete."""
+    complete = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE and t.value is not None]
+    return max(complete, key=lambda t: (t.value or 0.0, -t.number), default=None)

@@ -1,0 +1,84 @@
+"""One fold of a trial, trained and scored in this process; runs on a worker.
+
+torch is imported by the functions that compute, so that who only plans does not wait for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.training.fold_result import FoldScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What every trial needs: settings, clips in order, and where their features are."""
+
+    config: TuneFoldsConfig
+    run: str
+    classes: tuple[str, ...]
+    keys: dict[EncoderConfig, str]
+    """The folder of the features of each encoder that a trial may ask for."""
+    clips: pa.Table
+    """clip_id, fold, label, audio_digest and num_samples of every clip."""
+    gpus: float
+
+    @property
+    def num_folds(self) -> int:
+        """Folds of a trial."""
+        return self.config.folds.num_folds
+
+
+def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
+    """The fold's score, computed by this process alone."""
+    from w2v2.training.process_group import World
+
+    return score_together(settings, plan, fold, World())
+
+
+def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any) -> FoldScore:
+    """The fold's score, computed by this process as one of a World."""
+    import torch
+
+    from w2v2.models.classifier import Classifier, fresh
+    from w2v2.models.pretrained import loaded_encoder
+    from w2v2.training.trainer import score_fold
+
+    torch.set_num_threads(max(1, int(settings.search.cpus_per_trial)))
+    encoder, _ = loaded_encoder(settings.encoder, settings.seed)
+    clips = plan.clips
+    held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
+    train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
+    seed = settings.seed * 1009 + fold
+    torch.manual_seed(seed)
+    return score_fold(
+        Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)]),
+        fold=fold,
+        train=_clip_set(settings, plan, train),
+        held_out=_clip_set(settings, plan, held_out),
+        held_out_ids=clips["clip_id"].take(held_out).to_pylist(),
+        optim=settings.optim,
+        training=settings.training,
+        seed=seed,
+        world=world,
+    )
+
+
+def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> Any:
+    from w2v2.features.batches import ClipSet
+    from w2v2.features.cache import FeatureCache, localize, open_features
+
+    clips = plan.clips.take(pa.array(rows))
+    number = {name: index for index, name in enumerate(plan.classes)}
+    digests = clips["audio_digest"].to_pylist()
+    cache = FeatureCache(settings.cache, plan.keys[settings.encoder])
+    localize(cache, digests, num_at_once=settings.data.num_readers)
+    return ClipSet(
+        features=open_features(cache, digests, num_at_once=settings.data.num_readers),
+        lengths=np.asarray(clips["num_samples"]),
+        targets=np.array([number[label] for label in clips["label"].to_pylist()]),
+    )

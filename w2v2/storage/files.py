@@ -1,0 +1,171 @@
+"""Files on local disks and in Google Cloud Storage (gs://) through one set of functions.
+
+Every failure is a StorageError of one sentence. Requests to Google are tried six times with growing pauses
+and give up after CONNECT_S or SILENCE_S seconds without a sign of life, so a dead network fails within about
+two minutes. Bytes read from gs:// are compared with the checksum that Google sends along.
+"""
+
+import asyncio
+import itertools
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from w2v2.storage import gcs as gs_files
+from w2v2.storage import local as local_files
+from w2v2.storage.uris import FileInfo, StorageError, expand, is_remote, join
+
+__all__ = ["FileInfo", "StorageError", "expand", "is_remote", "join"]
+
+_NUM_DOWNLOADS = 4
+
+Result = TypeVar("Result")
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder (gs://: an object, or objects below it).
+
+    Raises StorageError where the bucket is missing or may not be read.
+    """
+    return _do(gs_files.exists, os.path.exists, expand(uri))
+
+
+def stat(uri: str) -> FileInfo:
+    """Size and fingerprint of one file; StorageError where it is missing."""
+    return _do(gs_files.stat, local_files.stat, uri)
+
+
+def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | StorageError]:
+    """What stat finds for each uri, in the order given, num_at_once at a time; errors stand in place."""
+    return list(_outcomes(gs_files.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
+
+
+def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
+    """All files below a folder, sorted by uri; suffixes such as `.wav` are compared without case.
+
+    Left out: what has a name that starts with a dot, or is in a folder that has. StorageError where the
+    folder or the bucket is missing, or uri is a file.
+    """
+    base = expand(uri)
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    return [
+        info
+        for info in _do(gs_files.list_files, local_files.list_files, base)
+        if not any(part.startswith(".") for part in info.uri[len(base) :].split("/"))
+        and (not endings or info.uri.lower().endswith(endings))
+    ]
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of a file; from gs:// verified against its crc32c, and read again once if it differs."""
+    return _do(gs_files.read, local_files.read, uri)
+
+
+def read_many(uris: Sequence[str], *, num_at_once: int) -> Iterator[bytes | StorageError]:
+    """The content of each file in the order given, or the error of that file.
+
+    num_at_once reads are under way at any time, and no more than one result beyond them is held. Missing
+    credentials raise, since no file can be read then.
+    """
+    return _outcomes(gs_files.read, local_files.read, ((uri,) for uri in uris), num_at_once=num_at_once)
+
+
+def read_text(uri: str) -> str:
+    """The content of a UTF-8 file."""
+    try:
+        return read_bytes(uri).decode()
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{uri}: is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file whole or not at all; local folders are made, an existing file is replaced."""
+    _do(gs_files.write, local_files.write, uri, data)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Whether the file now has this content: it is written whole, and only where there is none."""
+    return _do(gs_files.create, local_files.create, uri, data)
+
+
+def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
+    """Write (uri, data) pairs, num_at_once at a time; raises the first failure, later ones may be written."""
+    for outcome in _outcomes(gs_files.write, local_files.write, items, num_at_once=num_at_once):
+        if isinstance(outcome, StorageError):
+            raise outcome
+
+
+def write_text(uri: str, text: str) -> None:
+    """Write a UTF-8 file whole or not at all."""
+    write_bytes(uri, text.encode())
+
+
+def delete(uri: str) -> None:
+    """Remove one file; a missing one is fine."""
+    _do(gs_files.delete, local_files.delete, uri)
+
+
+def download_folder(uri: str, folder: Path) -> Path:
+    """The folder, filled with every file below uri under its relative name.
+
+    Raises StorageError, before anything is written, where a name would lead out of the folder.
+    """
+    base = expand(uri)
+    infos = _do(gs_files.list_files, local_files.list_files, base)
+    targets = [join(str(folder), info.uri[len(base) + 1 :]) for info in infos]
+    contents = read_many([info.uri for info in infos], num_at_once=_NUM_DOWNLOADS)
+    for target, content in zip(targets, contents, strict=True):
+        if isinstance(content, StorageError):
+            raise content
+        write_bytes(target, content)
+    return folder
+
+
+# -- one door: a remote coroutine or a local function
+
+
+def _do(
+    remote: Callable[..., Awaitable[Result]], local: Callable[..., Result], uri: str, *args: Any
+) -> Result:
+    if is_remote(uri):
+        return _begin_remote(remote, uri, *args).result()
+    return local(uri, *args)
+
+
+def _begin_remote(remote: Callable[..., Any], uri: str, *args: Any) -> Future:
+    fs = gs_files.client()
+    return asyncio.run_coroutine_threadsafe(remote(fs, uri, *args), fs.loop)
+
+
+def _outcomes(
+    remote: Callable[..., Any], local: Callable[..., Any], calls: Iterable[tuple], *, num_at_once: int
+) -> Iterator[Any]:
+    """Results or StorageErrors of the calls (uri first), in their order, with num_at_once under way."""
+    waiting = iter(calls)
+    pending: deque[Future] = deque()
+    with ThreadPoolExecutor(num_at_once) as pool:
+
+        def refill(count: int) -> None:
+            for call in itertools.islice(waiting, count):
+                begun = _begin_remote(remote, *call) if is_remote(call[0]) else pool.submit(local, *call)
+                pending.append(begun)
+
+        try:
+            refill(num_at_once)
+            while pending:
+                outcome = _outcome(pending.popleft())
+                refill(1)
+                yield outcome
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _outcome(future: Future) -> Any:
+    try:
+        return future.result()
+    except StorageError as error:
+        return error

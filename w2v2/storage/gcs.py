@@ -1,0 +1,231 @@
+"""Objects in Google Cloud Storage, as coroutines on gcsfs's own loop; storage.py is the door to them.
+
+Requests are tried six times with growing pauses and give up after CONNECT_S or SILENCE_S seconds without a
+sign of life. Every failure is a StorageError.
+"""
+
+import asyncio
+import base64
+import functools
+import logging
+import os
+import re
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from w2v2.storage.uris import FileInfo, StorageError, bucket_and_name
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+SILENCE_S = 15.0
+_WRITE_S = 130.0
+_SLOWEST_BYTES_PER_S = 100_000
+_LOGIN = (
+    "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a "
+    "service account's key"
+)
+
+Result = TypeVar("Result")
+
+
+def _object(uri: str) -> tuple[str, str]:
+    """Bucket and name of an object."""
+    bucket, name = bucket_and_name(uri)
+    if not bucket or not name or name.endswith("/"):
+        raise StorageError(f"{uri}: names no object; write gs://bucket/name")
+    return bucket, name
+
+
+def client() -> Any:
+    """The gcsfs client of this process; a forked or started worker makes its own."""
+    return client_of(os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST", ""))
+
+
+@functools.lru_cache(maxsize=4)
+def client_of(pid: int, emulator: str) -> Any:
+    """The client of a process, by what it depends on."""
+    # gcsfs would ask for the bucket's type over gRPC before each call: two minutes where that is blocked.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    import aiohttp
+    from gcsfs.core import GCSFileSystem
+
+    # gcsfs logs every failure with its traceback; ours are raised as one sentence.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    return GCSFileSystem(
+        token="anon" if emulator else _credentials(),
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        requests_timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S),
+    )
+
+
+def _credentials() -> Any:
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        return google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])[0]
+    except DefaultCredentialsError as error:
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+        where = f"in GOOGLE_APPLICATION_CREDENTIALS={named}" if named else "on this machine"
+        raise StorageError(f"gs:// needs Google credentials and none were found {where}: {_LOGIN}") from error
+
+
+async def exists(fs: Any, uri: str) -> bool:
+    """Whether there is an object, or objects below that name."""
+    bucket, name = bucket_and_name(uri)
+    work = fs._call("GET", "b/{}/o", bucket, prefix=name or None, maxResults=1, json_out=True)
+    first = await _told(fs, uri, "storage.objects.list", work)
+    if not name or (first.get("items") and first["items"][0]["name"] in (name, f"{name}/")):
+        return True
+    work = fs._call("GET", "b/{}/o", bucket, prefix=f"{name}/", maxResults=1, json_out=True)
+    return "items" in await _told(fs, uri, "storage.objects.list", work)
+
+
+async def stat(fs: Any, uri: str) -> FileInfo:
+    """Size and fingerprint of one object."""
+    work = fs._call("GET", "b/{}/o/{}", *_object(uri), json_out=True)
+    return _info(uri, await _told(fs, uri, "storage.objects.get", work))
+
+
+def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
+    fingerprint = f"{resource['crc32c']}-{resource['generation']}"
+    return FileInfo(uri=uri, size_bytes=int(resource["size"]), fingerprint=fingerprint)
+
+
+async def list_files(fs: Any, uri: str) -> list[FileInfo]:
+    """All objects below a prefix, sorted."""
+    bucket, name = bucket_and_name(uri)
+    found = await _told(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
+    if uri.removeprefix("gs://") in found:
+        raise StorageError(f"{uri}: is a file, where a folder was wanted; give a folder")
+    if name and not found:
+        raise StorageError(
+            f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
+        )
+    # An object whose name ends in a slash is what some tools leave for an empty folder.
+    files = {path: info for path, info in found.items() if not path.endswith("/")}
+    return [_info(f"gs://{path}", files[path]) for path in sorted(files)]
+
+
+async def read(fs: Any, uri: str) -> bytes:
+    """The content of an object, verified against its crc32c, and read again once if it differs."""
+    url = fs.url("/".join(_object(uri)))
+    for _ in range(2):
+        headers, data = await _told(fs, uri, "storage.objects.get", fs._call("GET", url))
+        if _intact(headers, data):
+            return data
+        logger.warning("%s: the bytes do not match the checksum sent with them", uri)
+    raise StorageError(
+        f"{uri}: damaged: read twice, and twice the bytes did not match their crc32c; upload it again"
+    )
+
+
+def _intact(headers: Any, data: bytes) -> bool:
+    """Whether the data have the crc32c of the headers; stored compressed, it is that of other bytes."""
+    import google_crc32c
+
+    if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
+        return True
+    digest = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+    return f"crc32c={digest}" in re.split(r"\s*,\s*", ",".join(headers.getall("x-goog-hash", [])))
+
+
+async def write(fs: Any, uri: str, data: bytes) -> None:
+    """Write an object whole, and once more if its md5 does not arrive."""
+    from gcsfs.retry import ChecksumError
+
+    path = "/".join(_object(uri))
+    limit_s = _WRITE_S + len(data) / _SLOWEST_BYTES_PER_S
+    for _ in range(2):
+        work = asyncio.wait_for(fs._pipe_file(path, data, consistency="md5"), limit_s)
+        try:
+            await _told(fs, uri, "storage.objects.create", work)
+            return
+        except ChecksumError:
+            logger.warning("%s: what arrived does not match what was sent", uri)
+    raise StorageError(
+        f"{uri}: damaged: written twice, and twice the md5 of what arrived was wrong; run it again"
+    )
+
+
+async def create(fs: Any, uri: str, data: bytes) -> bool:
+    """Whether the object now has this content; it is written whole, and only where there is none."""
+
+    async def put() -> bool:
+        try:
+            await fs._pipe_file(uri, data, mode="create")
+            return True
+        except FileExistsError:
+            # Perhaps by ourselves: the answer to a first try may have been lost.
+            return await read(fs, uri) == data
+
+    return await _told(fs, uri, "storage.objects.create", put())
+
+
+async def delete(fs: Any, uri: str) -> None:
+    """Remove one object; a missing one is fine."""
+
+    async def remove() -> None:
+        try:
+            await fs._call("DELETE", "b/{}/o/{}", *_object(uri))
+        except FileNotFoundError:
+            logger.debug("%s: was not there", uri)
+
+    await _told(fs, uri, "storage.objects.delete", remove())
+
+
+async def _told(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> Result:
+    """What the work returns; its failures as a StorageError."""
+    import aiohttp
+    from gcsfs.retry import HttpError, NonRetryableError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return await work
+    except FileNotFoundError as error:
+        raise await _missing(fs, uri) from error
+    except (OSError, ValueError, HttpError, NonRetryableError, aiohttp.ClientError, GoogleAuthError) as error:
+        raise _failure(uri, permission, error) from error
+
+
+async def _missing(fs: Any, uri: str) -> StorageError:
+    """Which of bucket and object is missing: gcsfs drops Google's words for it."""
+    bucket, _ = bucket_and_name(uri)
+    try:
+        await fs._call("GET", "b/{}/o", bucket, maxResults=1)
+    except FileNotFoundError:
+        return StorageError(f"{uri}: there is no bucket {bucket!r}; check its name, or create it")
+    except OSError:
+        logger.debug("bucket %s may not be listed, so it is there", bucket)
+    return StorageError(f"{uri}: no such object in bucket {bucket!r}; check its name")
+
+
+def _failure(uri: str, permission: str, error: Exception) -> StorageError:
+    from gcsfs.retry import NonRetryableError, is_retriable
+    from google.auth.exceptions import TransportError
+
+    words = " ".join(f"{type(error).__name__} {error}".split())
+    if getattr(error, "code", None) == 401 or isinstance(error, NonRetryableError):
+        return StorageError(f"{uri}: Google wants a login ({words}): {_LOGIN}")
+    if isinstance(error, TimeoutError | TransportError) or is_retriable(error):
+        return StorageError(
+            f"{uri}: Google Cloud Storage could not be reached or did not answer ({words}); "
+            "check the network and run the same command again"
+        )
+    if str(error).startswith("Forbidden"):
+        return _forbidden(uri, permission, words)
+    return StorageError(f"{uri}: Google Cloud Storage refused the request ({words}); check the uri")
+
+
+def _forbidden(uri: str, permission: str, words: str) -> StorageError:
+    bucket, _ = bucket_and_name(uri)
+    denied = re.search(r"(\S+) does not have (storage\.[\w.]+)", words)
+    who, needed = denied.groups() if denied else ("this account", permission)
+    said = "" if denied else f" (Google says: {words})"
+    role = "objectViewer" if needed in ("storage.objects.get", "storage.objects.list") else "objectUser"
+    return StorageError(
+        f"{uri}: {who} lacks {needed} on bucket {bucket!r}{said}; grant it roles/storage.{role}, e.g. gcloud "
+        f"storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
+    )

@@ -1,0 +1,80 @@
+"""Names of files, local and gs://, and the error that every failure to read or write one becomes."""
+
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from w2v2.errors import UserError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+class StorageError(UserError):
+    """A file or bucket that cannot be read, listed or written: one sentence that names its uri."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """One stored file."""
+
+    uri: str
+    """gs:// or an absolute local path."""
+    size_bytes: int
+    """Its length."""
+    fingerprint: str
+    """Changes when the content changes: gs:// crc32c and generation, local size and modification time."""
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the uri is in Google Cloud Storage."""
+    return uri.startswith("gs://")
+
+
+def expand(uri: str) -> str:
+    """The uri with `~`, file:// and relative local paths made absolute and a gs:// uri's last slashes cut.
+
+    Raises StorageError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
+    """
+    scheme, found, _ = uri.partition("://")
+    match scheme if found else "":
+        case "gs":
+            return _normalised(uri)
+        case "" if match := _SCHEME.match(uri):
+            raise StorageError(
+                f"{uri}: begins like the name of a service; write {match[0]}//{uri[match.end() :].lstrip('/')} for that, "
+                f"or ./{uri} for a local file"
+            )
+        case "":
+            return os.path.abspath(os.path.expanduser(uri))
+        case "file":
+            return os.path.abspath(unquote(urlsplit(uri).path))
+        case _:
+            raise StorageError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
+
+
+def _normalised(uri: str) -> str:
+    bucket, name = bucket_and_name(uri.rstrip("/"))
+    if not _BUCKET.fullmatch(bucket):
+        raise StorageError(f"{uri}: {bucket!r} cannot be the name of a bucket; write gs://bucket/name")
+    if {".", ".."} & set(name.split("/")):
+        raise StorageError(f"{uri}: a gs:// name may not hold '.' or '..' between slashes; write it out")
+    return f"gs://{bucket}/{name}" if name else f"gs://{bucket}"
+
+
+def join(uri: str, *parts: str) -> str:
+    """The uri of a file below a folder; a part is a relative name such as `a.wav` or `plots/a.png`.
+
+    Raises StorageError for an empty or absolute part and for one with `.`, `..` or an empty name in it.
+    """
+    for part in parts:
+        if {"", ".", ".."} & set(part.split("/")) or "\0" in part:
+            raise StorageError(f"{part!r} is not a plain relative name below {uri}; use names without '..'")
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def bucket_and_name(uri: str) -> tuple[str, str]:
+    """The two parts of a gs:// uri; the name is empty for a bucket."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name

@@ -1,0 +1,150 @@
+"""Calls and jobs of BigQuery: what is tried again, a job's next id, and errors in one sentence each."""
+
+import itertools
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from google.api_core import exceptions, retry
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+from requests.exceptions import RequestException
+
+from w2v2.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+REQUEST_S = 60.0
+"""Longest wait for one answer; the client's own is for ever."""
+_RETRY_S = 120.0
+_MAX_FAILURES = 4
+
+# Reasons, of requests and of jobs, that say "again" and not "never".
+_TRANSIENT = {
+    "backendError",
+    "badGateway",
+    "internalError",
+    "jobBackendError",
+    "jobInternalError",
+    "jobRateLimitExceeded",
+    "rateLimitExceeded",
+    "serviceUnavailable",
+}
+
+
+def calls() -> dict[str, Any]:
+    """What every call takes: how to try again, and how long to wait for one answer."""
+    return {"retry": retries(), "timeout": REQUEST_S}
+
+
+def retries(*, lost: bool = False) -> retry.Retry:
+    """Tries of one request, two minutes in all; lost takes a job that is not found for one not found yet."""
+
+    def again(error: Exception) -> bool:
+        if isinstance(error, exceptions.NotFound):
+            return lost
+        if isinstance(error, exceptions.GoogleAPICallError) and error.errors:
+            return _reason(error) in _TRANSIENT
+        network = (exceptions.ServerError, exceptions.TooManyRequests, RequestException, ConnectionError)
+        return isinstance(error, network)
+
+    return retry.Retry(predicate=again, timeout=30.0 if lost else _RETRY_S)
+
+
+def run_until(
+    client: bigquery.Client, done: Callable[[], bool], start: Callable[[str], Any], *, name: str
+) -> None:
+    """Run jobs name_0, name_1, ... until done().
+
+    A job id runs once, for ever: one that exists is waited for and not started again, and one that failed,
+    or that an earlier commit of the same parts used up, is stepped over. start(job_id) inserts a job.
+
+    Raises:
+        UserError: a job ended well and it is still not done.
+        GoogleAPICallError: a job failed for good, or four times.
+    """
+    num_failures, ended_well = 0, False
+    for attempt in itertools.count():
+        if done():
+            return
+        if ended_well:
+            raise UserError(
+                f"job {name} ended well but its rows are not there: was the table changed meanwhile?"
+            )
+        job_id, is_new = f"{name}_{attempt}", True
+        try:
+            job = start(job_id)
+        except exceptions.Conflict:
+            # Ours, its answer lost, or of a run that was killed: either way it is the one to wait for.
+            is_new = False
+            job = client.get_job(job_id, retry=retries(lost=True), timeout=REQUEST_S)
+        _wait(job)
+        if job.error_result:
+            logger.warning("job %s failed: %s", job_id, job.error_result.get("message"))
+            num_failures += is_new
+            if is_new and (num_failures == _MAX_FAILURES or not _is_transient(job.error_result)):
+                raise job.exception()
+        ended_well = is_new and not job.error_result
+
+
+def _wait(job: Any) -> None:
+    pause_s = 0.5
+    while job.state != "DONE":
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 10.0)
+        job.reload(**calls())
+
+
+def _is_transient(error: dict[str, Any]) -> bool:
+    """Whether the job may be tried again: a passing error, or another writer was there at the same time."""
+    return error.get("reason") in {*_TRANSIENT, "duplicate"} or "concurrent update" in error.get(
+        "message", ""
+    )
+
+
+@contextmanager
+def in_words(uri: str) -> Iterator[None]:
+    """Turns what Google's client raises inside into a UserError about the table."""
+    try:
+        yield
+    except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, RequestException) as error:
+        raise UserError(_sentence(uri, error)) from error
+
+
+def _sentence(uri: str, error: Exception) -> str:
+    project, dataset, _ = uri.removeprefix("bq://").rsplit(".", 2)
+    told = _words(error)
+    again = "its parts are kept, run the same command again"
+    match _reason(error):
+        case "accessDenied":
+            editor, user = "roles/bigquery.dataEditor", "roles/bigquery.jobUser"
+            roles = f"{editor} on dataset {dataset} and {user} on project {project}"
+            return f"no permission for {uri}: {told}; grant {roles}"
+        case "quotaExceeded" | "rateLimitExceeded":
+            return f"BigQuery's quota stops {uri}: {told}; {again} later"
+        case _ if "different locations" in told or "not found in location" in told:
+            return f"{uri} and its parts are in two locations: {told}; use a bucket and a dataset in one"
+        case "notFound":
+            return f"{uri} was not found: {told}; make the dataset first (bq mk {project}:{dataset})"
+        case _ if isinstance(error, GoogleAuthError):
+            return f"no Google credentials for {uri}: {told}; run gcloud auth application-default login"
+        case _:
+            return f"BigQuery could not write {uri}: {told}; {again}"
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, exceptions.RetryError):
+        return _reason(error.cause)
+    errors = getattr(error, "errors", None) or [{}]
+    return str(errors[0].get("reason", ""))
+
+
+def _words(error: BaseException) -> str:
+    """Google's own sentence in an error, without the request in front of it and on one line."""
+    cause = error.cause if isinstance(error, exceptions.RetryError) else None
+    told = getattr(error, "message", "") or str(error)
+    line = re.sub(r"^(GET|POST|PUT|DELETE) \S+: ", "", " ".join(told.split()))
+    return f"{line} ({_words(cause)})" if cause else line

@@ -1,0 +1,234 @@
+"""A table in BigQuery: parts by one load job into a staging table, checks, one MERGE.
+
+Nearest embeddings, in SQL (one length per search, so filter by model): SELECT base.clip_id, distance FROM
+VECTOR_SEARCH((SELECT * FROM `p.d.t` WHERE model = @model), 'embedding', (SELECT @vector AS embedding),
+top_k => 10, distance_type => 'COSINE').
+"""
+
+import datetime
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.tables import parts as table_parts
+from w2v2.tables import sql as table_sql
+from w2v2.tables.bigquery_jobs import REQUEST_S, calls, in_words, retries, run_until
+from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
+
+# Nothing from a user goes into SQL or a URL unless it matches this in full.
+_URI = re.compile(
+    r"bq://((?:[a-z0-9.-]{1,60}:)?[a-z][a-z0-9-]{4,28}[a-z0-9])"
+    r"\.([A-Za-z0-9_]{1,1024})\.([A-Za-z0-9_-]{1,900})"
+)
+_QUOTE = "`"
+_MAX_URIS = 10_000
+_STAGING_DAYS = 7
+
+
+class BigQueryTable:
+    """The table named by bq://project.dataset.table; it is made where missing, its dataset is not.
+
+    Killed anywhere and run again, the table is the same: job ids follow from the content of the parts, so a
+    job is looked up and waited for and not started twice; and what is repeated all the same is a load into
+    an empty staging table or a MERGE that finds nothing newer.
+    """
+
+    def __init__(self, uri: str, spec: TableSpec) -> None:
+        match = _parsed(uri)
+        self.uri, self._spec, self._id = uri, spec, ".".join(match.groups())
+        with in_words(self.uri):
+            dataset = _client(match[1]).get_dataset(f"{match[1]}.{match[2]}", **calls())
+            # Jobs run where the dataset is, or do not find it.
+            self._client = _client(match[1], location=dataset.location)
+            self._make(self._id, partitioned=True)
+            self._check()
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows with the columns (none named: all) where each column of where equals its value."""
+        names, where = list(columns) or self._spec.schema.names, where or {}
+        schema = pa.schema([self._spec.schema.field(name) for name in names])
+        tests = "".join(
+            f" AND `{self._spec.schema.field(name).name}` = @p{i}" for i, name in enumerate(where)
+        )
+        sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM `{self._id}` WHERE TRUE{tests}"
+        with in_words(self.uri):
+            return (
+                self._select(sql, list(where.values())).to_arrow(create_bqstorage_client=False).cast(schema)
+            )
+
+    def commit(self, parts: Sequence[str]) -> Commit:
+        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        if not parts:
+            return Commit()
+        if len(parts) > _MAX_URIS:
+            raise UserError(
+                f"{len(parts)} parts are more than BigQuery loads at once ({_MAX_URIS}): write larger parts"
+            )
+        write_id = table_parts.write_id(self.uri, parts)
+        staging = f"{self._id}__staging_{write_id[:24]}"
+        with in_words(self.uri):
+            self._load(parts, staging, write_id)
+            self._check_dims(staging)
+            counts = self._count(staging)
+            self._merge(staging, write_id)
+            self._client.delete_table(staging, not_found_ok=True, **calls())
+        return counts
+
+    def _make(self, table_id: str, *, partitioned: bool) -> None:
+        table = bigquery.Table(table_id, schema=_schema(self._spec.schema))
+        if partitioned:
+            if self._spec.partition_by:
+                table.time_partitioning = bigquery.TimePartitioning(field=self._spec.partition_by)
+            if self._spec.cluster_by:
+                table.clustering_fields = list(self._spec.cluster_by)
+        else:
+            # Whatever dies here and is never run again leaves no more than a table that ends by itself.
+            table.expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=_STAGING_DAYS)
+        self._client.create_table(table, exists_ok=True, **calls())
+
+    def _check(self) -> None:
+        found = {field.name: _spelled(field) for field in self._client.get_table(self._id, **calls()).schema}
+        check_columns(self.uri, found=found, wanted={f.name: _spelled(f) for f in _schema(self._spec.schema)})
+        # A dry run needs the permissions of the real one: better refused now than after hours of work.
+        sql = table_sql.merge(self._spec, target=f"`{self._id}`", staging=f"`{self._id}`", quote=_QUOTE)
+        config = bigquery.QueryJobConfig(dry_run=True)
+        self._client.query_and_wait(sql, job_config=config, retry=retries(), api_timeout=REQUEST_S)
+
+    def _load(self, parts: Sequence[str], staging: str, write_id: str) -> None:
+        self._make(staging, partitioned=False)
+        expected = table_parts.num_rows(parts)
+        config = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            schema=_schema(self._spec.schema),
+            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+            write_disposition=bigquery.WriteDisposition.WRITE_EMPTY,
+        )
+        # Set whole: the property hands out a copy. Without it a list loads as a record of records.
+        options = bigquery.ParquetOptions()
+        options.enable_list_inference = True
+        config.parquet_options = options
+
+        def loaded() -> bool:
+            return self._client.get_table(staging, **calls()).num_rows == expected
+
+        def start(job_id: str) -> Any:
+            if all(storage.is_remote(part) for part in parts):
+                return self._client.load_table_from_uri(
+                    list(parts), staging, job_id=job_id, job_config=config, **calls()
+                )
+            with tempfile.TemporaryFile() as file:
+                self._join(parts, file)
+                return self._client.load_table_from_file(
+                    file,
+                    staging,
+                    rewind=True,
+                    size=file.tell(),
+                    job_id=job_id,
+                    job_config=config,
+                    timeout=REQUEST_S,
+                )
+
+        if expected:
+            run_until(self._client, loaded, start, name=f"w2v2_load_{write_id}")
+
+    def _join(self, parts: Sequence[str], file: Any) -> None:
+        """Write the parts into one Parquet file, since one upload is one load job."""
+        with pq.ParquetWriter(file, self._spec.schema, compression="zstd") as writer:
+            for part in parts:
+                writer.write_table(table_parts.read_part(part, self._spec.schema.names))
+
+    def _check_dims(self, staging: str) -> None:
+        if self._spec.dim_per:
+            rows = list(self._select(table_sql.dims(self._spec, **self._names(staging))))
+            if rows:
+                raise one_dim_error(self.uri, self._spec, rows[0].values())
+
+    def _count(self, staging: str) -> Commit:
+        row = next(iter(self._select(table_sql.count(self._spec, **self._names(staging)))))
+        return Commit.of_row(row.values())
+
+    def _merge(self, staging: str, write_id: str) -> None:
+        sql = table_sql.merge(self._spec, **self._names(staging))
+
+        def merged() -> bool:
+            return self._count(staging).pending == 0
+
+        def start(job_id: str) -> Any:
+            # One id, one job: another try is another id, which is run_until's to give.
+            return self._client.query(sql, job_id=job_id, job_retry=None, **calls())
+
+        run_until(self._client, merged, start, name=f"w2v2_merge_{write_id}")
+
+    def _select(self, sql: str, values: Sequence[str | int | float] = ()) -> Any:
+        kinds = {str: "STRING", int: "INT64", float: "FLOAT64", bool: "BOOL"}
+        parameters = [bigquery.ScalarQueryParameter(f"p{i}", kinds[type(v)], v) for i, v in enumerate(values)]
+        # Without the cache: it may answer from before a change.
+        config = bigquery.QueryJobConfig(query_parameters=parameters, use_query_cache=False)
+        return self._client.query_and_wait(sql, job_config=config, retry=retries(), api_timeout=REQUEST_S)
+
+    def _names(self, staging: str) -> dict[str, str]:
+        return {"target": f"`{self._id}`", "staging": f"`{staging}`", "quote": _QUOTE}
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at bq://project.dataset.table."""
+    match = _parsed(uri)
+    with in_words(uri):
+        client = _client(match[1])
+        client.get_dataset(f"{match[1]}.{match[2]}", **calls())
+        try:
+            client.get_table(".".join(match.groups()), **calls())
+        except exceptions.NotFound:
+            return False
+    return True
+
+
+def _parsed(uri: str) -> re.Match[str]:
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise UserError(
+            f"table {uri!r} is not a BigQuery table: write bq://project.dataset.table, "
+            "with letters, digits and _ (and - in project and table)"
+        )
+    return match
+
+
+def _client(project: str, *, location: str | None = None) -> bigquery.Client:
+    if os.environ.get("BIGQUERY_EMULATOR_HOST"):
+        return bigquery.Client(project=project, location=location, credentials=AnonymousCredentials())
+    return bigquery.Client(project=project, location=location)
+
+
+def _schema(schema: pa.Schema) -> list[bigquery.SchemaField]:
+    kinds = {
+        pa.string(): "STRING",
+        pa.bool_(): "BOOLEAN",
+        pa.int64(): "INTEGER",
+        pa.float32(): "FLOAT",
+        pa.float64(): "FLOAT",
+        pa.date32(): "DATE",
+        TIMESTAMP: "TIMESTAMP",
+    }
+    fields = []
+    for field in schema:
+        is_list = pa.types.is_list(field.type)
+        kind = kinds[field.type.value_type if is_list else field.type]
+        fields.append(bigquery.SchemaField(field.name, kind, mode="REPEATED" if is_list else "NULLABLE"))
+    return fields
+
+
+def _spelled(field: bigquery.SchemaField) -> str:
+    """A column's type in one spelling; REQUIRED and NULLABLE are not told apart."""
+    legacy = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "BOOL": "BOOLEAN"}
+    kind = legacy.get(field.field_type, field.field_type)
+    return f"ARRAY<{kind}>" if field.mode == "REPEATED" else kind

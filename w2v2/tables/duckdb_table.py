@@ -1,0 +1,130 @@
+"""A table in a DuckDB file, written by one process at a time, queried with SQL by anybody.
+
+Nearest embeddings, in SQL: SELECT clip_id, list_cosine_similarity(embedding, ?) AS similarity FROM
+embeddings WHERE model = ? ORDER BY similarity DESC LIMIT 10.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from w2v2.errors import UserError
+from w2v2.tables import sql as table_sql
+from w2v2.tables.parts import read_part
+from w2v2.tables.spec import NAME, TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
+
+_URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
+
+
+class DuckTable:
+    """The table named by duckdb:///folder/file.db?table=name; file and table are made where missing.
+
+    The file has no primary key: a MERGE in one transaction is faster, refuses double keys, and a process
+    killed anywhere in it leaves the table as it was.
+    """
+
+    def __init__(self, uri: str, spec: TableSpec) -> None:
+        match = _parsed(uri)
+        self.uri, self._spec, self._name = uri, spec, f'"{match[2]}"'
+        self._path = Path(match[1]).expanduser()
+        with _connection(self._path, self.uri) as connection:
+            types = {field.name: _type(field.type) for field in spec.schema}
+            made = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {self._name} ({made})")
+            found = connection.sql(f"DESCRIBE {self._name}").fetchall()
+        check_columns(uri, found={row[0]: row[1] for row in found}, wanted=types)
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows with the columns (none named: all) where each column of where equals its value."""
+        names, where = list(columns) or self._spec.schema.names, where or {}
+        tests = "".join(f' AND "{self._spec.schema.field(name).name}" = ?' for name in where)
+        sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM {self._name} WHERE TRUE{tests}"
+        with _connection(self._path, self.uri) as connection:
+            rows = connection.sql(sql, params=list(where.values())).to_arrow_table()
+        return rows.cast(pa.schema([self._spec.schema.field(name) for name in names]))
+
+    def commit(self, parts: Sequence[str]) -> Commit:
+        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        names = {"target": self._name, "staging": "staging", "quote": _QUOTE}
+        with _connection(self._path, self.uri) as connection:
+            connection.begin()
+            self._stage(connection, parts)
+            counts = connection.sql(table_sql.count(self._spec, **names)).fetchall()[0]
+            if self._spec.dim_per and (
+                rows := connection.sql(table_sql.dims(self._spec, **names)).fetchall()
+            ):
+                raise one_dim_error(self.uri, self._spec, rows[0])
+            connection.execute(table_sql.merge(self._spec, **names)).fetchall()
+            connection.commit()
+        return Commit.of_row(counts)
+
+    def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> None:
+        names = self._spec.schema.names
+        connection.execute(f"CREATE TEMP TABLE staging AS FROM {self._name} LIMIT 0").fetchall()
+        for part in parts:
+            connection.register("part", read_part(part, names))
+            listed = table_sql.columns(names, _QUOTE)
+            connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
+            connection.unregister("part")
+
+
+@contextmanager
+def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("SET TimeZone = 'UTC'").fetchall()
+            yield connection
+    except (duckdb.IOException, OSError) as error:
+        raise UserError(_sentence(uri, error)) from error
+
+
+def _sentence(uri: str, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    if "Could not set lock" in reason:
+        holder = re.search(r"PID (\d+)", str(error))
+        who = f"process {holder[1]}" if holder else "another process"
+        return f"table {uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
+    return f"table {uri} cannot be opened: {reason}; give a file that is DuckDB's or none, in a folder you may write"
+
+
+_QUOTE = '"'
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at duckdb:///folder/file.db?table=name."""
+    match = _parsed(uri)
+    path = Path(match[1]).expanduser()
+    if not path.exists():
+        return False
+    with _connection(path, uri) as connection:
+        return (match[2],) in connection.sql("SHOW TABLES").fetchall()
+
+
+def _parsed(uri: str) -> re.Match[str]:
+    match = _URI.fullmatch(uri)
+    if match is None or not NAME.fullmatch(match[2]):
+        raise UserError(
+            f"table {uri!r} is not a DuckDB table: write duckdb:///folder/file.db?table=name, "
+            "with a table name of letters, digits and _"
+        )
+    return match
+
+
+def _type(kind: pa.DataType) -> str:
+    """DuckDB's name of an Arrow type, as DESCRIBE spells it."""
+    if pa.types.is_list(kind):
+        return f"{_type(kind.value_type)}[]"
+    return {
+        pa.string(): "VARCHAR",
+        pa.bool_(): "BOOLEAN",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.date32(): "DATE",
+        TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    }[kind]

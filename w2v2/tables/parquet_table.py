@@ -1,0 +1,198 @@
+"""A table in a folder of Parquet files, local or gs://, with manifests that say which files are the table.
+
+    <folder>/_manifest/00000003.json    the newest manifest names the files; made once, never changed
+    <folder>/00000002-<digest>.parquet  rows that commit 2 took in; never changed, removed when not named
+
+`read()` follows the manifest and is right at any time. A plain reader of `<folder>/*.parquet` is right
+whenever no commit is under way and none was killed since the last one that ended.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import to_parquet
+from w2v2.tables import sql as table_sql
+from w2v2.tables.parts import read_part
+from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, one_dim_error
+
+_MANIFEST = re.compile(r"_manifest/([0-9]{8})\.json")
+_FILE = re.compile(r"([0-9]{8})-[0-9a-f]{40}\.parquet")
+_NUM_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Version:
+    number: int
+    files: tuple[str, ...]
+    """Names of the Parquet files that are the table."""
+
+
+class ParquetTable:
+    """The table in a folder; a folder that is missing or empty becomes one.
+
+    A commit writes new files, then creates the next manifest, which fails where another writer has made
+    it: then it begins again from that one. So any number of writers lose nothing, and a process killed
+    anywhere leaves the table as it was.
+    """
+
+    def __init__(self, uri: str, spec: TableSpec) -> None:
+        self.uri, self._spec = storage.expand(uri), spec
+        columns = {field.name: str(field.type) for field in spec.schema}
+        numbers, others = self._listed()
+        if not numbers and others:
+            raise UserError(
+                f"folder {uri} has files ({others[0]}) but no manifest of a table: give an empty folder"
+            )
+        if not numbers:
+            self._publish(_Version(number=0, files=()))
+        check_columns(uri, found=self._manifest(max(numbers, default=0))["columns"], wanted=columns)
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows with the columns (none named: all) where each column of where equals its value."""
+        names, where = list(columns) or self._spec.schema.names, where or {}
+        chosen = pc.scalar(True)
+        for name, value in where.items():
+            chosen = chosen & (pc.field(name) == pc.scalar(value))
+        for attempt in range(_NUM_TRIES):
+            version = self._newest()
+            try:
+                tables = [self._read_file(file, list({*names, *where})) for file in version.files]
+                break
+            except storage.StorageError:
+                # A commit may have removed a file since the manifest was read: then there is a newer one.
+                if attempt + 1 == _NUM_TRIES or self._newest() == version:
+                    raise
+        schema = pa.schema([self._spec.schema.field(name) for name in names])
+        return pa.concat_tables(
+            [schema.empty_table(), *(table.filter(chosen).select(names) for table in tables)]
+        )
+
+    def commit(self, parts: Sequence[str]) -> Commit:
+        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        staged = self._keys([read_part(part, self._key_columns) for part in parts])
+        for _ in range(_NUM_TRIES):
+            version = self._newest()
+            stored = self._keys([self._read_file(file, self._key_columns) for file in version.files])
+            counts, fresh, dead = self._compare(staged, stored)
+            following = self._write(version, parts, fresh, dead) if counts.pending else version
+            if following == version or self._publish(following):
+                self._clean(following)
+                return counts
+        raise UserError(f"table {self.uri} is being written by others without pause: run again later")
+
+    @property
+    def _key_columns(self) -> list[str]:
+        return list(dict.fromkeys([*self._spec.key, self._spec.newest_by, *self._spec.dim_per, *self._dim]))
+
+    @property
+    def _dim(self) -> list[str]:
+        return ["dim"] if self._spec.vector else []
+
+    def _keys(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """Key columns of all tables, with the table and the row that each came from."""
+        schema = pa.schema([self._spec.schema.field(name) for name in self._key_columns])
+        places = [("place", pa.int64()), ("position", pa.int64())]
+        empty = pa.schema([*schema, *places]).empty_table()
+        numbered = [
+            table.append_column("place", pa.array(np.full(len(table), place))).append_column(
+                "position", pa.array(np.arange(len(table)))
+            )
+            for place, table in enumerate(tables)
+        ]
+        return pa.concat_tables([empty, *numbered])
+
+    def _compare(self, staged: pa.Table, stored: pa.Table) -> tuple[Commit, pa.Table, pa.Table]:
+        """What there is to do, and where the rows to add and the rows to drop stand (place, position)."""
+        spec, quote = self._spec, '"'
+        with duckdb.connect() as connection:
+            connection.register("stored", stored)
+            connection.register("staged", staged)
+            names = {"target": "stored", "staging": "staged", "quote": quote}
+            if spec.dim_per and (rows := connection.sql(table_sql.dims(spec, **names)).fetchall()):
+                raise one_dim_error(self.uri, spec, rows[0])
+            counts = connection.sql(table_sql.count(spec, **names)).fetchall()[0]
+            fresh = connection.sql(table_sql.fresh(spec, **names)).to_arrow_table()
+            dead = connection.sql(table_sql.dead(spec, **names)).to_arrow_table()
+        return Commit.of_row(counts), fresh, dead
+
+    def _write(self, version: _Version, parts: Sequence[str], fresh: pa.Table, dead: pa.Table) -> _Version:
+        """The next version, its files written: those that lose rows without them, then the new rows."""
+        number, names = version.number + 1, self._spec.schema.names
+        files: list[str] = []
+        for place, file in enumerate(version.files):
+            lost = _at(dead, place)
+            if len(lost):
+                rows = self._read_file(file, names)
+                files += self._write_file(number, rows.take(np.setdiff1d(np.arange(len(rows)), lost)))
+            else:
+                files.append(file)
+        for place, part in enumerate(parts):
+            if len(kept := _at(fresh, place)):
+                files += self._write_file(number, read_part(part, names).take(kept))
+        return _Version(number=number, files=tuple(files))
+
+    def _write_file(self, number: int, rows: pa.Table) -> Iterator[str]:
+        if rows.num_rows:
+            data = to_parquet(rows)
+            # The number of the manifest that is to name it: see _clean.
+            name = f"{number:08d}-{hashlib.sha256(data).hexdigest()[:40]}.parquet"
+            storage.write_bytes(storage.join(self.uri, name), data)
+            yield name
+
+    def _read_file(self, name: str, columns: Sequence[str]) -> pa.Table:
+        data = storage.read_bytes(storage.join(self.uri, name))
+        return pq.read_table(io.BytesIO(data), columns=list(columns))
+
+    def _listed(self) -> tuple[list[int], list[str]]:
+        """Numbers of the manifests and names of the other files in the folder."""
+        if not storage.exists(self.uri):
+            return [], []
+        names = [info.uri[len(self.uri) + 1 :] for info in storage.list_files(self.uri)]
+        numbers = [int(match[1]) for name in names if (match := _MANIFEST.fullmatch(name))]
+        return numbers, [name for name in names if not _MANIFEST.fullmatch(name)]
+
+    def _newest(self) -> _Version:
+        number = max(self._listed()[0])
+        return _Version(number=number, files=tuple(self._manifest(number)["files"]))
+
+    def _manifest(self, number: int) -> Any:
+        return json.loads(storage.read_text(self._manifest_uri(number)))
+
+    def _manifest_uri(self, number: int) -> str:
+        return storage.join(self.uri, f"_manifest/{number:08d}.json")
+
+    def _publish(self, version: _Version) -> bool:
+        """Whether this version is now the table; False where another writer's has its number."""
+        columns = {field.name: str(field.type) for field in self._spec.schema}
+        text = json.dumps({"columns": columns, "files": version.files}, indent=1)
+        return storage.create(self._manifest_uri(version.number), text.encode())
+
+    def _clean(self, version: _Version) -> None:
+        """Remove files that no manifest will name; one made for a later manifest may be another writer's."""
+        for name in self._listed()[1]:
+            match = _FILE.fullmatch(name)
+            if match and int(match[1]) <= version.number and name not in version.files:
+                storage.delete(storage.join(self.uri, name))
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table in the folder."""
+    return storage.exists(storage.join(storage.expand(uri), "_manifest"))
+
+
+def _at(places: pa.Table, place: int) -> np.ndarray:
+    """Positions of the rows at one place, in order."""
+    return np.sort(places.filter(pc.equal(places["place"], place))["position"].to_numpy())

@@ -1,0 +1,69 @@
+"""Parts: Parquet files named by their content, what workers leave behind and a commit takes up."""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import to_parquet
+from w2v2.tables.spec import TableSpec, checked
+
+_PART = re.compile(r"([0-9a-f]{40})-([0-9]{1,12})\.parquet")
+
+
+def write_part(folder_uri: str, rows: pa.Table, *, spec: TableSpec) -> str:
+    """The uri of the part that holds the rows, named by its content, so that writing it twice makes one file.
+
+    Raises:
+        UserError: what table_spec.checked finds wrong with the rows.
+    """
+    rows = checked(rows, spec)
+    data = to_parquet(rows)
+    uri = storage.join(folder_uri, f"{hashlib.sha256(data).hexdigest()[:40]}-{rows.num_rows}.parquet")
+    if not storage.exists(uri):
+        storage.write_bytes(uri, data)
+    return uri
+
+
+def list_parts(folder_uri: str) -> list[str]:
+    """Uris of the parts in a folder, in order; none where the folder is missing. Other files are left out."""
+    if not storage.exists(folder_uri):
+        return []
+    files = storage.list_files(folder_uri, suffixes=(".parquet",))
+    return [file.uri for file in files if _PART.fullmatch(file.uri.rpartition("/")[2])]
+
+
+def read_part(uri: str, columns: Sequence[str]) -> pa.Table:
+    """The columns of one part.
+
+    Raises:
+        UserError: the part's bytes are not those that its name was made of.
+    """
+    digest = _match(uri)[1]
+    data = storage.read_bytes(uri)
+    if hashlib.sha256(data).hexdigest()[:40] != digest:
+        raise UserError(f"part {uri} is damaged: delete it and run the same command again")
+    return pq.read_table(io.BytesIO(data), columns=list(columns))
+
+
+def num_rows(parts: Sequence[str]) -> int:
+    """Rows in all parts together, from their names."""
+    return sum(int(_match(uri)[2]) for uri in parts)
+
+
+def write_id(uri: str, parts: Sequence[str]) -> str:
+    """40 hex digits that name the writing of these parts, in any order, into this table."""
+    digests = sorted(_match(part)[1] for part in parts)
+    return hashlib.sha256("\n".join([uri, *digests]).encode()).hexdigest()[:40]
+
+
+def _match(uri: str) -> re.Match[str]:
+    match = _PART.fullmatch(uri.rpartition("/")[2])
+    if match is None:
+        raise UserError(f"{uri} is not a part: parts are the files that write_part names")
+    return match

@@ -1,0 +1,231 @@
+"""What a table holds: its columns, what names a row, and which of two rows with one name stands."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.errors import UserError
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+"""A column (or DuckDB table) name that means the same, unquoted, in every back end."""
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+Where = Mapping[str, str | int | float]
+"""Column name to the value it must equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """Columns of a table and what makes two rows the same row.
+
+    Of all rows ever committed of one group those with the greatest newest_by stand, the others are gone.
+    This does not depend on the order of commits or on how often one is repeated, which is what makes them
+    exactly once.
+    """
+
+    schema: pa.Schema
+    """Columns of string, bool, int64, float64, date32, timestamp[us, UTC] or list<float32 or float64>."""
+    key: tuple[str, ...]
+    """Columns that name a row; never null."""
+    group: tuple[str, ...] = ()
+    """Columns, of the key, that name what is computed as one: the windows of a clip, say, of which there are
+    fewer when its audio has become shorter. Empty where each row stands alone."""
+    newest_by: str = "created_at"
+    """Timestamp column: when the row was computed (not when the run began); the same in a whole group."""
+    cluster_by: tuple[str, ...] = ()
+    """BigQuery: up to four columns that queries filter by."""
+    partition_by: str = ""
+    """BigQuery: date or timestamp column, one partition a day."""
+    vector: str = ""
+    """List column of vectors; its length stands in the int64 column `dim`."""
+    dim_per: tuple[str, ...] = ()
+    """Columns within whose values all vectors have one length."""
+
+    @property
+    def unit(self) -> tuple[str, ...]:
+        """Columns that name what is replaced as one."""
+        return self.group or self.key
+
+    def __post_init__(self) -> None:
+        names = self.schema.names
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise UserError(
+                    f"column {name!r} cannot stand in a table: use letters, digits and _ (at most 128)"
+                )
+        counted = Counter(map(str.lower, names))
+        if twice := [name for name in names if counted[name.lower()] > 1]:
+            raise UserError(f"columns {', '.join(twice)} are one and the same in a table: rename all but one")
+        assert set(self.group) <= set(self.key), f"not in the key: {set(self.group) - set(self.key)}"
+        used = [
+            *self.key,
+            self.newest_by,
+            *self.cluster_by,
+            *self.dim_per,
+            *(["dim", self.vector] if self.vector else []),
+        ]
+        assert set(used) <= set(names), f"not in the schema: {set(used) - set(names)}"
+        assert self.schema.field(self.newest_by).type == TIMESTAMP, "newest_by is a timestamp[us, UTC]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What a commit found to do, in rows; all parts' rows with one key count once."""
+
+    inserted: int = 0
+    """Rows with a key that the table did not have."""
+    replaced: int = 0
+    """Rows that replaced an older row with the same key."""
+    unchanged: int = 0
+    """Rows that the table had already."""
+    stale: int = 0
+    """Rows left out because the table has newer ones of their group."""
+    removed: int = 0
+    """Rows of the table whose group was computed anew, without them."""
+
+    @classmethod
+    def of_row(cls, counts: Iterable[Any]) -> "Commit":
+        """The row that the SQL of table_sql.count gives."""
+        inserted, replaced, unchanged, stale, removed = map(int, counts)
+        return cls(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale, removed=removed)
+
+    @property
+    def pending(self) -> int:
+        """Number of rows by which the table differs from what it shall be."""
+        return self.inserted + self.replaced + self.removed
+
+
+def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
+    """Table of one row a clip, model, pooling, layer and segment; carried are text columns taken along."""
+    text, number = pa.string(), pa.float64()
+    columns = {
+        "clip_id": text,
+        "model": text,
+        "model_digest": text,
+        "pooling": text,
+        "layer": text,
+        "start_s": number,
+        "end_s": number,
+        "dim": pa.int64(),
+        "embedding": pa.list_(pa.float32()),
+        "uri": text,
+        "checksum": text,
+        "sample_rate": pa.int64(),
+        "duration_s": number,
+    }
+    own = {"run_id": text, "code_version": text, "created_at": TIMESTAMP}
+    schema = pa.schema([*columns.items(), *((name, text) for name in carried), *own.items()])
+    return TableSpec(
+        schema=schema,
+        key=("clip_id", "model", "pooling", "layer", "start_s"),
+        group=("clip_id", "model", "pooling", "layer"),
+        cluster_by=("model", "pooling", "clip_id"),
+        partition_by="created_at",
+        vector="embedding",
+        dim_per=("model", "pooling"),
+    )
+
+
+def rejects_spec() -> TableSpec:
+    """Table of one row a clip that a run could not use, with the reason."""
+    text = pa.string()
+    names = ("run_id", "clip_id", "uri", "reason", "code_version")
+    return TableSpec(
+        schema=pa.schema([*((name, text) for name in names), ("created_at", TIMESTAMP)]),
+        key=("run_id", "clip_id"),
+        cluster_by=("run_id",),
+        partition_by="created_at",
+    )
+
+
+def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:
+    """The rows in the spec's columns and types, after all that can be checked without the table.
+
+    Raises:
+        UserError: a column is missing, a key is null or stands twice, a group is of several times, a number
+            is NaN or infinite, or a vector's length is not its dim.
+    """
+    if missing := [name for name in spec.schema.names if name not in rows.column_names]:
+        have = ", ".join(rows.column_names)
+        raise UserError(f"rows for the table lack the columns {', '.join(missing)}; they have {have}")
+    rows = rows.select(spec.schema.names).cast(spec.schema)
+    for name in (*spec.key, spec.newest_by, *(["dim", spec.vector] if spec.vector else [])):
+        _refuse(rows, spec, pc.is_null(rows[name]), f"{name} is null, and every row needs one")
+    for field in spec.schema:
+        if pa.types.is_floating(field.type):
+            finite = pc.fill_null(pc.is_finite(rows[field.name]), True)
+            _refuse(
+                rows,
+                spec,
+                pc.invert(finite),
+                f"{field.name} is NaN or infinite: write null where it is unknown",
+            )
+    if spec.vector:
+        _check_vectors(rows, spec)
+    if rows.num_rows:
+        _check_keys(rows, spec)
+    return rows
+
+
+def _check_keys(rows: pa.Table, spec: TableSpec) -> None:
+    counts = rows.group_by(list(spec.key)).aggregate([([], "count_all")])
+    _refuse(
+        counts, spec, pc.greater(counts["count_all"], 1), "this key stands in more than one row of the part"
+    )
+    times = rows.group_by(list(spec.unit)).aggregate(
+        [(spec.newest_by, "count_distinct"), *((name, "min") for name in spec.key if name not in spec.unit)]
+    )
+    times = times.rename_columns([name.removesuffix("_min") for name in times.column_names])
+    several = pc.greater(times[f"{spec.newest_by}_count_distinct"], 1)
+    what = f"{spec.newest_by} differs between rows of one {', '.join(spec.unit)}, which are computed as one"
+    _refuse(times, spec, several, what)
+
+
+def _check_vectors(rows: pa.Table, spec: TableSpec) -> None:
+    vectors = rows[spec.vector].combine_chunks()
+    lengths = pc.list_value_length(vectors)
+    wrong = pc.not_equal(pc.cast(lengths, pa.int64()), rows["dim"].combine_chunks())
+    _refuse(rows, spec, wrong, f"dim differs from the length of {spec.vector}")
+    finite = pc.fill_null(pc.is_finite(pc.list_flatten(vectors)), False)
+    bad_rows = pc.list_parent_indices(vectors).filter(pc.invert(finite))
+    bad = pc.is_in(pa.array(range(rows.num_rows), pa.int64()), pc.cast(bad_rows, pa.int64()))
+    _refuse(rows, spec, bad, f"{spec.vector} has a NaN or infinite number: reject the clip instead")
+
+
+def _refuse(rows: pa.Table, spec: TableSpec, bad: pa.ChunkedArray | pa.Array, what: str) -> None:
+    culprits = rows.filter(bad)
+    if culprits.num_rows:
+        key = ", ".join(f"{name}={culprits[name][0].as_py()!r}" for name in spec.key)
+        raise UserError(f"row {key} cannot be written (and {culprits.num_rows - 1} more): {what}")
+
+
+def check_columns(uri: str, *, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raises UserError that says how an existing table's columns (name to type) differ; order is free."""
+    lacks = [f"lacks {name} ({kind})" for name, kind in wanted.items() if name not in found]
+    extra = [f"has {name} ({kind}) too" for name, kind in found.items() if name not in wanted]
+    other = [
+        f"has {name} as {found[name]} where {kind} is needed"
+        for name, kind in wanted.items()
+        if found.get(name, kind) != kind
+    ]
+    if lacks or extra or other:
+        ways = ", ".join([*lacks, *other, *extra])
+        raise UserError(
+            f"table {uri} exists with other columns: it {ways}; use another table or change that one"
+        )
+
+
+def one_dim_error(uri: str, spec: TableSpec, row: Sequence[object]) -> UserError:
+    """The error for a row (values of dim_per, least dim, greatest dim) that holds more than one dim."""
+    *values, low, high = row
+    group = ", ".join(f"{name}={value!r}" for name, value in zip(spec.dim_per, values, strict=True))
+    return UserError(
+        f"table {uri} would hold vectors of dim {low} and {high} for {group}: "
+        "name the model differently or use another table"
+    )

@@ -1,0 +1,93 @@
+"""Tables of rows that a job makes, in BigQuery, DuckDB or a folder of Parquet files, by one protocol."""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from w2v2.errors import UserError
+from w2v2.tables.spec import Commit, TableSpec, Where
+
+_OTHER = re.compile(r"(?!(gs|file)://)[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A table that takes in parts exactly once.
+
+    Of all rows ever committed of one TableSpec.unit, those with the greatest newest_by are in the table. A commit that is killed anywhere and run again, or run twice, leaves the same table.
+    """
+
+    uri: str
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows, in no order, with the columns (none named: all) where each column of where equals its value.
+
+        What a resumed job asks first: read(["clip_id", "start_s", "checksum"], where={"model": "..."}).
+        """
+        ...
+
+    def commit(self, parts: Sequence[str]) -> Commit:
+        """What the commit of these parts (uris from table_parts.write_part) found to do, once it is done.
+
+        Readers see all of it or nothing. No parts do nothing.
+
+        Raises:
+            UserError: no permission, quota, table open elsewhere, vectors of two lengths, a damaged part.
+        """
+        ...
+
+
+def open_table(uri: str, spec: TableSpec) -> Table:
+    """The table at a uri, made where it is missing.
+
+    bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of Parquet.
+
+    Raises:
+        UserError: malformed name, no permission, no dataset, or existing columns that differ from the spec's.
+    """
+    match uri.partition("://")[0]:
+        case "bq":
+            from w2v2.tables.bigquery_table import BigQueryTable
+
+            return BigQueryTable(uri, spec)
+        case "duckdb":
+            from w2v2.tables.duckdb_table import DuckTable
+
+            return DuckTable(uri, spec)
+        case _:
+            _check_folder(uri)
+            from w2v2.tables.parquet_table import ParquetTable
+
+            return ParquetTable(uri, spec)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a table at a uri; nothing is made.
+
+    Raises:
+        UserError: malformed name, no permission, no dataset.
+    """
+    match uri.partition("://")[0]:
+        case "bq":
+            from w2v2.tables import bigquery_table as table_bigquery
+
+            return table_bigquery.exists(uri)
+        case "duckdb":
+            from w2v2.tables import duckdb_table as table_duckdb
+
+            return table_duckdb.exists(uri)
+        case _:
+            _check_folder(uri)
+            from w2v2.tables import parquet_table as table_parquet
+
+            return table_parquet.exists(uri)
+
+
+def _check_folder(uri: str) -> None:
+    if _OTHER.match(uri):
+        raise UserError(
+            f"table {uri!r} is none of bq://project.dataset.table, duckdb:///folder/file.db?table=name and a folder "
+            "(local or gs://) of Parquet files: write it as one of these"
+        )

@@ -1,0 +1,139 @@
+"""A training as files: kept as it goes on, read back to go on bit for bit."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import google_crc32c
+import safetensors.torch
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.training.fold_result import Epoch
+from w2v2.training.trainer import Fitting, Position, trained_state
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"step-(\d{9})\.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A training after some step: tensors by name, and the rest as plain values."""
+
+    tensors: Mapping[str, Shaped[Tensor, "..."]]
+    state: Mapping[str, Any]
+
+
+class Checkpoints:
+    """`<run>/checkpoints/`: the newest few, each a safetensors file and, written after it, its checksum."""
+
+    def __init__(self, run: str, *, keep: int) -> None:
+        self._folder = storage.join(run, "checkpoints")
+        self._keep = keep
+
+    def _uri(self, step: int, suffix: str) -> str:
+        return storage.join(self._folder, f"step-{step:09d}.{suffix}")
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint; older ones beyond the number to keep are deleted."""
+        body = safetensors.torch.save(
+            {name: value.contiguous() for name, value in checkpoint.tensors.items()}
+        )
+        storage.write_bytes(self._uri(step, "safetensors"), body)
+        seal = {"crc32c": google_crc32c.value(body), "state": checkpoint.state}
+        storage.write_text(self._uri(step, "json"), json.dumps(seal))
+        for old in self._steps()[: -self._keep]:
+            storage.delete(self._uri(old, "json"))
+            storage.delete(self._uri(old, "safetensors"))
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there is none."""
+        for step in reversed(self._steps()):
+            try:
+                seal = json.loads(storage.read_bytes(self._uri(step, "json")))
+                body = storage.read_bytes(self._uri(step, "safetensors"))
+                if google_crc32c.value(body) == seal["crc32c"]:
+                    return Checkpoint(tensors=safetensors.torch.load(body), state=seal["state"])
+                why = "its checksum differs"
+            except (storage.StorageError, ValueError, KeyError) as error:
+                why = str(error)
+            logger.warning("%s is damaged (%s): going on from an older one", self._uri(step, "json"), why)
+        return None
+
+    def _steps(self) -> list[int]:
+        """Steps of the checkpoints that were written to their end, in order."""
+        try:
+            names = [info.uri.rpartition("/")[2] for info in storage.list_files(self._folder)]
+        except storage.StorageError:  # no folder yet
+            return []
+        return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
+
+
+def take(fitting: Fitting) -> Checkpoint:
+    """A checkpoint of a training where it stands; all its processes call this together."""
+    optimizer = fitting.optimizer.state_dict()
+    own = {"position": asdict(fitting.position), "rng": _rng_state()}
+    ranks = fitting.world.states(own)
+    tensors = {f"model.{name}": value for name, value in trained_state(fitting.model).items()}
+    tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
+    for index, values in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    for rank, found in enumerate(ranks):
+        tensors |= {f"rng.{rank}.{name}": value for name, value in found["rng"].items()}
+    state = {
+        "positions": [found["position"] for found in ranks],
+        "param_groups": optimizer["param_groups"],
+    }
+    return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
+
+
+def restore(fitting: Fitting, checkpoint: Checkpoint) -> None:
+    """Put a training where the checkpoint was taken; raises UserError for another number of processes."""
+    positions = checkpoint.state["positions"]
+    rank = fitting.world.rank
+    if len(positions) != fitting.world.size:
+        raise UserError(
+            f"workers is {fitting.world.size}, but the checkpoints of this run are of {len(positions)}: go on with "
+            f"--workers {len(positions)}, or give this run a directory of its own with --run"
+        )
+    fitting.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
+    best = _under("best.", checkpoint.tensors)
+    fitting.best = {name: value.to(fitting.device) for name, value in best.items()}
+    fitting.optimizer.load_state_dict(
+        {"state": _optimizer_state(checkpoint), "param_groups": checkpoint.state["param_groups"]}
+    )
+    at = dict(positions[rank])
+    fitting.position = Position(**at | {"curve": [Epoch(**point) for point in at["curve"]]})
+    _set_rng_state(_under(f"rng.{rank}.", checkpoint.tensors))
+
+
+def _optimizer_state(checkpoint: Checkpoint) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", checkpoint.tensors).items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    return state
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _rng_state() -> dict[str, Tensor]:
+    found = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def _set_rng_state(state: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,58 @@
+"""What a model in memory says of clips, and where it runs."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from w2v2.config.model import TrainingConfig
+from w2v2.errors import UserError
+from w2v2.features.batches import ClipSet, batches_by_budget
+from w2v2.models.classifier import Classifier
+from w2v2.models.device import compute_device, kept_memory, to_device
+from w2v2.training.process_group import World
+
+
+@kept_memory()
+@torch.no_grad()
+def predict_logits(
+    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: World | None = None
+) -> Float[np.ndarray, "clips outputs"]:
+    """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+
+    Several processes compute a share each and all return the whole.
+    """
+    model.eval()
+    world = world or World()
+    device = next(model.parameters()).device
+    own = world.share(np.arange(len(clips)))
+    outputs = torch.zeros(len(clips), model.num_outputs, device=device)
+    budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
+    for rows in batches_by_budget(clips.lengths[own], max_padded=budget):
+        batch = own[rows]
+        inputs = [*clips.select(batch), clips.descriptors_of(batch)]
+        with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs[batch] = model(*(to_device(x, device) for x in inputs if x is not None)).float()
+    return world.sum(outputs).cpu().numpy()
+
+
+def device_of(training: TrainingConfig) -> torch.device:
+    """The GPU where there is one; UserError where training.precision needs one and there is none."""
+    device = compute_device()
+    if training.precision == "bf16" and device.type == "cpu":
+        raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
+    return device
+
+
+@contextlib.contextmanager
+def memory_hint() -> Iterator[None]:
+    """Running out of GPU memory as a UserError that says which settings to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory ({str(error).splitlines()[0][:120]}); lower --optim.batch_size or raise "
+            "--optim.accumulation_steps, cut long clips with --audio.crop_s, or train less with --encoder.train last"
+        ) from error

@@ -1,0 +1,278 @@
+"""One training in progress: its steps, on one process or on each of several that share every batch."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
+from w2v2.evaluation import classification as metrics
+from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
+from w2v2.models.classifier import Classifier
+from w2v2.models.device import kept_memory, to_device
+from w2v2.models.objective import make_objective
+from w2v2.training import optimizer as schedules
+from w2v2.training.fold_result import Diverged, Epoch, FoldScore
+from w2v2.training.forward import device_of, memory_hint, predict_logits
+from w2v2.training.optimizer import make_optimizer
+from w2v2.training.process_group import World
+
+NUM_AHEAD = 4
+"""Batches whose features are fetched before they are needed."""
+
+
+@dataclass(kw_only=True)
+class Position:
+    """How far a training is, and what it has summed up of the epoch it is in."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+    confusion: list[list[int]] = field(default_factory=list)
+    curve: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+class Fitting:
+    """A model in training: what takes the steps, and what must be kept to go on from any of them."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: ClipSet,
+        *,
+        optim: OptimConfig,
+        training: TrainingConfig,
+        seed: int,
+        task: TaskConfig | None = None,
+        world: World | None = None,
+        val: ClipSet | None = None,
+    ) -> None:
+        self.model, self.train, self.val = model, train, val
+        self.optim, self.training, self.seed = optim, training, seed
+        self.task = task or TaskConfig()
+        self.world = world or World()
+        self.device = device_of(training)
+        torch.manual_seed(seed + 7919 * self.world.rank)
+        model.to(self.device).train()
+        model.encoder.mask_time_fraction = training.mask_time_fraction
+        model.encoder.mask_feature_fraction = training.mask_feature_fraction
+        self.optimizer = make_optimizer(model, optim)
+        objective = make_objective(self.task, training, train.targets, num_outputs=model.num_outputs)
+        self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
+        several = self.world.size > 1
+        self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
+        self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
+        self.num_steps = sum(len(batches) for batches in self._plan)
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+        """The trained weights after the best epoch, where training.patience_epochs looks for one."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done, or patience has run out."""
+        at, patience = self.position, self.training.patience_epochs
+        return at.epoch == len(self._plan) or bool(patience and at.epoch - at.best_epoch >= patience)
+
+    @kept_memory()
+    def run(
+        self,
+        *,
+        on_step: Callable[["Fitting"], None] = lambda fitting: None,
+        on_epoch: Callable[["Fitting"], None] = lambda fitting: None,
+    ) -> list[Epoch]:
+        """The learning curve, once `model` has been trained from the position on to its end.
+
+        Raises Diverged when the loss is not finite, UserError when the GPU's memory does not suffice.
+        """
+        at = self.position
+        while not self.ended:
+            batches = self._plan[at.epoch]
+            if isinstance(self.train.features, PerEpoch):
+                self.train.features.epoch = at.epoch
+            while at.batch < len(batches):
+                if isinstance(self.train.features, Fetched):
+                    coming = batches[at.batch : at.batch + NUM_AHEAD]
+                    self.train.features.expect(np.concatenate([self.world.share(b) for b in coming]))
+                with memory_hint():
+                    self._step(batches[at.batch])
+                at.batch, at.step = at.batch + 1, at.step + 1
+                if at.batch < len(batches):
+                    on_step(self)
+            self._end_epoch()
+            on_epoch(self)
+        if self.best:
+            self.model.load_state_dict(self.best, strict=False)
+        return at.curve
+
+    def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """One optimizer step on this process's share of `batch`."""
+        scale = schedules.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.optim.learning_rate * scale
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.objective.whole_batch:
+            self._backward_whole(batch)
+        else:
+            self._backward_in_parts(batch)
+        if self.optim.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
+        self.optimizer.step()
+
+    def _backward_in_parts(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
+        batch_weight = self.objective.weight(torch.from_numpy(self.train.targets[batch])) or 1.0
+        # A process without a clip of this batch keeps in step with one that does not count.
+        share, counts = (own, 1) if len(own := self.world.share(batch)) else (batch[:1], 0)
+        parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            hold = not last and self.world.size > 1
+            with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
+                outputs, targets = self._forward(share[part])
+                loss = self.objective.loss_sum(outputs, targets)
+                # DDP averages gradients over processes; times their number it is the sum over the whole batch.
+                (loss * (counts * self.world.size / batch_weight)).backward()
+            if counts:
+                self._count(outputs, targets, loss)
+
+    def _backward_whole(self, batch: Int[np.ndarray, " batch"]) -> None:
+        """Gradients of a loss of the batch as a whole: each process has all outputs, and gradients of its own."""
+        share = self.world.share(batch)
+        outputs, targets = self._forward(share if len(share) else batch[:1])
+        own = outputs[: len(share)]
+        whole = self.world.whole(own, len(batch))
+        known = torch.from_numpy(self.train.targets[batch]).to(self.device)
+        loss = self.objective.whole_batch_loss(whole, known) + 0.0 * outputs.sum()
+        (loss * self.world.size).backward()
+        self._count(own, targets[: len(share)], self.objective.loss_sum(own, targets[: len(share)]))
+
+    def _forward(
+        self, clips: Int[np.ndarray, " part"]
+    ) -> tuple[Float[Tensor, "part outputs"], Shaped[Tensor, "part ..."]]:
+        features, lengths = self.train.select(clips)
+        descriptors = self.train.descriptors_of(clips)
+        inputs = [to_device(x, self.device) for x in (features, lengths, descriptors) if x is not None]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            outputs = self.network(*inputs)
+        return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)
+
+    def _count(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add clips to the sums of the epoch."""
+        at = self.position
+        at.loss += float(loss.detach())
+        at.weight += self.objective.weight(targets)
+        if self.task.kind == "classes":
+            predicted = outputs.detach().argmax(1).cpu().numpy()
+            found = metrics.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
+            at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
+
+    def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
+        size = schedules.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
+        balance = self.train.targets if self.training.sampling == "balanced" else None
+        return shuffled_batches(
+            self.train.lengths, batch_size=size, seed=self.seed, epoch=epoch, balance=balance
+        )
+
+    def _end_epoch(self) -> None:
+        """Close the epoch's sums into a point of the curve, and keep the weights if they are the best yet."""
+        at = self.position
+        num = self.model.num_outputs if self.task.kind == "classes" else 0
+        flat = [at.loss, at.weight, *np.resize(np.array(at.confusion or 0.0), num * num)]
+        sums = self.world.sum(torch.tensor(flat, dtype=torch.float64, device=self.device))
+        loss, weight, *counts = sums.tolist()
+        train_loss = loss / weight if weight else float("nan")
+        if not np.isfinite(train_loss):
+            raise Diverged(f"the training loss is {train_loss} in epoch {at.epoch + 1}, by step {at.step}")
+        val_loss = self._val_loss()
+        point = Epoch(
+            epoch=at.epoch + 1,
+            train_loss=train_loss,
+            train_uar=_uar(counts, num) if num else None,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            val_loss=val_loss,
+        )
+        before = [p.val_loss for p in at.curve if p.val_loss is not None]
+        at.curve.append(point)
+        at.epoch, at.batch, at.loss, at.weight, at.confusion = at.epoch + 1, 0, 0.0, 0.0, []
+        if self.training.patience_epochs and val_loss is not None and val_loss < min(before, default=np.inf):
+            at.best_epoch = at.epoch
+            self.best = {name: value.detach().clone() for name, value in trained_state(self.model).items()}
+
+    def _val_loss(self) -> float | None:
+        if self.val is None:
+            return None
+        outputs = predict_logits(self.model, self.val, precision=self.training.precision, world=self.world)
+        self.model.train()
+        return self.objective.score(outputs, self.val.targets)
+
+
+def trained_state(model: Classifier) -> dict[str, Float[Tensor, "..."]]:
+    """What training may change: trained weights, and numbers taken from the training clips."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _uar(counts: Sequence[float], num_classes: int) -> float | None:
+    confusion = np.array(counts).reshape(num_classes, num_classes).round().astype(np.int64)
+    return metrics.scores(confusion, [str(index) for index in range(num_classes)])["uar"]
+
+
+def fit(
+    model: Classifier,
+    train: ClipSet,
+    *,
+    optim: OptimConfig,
+    training: TrainingConfig,
+    seed: int,
+    world: World | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """The learning curve of training a classifier in place on `train` for all epochs.
+
+    The same seed on the same machine gives the same weights bit for bit. Several processes give the
+    weights of one process to float rounding: each takes its share of every batch. Raises Diverged when
+    the loss is not finite, UserError when the GPU's memory does not suffice.
+    """
+    fitting = Fitting(model, train, optim=optim, training=training, seed=seed, world=world)
+    return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
+
+
+def score_fold(
+    model: Classifier,
+    *,
+    fold: int,
+    train: ClipSet,
+    held_out: ClipSet,
+    held_out_ids: list[str],
+    optim: OptimConfig,
+    training: TrainingConfig,
+    seed: int,
+    world: World | None = None,
+) -> FoldScore:
+    """Train on `train` for all epochs, then look at the held-out clips once."""
+    started = time.perf_counter()
+    curve = fit(model, train, optim=optim, training=training, seed=seed, world=world)
+    logits = predict_logits(model, held_out, precision=training.precision).astype(np.float64)
+    log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    loss = -log_probabilities[np.arange(len(logits)), held_out.targets].mean()
+    if not np.isfinite(loss):
+        raise Diverged(f"the loss of held-out fold {fold} is {loss}")
+    return FoldScore(
+        fold=fold,
+        clip_ids=held_out_ids,
+        targets=held_out.targets,
+        probabilities=np.exp(log_probabilities),
+        loss=float(loss),
+        num_train=len(train),
+        seconds=time.perf_counter() - started,
+        curve=curve,
+    )
