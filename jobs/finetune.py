@@ -52,11 +52,11 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
     )
 
-    from w2v2.cluster import (
-        finetune as ray_finetune,  # imports torch for seconds, as the workers do meanwhile
-    )
+    # Importing torch takes seconds; the workers import it at the same time.
+    from w2v2.cluster.finetune import finetune_on_ray
     from w2v2.evaluation.predictions import groups_of
     from w2v2.results.finetune import write_outcome
+    from w2v2.training.finetuning import FinetunePlan
 
     prepared = preparation.run(found.clips)
     described, by_clip = joined(config, found)
@@ -72,26 +72,21 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
             config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
         ),
     }
-    plan = ray_finetune.Plan(
+    plan = FinetunePlan(
         config=config,
         groups=groups_of(found, config.task.kind),
         key=preparation.infos[0].key,
         clips=found.clips,
         descriptors=in_order(by_clip, found),
         card=card(config, found, encoder),
-        gpus=gpus,
     )
-    trained = ray_finetune.train(plan)
     return write_outcome(
         config,
         found,
         plan.names,
-        rows=trained.rows,
-        values=trained.values,
-        curve=trained.curve,
-        best_epoch=trained.best_epoch,
+        trained=finetune_on_ray(plan, gpus=gpus),
+        midpoints=plan.midpoints,
         encoder=encoder,
-        digest=trained.digest,
         trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
         before=before,
         seconds=time.monotonic() - started,

@@ -4,10 +4,10 @@ By librosa and numpy: audiomentations holds soxr back to versions before 1.0, an
 of the whole process, which prefetching and a resumed run would upset.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import AugmentConfig
@@ -71,7 +71,7 @@ class AugmentedFeatures:
         changed = augmented(np.array(self._features[index], np.float32), self._config, rng)
         return normalized(changed) if self._normalize else changed
 
-    def expect(self, indices: Iterable[int]) -> None:
+    def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Have what these are made of ready, where that takes a while to come."""
         if isinstance(self._features, Fetched):
             self._features.expect(indices)

@@ -1,6 +1,6 @@
 """Clips as batches: grouped by length, in an order that depends on the seed and the epoch alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,7 +26,7 @@ class Features(Protocol):
 class Fetched(Protocol):
     """Features that take a while to come, and can be told what will be asked for."""
 
-    def expect(self, indices: Iterable[int]) -> None:
+    def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Get ready to give these."""
         ...
 

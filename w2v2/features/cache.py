@@ -10,7 +10,7 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from w2v2.config.data import CacheConfig
 from w2v2.errors import UserError
@@ -104,7 +104,7 @@ class MappedFeatures:
             self._fetching.pop(digest).result()
         return np.load(path, mmap_mode="r")
 
-    def expect(self, indices: Iterable[int]) -> None:
+    def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Begin to fetch what of these is not here yet."""
         wanted = [self._digests[int(index)] for index in indices]
         missing = [d for d in wanted if d not in self._fetching and not self._cache.path(d).exists()]

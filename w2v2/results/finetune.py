@@ -4,13 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.config.data import TaskKind
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.predictions import predictions_table
@@ -20,6 +18,9 @@ from w2v2.models.model_info import extend_card
 from w2v2.storage import run_directory as rundir
 from w2v2.training.fold_result import Epoch
 
+if TYPE_CHECKING:  # imports torch
+    from w2v2.training.finetuning import Finetuned
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,42 +29,38 @@ def write_outcome(
     found: Manifest,
     names: Sequence[str],
     *,
-    rows: np.ndarray,
-    values: np.ndarray,
-    curve: Sequence[Epoch],
-    best_epoch: int,
+    trained: "Finetuned",
+    midpoints: Sequence[float] | None,
     encoder: Mapping[str, Any],
-    digest: str,
     trunk: Mapping[str, int],
     before: Mapping[str, Any] | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics of the test split, after all files of the run directory have been written.
 
-    The model, written before, gets its scores into its card. rows are the clips of val and test, values what the model says of them.
+    The model, written before, gets its scores into its card. midpoints are the means of the training targets of a
+    regression, around which two values form quadrants.
     """
     kind = config.task.kind
-    scored = found.clips.take(pa.array(rows))
+    scored = found.clips.take(pa.array(trained.rows))
     predictions = predictions_table(
-        scored, values, kind=kind, names=names, keep=["clip_id", "speaker", "split"]
+        scored, trained.values, kind=kind, names=names, keep=["clip_id", "speaker", "split"]
     )
     rundir.write_table(config.run, "predictions", predictions)
-    curves = pa.Table.from_pylist([asdict(point) for point in curve], schema=CURVES)
+    curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
     rundir.write_table(config.run, "curves", curves)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
-    metrics = score_predictions(
-        test, kind=kind, names=names, seed=config.seed, midpoints=_midpoints(found.clips, kind, names)
-    )
+    metrics = score_predictions(test, kind=kind, names=names, seed=config.seed, midpoints=midpoints)
     metrics |= {
         "job": "finetune",
         "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers whom nothing of the "
         "training has heard" + trained_on.caveat(encoder),
         "splits": splits,
-        "best_epoch": best_epoch,
-        "num_epochs": len(curve),
+        "best_epoch": trained.best_epoch,
+        "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
-        "model": {"digest": digest, "uri": f"{config.run}/model"},
+        "model": {"digest": trained.digest, "uri": f"{config.run}/model"},
         "trunk": dict(trunk),
         "seconds": round(seconds, 1),
         "versions": versions(),
@@ -72,7 +69,7 @@ def write_outcome(
         metrics["before_remapping"] = before["pooled"]
     rundir.write_json(config.run, "metrics", metrics)
     extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
-    rundir.write_tensorboard(config.run, {"training": _scalars(curve)})
+    rundir.write_tensorboard(config.run, {"training": _scalars(trained.curve)})
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_task_report
 
@@ -97,14 +94,6 @@ CURVES = pa.schema(
 def versions() -> dict[str, str]:
     """Of what the numbers depend on."""
     return {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")}
-
-
-def _midpoints(clips: pa.Table, kind: TaskKind, names: Sequence[str]) -> list[float] | None:
-    """The means of the training targets, which part the quadrants of two values."""
-    if kind != "regression" or len(names) != 2:
-        return None
-    train = clips.filter(pc.equal(clips["split"], "train"))
-    return [float(pc.mean(train[f"target_{name}"]).as_py()) for name in names]
 
 
 def _scalars(curve: Sequence[Epoch]) -> list[tuple[str, float, int]]:

@@ -1,0 +1,229 @@
+"""One model fine-tuned from features in the cache: training, checkpoints, and the predictions for val and test."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.errors import UserError
+from w2v2.evaluation.predictions import targets_of
+from w2v2.features.augmentation import AugmentedFeatures
+from w2v2.features.batches import ClipSet
+from w2v2.features.cache import FeatureCache, open_features
+from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.model_info import ModelInfo
+from w2v2.models.objective import probabilities
+from w2v2.models.pretrained import loaded_encoder
+from w2v2.models.saved_model import save_model
+from w2v2.progress import Progress
+from w2v2.storage import files as storage
+from w2v2.training.checkpoint import Checkpoints, restore, take
+from w2v2.training.fold_result import Diverged, Epoch
+from w2v2.training.forward import predict_logits
+from w2v2.training.process_group import World
+from w2v2.training.trainer import Fitting
+
+logger = logging.getLogger(__name__)
+
+OnEpoch = Callable[[int, int, Epoch], None]
+"""Called after each epoch with the steps done, the steps of the whole training, and the epoch's losses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetunePlan:
+    """What every process of a fine-tuning needs: settings, clips with their splits, and where their features are."""
+
+    config: FinetuneConfig
+    groups: tuple[tuple[str, ...], ...]
+    """The names of the outputs of each head."""
+    key: str
+    """The folder of the features in the cache."""
+    clips: pa.Table
+    """clip_id, split, audio_digest, num_samples and the targets of every clip."""
+    descriptors: Float[np.ndarray, "clips descriptors"] | None = None
+    """Hand-made features of every clip, where the head joins some."""
+    card: dict[str, Any]
+    """What the model card reports in addition to the model itself."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the outputs."""
+        return [name for group in self.groups for name in group]
+
+    @property
+    def num_descriptors(self) -> int:
+        """The number of hand-made features per clip."""
+        return 0 if self.descriptors is None else self.descriptors.shape[1]
+
+    @property
+    def midpoints(self) -> list[float] | None:
+        """The means of the training targets of a regression, around which evaluation forms quadrants."""
+        if self.config.task.kind != "regression":
+            return None
+        targets = targets_of(self.clips, "regression", self.names)[self.rows("train")]
+        return np.nanmean(targets.astype(np.float64), axis=0).tolist()
+
+    def rows(self, *splits: str) -> np.ndarray:
+        """The rows of the clips of some splits."""
+        return np.flatnonzero(np.isin(np.array(self.clips["split"].to_pylist()), splits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """What a fine-tuning returns; the model itself is in the model folder."""
+
+    rows: np.ndarray
+    """The rows of the clips of val and test."""
+    values: Float[np.ndarray, "rows outputs"]
+    """Their probabilities, or values of a regression."""
+    curve: list[Epoch]
+    best_epoch: int
+    """The epoch whose weights were kept."""
+    digest: str
+    """The model's digest; empty on all processes but the first, which writes the model."""
+
+
+def finetune(
+    plan: FinetunePlan, *, world: World | None = None, on_epoch: OnEpoch = lambda done, total, point: None
+) -> Finetuned:
+    """Predictions for val and test, once the model has been trained in this process and `<run>/model` written.
+
+    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `world` call this together;
+    only the first writes files and calls `on_epoch`. The features must be in the cache.
+
+    Raises UserError when the loss is not finite, when the GPU's memory does not suffice, or when the
+    checkpoints were written by another number of processes.
+    """
+    world = world or World()
+    torch.set_num_threads(max(1, int(plan.config.cpus_per_worker)))
+    fitting = make_fitting(plan, world)
+    curve = _train(plan.config, fitting, on_epoch)
+    rows = plan.rows("val", "test")
+    precision = plan.config.training.precision
+    outputs = predict_logits(fitting.model, _clip_set(plan, rows), precision=precision, world=world)
+    best_epoch = fitting.position.best_epoch or len(curve)
+    return Finetuned(
+        rows=rows,
+        values=probabilities(outputs, plan.config.task.kind),
+        curve=curve,
+        best_epoch=best_epoch,
+        digest=_save(plan, fitting, best_epoch=best_epoch) if world.rank == 0 else "",
+    )
+
+
+def epoch_log(num_epochs: int) -> OnEpoch:
+    """An `on_epoch` that logs one line per epoch: loss, UAR and validation loss."""
+    progress = Progress("training", unit="steps", interval_s=0)
+
+    def log(done: int, total: int, point: Epoch) -> None:
+        note = f"epoch {point.epoch}/{num_epochs}: loss {point.train_loss:.4f}"
+        note += "" if point.train_uar is None else f", UAR {point.train_uar:.3f}"
+        note += "" if point.val_loss is None else f", val loss {point.val_loss:.4f}"
+        progress(done, total, note=note)
+
+    return log
+
+
+def make_fitting(plan: FinetunePlan, world: World) -> Fitting:
+    """The training at its start."""
+    config = plan.config
+    encoder, _ = loaded_encoder(config.encoder, config.seed)
+    train_set = _clip_set(plan, plan.rows("train"), augmented=True)
+    torch.manual_seed(config.seed)
+    model = Classifier(
+        fresh(encoder),
+        config.head,
+        groups=[len(group) for group in plan.groups],
+        num_descriptors=plan.num_descriptors,
+        in_units=config.task.kind == "regression",
+    )
+    if model.joined is not None and train_set.descriptors is not None:
+        model.joined.fit(train_set.descriptors)
+    if model.units is not None:
+        model.units.fit(train_set.targets)
+    val = plan.rows("val")
+    return Fitting(
+        model,
+        train_set,
+        task=config.task,
+        optim=config.optim,
+        training=config.training,
+        seed=config.seed,
+        world=world,
+        val=_clip_set(plan, val) if len(val) else None,
+    )
+
+
+def _train(config: FinetuneConfig, fitting: Fitting, report: OnEpoch) -> list[Epoch]:
+    """The learning curve, after training from the newest checkpoint to the end; writes checkpoints on the way."""
+    checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
+    if newest := checkpoints.latest():
+        restore(fitting, newest)
+    every = config.checkpoint.every_steps
+
+    def keep(fitting: Fitting) -> None:
+        checkpoint = take(fitting)  # by all processes together
+        if fitting.world.rank == 0:
+            checkpoints.write(fitting.position.step, checkpoint)
+
+    def on_step(fitting: Fitting) -> None:
+        if every and fitting.position.step % every == 0:
+            keep(fitting)
+
+    def on_epoch(fitting: Fitting) -> None:
+        keep(fitting)
+        if fitting.world.rank == 0:
+            report(fitting.position.step, fitting.num_steps, fitting.position.curve[-1])
+
+    try:
+        return fitting.run(on_step=on_step, on_epoch=on_epoch)
+    except Diverged as error:
+        raise UserError(
+            f"the training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
+            "settings a directory of their own with --run"
+        ) from error
+
+
+def _save(plan: FinetunePlan, fitting: Fitting, *, best_epoch: int) -> str:
+    """The model's digest, after its folder has been written."""
+    num_epochs = len(fitting.position.curve)
+    card = plan.card | {"midpoints": plan.midpoints, "epochs": num_epochs, "kept_epoch": best_epoch}
+    made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if fitting.best else []))))
+    uri = storage.join(plan.config.run, "model")
+    return save_model(uri, fitting.model, _info(plan, fitting.model), card=card, made_from=made_from)
+
+
+def _info(plan: FinetunePlan, model: Classifier) -> ModelInfo:
+    config = plan.config
+    return ModelInfo(
+        kind=config.task.kind,
+        groups=plan.groups,
+        audio=config.audio,
+        encoder=config.encoder,
+        head=config.head,
+        normalize=model.encoder.normalize,
+        num_descriptors=plan.num_descriptors,
+    )
+
+
+def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) -> ClipSet:
+    config = plan.config
+    clips = plan.clips.take(pa.array(rows))
+    digests = clips["audio_digest"].to_pylist()
+    cache = FeatureCache(config.cache, plan.key)
+    features = open_features(cache, digests, num_at_once=config.data.num_readers)
+    if augmented and config.augment.kinds:
+        normalize = loaded_encoder(config.encoder, config.seed)[0].normalize
+        features = AugmentedFeatures(features, config.augment, config.seed, normalize=normalize)
+    return ClipSet(
+        features=features,
+        lengths=np.asarray(clips["num_samples"]),
+        targets=targets_of(clips, config.task.kind, plan.names),
+        descriptors=None if plan.descriptors is None else plan.descriptors[rows],
+    )
