@@ -25,8 +25,8 @@ class Mlp(nn.Module):
             layers += [nn.Dropout(config.dropout), nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
-    def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch outputs"]:
-        """One row of outputs per clip."""
+    def forward(self, embedding: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
+        """One row of outputs per vector."""
         return self.layers(embedding)
 
 

@@ -1,0 +1,47 @@
+"""Settings of transcripts: how text is read before it is learned or scored."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from w2v2.config.checks import fraction
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """How a transcript is normalised (nothing else is changed) and which characters a model can write."""
+
+    unicode: Literal["NFC", "NFKC", "NFD", "keep"] = "NFC"
+    """Unicode normalisation form: NFC makes one character of a letter and its accent where there is one; NFKC
+    also rewrites characters such as ligatures and full-width letters; keep changes nothing."""
+    case: Literal["keep", "lower", "upper"] = "keep"
+    """lower or upper writes all letters in one case, as str.lower and str.upper do."""
+    drop_chars: str = ""
+    """Characters that are left out, such as '.,?!'."""
+    space_chars: str = ""
+    """Characters that part words besides white space, such as a hyphen or the zero-width space of Khmer; each
+    is read as a space."""
+    spaces: bool = True
+    """Whether spaces part words. false is for scripts without spaces: all white space and space_chars are
+    left out, and no word error rate is defined."""
+    word_delimiter: str = "|"
+    """The output that is read as a space; the text itself may not have this character."""
+    vocab: Literal["train", "model"] = "train"
+    """The characters that a model can write: those of the training split, or those of the CTC model that
+    encoder.name is, whose output layer is kept."""
+    max_unknown_fraction: float = 0.0
+    """vocab=model: the job stops when a larger fraction of the training characters is not in the model's
+    vocabulary; up to it they are left out of what is learned."""
+    keep_empty: bool = False
+    """Whether a clip without text teaches silence; else it is rejected."""
+
+    def __post_init__(self) -> None:
+        fraction("text", self, "max_unknown_fraction")
+        if len(self.word_delimiter) != 1 or self.word_delimiter.isspace():
+            raise UserError(
+                f"text.word_delimiter must be one character that is no white space, got {self.word_delimiter!r}"
+            )
+        if both := sorted(set(self.drop_chars) & set(self.space_chars)):
+            raise UserError(
+                f"text.drop_chars and text.space_chars both have {both[0]!r}: leave it out or read it as a space"
+            )

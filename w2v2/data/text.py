@@ -1,0 +1,153 @@
+"""Transcripts: normalised as the settings say, and as numbers of a vocabulary of single characters."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from w2v2.config.text import TextConfig
+from w2v2.errors import UserError
+
+BLANK = "<pad>"
+"""The token of CTC's blank: transformers takes the padding token for it."""
+NUM_LISTED = 20
+
+
+def normalize(text: str, config: TextConfig) -> str:
+    """The text as it is learned and scored: Unicode form, characters left out, single spaces, case.
+
+    The steps in this order: unicode, drop_chars, space_chars and white space, case. A change of case can undo
+    a Unicode form (the lower case of Turkish \u0130 is two code points), so the form is applied after it, too.
+    """
+    text = _in_form(text, config)
+    dropped, parting = (_characters(chars, config) for chars in (config.drop_chars, config.space_chars))
+    kept = "".join(" " if char in parting else char for char in text if char not in dropped)
+    kept = (" " if config.spaces else "").join(kept.split())
+    match config.case:
+        case "lower":
+            return _in_form(kept.lower(), config)
+        case "upper":
+            return _in_form(kept.upper(), config)
+        case "keep":
+            return kept
+
+
+def _in_form(text: str, config: TextConfig) -> str:
+    return text if config.unicode == "keep" else unicodedata.normalize(config.unicode, text)
+
+
+def _characters(chars: str, config: TextConfig) -> set[str]:
+    """The characters of a setting, composed where those of the text are."""
+    return set(_in_form(chars, config) if config.unicode in ("NFC", "NFKC") else chars)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The outputs of a CTC model: single characters, the word delimiter, the blank and further special tokens."""
+
+    tokens: tuple[str, ...]
+    """Output number to token."""
+    blank: int
+    """The number of CTC's blank."""
+    word_delimiter: str | None
+    """The token that is read as a space; None where words are not parted."""
+    special: frozenset[str] = frozenset()
+    """Tokens besides the blank that stand for no text, such as <s>."""
+
+    def __post_init__(self) -> None:
+        skipped = self.special | {self.tokens[self.blank]}
+        if long := [token for token in self.tokens if len(token) != 1 and token not in skipped]:
+            raise UserError(
+                f"the vocabulary has tokens of several characters, such as {long[0]!r}: wanted single characters"
+            )
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """What each output writes; empty for the blank and special tokens."""
+        skipped = self.special | {self.tokens[self.blank]}
+        return tuple(
+            "" if token in skipped else " " if token == self.word_delimiter else token
+            for token in self.tokens
+        )
+
+    def encode(self, text: str) -> Int[np.ndarray, " characters"]:
+        """The numbers of the characters of a normalised text; those that it does not have are left out."""
+        numbers = self._numbers
+        return np.array([numbers[char] for char in text if char in numbers], np.int32)
+
+    def unknown(self, text: str) -> Counter[str]:
+        """How often the text has each character that this vocabulary lacks."""
+        numbers = self._numbers
+        return Counter(char for char in text if char not in numbers)
+
+    @property
+    def _numbers(self) -> Mapping[str, int]:
+        return {char: number for number, char in enumerate(self.characters) if char}
+
+
+def vocabulary_of(texts: Iterable[str], config: TextConfig) -> Vocabulary:
+    """The vocabulary of normalised training texts: the blank, the word delimiter, then characters in order.
+
+    Raises UserError where a text has the word delimiter as a character of its own.
+    """
+    counts = Counter(char for text in texts for char in text)
+    characters = sorted(set(counts) - {" "})
+    if config.spaces and config.word_delimiter in characters:
+        raise UserError(
+            f"{counts[config.word_delimiter]} characters of the training text are {config.word_delimiter!r}, which "
+            "text.word_delimiter uses for spaces: leave it out with --text.drop_chars, read it as a space with "
+            "--text.space_chars, or choose another --text.word_delimiter"
+        )
+    delimiter = config.word_delimiter if config.spaces else None
+    tokens = (BLANK, *([delimiter] if delimiter else []), *characters)
+    return Vocabulary(tokens=tokens, blank=0, word_delimiter=delimiter)
+
+
+def frames_needed(numbers: Int[np.ndarray, " characters"]) -> int:
+    """The fewest frames from which CTC can write these: one each, and a blank between two that are equal.
+
+    Graves et al. 2006, section 3: a path repeats a label only across a blank.
+    """
+    return len(numbers) + int(np.count_nonzero(numbers[1:] == numbers[:-1]))
+
+
+def padded_targets(texts: Sequence[str], vocabulary: Vocabulary) -> Int[np.ndarray, "clips characters"]:
+    """The numbers of each text in a row, -1 behind its end."""
+    rows = [vocabulary.encode(text) for text in texts]
+    found = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int32)
+    for row, numbers in zip(found, rows, strict=True):
+        row[: len(numbers)] = numbers
+    return found
+
+
+def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Vocabulary) -> pa.Table:
+    """Each character of the texts: its code point and name, how often each split has it, and whether it can be written."""
+    counts: dict[str, Counter[str]] = {split: Counter() for split in ("train", "val", "test")}
+    for text, split in zip(texts, splits, strict=True):
+        counts.setdefault(split, Counter()).update(text)
+    known = set(vocabulary.characters)
+    found = {char for counter in counts.values() for char in counter} | known - {""}
+    rows: list[dict[str, Any]] = [
+        {
+            "character": char,
+            "code_point": f"U+{ord(char):04X}",
+            "name": unicodedata.name(char, "unnamed"),
+            **{f"num_{split}": counter[char] for split, counter in counts.items()},
+            "in_vocabulary": char in known,
+        }
+        for char in sorted(found)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def listed_characters(counts: Mapping[str, int]) -> str:
+    """The characters, commonest first, each with its code point and count; the first twenty."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{char!r} U+{ord(char):04X} ({n})" for char, n in ordered[:NUM_LISTED])
+    more = len(ordered) - NUM_LISTED
+    return shown if more <= 0 else f"{shown} and {more} more"

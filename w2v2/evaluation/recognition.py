@@ -1,0 +1,188 @@
+"""Scores of transcripts: word and character error rates from summed edit counts, and their intervals by speaker."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from w2v2.evaluation.classification import interval, plain, ratio, resampled
+
+METRICS = ("wer", "cer")
+COUNTS = ("reference", "hits", "substitutions", "deletions", "insertions")
+NUM_CONFUSIONS = 30
+NUM_WORST = 20
+NO_SPACES = "text.spaces is false: nothing parts words"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """How a hypothesis differs from its reference, by one alignment with the fewest edits (Levenshtein 1966)."""
+
+    reference: int
+    """Units (words or characters) of the reference."""
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    confused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Pairs (reference unit, what was written instead); '' for nothing: a deletion or an insertion."""
+
+    @property
+    def errors(self) -> int:
+        """The fewest edits that turn the reference into the hypothesis."""
+        return self.substitutions + self.deletions + self.insertions
+
+
+def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
+    """The edits from a reference to a hypothesis, both sequences of words or of characters."""
+    from rapidfuzz.distance import Levenshtein
+
+    confused: Counter[tuple[str, str]] = Counter()
+    for op in Levenshtein.editops(reference, hypothesis):
+        target = "" if op.tag == "insert" else reference[op.src_pos]
+        written = "" if op.tag == "delete" else hypothesis[op.dest_pos]
+        confused[target, written] += 1
+    deletions = sum(n for (_, written), n in confused.items() if not written)
+    insertions = sum(n for (target, _), n in confused.items() if not target)
+    substitutions = confused.total() - deletions - insertions
+    return Edits(
+        reference=len(reference),
+        hits=len(reference) - substitutions - deletions,
+        substitutions=substitutions,
+        deletions=deletions,
+        insertions=insertions,
+        confused=confused,
+    )
+
+
+def scores(
+    clip_ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    speakers: Sequence[str],
+    *,
+    spaces: bool = True,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Error rates of normalised texts with 95 % intervals by speaker, as plain JSON values.
+
+    `wer` and `cer` are the summed edits of all clips over the summed words and characters of the references:
+    a long clip counts for more than a short one, and insertions alone can raise a rate above 1. The spaces
+    between words are characters. `words` and `characters` have the counts, `confused_words` and
+    `confused_characters` the commonest pairs ('' is nothing), `worst` the clips with most character errors,
+    `empty_predictions` the clips with a reference for which nothing was written, and `never_written` the
+    characters of the references that no hypothesis has. `undefined` says why a rate is None: a script without
+    spaces has no words, and a rate without a reference has no denominator.
+    """
+    words = [edits(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
+    characters = [edits(r, h) for r, h in zip(references, hypotheses, strict=True)]
+    units = {"wer": words if spaces else [], "cer": characters}
+    rates = {name: plain(_rates(_counts(own).sum(0)[None])[0]) for name, own in units.items()}
+    undefined = {name: "no reference has text" for name, rate in rates.items() if rate is None}
+    undefined |= {} if spaces else {"wer": NO_SPACES}
+    drawn = _drawn_speakers(speakers, num_samples=num_samples, seed=seed)
+    return {
+        "num_clips": len(clip_ids),
+        **rates,
+        "undefined": undefined,
+        "intervals": {
+            name: _interval(own, speakers, drawn) if rates[name] is not None else None
+            for name, own in units.items()
+        },
+        "words": _totals(words) if spaces else None,
+        "characters": _totals(characters),
+        "num_right": sum(not one.errors for one in characters),
+        "empty_references": sum(not text for text in references),
+        "empty_predictions": sum(bool(r) and not h for r, h in zip(references, hypotheses, strict=True)),
+        "confused_words": _commonest(words) if spaces else [],
+        "confused_characters": _commonest(characters),
+        "never_written": sorted(set("".join(references)) - set("".join(hypotheses))),
+        "worst": _worst(clip_ids, references, hypotheses, characters),
+    }
+
+
+def by_speaker(
+    references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str], *, spaces: bool = True
+) -> dict[str, dict[str, Any]]:
+    """The error rates of each speaker's clips, None where they are not defined."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(set(speakers)):
+        own = [(r, h) for r, h, s in zip(references, hypotheses, speakers, strict=True) if s == name]
+        units = {
+            "wer": [edits(r.split(), h.split()) for r, h in own if spaces],
+            "cer": [edits(*pair) for pair in own],
+        }
+        rates = {metric: plain(_rates(_counts(values).sum(0)[None])[0]) for metric, values in units.items()}
+        found[name] = {"num_clips": len(own)} | rates
+    return found
+
+
+def _counts(clips: Sequence[Edits]) -> Shaped[np.ndarray, "clips 2"]:
+    """Errors and reference units of each clip."""
+    return np.array([(one.errors, one.reference) for one in clips], np.int64).reshape(-1, 2)
+
+
+def _rates(counts: Shaped[np.ndarray, "samples 2"]) -> Shaped[np.ndarray, " samples"]:
+    return ratio(counts[:, 0], counts[:, 1])
+
+
+def _drawn_speakers(
+    speakers: Sequence[str], *, num_samples: int, seed: int
+) -> Shaped[np.ndarray, "samples speakers"] | None:
+    """How often each speaker (in the order of their names) is drawn; None for fewer than two."""
+    num = len(set(speakers))
+    return None if num < 2 else resampled(num, num_samples=num_samples, seed=seed)
+
+
+def _interval(
+    clips: Sequence[Edits], speakers: Sequence[str], drawn: Shaped[np.ndarray, "samples speakers"] | None
+) -> list[float] | None:
+    """The 95 % percentile interval of a rate over resampled speakers; both sums are drawn together."""
+    if drawn is None:
+        return None
+    _, group = np.unique(np.asarray(speakers, np.str_), return_inverse=True)
+    sums = np.zeros((drawn.shape[1], 2), np.int64)
+    np.add.at(sums, group, _counts(clips))
+    found = interval(_rates(drawn @ sums))
+    return None if found is None else list(found)
+
+
+def _totals(clips: Sequence[Edits]) -> dict[str, int]:
+    return {name: sum(getattr(one, name) for one in clips) for name in COUNTS}
+
+
+def _commonest(clips: Sequence[Edits]) -> list[dict[str, Any]]:
+    total: Counter[tuple[str, str]] = Counter()
+    for one in clips:
+        total += one.confused
+    ordered = sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"target": target, "predicted": written, "count": n}
+        for (target, written), n in ordered[:NUM_CONFUSIONS]
+    ]
+
+
+def _worst(
+    clip_ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    characters: Sequence[Edits],
+) -> list[dict[str, Any]]:
+    """The clips with most character errors, the shorter reference first among equals."""
+    wrong = [row for row, one in enumerate(characters) if one.errors]
+    wrong.sort(key=lambda row: (-characters[row].errors, len(references[row]), clip_ids[row]))
+    return [
+        {
+            "clip_id": clip_ids[row],
+            "target": references[row],
+            "predicted": hypotheses[row],
+            "errors": characters[row].errors,
+            # Without a reference a rate is not defined; the insertions count all the same.
+            "cer": characters[row].errors / len(references[row]) if references[row] else None,
+        }
+        for row in wrong[:NUM_WORST]
+    ]
