@@ -20,13 +20,12 @@ from dataclasses import replace
 from typing import Any
 
 from w2v2.audio import descriptors
-from w2v2.cluster import connection as ray_cluster
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection
+from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig
-from w2v2.data import manifest
-from w2v2.data import usable_clips as corpus
+from w2v2.data import manifest, usable_clips
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger("w2v2.jobs.baseline")
 
@@ -35,26 +34,24 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
-    continued = rundir.claim(config)
+    continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
-    found = corpus.named(config.data, config.folds)
+    found = usable_clips.read_clips_and_check_folds(config.data, config.folds)
     names = descriptors.names(config.svm.features)
-    ray_cluster.start()
-    ray_cluster.check_places(
-        **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
-    )
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
 
-    from w2v2.cluster import baseline as ray_baseline
+    from w2v2.cluster import baseline
     from w2v2.evaluation.predictions import targets_of
     from w2v2.results.baseline import write_outcome
 
-    prepared, by_clip = ray_baseline.describe_clips(
+    prepared, by_clip = baseline.describe_clips(
         found.clips, kinds=config.svm.features, data=config.data, audio=config.audio, cache=config.cache
     )
-    found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
-    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
     classes = manifest.classes_of(found.clips)
-    fits = ray_baseline.fit_folds(
+    fits = baseline.fit_folds(
         config,
         by_clip,
         found.clips,
@@ -70,10 +67,10 @@ def resolved(config: BaselineConfig) -> BaselineConfig:
     return replace(
         config,
         run=storage.expand(config.run),
-        data=corpus.placed(config.data),
+        data=usable_clips.with_absolute_uri(config.data),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, BaselineConfig))
+    sys.exit(command_line.run_job(main, BaselineConfig))

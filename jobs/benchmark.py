@@ -25,7 +25,7 @@ from pathlib import Path
 
 from w2v2.benchmarks.config import BenchmarkConfig, Case
 from w2v2.benchmarks.result import CaseResult, lines_of
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.benchmark")
@@ -33,11 +33,11 @@ logger = logging.getLogger("w2v2.jobs.benchmark")
 
 def main(config: BenchmarkConfig) -> list[CaseResult]:
     """What the cases found, after it has been printed and written."""
-    from w2v2.benchmarks import report as bench_report
+    from w2v2.benchmarks import report
 
     config = replace(config, run=storage.expand(config.run))
-    told = bench_report.machine()
-    logger.info("%s", bench_report.machine_line(told))
+    told = report.machine()
+    logger.info("%s", report.machine_line(told))
     results = []
     for case in config.cases:
         with tempfile.TemporaryDirectory(prefix=f"w2v2-bench-{case}-") as scratch:
@@ -45,7 +45,7 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
         for line in lines_of(result):
             logger.info("%s", line)
         results.append(result)
-        bench_report.write(config, results, told)
+        report.write(config, results, told)
     logger.info("written to %s", config.run)
     return results
 
@@ -87,4 +87,4 @@ def with_cases(args: Sequence[str]) -> list[str]:
 
 if __name__ == "__main__":
     sys.argv[1:] = with_cases(sys.argv[1:])
-    sys.exit(cli.run_job(main, BenchmarkConfig))
+    sys.exit(command_line.run_job(main, BenchmarkConfig))

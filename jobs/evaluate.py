@@ -19,20 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.cluster import connection as ray_cluster
-from w2v2.cluster import prediction as ray_predict
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection, prediction
+from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
-from w2v2.data import file_facts as clip_files
-from w2v2.data import manifest
-from w2v2.data import usable_clips as corpus
+from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.errors import UserError
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 from w2v2.models.model_info import read_card, read_info
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
@@ -44,26 +41,26 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     info, digest = read_info(config.model)
     logger.info("run: %s", config.run)
     found = read_clips(config, info)
-    ray_cluster.start()
-    ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
-    storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
-    said = ray_predict.predict(config, found.clips, digest=digest)
+    connection.start()
+    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
+    said = prediction.predict(config, found.clips, digest=digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
     for name in ("duration_s", "audio_digest"):
         column = pa.array([getattr(one, name) for one in said if not one.reason])
         found = replace(found, clips=found.clips.append_column(name, column))
-    rundir.write_table(config.run, "manifest", found.clips)
-    rundir.write_table(config.run, "rejects", found.rejects)
+    run_directory.write_table(config.run, "manifest", found.clips)
+    run_directory.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
     values = np.concatenate([one.values for one in said if not one.reason])
     keep = ["clip_id", "speaker", "split"]
     predictions = predictions_table(found.clips, values, kind=info.kind, names=info.names, keep=keep)
-    rundir.write_table(config.run, "predictions", predictions)
+    run_directory.write_table(config.run, "predictions", predictions)
     card = read_card(config.model)
     metrics = score_predictions(
         predictions, kind=info.kind, names=info.names, seed=0, midpoints=card.get("midpoints")
     )
-    heard = trained_on.heard(config.model, found.clips)
+    heard = provenance.heard(config.model, found.clips)
     metrics |= {
         "job": "evaluate",
         "computed_on": computed_on(config, found.clips, heard),
@@ -73,7 +70,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "encoder": {"name": info.encoder.name},
         "seconds": round(time.monotonic() - started, 1),
     }
-    rundir.write_json(config.run, "metrics", metrics)
+    run_directory.write_json(config.run, "metrics", metrics)
     from w2v2.reports.model_page import write_task_report
 
     page = write_task_report(config.run)
@@ -88,13 +85,13 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
         config,
         run=storage.expand(config.run),
         model=storage.expand(config.model),
-        data=corpus.placed(config.data),
+        data=usable_clips.with_absolute_uri(config.data),
     )
 
 
 def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
     """The clips to score; raises UserError where the model does not know what they are labelled with."""
-    data = corpus.made(config.data)
+    data = usable_clips.with_demo_made(config.data)
     found = manifest.read(data, task=info.kind)
     if config.split:
         chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))
@@ -114,10 +111,10 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
             f"the model tells {', '.join(info.names)}, the data has {', '.join(told)}: rename or drop classes with "
             "--data.classes, or choose the columns of the model's labels or values"
         )
-    return clip_files.describe_files(found, data)
+    return file_facts.add_file_facts(found, data)
 
 
-def computed_on(config: EvaluateConfig, clips: pa.Table, heard: trained_on.Heard) -> str:
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Heard) -> str:
     """A sentence on what the scores are of."""
     num = len(clips["speaker"].unique())
     sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
@@ -129,4 +126,4 @@ def computed_on(config: EvaluateConfig, clips: pa.Table, heard: trained_on.Heard
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, EvaluateConfig))
+    sys.exit(command_line.run_job(main, EvaluateConfig))

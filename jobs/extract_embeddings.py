@@ -25,14 +25,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.cluster import connection as ray_cluster
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection
+from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.data import manifest
-from w2v2.data import usable_clips as corpus
+from w2v2.data import manifest, usable_clips
 from w2v2.progress import Progress, clock
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 from w2v2.tables import table as tables
 from w2v2.tables.spec import Commit, rejects_spec
 
@@ -44,30 +43,30 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
-    data = corpus.made(config.data)
+    data = usable_clips.with_demo_made(config.data)
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = manifest.read(data, task="none", carried=further)
 
-    from w2v2.cluster import embedding as ray_embed  # after the first messages: these take seconds to import
-    from w2v2.data import file_facts as clip_files
+    from w2v2.cluster import embedding  # after the first messages: these take seconds to import
+    from w2v2.data import file_facts
     from w2v2.inference import extraction
 
     table = opened(config)
-    ray_cluster.start()
-    job = ray_embed.inspect(config, extraction.run_id(config.run))
-    found = clip_files.describe_files(found, data)
+    connection.start()
+    job = embedding.inspect(config, extraction.run_id(config.run))
+    found = file_facts.add_file_facts(found, data)
     clips = extraction.sort_out(found.clips, job, done=extraction.read_done(config), table=table)
     todo = extraction.to_do(clips, job)
     if config.plan:
         return plan(todo, clips, found, job)
-    storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
+    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     num_made = len(todo)
     clips, audio_s = embedded(clips, todo, found, job)
     found = manifest.with_rejects(
         manifest.Manifest(clips=clips, rejects=found.rejects), extraction.rejected(clips)
     )
-    rundir.write_table(config.run, "manifest", clips)
-    rundir.write_table(config.run, "rejects", found.rejects)
+    run_directory.write_table(config.run, "manifest", clips)
+    run_directory.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
     return commit(clips, found, job, table, num_made=num_made, audio_s=audio_s, started=started)
 
@@ -81,7 +80,11 @@ def resolved(config: ExtractConfig) -> ExtractConfig:
     file = storage.join(run, "embeddings")
     default = file if storage.is_remote(run) else f"duckdb://{file}.db?table=embeddings"
     return replace(
-        config, run=run, data=corpus.placed(config.data), encoder=encoder, table=config.table or default
+        config,
+        run=run,
+        data=usable_clips.with_absolute_uri(config.data),
+        encoder=encoder,
+        table=config.table or default,
     )
 
 
@@ -97,7 +100,7 @@ def opened(config: ExtractConfig) -> tables.Table | None:
 
 def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) -> dict[str, Any]:
     """What would be done, told and returned; times are estimates from a few clips."""
-    from w2v2.cluster import embedding as ray_embed
+    from w2v2.cluster import embedding
     from w2v2.inference import extraction
 
     counts = extraction.counts(clips)
@@ -110,13 +113,13 @@ def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) ->
         "seconds": 0.0,
     }
     if len(todo):
-        measured = ray_embed.measure(todo, job)
+        measured = embedding.measure(todo, job)
         scale = num_bytes / max(1, measured.num_bytes)
         told["audio_hours"] = measured.audio_s * scale / 3600
         told["num_rows"] = (
             round(measured.num_rows * scale) if job.config.window_s else len(todo) * len(job.layers)
         )
-        told["seconds"] = measured.seconds * scale / ray_embed.shape_of(job.config).num_encoders
+        told["seconds"] = measured.seconds * scale / embedding.shape_of(job.config).num_encoders
     logger.info(
         "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s; nothing was written",
         len(todo), num_bytes / 1e9, told["audio_hours"], told["num_rows"], clock(told["seconds"]),
@@ -130,7 +133,7 @@ def plan(todo: pa.Table, clips: pa.Table, found: manifest.Manifest, job: Any) ->
 
 def embedded(clips: pa.Table, todo: pa.Table, found: manifest.Manifest, job: Any) -> tuple[pa.Table, float]:
     """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected."""
-    from w2v2.cluster import embedding as ray_embed
+    from w2v2.cluster import embedding
     from w2v2.inference import extraction
 
     if not len(todo):
@@ -140,7 +143,7 @@ def embedded(clips: pa.Table, todo: pa.Table, found: manifest.Manifest, job: Any
     outcomes, audio_s, num_done = [], 0.0, 0
     progress = Progress("embeddings", len(todo), unit="clips")
     started = time.monotonic()
-    for part in ray_embed.embed(todo, job):
+    for part in embedding.embed(todo, job):
         outcomes.append(part)
         num_done += len(part)
         num_bad += len(extraction.rejected(part))
@@ -190,7 +193,7 @@ def commit(
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
         "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")},
     }  # fmt: skip
-    rundir.write_json(config.run, "metrics", metrics)
+    run_directory.write_json(config.run, "metrics", metrics)
     logger.info("page: %s", write_extract_report(config.run))
     logger.info(
         "%d clips: %d written, %d already there, %d rejected; %s",
@@ -200,4 +203,4 @@ def commit(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, ExtractConfig))
+    sys.exit(command_line.run_job(main, ExtractConfig))

@@ -22,15 +22,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from w2v2.cluster import connection as ray_cluster
-from w2v2.cluster import features as ray_features
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection, features
+from w2v2.config import command_line
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data import manifest, splits
-from w2v2.data import usable_clips as corpus
-from w2v2.models import provenance as trained_on
+from w2v2.data import manifest, splits, usable_clips
+from w2v2.models import provenance
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 
@@ -40,15 +38,13 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     started = time.monotonic()
     config = resolved(config)
     before = main(without_remapping(config)) if config.before_remapping else None
-    continued = rundir.claim(config)
+    continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
-    ray_cluster.start()
-    ray_cluster.check_places(
-        **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
-    )
-    gpus = ray_cluster.gpus(config.gpus_per_worker)
-    preparation = ray_features.Preparation(
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = connection.gpus(config.gpus_per_worker)
+    preparation = features.FeaturePreparation(
         config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
     )
 
@@ -62,13 +58,13 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     described, by_clip = joined(config, found)
     prepared = [b if b and b.reason else a for a, b in zip(prepared, described, strict=True)]
     found = usable(config, found, prepared)
-    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
     encoder = {
         "name": config.encoder.name,
         "train": config.encoder.train,
         "digest": preparation.infos[0].digest,
         "cut": preparation.infos[0].cut,
-        **trained_on.encoder_heard(
+        **provenance.encoder_heard(
             config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
         ),
     }
@@ -98,7 +94,7 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
     return replace(
         config,
         run=storage.expand(config.run),
-        data=corpus.placed(config.data),
+        data=usable_clips.with_absolute_uri(config.data),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
 
@@ -111,7 +107,7 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     """The clips that can be had by name, split once to show early what would not work."""
-    data = corpus.made(config.data)
+    data = usable_clips.with_demo_made(config.data)
     found = manifest.read(data, task=config.task.kind)
     if config.task.kind == "classes":
         manifest.check(found, max_reject_fraction=data.max_reject_fraction)
@@ -135,7 +131,9 @@ def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest
 
 def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
     """The clips whose audio could be used, with their splits, audited."""
-    found = corpus.heard(config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction)
+    found = usable_clips.with_usable_audio(
+        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
+    )
     found = split(config, found)
     splits.audit(found.clips)
     counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
@@ -148,9 +146,9 @@ def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any],
     """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
     if not config.head.joined:
         return [None] * len(found.clips), {}
-    from w2v2.cluster import baseline as ray_baseline
+    from w2v2.cluster import baseline
 
-    return ray_baseline.describe_clips(
+    return baseline.describe_clips(
         found.clips, kinds=config.head.joined, data=config.data, audio=config.audio, cache=config.cache
     )
 
@@ -171,8 +169,8 @@ def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, st
         "num_rejects": len(found.rejects),
         "splits": {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()},
     }
-    return {"data": data, "encoder": encoder, "settings": cli.tree(config), "versions": versions()}
+    return {"data": data, "encoder": encoder, "settings": command_line.tree(config), "versions": versions()}
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, FinetuneConfig))
+    sys.exit(command_line.run_job(main, FinetuneConfig))

@@ -17,17 +17,14 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from w2v2.cluster import connection as ray_cluster
-from w2v2.cluster import prediction as ray_predict
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection, prediction
+from w2v2.config import command_line
 from w2v2.config.finetune import PredictConfig
-from w2v2.data import file_facts as clip_files
-from w2v2.data import manifest
-from w2v2.data import usable_clips as corpus
+from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models.model_info import read_info
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
@@ -39,16 +36,16 @@ def main(config: PredictConfig) -> dict[str, Any]:
     info, digest = read_info(config.model)
     logger.info("run: %s, table: %s", config.run, config.table)
     open_place(config, info)  # a table that cannot be written is told before anything is computed
-    data = corpus.made(config.data)
+    data = usable_clips.with_demo_made(config.data)
     found = manifest.read(data, task="none")
-    ray_cluster.start()
-    ray_cluster.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
-    found = clip_files.describe_files(found, data)
-    said = ray_predict.predict(config, found.clips, digest=digest)
+    connection.start()
+    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    found = file_facts.add_file_facts(found, data)
+    said = prediction.predict(config, found.clips, digest=digest)
     rows = rows_of(found.clips, said, info, digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
-    rundir.write_table(config.run, "rejects", found.rejects)
-    storage.write_text(storage.join(config.run, "config.yaml"), cli.dump(config))
+    run_directory.write_table(config.run, "rejects", found.rejects)
+    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
     write_rows(config, rows, info)
     num_clips = len(found.clips) + len(found.rejects)
@@ -61,7 +58,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "rejected": len(found.rejects),
         "seconds": round(time.monotonic() - started, 1),
     }
-    rundir.write_json(config.run, "metrics", metrics)
+    run_directory.write_json(config.run, "metrics", metrics)
     logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(found.rejects), config.table)
     return metrics
 
@@ -72,9 +69,13 @@ def resolved(config: PredictConfig) -> PredictConfig:
     table = config.table or storage.join(run, "predictions.csv")
     table = table if "://" in table else storage.expand(table)
     return replace(
-        config, run=run, model=storage.expand(config.model), data=corpus.placed(config.data), table=table
+        config,
+        run=run,
+        model=storage.expand(config.model),
+        data=usable_clips.with_absolute_uri(config.data),
+        table=table,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, PredictConfig))
+    sys.exit(command_line.run_job(main, PredictConfig))

@@ -20,18 +20,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection as ray_cluster
-from w2v2.cluster import features as ray_features
-from w2v2.config import command_line as cli
+from w2v2.cluster import connection, features
+from w2v2.config import command_line
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.data import manifest
-from w2v2.data import usable_clips as corpus
-from w2v2.evaluation import baseline_comparison as beside
-from w2v2.models import provenance as trained_on
+from w2v2.data import manifest, usable_clips
+from w2v2.evaluation import baseline_comparison
+from w2v2.models import provenance
 from w2v2.search.study import Study, default_space, distribution, field_at
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")
 
@@ -40,41 +38,39 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
-    continued = rundir.claim(config)
+    continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    baseline = beside.read_baseline(config.baseline) if config.baseline else None
-    found = corpus.named(config.data, config.folds)
-    ray_cluster.start()
-    ray_cluster.check_places(
-        **{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
-    )
-    preparation = ray_features.Preparation(
+    baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
+    found = usable_clips.read_clips_and_check_folds(config.data, config.folds)
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    preparation = features.FeaturePreparation(
         config,
-        encoders=ray_features.variants(config.encoder, config.search.space),
+        encoders=features.variants(config.encoder, config.search.space),
         cpus=config.search.cpus_per_trial,
-        gpus=ray_cluster.gpus(config.search.gpus_per_trial),
+        gpus=connection.gpus(config.search.gpus_per_trial),
     )
 
-    from w2v2.cluster import search as ray_tune  # takes a second to import, as the workers do meanwhile
+    from w2v2.cluster import search  # takes a second to import, as the workers do meanwhile
     from w2v2.results.tune_folds import write_outcome
 
     prepared = preparation.run(found.clips)
-    found = corpus.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
+    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
     if baseline is not None:
-        beside.check_same(baseline, found.clips)
+        baseline_comparison.check_same(baseline, found.clips)
     encoders = encoders_told(preparation, found.clips)
-    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
     classes = manifest.classes_of(found.clips)
     study = make_study(config)
-    plan = ray_tune.Plan(
+    plan = search.Plan(
         config=config,
         run=config.run,
         classes=tuple(classes),
         keys={e: info.key for e, info in zip(preparation.encoders, preparation.infos, strict=True)},
         clips=found.clips.select(["clip_id", "fold", "label", "audio_digest", "num_samples"]),
-        gpus=ray_cluster.gpus(config.search.gpus_per_trial),
+        gpus=connection.gpus(config.search.gpus_per_trial),
     )
-    ray_tune.search(plan, study)
+    search.search(plan, study)
     trunk = {
         "clip_forwards": sum(p.num_forwards for p in prepared),
         "num_clips": len(found.clips),
@@ -95,7 +91,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
 def encoders_told(preparation: Any, clips: pa.Table) -> dict[EncoderConfig, dict[str, str]]:
     """Of each encoder that a trial may have: its digest, its cut and, where it says so, which clips trained it."""
     names = dict.fromkeys(encoder.name for encoder in preparation.encoders)
-    heard = {name: trained_on.encoder_heard(name, clips) for name in names}
+    heard = {name: provenance.encoder_heard(name, clips) for name in names}
     return {
         encoder: {"digest": info.digest, "cut": info.cut, **heard[encoder.name]}
         for encoder, info in zip(preparation.encoders, preparation.infos, strict=True)
@@ -108,7 +104,7 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
     return replace(
         config,
         run=storage.expand(config.run),
-        data=corpus.placed(config.data),
+        data=usable_clips.with_absolute_uri(config.data),
         search=replace(config.search, space=space),
         baseline=storage.expand(config.baseline) if config.baseline else "",
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
@@ -129,4 +125,4 @@ def make_study(config: TuneFoldsConfig) -> Study:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_job(main, TuneFoldsConfig))
+    sys.exit(command_line.run_job(main, TuneFoldsConfig))

@@ -76,7 +76,7 @@ def ray_storage():
 def ray_session(ray_storage):
     """One local Ray for all tests that need it."""
     from tests.cloud.gcs import gcs_environment
-    from w2v2.cluster import connection as ray_cluster
+    from w2v2.cluster import connection
 
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:  # what workers are started with later, too
@@ -90,7 +90,7 @@ def ray_session(ray_storage):
             # A worker that has imported torch is kept for the next job.
             _system_config={"num_workers_soft_limit": 8},
         )
-    ray_cluster.start()
+    connection.start()
     yield ray
     ray.shutdown()
 

@@ -5,9 +5,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from w2v2.benchmarks import encoders as bench_encoder
-from w2v2.benchmarks import synthetic_clips as bench_clips
-from w2v2.benchmarks import transformers_trainer as bench_trainer
+from w2v2.benchmarks import encoders, synthetic_clips, transformers_trainer
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +26,14 @@ def group_norm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return bench_encoder.encoder_folder("tiny", tmp_path_factory.mktemp("tiny"), seed=5)
+    return encoders.encoder_folder("tiny", tmp_path_factory.mktemp("tiny"), seed=5)
 
 
 @pytest.fixture(scope="module")
-def clips() -> bench_trainer.Labelled:
+def clips() -> transformers_trainer.Labelled:
     lengths_s = np.linspace(0.5, 1.3, 11)
-    return bench_trainer.Labelled(
-        waveforms=bench_clips.waveforms(lengths_s, seed=2),
+    return transformers_trainer.Labelled(
+        waveforms=synthetic_clips.waveforms(lengths_s, seed=2),
         targets=np.arange(11) % 3,
         folds=np.arange(11) % 2,
         num_classes=3,

@@ -13,7 +13,7 @@ from w2v2.benchmarks.config import (
     SearchSizes,
     TrainSizes,
 )
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.errors import UserError
 
 
@@ -40,11 +40,11 @@ def test_settings_that_make_no_sense_are_refused(make, message):
 
 def test_words_before_the_flags_are_cases():
     args = benchmark.with_cases(["search", "head", "--encoder", "tiny", "--rounds", "2"])
-    config = cli.parse(BenchmarkConfig, args)
+    config = command_line.parse(BenchmarkConfig, args)
     assert (config.cases, config.encoder, config.rounds) == (("search", "head"), "tiny", 2)
     assert benchmark.with_cases(["--cases", "[all]"]) == ["--cases", "[all]"]
     with pytest.raises(UserError, match="cases"):
-        cli.parse(BenchmarkConfig, benchmark.with_cases(["extrakt"]))
+        command_line.parse(BenchmarkConfig, benchmark.with_cases(["extrakt"]))
 
 
 def test_rounds_are_those_of_the_case_unless_given():

@@ -6,9 +6,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2Model
 
-from w2v2.benchmarks import extract_case as bench_extract
-from w2v2.benchmarks import processes as bench_process
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import extract_case, processes, synthetic_clips
 from w2v2.benchmarks.config import (
     BenchmarkConfig,
     ExtractSizes,
@@ -16,11 +14,11 @@ from w2v2.benchmarks.config import (
 from w2v2.benchmarks.result import OURS
 from w2v2.benchmarks.transformers_loop import Loop, embed_files
 from w2v2.features.trunk_features import normalized
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 def test_the_loop_pads_as_its_name_says(group_norm):
-    clips = bench_clips.waveforms([1.0, 1.0, 2.1], seed=0)
+    clips = synthetic_clips.waveforms([1.0, 1.0, 2.1], seed=0)
     loop = Loop(group_norm)
     single = loop.vectors(clips, padding="single", batch_size=2)
     longest = loop.vectors(clips, padding="longest", batch_size=2)
@@ -49,21 +47,21 @@ def test_case_extract_writes_its_numbers_and_ours_agree(tmp_path, group_norm, ca
     )
     (result,) = benchmark.main(config)
     parts = {comparison.part: comparison for comparison in result.comparisons}
-    assert list(parts["RAVDESS lengths"].seconds) == [OURS, bench_extract.TO_10_S, bench_extract.SINGLE]
-    assert list(parts["heavy-tailed lengths"].seconds)[1] == bench_extract.TO_LONGEST
+    assert list(parts["RAVDESS lengths"].seconds) == [OURS, extract_case.TO_10_S, extract_case.SINGLE]
+    assert list(parts["heavy-tailed lengths"].seconds)[1] == extract_case.TO_LONGEST
     apart = {(a.part, a.side): a for a in result.agreements if "max abs difference from" in a.what}
     for part in parts:
         assert apart[part, OURS].holds and apart[part, OURS].value < 1e-5
-    assert apart["RAVDESS lengths", bench_extract.TO_10_S].value > 1e-2
-    assert apart["heavy-tailed lengths", bench_extract.TO_LONGEST].value > 1e-2
-    table = rundir.read_table(str(tmp_path / "run"), "benchmark").to_pylist()
+    assert apart["RAVDESS lengths", extract_case.TO_10_S].value > 1e-2
+    assert apart["heavy-tailed lengths", extract_case.TO_LONGEST].value > 1e-2
+    table = run_directory.read_table(str(tmp_path / "run"), "benchmark").to_pylist()
     assert sum(row["what"] == "seconds" for row in table) == 2 * 3 * 2
     assert (tmp_path / "run/plots/benchmark-extract.png").exists()
 
 
 def test_the_loop_reads_files_in_the_order_given(tmp_path, tiny):
-    sounds = bench_clips.waveforms([0.6, 0.9, 0.7], seed=0)
-    paths = bench_clips.write_wavs(tmp_path / "audio", sounds)
+    sounds = synthetic_clips.waveforms([0.6, 0.9, 0.7], seed=0)
+    paths = synthetic_clips.write_wavs(tmp_path / "audio", sounds)
     made = embed_files(tiny, paths, "single", 2, torch.get_num_threads())
     # The files have 16 bits.
     np.testing.assert_allclose(made, Loop(tiny).vectors(sounds, padding="single", batch_size=2), atol=1e-2)
@@ -71,9 +69,9 @@ def test_the_loop_reads_files_in_the_order_given(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_vectors_of_the_whole_job_come_in_the_order_of_the_files(tmp_path, tiny):
-    paths = bench_clips.write_wavs(tmp_path / "audio", bench_clips.waveforms([0.6, 0.9, 0.7], seed=0))
-    job = bench_extract.extraction_of(tmp_path / "run", tmp_path / "audio", tiny)
-    bench_process.run_job("extract_embeddings", job)
-    made = bench_extract.table_vectors(tmp_path / "run/embeddings.db")
+    paths = synthetic_clips.write_wavs(tmp_path / "audio", synthetic_clips.waveforms([0.6, 0.9, 0.7], seed=0))
+    job = extract_case.extraction_of(tmp_path / "run", tmp_path / "audio", tiny)
+    processes.run_job("extract_embeddings", job)
+    made = extract_case.table_vectors(tmp_path / "run/embeddings.db")
     wanted = embed_files(tiny, paths, "single", 1, torch.get_num_threads())
     np.testing.assert_allclose(made, wanted, atol=1e-5)

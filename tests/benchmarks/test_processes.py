@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from w2v2.benchmarks import processes as bench_process
+from w2v2.benchmarks import processes
 from w2v2.errors import UserError
 
 
@@ -12,7 +12,7 @@ def test_memory_is_summed_over_a_process_and_those_below_it():
     pytest.importorskip("psutil")
     hold = "b = bytearray(120_000_000); import time; time.sleep(0.6)"
     code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
-    ended = bench_process.run_command([sys.executable, "-c", code], watch_memory=True)
+    ended = processes.run_command([sys.executable, "-c", code], watch_memory=True)
     assert 240e6 < ended.peak_bytes < 340e6
 
 
@@ -21,16 +21,16 @@ def test_memory_needs_psutil(monkeypatch):
     with pytest.raises(
         UserError, match=r"the case memory needs psutil: install it with pip install 'w2v2\[bench\]'"
     ):
-        bench_process.Watch(1)
+        processes.Watch(1)
 
 
 def test_a_command_that_fails_is_told_with_its_last_words():
     code = "import sys; print('one'); print('the reason', file=sys.stderr); sys.exit(3)"
     with pytest.raises(UserError, match=r"ended with code 3: .*the reason"):
-        bench_process.run_command([sys.executable, "-c", code])
+        processes.run_command([sys.executable, "-c", code])
 
 
 def test_lines_come_with_their_times():
     code = "import time; print('a'); time.sleep(0.2); print('b')"
-    (first_s, first), (second_s, second) = bench_process.run_command([sys.executable, "-c", code]).lines
+    (first_s, first), (second_s, second) = processes.run_command([sys.executable, "-c", code]).lines
     assert (first, second) == ("a", "b") and 0.2 <= second_s - first_s < 2

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from w2v2.benchmarks import report as bench_report
+from w2v2.benchmarks import report
 from w2v2.benchmarks.config import (
     BenchmarkConfig,
 )
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate, lines_of, table_of
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 def test_sides_run_in_turn_and_in_reverse_every_other_round():
@@ -64,11 +64,11 @@ def test_nan_never_agrees():
 def test_a_case_that_is_run_again_replaces_its_own_numbers_alone(tmp_path):
     config = BenchmarkConfig(cases=("extract",), run=str(tmp_path))
     first, other = made_result(), replace(made_result(), case="reading")
-    told = bench_report.machine()
-    bench_report.write(config, [first, other], told)
+    told = report.machine()
+    report.write(config, [first, other], told)
     again = replace(first, comparisons=(), agreements=[Agreement(part="p", side=OURS, what="w", value=7.0)])
-    bench_report.write(config, [again], told)
-    table = rundir.read_table(str(tmp_path), "benchmark")
+    report.write(config, [again], told)
+    table = run_directory.read_table(str(tmp_path), "benchmark")
     kept = table.filter(pa.compute.equal(table["case"], "reading"))
     assert repr(kept.to_pylist()) == repr(table_of([other]).to_pylist())  # NaN is not equal to itself
     assert table.filter(pa.compute.equal(table["case"], "extract"))["value"].to_pylist() == [7.0]
@@ -76,8 +76,8 @@ def test_a_case_that_is_run_again_replaces_its_own_numbers_alone(tmp_path):
 
 def test_the_summary_is_plain_json_with_machine_and_settings(tmp_path):
     config = BenchmarkConfig(cases=("extract",), run=str(tmp_path))
-    told = bench_report.machine()
-    bench_report.write(config, [made_result()], told)
+    told = report.machine()
+    report.write(config, [made_result()], told)
     found = json.loads((tmp_path / "benchmark-extract.json").read_text())
     assert found["machine"]["date"][:2] == "20" and found["machine"]["num_cores"] >= 1
     assert found["comparisons"][0]["sides"]["peer"]["ratios"] == [5.0, 3.0, 2.0]
@@ -85,4 +85,4 @@ def test_the_summary_is_plain_json_with_machine_and_settings(tmp_path):
     assert [row["holds"] for row in found["agreements"]] == [False, False]
     assert found["config"]["search"]["num_trials"] == 3
     assert (tmp_path / "plots/benchmark-extract.png").read_bytes()[:4] == b"\x89PNG"
-    assert f"{told['num_cores']} cores" in bench_report.machine_line(told)
+    assert f"{told['num_cores']} cores" in report.machine_line(told)

@@ -4,9 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from w2v2.benchmarks import search_case as bench_search
-from w2v2.benchmarks import synthetic_clips as bench_clips
-from w2v2.benchmarks import transformers_trainer as bench_trainer
+from w2v2.benchmarks import search_case, synthetic_clips, transformers_trainer
 from w2v2.benchmarks.config import (
     BenchmarkConfig,
     SearchSizes,
@@ -14,18 +12,20 @@ from w2v2.benchmarks.config import (
 from w2v2.benchmarks.result import OURS
 from w2v2.data import folds, manifest
 from w2v2.search.study import Study, distribution, field_at
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 @pytest.fixture(scope="module")
 def search_job(tmp_path_factory: pytest.TempPathFactory, tiny: str):
-    corpus = bench_clips.write_corpus(tmp_path_factory.mktemp("corpus"), np.linspace(0.4, 0.6, 14), seed=0)
+    corpus = synthetic_clips.write_corpus(
+        tmp_path_factory.mktemp("corpus"), np.linspace(0.4, 0.6, 14), seed=0
+    )
     config = BenchmarkConfig(cases=("search",), num_threads=1, search=SearchSizes(num_trials=4, num_epochs=1))
-    return bench_search.job_of(config, corpus, tiny, train="last")
+    return search_case.job_of(config, corpus, tiny, train="last")
 
 
 def test_trainer_gets_the_hyperparameters_that_the_job_will_propose(tmp_path, search_job):
-    given = bench_search.proposals(search_job, tmp_path / "before")
+    given = search_case.proposals(search_job, tmp_path / "before")
     space = search_job.search.space
     defaults = {path: field_at(search_job, path) for path in space}
     made = {path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()}
@@ -43,7 +43,7 @@ def test_trainer_gets_the_hyperparameters_that_the_job_will_propose(tmp_path, se
 
 
 def test_the_peer_sees_the_clips_as_the_job_does(search_job):
-    clips = bench_search.labelled(search_job)
+    clips = search_case.labelled(search_job)
     found = folds.assign(manifest.read(search_job.data).clips, search_job.folds)
     assert clips.num_classes == 2 and len(clips.waveforms) == 14
     assert clips.folds.tolist() == found["fold"].to_pylist()
@@ -58,13 +58,13 @@ def test_a_search_is_read_from_its_run_directory(tmp_path):
         {"trial": 2, "state": "COMPLETE", "uar_mean": 0.7},
     ]
     rows = [{"trial": t, "fold": f, "train_loss": t + f / 10, "seconds": 2.0} for t in (0, 2) for f in (0, 1)]
-    rundir.write_table(str(tmp_path), "trials", pa.Table.from_pylist(trials))
-    rundir.write_table(str(tmp_path), "folds", pa.Table.from_pylist(rows))
-    found = bench_search.read_search(str(tmp_path))
+    run_directory.write_table(str(tmp_path), "trials", pa.Table.from_pylist(trials))
+    run_directory.write_table(str(tmp_path), "folds", pa.Table.from_pylist(rows))
+    found = search_case.read_search(str(tmp_path))
     assert (found.best, found.scores, found.train_seconds) == (2, {0: 0.5, 2: 0.7}, 8.0)
     assert found.losses == {(0, 0): 0.0, (0, 1): 0.1, (2, 0): 2.0, (2, 1): 2.1}
     folds_of_peer = [
-        bench_trainer.PeerFold(
+        transformers_trainer.PeerFold(
             trial=t,
             fold=f,
             train_losses=[9.0, t + f / 10],
@@ -75,21 +75,21 @@ def test_a_search_is_read_from_its_run_directory(tmp_path):
         for t in (0, 2)
         for f in (0, 1)
     ]
-    same = bench_search.summarised(folds_of_peer, 2)
+    same = search_case.summarised(folds_of_peer, 2)
     assert (same.best, same.losses, same.train_seconds) == (2, found.losses, 8.0)
     assert same.scores == pytest.approx({0: 0.6, 2: 0.8})
 
 
 def test_a_search_is_compared_whole_and_in_its_training(tmp_path):
     config = BenchmarkConfig(cases=("search",))
-    sides = (OURS, bench_search.PRUNED, bench_search.TRAINER)
+    sides = (OURS, search_case.PRUNED, search_case.TRAINER)
     results = {
-        side: [bench_search.Searched(best=0, scores={0: 1.0}, losses={(0, 0): 1.0}, train_seconds=seconds)]
+        side: [search_case.Searched(best=0, scores={0: 1.0}, losses={(0, 0): 1.0}, train_seconds=seconds)]
         for side, seconds in zip(sides, (2.0, 1.0, 8.0), strict=True)
     }
-    rounds = bench_search.Rounds(
+    rounds = search_case.Rounds(
         seconds=dict(zip(sides, ([20.0], [10.0], [30.0]), strict=True)), results=results
     )
-    found = bench_search.compared(rounds, config, (3.5, 7.0))
+    found = search_case.compared(rounds, config, (3.5, 7.0))
     assert [c.ratios("Trainer") for c in found] == [[1.5], [3.0], [4.0], [8.0]]
     assert [c.wanted["Trainer"] for c in found] == [3.5, 7.0, 3.5, 7.0]

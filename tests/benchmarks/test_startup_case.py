@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from w2v2.benchmarks import memory_case as bench_memory
-from w2v2.benchmarks import processes as bench_process
-from w2v2.benchmarks import search_case as bench_search
-from w2v2.benchmarks import startup_case as bench_startup
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import memory_case, processes, search_case, startup_case, synthetic_clips
 
 
 def test_phases_are_the_first_words_of_the_log():
@@ -20,10 +16,10 @@ def test_phases_are_the_first_words_of_the_log():
         (9.0, "07:20:33 trial 0 fold 1/6: uar 0.5, mean 0.5"),
         (9.5, "07:20:33 after: it"),
     ]
-    found = bench_startup.phases_of(bench_process.Ended(lines=lines, seconds=10.0), 1.5)
+    found = startup_case.phases_of(processes.Ended(lines=lines, seconds=10.0), 1.5)
     assert found == [("run", 0.5), ("ray", 1.0), ("features", 2.0), ("first training step", 7.5)]
     with pytest.raises(AssertionError, match="no first fold"):
-        bench_startup.phases_of(bench_process.Ended(lines=lines[:3], seconds=10.0), 1.5)
+        startup_case.phases_of(processes.Ended(lines=lines[:3], seconds=10.0), 1.5)
 
 
 def test_imports_are_summed_by_package():
@@ -34,18 +30,18 @@ def test_imports_are_summed_by_package():
         "import time:       300 |        300 | zlib",
         "something else",
     ]
-    assert bench_startup.import_seconds(lines) == pytest.approx({"numpy": 0.0021, "zlib": 0.0003})
+    assert startup_case.import_seconds(lines) == pytest.approx({"numpy": 0.0021, "zlib": 0.0003})
 
 
 @pytest.mark.slow
 def test_a_search_tells_its_phases_and_its_folds(tmp_path):
     """What the cases search, memory and startup read of jobs/tune_folds.py is there."""
-    corpus = bench_clips.write_corpus(tmp_path / "corpus", np.full(12, 0.5), seed=0)
-    job = bench_memory.small_search(corpus, tmp_path, num_trials=1, seed=0)
-    ended = bench_process.run_job("tune_folds", job)
-    phases = dict(bench_startup.phases_of(ended, bench_startup.first_fold_s(job.run)))
+    corpus = synthetic_clips.write_corpus(tmp_path / "corpus", np.full(12, 0.5), seed=0)
+    job = memory_case.small_search(corpus, tmp_path, num_trials=1, seed=0)
+    ended = processes.run_job("tune_folds", job)
+    phases = dict(startup_case.phases_of(ended, startup_case.first_fold_s(job.run)))
     assert list(phases)[-1] == "first training step"
     assert {"run", "data", "ray", "encoder", "features", "folds"} <= phases.keys()
     assert list(phases.values()) == sorted(phases.values())
-    found = bench_search.read_search(job.run)
+    found = search_case.read_search(job.run)
     assert found.best == 0 and len(found.losses) == 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.benchmarks.made import OPTIM
-from w2v2.benchmarks import uncached_training as bench_recomputed
+from w2v2.benchmarks import uncached_training
 from w2v2.config.model import EncoderConfig, HeadConfig, TrainingConfig
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.pretrained import load_encoder
@@ -15,12 +15,12 @@ from w2v2.training.trainer import score_fold
 def test_training_without_cache_gives_the_same_losses(tiny, clips, train):
     encoder = load_encoder(EncoderConfig(name=tiny, train=train, num_last_layers=1), seed=0)
     whole = {
-        name: bench_recomputed.clip_set(clips, clips.folds == fold)
+        name: uncached_training.clip_set(clips, clips.folds == fold)
         for name, fold in (("train", 0), ("held_out", 1))
     }
-    cached = {name: bench_recomputed.features_of(encoder, waveforms) for name, waveforms in whole.items()}
+    cached = {name: uncached_training.features_of(encoder, waveforms) for name, waveforms in whole.items()}
     scores = []
-    for kind, sets in ((Classifier, cached), (bench_recomputed.Recomputed, whole)):
+    for kind, sets in ((Classifier, cached), (uncached_training.Recomputed, whole)):
         torch.manual_seed(6)
         scores.append(
             score_fold(

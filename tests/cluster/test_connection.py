@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.errors import UserError
 
 NODE_TYPES = """
@@ -19,33 +19,33 @@ available_node_types:
 def grows(tmp_path, monkeypatch, ray_session):
     """A cluster whose GPU machines have not come up yet."""
     (tmp_path / "types.yaml").write_text(NODE_TYPES)
-    monkeypatch.setattr(ray_cluster, "BOOTSTRAP", tmp_path / "types.yaml")
+    monkeypatch.setattr(connection, "BOOTSTRAP", tmp_path / "types.yaml")
 
 
 def test_machines_that_are_not_up_yet_count(grows):
-    assert ray_cluster.gpus(0.5) == 0.5
-    assert ray_cluster.slots(cpus=2, gpus=0.5) == 12
-    assert ray_cluster.slots(cpus=8, gpus=0) == 10
+    assert connection.gpus(0.5) == 0.5
+    assert connection.slots(cpus=2, gpus=0.5) == 12
+    assert connection.slots(cpus=8, gpus=0) == 10
 
 
 def test_what_is_there_counts(ray_session):
-    assert ray_cluster.gpus(1.0) == 0.0
-    assert ray_cluster.slots(cpus=1, gpus=0) == 2
-    assert ray_cluster.slots(cpus=64, gpus=0) == 1
+    assert connection.gpus(1.0) == 0.0
+    assert connection.slots(cpus=1, gpus=0) == 2
+    assert connection.slots(cpus=64, gpus=0) == 1
 
 
 def test_local_places_on_several_machines_are_refused(grows, monkeypatch):
-    ray_cluster.check_places(run="gs://bucket/run")
+    connection.check_places(run="gs://bucket/run")
     with pytest.raises(
         UserError, match=r"must be in gs://, got cache.uri=/home/me/cache; if all machines share"
     ):
-        ray_cluster.check_places(**{"run": "gs://bucket/run", "cache.uri": "/home/me/cache"})
+        connection.check_places(**{"run": "gs://bucket/run", "cache.uri": "/home/me/cache"})
     monkeypatch.setenv("W2V2_SHARED_DISK", "1")
-    ray_cluster.check_places(run="/shared/run")
+    connection.check_places(run="/shared/run")
 
 
 def test_one_machine_takes_local_places(ray_session):
-    ray_cluster.check_places(run="/home/me/run")
+    connection.check_places(run="/home/me/run")
 
 
 def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
@@ -58,42 +58,42 @@ def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
         if outcomes[len(starts) - 1]:
             raise outcomes[len(starts) - 1]
 
-    monkeypatch.setattr(ray_cluster.ray, "init", init)
-    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: None)
-    ray_cluster._init(tries_left=3)
+    monkeypatch.setattr(connection.ray, "init", init)
+    monkeypatch.setattr(connection.ray, "shutdown", lambda: None)
+    connection._init(tries_left=3)
     assert len(starts) == 2
     outcomes[:], starts[:] = [late] * 3, []
     with pytest.raises(
         UserError, match="Ray did not start on this machine within 30 s, 3 times: it is too busy"
     ):
-        ray_cluster._init(tries_left=3)
+        connection._init(tries_left=3)
     outcomes[:], starts[:] = [RuntimeError("a bug")], []
     with pytest.raises(RuntimeError, match="a bug"):
-        ray_cluster._init(tries_left=3)
+        connection._init(tries_left=3)
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
     def init(**settings):
         raise ConnectionError("Failed to connect to Ray cluster")
 
-    monkeypatch.setattr(ray_cluster.ray, "init", init)
+    monkeypatch.setattr(connection.ray, "init", init)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(UserError, match=r"no Ray cluster answers at 10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
-        ray_cluster._init(tries_left=3)
+        connection._init(tries_left=3)
 
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_cluster_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, caplog, alive):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert ray_cluster._address() is None  # no cluster was started here
+    assert connection._address() is None  # no cluster was started here
     (tmp_path / "ray").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}\n")
         if not alive:
             server.close()
-        assert ray_cluster._address() == (None if alive else "local")
+        assert connection._address() == (None if alive else "local")
     assert (f"the cluster at 127.0.0.1:{port}, started on this machine, is gone" in caplog.text) != alive
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert ray_cluster._address() is None  # who names a cluster means that one
+    assert connection._address() is None  # who names a cluster means that one

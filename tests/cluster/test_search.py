@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from w2v2.cluster import search as ray_tune
+from w2v2.cluster import search
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.search.fold_store import Ledger
 from w2v2.search.trial import Plan
-from w2v2.training.fold_result import Diverged, Epoch, FoldScore
+from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
 
 NUMBER = 3
 
@@ -43,7 +43,7 @@ def run(monkeypatch, tmp_path):
 
             def wait():
                 if fold == diverges:
-                    raise Diverged("the training loss is nan")
+                    raise DivergenceError("the training loss is nan")
                 return score(fold)
 
             return wait
@@ -52,9 +52,9 @@ def run(monkeypatch, tmp_path):
             known = "" if result.get("trained") else " known"
             events.append(result.get("error") or f"score {result['fold_score'].fold}{known}")
 
-        monkeypatch.setattr(ray_tune, "_begin", begin)
-        monkeypatch.setattr(ray_tune.tune, "report", report)
-        ray_tune.run_trial({"number": NUMBER, "params": {}}, plan=plan, num_ahead=num_ahead)
+        monkeypatch.setattr(search, "_begin", begin)
+        monkeypatch.setattr(search.tune, "report", report)
+        search.run_trial({"number": NUMBER, "params": {}}, plan=plan, num_ahead=num_ahead)
         return events
 
     return run
@@ -88,6 +88,6 @@ def test_a_fold_that_diverges_ends_the_trial(run):
 
 def test_the_last_trials_have_not_all_workers():
     pace_s = 2.0  # a fold every two seconds, by four trials at once: one trial takes eight for one
-    assert ray_tune.seconds_left(24, pace_s, at_once=4, num_trials=4) == 48
-    assert ray_tune.seconds_left(60, pace_s, at_once=4, num_trials=10) == 120
-    assert ray_tune.seconds_left(6, pace_s, at_once=4, num_trials=1) == 6 * 8
+    assert search.seconds_left(24, pace_s, at_once=4, num_trials=4) == 48
+    assert search.seconds_left(60, pace_s, at_once=4, num_trials=10) == 120
+    assert search.seconds_left(6, pace_s, at_once=4, num_trials=1) == 6 * 8

@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from w2v2.config import baseline as baseline_config
+from w2v2.config import baseline, extract_embeddings, finetune, model, tune_folds
 from w2v2.config import data as config
-from w2v2.config import extract_embeddings as extract_config
-from w2v2.config import finetune as finetune_config
-from w2v2.config import model as model_config
-from w2v2.config import tune_folds as tune_config
 from w2v2.config.command_line import dump, parse, run_job
 from w2v2.config.data import AudioConfig, DataConfig, FoldsConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
@@ -117,9 +113,7 @@ def test_only_known_fields_can_be_searched(path, message):
         TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
 
 
-@pytest.mark.parametrize(
-    "module", [baseline_config, config, extract_config, finetune_config, model_config, tune_config]
-)
+@pytest.mark.parametrize("module", [baseline, config, extract_embeddings, finetune, model, tune_folds])
 def test_all_settings_are_frozen_keyword_only_and_explained(module):
     classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]
     assert classes

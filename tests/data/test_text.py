@@ -65,7 +65,7 @@ def test_without_spaces_there_is_no_word_delimiter_and_the_bar_is_a_character_li
 
 
 def test_a_bar_in_the_text_would_be_read_as_a_space_and_is_refused():
-    with pytest.raises(UserError, match="2 characters of the training text are '|', which"):
+    with pytest.raises(UserError, match=r"2 characters of the training text are '\|', which"):
         vocabulary_of(["एक | दो |"], TextConfig())
     assert "|" in vocabulary_of(["एक | दो |"], TextConfig(word_delimiter="_")).tokens
 

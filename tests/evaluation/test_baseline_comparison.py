@@ -11,10 +11,9 @@ from sklearn.metrics import balanced_accuracy_score
 
 from tests.made.tune_run import write_run
 from w2v2.errors import UserError
-from w2v2.evaluation import baseline_comparison as beside
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import baseline_comparison, classification
 from w2v2.evaluation.scores import pooled_metrics
-from w2v2.reports import tune_page as report
+from w2v2.reports import tune_page
 
 CLASSES = ["high", "low", "plain"]
 NUM_SPEAKERS, CLIPS_EACH = 11, 7
@@ -47,14 +46,18 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
 
 def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_path):
     own, other = made(0.8, seed=1), made(0.4, seed=2)
-    baseline = beside.read_baseline(write_baseline(tmp_path / "b", other.take(list(range(76, -1, -1)))))
-    found = beside.side_by_side(own, baseline, CLASSES, seed=0)
+    baseline = baseline_comparison.read_baseline(
+        write_baseline(tmp_path / "b", other.take(list(range(76, -1, -1))))
+    )
+    found = baseline_comparison.side_by_side(own, baseline, CLASSES, seed=0)
     expected = [balanced_accuracy_score(numbers(t, "target"), numbers(t, "predicted")) for t in (own, other)]
     higher = found["difference"]["uar"]
     assert higher["value"] == pytest.approx(expected[0] - expected[1])
     assert higher["interval"][0] < higher["value"] < higher["interval"][1]
     assert found["name"] == "SVM on mfcc" and found["run"] == baseline.uri
-    assert found["pooled"] == baseline.metrics["pooled"] and set(found["difference"]) == set(metrics.METRICS)
+    assert found["pooled"] == baseline.metrics["pooled"] and set(found["difference"]) == set(
+        classification.METRICS
+    )
     json.dumps(found, allow_nan=False)
 
 
@@ -62,8 +65,8 @@ def test_interval_of_the_difference_is_a_bootstrap_over_speakers_of_both():
     own, other = made(0.8, seed=1), made(0.4, seed=2)
     target, speaker = numbers(own, "target"), np.array(own["speaker"].to_pylist())
     predicted, theirs = numbers(own, "predicted"), numbers(other, "predicted")
-    found = metrics.difference_by_speaker(target, predicted, theirs, speaker, num_classes=3, seed=3)
-    weights = metrics.resampled(NUM_SPEAKERS, num_samples=1000, seed=3)
+    found = classification.difference_by_speaker(target, predicted, theirs, speaker, num_classes=3, seed=3)
+    weights = classification.resampled(NUM_SPEAKERS, num_samples=1000, seed=3)
     names = np.unique(speaker)
     values = []
     for weight in weights:
@@ -78,10 +81,12 @@ def test_equal_predictions_do_not_differ_and_one_speaker_has_no_interval():
     own = made(0.6, seed=1)
     target, predicted = numbers(own, "target"), numbers(own, "predicted")
     speaker = own["speaker"].to_pylist()
-    same = metrics.difference_by_speaker(target, predicted, predicted, speaker, num_classes=3)
-    assert same == dict.fromkeys(metrics.METRICS, (0.0, 0.0))
-    alone = metrics.difference_by_speaker(target, predicted, predicted, ["s"] * len(own), num_classes=3)
-    assert alone == dict.fromkeys(metrics.METRICS)
+    same = classification.difference_by_speaker(target, predicted, predicted, speaker, num_classes=3)
+    assert same == dict.fromkeys(classification.METRICS, (0.0, 0.0))
+    alone = classification.difference_by_speaker(
+        target, predicted, predicted, ["s"] * len(own), num_classes=3
+    )
+    assert alone == dict.fromkeys(classification.METRICS)
 
 
 def test_pairing_narrows_the_interval_where_both_fail_on_the_same_speakers():
@@ -91,17 +96,17 @@ def test_pairing_narrows_the_interval_where_both_fail_on_the_same_speakers():
     target = rng.integers(2, size=600)
     draw = rng.random(600)
     first, second = (np.where(draw < hard * ease, target, 1 - target) for ease in (1.0, 0.95))
-    paired = metrics.difference_by_speaker(target, first, second, speaker.astype(str), num_classes=2)
-    alone = metrics.bootstrap_by_speaker(target, first, speaker.astype(str), num_classes=2)
+    paired = classification.difference_by_speaker(target, first, second, speaker.astype(str), num_classes=2)
+    alone = classification.bootstrap_by_speaker(target, first, speaker.astype(str), num_classes=2)
     width = {n: pair[1] - pair[0] for n, pair in (("paired", paired["uar"]), ("alone", alone["uar"]))}
     assert width["paired"] < 0.5 * width["alone"]
 
 
 def test_the_same_clips_are_passed_and_others_refused(tmp_path):
     predictions = made(0.5, seed=1)
-    baseline = beside.read_baseline(write_baseline(tmp_path / "b", predictions))
+    baseline = baseline_comparison.read_baseline(write_baseline(tmp_path / "b", predictions))
     clips = predictions.rename_columns({"target": "label"})
-    beside.check_same(baseline, clips.take(list(range(76, -1, -1))))
+    baseline_comparison.check_same(baseline, clips.take(list(range(76, -1, -1))))
     fold = pa.array([(f + 1) % 4 if i == 5 else f for i, f in enumerate(clips["fold"].to_pylist())])
     label = pa.array(["low" if i == 3 else name for i, name in enumerate(clips["label"].to_pylist())])
     for changed, message in (
@@ -110,15 +115,15 @@ def test_the_same_clips_are_passed_and_others_refused(tmp_path):
         (clips.slice(1), r"0 of 76 clips here are not so in its 77 \(such as 000\); run jobs/baseline.py"),
     ):
         with pytest.raises(UserError, match=r"b has other clips, labels or folds: " + message):
-            beside.check_same(baseline, changed)
+            baseline_comparison.check_same(baseline, changed)
 
 
 def test_what_is_no_finished_baseline_is_told(tmp_path):
     with pytest.raises(UserError, match=r"baseline .*/none is not a finished run of jobs/baseline.py"):
-        beside.read_baseline(str(tmp_path / "none"))
+        baseline_comparison.read_baseline(str(tmp_path / "none"))
     other = write_baseline(tmp_path / "other", made(0.5, seed=1), job="finetune")
     with pytest.raises(UserError, match=r"baseline .*/other is a run of jobs/finetune.py: give the run"):
-        beside.read_baseline(other)
+        baseline_comparison.read_baseline(other)
 
 
 def test_the_page_puts_both_side_by_side(tmp_path):
@@ -134,7 +139,7 @@ def test_the_page_puts_both_side_by_side(tmp_path):
     }
     found["pooled"]["intervals"] |= {"accuracy": None, "macro_f1": None}
     folder = write_run(tmp_path / "run", change=lambda scores: scores.update(baseline=found))
-    page = Path(report.write_tune_report(str(folder))).read_text()
+    page = Path(tune_page.write_tune_report(str(folder))).read_text()
     section = page[page.index("Beside a baseline") :].partition("</section>")[0]
     for words in (
         "32.5% (29.0% to 36.0%)",
@@ -146,5 +151,5 @@ def test_the_page_puts_both_side_by_side(tmp_path):
     ):
         assert words in section, words
     assert "<b>" not in section and "/runs/svm" in section and "selected on the other folds it has" in section
-    without = Path(report.write_tune_report(str(write_run(tmp_path / "without")))).read_text()
+    without = Path(tune_page.write_tune_report(str(write_run(tmp_path / "without")))).read_text()
     assert "Beside a baseline" not in without

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 
 NUM_CLASSES = 5
 CLASSES = ["a", "b", "c", "d", "e"]
@@ -41,8 +41,8 @@ def sklearn_metrics(target, predicted):
 )
 def test_scores_agree_with_sklearn(seed, targets, predictions):
     target, predicted = random_clips(seed, 211, targets=targets, predictions=predictions)
-    matrix = metrics.confusion(target, predicted, NUM_CLASSES)
-    result = metrics.scores(matrix, CLASSES)
+    matrix = classification.confusion(target, predicted, NUM_CLASSES)
+    result = classification.scores(matrix, CLASSES)
 
     labels = range(NUM_CLASSES)
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(target, predicted, labels=labels))
@@ -62,7 +62,7 @@ def test_scores_agree_with_sklearn(seed, targets, predictions):
 
 
 def test_scores_by_hand():
-    result = metrics.scores(np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0]]), ["x", "y", "z"])
+    result = classification.scores(np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0]]), ["x", "y", "z"])
     assert result == {
         "num_clips": 8,
         "accuracy": 5 / 8,
@@ -76,8 +76,10 @@ def test_scores_by_hand():
 
 
 def test_scores_of_no_clips_are_none_and_all_is_json():
-    result = metrics.scores(metrics.confusion(np.zeros(0, int), np.zeros(0, int), 2), ["x", "y"])
-    assert [result[name] for name in metrics.METRICS] == [None, None, None]
+    result = classification.scores(
+        classification.confusion(np.zeros(0, int), np.zeros(0, int), 2), ["x", "y"]
+    )
+    assert [result[name] for name in classification.METRICS] == [None, None, None]
     assert result["recall"] == {"x": None, "y": None}
     assert result["absent"] == result["never_predicted"] == ["x", "y"]
     assert json.loads(json.dumps(result)) == result
@@ -87,21 +89,23 @@ def test_scores_of_no_clips_are_none_and_all_is_json():
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4))), st.integers(0, 30))
 def test_confusions_of_parts_add_up_to_that_of_the_whole(pairs, cut):
     target, predicted = np.array(pairs, int).reshape(-1, 2).T
-    whole = metrics.confusion(target, predicted, NUM_CLASSES)
-    parts = [metrics.confusion(target[s], predicted[s], NUM_CLASSES) for s in (slice(cut), slice(cut, None))]
+    whole = classification.confusion(target, predicted, NUM_CLASSES)
+    parts = [
+        classification.confusion(target[s], predicted[s], NUM_CLASSES) for s in (slice(cut), slice(cut, None))
+    ]
     np.testing.assert_array_equal(parts[0] + parts[1], whole)
     assert whole.sum() == len(pairs)
 
 
 def test_confusion_of_narrow_integers_does_not_overflow():
     target = np.full(300, 99, np.int8)
-    assert metrics.confusion(target, target, 100)[99, 99] == 300
+    assert classification.confusion(target, target, 100)[99, 99] == 300
 
 
 @pytest.mark.parametrize("wrong", [-1, NUM_CLASSES])
 def test_confusion_refuses_a_class_outside_the_matrix(wrong):
     with pytest.raises(ValueError, match="invalid entry"):
-        metrics.confusion(np.array([0, 1]), np.array([0, wrong]), NUM_CLASSES)
+        classification.confusion(np.array([0, 1]), np.array([0, wrong]), NUM_CLASSES)
 
 
 def slow_bootstrap(target, predicted, speaker, *, num_samples, seed):
@@ -113,7 +117,10 @@ def slow_bootstrap(target, predicted, speaker, *, num_samples, seed):
     for draw in draws:
         clips = [clip for index in draw for clip in clips_of[speakers[index]]]
         rows.append(sklearn_metrics(target[clips], predicted[clips]))
-    return {name: tuple(np.quantile([row[name] for row in rows], [0.025, 0.975])) for name in metrics.METRICS}
+    return {
+        name: tuple(np.quantile([row[name] for row in rows], [0.025, 0.975]))
+        for name in classification.METRICS
+    }
 
 
 def test_bootstrap_agrees_with_a_plain_loop():
@@ -122,11 +129,11 @@ def test_bootstrap_agrees_with_a_plain_loop():
     rng = np.random.default_rng(4)
     speaker = rng.choice(["01", "02", "10", "9", "x", "y", "z"], 113, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05])
     target[speaker == "z"] = 4
-    fast = metrics.bootstrap_by_speaker(
+    fast = classification.bootstrap_by_speaker(
         target, predicted, list(speaker), num_classes=NUM_CLASSES, num_samples=97, seed=11
     )
     slow = slow_bootstrap(target, predicted, list(speaker), num_samples=97, seed=11)
-    for name in metrics.METRICS:
+    for name in classification.METRICS:
         assert fast[name] == pytest.approx(slow[name], abs=1e-12), name
 
 
@@ -134,8 +141,8 @@ def test_bootstrap_does_not_depend_on_the_order_of_the_clips():
     target, predicted = random_clips(5, 150)
     speaker = np.array([f"{i % 13:02}" for i in range(150)])
     order = np.random.default_rng(6).permutation(150)
-    first = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
-    again = metrics.bootstrap_by_speaker(
+    first = classification.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
+    again = classification.bootstrap_by_speaker(
         target[order], predicted[order], speaker[order], num_classes=NUM_CLASSES
     )
     assert first == again
@@ -150,12 +157,12 @@ def test_bootstrap_contains_the_score_and_is_wider_than_that_of_clips():
     predicted = np.where(rng.random(len(target)) < skill, target, rng.integers(NUM_CLASSES, size=len(target)))
     speaker = np.repeat([f"{i:02}" for i in range(num_speakers)], num_each)
 
-    point = metrics.scores(metrics.confusion(target, predicted, NUM_CLASSES), CLASSES)
-    by_speaker = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
-    by_clip = metrics.bootstrap_by_speaker(
+    point = classification.scores(classification.confusion(target, predicted, NUM_CLASSES), CLASSES)
+    by_speaker = classification.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
+    by_clip = classification.bootstrap_by_speaker(
         target, predicted, [str(i) for i in range(len(target))], num_classes=NUM_CLASSES
     )
-    for name in metrics.METRICS:
+    for name in classification.METRICS:
         low, high = by_speaker[name]
         assert low < point[name] < high
         assert high - low > 1.5 * (by_clip[name][1] - by_clip[name][0])
@@ -165,6 +172,9 @@ def test_bootstrap_contains_the_score_and_is_wider_than_that_of_clips():
 def test_bootstrap_of_one_speaker_is_none():
     target, predicted = random_clips(8, 20)
     expected = {"accuracy": None, "uar": None, "macro_f1": None}
-    assert metrics.bootstrap_by_speaker(target, predicted, ["01"] * 20, num_classes=NUM_CLASSES) == expected
+    assert (
+        classification.bootstrap_by_speaker(target, predicted, ["01"] * 20, num_classes=NUM_CLASSES)
+        == expected
+    )
     nobody = np.zeros(0, int)
-    assert metrics.bootstrap_by_speaker(nobody, nobody, [], num_classes=NUM_CLASSES) == expected
+    assert classification.bootstrap_by_speaker(nobody, nobody, [], num_classes=NUM_CLASSES) == expected

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from w2v2.evaluation import classification as metrics
-from w2v2.evaluation import multi_label as metrics_multi
+from w2v2.evaluation import classification, multi_label
 
 NAMES = ["a", "b", "c"]
 
@@ -29,7 +28,7 @@ def random_clips(seed, *, num_clips=83, num_values=0, missing=0.2, num_speakers=
 @pytest.mark.parametrize("num_values", [0, 3, 1])
 def test_each_label_equals_scikit_learn(seed, num_values):
     target, predicted, _ = random_clips(seed, num_values=num_values)
-    found = metrics_multi.scores(target, predicted, NAMES)
+    found = multi_label.scores(target, predicted, NAMES)
     for i, name in enumerate(NAMES):
         known = ~np.isnan(target[:, i])
         t, p = target[known, i], predicted[known, i]
@@ -43,7 +42,7 @@ def test_each_label_equals_scikit_learn(seed, num_values):
 
 def test_means_equal_scikit_learn():
     target, predicted, _ = random_clips(1, num_values=4, missing=0.0)
-    found = metrics_multi.scores(target, predicted, NAMES)
+    found = multi_label.scores(target, predicted, NAMES)
     for average in ("macro", "weighted"):
         expected = sk.roc_auc_score(target, predicted, average=average)
         assert found[f"{average}_auc"] == pytest.approx(expected, abs=1e-12)
@@ -57,7 +56,7 @@ def test_means_equal_scikit_learn():
 def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
     t, p = (np.array(column, float) for column in zip(*clips, strict=True))
     pairs = [np.sign(a - b) / 2 + 0.5 for a in p[t == 1] for b in p[t == 0]]
-    found = metrics_multi.scores(t[:, None], p[:, None], ["a"])["labels"]["a"]["auc"]
+    found = multi_label.scores(t[:, None], p[:, None], ["a"])["labels"]["a"]["auc"]
     assert found == (pytest.approx(np.mean(pairs), abs=1e-12) if pairs else None)
 
 
@@ -72,14 +71,14 @@ def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
 def test_label_with_one_kind_of_clips_is_undefined_and_left_out_of_the_means(target, why):
     both = np.array([[0, 1, 1, 0], target]).T
     predicted = np.array([[0.1, 0.7, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4]]).T
-    found = metrics_multi.scores(both, predicted, ["good", "bad"])
+    found = multi_label.scores(both, predicted, ["good", "bad"])
     assert found["undefined"] == {"bad": why} and found["num_defined"] == 1
     assert found["labels"]["bad"]["auc"] is None and found["labels"]["bad"]["average_precision"] is None
     assert found["macro_auc"] == found["weighted_auc"] == found["labels"]["good"]["auc"] == 0.75
 
 
 def test_no_clips_have_no_scores():
-    found = metrics_multi.scores(np.zeros((0, 1)), np.zeros((0, 1)), ["a"])
+    found = multi_label.scores(np.zeros((0, 1)), np.zeros((0, 1)), ["a"])
     assert found["num_clips"] == 0 and found["macro_auc"] is None and found["weighted_auc"] is None
 
 
@@ -105,11 +104,11 @@ def loop(target, predicted, speaker, *, num_samples, seed):
 
 @pytest.mark.parametrize("cells", [2**22, 100])
 def test_intervals_equal_a_plain_loop_and_undefined_samples_are_counted(cells, monkeypatch):
-    monkeypatch.setattr(metrics_multi, "_CELLS_AT_ONCE", cells)
+    monkeypatch.setattr(multi_label, "_CELLS_AT_ONCE", cells)
     target, predicted, speaker = random_clips(3, num_clips=41, num_values=5)
     # Two speakers have the second label: samples without them lack it.
     target[:, 1] = np.isin(speaker, ["0", "1"])
-    found = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=60, seed=4)
+    found = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=60, seed=4)
     each, macro, weighted = loop(target, predicted, speaker, num_samples=60, seed=4)
     for i, name in enumerate(NAMES):
         known = each[~np.isnan(each[:, i]), i]
@@ -123,8 +122,8 @@ def test_intervals_equal_a_plain_loop_and_undefined_samples_are_counted(cells, m
 def test_intervals_do_not_depend_on_the_order_of_clips():
     target, predicted, speaker = random_clips(5)
     order = np.random.default_rng(0).permutation(len(target))
-    once = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50)
-    again = metrics_multi.bootstrap_by_speaker(
+    once = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50)
+    again = multi_label.bootstrap_by_speaker(
         target[order], predicted[order], speaker[order], NAMES, num_samples=50
     )
     assert once == again
@@ -132,25 +131,25 @@ def test_intervals_do_not_depend_on_the_order_of_clips():
 
 def test_interval_of_one_speaker_or_of_an_undefined_label_is_none():
     target, predicted, speaker = random_clips(6)
-    one = metrics_multi.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
+    one = multi_label.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
     assert one["macro_auc"] is one["weighted_auc"] is one["labels"]["a"]["auc"] is None
     target[:, 2] = 1
-    found = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=30)
+    found = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=30)
     assert found["labels"]["c"] == {"auc": None, "average_precision": None, "num_left_out": 30}
     assert found["macro_auc"] is not None
 
 
 def test_roc_is_scikit_learns_and_its_area_the_auc():
     target, predicted, _ = random_clips(7, num_values=4)
-    false, true = metrics_multi.roc(target[:, 0], predicted[:, 0])
+    false, true = multi_label.roc(target[:, 0], predicted[:, 0])
     known = ~np.isnan(target[:, 0])
     expected = sk.roc_curve(target[known, 0], predicted[known, 0], drop_intermediate=False)
     np.testing.assert_allclose([false, true], expected[:2])
-    auc = metrics_multi.scores(target, predicted, NAMES)["labels"]["a"]["auc"]
+    auc = multi_label.scores(target, predicted, NAMES)["labels"]["a"]["auc"]
     assert np.trapezoid(true, false) == pytest.approx(auc)
 
 
 def test_intervals_of_metrics_leave_out_what_is_not_a_number():
     values = np.array([np.nan, 1.0, 2.0, 3.0])
-    assert metrics.interval(values) == pytest.approx((1.05, 2.95))
-    assert metrics.interval(values[:1]) is None
+    assert classification.interval(values) == pytest.approx((1.05, 2.95))
+    assert classification.interval(values[:1]) is None

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from w2v2.evaluation import regression as mr
+from w2v2.evaluation import regression
 
 NAMES = ["valence", "arousal", "tension"]
 
@@ -41,15 +41,15 @@ def expected(t, p):
 @pytest.mark.parametrize("seed", range(3))
 def test_each_target_and_the_means_equal_the_references(seed):
     target, predicted, _ = random_clips(seed)
-    found = mr.scores(target, predicted, NAMES)
+    found = regression.scores(target, predicted, NAMES)
     rows = []
     for i, name in enumerate(NAMES):
         known = ~np.isnan(target[:, i])
         rows.append(expected(target[known, i], predicted[known, i]))
         row = found["targets"][name]
-        assert {metric: row[metric] for metric in mr.METRICS} == pytest.approx(rows[-1], rel=1e-10)
+        assert {metric: row[metric] for metric in regression.METRICS} == pytest.approx(rows[-1], rel=1e-10)
         assert (row["num_clips"], row["num_missing"]) == (known.sum(), (~known).sum())
-    means = {metric: np.mean([row[metric] for row in rows]) for metric in mr.METRICS}
+    means = {metric: np.mean([row[metric] for row in rows]) for metric in regression.METRICS}
     assert found["mean"] == pytest.approx(means, rel=1e-10)
     assert found["num_clips"] == 67 and found["undefined"] == {}
     json.dumps(found, allow_nan=False)
@@ -57,23 +57,23 @@ def test_each_target_and_the_means_equal_the_references(seed):
 
 def test_sums_of_parts_are_the_sums_of_the_whole_and_any_shift_gives_the_scores():
     target, predicted, _ = random_clips(4)
-    scores = mr.scores(target, predicted, NAMES)
+    scores = regression.scores(target, predicted, NAMES)
     for shift in (np.zeros(3), np.array([5.0, -3.0, 4.0])):
         parts = [
-            mr.sums(target[p], predicted[p], shift=shift)
+            regression.sums(target[p], predicted[p], shift=shift)
             for p in (slice(0, 13), slice(13, 13), slice(13, 67))
         ]
-        whole = mr.sums(target, predicted, shift=shift)
+        whole = regression.sums(target, predicted, shift=shift)
         np.testing.assert_allclose(sum(parts), whole, rtol=1e-12)
-        for name, row in mr.from_sums(sum(parts), NAMES)["targets"].items():
-            for metric in mr.METRICS:
+        for name, row in regression.from_sums(sum(parts), NAMES)["targets"].items():
+            for metric in regression.METRICS:
                 assert row[metric] == pytest.approx(scores["targets"][name][metric], rel=1e-9)
 
 
 def test_scores_are_exact_far_from_zero():
     near, guess, _ = random_clips(5, offset=0.0, missing=0.0)
-    far = mr.scores(near + 1e7, guess + 1e7, NAMES)
-    for name, row in mr.scores(near, guess, NAMES)["targets"].items():
+    far = regression.scores(near + 1e7, guess + 1e7, NAMES)
+    for name, row in regression.scores(near, guess, NAMES)["targets"].items():
         assert far["targets"][name]["ccc"] == pytest.approx(row["ccc"], rel=1e-6)
         assert far["targets"][name]["r2"] == pytest.approx(row["r2"], rel=1e-6)
 
@@ -88,22 +88,22 @@ def test_scores_are_exact_far_from_zero():
             {"r2", "pearson", "ccc"},
             "fewer than 2 clips have a target (1)",
         ),
-        ([np.nan] * 3, [1.0, 2.0, 3.0], set(mr.METRICS), "fewer than 2 clips have a target (0)"),
+        ([np.nan] * 3, [1.0, 2.0, 3.0], set(regression.METRICS), "fewer than 2 clips have a target (0)"),
         ([1.0, 2.0, 4.0], [0.7] * 3, {"pearson"}, "its predictions are constant (Pearson)"),
     ],
 )
 def test_what_is_undefined_is_none_with_the_reason(target, predicted, undefined, why):
-    found = mr.scores(np.array(target)[:, None], np.array(predicted)[:, None], ["a"])
+    found = regression.scores(np.array(target)[:, None], np.array(predicted)[:, None], ["a"])
     row = found["targets"]["a"]
-    assert {metric for metric in mr.METRICS if row[metric] is None} == undefined
+    assert {metric for metric in regression.METRICS if row[metric] is None} == undefined
     assert found["undefined"] == {"a": why}
-    assert {metric for metric in mr.METRICS if found["mean"][metric] is None} == undefined
+    assert {metric for metric in regression.METRICS if found["mean"][metric] is None} == undefined
 
 
 def test_means_are_over_the_targets_that_define_a_score():
     target, predicted, _ = random_clips(6)
     target[:, 1] = 2.0
-    found = mr.scores(target, predicted, NAMES)
+    found = regression.scores(target, predicted, NAMES)
     ccc = [found["targets"][name]["ccc"] for name in ("valence", "tension")]
     assert found["mean"]["ccc"] == pytest.approx(np.mean(ccc)) and found["targets"]["arousal"]["ccc"] is None
 
@@ -112,14 +112,14 @@ def test_intervals_equal_a_plain_loop():
     target, predicted, speaker = random_clips(7, num_clips=43)
     # Arousal is known of two speakers: samples without them lack it.
     target[~np.isin(speaker, ["0", "1"]), 1] = np.nan
-    found = mr.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50, seed=9)
+    found = regression.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50, seed=9)
     speakers = np.unique(speaker)
     samples = []
     for sample in np.random.default_rng(9).integers(len(speakers), size=(50, len(speakers))):
         rows = np.concatenate([np.flatnonzero(speaker == speakers[i]) for i in sample])
-        samples.append(mr.scores(target[rows], predicted[rows], NAMES))
+        samples.append(regression.scores(target[rows], predicted[rows], NAMES))
     for name in NAMES:
-        for metric in mr.METRICS:
+        for metric in regression.METRICS:
             values = [sample["targets"][name][metric] for sample in samples]
             known = [value for value in values if value is not None]
             assert found["targets"][name][metric] == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])))
@@ -131,20 +131,20 @@ def test_intervals_equal_a_plain_loop():
 
 def test_intervals_of_one_speaker_are_none():
     target, predicted, _ = random_clips(8)
-    found = mr.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
+    found = regression.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
     assert set(found["mean"].values()) == {None} and found["targets"]["valence"]["rmse"] is None
 
 
 def test_quadrants_are_those_of_the_circumplex():
     corners = np.array([[6.0, 6], [4, 6], [4, 4], [6, 4]])
-    np.testing.assert_array_equal(mr.quadrant(corners, [5, 5]), range(4))
-    np.testing.assert_array_equal(mr.quadrant(np.array([[5.0, 5.0]]), [5, 5]), [0])
+    np.testing.assert_array_equal(regression.quadrant(corners, [5, 5]), range(4))
+    np.testing.assert_array_equal(regression.quadrant(np.array([[5.0, 5.0]]), [5, 5]), [0])
 
 
 def test_quadrants_score_clips_with_both_targets():
     target = np.array([[6.0, 6], [4, 6], [4, 4], [6, 4], [np.nan, 6], [6, np.nan]])
     predicted = np.array([[6.0, 6], [6, 6], [4, 4], [6, 4], [6, 6], [6, 6]])
-    found = mr.quadrants(target, predicted, ["v", "a"], midpoints=[5, 5.5])
+    found = regression.quadrants(target, predicted, ["v", "a"], midpoints=[5, 5.5])
     assert found["confusion"] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     assert found["accuracy"] == found["uar"] == 0.75 and found["never_predicted"] == ["Q2"]
     assert found["midpoints"] == {"v": 5.0, "a": 5.5} and found["classes"] == ["Q1", "Q2", "Q3", "Q4"]

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
-from w2v2.evaluation import multi_label as metrics_multi
-from w2v2.evaluation import regression as metrics_regression
+from w2v2.evaluation import multi_label, regression
 from w2v2.evaluation.scores import columns, score_lines, score_predictions
 
 CLASSES = ["a", "b", "c", "d"]
@@ -80,9 +79,9 @@ def test_classes_equal_scikit_learn(of_classes):
 
 def test_labels_are_those_of_metrics_multi_with_null_as_missing(of_labels):
     found, table, target, predicted = of_labels
-    expected = metrics_multi.scores(target, predicted, ["x", "y"])
+    expected = multi_label.scores(target, predicted, ["x", "y"])
     assert {name: found["pooled"][name] for name in expected} == expected
-    intervals = metrics_multi.bootstrap_by_speaker(
+    intervals = multi_label.bootstrap_by_speaker(
         target, predicted, table["speaker"].to_pylist(), ["x", "y"], seed=1
     )
     assert found["pooled"]["intervals"]["macro_auc"] == list(intervals["macro_auc"])
@@ -91,9 +90,9 @@ def test_labels_are_those_of_metrics_multi_with_null_as_missing(of_labels):
 
 def test_values_are_those_of_metrics_regression_and_their_quadrants(of_values):
     found, table, target, predicted = of_values
-    expected = metrics_regression.scores(target, predicted, ["v", "a"])
+    expected = regression.scores(target, predicted, ["v", "a"])
     assert {name: found["pooled"][name] for name in expected} == expected
-    expected = metrics_regression.quadrants(target, predicted, ["v", "a"], midpoints=[0.1, -0.1])
+    expected = regression.quadrants(target, predicted, ["v", "a"], midpoints=[0.1, -0.1])
     assert found["quadrants"] == expected
     without = score_predictions(table, kind="regression", names=["v", "a"], seed=1, midpoints=None)
     assert "quadrants" not in without and without["pooled"] == found["pooled"]

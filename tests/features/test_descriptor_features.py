@@ -11,7 +11,7 @@ from tests.made.corpora import write_audio
 from w2v2.audio.decoding import AudioError, load_waveform
 from w2v2.audio.descriptors import describe
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
-from w2v2.features import descriptor_features as descriptor_cache
+from w2v2.features import descriptor_features
 from w2v2.features.descriptor_features import described, prepare_descriptors, stored
 from w2v2.features.requests import AudioIndex
 from w2v2.features.trunk_features import waveform_digest
@@ -40,7 +40,7 @@ def counted(monkeypatch):
         calls.extend(kinds)
         return describe(waveform, kinds)
 
-    monkeypatch.setattr(descriptor_cache, "describe", counting)
+    monkeypatch.setattr(descriptor_features, "describe", counting)
     return calls
 
 
@@ -71,7 +71,7 @@ def test_a_clip_is_computed_once_and_read_once(folder, counted, monkeypatch):
     names = [f"{i}.wav" for i in range(5)]
     first = prepare(folder, names)
     assert sorted(counted) == ["energy"] * 5 + ["pitch"] * 5
-    monkeypatch.setattr(descriptor_cache, "load_waveform", None)  # would raise if it were called
+    monkeypatch.setattr(descriptor_features, "load_waveform", None)  # would raise if it were called
     again = prepare(folder, names)
     assert len(counted) == 10
     for before, now in zip(first, again, strict=True):
@@ -112,7 +112,7 @@ def test_clips_that_cannot_be_used_have_a_reason(folder, monkeypatch):
             raise AudioError("not finite: f0 and 3 other hand-made features")
         return describe(waveform, kinds)
 
-    monkeypatch.setattr(descriptor_cache, "describe", refusing)
+    monkeypatch.setattr(descriptor_features, "describe", refusing)
     good, bad, missing, odd = prepare(folder, ["0.wav", "bad.wav", "missing.wav", "1.wav"])
     assert good.values is not None and not good.prepared.reason
     assert bad.prepared.reason.startswith(("not audio", "truncated")) and bad.values is None

@@ -16,7 +16,7 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 
 from tests import ROOT
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.finetune import FinetuneConfig
@@ -123,7 +123,7 @@ def test_best_yaml_is_still_read_by_finetune(tuned, tmp_path):
     config, _ = tuned
     best = Path(config.run) / "best.yaml"
     assert "baseline" not in yaml.safe_load(best.read_text())
-    assert cli.parse(FinetuneConfig, ["--config", str(best)]).encoder == config.encoder
+    assert command_line.parse(FinetuneConfig, ["--config", str(best)]).encoder == config.encoder
 
 
 def test_a_baseline_of_other_folds_is_refused_before_anything_is_trained(tuned, tmp_path):

@@ -27,7 +27,7 @@ from tests import ROOT
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from w2v2.audio.decoding import load_waveform
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.config.data import AudioConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
 from w2v2.config.model import EncoderConfig
@@ -196,7 +196,7 @@ def test_page_and_run_directory(finished):
     ):
         assert word in text
     assert json.loads((run / "metrics.json").read_text()) == metrics
-    assert cli.parse(ExtractConfig, ["--config", str(run / "config.yaml")]).encoder == config.encoder
+    assert command_line.parse(ExtractConfig, ["--config", str(run / "config.yaml")]).encoder == config.encoder
 
 
 def test_run_again_changes_nothing_and_computes_nothing(finished):
@@ -354,7 +354,7 @@ def test_too_many_rejects_stop_the_run_before_the_table_is_touched(tmp_path, aud
 
 def run_job(tmp_path: Path, config: ExtractConfig, **environment: str) -> subprocess.Popen:
     path = tmp_path / "config.yaml"
-    path.write_text(cli.dump(config))
+    path.write_text(command_line.dump(config))
     command = [sys.executable, str(ROOT / "jobs" / "extract_embeddings.py"), "--config", str(path)]
     return subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -411,7 +411,7 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
 def test_one_cpu_is_enough(tmp_path, audio):
     code = (
         "import sys; sys.path.insert(0, 'jobs'); import ray; ray.init(num_cpus=1, include_dashboard=False);"
-        "from w2v2.config import command_line as cli; from w2v2.config.extract_embeddings import ExtractConfig; import extract_embeddings as e;"
+        "from w2v2.config import command_line; from w2v2.config.extract_embeddings import ExtractConfig; import extract_embeddings as e;"
         "print(e.main(cli.parse(ExtractConfig, sys.argv[1:]))['written'])"
     )
     flags = ["--data.uri", str(audio), "--run", str(tmp_path / "run"), "--workers.clips_per_part", "3"]

@@ -24,7 +24,7 @@ from tests.jobs.test_extract_embeddings import (
     small_corpus,
     vectors_of,
 )
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.config.data import DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig
 
@@ -100,7 +100,7 @@ def test_the_table_is_exact_through_kills_and_faults(
     base = make_config(tmp_path, "gs://speech/audio", run="gs://speech/runs/a", window_s=0.4)
     base = replace(base, table="bq://my-project.speech.embeddings")
     file = tmp_path / "config.yaml"
-    file.write_text(cli.dump(base))
+    file.write_text(command_line.dump(base))
     num_kills, before = 0, {}
     with FakeBigQuery(bucket) as bigquery:
         bigquery.create_dataset("my-project", "speech")

@@ -19,7 +19,7 @@ from sklearn.metrics import mean_squared_error, recall_score, roc_auc_score
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs
 from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.errors import UserError
@@ -58,7 +58,7 @@ def trained(request, tmp_path_factory, ray_session):
     recipe.write_text(yaml.safe_dump(RECIPES[request.param]))
     flags = ["--config", str(recipe), "--data.uri", str(uri), "--run", str(folder / "run")]
     flags += ["--cache.uri", str(folder / "cache"), "--data.max_reject_fraction", "0.2"]
-    config = cli.parse(FinetuneConfig, flags)
+    config = command_line.parse(FinetuneConfig, flags)
     return request.param, config, folder / "run", finetune.main(config)
 
 
@@ -184,7 +184,7 @@ def test_before_and_after_remapping_stand_side_by_side(tmp_path, ray_session):
     uri = labelled_csv(tmp_path / "data")
     with open(uri, newline="") as file:
         names = sorted({row["label"] for row in csv.DictReader(file)})
-    config = cli.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
+    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
     config = replace(
         config,
         before_remapping=True,
@@ -223,7 +223,7 @@ def test_mistakes_are_one_sentence(tmp_path):
 def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
     flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
     flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
-    config = cli.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e30"])
+    config = command_line.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e30"])
     with pytest.raises(
         UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
     ):
@@ -237,7 +237,9 @@ def test_two_workers_train_as_one(tmp_path, ray_session):
     flags = ["--data.uri", str(uri), "--cache.uri", str(tmp_path / "cache"), "--encoder.train", "last"]
     flags += ["--head.dropout", "0", "--training.num_epochs", "2"]
     for workers in ("1", "2"):
-        config = cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--workers", workers])
+        config = command_line.parse(
+            FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--workers", workers]
+        )
         finetune.main(config)
     one, two = (table(tmp_path / workers, "predictions") for workers in ("1", "2"))
     columns = [name for name in one.columns if name.startswith("prob_")]
@@ -276,8 +278,8 @@ def test_clips_of_one_length_changed_anew_each_epoch(tmp_path, ray_session):
         "--augment.probability",
         "1",
     ]
-    metrics = finetune.main(cli.parse(FinetuneConfig, [*flags, *kinds]))
+    metrics = finetune.main(command_line.parse(FinetuneConfig, [*flags, *kinds]))
     assert set(table(tmp_path / "run", "manifest")["duration_s"]) == {0.8}
     assert metrics["pooled"]["uar"] is not None
-    plain = finetune.main(cli.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / "plain")]))
+    plain = finetune.main(command_line.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / "plain")]))
     assert plain["model"]["digest"] != metrics["model"]["digest"]

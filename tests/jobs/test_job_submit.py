@@ -20,7 +20,7 @@ import pytest
 import soundfile
 
 from tests import ROOT
-from w2v2.audio import synthesis as talkers
+from w2v2.audio import synthesis
 
 RAY = str(Path(sys.executable).with_name("ray"))
 pytestmark = pytest.mark.slow
@@ -83,10 +83,10 @@ def corpus(folder: Path) -> Path:
     """Six actors, three emotions, one clip each."""
     for actor in range(1, 7):
         for code in (1, 3, 4):
-            emotion = talkers.EMOTIONS[code - 1]
+            emotion = synthesis.EMOTIONS[code - 1]
             path = folder / "corpus" / f"Actor_{actor:02d}" / f"03-01-{code:02d}-01-01-01-{actor:02d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, talkers.synthesize(actor, emotion), talkers.SAMPLE_RATE_HZ)
+            soundfile.write(path, synthesis.synthesize(actor, emotion), synthesis.SAMPLE_RATE_HZ)
     return folder / "corpus"
 
 

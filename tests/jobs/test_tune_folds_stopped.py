@@ -16,7 +16,7 @@ import tune_folds
 
 from tests import ROOT
 from tests.jobs.searches import make_config, table
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.config.data import FoldsConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
@@ -69,7 +69,7 @@ def test_two_workers_per_fold_score_as_one(corpus, tmp_path, ray_session):
 
 def run_job(tmp_path: Path, config: TuneFoldsConfig, **environment: str) -> subprocess.Popen:
     path = tmp_path / "config.yaml"
-    path.write_text(cli.dump(config))
+    path.write_text(command_line.dump(config))
     command = [sys.executable, str(ROOT / "jobs" / "tune_folds.py"), "--config", str(path)]
     return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
 

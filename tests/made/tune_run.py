@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 
 CLASSES = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SPEAKERS = [f"{i:02d}" for i in range(1, 25)]
@@ -82,11 +82,15 @@ def _metrics_of(predictions: list[dict[str, Any]]) -> dict[str, Any]:
     fold = np.array([row["fold"] for row in predictions])
 
     def scores(rows: np.ndarray) -> dict[str, Any]:
-        return metrics.scores(metrics.confusion(target[rows], predicted[rows], len(CLASSES)), CLASSES)
+        return classification.scores(
+            classification.confusion(target[rows], predicted[rows], len(CLASSES)), CLASSES
+        )
 
     everything = np.ones(len(target), dtype=bool)
     pooled = scores(everything)
-    pooled["intervals"] = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=len(CLASSES))
+    pooled["intervals"] = classification.bootstrap_by_speaker(
+        target, predicted, speaker, num_classes=len(CLASSES)
+    )
     by_fold = [scores(fold == i) for i in range(6)]
     values = {name: [one[name] for one in by_fold] for name in ("uar", "accuracy", "macro_f1")}
     keep = ("num_clips", "accuracy", "uar")

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.utils.class_weight import compute_class_weight
 
-from w2v2.evaluation import regression as metrics_regression
+from w2v2.evaluation import regression
 from w2v2.models.losses import (
     balanced_class_weights,
     bce_sum,
@@ -140,7 +140,7 @@ def test_correlation_penalty_is_the_mean_square_of_pearsons_r_over_pairs(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_concordance_loss_is_one_minus_lins_coefficient(seed):
     outputs, targets = gaps(seed)
-    scores = metrics_regression.scores(targets.numpy(), outputs.numpy(), ["a", "b", "c"])
+    scores = regression.scores(targets.numpy(), outputs.numpy(), ["a", "b", "c"])
     assert float(concordance_loss(outputs, targets)) == pytest.approx(1 - scores["mean"]["ccc"])
     assert float(concordance_loss(targets[:, :1].nan_to_num(), targets[:, :1])) == pytest.approx(0, abs=1e-12)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from w2v2.models import device as heap
-from w2v2.models.device import kept_memory
+from w2v2.models import device
+from w2v2.models.device import malloc_keeps_freed_memory
 
-pytestmark = pytest.mark.skipif(heap._glibc() is None, reason="kept_memory does nothing without glibc")
+pytestmark = pytest.mark.skipif(
+    device._glibc() is None, reason="malloc_keeps_freed_memory does nothing without glibc"
+)
 NUM_BYTES = 2**27
 
 
@@ -36,14 +38,14 @@ def faults_of(num_batches: int) -> int:
 
 def test_large_arrays_are_not_asked_of_the_system_anew():
     without = faults_of(4)
-    with kept_memory():
+    with malloc_keeps_freed_memory():
         inside = faults_of(4)
     assert inside < without / 10
     assert faults_of(4) > without / 2  # and as before afterwards
 
 
 def test_memory_goes_back_at_the_end():
-    with kept_memory():
+    with malloc_keeps_freed_memory():
         batch()
         inside = resident_bytes()
     assert inside - resident_bytes() > NUM_BYTES // 2
@@ -51,15 +53,15 @@ def test_memory_goes_back_at_the_end():
 
 def test_nested_it_ends_with_the_outermost():
     without = faults_of(4)
-    with kept_memory():
-        with kept_memory():
+    with malloc_keeps_freed_memory():
+        with malloc_keeps_freed_memory():
             batch()
         assert faults_of(4) < without / 2
 
 
 def test_a_failure_inside_ends_it_too():
     without = faults_of(4)
-    with pytest.raises(ZeroDivisionError), kept_memory():
+    with pytest.raises(ZeroDivisionError), malloc_keeps_freed_memory():
         np.ones(NUM_BYTES // 8)
         raise ZeroDivisionError
     assert faults_of(4) > without / 2

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2Model
 
-from w2v2.models import onednn_linear as linear
+from w2v2.models import onednn_linear
 from w2v2.models.onednn_linear import OneDnnLinear, onednn_is_faster, use_fastest_linear
 from w2v2.models.pretrained import load_encoder, tiny_config
 
@@ -68,7 +68,7 @@ def test_other_precisions_are_left_to_torch():
 
 
 def test_a_model_keeps_its_outputs_gradients_and_weights(monkeypatch):
-    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(onednn_linear, "onednn_is_faster", lambda: True)
     torch.manual_seed(0)
     plain = Wav2Vec2Model(tiny_config()).eval()
     swapped = copy.deepcopy(plain)

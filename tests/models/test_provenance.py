@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from w2v2.errors import UserError
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 
 
 def clips(**speakers: str) -> pa.Table:
@@ -21,27 +21,27 @@ def clips(**speakers: str) -> pa.Table:
     ],
 )
 def test_names_and_samples_are_known_again(tmp_path, scored, num_speakers, num_clips, words):
-    trained_on.write(str(tmp_path), clips(d1="ann", d2="bob", d3="ann"), encoder="tiny")
-    heard = trained_on.heard(str(tmp_path), scored)
+    provenance.write(str(tmp_path), clips(d1="ann", d2="bob", d3="ann"), encoder="tiny")
+    heard = provenance.heard(str(tmp_path), scored)
     assert (heard.num_speakers, heard.num_clips, str(heard)) == (num_speakers, num_clips, words)
     assert bool(heard) == bool(words)
-    assert b"ann" not in (tmp_path / trained_on.FILE).read_bytes()
+    assert b"ann" not in (tmp_path / provenance.FILE).read_bytes()
 
 
 def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    trained_on.write(first, clips(d1="ann"), encoder="facebook/wav2vec2-base")
-    trained_on.write(second, clips(d2="bob"), encoder=first)
-    assert str(trained_on.heard(second, clips(d1="x", d2="bob"))) == "1 of the speakers and 2 of the clips"
-    assert trained_on.encoder_heard("facebook/wav2vec2-base", clips(d1="ann")) == {}
-    assert trained_on.encoder_heard(first, clips(d2="bob")) == {"heard": ""} and not caplog.messages
-    assert trained_on.encoder_heard(first, clips(d2="ann")) == {"heard": "1 of the speakers"}
+    provenance.write(first, clips(d1="ann"), encoder="facebook/wav2vec2-base")
+    provenance.write(second, clips(d2="bob"), encoder=first)
+    assert str(provenance.heard(second, clips(d1="x", d2="bob"))) == "1 of the speakers and 2 of the clips"
+    assert provenance.encoder_heard("facebook/wav2vec2-base", clips(d1="ann")) == {}
+    assert provenance.encoder_heard(first, clips(d2="bob")) == {"heard": ""} and not caplog.messages
+    assert provenance.encoder_heard(first, clips(d2="ann")) == {"heard": "1 of the speakers"}
     assert "1 of the speakers trained it, so there will be no score of unseen speakers" in caplog.text
 
 
 def test_a_damaged_or_missing_file_is_told(tmp_path):
-    with pytest.raises(UserError, match=trained_on.FILE):
-        trained_on.heard(str(tmp_path), clips(d1="ann"))
-    (tmp_path / trained_on.FILE).write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=rf"{trained_on.FILE} cannot be read .*save the model again"):
-        trained_on.heard(str(tmp_path), clips(d1="ann"))
+    with pytest.raises(UserError, match=provenance.FILE):
+        provenance.heard(str(tmp_path), clips(d1="ann"))
+    (tmp_path / provenance.FILE).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=rf"{provenance.FILE} cannot be read .*save the model again"):
+        provenance.heard(str(tmp_path), clips(d1="ann"))

@@ -11,9 +11,7 @@ import pytest
 
 from tests.made.model_run import CLASSES, HOSTILE, LABELS, ORIGINAL, write_task_run
 from w2v2.evaluation.scores import columns
-from w2v2.reports import model_figures as task_figures
-from w2v2.reports import model_page as task_report
-from w2v2.reports import model_run as task_run
+from w2v2.reports import model_figures, model_page, model_run
 from w2v2.storage.files import StorageError
 
 FIGURES = {
@@ -28,7 +26,7 @@ def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("runs")
     found = {kind: write_task_run(base / f"a {kind}", kind) for kind in FIGURES}
     for folder in found.values():
-        assert task_report.write_task_report(str(folder)) == str(folder / "report.html")
+        assert model_page.write_task_report(str(folder)) == str(folder / "report.html")
     return found
 
 
@@ -152,7 +150,7 @@ def test_split_table_has_mean_and_deviation_of_each_target(texts, folders):
 
 
 def test_only_the_test_split_of_a_fine_tuning_is_scored(folders):
-    run = task_run.read_task_run(str(folders["classes"]))
+    run = model_run.read_task_run(str(folders["classes"]))
     assert set(run.predictions["split"].to_pylist()) == {"test"}
     assert pq.read_table(folders["classes"] / "predictions.parquet").num_rows == 98
 
@@ -163,7 +161,7 @@ def test_evaluation_without_curves_has_no_training_section(tmp_path):
         del found["encoder"], found["best_epoch"]
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
-    task_report.write_task_report(str(folder))
+    model_page.write_task_report(str(folder))
     text = text_of(folder)
     assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels:" in text
 
@@ -175,8 +173,8 @@ def rewrite(folder: Path, name: str, column: str, values) -> None:
 
 
 def cares_of(folder: Path) -> str:
-    run = task_run.read_task_run(str(folder))
-    return " ".join(check.text for check in task_run.checks(run) if not check.is_good)
+    run = model_run.read_task_run(str(folder))
+    return " ".join(check.text for check in model_run.checks(run) if not check.is_good)
 
 
 def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
@@ -205,17 +203,17 @@ def test_scores_that_prove_little_ask_for_care(tmp_path):
 @pytest.mark.parametrize("kind", FIGURES)
 def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
     """One speaker, one class or value: nothing can be said, and that is said."""
-    from w2v2.evaluation import scores as task_scores
+    from w2v2.evaluation import scores
 
     folder = write_task_run(tmp_path / "run", kind)
     predictions = pq.read_table(folder / "predictions.parquet").slice(21, 1)
     names, midpoints = metrics_of(folder)["names"], [5.0, 5.0] if kind == "regression" else None
-    found = task_scores.score_predictions(predictions, kind=kind, names=names, seed=0, midpoints=midpoints)
+    found = scores.score_predictions(predictions, kind=kind, names=names, seed=0, midpoints=midpoints)
     found |= {"job": "evaluate", "computed_on": "one clip"}
     (folder / "metrics.json").write_text(json.dumps(found, allow_nan=False))
     pq.write_table(predictions, folder / "predictions.parquet")
     (folder / "curves.parquet").unlink()
-    task_report.write_task_report(str(folder))
+    model_page.write_task_report(str(folder))
     text = text_of(folder)
     assert "95% interval undefined" in text and "it resamples speakers and needs two of them" in text
     assert "nan" not in text.lower().split() and "None" not in text
@@ -226,15 +224,15 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path):
         found["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change)
-    task_report.write_task_report(str(folder))
+    model_page.write_task_report(str(folder))
     assert "Of 1000 bootstrap samples, left out as undefined: hoarse 17." in text_of(folder)
 
 
 def test_names_of_the_losses(folders):
-    run = task_run.read_task_run(str(folders["regression"]))
-    assert task_figures.loss_told(run)[0] == "MSE"
+    run = model_run.read_task_run(str(folders["regression"]))
+    assert model_figures.loss_told(run)[0] == "MSE"
     run.config["task"] = {"loss": "ccc"}
-    assert task_figures.loss_told(run) == (
+    assert model_figures.loss_told(run) == (
         "loss",
         "Training: 1 - CCC and penalties; validation: mean squared error.",
     )
@@ -244,4 +242,4 @@ def test_missing_table_is_named(tmp_path):
     folder = write_task_run(tmp_path / "run", "classes")
     (folder / "rejects.parquet").unlink()
     with pytest.raises(StorageError, match=r"rejects\.parquet"):
-        task_report.write_task_report(str(folder))
+        model_page.write_task_report(str(folder))

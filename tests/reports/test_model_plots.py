@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.reports.test_plots import check_svg, dots_of, labels_of
-from w2v2.reports import model_plots as task_plots
+from w2v2.reports import model_plots
 from w2v2.reports.plots import RULE
 
 CURVES = pa.table(
@@ -27,16 +27,16 @@ TARGET, PREDICTED = np.array([[1.0, 2], [np.nan, 3], [4, 5]]), np.array([[1.5, 2
 
 def _roc(num_labels: int) -> Figure:
     rates = np.array([0.0, 0.25, 1.0]), np.array([0.0, 0.75, 1.0])
-    return task_plots.roc({f"label {i}": rates for i in range(num_labels)})
+    return model_plots.roc({f"label {i}": rates for i in range(num_labels)})
 
 
 def _all() -> dict[str, Figure]:
     return {
-        "learning_curves": task_plots.learning_curves(CURVES, loss="MSE", best_epoch=2),
+        "learning_curves": model_plots.learning_curves(CURVES, loss="MSE", best_epoch=2),
         "roc": _roc(2),
-        "auc": task_plots.label_scores(POOLED),
-        "scatter": task_plots.scatter(TARGET[:, 0], PREDICTED[:, 0], name="valence"),
-        "plane": task_plots.plane(TARGET, PREDICTED, ["valence", "arousal"], midpoints=[2, 3]),
+        "auc": model_plots.label_scores(POOLED),
+        "scatter": model_plots.scatter(TARGET[:, 0], PREDICTED[:, 0], name="valence"),
+        "plane": model_plots.plane(TARGET, PREDICTED, ["valence", "arousal"], midpoints=[2, 3]),
     }
 
 
@@ -73,12 +73,12 @@ def test_curves_are_by_epoch_and_leave_out_what_is_unknown() -> None:
 def test_curves_of_a_task_without_classes_and_without_validation() -> None:
     nothing = pa.array([None] * 3, pa.float64())
     curves = CURVES.set_column(2, "train_uar", nothing).set_column(4, "val_loss", nothing)
-    figure = task_plots.learning_curves(curves, loss="MSE", best_epoch=0)
+    figure = model_plots.learning_curves(curves, loss="MSE", best_epoch=0)
     assert len(figure.axes) == 2 and set(lines_of(figure)) == {"train"}
 
 
 def test_auc_of_each_defined_label_best_on_top_with_its_interval() -> None:
-    figure = task_plots.label_scores(POOLED)
+    figure = model_plots.label_scores(POOLED)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a $x$", "c"]
     assert dots_of(figure) == [[0.7, 0], [0.9, 1]]
     assert [[0.6, 0.0], [0.8, 0.0]] in lines_of(figure).values()
@@ -106,17 +106,17 @@ def test_quadrants_are_named_in_their_corners_where_there_are_midpoints() -> Non
         "Q3": (False, False),
         "Q4": (True, False),
     }
-    without = task_plots.plane(TARGET, PREDICTED, ["valence", "arousal"], midpoints=None)
+    without = model_plots.plane(TARGET, PREDICTED, ["valence", "arousal"], midpoints=None)
     assert not without.axes[0].texts
 
 
 @pytest.mark.parametrize(("num_points", "num_shown"), [(0, 0), (1, 1), (2000, 2000), (90001, 2000)])
 def test_many_points_are_thinned_evenly(num_points: int, num_shown: int) -> None:
-    places = task_plots.spread_out(num_points)
+    places = model_plots.spread_out(num_points)
     assert len(places) == num_shown and len(set(places.tolist())) == num_shown
     if num_points:
         assert places[0] == 0 and places[-1] == num_points - 1
 
 
 def test_no_known_target_gives_an_empty_plot() -> None:
-    assert dots_of(task_plots.scatter(np.array([np.nan]), np.array([1.0]), name="v")) == []
+    assert dots_of(model_plots.scatter(np.array([np.nan]), np.array([1.0]), name="v")) == []

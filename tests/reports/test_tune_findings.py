@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.made.tune_run import SPACE, write_run
-from w2v2.reports import tune_findings as findings
+from w2v2.reports import tune_findings
 from w2v2.reports.tune_run import TuneRun, read_tune_run
 
 
@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TuneRun:
 
 
 def test_importance_finds_the_field_that_the_score_follows(run: TuneRun) -> None:
-    shares, note = findings.importances(run.trials, run.space, metric="uar")
+    shares, note = tune_findings.importances(run.trials, run.space, metric="uar")
     assert set(shares) == set(SPACE) and sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.__getitem__) == "optim.learning_rate"
     assert note == "Computed from 8 complete trials; below about 30 it is a rough guide."
@@ -41,7 +41,7 @@ def test_importance_takes_whole_numbers_and_values_outside_the_space() -> None:
         "b": {"low": 0.1, "high": 1.0},
         "c": {"choices": ["x", "y"]},
     }
-    shares, _ = findings.importances(pa.Table.from_pylist(rows), dimensions, metric="uar")
+    shares, _ = tune_findings.importances(pa.Table.from_pylist(rows), dimensions, metric="uar")
     assert shares == {"a": 1.0}
 
 
@@ -60,7 +60,7 @@ def test_importance_that_cannot_be_computed_says_why(
         {"trial": i, "state": "COMPLETE", "uar_mean": score, "params_a": value}
         for i, (score, value) in enumerate(zip(scores, values, strict=True))
     ]
-    shares, note = findings.importances(
+    shares, note = tune_findings.importances(
         pa.Table.from_pylist(rows), {"a": {"low": 1.0, "high": 9.0}}, metric="uar"
     )
     assert shares == {} and note == f"Hyperparameter importance is undefined: {reason}."
@@ -76,13 +76,13 @@ def test_ties_are_the_trials_within_two_standard_errors_of_the_best() -> None:
     ]
     trials = [{"trial": i, "state": "PRUNED" if i == 3 else "COMPLETE"} for i in range(4)]
     # Trial 2 loses 0.0975 with a standard error of 0.0025, trial 1 loses 0.0025 +- 0.011, trial 3 was pruned.
-    assert findings.ties(pa.Table.from_pylist(folds), pa.Table.from_pylist(trials), best=0, metric="uar") == [
-        1
-    ]
+    assert tune_findings.ties(
+        pa.Table.from_pylist(folds), pa.Table.from_pylist(trials), best=0, metric="uar"
+    ) == [1]
 
 
 def _care(run: TuneRun) -> str:
-    return " ".join(check.text for check in findings.checks(run) if not check.is_good)
+    return " ".join(check.text for check in tune_findings.checks(run) if not check.is_good)
 
 
 def _with(run: TuneRun, section: str, **values: Any) -> TuneRun:
@@ -91,7 +91,7 @@ def _with(run: TuneRun, section: str, **values: Any) -> TuneRun:
 
 def test_luck_of_one_speaker_is_that_of_the_mean_score(run: TuneRun) -> None:
     by_speaker = {name: {"uar": uar, "num_clips": 4} for name, uar in {"a": 1.0, "b": 1.0, "c": 0.5}.items()}
-    said = findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
+    said = tune_findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
     half = 196 * (5 / 6 * 1 / 6 / 4) ** 0.5
     assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in said
 
@@ -130,7 +130,7 @@ def test_checks_that_fail_are_named(run: TuneRun) -> None:
 def test_chance_is_that_of_the_metric(run: TuneRun) -> None:
     confusion = [[3, 1], [5, 1], [0, 0]]
     metrics_of_run = run.metrics | {"pooled": {"confusion": [[*row, 0] for row in confusion]}}
-    assert findings.chance_level(metrics_of_run, "uar") == 0.125
+    assert tune_findings.chance_level(metrics_of_run, "uar") == 0.125
     # Always class 1: 6 of 10 clips right; F1 of class 1 is 12 / 16, of class 0 zero, of class 2 not defined.
-    assert findings.chance_level(metrics_of_run, "accuracy") == pytest.approx(0.6)
-    assert findings.chance_level(metrics_of_run, "macro_f1") == pytest.approx(12 / 16 / 2)
+    assert tune_findings.chance_level(metrics_of_run, "accuracy") == pytest.approx(0.6)
+    assert tune_findings.chance_level(metrics_of_run, "macro_f1") == pytest.approx(12 / 16 / 2)

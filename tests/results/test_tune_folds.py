@@ -10,7 +10,7 @@ from jobs import tune_folds
 from w2v2.cluster.features import variants
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 from w2v2.results import tune_folds as outcome
 from w2v2.results.tune_folds import score_lines, selection_of
 
@@ -65,7 +65,7 @@ def test_an_encoder_that_was_made_from_what_is_scored_is_told(heard, told):
 def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, best):
     clips = pa.table({"speaker": ["ann", "bob"], "audio_digest": ["1", "2"]})
     names = {name: str(tmp_path / name) for name in ("fresh", "tuned")}
-    trained_on.write(names["tuned"], clips.slice(0, 1), encoder="tiny")
+    provenance.write(names["tuned"], clips.slice(0, 1), encoder="tiny")
     space = {"encoder.name": Dimension(choices=tuple(names.values()))}
     config = TuneFoldsConfig(encoder=EncoderConfig(name=names["fresh"]), search=SearchConfig(space=space))
     encoders = variants(config.encoder, space)
@@ -78,4 +78,4 @@ def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, 
     )
     found = outcome._encoder(config, trial, told)
     assert (found["name"], found["digest"]) == (names[best], f"digest of {names[best]}")
-    assert ("1 of the" in trained_on.caveat(found)) == (best == "tuned")
+    assert ("1 of the" in provenance.caveat(found)) == (best == "tuned")

@@ -1,5 +1,6 @@
 """Local files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,10 @@ def test_local_links_to_folders_are_followed(tmp_path: Path) -> None:
     (tmp_path / "view").mkdir()
     (tmp_path / "view" / "actor").symlink_to(tmp_path / "real")
     assert [info.uri for info in storage.list_files(f"{tmp_path}/view")] == [f"{tmp_path}/view/actor/a.wav"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_local_permission(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(StorageError, match="locked: permission denied"):
+        storage.list_files(str(tmp_path))

@@ -12,7 +12,7 @@ from w2v2.config.model import OptimConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.data.manifest import CLIPS, REJECTS, Manifest
 from w2v2.errors import UserError
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def config(tmp_path):
 
 
 def settings_of(config):
-    return yaml.safe_load(rundir.storage.read_text(f"{config.run}/config.yaml"))
+    return yaml.safe_load(run_directory.storage.read_text(f"{config.run}/config.yaml"))
 
 
 def manifest(*changes, num_clips=3):
@@ -53,25 +53,25 @@ def manifest(*changes, num_clips=3):
 
 def begin(config):
     """Claim the directory and keep clips in it, as a run does before it computes."""
-    continued = rundir.claim(config)
-    rundir.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    continued = run_directory.open_or_continue(config)
+    run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     return continued
 
 
 def test_a_new_directory_is_claimed_and_then_continued(config):
     assert begin(config) is False
-    assert rundir.claim(config) is True
+    assert run_directory.open_or_continue(config) is True
 
 
 def test_settings_may_change_until_something_is_computed(config):
-    assert rundir.claim(config) is False
+    assert run_directory.open_or_continue(config) is False
     mended = replace(config, optim=OptimConfig(weight_decay=0.25))
-    assert rundir.claim(mended) is False
+    assert run_directory.open_or_continue(mended) is False
     assert settings_of(mended)["optim"]["weight_decay"] == 0.25
 
 
 def test_config_yaml_holds_every_setting(config):
-    rundir.claim(config)
+    run_directory.open_or_continue(config)
     tree = settings_of(config)
     assert tree["run"] == config.run and tree["optim"]["learning_rate"] == config.optim.learning_rate
     assert set(tree) == set(TuneFoldsConfig.__dataclass_fields__)
@@ -85,18 +85,18 @@ def test_other_settings_are_refused_with_both_values_and_the_ways_out(config):
         rf"its own with --run, or the settings of the old one with --config {config.run}/config\.yaml"
     )
     with pytest.raises(UserError, match=message):
-        rundir.claim(other)
+        run_directory.open_or_continue(other)
     # What was there is left as it was.
-    assert rundir.claim(config) is True
+    assert run_directory.open_or_continue(config) is True
 
 
 @pytest.mark.parametrize("before", [{}, {"calm": "neutral"}])
 def test_a_setting_that_is_a_mapping_is_compared_whole(config, before):
     with_before = replace(config, data=replace(config.data, classes=before))
     begin(with_before)
-    assert rundir.claim(with_before) is True
+    assert run_directory.open_or_continue(with_before) is True
     with pytest.raises(UserError, match=r"data\.classes"):
-        rundir.claim(replace(config, data=replace(config.data, classes={"calm": "drop"})))
+        run_directory.open_or_continue(replace(config, data=replace(config.data, classes={"calm": "drop"})))
 
 
 def test_settings_that_change_no_score_may_change_and_are_kept(config):
@@ -107,44 +107,48 @@ def test_settings_that_change_no_score_may_change_and_are_kept(config):
         data=replace(config.data, num_readers=3, max_reject_fraction=0.5),
         cache=replace(config.cache, uri="/elsewhere"),
     )
-    assert rundir.claim(more) is True
+    assert run_directory.open_or_continue(more) is True
     assert settings_of(config)["search"]["num_trials"] == 50
 
 
 def test_every_setting_that_may_change_exists(config):
-    own = {path for path in rundir.MAY_CHANGE if hasattr(config, path.partition(".")[0])}
-    assert own and own <= rundir._flat(yaml.safe_load(rundir.dump(config))).keys()
+    own = {path for path in run_directory.MAY_CHANGE if hasattr(config, path.partition(".")[0])}
+    assert own and own <= run_directory._flat(yaml.safe_load(run_directory.dump(config))).keys()
 
 
 def test_manifest_and_rejects_come_back_as_written(config):
     found = manifest()
-    rundir.keep_manifest(config.run, found.clips, found.rejects)
-    assert rundir.read_table(config.run, "manifest").equals(found.clips)
-    assert rundir.read_table(config.run, "rejects").equals(found.rejects)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
+    assert run_directory.read_table(config.run, "manifest").equals(found.clips)
+    assert run_directory.read_table(config.run, "rejects").equals(found.rejects)
 
 
 def test_the_same_clips_in_another_order_go_on(config):
     found = manifest()
-    rundir.keep_manifest(config.run, found.clips, found.rejects)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
     turned = Manifest(clips=found.clips.take([2, 0, 1]), rejects=found.rejects.slice(0, 0))
-    rundir.keep_manifest(config.run, turned.clips, turned.rejects)
-    assert rundir.read_table(config.run, "manifest")["clip_id"].to_pylist() == ["2.wav", "0.wav", "1.wav"]
-    assert rundir.read_table(config.run, "rejects").num_rows == 0
+    run_directory.keep_manifest(config.run, turned.clips, turned.rejects)
+    assert run_directory.read_table(config.run, "manifest")["clip_id"].to_pylist() == [
+        "2.wav",
+        "0.wav",
+        "1.wav",
+    ]
+    assert run_directory.read_table(config.run, "rejects").num_rows == 0
 
 
 @pytest.mark.parametrize(
     "change", [("label", "b"), ("speaker", "s7"), ("fold", 1), ("audio_digest", "other")]
 )
 def test_a_clip_that_is_another_than_before_is_refused(config, change):
-    rundir.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     message = (
         rf"the data of {config.run} has changed since the run began: 1 clips are new or other, 1 are gone or were "
         r"other \(such as 0\.wav\); scores before and after would not be of the same clips, so give this run a "
         r"directory of its own with --run"
     )
     with pytest.raises(UserError, match=message):
-        rundir.keep_manifest(config.run, manifest((0, *change)).clips, manifest((0, *change)).rejects)
-    assert rundir.read_table(config.run, "manifest").equals(manifest().clips)
+        run_directory.keep_manifest(config.run, manifest((0, *change)).clips, manifest((0, *change)).rejects)
+    assert run_directory.read_table(config.run, "manifest").equals(manifest().clips)
 
 
 @pytest.mark.parametrize(
@@ -152,21 +156,21 @@ def test_a_clip_that_is_another_than_before_is_refused(config, change):
     [(3, 5, "2 clips are new or other, 0 are"), (5, 3, "0 clips are new or other, 2")],
 )
 def test_clips_that_came_or_went_are_refused(config, num_before, num_now, told):
-    rundir.keep_manifest(
+    run_directory.keep_manifest(
         config.run, manifest(num_clips=num_before).clips, manifest(num_clips=num_before).rejects
     )
     with pytest.raises(UserError, match=told + r".*such as 3\.wav"):
-        rundir.keep_manifest(
+        run_directory.keep_manifest(
             config.run, manifest(num_clips=num_now).clips, manifest(num_clips=num_now).rejects
         )
 
 
 def test_tables_and_json_come_back_from_a_bucket(bucket):
     table = pa.table({"x": [1, None, 3]})
-    rundir.write_table("gs://speech/run", "curves", table)
-    rundir.write_json("gs://speech/run", "metrics", {"uar": 0.5, "names": ["\u00e9"]})
-    assert rundir.read_table("gs://speech/run", "curves").equals(table)
-    assert json.loads(rundir.storage.read_text("gs://speech/run/metrics.json")) == {
+    run_directory.write_table("gs://speech/run", "curves", table)
+    run_directory.write_json("gs://speech/run", "metrics", {"uar": 0.5, "names": ["\u00e9"]})
+    assert run_directory.read_table("gs://speech/run", "curves").equals(table)
+    assert json.loads(run_directory.storage.read_text("gs://speech/run/metrics.json")) == {
         "uar": 0.5,
         "names": ["\u00e9"],
     }
@@ -174,7 +178,7 @@ def test_tables_and_json_come_back_from_a_bucket(bucket):
 
 def test_a_number_that_json_does_not_have_is_our_own_mistake(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        rundir.write_json(str(tmp_path), "metrics", {"uar": math.nan})
+        run_directory.write_json(str(tmp_path), "metrics", {"uar": math.nan})
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -187,7 +191,9 @@ def test_tensorboard_has_every_curve_once_however_often_it_is_written(tmp_path):
     ]
     trials = pa.table({"trial": [3, 4], "uar_mean": [0.4, None]})
     for _ in range(2):
-        rundir.write_tensorboard(str(tmp_path), rundir.tuning_scalars(pa.Table.from_pylist(rows), trials))
+        run_directory.write_tensorboard(
+            str(tmp_path), run_directory.tuning_scalars(pa.Table.from_pylist(rows), trials)
+        )
     folders = {path.parent for path in (tmp_path / "tensorboard").rglob("*tfevents*")}
     assert folders == {tmp_path / "tensorboard/trial-00003/fold-01", tmp_path / "tensorboard/trials"}
 

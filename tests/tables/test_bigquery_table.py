@@ -222,12 +222,12 @@ def test_bigquery_large_local_parts_are_uploaded_resumably(
 
 def test_a_dead_network_is_told(bq: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from w2v2.errors import UserError
-    from w2v2.tables import bigquery_jobs as table_bigquery_jobs
+    from w2v2.tables import bigquery_jobs
     from w2v2.tables.table import open_table
 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        monkeypatch.setattr(table_bigquery_jobs, "_RETRY_S", 0.2)
+        monkeypatch.setattr(bigquery_jobs, "_RETRY_S", 0.2)
         with pytest.raises(UserError, match=r"BigQuery could not write bq://.*run the same command again"):
             open_table(bq.uri, make_spec())

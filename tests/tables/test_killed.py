@@ -26,7 +26,13 @@ from tests import ROOT
 from tests.tables.places import KINDS, Place, fold, make_place, make_rows, make_spec, rows_of
 
 NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_SEEDS", "10"))
-MORTAL = ("w2v2/table", "w2v2/storage.py", "w2v2/gs_files.py", "w2v2/local_files.py", "requests/adapters.py")
+MORTAL = (
+    "w2v2/tables/",
+    "w2v2/storage/files.py",
+    "w2v2/storage/gcs.py",
+    "w2v2/storage/local.py",
+    "requests/adapters.py",
+)
 RATES = {"status": 0.05, "reset": 0.03, "lost_answer": 0.05, "truncate": 0.02}
 DAMAGE = {"flip_byte": 0.02}
 MAX_RUNS = 80
@@ -73,7 +79,7 @@ def dying_at(place: Line | None, *, time: int = 1) -> Iterator[Counter[Line]]:
 
 def draw_death(lines: Counter[Line], rng: random.Random) -> dict[str, Any]:
     """A line and how often it runs before it kills: more often than not one of the back end's own."""
-    own = [line for line in lines if re.search("table_(duckdb|parquet|bigquery)", line[0])]
+    own = [line for line in lines if re.search("tables/(duckdb|parquet|bigquery)_", line[0])]
     place = rng.choice(own if rng.random() < 0.6 else list(lines))
     return {"place": place, "time": rng.randint(1, lines[place])}
 

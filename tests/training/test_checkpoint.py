@@ -13,8 +13,8 @@ from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet
 from w2v2.storage import files as storage
 from w2v2.training.checkpoint import Checkpoints, restore, take
-from w2v2.training.process_group import World
-from w2v2.training.trainer import Fitting
+from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trainer import Trainer
 
 TRAINING = TrainingConfig(num_epochs=4, patience_epochs=2)
 
@@ -23,12 +23,12 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-def fitting(seed: int = 0, **settings) -> Fitting:
+def fitting(seed: int = 0, **settings) -> Trainer:
     """A training with dropout, which draws from the random numbers that a checkpoint must keep."""
     model = classifier(dropout=0.2, **settings)
     whole = clip_set(model.encoder)
     val = ClipSet(features=whole.features[:3], lengths=whole.lengths[:3], targets=whole.targets[:3])
-    return Fitting(model, whole, optim=OPTIM, training=TRAINING, seed=seed, val=val)
+    return Trainer(model, whole, optim=OPTIM, training=TRAINING, seed=seed, val=val)
 
 
 def weights(model) -> dict[str, torch.Tensor]:
@@ -47,7 +47,7 @@ def test_killed_and_gone_on_with_it_ends_bit_for_bit_the_same(uninterrupted, sto
     train, expected, curve, best_epoch = uninterrupted
     checkpoints = Checkpoints(str(tmp_path), keep=2)
 
-    def keep(one: Fitting) -> None:
+    def keep(one: Trainer) -> None:
         checkpoints.write(one.position.step, take(one))
         if one.position.step >= stop_at:
             raise Killed
@@ -102,7 +102,7 @@ def test_no_checkpoint_yet(tmp_path):
 def test_another_number_of_workers_is_refused():
     one = fitting()
     taken = take(one)
-    one.world = World(rank=0, size=3)
+    one.world = ProcessGroup(rank=0, size=3)
     with pytest.raises(UserError, match=r"workers is 3, but .* are of 1: go on with --workers 1, or"):
         restore(one, taken)
 

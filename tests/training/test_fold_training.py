@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import log_loss
 
 from tests.training.made import LENGTHS, OPTIM, TRAINING, classifier, clip_set
-from w2v2.training.fold_result import Diverged
+from w2v2.training.fold_result import DivergenceError
 from w2v2.training.forward import predict_logits
 from w2v2.training.trainer import fit, score_fold
 
@@ -42,7 +42,7 @@ def test_a_held_out_loss_that_is_not_finite_is_an_error():
     model = classifier(train="all")
     held_out = clip_set(model.encoder, LENGTHS[:2])
     held_out.features[1][5] = np.nan
-    with pytest.raises(Diverged, match=r"^the loss of held-out fold 2 is nan$"):
+    with pytest.raises(DivergenceError, match=r"^the loss of held-out fold 2 is nan$"):
         score_fold(
             model, fold=2, train=clip_set(model.encoder), held_out=held_out, held_out_ids=["a", "b"],
             optim=OPTIM, training=TRAINING, seed=0,

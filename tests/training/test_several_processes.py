@@ -15,8 +15,8 @@ from w2v2.config.model import HeadConfig, TaskConfig, TrainingConfig
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.classifier import Classifier
 from w2v2.training.fold_result import Epoch
-from w2v2.training.process_group import World
-from w2v2.training.trainer import Fitting
+from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trainer import Trainer
 
 SHARED = replace(OPTIM, batch_size=5, accumulation_steps=2, clip_norm=0.5)
 
@@ -47,7 +47,7 @@ class Result:
     asked: list[int]
 
 
-def shared_fit(task: TaskConfig, world: World) -> Result:
+def shared_fit(task: TaskConfig, world: ProcessGroup) -> Result:
     """One process's part of a training."""
     groups = [NUM_CLASSES] if task.kind == "classes" else [1, 1]
     model = Classifier(classifier(train="all").encoder, HeadConfig(widths=(7,), dropout=0.0), groups=groups)
@@ -63,7 +63,7 @@ def shared_fit(task: TaskConfig, world: World) -> Result:
     optim, training = SHARED, SHARED_TRAINING
     if task.kind == "regression":
         optim, training = replace(optim, accumulation_steps=1), TrainingConfig(num_epochs=2)
-    curve = Fitting(model, clips, task=task, optim=optim, training=training, seed=0, world=world).run()
+    curve = Trainer(model, clips, task=task, optim=optim, training=training, seed=0, world=world).run()
     return Result(model.state_dict(), curve, clips.features.asked)
 
 
@@ -74,7 +74,7 @@ def train_in_world(rank: int, size: int, folder: str) -> None:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
-    world = World(rank=rank, size=size)
+    world = ProcessGroup(rank=rank, size=size)
     torch.save([shared_fit(task, world) for task in (TaskConfig(), WHOLE)], f"{folder}/{size}-{rank}.pt")
     if size > 1:
         torch.distributed.destroy_process_group()

@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 
 from w2v2.config.baseline import SvmConfig
 from w2v2.errors import UserError
-from w2v2.training.svm import decisions, fit_fold, fitted_temperature, inner_folds, machine
+from w2v2.training.svm import decisions, fit_svm_on_fold, fitted_temperature, inner_folds, machine
 
 NUM_CLASSES, NUM_SPEAKERS, CLIPS_EACH, NUM_DESCRIPTORS = 3, 8, 6, 5
 SVM = SvmConfig(c=(0.3, 3.0), gamma=(0.0, 0.05), num_inner_folds=3)
@@ -47,7 +47,7 @@ def test_inner_folds_never_share_speakers_and_hold_out_every_clip_once(corpus):
 
 def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
     values, target, speaker, fold = corpus
-    found = fit_fold(values, target, speaker, fold, 2, svm=SVM, num_classes=NUM_CLASSES)
+    found = fit_svm_on_fold(values, target, speaker, fold, 2, svm=SVM, num_classes=NUM_CLASSES)
     train, test = fold != 2, fold == 2
     splitter = StratifiedGroupKFold(3, shuffle=True, random_state=0)
     parts = list(splitter.split(values[train], target[train], speaker[train]))
@@ -79,7 +79,8 @@ def test_held_out_clips_cannot_change_how_they_are_standardised(corpus):
     held_out = np.flatnonzero(fold == 1)
     changed[held_out[1:]] *= 1000  # all held-out clips but one
     before, after = (
-        fit_fold(v, target, speaker, fold, 1, svm=SVM, num_classes=NUM_CLASSES) for v in (values, changed)
+        fit_svm_on_fold(v, target, speaker, fold, 1, svm=SVM, num_classes=NUM_CLASSES)
+        for v in (values, changed)
     )
     assert np.array_equal(before.probabilities[0], after.probabilities[0])
     assert (before.c, before.gamma, before.temperature) == (after.c, after.gamma, after.temperature)
@@ -96,7 +97,8 @@ def test_labels_of_the_held_out_fold_change_nothing(corpus):
     values, target, speaker, fold = corpus
     other = np.where(fold == 3, (target + 1) % NUM_CLASSES, target)
     before, after = (
-        fit_fold(values, t, speaker, fold, 3, svm=SVM, num_classes=NUM_CLASSES) for t in (target, other)
+        fit_svm_on_fold(values, t, speaker, fold, 3, svm=SVM, num_classes=NUM_CLASSES)
+        for t in (target, other)
     )
     assert np.array_equal(before.probabilities, after.probabilities)
 
@@ -108,7 +110,9 @@ def test_inner_scores_are_of_machines_that_never_heard_the_speaker(corpus):
     descriptors = np.eye(12, dtype=np.float32)[number] + 0.01 * rng.normal(size=(240, 12)).astype(np.float32)
     target = (number // 2) % 3
     speaker, fold = np.array([f"s{n}" for n in number]), number % 2
-    found = fit_fold(descriptors, target, speaker, fold, 0, svm=SvmConfig(num_inner_folds=2), num_classes=3)
+    found = fit_svm_on_fold(
+        descriptors, target, speaker, fold, 0, svm=SvmConfig(num_inner_folds=2), num_classes=3
+    )
     assert found.inner_uar < 0.7
 
 
@@ -137,7 +141,7 @@ def test_a_class_that_was_not_trained_has_no_probability(corpus):
 def test_two_classes_are_predicted_as_scikit_learn_does(corpus):
     values, target, speaker, fold = corpus
     target = (target > 0).astype(np.int64)
-    found = fit_fold(values, target, speaker, fold, 0, svm=SVM, num_classes=2)
+    found = fit_svm_on_fold(values, target, speaker, fold, 0, svm=SVM, num_classes=2)
     settings = {"svc__C": found.c, "svc__gamma": found.gamma or "scale"}
     fitted = machine(settings).fit(values[fold != 0], target[fold != 0])
     assert np.array_equal(found.probabilities.argmax(1), fitted.predict(values[fold == 0]))

@@ -22,7 +22,7 @@ from tests.training.made import (
 )
 from w2v2.config.model import OptimConfig, TrainingConfig
 from w2v2.features.batches import ClipSet
-from w2v2.training.fold_result import Diverged, Epoch
+from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.trainer import fit
 
 
@@ -149,12 +149,12 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step():
     model = classifier(train="all")
     clips = clip_set(model.encoder)
     clips.features[4][100] = np.nan
-    with pytest.raises(Diverged, match=r"^the training loss is nan in epoch 1, by step 3$"):
+    with pytest.raises(DivergenceError, match=r"^the training loss is nan in epoch 1, by step 3$"):
         fit(model, clips, optim=OPTIM, training=TRAINING, seed=0)
 
 
 def test_an_absurd_learning_rate_diverges():
-    with pytest.raises(Diverged, match=r"^the training loss is (nan|inf) in epoch \d, by step \d+$"):
+    with pytest.raises(DivergenceError, match=r"^the training loss is (nan|inf) in epoch \d, by step \d+$"):
         trained(
             classifier(),
             optim=replace(OPTIM, learning_rate=1e12, schedule="constant", warmup_fraction=0.0),

@@ -11,7 +11,7 @@ import soxr
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, load_waveform
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, Agreement, Comparison, alternate
 from w2v2.config.data import AudioConfig
@@ -108,7 +108,7 @@ def _torchaudio(filters: dict[str, Any]) -> Decoder:
 
 def encoded(name: str, *, rate: int, channels: int, length_s: float, seed: int) -> bytes:
     """A file of synthetic speech."""
-    speech = bench_clips.speech(length_s, actor=3, emotion=5, seed=seed)
+    speech = synthetic_clips.speech(length_s, actor=3, emotion=5, seed=seed)
     sound = soxr.resample(speech, SAMPLE_RATE, rate, quality="VHQ")
     noise = 0.003 * np.random.default_rng([seed, rate]).standard_normal((len(sound), channels))
     buffer = io.BytesIO()

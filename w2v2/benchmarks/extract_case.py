@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder, forward_flops, matrix_ceiling
 from w2v2.benchmarks.processes import in_new_process, run_job
@@ -36,13 +36,17 @@ def extract(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
     num_clips = config.extract.num_clips
     kinds = {
-        "RAVDESS lengths": (bench_clips.ravdess_lengths_s(num_clips, seed=config.seed), TO_10_S, 3.5),
-        "heavy-tailed lengths": (bench_clips.heavy_lengths_s(num_clips, seed=config.seed), TO_LONGEST, 3.0),
+        "RAVDESS lengths": (synthetic_clips.ravdess_lengths_s(num_clips, seed=config.seed), TO_10_S, 3.5),
+        "heavy-tailed lengths": (
+            synthetic_clips.heavy_lengths_s(num_clips, seed=config.seed),
+            TO_LONGEST,
+            3.0,
+        ),
     }
     ceiling = matrix_ceiling(device(), config.extract.precision)
     comparisons, agreements, notes = [], [], []
     for part, (lengths_s, peer, wanted) in kinds.items():
-        clips = bench_clips.waveforms(lengths_s, seed=config.seed)
+        clips = synthetic_clips.waveforms(lengths_s, seed=config.seed)
         sides = _sides(config, folder, clips, peer)
         rounds = alternate(sides, rounds=config.rounds_of("extract"), what=f"extract, {part}")
         comparisons.append(_compared(part, rounds, clips, {peer: wanted}))
@@ -124,7 +128,7 @@ def _through_job(
     config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str, scratch: Path
 ) -> Rounds:
     """jobs/extract_embeddings.py on files against programs with the loop on the same files."""
-    paths = bench_clips.write_wavs(scratch / "audio", clips)
+    paths = synthetic_clips.write_wavs(scratch / "audio", clips)
 
     def ours(number: int) -> Float[np.ndarray, "clips dim"]:
         run = scratch / f"run-{number}"

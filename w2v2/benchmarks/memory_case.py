@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.extract_case import extraction_of
 from w2v2.benchmarks.processes import run_job
@@ -34,15 +34,15 @@ def _extractions(config: BenchmarkConfig, scratch: Path) -> list[Agreement]:
         for num in _in_turn(sizes.num_clips, number):
             audio = scratch / f"clips-{num}"
             if not audio.exists():
-                bench_clips.write_short_clips(audio, num_clips=num, clip_s=sizes.clip_s, seed=config.seed)
+                synthetic_clips.write_short_clips(audio, num_clips=num, clip_s=sizes.clip_s, seed=config.seed)
             job = extraction_of(scratch / f"extract-{num}-{number}", audio, "tiny")
             peaks[num].append(run_job("extract_embeddings", job, watch_memory=True).peak_bytes)
     return _told("extraction", "clips", peaks)
 
 
 def _searches(config: BenchmarkConfig, scratch: Path) -> list[Agreement]:
-    lengths_s = bench_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
-    corpus = bench_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
+    lengths_s = synthetic_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
+    corpus = synthetic_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
     peaks: dict[int, list[int]] = {num: [] for num in config.memory.num_trials}
     for number in range(config.rounds_of("memory")):
         for num in _in_turn(config.memory.num_trials, number):

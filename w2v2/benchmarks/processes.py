@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 
@@ -48,7 +48,7 @@ def run_job(name: str, config: Any, *, watch_memory: bool = False) -> Ended:
     """A job's command with these settings, run to its end; raises UserError with its last words if it fails."""
     with tempfile.TemporaryDirectory(prefix="w2v2-bench-") as folder:
         file = storage.join(folder, "config.yaml")
-        storage.write_text(file, cli.dump(config))
+        storage.write_text(file, command_line.dump(config))
         return run_command([sys.executable, str(job_file(name)), "--config", file], watch_memory=watch_memory)
 
 

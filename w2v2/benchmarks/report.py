@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
-from w2v2.config import command_line as cli
+from w2v2.config import command_line
 from w2v2.reports import plots
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 def machine() -> dict[str, Any]:
@@ -58,12 +58,12 @@ def write(config: BenchmarkConfig, results: Sequence[CaseResult], told: dict[str
     """Write the numbers of these cases; those of other cases in an earlier table stay."""
     table = table_of(results)
     if storage.exists(storage.join(config.run, "benchmark.parquet")):
-        before = rundir.read_table(config.run, "benchmark")
+        before = run_directory.read_table(config.run, "benchmark")
         again = pc.is_in(before["case"], value_set=pa.array([result.case for result in results]))
         table = pa.concat_tables([before.filter(pc.invert(again)), table])
-    rundir.write_table(config.run, "benchmark", table)
+    run_directory.write_table(config.run, "benchmark", table)
     for result in results:
-        rundir.write_json(config.run, f"benchmark-{result.case}", summary(config, result, told))
+        run_directory.write_json(config.run, f"benchmark-{result.case}", summary(config, result, told))
     compared = [comparison for result in results for comparison in result.comparisons]
     if any(len(comparison.seconds) > 1 for comparison in compared):
         figure = plot(results)
@@ -98,7 +98,7 @@ def summary(config: BenchmarkConfig, result: CaseResult, told: dict[str, Any]) -
         "comparisons": comparisons,
         "agreements": agreements,
         "notes": list(result.notes),
-        "config": cli.tree(config),
+        "config": command_line.tree(config),
     }
 
 

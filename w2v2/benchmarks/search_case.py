@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
 from w2v2.benchmarks.processes import in_new_process, run_job
@@ -22,7 +22,7 @@ from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingCo
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.data import folds, manifest
 from w2v2.search.study import Study, distribution, field_at, with_params
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Searched:
 def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head"]) -> CaseResult:
     """Seconds of a whole search: ours, ours with pruning, and Trainer's with the same hyperparameters."""
     check_trainer()
-    lengths_s = bench_clips.ravdess_lengths_s(config.search.num_clips, seed=config.seed)
-    corpus = bench_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
+    lengths_s = synthetic_clips.ravdess_lengths_s(config.search.num_clips, seed=config.seed)
+    corpus = synthetic_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
     job = job_of(config, corpus, folder, train="last" if case == "search" else "head")
     trials = proposals(job, scratch / "proposals")
@@ -135,9 +135,9 @@ def labelled(job: TuneFoldsConfig) -> Labelled:
 
 def read_search(run: str) -> Searched:
     """What the job wrote about its trials."""
-    trials = rundir.read_table(run, "trials").to_pylist()
+    trials = run_directory.read_table(run, "trials").to_pylist()
     done = {row["trial"]: row["uar_mean"] for row in trials if row["state"] == "COMPLETE"}
-    scored = rundir.read_table(run, "folds").to_pylist()
+    scored = run_directory.read_table(run, "folds").to_pylist()
     return Searched(
         best=max(done, key=lambda trial: done[trial]),
         scores=done,

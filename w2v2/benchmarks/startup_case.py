@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.memory_case import NUM_TUNE_CLIPS, small_search
 from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 FIRST_FOLD = "trial 0 fold 1/"
 FIRST_STEP = "first training step"
@@ -30,8 +30,8 @@ IMPORTS = {
 
 def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     """Seconds until the first step; which message came when; and the packages whose imports take longest."""
-    lengths_s = bench_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
-    corpus = bench_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
+    lengths_s = synthetic_clips.ravdess_lengths_s(NUM_TUNE_CLIPS, seed=config.seed)
+    corpus = synthetic_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
     job = small_search(corpus, scratch, num_trials=1, seed=config.seed)
     run_job("tune_folds", job)  # fills the cache
     phases: dict[str, list[float]] = {}
@@ -47,7 +47,7 @@ def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
 
 def first_fold_s(run: str) -> float:
     """How long the first fold of a search trained and scored."""
-    rows = rundir.read_table(run, "folds").to_pylist()
+    rows = run_directory.read_table(run, "folds").to_pylist()
     return next(row["seconds"] for row in rows if (row["trial"], row["fold"]) == (0, 0))
 
 

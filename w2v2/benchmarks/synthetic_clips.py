@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from w2v2.audio import synthesis as talkers
+from w2v2.audio import synthesis
 from w2v2.audio.decoding import SAMPLE_RATE, resample
 
 # RAVDESS's speech clips: mean, spread, shortest and longest.
@@ -43,8 +43,8 @@ def speech(length_s: float, *, actor: int, emotion: int, seed: int) -> Float[np.
     waveform = 1e-3 * np.random.default_rng([seed, actor, emotion]).standard_normal(num_samples)
     at = SAMPLE_RATE // 4
     for repetition in itertools.count(1):
-        said = talkers.synthesize(actor, talkers.EMOTIONS[emotion - 1], repetition=repetition, seed=seed)
-        said = resample(said.astype(np.float32), talkers.SAMPLE_RATE_HZ, "soxr")[: max(0, num_samples - at)]
+        said = synthesis.synthesize(actor, synthesis.EMOTIONS[emotion - 1], repetition=repetition, seed=seed)
+        said = resample(said.astype(np.float32), synthesis.SAMPLE_RATE_HZ, "soxr")[: max(0, num_samples - at)]
         waveform[at : at + len(said)] += said
         at += len(said) + SAMPLE_RATE // 4
         if at >= num_samples:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from w2v2.benchmarks import synthetic_clips as bench_clips
+from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate
@@ -52,9 +52,9 @@ def train(config: BenchmarkConfig, scratch: Path) -> CaseResult:
 
 def labelled(num_clips: int, *, seed: int) -> Labelled:
     """Clips of RAVDESS's lengths and of two classes, all in fold 0."""
-    lengths_s = bench_clips.ravdess_lengths_s(num_clips, seed=seed)
+    lengths_s = synthetic_clips.ravdess_lengths_s(num_clips, seed=seed)
     return Labelled(
-        waveforms=bench_clips.waveforms(lengths_s, seed=seed),
+        waveforms=synthetic_clips.waveforms(lengths_s, seed=seed),
         targets=np.arange(num_clips) % 2,
         folds=np.zeros(num_clips, dtype=np.int64),
         num_classes=2,

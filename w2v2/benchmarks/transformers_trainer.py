@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.errors import UserError
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 from w2v2.features.batches import shuffled_batches
 from w2v2.features.trunk_features import normalized
 from w2v2.models.encoder import Encoder
@@ -203,8 +203,8 @@ def _scores(
         return float("nan"), float("nan")
     wide = logits.astype(np.float64)
     log_probabilities = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
-    found = metrics.confusion(targets, logits.argmax(1), num_classes)
-    uar = metrics.scores(found, [str(number) for number in range(num_classes)])["uar"]
+    found = classification.confusion(targets, logits.argmax(1), num_classes)
+    uar = classification.scores(found, [str(number) for number in range(num_classes)])["uar"]
     return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(uar)
 
 

@@ -18,7 +18,7 @@ from w2v2.features.trunk_features import normalized, run_trunk
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.encoder import Encoder
 from w2v2.models.pretrained import load_encoder
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 from w2v2.training.trainer import score_fold
 
 MAX_LOSS_DIFFERENCE = 1e-3
@@ -54,8 +54,8 @@ def with_recomputed(run: str, job: TuneFoldsConfig, optim: OptimConfig, clips: L
         training=job.training,
         seed=seed,
     )
-    cached = _rows(rundir.read_table(run, "folds"), fold)[0]["loss"]
-    curve = [row["train_loss"] for row in _rows(rundir.read_table(run, "curves"), fold)]
+    cached = _rows(run_directory.read_table(run, "folds"), fold)[0]["loss"]
+    curve = [row["train_loss"] for row in _rows(run_directory.read_table(run, "curves"), fold)]
     apart = max(abs(a - b.train_loss) for a, b in zip(curve, score.curve, strict=True))
     found = {
         "training losses, max difference from ours": apart,

@@ -8,10 +8,10 @@ import pyarrow as pa
 import ray
 from jaxtyping import Float, Int
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.config.baseline import BaselineConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor
-from w2v2.features.requests import AudioIndex, Prepared, Request
+from w2v2.features.requests import AudioIndex, ClipFeatures, Request
 from w2v2.progress import Progress
 
 
@@ -22,22 +22,22 @@ def describe_clips(
     data: DataConfig,
     audio: AudioConfig,
     cache: CacheConfig,
-) -> tuple[list[Prepared], dict[str, Float[np.ndarray, " descriptors"]]]:
-    """A Prepared for every clip, in order, and the hand-made features of those that can be used, by clip_id."""
+) -> tuple[list[ClipFeatures], dict[str, Float[np.ndarray, " descriptors"]]]:
+    """A ClipFeatures for every clip, in order, and the hand-made features of those that can be used, by clip_id."""
     index = AudioIndex(data, audio, cache)
     requests = index.requests(clips)
-    num_at_once = ray_cluster.slots(cpus=1, gpus=0)
+    num_at_once = connection.slots(cpus=1, gpus=0)
     size = max(8, min(64, -(-len(requests) // (4 * num_at_once))))
     chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
     results: list[list[Any]] = [[]] * len(chunks)
-    task = ray_cluster.task(_describe_chunk, cpus=1, gpus=0)
+    task = connection.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
 
     def done(number: int, result: list[Any]) -> None:
         results[number] = result
         progress(sum(len(part) for part in results))
 
-    ray_cluster.map_tasks(
+    connection.map_tasks(
         lambda chunk: task.remote(chunk, tuple(kinds), audio, cache, data.num_readers),
         chunks,
         num_at_once=num_at_once,
@@ -76,24 +76,24 @@ def fit_folds(
     num_folds = config.folds.num_folds
     data = ray.put((rows, target, np.array(clips["speaker"].to_pylist(), np.str_), clips["fold"].to_numpy()))
     results: list[Any] = [None] * num_folds
-    task = ray_cluster.task(_fit_fold, cpus=1, gpus=0)
+    task = connection.task(_fit_fold, cpus=1, gpus=0)
     progress = Progress("folds", num_folds, unit="folds")
 
     def done(number: int, result: Any) -> None:
         results[number] = result
         progress(sum(found is not None for found in results))
 
-    ray_cluster.map_tasks(
+    connection.map_tasks(
         lambda held_out: task.remote(data, held_out, config.svm, num_classes),
         range(num_folds),
-        num_at_once=ray_cluster.slots(cpus=1, gpus=0),
+        num_at_once=connection.slots(cpus=1, gpus=0),
         on_done=done,
     )
     return results
 
 
 def _fit_fold(data: tuple[Any, ...], held_out: int, svm: Any, num_classes: int) -> Any:
-    from w2v2.training.svm import fit_fold
+    from w2v2.training.svm import fit_svm_on_fold
 
     descriptors, target, speaker, fold = data
-    return fit_fold(descriptors, target, speaker, fold, held_out, svm=svm, num_classes=num_classes)
+    return fit_svm_on_fold(descriptors, target, speaker, fold, held_out, svm=svm, num_classes=num_classes)

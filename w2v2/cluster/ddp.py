@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import ray.train
 import ray.train.torch
 
-from w2v2.training.process_group import World
+from w2v2.training.process_group import ProcessGroup
 
 T = TypeVar("T")
 
 
 def work_together(
-    compute: Callable[[World], T],
+    compute: Callable[[ProcessGroup], T],
     *,
     num_workers: int,
     cpus: float,
@@ -61,4 +61,4 @@ def _ctrl_c() -> Iterator[None]:
 
 def _work(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    return config["compute"](World(rank=context.get_world_rank(), size=context.get_world_size()))
+    return config["compute"](ProcessGroup(rank=context.get_world_rank(), size=context.get_world_size()))

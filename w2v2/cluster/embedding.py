@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
 
@@ -45,10 +45,8 @@ def shape_of(config: ExtractConfig) -> Shape:
     """The cluster dealt out: GPUs, or else CPUs, to encoders; the rest reads and writes."""
     workers = config.workers
     have = ray.cluster_resources()
-    gpus, cpus = ray_cluster.gpus(workers.gpus_per_encoder), have.get("CPU", 1.0)
-    num = workers.num_encoders or ray_cluster.slots(
-        cpus=1e-9 if gpus else workers.cpus_per_encoder, gpus=gpus
-    )
+    gpus, cpus = connection.gpus(workers.gpus_per_encoder), have.get("CPU", 1.0)
+    num = workers.num_encoders or connection.slots(cpus=1e-9 if gpus else workers.cpus_per_encoder, gpus=gpus)
     if gpus:
         own = min(1.0, ENCODER_SHARE * cpus / num)
         return Shape(
@@ -87,8 +85,8 @@ def inspect(config: ExtractConfig, run_id: str) -> Any:
     """The Job, told by a worker that loaded the encoder."""
     workers = config.workers
     task = ray.remote(num_cpus=ENCODER_SHARE * min(1, workers.cpus_per_encoder), max_retries=3)(_inspect)
-    job = ray_cluster.get(task.remote(config, run_id))
-    if config.encoder.precision == "bf16" and not ray_cluster.gpus(1):
+    job = connection.get(task.remote(config, run_id))
+    if config.encoder.precision == "bf16" and not connection.gpus(1):
         raise UserError(
             "encoder.precision is bf16, but the cluster has no GPU: use float32, which is faster on a CPU"
         )
@@ -134,7 +132,7 @@ def embed(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
     try:
         yield from _dataset(clips, job, shape, per_part).iter_batches(batch_size=None, batch_format="pyarrow")
     except Exception as error:
-        raise ray_cluster.user_error(error) or error from error
+        raise connection.user_error(error) or error from error
 
 
 def clips_per_part(num_clips: int) -> int:
@@ -250,7 +248,7 @@ def measure(clips: pa.Table, job: Any) -> Measured:
     chosen = np.unique(np.linspace(0, len(clips) - 1, NUM_MEASURED).round().astype(int))
     shape = shape_of(job.config)
     task = ray.remote(num_cpus=shape.encoder_cpus, num_gpus=shape.encoder_gpus)(_measure)
-    return ray_cluster.get(task.remote(by_size.take(chosen), job, shape.num_threads))
+    return connection.get(task.remote(by_size.take(chosen), job, shape.num_threads))
 
 
 def _measure(clips: pa.Table, job: Any, num_threads: int) -> Measured:

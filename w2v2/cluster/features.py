@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
@@ -71,7 +71,7 @@ def prepare_chunk(
     config: Prepares,
     num_threads: int,
 ) -> list[Any]:
-    """A Prepared for each request; runs on a worker."""
+    """A ClipFeatures for each request; runs on a worker."""
     import torch
 
     from w2v2.features.cache import FeatureCache
@@ -89,7 +89,7 @@ def prepare_chunk(
     )
 
 
-class Preparation:
+class FeaturePreparation:
     """The job's encoders and the features of its clips; workers start to load at once.
 
     Raises UserError where training.precision is bf16 and the workers have no GPU.
@@ -106,7 +106,7 @@ class Preparation:
         self.encoders = encoders
         inspect = self._task(inspect_encoder)
         # Every worker is asked, though one answer would do: all of them import and load at the same time.
-        num_workers = ray_cluster.slots(cpus=cpus, gpus=gpus, now=True)
+        num_workers = connection.slots(cpus=cpus, gpus=gpus, now=True)
         logger.info(
             "encoder: %d workers start and load %s; this may take a minute", num_workers, encoders[0].name
         )
@@ -117,7 +117,7 @@ class Preparation:
     def infos(self) -> list[EncoderInfo]:
         """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
-        found: list[EncoderInfo] = [ray_cluster.get(reference) for reference in asked]
+        found: list[EncoderInfo] = [connection.get(reference) for reference in asked]
         for encoder, info in zip(self.encoders, found, strict=True):
             logger.info(
                 "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
@@ -132,13 +132,13 @@ class Preparation:
 
     def _task(self, function: Callable[..., Any]) -> Any:
         """A Ray task as large as a trial."""
-        return ray_cluster.task(function, cpus=self._cpus, gpus=self._gpus)
+        return connection.task(function, cpus=self._cpus, gpus=self._gpus)
 
     def run(self, clips: pa.Table) -> list[Any]:
-        """A Prepared for every clip, in order; what is in the cache is not computed again."""
+        """A ClipFeatures for every clip, in order; what is in the cache is not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
-        num_at_once = ray_cluster.slots(cpus=self._cpus, gpus=self._gpus)
+        num_at_once = connection.slots(cpus=self._cpus, gpus=self._gpus)
         prepared = self._over_tasks(requests, num_at_once)
         index.save(requests, prepared)
         return prepared
@@ -161,7 +161,7 @@ class Preparation:
             note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
             progress(sum(len(part) for part in results), note=note)
 
-        ray_cluster.map_tasks(
+        connection.map_tasks(
             lambda chunk: task.remote(chunk, encoders, self._config, threads),
             chunks,
             num_at_once=num_at_once,

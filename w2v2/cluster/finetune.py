@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import ray
 from ray.util.queue import Queue
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.cluster.ddp import work_together
 from w2v2.training.finetuning import Finetuned, FinetunePlan, OnEpoch, epoch_log, finetune
-from w2v2.training.process_group import World
+from w2v2.training.process_group import ProcessGroup
 
 
 def finetune_on_ray(plan: FinetunePlan, *, gpus: float) -> Finetuned:
@@ -24,8 +24,8 @@ def finetune_on_ray(plan: FinetunePlan, *, gpus: float) -> Finetuned:
     with _queue_into(epoch_log(config.training.num_epochs)) as queue:
         try:
             if config.workers == 1:  # on a worker that has loaded the encoder already
-                task = ray_cluster.task(_work, cpus=config.cpus_per_worker, gpus=gpus)
-                return ray.get(task.remote(plan, queue, World()))
+                task = connection.task(_work, cpus=config.cpus_per_worker, gpus=gpus)
+                return ray.get(task.remote(plan, queue, ProcessGroup()))
             with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
                 return work_together(
                     functools.partial(_work, plan, queue),
@@ -36,10 +36,10 @@ def finetune_on_ray(plan: FinetunePlan, *, gpus: float) -> Finetuned:
                     storage_path=scratch,
                 )
         except Exception as error:
-            raise ray_cluster.user_error(error) or error from error
+            raise connection.user_error(error) or error from error
 
 
-def _work(plan: FinetunePlan, queue: Queue, world: World) -> Finetuned:
+def _work(plan: FinetunePlan, queue: Queue, world: ProcessGroup) -> Finetuned:
     """Fine-tune in this process, alone or as one of several; runs on a worker."""
     return finetune(plan, world=world, on_epoch=lambda *epoch: queue.put(epoch))
 

@@ -7,22 +7,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.config.finetune import EvaluateConfig, PredictConfig
-from w2v2.inference.prediction_records import Said, inputs_of, keep_said, read_said
+from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
 from w2v2.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 
-def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[Said]:
+def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[ClipPrediction]:
     """What the model says of every clip, in order; what an earlier attempt of this run kept is not said again.
 
-    clips are those of clip_files.describe_files.
+    clips are those of clip_files.add_file_facts.
     """
     window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
     inputs = inputs_of(clips, model=digest, window_s=window_s, hop_s=hop_s)
-    known = read_said(config.run, num_at_once=config.data.num_readers)
+    known = read_predictions(config.run, num_at_once=config.data.num_readers)
     rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
     todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
     if len(todo) < len(rows):
@@ -37,27 +37,27 @@ def _predicted(
     digest: str,
     window_s: float,
     hop_s: float,
-) -> dict[str, Said]:
+) -> dict[str, ClipPrediction]:
     workers = config.workers
-    gpus = ray_cluster.gpus(workers.gpus_per_encoder)
+    gpus = connection.gpus(workers.gpus_per_encoder)
     cpus = min(1.0, workers.cpus_per_encoder) if gpus else workers.cpus_per_encoder
-    at_once = workers.num_encoders or ray_cluster.slots(cpus=cpus, gpus=gpus)
+    at_once = workers.num_encoders or connection.slots(cpus=cpus, gpus=gpus)
     size = workers.clips_per_part or max(8, min(64, -(-len(todo) // (4 * at_once))))
     chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
-    found: dict[str, Said] = {}
+    found: dict[str, ClipPrediction] = {}
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
         logger.info(
             "predictions: %d workers start and load the model; this may take a minute",
             min(at_once, len(chunks)),
         )
-    task = ray_cluster.task(_predict_chunk, cpus=cpus, gpus=gpus)
+    task = connection.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
-    def done(number: int, result: list[Said]) -> None:
+    def done(number: int, result: list[ClipPrediction]) -> None:
         found.update(zip((own for _, own in chunks[number]), result, strict=True))
         progress(len(found))
 
-    ray_cluster.map_tasks(
+    connection.map_tasks(
         lambda chunk: task.remote(chunk, config, digest, window_s, hop_s),
         chunks,
         num_at_once=at_once,
@@ -80,7 +80,7 @@ def _predict_chunk(
     digest: str,
     window_s: float,
     hop_s: float,
-) -> list[Said]:
+) -> list[ClipPrediction]:
     """What the model says of each clip, kept in the run directory too; runs on a worker."""
     import torch
 
@@ -94,5 +94,5 @@ def _predict_chunk(
         window_s=window_s,
         hop_s=hop_s,
     )
-    keep_said(config.run, said, [own for _, own in chunk])
+    write_predictions(config.run, said, [own for _, own in chunk])
     return said

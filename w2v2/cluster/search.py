@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from w2v2.cluster import connection as ray_cluster
+from w2v2.cluster import connection
 from w2v2.errors import UserError
 
 import ray  # isort: skip
@@ -27,7 +27,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study, with_params
 from w2v2.search.summary import fold_metrics
 from w2v2.search.trial import Plan, score_here, score_together
-from w2v2.training.fold_result import Diverged, FoldScore
+from w2v2.training.fold_result import DivergenceError, FoldScore
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def search(plan: Plan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     config = plan.config.search
     workers = config.workers_per_fold
-    fitting = ray_cluster.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
+    fitting = connection.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
     at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
     # Fewer trials than workers: the others take the next folds of the same trials.
     num_ahead = max(1, fitting // at_once)
@@ -170,7 +170,7 @@ def search(plan: Plan, study: Study) -> None:
         try:
             tuner.fit()
         except Exception as error:
-            raise ray_cluster.user_error(error) or error from error
+            raise connection.user_error(error) or error from error
 
 
 def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
@@ -191,7 +191,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
                 under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
         try:
             score = known[fold] if fold in known else under_way[fold]()
-        except (UserError, Diverged) as error:
+        except (UserError, DivergenceError) as error:
             tune.report({"error": _why(error)})
             return
         tune.report({"fold_score": score, "trained": fold not in known})
@@ -206,7 +206,7 @@ def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Ca
     workers = plan.config.search.workers_per_fold
     if workers == 1:
         cpus = plan.config.search.cpus_per_trial
-        task = ray_cluster.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
+        task = connection.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
         reference: Any = task.remote(settings, plan, fold)
         return lambda: ray.get(reference)
     return functools.partial(_score_by_several, settings, plan, fold, name)
@@ -238,7 +238,7 @@ def _why(error: BaseException | None) -> str:
     """One line on why a trial failed."""
     if error is None:
         return "unknown"
-    mistake = ray_cluster.user_error(error)
+    mistake = connection.user_error(error)
     cause = mistake or getattr(error, "cause", None) or error
-    kind = "" if isinstance(cause, UserError | Diverged) else f"{type(cause).__name__}: "
+    kind = "" if isinstance(cause, UserError | DivergenceError) else f"{type(cause).__name__}: "
     return f"{kind}{' '.join(str(cause).split())[:500]}"

@@ -13,7 +13,7 @@ MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
 
 
-def describe_files(found: Manifest, data: DataConfig) -> Manifest:
+def add_file_facts(found: Manifest, data: DataConfig) -> Manifest:
     """The clips with size_bytes, fingerprint and checksum of their files; those without a file are rejected.
 
     The checksum is empty where it takes reading to know it.

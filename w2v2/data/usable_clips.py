@@ -14,17 +14,17 @@ from w2v2.data import folds, manifest
 from w2v2.data.corpora import demo
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
 
-def placed(data: DataConfig) -> DataConfig:
+def with_absolute_uri(data: DataConfig) -> DataConfig:
     """The same data with its place made absolute."""
     return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
 
 
-def made(data: DataConfig) -> DataConfig:
+def with_demo_made(data: DataConfig) -> DataConfig:
     """The data, with the built-in corpus made where it is asked for."""
     if data.uri != "demo":
         return data
@@ -32,15 +32,15 @@ def made(data: DataConfig) -> DataConfig:
     return replace(data, uri=str(demo.make_corpus(folder, on_progress=Progress("demo", unit="clips"))))
 
 
-def heard(
+def with_usable_audio(
     run: str, found: manifest.Manifest, prepared: Sequence[Any], *, max_reject_fraction: float
 ) -> manifest.Manifest:
     """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
 
-    prepared has a features.Prepared for every clip. Raises UserError when too many are rejected.
+    prepared has a features.ClipFeatures for every clip. Raises UserError when too many are rejected.
     """
     found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
-    rundir.write_table(run, "rejects", found.rejects)
+    run_directory.write_table(run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=max_reject_fraction)
     good = [p for p in prepared if not p.reason]
     clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
@@ -49,9 +49,9 @@ def heard(
     return replace(found, clips=clips)
 
 
-def named(data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
+def read_clips_and_check_folds(data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
     """The clips that can be had by name, dealt into folds once to show early what would not work."""
-    data = made(data)
+    data = with_demo_made(data)
     found = manifest.read(data)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     folds.assign(found.clips, dealt)
@@ -68,7 +68,7 @@ def in_folds(
     run: str, found: manifest.Manifest, prepared: Sequence[Any], *, data: DataConfig, dealt: FoldsConfig
 ) -> manifest.Manifest:
     """The clips whose audio could be used, with their folds, audited."""
-    found = heard(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
+    found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     clips = folds.assign(found.clips, dealt)
     folds.audit(clips)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from w2v2.errors import UserError
 from w2v2.evaluation import classification as metrics
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def read_baseline(uri: str) -> Baseline:
         raise UserError(
             f"baseline {uri} is a run of jobs/{found['job']}.py: give the run directory of a jobs/baseline.py"
         )
-    return Baseline(uri=uri, metrics=found, predictions=rundir.read_table(uri, "predictions"))
+    return Baseline(uri=uri, metrics=found, predictions=run_directory.read_table(uri, "predictions"))
 
 
 def check_same(baseline: Baseline, clips: pa.Table) -> None:

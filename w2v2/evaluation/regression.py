@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 from w2v2.evaluation.classification import interval, mean_of_defined, plain, ratio, resampled
 
 METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
@@ -107,12 +107,12 @@ def quadrants(
     A value at its midpoint is high. `classes` names the quadrants, `meaning` says what they are.
     """
     known = ~np.isnan(target).any(1)
-    counts = metrics.confusion(
+    counts = classification.confusion(
         quadrant(target[known], midpoints), quadrant(predicted[known], midpoints), len(QUADRANTS)
     )
     first, second = names
     sides = (("high", "high"), ("low", "high"), ("low", "low"), ("high", "low"))
-    return metrics.scores(counts, QUADRANTS) | {
+    return classification.scores(counts, QUADRANTS) | {
         "classes": list(QUADRANTS),
         "meaning": {q: f"{x} {first}, {y} {second}" for q, (x, y) in zip(QUADRANTS, sides, strict=True)},
         "midpoints": dict(zip(names, map(float, midpoints), strict=True)),

@@ -20,8 +20,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.data import TaskKind
 from w2v2.evaluation import classification as metrics
-from w2v2.evaluation import multi_label as metrics_multi
-from w2v2.evaluation import regression as metrics_regression
+from w2v2.evaluation import multi_label, regression
 
 
 def score_predictions(
@@ -112,8 +111,8 @@ def _class_columns(
 def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Any]:
     target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
     speaker = predictions["speaker"].to_pylist()
-    intervals = metrics_multi.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
-    return metrics_multi.scores(target, predicted, names) | {"intervals": _lists(intervals)}
+    intervals = multi_label.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
+    return multi_label.scores(target, predicted, names) | {"intervals": _lists(intervals)}
 
 
 def _regression(
@@ -121,11 +120,11 @@ def _regression(
 ) -> dict[str, Any]:
     target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
     speaker = predictions["speaker"].to_pylist()
-    intervals = metrics_regression.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
-    scores = metrics_regression.scores(target, predicted, names)
+    intervals = regression.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
+    scores = regression.scores(target, predicted, names)
     found = {"pooled": scores | {"intervals": _lists(intervals)}}
     if len(names) == 2 and midpoints is not None:
-        found["quadrants"] = metrics_regression.quadrants(target, predicted, names, midpoints=midpoints)
+        found["quadrants"] = regression.quadrants(target, predicted, names, midpoints=midpoints)
     return found
 
 

@@ -12,7 +12,7 @@ from w2v2.audio.decoding import AudioError, load_waveform
 from w2v2.audio.descriptors import DESCRIPTORS_VERSION, describe
 from w2v2.config.data import AudioConfig, CacheConfig, Descriptor
 from w2v2.features.cache import FeatureCache
-from w2v2.features.requests import Prepared, Request
+from w2v2.features.requests import ClipFeatures, Request
 from w2v2.features.trunk_features import waveform_digest
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
@@ -24,7 +24,7 @@ Vector = Float[np.ndarray, " descriptors"]
 class Described:
     """A clip and its hand-made features; none where prepared has a reason against the clip."""
 
-    prepared: Prepared
+    prepared: ClipFeatures
     values: Vector | None = None
 
 
@@ -106,7 +106,7 @@ def prepare_descriptors(
             continue
         heard = replace(request, audio_digest=digests[clip_id], num_samples=len(waveforms[clip_id]))
         results[clip_id] = Described(prepared=_prepared(heard, fingerprints[clip_id]), values=values)
-    refused = {c: Described(prepared=Prepared(clip_id=c, reason=reason)) for c, reason in reasons.items()}
+    refused = {c: Described(prepared=ClipFeatures(clip_id=c, reason=reason)) for c, reason in reasons.items()}
     results |= refused
     return [results[request.clip_id] for request in requests]
 
@@ -140,8 +140,8 @@ def _waveforms(
     return found
 
 
-def _prepared(request: Request, fingerprint: str) -> Prepared:
-    return Prepared(
+def _prepared(request: Request, fingerprint: str) -> ClipFeatures:
+    return ClipFeatures(
         clip_id=request.clip_id,
         fingerprint=fingerprint,
         audio_digest=request.audio_digest,

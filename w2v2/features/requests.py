@@ -27,7 +27,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class ClipFeatures:
     """A clip whose features are in the cache, or the reason why it cannot be used."""
 
     clip_id: str
@@ -74,7 +74,7 @@ class AudioIndex:
         known = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
         return Request(**clip, **{name: known[name] for name in LEARNT if name in known})
 
-    def save(self, requests: Sequence[Request], prepared: Sequence[Prepared]) -> None:
+    def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Keep what was learnt now; clips that could not be used are asked for again."""
         rows = [
             {"uri": request.uri, "start_s": request.start_s, "end_s": request.end_s}

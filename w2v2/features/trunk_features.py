@@ -16,8 +16,8 @@ from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
 from w2v2.config.data import AudioConfig, CacheConfig
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
-from w2v2.features.requests import Prepared, Request
-from w2v2.models.device import compute_device, kept_memory, padded_budget, to_device
+from w2v2.features.requests import ClipFeatures, Request
+from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.encoder import Encoder
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
@@ -49,7 +49,7 @@ def prepare(
     audio: AudioConfig,
     num_readers: int,
     precision: str = "float32",
-) -> list[Prepared]:
+) -> list[ClipFeatures]:
     """Each clip's features in every trunk's cache: read, decoded and computed only where an entry is missing."""
     fingerprints, results = _fingerprints(requests, num_readers)
     known = _known(requests, fingerprints, trunks, num_readers)
@@ -61,7 +61,7 @@ def prepare(
         try:
             waveforms[request.clip_id] = _decode(request, body, audio, trunks)
         except (AudioError, StorageError) as error:
-            results[request.clip_id] = Prepared(clip_id=request.clip_id, reason=str(error))
+            results[request.clip_id] = ClipFeatures(clip_id=request.clip_id, reason=str(error))
     digests = {clip_id: waveform_digest(waveform) for clip_id, waveform in waveforms.items()}
     by_digest = {digests[clip_id]: waveform for clip_id, waveform in waveforms.items()}
     forwards = _fill(by_digest, trunks, num_readers, precision)
@@ -70,7 +70,7 @@ def prepare(
         if clip_id in known:
             results[clip_id] = known[clip_id]
         elif clip_id in waveforms:
-            results[clip_id] = Prepared(
+            results[clip_id] = ClipFeatures(
                 clip_id=clip_id,
                 fingerprint=fingerprints[clip_id],
                 audio_digest=digests[clip_id],
@@ -93,13 +93,13 @@ def normalized(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " s
 
 def _fingerprints(
     requests: Sequence[Request], num_readers: int
-) -> tuple[dict[str, str], dict[str, Prepared]]:
+) -> tuple[dict[str, str], dict[str, ClipFeatures]]:
     found: dict[str, str] = {}
-    lost: dict[str, Prepared] = {}
+    lost: dict[str, ClipFeatures] = {}
     infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
     for request, info in zip(requests, infos, strict=True):
         if isinstance(info, StorageError):
-            lost[request.clip_id] = Prepared(clip_id=request.clip_id, reason=str(info))
+            lost[request.clip_id] = ClipFeatures(clip_id=request.clip_id, reason=str(info))
         else:
             found[request.clip_id] = info.fingerprint
     return found, lost
@@ -110,14 +110,14 @@ def _known(
     fingerprints: dict[str, str],
     trunks: Sequence[tuple[Encoder, FeatureCache]],
     num_readers: int,
-) -> dict[str, Prepared]:
+) -> dict[str, ClipFeatures]:
     """Clips whose file has not changed since an earlier run and whose entries are all intact."""
     same = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
     intact = {r.audio_digest for r in same}
     for _, cache in trunks:
         intact &= cache.intact(intact, num_at_once=num_readers)
     return {
-        r.clip_id: Prepared(
+        r.clip_id: ClipFeatures(
             clip_id=r.clip_id,
             fingerprint=r.fingerprint,
             audio_digest=r.audio_digest,
@@ -164,7 +164,7 @@ def _fill(
     return forwards
 
 
-@kept_memory()
+@malloc_keeps_freed_memory()
 def run_trunk(
     encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " _"]], *, precision: str = "float32"
 ) -> list[Float[np.ndarray, "_ ..."]]:

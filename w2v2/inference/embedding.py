@@ -18,7 +18,7 @@ from w2v2.errors import UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.trunk_features import normalized
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import compute_device, kept_memory, padded_budget, to_device
+from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.pooling import Pooling, pool
 from w2v2.tables.spec import TIMESTAMP
@@ -91,7 +91,7 @@ def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int
 # -- the encoder
 
 
-@kept_memory()
+@malloc_keeps_freed_memory()
 @torch.no_grad()
 def pooled_vectors(
     encoder: Encoder,

@@ -12,8 +12,8 @@ from w2v2.audio.descriptors import describe
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.features.trunk_features import normalized, waveform_digest
 from w2v2.inference.embedding import windows
-from w2v2.inference.prediction_records import Said
-from w2v2.models.device import compute_device, kept_memory, padded_budget, to_device
+from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.objective import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
@@ -27,11 +27,11 @@ def predict_clips(
     num_readers: int,
     window_s: float = 0.0,
     hop_s: float = 0.0,
-) -> list[Said]:
+) -> list[ClipPrediction]:
     """What the model says of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
     bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
     least = max(saved.model.encoder.min_samples, round(saved.info.audio.min_s * SAMPLE_RATE))
-    found: list[Said] = []
+    found: list[ClipPrediction] = []
     pieces: list[np.ndarray] = []
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
@@ -45,7 +45,7 @@ def predict_clips(
             pieces += [waveform[first:last] for first, last in own]
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
             found.append(
-                Said(
+                ClipPrediction(
                     clip_id=str(clip["clip_id"]),
                     spans=spans,
                     duration_s=len(waveform) / SAMPLE_RATE,
@@ -54,11 +54,13 @@ def predict_clips(
             )
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
-            found.append(Said(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))
+            found.append(ClipPrediction(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))
     return _with_values(found, predict_waveforms(pieces, saved))
 
 
-def _with_values(found: Sequence[Said], values: Float[np.ndarray, "pieces outputs"]) -> list[Said]:
+def _with_values(
+    found: Sequence[ClipPrediction], values: Float[np.ndarray, "pieces outputs"]
+) -> list[ClipPrediction]:
     """Each clip with its rows of values; one whose values are not finite is rejected."""
     told, at = [], 0
     for said in found:
@@ -70,12 +72,14 @@ def _with_values(found: Sequence[Said], values: Float[np.ndarray, "pieces output
             told.append(replace(said, values=own))
         else:
             told.append(
-                Said(clip_id=said.clip_id, reason="not finite: the model gave NaN or infinite numbers")
+                ClipPrediction(
+                    clip_id=said.clip_id, reason="not finite: the model gave NaN or infinite numbers"
+                )
             )
     return told
 
 
-@kept_memory()
+@malloc_keeps_freed_memory()
 @torch.no_grad()
 def predict_waveforms(
     waveforms: Sequence[Float[np.ndarray, " _"]], saved: SavedModel

@@ -13,7 +13,7 @@ from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
 
 NUMBERS = pa.list_(pa.float64())
-SAID = pa.schema(
+SCHEMA = pa.schema(
     [
         ("inputs", pa.string()),
         ("clip_id", pa.string()),
@@ -28,7 +28,7 @@ SAID = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class ClipPrediction:
     """Windows of one clip and what the model says of each; or the reason why the clip cannot be used."""
 
     clip_id: str
@@ -55,14 +55,14 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-def keep_said(run: str, said: Sequence[Said], inputs: Sequence[str]) -> None:
+def write_predictions(run: str, said: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:
     """Keep what was said in `<run>/done`, but for clips that another try may be able to read."""
     rows = [_row(one, own) for one, own in zip(said, inputs, strict=True) if not one.unread]
     if rows:
-        write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SAID))
+        write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _row(said: Said, inputs: str) -> dict[str, Any]:
+def _row(said: ClipPrediction, inputs: str) -> dict[str, Any]:
     return {
         "inputs": inputs,
         "clip_id": said.clip_id,
@@ -75,14 +75,14 @@ def _row(said: Said, inputs: str) -> dict[str, Any]:
     }
 
 
-def read_said(run: str, *, num_at_once: int) -> dict[str, Said]:
+def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]:
     """What earlier attempts of the run kept, by inputs."""
-    rows = read_records(storage.join(run, "done"), SAID, num_at_once=num_at_once).to_pylist()
+    rows = read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once).to_pylist()
     return {row["inputs"]: _said(row) for row in rows}
 
 
-def _said(row: dict[str, Any]) -> Said:
-    return Said(
+def _said(row: dict[str, Any]) -> ClipPrediction:
+    return ClipPrediction(
         clip_id=row["clip_id"],
         spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),
         values=None if row["reason"] else np.array(row["values"]),

@@ -40,7 +40,7 @@ def output_columns(info: ModelInfo) -> list[str]:
 
 
 def rows_of(clips: pa.Table, said: Sequence[Any], info: ModelInfo, digest: str) -> pa.Table:
-    """The rows of the clips that could be used; said has an inference.Said for every clip."""
+    """The rows of the clips that could be used; said has an inference.ClipPrediction for every clip."""
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
     rows = []

@@ -17,7 +17,7 @@ from w2v2.storage.files import StorageError
 EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
 """What became of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
 
-HEARD = pa.schema(
+DECODED = pa.schema(
     [
         ("status", pa.string()),
         ("reason", pa.string()),
@@ -37,7 +37,7 @@ def checksum_of(data: bytes) -> str:
 def read_clips(
     clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
 ) -> Iterator[pa.Table]:
-    """Each clip, one row at a time, with what was HEARD of it; files that follow each other are read once.
+    """Each clip, one row at a time, with what was DECODED of it; files that follow each other are read once.
 
     clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
     """
@@ -50,7 +50,7 @@ def read_clips(
         for index in same:
             row = clips.slice(index, 1)
             heard = _heard(row.to_pylist()[0], body, checksum, audio, min_samples)
-            for field in HEARD:
+            for field in DECODED:
                 row = row.append_column(field, pa.array([heard[field.name]], field.type))
             yield row
 

@@ -30,7 +30,7 @@ class Mlp(nn.Module):
         return self.layers(embedding)
 
 
-class Standard(nn.Module):
+class Standardizer(nn.Module):
     """Columns to zero mean and unit variance and back, by numbers that `fit` takes from training clips alone."""
 
     mean: Tensor
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         *,
         groups: Sequence[int],
         num_descriptors: int = 0,
-        in_units: bool = False,
+        denormalize: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -77,9 +77,9 @@ class Classifier(nn.Module):
         self.attention = (
             AttentionPool(side_by_side * encoder.dim) if encoder.config.pooling == "attention" else None
         )
-        self.joined = Standard(num_descriptors) if num_descriptors else None
+        self.joined = Standardizer(num_descriptors) if num_descriptors else None
         self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
-        self.units = Standard(self.num_outputs) if in_units else None
+        self.units = Standardizer(self.num_outputs) if denormalize else None
 
     def embed(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]

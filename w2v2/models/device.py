@@ -46,7 +46,7 @@ _inside: list[bool] = []
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
+def malloc_keeps_freed_memory() -> Iterator[None]:
     """Inside, freed memory stays with the process; at the end it goes back to the system. A no-op without glibc.
 
     May be nested, and used as a decorator.

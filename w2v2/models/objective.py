@@ -22,7 +22,7 @@ class Objective:
     """Ones where classes count alike, and for tasks without classes."""
 
     @property
-    def whole_batch(self) -> bool:
+    def is_batch_level(self) -> bool:
         """Whether part of the loss is no sum over clips."""
         return bool(self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty)
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForAudioClassification, Wav2Vec2FeatureExtract
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.errors import UserError
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 from w2v2.models.classifier import Classifier
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.models.pretrained import load_encoder
@@ -63,7 +63,7 @@ def save_model(
         (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
         for path in sorted(folder.iterdir()):
             storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
-    trained_on.write(uri, made_from, encoder=info.encoder.name)
+    provenance.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": asdict(info), "card": dict(card)}
     storage.write_text(storage.join(uri, "w2v2.json"), json.dumps(about, indent=2) + "\n")
     return digest
@@ -78,7 +78,7 @@ def load_model(uri: str) -> SavedModel:
         info.head,
         groups=[len(group) for group in info.groups],
         num_descriptors=info.num_descriptors,
-        in_units=info.kind == "regression",
+        denormalize=info.kind == "regression",
     )
     state = safetensors.torch.load(storage.read_bytes(storage.join(storage.expand(uri), "head.safetensors")))
     model.load_state_dict(state, strict=False)

@@ -14,7 +14,7 @@ from w2v2.inference.extraction import parts_of
 from w2v2.reports import plots
 from w2v2.reports.html import duration, facts_tag, figure_tag, page, paragraph_tag, table_tag
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 from w2v2.tables.parts import read_part
 
 MAX_POINTS, MAX_PARTS, MAX_COLOURS = 2_000, 20, 8
@@ -34,7 +34,7 @@ _COLOURS = (
 def write_extract_report(run: str) -> str:
     """The uri of `<run>/report.html`, made with `<run>/plots/*.png` from the run's tables and parts."""
     metrics = json.loads(storage.read_text(storage.join(run, "metrics.json")))
-    clips, rejects = rundir.read_table(run, "manifest"), rundir.read_table(run, "rejects")
+    clips, rejects = run_directory.read_table(run, "manifest"), run_directory.read_table(run, "rejects")
     figures = {}
     lengths = pc.drop_null(clips["duration_s"]).to_numpy()
     if len(lengths):

@@ -6,10 +6,9 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from w2v2.evaluation import multi_label as metrics_multi
+from w2v2.evaluation import multi_label
 from w2v2.evaluation.scores import columns
-from w2v2.reports import model_plots as task_plots
-from w2v2.reports import plots
+from w2v2.reports import model_plots, plots
 from w2v2.reports.model_run import TaskRun
 
 
@@ -25,7 +24,7 @@ def task_figures(run: TaskRun) -> dict[str, Figure]:
             found = _value_figures(run)
     if run.curves.num_rows:
         best = run.metrics.get("best_epoch")
-        found["learning_curves"] = task_plots.learning_curves(
+        found["learning_curves"] = model_plots.learning_curves(
             run.curves, loss=loss_told(run)[0], best_epoch=best
         )
     return found
@@ -63,10 +62,10 @@ def _label_figures(run: TaskRun) -> dict[str, Figure]:
         return {}
     defined.sort(key=lambda name: -labels[name]["num_positive"])
     target, predicted = (columns(run.predictions, prefix, defined).T for prefix in ("target", "prob"))
-    rates = (metrics_multi.roc(t, p) for t, p in zip(target, predicted, strict=True))
+    rates = (multi_label.roc(t, p) for t, p in zip(target, predicted, strict=True))
     return {
-        "auc": task_plots.label_scores(run.metrics["pooled"]),
-        "roc": task_plots.roc(dict(zip(defined, rates, strict=True))),
+        "auc": model_plots.label_scores(run.metrics["pooled"]),
+        "roc": model_plots.roc(dict(zip(defined, rates, strict=True))),
     }
 
 
@@ -75,12 +74,12 @@ def _value_figures(run: TaskRun) -> dict[str, Figure]:
     target, predicted = (columns(run.predictions, prefix, names) for prefix in ("target", "pred"))
     found = {
         # The name of a target may be no name of a file.
-        f"scatter_{i}": task_plots.scatter(target[:, i], predicted[:, i], name=name)
+        f"scatter_{i}": model_plots.scatter(target[:, i], predicted[:, i], name=name)
         for i, name in enumerate(names)
     }
     if len(names) == 2:
         midpoints = list(quadrants["midpoints"].values()) if quadrants else None
-        found["plane"] = task_plots.plane(target, predicted, names, midpoints=midpoints)
+        found["plane"] = model_plots.plane(target, predicted, names, midpoints=midpoints)
     if quadrants:
         found["quadrants"] = plots.confusion(quadrants["confusion"], quadrants["classes"])
     return found

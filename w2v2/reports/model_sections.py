@@ -5,8 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from w2v2.reports import model_plots as task_plots
-from w2v2.reports import plots
+from w2v2.reports import model_plots, plots
 from w2v2.reports.html import Cell, figure_tag, pair_tag, paragraph_tag, percent, some, table_tag
 from w2v2.reports.model_run import TaskRun
 from w2v2.reports.tune_findings import chance_level
@@ -178,8 +177,8 @@ def values(metrics: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     told = paragraph_tag(text) if text else ""
     told += _left_out({name: row["num_left_out"] for name, row in within["targets"].items()}, pooled)
     some_of = ""
-    if metrics["num_clips"] > task_plots.MAX_POINTS:
-        some_of = f", {task_plots.MAX_POINTS} of them shown"
+    if metrics["num_clips"] > model_plots.MAX_POINTS:
+        some_of = f", {model_plots.MAX_POINTS} of them shown"
     pictures = [
         shown(figures, f"scatter_{i}", f"{name}, clip by clip{some_of}. Dashed: predicted equals target.")
         for i, name in enumerate(metrics["names"])

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from w2v2.config.baseline import BaselineConfig
 from w2v2.data.manifest import Manifest
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.predictions import predictions_table, targets_of
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def write_outcome(
     )
     target = targets_of(found.clips, "classes", classes)
     folds = [_fold_row(fit, target[fit.held_out], classes) for fit in fits]
-    rundir.write_table(config.run, "predictions", predictions)
-    rundir.write_table(config.run, "folds", pa.Table.from_pylist(folds))
+    run_directory.write_table(config.run, "predictions", predictions)
+    run_directory.write_table(config.run, "folds", pa.Table.from_pylist(folds))
     scores = task_scores.score_predictions(
         predictions, kind="classes", names=classes, seed=config.seed, midpoints=None
     )
@@ -63,7 +63,7 @@ def write_outcome(
         "seconds": round(seconds, 1),
         "versions": {name: version(name) for name in ("w2v2", "scikit-learn", "librosa", "ray")},
     }
-    rundir.write_json(config.run, "metrics", written)
+    run_directory.write_json(config.run, "metrics", written)
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_task_report
 
@@ -74,8 +74,8 @@ def write_outcome(
 
 
 def _fold_row(fit: FoldFit, target: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    confusion = metrics.confusion(target, fit.probabilities.argmax(1), len(classes))
-    scores = metrics.scores(confusion, classes)
+    confusion = classification.confusion(target, fit.probabilities.argmax(1), len(classes))
+    scores = classification.scores(confusion, classes)
     likely = fit.probabilities[np.arange(len(target)), target]
     return {
         "fold": fit.fold,

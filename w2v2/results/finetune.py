@@ -13,9 +13,9 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 from w2v2.training.fold_result import Epoch
 
 if TYPE_CHECKING:  # imports torch
@@ -46,16 +46,16 @@ def write_outcome(
     predictions = predictions_table(
         scored, trained.values, kind=kind, names=names, keep=["clip_id", "speaker", "split"]
     )
-    rundir.write_table(config.run, "predictions", predictions)
+    run_directory.write_table(config.run, "predictions", predictions)
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
-    rundir.write_table(config.run, "curves", curves)
+    run_directory.write_table(config.run, "curves", curves)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
     metrics = score_predictions(test, kind=kind, names=names, seed=config.seed, midpoints=midpoints)
     metrics |= {
         "job": "finetune",
         "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers whom nothing of the "
-        "training has heard" + trained_on.caveat(encoder),
+        "training has heard" + provenance.caveat(encoder),
         "splits": splits,
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
@@ -67,9 +67,9 @@ def write_outcome(
     }
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
-    rundir.write_json(config.run, "metrics", metrics)
+    run_directory.write_json(config.run, "metrics", metrics)
     extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
-    rundir.write_tensorboard(config.run, {"training": _scalars(trained.curve)})
+    run_directory.write_tensorboard(config.run, {"training": _scalars(trained.curve)})
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_task_report
 

@@ -15,14 +15,14 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
-from w2v2.evaluation import baseline_comparison as beside
+from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
-from w2v2.models import provenance as trained_on
+from w2v2.models import provenance
 from w2v2.search import summary
 from w2v2.search.fold_store import Ledger
 from w2v2.search.study import with_params
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory as rundir
+from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def write_outcome(
     *,
     trunk: dict[str, int],
     encoders: Mapping[EncoderConfig, Mapping[str, str]],
-    baseline: beside.Baseline | None,
+    baseline: baseline_comparison.Baseline | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
@@ -48,7 +48,7 @@ def write_outcome(
     scores = Ledger(config.run).read_all([t.number for t in trials], num_folds)
     folds = summary.folds_table(scores, classes)
     table = summary.trials_table(trials, folds)
-    rundir.write_table(config.run, "trials", table)
+    run_directory.write_table(config.run, "trials", table)
     best = summary.best_trial(trials)
     if best is None:
         errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
@@ -60,13 +60,13 @@ def write_outcome(
         [scores[best.number, f] for f in range(num_folds)], found.clips, classes
     )
     for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
-        rundir.write_table(config.run, name, rows)
+        run_directory.write_table(config.run, name, rows)
     scored = _scores(config, classes, best, folds, predictions)
     encoder = _encoder(config, best, encoders)
     metrics = {
         "job": "tune_folds",
         **scored,
-        "computed_on": scored["computed_on"] + trained_on.caveat(encoder),
+        "computed_on": scored["computed_on"] + provenance.caveat(encoder),
         "selection": selection_of(
             trials,
             best,
@@ -79,10 +79,12 @@ def write_outcome(
         "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray", "optuna")},
     }
     if baseline is not None:
-        metrics["baseline"] = beside.side_by_side(predictions, baseline, classes, seed=config.seed)
-    rundir.write_json(config.run, "metrics", metrics)
+        metrics["baseline"] = baseline_comparison.side_by_side(
+            predictions, baseline, classes, seed=config.seed
+        )
+    run_directory.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
-    rundir.write_tensorboard(config.run, rundir.tuning_scalars(curves, table))
+    run_directory.write_tensorboard(config.run, run_directory.tuning_scalars(curves, table))
     logger.info("page: drawing the plots")
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.tune_page import write_tune_report
@@ -194,7 +196,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
     lines += [
         f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection)}",
         *_baseline_lines(metrics),
-        *([caveat.removeprefix("; ")] if (caveat := trained_on.caveat(metrics["encoder"])) else []),
+        *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),
         "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
     ]

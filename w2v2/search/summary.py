@@ -9,7 +9,7 @@ import optuna
 import pyarrow as pa
 from jaxtyping import Int
 
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 from w2v2.training.fold_result import FoldScore
 
 Scores = Mapping[tuple[int, int], FoldScore]
@@ -18,11 +18,11 @@ METRICS = ("uar", "accuracy", "macro_f1")
 
 def fold_metrics(score: FoldScore, classes: Sequence[str]) -> dict[str, Any]:
     """Scores of one fold's held-out clips; a metric without a value is None."""
-    return metrics.scores(_confusion(score, classes), classes)
+    return classification.scores(_confusion(score, classes), classes)
 
 
 def _confusion(score: FoldScore, classes: Sequence[str]) -> Int[np.ndarray, "classes classes"]:
-    return metrics.confusion(score.targets, score.probabilities.argmax(1), len(classes))
+    return classification.confusion(score.targets, score.probabilities.argmax(1), len(classes))
 
 
 def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
@@ -115,7 +115,7 @@ def nested_score(
         others = [f for f in range(num_folds) if f != fold]
         chosen = max(complete, key=lambda trial: np.mean([values[trial, f] for f in others]))
         total += _confusion(scores[chosen, fold], classes)
-    return metrics.scores(total, classes)[metric]
+    return classification.scores(total, classes)[metric]
 
 
 def best_trial(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial | None:

@@ -35,13 +35,13 @@ class Plan:
 
 def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
     """The fold's score, computed by this process alone."""
-    from w2v2.training.process_group import World
+    from w2v2.training.process_group import ProcessGroup
 
-    return score_together(settings, plan, fold, World())
+    return score_together(settings, plan, fold, ProcessGroup())
 
 
 def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any) -> FoldScore:
-    """The fold's score, computed by this process as one of a World."""
+    """The fold's score, computed by this process as one of a ProcessGroup."""
     import torch
 
     from w2v2.models.classifier import Classifier, fresh

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from w2v2.storage import gcs as gs_files
+from w2v2.storage import gcs
 from w2v2.storage import local as local_files
 from w2v2.storage.uris import FileInfo, StorageError, expand, is_remote, join
 
@@ -30,17 +30,17 @@ def exists(uri: str) -> bool:
 
     Raises StorageError where the bucket is missing or may not be read.
     """
-    return _do(gs_files.exists, os.path.exists, expand(uri))
+    return _do(gcs.exists, os.path.exists, expand(uri))
 
 
 def stat(uri: str) -> FileInfo:
     """Size and fingerprint of one file; StorageError where it is missing."""
-    return _do(gs_files.stat, local_files.stat, uri)
+    return _do(gcs.stat, local_files.stat, uri)
 
 
 def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | StorageError]:
     """What stat finds for each uri, in the order given, num_at_once at a time; errors stand in place."""
-    return list(_outcomes(gs_files.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
+    return list(_outcomes(gcs.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
 
 
 def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
@@ -53,7 +53,7 @@ def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
     endings = tuple(suffix.lower() for suffix in suffixes)
     return [
         info
-        for info in _do(gs_files.list_files, local_files.list_files, base)
+        for info in _do(gcs.list_files, local_files.list_files, base)
         if not any(part.startswith(".") for part in info.uri[len(base) :].split("/"))
         and (not endings or info.uri.lower().endswith(endings))
     ]
@@ -61,7 +61,7 @@ def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
 
 def read_bytes(uri: str) -> bytes:
     """The content of a file; from gs:// verified against its crc32c, and read again once if it differs."""
-    return _do(gs_files.read, local_files.read, uri)
+    return _do(gcs.read, local_files.read, uri)
 
 
 def read_many(uris: Sequence[str], *, num_at_once: int) -> Iterator[bytes | StorageError]:
@@ -70,7 +70,7 @@ def read_many(uris: Sequence[str], *, num_at_once: int) -> Iterator[bytes | Stor
     num_at_once reads are under way at any time, and no more than one result beyond them is held. Missing
     credentials raise, since no file can be read then.
     """
-    return _outcomes(gs_files.read, local_files.read, ((uri,) for uri in uris), num_at_once=num_at_once)
+    return _outcomes(gcs.read, local_files.read, ((uri,) for uri in uris), num_at_once=num_at_once)
 
 
 def read_text(uri: str) -> str:
@@ -83,17 +83,17 @@ def read_text(uri: str) -> str:
 
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a file whole or not at all; local folders are made, an existing file is replaced."""
-    _do(gs_files.write, local_files.write, uri, data)
+    _do(gcs.write, local_files.write, uri, data)
 
 
 def create(uri: str, data: bytes) -> bool:
     """Whether the file now has this content: it is written whole, and only where there is none."""
-    return _do(gs_files.create, local_files.create, uri, data)
+    return _do(gcs.create, local_files.create, uri, data)
 
 
 def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
     """Write (uri, data) pairs, num_at_once at a time; raises the first failure, later ones may be written."""
-    for outcome in _outcomes(gs_files.write, local_files.write, items, num_at_once=num_at_once):
+    for outcome in _outcomes(gcs.write, local_files.write, items, num_at_once=num_at_once):
         if isinstance(outcome, StorageError):
             raise outcome
 
@@ -105,7 +105,7 @@ def write_text(uri: str, text: str) -> None:
 
 def delete(uri: str) -> None:
     """Remove one file; a missing one is fine."""
-    _do(gs_files.delete, local_files.delete, uri)
+    _do(gcs.delete, local_files.delete, uri)
 
 
 def download_folder(uri: str, folder: Path) -> Path:
@@ -114,7 +114,7 @@ def download_folder(uri: str, folder: Path) -> Path:
     Raises StorageError, before anything is written, where a name would lead out of the folder.
     """
     base = expand(uri)
-    infos = _do(gs_files.list_files, local_files.list_files, base)
+    infos = _do(gcs.list_files, local_files.list_files, base)
     targets = [join(str(folder), info.uri[len(base) + 1 :]) for info in infos]
     contents = read_many([info.uri for info in infos], num_at_once=_NUM_DOWNLOADS)
     for target, content in zip(targets, contents, strict=True):
@@ -136,7 +136,7 @@ def _do(
 
 
 def _begin_remote(remote: Callable[..., Any], uri: str, *args: Any) -> Future:
-    fs = gs_files.client()
+    fs = gcs.client()
     return asyncio.run_coroutine_threadsafe(remote(fs, uri, *args), fs.loop)
 
 

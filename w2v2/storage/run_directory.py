@@ -34,7 +34,7 @@ MAY_CHANGE = (
 SAID = ("label", "speaker", "fold", "split", "audio_digest")
 
 
-def claim(config: Any) -> bool:
+def open_or_continue(config: Any) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
     Settings may change until keep_manifest: nothing was computed before that. Raises UserError when the

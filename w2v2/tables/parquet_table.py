@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
-from w2v2.tables import sql as table_sql
+from w2v2.tables import sql
 from w2v2.tables.parts import read_part
 from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, one_dim_error
 
@@ -121,11 +121,11 @@ class ParquetTable:
             connection.register("stored", stored)
             connection.register("staged", staged)
             names = {"target": "stored", "staging": "staged", "quote": quote}
-            if spec.dim_per and (rows := connection.sql(table_sql.dims(spec, **names)).fetchall()):
+            if spec.dim_per and (rows := connection.sql(sql.dims(spec, **names)).fetchall()):
                 raise one_dim_error(self.uri, spec, rows[0])
-            counts = connection.sql(table_sql.count(spec, **names)).fetchall()[0]
-            fresh = connection.sql(table_sql.fresh(spec, **names)).to_arrow_table()
-            dead = connection.sql(table_sql.dead(spec, **names)).to_arrow_table()
+            counts = connection.sql(sql.count(spec, **names)).fetchall()[0]
+            fresh = connection.sql(sql.fresh(spec, **names)).to_arrow_table()
+            dead = connection.sql(sql.dead(spec, **names)).to_arrow_table()
         return Commit.of_row(counts), fresh, dead
 
     def _write(self, version: _Version, parts: Sequence[str], fresh: pa.Table, dead: pa.Table) -> _Version:

@@ -71,18 +71,18 @@ def exists(uri: str) -> bool:
     """
     match uri.partition("://")[0]:
         case "bq":
-            from w2v2.tables import bigquery_table as table_bigquery
+            from w2v2.tables import bigquery_table
 
-            return table_bigquery.exists(uri)
+            return bigquery_table.exists(uri)
         case "duckdb":
-            from w2v2.tables import duckdb_table as table_duckdb
+            from w2v2.tables import duckdb_table
 
-            return table_duckdb.exists(uri)
+            return duckdb_table.exists(uri)
         case _:
             _check_folder(uri)
-            from w2v2.tables import parquet_table as table_parquet
+            from w2v2.tables import parquet_table
 
-            return table_parquet.exists(uri)
+            return parquet_table.exists(uri)
 
 
 def _check_folder(uri: str) -> None:

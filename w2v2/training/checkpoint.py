@@ -16,7 +16,7 @@ from torch import Tensor
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.training.fold_result import Epoch
-from w2v2.training.trainer import Fitting, Position, trained_state
+from w2v2.training.trainer import Position, Trainer, trained_state
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Checkpoints:
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
 
-def take(fitting: Fitting) -> Checkpoint:
+def take(fitting: Trainer) -> Checkpoint:
     """A checkpoint of a training where it stands; all its processes call this together."""
     optimizer = fitting.optimizer.state_dict()
     own = {"position": asdict(fitting.position), "rng": _rng_state()}
@@ -94,7 +94,7 @@ def take(fitting: Fitting) -> Checkpoint:
     return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
 
 
-def restore(fitting: Fitting, checkpoint: Checkpoint) -> None:
+def restore(fitting: Trainer, checkpoint: Checkpoint) -> None:
     """Put a training where the checkpoint was taken; raises UserError for another number of processes."""
     positions = checkpoint.state["positions"]
     rank = fitting.world.rank

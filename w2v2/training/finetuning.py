@@ -24,10 +24,10 @@ from w2v2.models.saved_model import save_model
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.training.checkpoint import Checkpoints, restore, take
-from w2v2.training.fold_result import Diverged, Epoch
+from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import predict_logits
-from w2v2.training.process_group import World
-from w2v2.training.trainer import Fitting
+from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,10 @@ class Finetuned:
 
 
 def finetune(
-    plan: FinetunePlan, *, world: World | None = None, on_epoch: OnEpoch = lambda done, total, point: None
+    plan: FinetunePlan,
+    *,
+    world: ProcessGroup | None = None,
+    on_epoch: OnEpoch = lambda done, total, point: None,
 ) -> Finetuned:
     """Predictions for val and test, once the model has been trained in this process and `<run>/model` written.
 
@@ -100,9 +103,9 @@ def finetune(
     Raises UserError when the loss is not finite, when the GPU's memory does not suffice, or when the
     checkpoints were written by another number of processes.
     """
-    world = world or World()
+    world = world or ProcessGroup()
     torch.set_num_threads(max(1, int(plan.config.cpus_per_worker)))
-    fitting = make_fitting(plan, world)
+    fitting = make_trainer(plan, world)
     curve = _train(plan.config, fitting, on_epoch)
     rows = plan.rows("val", "test")
     precision = plan.config.training.precision
@@ -130,7 +133,7 @@ def epoch_log(num_epochs: int) -> OnEpoch:
     return log
 
 
-def make_fitting(plan: FinetunePlan, world: World) -> Fitting:
+def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     """The training at its start."""
     config = plan.config
     encoder, _ = loaded_encoder(config.encoder, config.seed)
@@ -141,14 +144,14 @@ def make_fitting(plan: FinetunePlan, world: World) -> Fitting:
         config.head,
         groups=[len(group) for group in plan.groups],
         num_descriptors=plan.num_descriptors,
-        in_units=config.task.kind == "regression",
+        denormalize=config.task.kind == "regression",
     )
     if model.joined is not None and train_set.descriptors is not None:
         model.joined.fit(train_set.descriptors)
     if model.units is not None:
         model.units.fit(train_set.targets)
     val = plan.rows("val")
-    return Fitting(
+    return Trainer(
         model,
         train_set,
         task=config.task,
@@ -160,37 +163,37 @@ def make_fitting(plan: FinetunePlan, world: World) -> Fitting:
     )
 
 
-def _train(config: FinetuneConfig, fitting: Fitting, report: OnEpoch) -> list[Epoch]:
+def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Epoch]:
     """The learning curve, after training from the newest checkpoint to the end; writes checkpoints on the way."""
     checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
     if newest := checkpoints.latest():
         restore(fitting, newest)
     every = config.checkpoint.every_steps
 
-    def keep(fitting: Fitting) -> None:
+    def keep(fitting: Trainer) -> None:
         checkpoint = take(fitting)  # by all processes together
         if fitting.world.rank == 0:
             checkpoints.write(fitting.position.step, checkpoint)
 
-    def on_step(fitting: Fitting) -> None:
+    def on_step(fitting: Trainer) -> None:
         if every and fitting.position.step % every == 0:
             keep(fitting)
 
-    def on_epoch(fitting: Fitting) -> None:
+    def on_epoch(fitting: Trainer) -> None:
         keep(fitting)
         if fitting.world.rank == 0:
             report(fitting.position.step, fitting.num_steps, fitting.position.curve[-1])
 
     try:
         return fitting.run(on_step=on_step, on_epoch=on_epoch)
-    except Diverged as error:
+    except DivergenceError as error:
         raise UserError(
             f"the training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
             "settings a directory of their own with --run"
         ) from error
 
 
-def _save(plan: FinetunePlan, fitting: Fitting, *, best_epoch: int) -> str:
+def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int) -> str:
     """The model's digest, after its folder has been written."""
     num_epochs = len(fitting.position.curve)
     card = plan.card | {"midpoints": plan.midpoints, "epochs": num_epochs, "kept_epoch": best_epoch}

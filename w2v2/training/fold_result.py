@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-class Diverged(ArithmeticError):
+class DivergenceError(ArithmeticError):
     """The loss is not finite any more; the message names the step."""
 
 

@@ -11,21 +11,21 @@ from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import compute_device, kept_memory, to_device
-from w2v2.training.process_group import World
+from w2v2.models.device import compute_device, malloc_keeps_freed_memory, to_device
+from w2v2.training.process_group import ProcessGroup
 
 
-@kept_memory()
+@malloc_keeps_freed_memory()
 @torch.no_grad()
 def predict_logits(
-    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: World | None = None
+    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: ProcessGroup | None = None
 ) -> Float[np.ndarray, "clips outputs"]:
     """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
 
     Several processes compute a share each and all return the whole.
     """
     model.eval()
-    world = world or World()
+    world = world or ProcessGroup()
     device = next(model.parameters()).device
     own = world.share(np.arange(len(clips)))
     outputs = torch.zeros(len(clips), model.num_outputs, device=device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class ProcessGroup:
     """The processes that train one model together; this one is `rank` of `size`."""
 
     rank: int = 0

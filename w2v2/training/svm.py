@@ -36,7 +36,7 @@ class FoldFit:
     seconds: float
 
 
-def fit_fold(
+def fit_svm_on_fold(
     descriptors: Float[np.ndarray, "clips descriptors"],
     target: Int[np.ndarray, " clips"],
     speaker: Shaped[np.ndarray, " clips"],

@@ -11,16 +11,16 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation import classification
 from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import kept_memory, to_device
+from w2v2.models.device import malloc_keeps_freed_memory, to_device
 from w2v2.models.objective import make_objective
-from w2v2.training import optimizer as schedules
-from w2v2.training.fold_result import Diverged, Epoch, FoldScore
+from w2v2.training import optimizer
+from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
 from w2v2.training.forward import device_of, memory_hint, predict_logits
 from w2v2.training.optimizer import make_optimizer
-from w2v2.training.process_group import World
+from w2v2.training.process_group import ProcessGroup
 
 NUM_AHEAD = 4
 """Batches whose features are fetched before they are needed."""
@@ -40,7 +40,7 @@ class Position:
     best_epoch: int = 0
 
 
-class Fitting:
+class Trainer:
     """A model in training: what takes the steps, and what must be kept to go on from any of them."""
 
     def __init__(
@@ -52,13 +52,13 @@ class Fitting:
         training: TrainingConfig,
         seed: int,
         task: TaskConfig | None = None,
-        world: World | None = None,
+        world: ProcessGroup | None = None,
         val: ClipSet | None = None,
     ) -> None:
         self.model, self.train, self.val = model, train, val
         self.optim, self.training, self.seed = optim, training, seed
         self.task = task or TaskConfig()
-        self.world = world or World()
+        self.world = world or ProcessGroup()
         self.device = device_of(training)
         torch.manual_seed(seed + 7919 * self.world.rank)
         model.to(self.device).train()
@@ -81,16 +81,16 @@ class Fitting:
         at, patience = self.position, self.training.patience_epochs
         return at.epoch == len(self._plan) or bool(patience and at.epoch - at.best_epoch >= patience)
 
-    @kept_memory()
+    @malloc_keeps_freed_memory()
     def run(
         self,
         *,
-        on_step: Callable[["Fitting"], None] = lambda fitting: None,
-        on_epoch: Callable[["Fitting"], None] = lambda fitting: None,
+        on_step: Callable[["Trainer"], None] = lambda fitting: None,
+        on_epoch: Callable[["Trainer"], None] = lambda fitting: None,
     ) -> list[Epoch]:
         """The learning curve, once `model` has been trained from the position on to its end.
 
-        Raises Diverged when the loss is not finite, UserError when the GPU's memory does not suffice.
+        Raises DivergenceError when the loss is not finite, UserError when the GPU's memory does not suffice.
         """
         at = self.position
         while not self.ended:
@@ -114,11 +114,11 @@ class Fitting:
 
     def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
         """One optimizer step on this process's share of `batch`."""
-        scale = schedules.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
+        scale = optimizer.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = self.optim.learning_rate * scale
         self.optimizer.zero_grad(set_to_none=True)
-        if self.objective.whole_batch:
+        if self.objective.is_batch_level:
             self._backward_whole(batch)
         else:
             self._backward_in_parts(batch)
@@ -171,11 +171,11 @@ class Fitting:
         at.weight += self.objective.weight(targets)
         if self.task.kind == "classes":
             predicted = outputs.detach().argmax(1).cpu().numpy()
-            found = metrics.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
+            found = classification.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
             at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
-        size = schedules.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
+        size = optimizer.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
         balance = self.train.targets if self.training.sampling == "balanced" else None
         return shuffled_batches(
             self.train.lengths, batch_size=size, seed=self.seed, epoch=epoch, balance=balance
@@ -190,7 +190,9 @@ class Fitting:
         loss, weight, *counts = sums.tolist()
         train_loss = loss / weight if weight else float("nan")
         if not np.isfinite(train_loss):
-            raise Diverged(f"the training loss is {train_loss} in epoch {at.epoch + 1}, by step {at.step}")
+            raise DivergenceError(
+                f"the training loss is {train_loss} in epoch {at.epoch + 1}, by step {at.step}"
+            )
         val_loss = self._val_loss()
         point = Epoch(
             epoch=at.epoch + 1,
@@ -223,7 +225,7 @@ def trained_state(model: Classifier) -> dict[str, Float[Tensor, "..."]]:
 
 def _uar(counts: Sequence[float], num_classes: int) -> float | None:
     confusion = np.array(counts).reshape(num_classes, num_classes).round().astype(np.int64)
-    return metrics.scores(confusion, [str(index) for index in range(num_classes)])["uar"]
+    return classification.scores(confusion, [str(index) for index in range(num_classes)])["uar"]
 
 
 def fit(
@@ -233,16 +235,16 @@ def fit(
     optim: OptimConfig,
     training: TrainingConfig,
     seed: int,
-    world: World | None = None,
+    world: ProcessGroup | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """The learning curve of training a classifier in place on `train` for all epochs.
 
     The same seed on the same machine gives the same weights bit for bit. Several processes give the
-    weights of one process to float rounding: each takes its share of every batch. Raises Diverged when
+    weights of one process to float rounding: each takes its share of every batch. Raises DivergenceError when
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
-    fitting = Fitting(model, train, optim=optim, training=training, seed=seed, world=world)
+    fitting = Trainer(model, train, optim=optim, training=training, seed=seed, world=world)
     return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
 
 
@@ -256,7 +258,7 @@ def score_fold(
     optim: OptimConfig,
     training: TrainingConfig,
     seed: int,
-    world: World | None = None,
+    world: ProcessGroup | None = None,
 ) -> FoldScore:
     """Train on `train` for all epochs, then look at the held-out clips once."""
     started = time.perf_counter()
@@ -265,7 +267,7 @@ def score_fold(
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     loss = -log_probabilities[np.arange(len(logits)), held_out.targets].mean()
     if not np.isfinite(loss):
-        raise Diverged(f"the loss of held-out fold {fold} is {loss}")
+        raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     return FoldScore(
         fold=fold,
         clip_ids=held_out_ids,
