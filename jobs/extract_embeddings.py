@@ -18,7 +18,6 @@ import logging
 import sys
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.tables import table as tables
 from w2v2.tables.spec import Commit, rejects_spec
+from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
 
@@ -191,7 +191,7 @@ def commit(
         "audio_hours": audio_s / 3600,
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
-        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")},
+        "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
     run_directory.write_json(config.run, "metrics", metrics)
     logger.info("page: %s", write_extract_report(config.run))

@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from w2v2.config import command_line
 from w2v2.reports import plots
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.versions import library_versions
 
 
 def machine() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")},
+        "versions": library_versions("torch", "transformers", "ray"),
     }
 
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import ray
 from w2v2.cluster import connection
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
+from w2v2.versions import W2V2
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def _inspect(config: ExtractConfig, run_id: str) -> Any:
         min_samples=encoder.min_samples,
         layers=tuple(layer_name(number, encoder.num_layers) for number in numbers),
         run_id=run_id,
-        code_version=version("w2v2"),
+        code_version=W2V2,
     )
 
 

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from w2v2.features.requests import ClipFeatures, Request
 from w2v2.features.trunk_features import waveform_digest
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
+from w2v2.versions import library_versions
 
 Vector = Float[np.ndarray, " descriptors"]
 
@@ -31,7 +31,7 @@ class Described:
 def descriptor_cache(kind: Descriptor, cache: CacheConfig) -> FeatureCache:
     """Where the features of one kind are; in float32 always, as Hz and dB do not fit into less."""
     library = "opensmile" if kind == "egemaps" else "librosa"
-    parts = (DESCRIPTORS_VERSION, kind, library, version(library))
+    parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
     key = f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
     return FeatureCache(replace(cache, dtype="float32"), key)
 

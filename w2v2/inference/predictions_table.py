@@ -4,7 +4,6 @@ import csv
 import datetime
 import io
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from w2v2.storage import files as storage
 from w2v2.tables import table as tables
 from w2v2.tables.parts import write_part
 from w2v2.tables.spec import TIMESTAMP, TableSpec
+from w2v2.versions import W2V2
 
 
 def spec_of(info: ModelInfo) -> TableSpec:
@@ -49,7 +49,7 @@ def rows_of(clips: pa.Table, said: Sequence[Any], info: ModelInfo, digest: str) 
             continue
         for (start_s, end_s), values in zip(one.spans, one.values, strict=True):
             row = {"clip_id": one.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
-            row |= {"uri": uris[one.clip_id], "code_version": version("w2v2"), "created_at": now}
+            row |= {"uri": uris[one.clip_id], "code_version": W2V2, "created_at": now}
             row |= {"predicted": info.names[int(values.argmax())]} if info.kind == "classes" else {}
             rows.append(row | dict(zip(output_columns(info), map(float, values), strict=True)))
     return pa.Table.from_pylist(rows, schema=spec_of(info).schema)

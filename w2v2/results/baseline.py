@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.predictions import predictions_table, targets_of
 from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
+from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def write_outcome(
             "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
         },
         "seconds": round(seconds, 1),
-        "versions": {name: version(name) for name in ("w2v2", "scikit-learn", "librosa", "ray")},
+        "versions": library_versions("scikit-learn", "librosa", "ray"),
     }
     run_directory.write_json(config.run, "metrics", written)
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
 from w2v2.storage import run_directory
 from w2v2.training.fold_result import Epoch
+from w2v2.versions import library_versions
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.training.finetuning import Finetuned
@@ -93,7 +93,7 @@ CURVES = pa.schema(
 
 def versions() -> dict[str, str]:
     """Of what the numbers depend on."""
-    return {name: version(name) for name in ("w2v2", "torch", "transformers", "ray")}
+    return library_versions("torch", "transformers", "ray")
 
 
 def _scalars(curve: Sequence[Epoch]) -> list[tuple[str, float, int]]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.study import with_params
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def write_outcome(
         "data": _data(config, found),
         "trunk": trunk,
         "seconds": round(seconds, 1),
-        "versions": {name: version(name) for name in ("w2v2", "torch", "transformers", "ray", "optuna")},
+        "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     if baseline is not None:
         metrics["baseline"] = baseline_comparison.side_by_side(
