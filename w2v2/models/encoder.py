@@ -138,6 +138,23 @@ class Encoder(nn.Module):
         entered = self._enter(features, lengths)
         return self._select([], self._transform(entered, lengths, 0, self.top), 0), lengths
 
+    def convolved(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
+        """The convolutions' output of features at a cut at the waveform or at the convolutions, and its lengths."""
+        if self.cut.stage == "conv":
+            return features, lengths
+        return self._convolve(features, lengths), self.num_frames(lengths)
+
+    def context(
+        self,
+        convolved: Float[Tensor, "batch frames channels"],
+        num_frames: Int[Tensor, " batch"],
+        masked: Bool[Tensor, "batch frames"],
+    ) -> Float[Tensor, "batch frames dim"]:
+        """The last hidden state where the masked frames are hidden behind the model's vector for them."""
+        return self._transform(self._enter(convolved, num_frames, masked), num_frames, 0, self.num_layers)[-1]
+
     def _select(self, below: list[Tensor], states: list[Tensor], first: int) -> Tensor:
         """What leaves the encoder of the hidden states first..top and the chosen ones below them."""
         if not self.several:
@@ -150,14 +167,19 @@ class Encoder(nn.Module):
         return convolve(list(self.model.feature_extractor.conv_layers), waveforms, num_samples)
 
     def _enter(
-        self, features: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
+        self,
+        features: Float[Tensor, "batch frames channels"],
+        num_frames: Int[Tensor, " batch"],
+        masked: Bool[Tensor, "batch frames"] | None = None,
     ) -> Float[Tensor, "batch frames dim"]:
         """Hidden state 0: projected, masked, with positions."""
         encoder = self.model.encoder
         projected = self.model.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected
         mask = frame_mask(num_frames, hidden.shape[1])
-        if self.training:
+        if masked is not None:
+            hidden = torch.where(masked[..., None], self.model.masked_spec_embed.to(hidden.dtype), hidden)
+        elif self.training:
             hidden = self._spec_augment(hidden)
         hidden = hidden * mask[..., None]
         hidden = hidden + self._positions(hidden, mask)

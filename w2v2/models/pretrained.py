@@ -6,12 +6,20 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
 from transformers.utils import logging as transformers_logging
 
 from w2v2.config.model import EncoderConfig
@@ -58,24 +66,52 @@ def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
     if config.name == "tiny":
         torch.manual_seed(seed)
         return Wav2Vec2Model(tiny_config()), True
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    folder = _local_folder(config.name)
+    model, report, normalize = read_checkpoint(config.name)
+    # transformers fills with random weights what a checkpoint lacks; only SpecAugment's vector may be so.
+    refuse_missing(config.name, missing_weights(report) - {"masked_spec_embed"})
+    return model, normalize
+
+
+def read_checkpoint(
+    name: str, model_class: Any = AutoModel, model_config: Any = None
+) -> tuple[Any, Mapping[str, Any], bool]:
+    """A model read by its name, transformers' report of the reading, and whether it wants waveforms normalised.
+
+    Weights that the checkpoint lacks are random (see missing_weights). Raises UserError where transformers
+    cannot open it. model_config is used in place of the checkpoint's own.
+    """
+    folder = _open_folder(name)
+    settings = {} if model_config is None else {"config": model_config}
     try:
-        model, report = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        model, report = model_class.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **settings
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(_why_not(config.name, folder, error)) from error
-    # transformers fills with random weights what a checkpoint lacks; only SpecAugment's vector may be so.
-    lost = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
-    lost += sorted(key for key, *_ in report["mismatched_keys"])
-    if lost:
+        raise UserError(_why_not(name, folder, error)) from error
+    return model, report, _normalizes(name, folder)
+
+
+def read_model_config(name: str) -> tuple[Any, bool]:
+    """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
+    folder = _open_folder(name)
+    try:
+        return AutoConfig.from_pretrained(folder), _normalizes(name, folder)
+    except (OSError, ValueError) as error:
+        raise UserError(_why_not(name, folder, error)) from error
+
+
+def missing_weights(report: Mapping[str, Any]) -> set[str]:
+    """Names of weights that a checkpoint lacks or has in another shape, by transformers' report of reading it."""
+    return set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+
+
+def refuse_missing(name: str, missing: Collection[str]) -> None:
+    """Raises UserError where weights are missing."""
+    if missing:
         raise UserError(
-            f"encoder.name {config.name!r}: {len(lost)} weights that its config.json asks for are missing or of another "
-            f"shape, such as {lost[0]}; wanted a folder as save_pretrained writes it"
+            f"encoder.name {name!r}: {len(missing)} weights that its config.json asks for are missing or of another "
+            f"shape, such as {min(missing)}; wanted a folder as save_pretrained writes it"
         )
-    return model, _normalizes(config.name, folder)
 
 
 @functools.lru_cache(maxsize=2)
@@ -95,6 +131,13 @@ def weights_digest(model: PreTrainedModel) -> str:
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return total.hexdigest()[:16]
+
+
+def _open_folder(name: str) -> str:
+    """_local_folder(name), with transformers' own messages turned off."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    return _local_folder(name)
 
 
 def _local_folder(name: str) -> str:

@@ -1,0 +1,209 @@
+"""Settings of jobs/pretrain.py."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from w2v2.config.checks import at_least, fraction
+from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainDataConfig(DataConfig):
+    """Where the audio is; labels are not used."""
+
+    exclude_speakers: tuple[str, ...] = ()
+    """Speakers whose clips are not used at all, such as those that a later model will be scored on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainEncoderConfig:
+    """Which encoder is pre-trained, and from which weights."""
+
+    name: str = "tiny"
+    """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
+    train: Literal["all", "no_conv"] = "all"
+    """all, or all but the convolutions, whose output is then computed once per clip."""
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    """checkpoint continues from the weights of name; random takes its architecture alone."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UserError("encoder.name is empty: give a hub name, a folder, a gs:// folder or 'tiny'")
+        if self.train == "no_conv" and self.is_random:
+            raise UserError(
+                "encoder.train=no_conv keeps the convolutions as they are, and here they are random: use "
+                "--encoder.train all, or continue from a checkpoint"
+            )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training begins with random weights."""
+        return self.name == "tiny" or self.weights == "random"
+
+    def as_encoder(self) -> EncoderConfig:
+        """The same as the settings that all jobs open encoders by."""
+        return EncoderConfig(name=self.name, train=self.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig:
+    """Which frames are hidden from the encoder, and what their content is to be told from."""
+
+    start_probability: float = 0.065
+    """How likely a masked span starts at a frame; 0.065 with spans of 10 masks about half of the frames."""
+    span: int = 10
+    """Frames of one masked span."""
+    num_negatives: int = 100
+    """Negatives for each masked frame, drawn from the other masked frames of its clip."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.start_probability < 1:
+            raise UserError(f"mask.start_probability must be in (0, 1), got {self.start_probability}")
+        at_least("mask", self, 2, "span")
+        at_least("mask", self, 1, "num_negatives")
+
+    @property
+    def min_frames(self) -> int:
+        """The shortest clip with a whole span and a frame to predict it from."""
+        return self.span + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizerConfig:
+    """Two (or more) books of codes that make the targets, and how sharply they are chosen."""
+
+    num_groups: int = 0
+    """Books; 0 takes those of the checkpoint, or 2."""
+    num_codes: int = 0
+    """Codes in each book; 0 takes those of the checkpoint, or 320 (64 for 'tiny')."""
+    code_dim: int = 0
+    """Width of the codes of all books together; 0 takes that of the checkpoint, or 256 (64 for 'tiny')."""
+    project_dim: int = 0
+    """Width of the vectors that are compared; 0 takes that of the checkpoint, or 256 (64 for 'tiny')."""
+    gumbel_start: float = 2.0
+    """Temperature of the Gumbel softmax (Jang et al. 2017) at the first step."""
+    gumbel_end: float = 0.5
+    """Its lowest temperature."""
+    gumbel_decay: float = 0.0
+    """Factor on it after each step; 0 reaches the end after 70 % of the steps."""
+
+    def __post_init__(self) -> None:
+        at_least("quantizer", self, 0, "num_groups", "num_codes", "code_dim", "project_dim")
+        if not 0 < self.gumbel_end <= self.gumbel_start:
+            raise UserError(
+                f"quantizer.gumbel_end must be in (0, gumbel_start={self.gumbel_start:g}], got {self.gumbel_end:g}"
+            )
+        if not 0 <= self.gumbel_decay <= 1:
+            raise UserError(f"quantizer.gumbel_decay must be in [0, 1], got {self.gumbel_decay:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The weights of the parts of the loss (Baevski et al. 2020, arXiv:2006.11477)."""
+
+    temperature: float = 0.1
+    """Divides the cosine similarities of the contrastive loss."""
+    diversity_weight: float = 0.1
+    """Weight of the loss that asks for all codes to be used equally often."""
+    feature_penalty: float = 0.0
+    """Weight of the mean square of the convolutions' output; fairseq has 10 for base and 0 for large."""
+    feature_grad_scale: float = 1.0
+    """Factor on the gradient that reaches the convolutions; fairseq has 0.1 for base and 1 for large."""
+
+    def __post_init__(self) -> None:
+        at_least("loss", self, 0, "diversity_weight", "feature_penalty", "feature_grad_scale")
+        if not self.temperature > 0:
+            raise UserError(f"loss.temperature must be positive, got {self.temperature:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptimConfig:
+    """AdamW, its learning-rate schedule, and batches by seconds of audio."""
+
+    learning_rate: float = 0.0
+    """Peak learning rate; 0 is 1e-4 from a checkpoint, 5e-4 from random weights and 3e-3 for 'tiny'."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, not applied to biases and normalisation weights."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment."""
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+    schedule: Schedule = "linear"
+    """After warm-up, as in jobs/finetune.py."""
+    warmup_fraction: float = 0.1
+    """Fraction of the steps over which the learning rate rises linearly from zero."""
+    batch_s: float = 0.0
+    """Seconds of audio per optimizer step, over all workers; 0 is 10 for 'tiny' and 240 for others."""
+    pass_s: float = 0.0
+    """Most seconds of audio, padding included, in one forward pass of a worker; 0 is its whole share of a
+    batch. The result is the same, memory is less."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 is off."""
+
+    def __post_init__(self) -> None:
+        at_least("optim", self, 0, "learning_rate", "batch_s", "pass_s")
+        self.at(self.learning_rate or 1.0)  # checks the rest
+
+    def at(self, learning_rate: float) -> OptimConfig:
+        """The same as the settings that all optimizers are made by."""
+        names = ("weight_decay", "beta1", "beta2", "eps", "schedule", "warmup_fraction", "clip_norm")
+        return OptimConfig(learning_rate=learning_rate, **{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainTrainingConfig:
+    """The training loop."""
+
+    num_epochs: int = 24
+    """Passes over the clips."""
+    crop_s: float = 0.0
+    """Longer clips are cut to so many seconds, at a place drawn anew in each epoch; 0 is off."""
+    val_fraction: float = 0.1
+    """Fraction of the speakers (of the recordings, where speakers are not known) whose loss is measured
+    after each epoch and who do not train; 0 is none."""
+    on_collapse: Literal["stop", "warn"] = "stop"
+    """What happens when the codes collapse or nothing but their spread is learned: stop with exit code 2, or
+    log a warning and continue."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
+
+    def __post_init__(self) -> None:
+        at_least("training", self, 1, "num_epochs")
+        at_least("training", self, 0, "crop_s")
+        fraction("training", self, "val_fraction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pre-train an encoder on audio without labels: tell hidden frames from others of the same clip."""
+
+    run: str = "runs/pretrain"
+    """The run directory, local or gs://; the same directory continues the same run."""
+    seed: int = 0
+    """Seed of weights, batches, masks, negatives and noise."""
+    workers: int = 1
+    """Processes that train together under Ray Train, each with its share of every batch."""
+    cpus_per_worker: float = 1.0
+    """CPUs (and threads) of one worker."""
+    gpus_per_worker: float = 1.0
+    """GPUs of one worker; a cluster without GPUs trains on CPUs."""
+    data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: PretrainOptimConfig = field(default_factory=PretrainOptimConfig)
+    training: PretrainTrainingConfig = field(default_factory=PretrainTrainingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        at_least("", self, 1, "workers")
+        at_least("", self, 0, "gpus_per_worker")
+        if not self.cpus_per_worker > 0:
+            raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")

@@ -1,0 +1,68 @@
+"""What is random about a clip in pre-training: its crop, mask, negatives and noise, from the seed, the epoch and its audio alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from w2v2.config.pretrain import MaskConfig
+
+VALIDATION = -1
+"""The epoch whose draws are those of validation: the same each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipDraw:
+    """The draws for one clip, none of which depends on its batch mates."""
+
+    masked: Bool[np.ndarray, " frames"]
+    """Frames that the encoder does not see."""
+    negatives: Int[np.ndarray, "masked negatives"]
+    """For each masked frame, which others of the masked frames (0 is the first of them) are its negatives."""
+    chance: float
+    """Sum over masked frames of the probability to find the frame among its candidates by guessing."""
+
+
+def clip_generator(seed: int, epoch: int, digest: str) -> np.random.Generator:
+    """A generator for one clip in one epoch, or VALIDATION; digest is the hexadecimal digest of its audio."""
+    return np.random.default_rng([seed, epoch + 1, int(digest, 16)])
+
+
+def crop_start(length: int, crop: int, rng: np.random.Generator) -> int:
+    """Where a crop of `crop` of `length` samples or frames starts, uniformly; 0 for what is not longer."""
+    return int(rng.integers(length - crop + 1)) if length > crop else 0
+
+
+def draw_clip(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> ClipDraw:
+    """The mask and the negatives of a clip of at least mask.min_frames frames.
+
+    Spans start at places drawn without replacement and may overlap. Their number, start_probability *
+    num_frames on average, is rounded up or down at random; at least one frame stays visible.
+    """
+    masked = _mask(num_frames, mask, rng)
+    count = int(masked.sum())
+    negatives = rng.integers(count - 1, size=(count, mask.num_negatives))
+    negatives += negatives >= np.arange(count)[:, None]  # uniform over the others
+    ordered = np.sort(negatives, axis=1)
+    num_distinct = 1 + (np.diff(ordered, axis=1) > 0).sum(axis=1)
+    return ClipDraw(masked=masked, negatives=negatives, chance=float((1 / (1 + num_distinct)).sum()))
+
+
+def gumbel_noise(
+    shape: tuple[int, ...], rng: np.random.Generator
+) -> Float[np.ndarray, "masked groups codes"]:
+    """Standard Gumbel noise in float32, always finite.
+
+    It is -log of exponential draws, of which numpy makes an exact 0 about once in seven million.
+    """
+    draws = rng.standard_exponential(shape, dtype=np.float32)
+    return -np.log(np.maximum(draws, np.finfo(np.float32).tiny))
+
+
+def _mask(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> Bool[np.ndarray, " frames"]:
+    most = (num_frames - 1) // mask.span
+    num_spans = min(most, max(1, int(mask.start_probability * num_frames + rng.random())))
+    starts = rng.choice(num_frames - mask.span + 1, size=num_spans, replace=False)
+    masked = np.zeros(num_frames, dtype=bool)
+    masked[(starts[:, None] + np.arange(mask.span)).ravel()] = True
+    return masked
