@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,10 +52,12 @@ class BatchDraw:
         """The same on a device."""
         if device.type == "cpu":
             return self
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return BatchDraw(
-            **{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in fields.items()}
-        )
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved)
 
 
 class Sums(NamedTuple):
@@ -225,7 +226,7 @@ def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:
     return architecture, normalize
 
 
-def _chosen(quantizer: QuantizerConfig) -> Mapping[str, Any]:
+def _chosen(quantizer: QuantizerConfig) -> dict[str, Any]:
     """The sizes that were asked for, by transformers' names."""
     names = {
         "num_codevector_groups": quantizer.num_groups,
