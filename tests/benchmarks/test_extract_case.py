@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2Model
 
+from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks import extract_case, processes, synthetic_clips
 from w2v2.benchmarks.config import (
     BenchmarkConfig,
@@ -13,7 +14,6 @@ from w2v2.benchmarks.config import (
 )
 from w2v2.benchmarks.result import OURS
 from w2v2.benchmarks.transformers_loop import Loop, embed_files
-from w2v2.features.trunk_features import normalized
 from w2v2.storage import run_directory
 
 

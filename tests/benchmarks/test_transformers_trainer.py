@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.benchmarks.made import OPTIM
+from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks import train_case, transformers_trainer
 from w2v2.benchmarks.config import (
     BenchmarkConfig,
@@ -17,7 +18,6 @@ from w2v2.benchmarks.result import OURS
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import shuffled_batches
-from w2v2.features.trunk_features import normalized
 from w2v2.models.classifier import Classifier
 from w2v2.models.pretrained import load_encoder
 

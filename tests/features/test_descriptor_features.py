@@ -10,11 +10,11 @@ import pytest
 from tests.made.corpora import write_audio
 from w2v2.audio.decoding import AudioError, load_waveform
 from w2v2.audio.descriptors import describe
+from w2v2.audio.waveforms import waveform_digest
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
-from w2v2.features import descriptor_features
-from w2v2.features.descriptor_features import described, prepare_descriptors, stored
+from w2v2.features import descriptor_features, preparation
+from w2v2.features.descriptor_features import prepare_descriptors
 from w2v2.features.requests import AudioIndex
-from w2v2.features.trunk_features import waveform_digest
 
 KINDS = ("energy", "pitch")
 AUDIO = AudioConfig()
@@ -71,7 +71,7 @@ def test_a_clip_is_computed_once_and_read_once(folder, counted, monkeypatch):
     names = [f"{i}.wav" for i in range(5)]
     first = prepare(folder, names)
     assert sorted(counted) == ["energy"] * 5 + ["pitch"] * 5
-    monkeypatch.setattr(descriptor_features, "load_waveform", None)  # would raise if it were called
+    monkeypatch.setattr(preparation, "read_waveform", None)  # would raise if it were called
     again = prepare(folder, names)
     assert len(counted) == 10
     for before, now in zip(first, again, strict=True):
@@ -118,17 +118,6 @@ def test_clips_that_cannot_be_used_have_a_reason(folder, monkeypatch):
     assert bad.prepared.reason.startswith(("not audio", "truncated")) and bad.values is None
     assert "missing.wav" in missing.prepared.reason and not missing.prepared.audio_digest
     assert odd.prepared.reason == "not finite: f0 and 3 other hand-made features" and odd.values is None
-
-
-def test_described_and_stored_agree_by_digest(tmp_path):
-    cache = CacheConfig(uri=str(tmp_path))
-    waveforms = {
-        f"{i:032x}": np.random.default_rng(i).standard_normal(2000).astype(np.float32) for i in (1, 2)
-    }
-    found = described(waveforms, kinds=KINDS, cache=cache, num_at_once=2)
-    kept = stored([*waveforms, "f" * 32], kinds=KINDS, cache=cache, num_at_once=2)
-    assert kept.keys() == found.keys() == waveforms.keys()
-    assert all(np.array_equal(kept[digest], found[digest]) for digest in found)
 
 
 def test_a_damaged_index_is_passed_over(folder, counted):

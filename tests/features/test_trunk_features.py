@@ -10,8 +10,9 @@ from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.features import cache as feature_cache
 from w2v2.features.cache import FeatureCache, MappedFeatures
-from w2v2.features.requests import Request
-from w2v2.features.trunk_features import prepare, trunk_key
+from w2v2.features.preparation import prepare
+from w2v2.features.requests import ClipFeatures, Request
+from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.models.encoder import Encoder
 from w2v2.models.pretrained import load_encoder, weights_digest
 from w2v2.storage import files as storage
@@ -42,7 +43,12 @@ def trunk(tmp_path, *, uri: str = "", dtype: str = "float32", **settings) -> tup
 
 
 def run(uris, *trunks, **known):
-    return prepare(requests(uris, **known), trunks=trunks, audio=AudioConfig(), num_readers=4)
+    return prepared_clips(requests(uris, **known), *trunks)
+
+
+def prepared_clips(clips: list[Request], *trunks: tuple[Encoder, FeatureCache]) -> list[ClipFeatures]:
+    kinds = [TrunkFeatures(encoder=encoder, cache=cache) for encoder, cache in trunks]
+    return prepare(clips, kinds=kinds, audio=AudioConfig(), num_readers=4)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +77,7 @@ def test_second_run_makes_no_forwards_and_reads_no_audio(tmp_path, files, monkey
     monkeypatch.setattr(
         storage, "read_many", lambda uris, **_: iter([pytest.fail("audio was read") for _ in uris])
     )
-    again = prepare(known, trunks=[pair], audio=AudioConfig(), num_readers=4)
+    again = prepared_clips(known, pair)
     assert [p.num_forwards for p in again] == [0] * len(files)
     assert [p.audio_digest for p in again] == [p.audio_digest for p in first]
 
@@ -84,7 +90,7 @@ def test_changed_audio_is_computed_again_under_the_same_name(tmp_path, files):
         Request(clip_id=p.clip_id, uri=uri, start_s=0.0, end_s=np.inf, fingerprint=p.fingerprint, audio_digest=p.audio_digest, num_samples=p.num_samples)
         for p, uri in zip(first, files, strict=True)
     ]  # fmt: skip
-    again = prepare(known, trunks=[pair], audio=AudioConfig(), num_readers=4)
+    again = prepared_clips(known, pair)
     assert [p.num_forwards for p in again] == [0, 0, 1, 0, 0, 0, 0]
     assert again[2].audio_digest != first[2].audio_digest and again[2].num_samples == 9_000
 

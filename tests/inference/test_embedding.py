@@ -15,11 +15,12 @@ import soundfile
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+from w2v2.audio.waveforms import windows
 from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.errors import UserError
 from w2v2.inference import embedding, extraction, reading
-from w2v2.inference.embedding import layer_numbers, pooled_vectors, windows
+from w2v2.inference.embedding import layer_numbers, pooled_vectors
 from w2v2.models.pretrained import load_encoder
 from w2v2.tables.spec import embeddings_spec
 
@@ -103,22 +104,6 @@ def test_layers():
             UserError, match=r"encoder.layers must be last, all, or different numbers from 0 up"
         ):
             VectorConfig(layers=bad)
-
-
-def test_windows_cover_the_clip_and_only_the_last_is_short():
-    assert windows(16_007, window_s=0, hop_s=0, min_samples=9) == [(0, 16_007)]
-    assert windows(16_000, window_s=0.25, hop_s=0, min_samples=9) == [
-        (a, a + 4_000) for a in range(0, 16_000, 4_000)
-    ]
-    assert windows(11_000, window_s=0.5, hop_s=0.25, min_samples=9) == [(0, 8_000), (4_000, 11_000)]
-    assert windows(8_000, window_s=0.5, hop_s=0.25, min_samples=9) == [(0, 8_000)]
-    assert windows(100, window_s=0.5, hop_s=0.25, min_samples=900) == [(0, 100)]
-    for num in (7_993, 8_009, 12_007, 12_011, 35_001):
-        spans = windows(num, window_s=0.5, hop_s=0.2, min_samples=1)
-        assert spans[-1][1] == num and all(last < num for _, last in spans[:-1])
-        assert all(last - first == 8_000 for first, last in spans[:-1])
-        kept = windows(num, window_s=0.5, hop_s=0.2, min_samples=6_000)
-        assert kept == [s for s in spans if s[1] - s[0] >= 6_000]
 
 
 # -- reading

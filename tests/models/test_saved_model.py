@@ -20,10 +20,10 @@ from transformers import (
     pipeline,
 )  # fmt: skip
 
+from w2v2.audio.waveforms import normalized
 from w2v2.config.data import AudioConfig
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.errors import UserError
-from w2v2.features import trunk_features
 from w2v2.models.classifier import Classifier
 from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import ModelInfo, extend_card, read_card, read_info
@@ -81,7 +81,7 @@ def make(
 
 
 def outputs(model: Classifier, waveforms: list[np.ndarray], descriptors=None) -> np.ndarray:
-    prepared = [trunk_features.normalized(w) for w in waveforms]
+    prepared = [normalized(w) for w in waveforms]
     lengths = torch.tensor([len(w) for w in prepared])
     rows = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(w) for w in prepared], batch_first=True)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_transformers_gives_our_logits(family, settings, waveforms, tmp_path):
     assert np.abs(ours - ours[:1]).max() > 1e-3
     for waveform, row in zip(waveforms, ours, strict=True):
         with torch.no_grad():
-            theirs = stock(torch.from_numpy(trunk_features.normalized(waveform))[None]).logits[0].numpy()
+            theirs = stock(torch.from_numpy(normalized(waveform))[None]).logits[0].numpy()
         np.testing.assert_allclose(theirs, row, atol=1e-5)
     assert stock.config.id2label == dict(enumerate(CLASSES))
 
@@ -133,7 +133,7 @@ def test_several_heads_in_one_of_transformers(kind, groups, waveforms, tmp_path)
     save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     stock = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        theirs = stock(torch.from_numpy(trunk_features.normalized(waveforms[0]))[None]).logits
+        theirs = stock(torch.from_numpy(normalized(waveforms[0]))[None]).logits
     np.testing.assert_allclose(theirs.numpy()[0], outputs(model, waveforms)[0], atol=1e-5)
 
 

@@ -19,8 +19,9 @@ from w2v2.data import manifest, splits, usable_clips
 from w2v2.errors import UserError
 from w2v2.evaluation.predictions import groups_of
 from w2v2.features.cache import FeatureCache
+from w2v2.features.preparation import prepare
 from w2v2.features.requests import AudioIndex
-from w2v2.features.trunk_features import prepare, trunk_key
+from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.models.model_info import read_card
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.models.saved_model import load_model
@@ -47,9 +48,9 @@ def make_plan(config: FinetuneConfig) -> FinetunePlan:
     encoder, digest = loaded_encoder(config.encoder, config.seed)
     key = trunk_key(encoder, digest, cache=config.cache, precision="float32")
     requests = AudioIndex(config.data, config.audio, config.cache).requests(found.clips)
-    trunks = [(encoder, FeatureCache(config.cache, key))]
-    prepared = prepare(requests, trunks=trunks, audio=config.audio, num_readers=4)
-    found = usable_clips.heard(config.run, found, prepared, max_reject_fraction=0.0)
+    trunk = TrunkFeatures(encoder=encoder, cache=FeatureCache(config.cache, key))
+    prepared = prepare(requests, kinds=[trunk], audio=config.audio, num_readers=4)
+    found = usable_clips.with_usable_audio(config.run, found, prepared, max_reject_fraction=0.0)
     clips = splits.assign(found.clips, config.split, config.folds, need_val=False)
     groups = groups_of(found, config.task.kind)
     return FinetunePlan(config=config, groups=groups, key=key, clips=clips, card={})

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.errors import UserError
 from w2v2.evaluation import classification
 from w2v2.features.batches import shuffled_batches
-from w2v2.features.trunk_features import normalized
 from w2v2.models.encoder import Encoder
 
 

@@ -75,18 +75,20 @@ def prepare_chunk(
     import torch
 
     from w2v2.features.cache import FeatureCache
-    from w2v2.features.trunk_features import prepare
+    from w2v2.features.preparation import prepare
+    from w2v2.features.trunk_features import TrunkFeatures
     from w2v2.models.pretrained import loaded_encoder
 
     torch.set_num_threads(num_threads)
-    trunks = [(loaded_encoder(e, config.seed)[0], FeatureCache(config.cache, key)) for e, key in encoders]
-    return prepare(
-        requests,
-        trunks=trunks,
-        audio=config.audio,
-        num_readers=config.data.num_readers,
-        precision=config.training.precision,
-    )
+    trunks = [
+        TrunkFeatures(
+            encoder=loaded_encoder(encoder, config.seed)[0],
+            cache=FeatureCache(config.cache, key),
+            precision=config.training.precision,
+        )
+        for encoder, key in encoders
+    ]
+    return prepare(requests, kinds=trunks, audio=config.audio, num_readers=config.data.num_readers)
 
 
 class FeaturePreparation:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.audio.waveforms import normalized
 from w2v2.config.model import AugmentConfig
 from w2v2.features.batches import Features, Fetched
-from w2v2.features.trunk_features import normalized
 
 STFT = {"n_fft": 512, "hop_length": 128}
 FADE_S = 0.005

@@ -5,24 +5,20 @@ named by the weights, the cut and the arithmetic. Whoever has the same frozen pa
 """
 
 import hashlib
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
-from w2v2.config.data import AudioConfig, CacheConfig
+from w2v2.audio.waveforms import normalized
+from w2v2.config.data import CacheConfig
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
-from w2v2.features.requests import ClipFeatures, Request
+from w2v2.features.preparation import Waveforms
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.encoder import Encoder
-from w2v2.storage import files as storage
-from w2v2.storage.files import StorageError
-
-logger = logging.getLogger(__name__)
 
 TRUNK_VERSION = 1
 """Raised when the trunk's arithmetic changes, so that old entries are not read."""
@@ -42,126 +38,31 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
     return f"{encoder.cut}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
-def prepare(
-    requests: Sequence[Request],
-    *,
-    trunks: Sequence[tuple[Encoder, FeatureCache]],
-    audio: AudioConfig,
-    num_readers: int,
-    precision: str = "float32",
-) -> list[ClipFeatures]:
-    """Each clip's features in every trunk's cache: read, decoded and computed only where an entry is missing."""
-    fingerprints, results = _fingerprints(requests, num_readers)
-    known = _known(requests, fingerprints, trunks, num_readers)
-    unread = [r for r in requests if r.clip_id in fingerprints and r.clip_id not in known]
-    waveforms: dict[str, np.ndarray] = {}
-    for request, body in zip(
-        unread, storage.read_many([r.uri for r in unread], num_at_once=num_readers), strict=True
-    ):
-        try:
-            waveforms[request.clip_id] = _decode(request, body, audio, trunks)
-        except (AudioError, StorageError) as error:
-            results[request.clip_id] = ClipFeatures(clip_id=request.clip_id, reason=str(error))
-    digests = {clip_id: waveform_digest(waveform) for clip_id, waveform in waveforms.items()}
-    by_digest = {digests[clip_id]: waveform for clip_id, waveform in waveforms.items()}
-    forwards = _fill(by_digest, trunks, num_readers, precision)
-    for request in requests:
-        clip_id = request.clip_id
-        if clip_id in known:
-            results[clip_id] = known[clip_id]
-        elif clip_id in waveforms:
-            results[clip_id] = ClipFeatures(
-                clip_id=clip_id,
-                fingerprint=fingerprints[clip_id],
-                audio_digest=digests[clip_id],
-                num_samples=len(waveforms[clip_id]),
-                num_forwards=forwards.pop(digests[clip_id], 0),
-            )
-    return [results[request.clip_id] for request in requests]
+@dataclass(frozen=True, kw_only=True)
+class TrunkFeatures:
+    """What crosses an encoder's cut: the output of its frozen part, or the waveform where nothing is frozen."""
 
+    encoder: Encoder
+    cache: FeatureCache
+    """Named by `trunk_key`."""
+    precision: str = "float32"
 
-def waveform_digest(waveform: Float[np.ndarray, " samples"]) -> str:
-    """BLAKE2b of the samples, 32 hex digits: equal for equal audio, whatever the file around it."""
-    return hashlib.blake2b(waveform.astype("<f4").tobytes(), digest_size=16).hexdigest()
+    @property
+    def min_samples(self) -> int:
+        """The samples that one frame of the encoder takes."""
+        return self.encoder.min_samples
 
+    @property
+    def num_forwards(self) -> int:
+        """Passes through the encoder per clip: none for a cut at the waveform."""
+        return 0 if self.encoder.cut.stage == "waveform" else 1
 
-def normalized(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
-    """Zero mean and unit variance over the clip's own samples, as transformers' feature extractor does."""
-    wide = waveform.astype(np.float64)
-    return ((wide - wide.mean()) / np.sqrt(wide.var() + 1e-7)).astype(np.float32)
-
-
-def _fingerprints(
-    requests: Sequence[Request], num_readers: int
-) -> tuple[dict[str, str], dict[str, ClipFeatures]]:
-    found: dict[str, str] = {}
-    lost: dict[str, ClipFeatures] = {}
-    infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
-    for request, info in zip(requests, infos, strict=True):
-        if isinstance(info, StorageError):
-            lost[request.clip_id] = ClipFeatures(clip_id=request.clip_id, reason=str(info))
-        else:
-            found[request.clip_id] = info.fingerprint
-    return found, lost
-
-
-def _known(
-    requests: Sequence[Request],
-    fingerprints: dict[str, str],
-    trunks: Sequence[tuple[Encoder, FeatureCache]],
-    num_readers: int,
-) -> dict[str, ClipFeatures]:
-    """Clips whose file has not changed since an earlier run and whose entries are all intact."""
-    same = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
-    intact = {r.audio_digest for r in same}
-    for _, cache in trunks:
-        intact &= cache.intact(intact, num_at_once=num_readers)
-    return {
-        r.clip_id: ClipFeatures(
-            clip_id=r.clip_id,
-            fingerprint=r.fingerprint,
-            audio_digest=r.audio_digest,
-            num_samples=r.num_samples,
-        )
-        for r in same
-        if r.audio_digest in intact
-    }
-
-
-def _decode(
-    request: Request,
-    body: bytes | StorageError,
-    audio: AudioConfig,
-    trunks: Sequence[tuple[Encoder, FeatureCache]],
-) -> Float[np.ndarray, " samples"]:
-    if isinstance(body, StorageError):
-        raise body
-    waveform = load_waveform(body, audio, start_s=request.start_s, end_s=request.end_s)
-    needed = max(encoder.min_samples for encoder, _ in trunks)
-    if len(waveform) < needed:
-        raise AudioError(
-            f"too short: {len(waveform) / SAMPLE_RATE:.3f} s < {needed / SAMPLE_RATE:.3f} s, one frame of the encoder"
-        )
-    return waveform
-
-
-def _fill(
-    waveforms: dict[str, np.ndarray],
-    trunks: Sequence[tuple[Encoder, FeatureCache]],
-    num_readers: int,
-    precision: str,
-) -> dict[str, int]:
-    """Compute what the caches lack; forwards made per digest (none for a cut at the waveform)."""
-    forwards = dict.fromkeys(waveforms, 0)
-    for encoder, cache in trunks:
-        missing = sorted(set(waveforms) - cache.intact(waveforms, num_at_once=num_readers))
-        prepared = [normalized(waveforms[d]) if encoder.normalize else waveforms[d] for d in missing]
-        if encoder.cut.stage != "waveform":
-            prepared = run_trunk(encoder, prepared, precision=precision)
-            for digest in missing:
-                forwards[digest] += 1
-        cache.write(list(zip(missing, prepared, strict=True)), num_at_once=num_readers)
-    return forwards
+    def compute(self, waveforms: Waveforms) -> dict[str, Float[np.ndarray, "_ ..."]]:
+        """Each waveform's features by digest."""
+        arrays = [normalized(w) if self.encoder.normalize else w for w in waveforms.values()]
+        if self.num_forwards:
+            arrays = run_trunk(self.encoder, arrays, precision=self.precision)
+        return dict(zip(waveforms, arrays, strict=True))
 
 
 @malloc_keeps_freed_memory()

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.audio.waveforms import normalized, windows
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import batches_by_budget, collate
-from w2v2.features.trunk_features import normalized
 from w2v2.inference.reading import REJECTED
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.encoder import Encoder
@@ -72,20 +72,6 @@ def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
 def layer_name(number: int, num_layers: int) -> str:
     """How the table calls a hidden state: its number, or 'last', so that no state has two names."""
     return "last" if number == num_layers else str(number)
-
-
-def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int) -> list[tuple[int, int]]:
-    """First and last sample of each window, the last one cut at the clip's end; window_s 0 is the whole clip.
-
-    A cut window of fewer than min_samples is left out (unless it is the only one).
-    """
-    if not window_s:
-        return [(0, num_samples)]
-    length, hop = round(window_s * SAMPLE_RATE), round((hop_s or window_s) * SAMPLE_RATE)
-    # Windows begin as long as the one before has not reached the end.
-    num_more = max(0, -(-(num_samples - length) // hop))
-    spans = [(at * hop, min(at * hop + length, num_samples)) for at in range(num_more + 1)]
-    return [span for span in spans if span[0] == 0 or span[1] - span[0] >= min_samples]
 
 
 # -- the encoder

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.audio.descriptors import describe
+from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, windows
 from w2v2.features.batches import ClipSet, batches_by_budget
-from w2v2.features.trunk_features import normalized, waveform_digest
-from w2v2.inference.embedding import windows
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
 from w2v2.models.objective import probabilities
@@ -30,17 +29,16 @@ def predict_clips(
 ) -> list[ClipPrediction]:
     """What the model says of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
     bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
-    least = max(saved.model.encoder.min_samples, round(saved.info.audio.min_s * SAMPLE_RATE))
+    min_samples = saved.model.encoder.min_samples
+    least = max(min_samples, round(saved.info.audio.min_s * SAMPLE_RATE))
     found: list[ClipPrediction] = []
     pieces: list[np.ndarray] = []
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
         try:
-            if isinstance(body, StorageError):
-                raise body
-            waveform = load_waveform(body, saved.info.audio, start_s=start_s, end_s=end_s)
-            if len(waveform) < least:
-                raise AudioError(f"too short: {len(waveform) / SAMPLE_RATE:.3f} s is no frame of the encoder")
+            waveform = read_waveform(
+                body, saved.info.audio, start_s=start_s, end_s=end_s, min_samples=min_samples
+            )
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)

@@ -9,7 +9,8 @@ import google_crc32c
 import pyarrow as pa
 import soundfile
 
-from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.audio.decoding import AudioError
+from w2v2.audio.waveforms import read_waveform
 from w2v2.config.data import AudioConfig
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
@@ -64,11 +65,10 @@ def _heard(
     if clip["known"] == checksum:
         return heard | {"status": THERE}
     try:
-        waveform = load_waveform(body, audio, start_s=clip["start_s"], end_s=clip["end_s"])
+        waveform = read_waveform(
+            body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples
+        )
     except AudioError as error:
         return heard | {"status": REJECTED, "reason": str(error)}
-    if len(waveform) < min_samples:
-        reason = f"too short: {len(waveform) / SAMPLE_RATE:.3f} s < {min_samples / SAMPLE_RATE:.3f} s, one frame of the encoder"
-        return heard | {"status": REJECTED, "reason": reason}
     rate = soundfile.info(io.BytesIO(body)).samplerate
     return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}

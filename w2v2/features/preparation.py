@@ -1,0 +1,166 @@
+"""Frozen features computed once per clip and cached by the digest of its waveform: the steps for every kind of them.
+
+`TrunkFeatures` (what the frozen part of an encoder outputs) and `DescriptorFeatures` (hand-made ones) are such kinds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from w2v2.audio.decoding import AudioError
+from w2v2.audio.waveforms import read_waveform, waveform_digest
+from w2v2.config.data import AudioConfig
+from w2v2.features.cache import FeatureCache
+from w2v2.features.requests import ClipFeatures, Request
+from w2v2.storage import files as storage
+from w2v2.storage.files import StorageError
+
+Waveforms = Mapping[str, Float[np.ndarray, " _"]]
+"""16 kHz waveforms by clip_id or by digest."""
+
+
+@runtime_checkable
+class FeatureKind(Protocol):
+    """One kind of frozen features: where they are cached, and how those of a waveform are computed."""
+
+    @property
+    def cache(self) -> FeatureCache:
+        """Where the features of this kind are."""
+        ...
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform that has features."""
+        ...
+
+    @property
+    def num_forwards(self) -> int:
+        """Passes through an encoder that one clip takes: 0 or 1."""
+        ...
+
+    def compute(self, waveforms: Waveforms) -> Mapping[str, Float[np.ndarray, "_ ..."] | AudioError]:
+        """Each waveform's features, or the reason why it has none, by digest."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Filled:
+    """The result of `_fill`, by digest."""
+
+    num_forwards: dict[str, int]
+    """Passes through an encoder, 0 where every entry was in the cache."""
+    errors: dict[str, AudioError] = field(default_factory=dict)
+    """Waveforms that have no features of some kind."""
+
+
+def prepare(
+    requests: Sequence[Request], *, kinds: Sequence[FeatureKind], audio: AudioConfig, num_readers: int
+) -> list[ClipFeatures]:
+    """Each clip's features in every kind's cache: read, decoded and computed only where an entry is missing.
+
+    In order of the requests. A clip that cannot be read, decoded or computed has a reason and stops no other.
+    """
+    fingerprints, reasons = _fingerprints(requests, num_readers)
+    cached = _cached(requests, fingerprints, kinds, num_readers)
+    unread = [r for r in requests if r.clip_id in fingerprints and r.clip_id not in cached]
+    waveforms, refused = _waveforms(unread, audio, kinds, num_readers)
+    reasons |= refused
+    digests = {clip_id: waveform_digest(waveform) for clip_id, waveform in waveforms.items()}
+    filled = _fill(
+        {digests[clip_id]: waveform for clip_id, waveform in waveforms.items()},
+        kinds,
+        num_at_once=num_readers,
+    )
+    reasons |= {c: str(filled.errors[digest]) for c, digest in digests.items() if digest in filled.errors}
+    results = cached | {
+        clip_id: ClipFeatures(clip_id=clip_id, reason=text) for clip_id, text in reasons.items()
+    }
+    for clip_id in digests.keys() - reasons.keys():
+        results[clip_id] = ClipFeatures(
+            clip_id=clip_id,
+            fingerprint=fingerprints[clip_id],
+            audio_digest=digests[clip_id],
+            num_samples=len(waveforms[clip_id]),
+        )
+    return _with_forwards([results[request.clip_id] for request in requests], filled)
+
+
+def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
+    """Compute and write what the caches lack of these waveforms, given by digest."""
+    filled = _Filled(num_forwards=dict.fromkeys(waveforms, 0))
+    for kind in kinds:
+        wanted = waveforms.keys() - filled.errors.keys()
+        missing = sorted(wanted - kind.cache.intact(wanted, num_at_once=num_at_once))
+        computed = kind.compute({digest: waveforms[digest] for digest in missing})
+        arrays: list[tuple[str, np.ndarray]] = []
+        for digest, features in computed.items():
+            if isinstance(features, AudioError):
+                filled.errors[digest] = features
+            else:
+                filled.num_forwards[digest] += kind.num_forwards
+                arrays.append((digest, features))
+        kind.cache.write(arrays, num_at_once=num_at_once)
+    return filled
+
+
+def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the files that can be looked up their fingerprints, of the others the reasons, by clip."""
+    fingerprints: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
+    for request, info in zip(requests, infos, strict=True):
+        if isinstance(info, StorageError):
+            reasons[request.clip_id] = str(info)
+        else:
+            fingerprints[request.clip_id] = info.fingerprint
+    return fingerprints, reasons
+
+
+def _cached(
+    requests: Sequence[Request],
+    fingerprints: Mapping[str, str],
+    kinds: Sequence[FeatureKind],
+    num_readers: int,
+) -> dict[str, ClipFeatures]:
+    """Clips whose file has not changed since an earlier run and whose entries are all intact."""
+    same = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
+    intact = {r.audio_digest for r in same}
+    for kind in kinds:
+        intact &= kind.cache.intact(intact, num_at_once=num_readers)
+    return {
+        r.clip_id: ClipFeatures(
+            clip_id=r.clip_id,
+            fingerprint=r.fingerprint,
+            audio_digest=r.audio_digest,
+            num_samples=r.num_samples,
+        )
+        for r in same
+        if r.audio_digest in intact
+    }
+
+
+def _waveforms(
+    requests: Sequence[Request], audio: AudioConfig, kinds: Sequence[FeatureKind], num_readers: int
+) -> tuple[dict[str, Float[np.ndarray, " _"]], dict[str, str]]:
+    """The audio of the clips that can be used, and the reasons against the others, by clip."""
+    min_samples = max(kind.min_samples for kind in kinds)
+    waveforms: dict[str, np.ndarray] = {}
+    reasons: dict[str, str] = {}
+    bodies = storage.read_many([r.uri for r in requests], num_at_once=num_readers)
+    for request, body in zip(requests, bodies, strict=True):
+        try:
+            waveforms[request.clip_id] = read_waveform(
+                body, audio, start_s=request.start_s, end_s=request.end_s, min_samples=min_samples
+            )
+        except (AudioError, StorageError) as error:
+            reasons[request.clip_id] = str(error)
+    return waveforms, reasons
+
+
+def _with_forwards(prepared: Sequence[ClipFeatures], filled: _Filled) -> list[ClipFeatures]:
+    """The clips with the passes that each took; of several clips with the same audio, the first took them."""
+    left = dict(filled.num_forwards)
+    return [replace(one, num_forwards=left.pop(one.audio_digest, 0)) for one in prepared]
