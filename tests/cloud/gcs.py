@@ -6,6 +6,7 @@ pyarrow keeps the GIL while it opens a file on GCS, so a pyarrow client must run
 the fake.
 """
 
+import asyncio
 import base64
 import hashlib
 import itertools
@@ -14,10 +15,12 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import google_crc32c
+import pytest
 
 from tests.cloud.http import HttpError, LoopbackServer, Request, Response, json_response
 
@@ -65,6 +68,12 @@ def gcs_environment(server: "FakeGcs") -> dict[str, str]:
         "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
         "GOOGLE_CLOUD_PROJECT": "w2v2-test",
     }
+
+
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make gcsfs' pauses between tries (34 s in all) short in this process."""
+    real = asyncio.sleep
+    monkeypatch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=lambda seconds: real(seconds / 10_000)))
 
 
 class FakeGcs(LoopbackServer):

@@ -101,6 +101,7 @@ class Fault:
     count: int
     reason: str
     delay_s: float
+    message: str = ""
 
 
 class Faults:
@@ -131,9 +132,10 @@ class Faults:
         count: int = 1,
         reason: str = "backendError",
         delay_s: float = 0.02,
+        message: str = "",
     ) -> None:
         """Add a rule; path_contains is looked for in the percent-decoded path with its query."""
-        self._rules.append(Fault(method, path_contains, kind, status, count, reason, delay_s))
+        self._rules.append(Fault(method, path_contains, kind, status, count, reason, delay_s, message))
 
     def randomly(
         self, seed: int, rates: Mapping[FaultKind, float], *, status: int = 503, reason: str = "backendError"
@@ -374,7 +376,7 @@ def _with_fault(owner: LoopbackServer, request: Request, fault: Fault | None) ->
     match fault.kind if fault else "none":
         case "status":
             assert fault is not None
-            return error_response(fault.status, f"injected {fault.status}", fault.reason)
+            return error_response(fault.status, fault.message or f"injected {fault.status}", fault.reason)
         case "reset":
             return None
         case "lost_answer":

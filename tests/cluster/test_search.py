@@ -1,13 +1,19 @@
 """A trial's folds: begun ahead, reported in their order, not trained again; no Ray needed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 
 from w2v2.cluster import search
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import ResumableError, UserError
 from w2v2.search.fold_store import Ledger
+from w2v2.search.study import Study
 from w2v2.search.trial import Plan
+from w2v2.storage.files import UnreachableError
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
 
 NUMBER = 3
@@ -35,20 +41,23 @@ def run(monkeypatch, tmp_path):
     for fold in (1, 4):
         Ledger(plan.run).write(NUMBER, score(fold))
 
-    def run(num_ahead: int, *, diverges: int | None = None) -> list[str]:
+    def run(num_ahead: int, *, fails: int | None = None, error: Exception | None = None) -> list[str]:
         events: list[str] = []
 
         def begin(settings, plan, fold, *, name):
             events.append(f"begin {fold}")
 
             def wait():
-                if fold == diverges:
-                    raise DivergenceError("the training loss is nan")
+                if fold == fails:
+                    raise error or DivergenceError("the training loss is nan")
                 return score(fold)
 
             return wait
 
         def report(result):
+            if "stops" in result:
+                events.append(f"stops: {type(result['stops']).__name__}: {result['stops']}")
+                return
             known = "" if result.get("trained") else " known"
             events.append(result.get("error") or f"score {result['fold_score'].fold}{known}")
 
@@ -77,13 +86,50 @@ def test_several_are_under_way_and_reported_in_their_order(run):
 
 
 def test_a_fold_that_diverges_ends_the_trial(run):
-    assert run(1, diverges=2) == [
+    assert run(1, fails=2) == [
         "begin 0",
         "score 0",
         "begin 2",
         "score 1 known",
         "the training loss is nan",
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UnreachableError("gs://x: no answer"), ResumableError("cache.uri lost 3 entries")],
+    ids=["bucket", "cache"],
+)
+def test_a_storage_that_fails_is_no_property_of_the_trial(run, error):
+    for raised in (error, ray.exceptions.RayTaskError("f", "Traceback", error).as_instanceof_cause()):
+        assert run(1, fails=0, error=raised) == ["begin 0", f"stops: {type(error).__name__}: {error}"]
+
+
+class Told(Study):
+    """A study that knows what it was told."""
+
+    def __init__(self) -> None:
+        self.failures: list[int] = []
+
+    def failed(self, number: int, why: str) -> None:
+        self.failures.append(number)
+        if number == 9:
+            raise UserError("trial 9 was ended by another process")
+
+
+@pytest.mark.parametrize(
+    ("number", "result"), [(1, {"stops": UnreachableError("no answer")}), (9, {"error": "nan"})]
+)
+def test_what_ends_the_search_fails_no_trial(number, result):
+    study = Told()
+    judge = search._Judge(Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0), study, Ledger(""), at_once=1)  # fmt: skip
+    trial = SimpleNamespace(config={"number": number})
+    end = search._EndsEarly(judge)
+    assert not end.stop_all()
+    assert judge.on_trial_result(None, trial, result) == "STOP" and end.stop_all()
+    assert judge.on_trial_result(None, trial, {"error": "another trial, ended with it"}) == "STOP"
+    assert study.failures == [9][: number == 9]
+    assert search._Proposals(study, judge).suggest("x") == "FINISHED"
 
 
 def test_the_last_trials_have_not_all_workers():

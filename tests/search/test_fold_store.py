@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.cloud.gcs import without_pauses
 from w2v2.search.fold_store import Ledger, decode, encode
+from w2v2.storage.files import RefusedError, UnreachableError
 from w2v2.training.fold_result import Epoch, FoldScore
 
 
@@ -59,3 +61,19 @@ def test_damaged_record_is_missing(tmp_path, damage, caplog):
     path.write_bytes(damage(path.read_bytes()))
     assert ledger.read(1, 3) is None
     assert "is damaged" in caplog.text
+    assert ledger.read_all([1], 6) == {}
+
+
+def test_a_bucket_that_does_not_answer_is_no_missing_fold(bucket, monkeypatch):
+    without_pauses(monkeypatch)
+    ledger = Ledger("gs://speech/run")
+    ledger.write(1, make_score())
+    bucket.faults.add(kind="status", count=-1)
+    for act in (lambda: ledger.read(1, 3), lambda: ledger.read_all([1], 6)):
+        with pytest.raises(UnreachableError):
+            act()
+    bucket.faults.clear()
+    bucket.deny("speech", "storage.objects.get")
+    for act in (lambda: ledger.read(1, 3), lambda: ledger.read_all([1], 6)):
+        with pytest.raises(RefusedError):
+            act()

@@ -1,16 +1,20 @@
-"""A loopback Google Cloud Storage for tests of storage."""
+"""A bucket on loopback, and gcsfs without its pauses."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.cloud.gcs import FakeGcs, gcs_environment, without_pauses
 
 
 @pytest.fixture
 def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    """The loopback server, with the bucket 'corpus'."""
     with FakeGcs("corpus") as server:
         for name, value in gcs_environment(server).items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pauses(monkeypatch)

@@ -1,12 +1,13 @@
 """Local files."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from w2v2.storage import files as storage
-from w2v2.storage.files import StorageError
+from w2v2.storage.files import NotFoundError, RefusedError, StorageError, UnreachableError
 
 
 def test_local_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_local_errors_name_the_path(tmp_path: Path) -> None:
         storage.write_bytes(f"{tmp_path}/file/x", b"")
     with pytest.raises(StorageError, match="link: no such file"):
         storage.list_files(str(tmp_path))
-    with pytest.raises(StorageError, match="File name too long; free the disk or use another path"):
+    with pytest.raises(StorageError, match="File name too long; use another path"):
         storage.read_bytes(f"{tmp_path}/{'x' * 300}")
 
 
@@ -51,3 +52,46 @@ def test_local_permission(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
     with pytest.raises(StorageError, match="locked: permission denied"):
         storage.list_files(str(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
+def test_a_share_that_does_not_answer_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "x").write_bytes(b"data")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr("os.stat", fail)
+    for act in (
+        storage.exists,
+        storage.read_bytes,
+        lambda uri: list(storage.read_many([uri], num_at_once=1)),
+    ):
+        with pytest.raises(UnreachableError, match="x: the disk or share does not answer"):
+            act(f"{tmp_path}/x")
+
+
+def test_kinds_of_local_failures(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for act in (storage.read_bytes, storage.stat, storage.list_files):
+        with pytest.raises(NotFoundError):
+            act(f"{tmp_path}/none")
+    assert not storage.exists(f"{tmp_path}/none") and not storage.exists(f"{tmp_path}/file/x")
+    for act in (storage.read_bytes, storage.stat):
+        with pytest.raises(RefusedError):
+            act(str(tmp_path))
+
+
+def test_a_full_disk_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        RefusedError, match=r"x: No space left on device; free the disk and run the same command"
+    ):
+        storage.write_bytes(f"{tmp_path}/x", b"data")
+    assert list(tmp_path.iterdir()) == []

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cloud.gcs import without_pauses
 from tests.training.made import LENGTHS, OPTIM, classifier, clip_set
 from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet
 from w2v2.storage import files as storage
+from w2v2.storage.files import RefusedError, UnreachableError
 from w2v2.training.checkpoint import Checkpoints, restore, take
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer
@@ -97,6 +99,26 @@ def test_only_the_newest_are_kept_and_a_damaged_one_is_passed_over(tmp_path, cap
 
 def test_no_checkpoint_yet(tmp_path):
     assert Checkpoints(str(tmp_path), keep=1).latest() is None
+
+
+def test_a_bucket_that_does_not_answer_is_no_training_at_its_start(bucket, monkeypatch):
+    without_pauses(monkeypatch)
+    checkpoints = Checkpoints("gs://speech/run", keep=2)
+    assert checkpoints.latest() is None
+    one = fitting()
+    for step in (3, 4):
+        checkpoints.write(step, take(one))
+    for path in ("prefix=run", "step-000000004.json", "step-000000004.safetensors"):
+        bucket.faults.add(kind="status", path_contains=path, count=-1)
+        with pytest.raises(UnreachableError, match="run the same command again"):
+            checkpoints.latest()
+        bucket.faults.clear()
+    for permission in ("list", "get"):
+        bucket.deny("speech", f"storage.objects.{permission}")
+        with pytest.raises(RefusedError, match=f"lacks storage.objects.{permission}"):
+            checkpoints.latest()
+        bucket.allow("speech", f"storage.objects.{permission}")
+    assert checkpoints.latest() is not None
 
 
 def test_another_number_of_workers_is_refused():

@@ -131,11 +131,13 @@ def check_places(**places: str) -> None:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """The user's mistake behind an error that came from a worker, if it is one."""
+    """The user's mistake behind an error that came from a worker, of the kind that it was raised as, if it is one."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):
-            return UserError(str(getattr(seen, "cause", None) or seen))
+            # Ray raises a class of both kinds, whose text is the worker's traceback; its cause is the error itself.
+            cause = getattr(seen, "cause", None)
+            return cause if isinstance(cause, UserError) else seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from w2v2.cluster import connection
-from w2v2.errors import UserError
+from w2v2.errors import ResumableError, UserError
 
 import ray  # isort: skip
 from optuna.trial import TrialState  # isort: skip
 from ray import cloudpickle, tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
+from ray.tune.stopper import Stopper  # isort: skip
 
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.progress import clock
@@ -27,6 +28,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study, with_params
 from w2v2.search.summary import fold_metrics
 from w2v2.search.trial import Plan, score_here, score_together
+from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldScore
 
 logger = logging.getLogger(__name__)
@@ -35,12 +37,18 @@ logger = logging.getLogger(__name__)
 class _Proposals(Searcher):
     """Hands out the study's trials; what becomes of them is `_Judge`'s to tell."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, judge: "_Judge") -> None:
         super().__init__(metric=None, mode=None)
-        self._study = study
+        self._study, self._judge = study, judge
 
     def suggest(self, trial_id: str) -> Any:
-        proposal = self._study.ask()
+        if self._judge.stopped is not None:
+            return Searcher.FINISHED
+        try:
+            proposal = self._study.ask()
+        except UserError as error:
+            self._judge.stopped = error
+            return Searcher.FINISHED
         if proposal is None:
             return Searcher.FINISHED
         return {"number": proposal.number, "params": proposal.params}
@@ -55,8 +63,26 @@ class _Proposals(Searcher):
         pass
 
 
+class _EndsEarly(Stopper):
+    """Ends the search once the judge says so."""
+
+    def __init__(self, judge: "_Judge") -> None:
+        self._judge = judge
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._judge.stopped is not None
+
+
 class _Judge(FIFOScheduler):
-    """Records each fold as it arrives, stops trials that the pruner gives up, and says how it goes."""
+    """Records each fold as it arrives, stops trials that the pruner gives up, and says how it goes.
+
+    `stopped` is the error that ends the search where nothing is wrong with a trial: storage that does not
+    answer, a cache that was deleted, another job at work on the study. Its trials stay unfinished, and the same
+    command resumes them.
+    """
 
     def __init__(self, plan: Plan, study: Study, ledger: Ledger, *, at_once: int) -> None:
         super().__init__()
@@ -64,9 +90,20 @@ class _Judge(FIFOScheduler):
         self._scores: dict[int, list[float]] = {}
         self._trained = 0
         self._first: tuple[int, float] | None = None
+        self.stopped: UserError | None = None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        number = trial.config["number"]
+        if self.stopped is not None:
+            return TrialScheduler.STOP
+        try:
+            return self._judged(trial.config["number"], result)
+        except UserError as error:
+            self.stopped = error
+            return TrialScheduler.STOP
+
+    def _judged(self, number: int, result: dict) -> str:
+        if "stops" in result:
+            raise result["stops"]
         if "error" in result:
             self._fail(number, result["error"])
             return TrialScheduler.CONTINUE
@@ -88,11 +125,17 @@ class _Judge(FIFOScheduler):
         return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number, why = trial.config["number"], _why(_error(trial))
-        if trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
+        number, error = trial.config["number"], _error(trial)
+        why = _why(error)
+        if self.stopped is not None:
+            logger.warning("trial %d ended with the search: %s", number, why)
+        elif trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
-            self._fail(number, why)
+            try:
+                self._fail(number, why)
+            except UserError as mistake:
+                self.stopped = mistake
 
     def _fail(self, number: int, why: str) -> None:
         logger.warning("trial %d failed: %s", number, why)
@@ -149,6 +192,7 @@ def search(plan: Plan, study: Study) -> None:
     num_ahead = max(1, fitting // at_once)
     logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
     # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
+    judge = _Judge(plan, study, Ledger(plan.run), at_once=at_once)
     resources = {"cpu": 0, "node:__internal_head__": 0.001}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(
@@ -156,14 +200,15 @@ def search(plan: Plan, study: Study) -> None:
             tune_config=tune.TuneConfig(
                 num_samples=config.num_trials,
                 max_concurrent_trials=at_once,
-                search_alg=_Proposals(study),
-                scheduler=_Judge(plan, study, Ledger(plan.run), at_once=at_once),
+                search_alg=_Proposals(study, judge),
+                scheduler=judge,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="search",
                 storage_path=scratch,
                 verbose=0,
+                stop=_EndsEarly(judge),
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
@@ -171,6 +216,8 @@ def search(plan: Plan, study: Study) -> None:
             tuner.fit()
         except Exception as error:
             raise connection.user_error(error) or error from error
+    if judge.stopped is not None:
+        raise judge.stopped
 
 
 def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
@@ -192,7 +239,11 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
         try:
             score = known[fold] if fold in known else under_way[fold]()
         except (UserError, DivergenceError) as error:
-            tune.report({"error": _why(error)})
+            mistake = connection.user_error(error)
+            if isinstance(mistake, StorageError | ResumableError):
+                tune.report({"stops": mistake})
+            else:
+                tune.report({"error": _why(error)})
             return
         tune.report({"fold_score": score, "trained": fold not in known})
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from w2v2.config.data import CacheConfig
-from w2v2.errors import UserError
+from w2v2.errors import ResumableError
 from w2v2.features.batches import Features
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
@@ -49,7 +49,10 @@ class FeatureCache:
             return good
         bodies = storage.read_many([self._remote(d) for d in missing], num_at_once=num_at_once)
         for digest, body in zip(missing, bodies, strict=True):
-            if not isinstance(body, StorageError) and _unsealed(body) is not None:
+            if isinstance(body, StorageError):
+                if not isinstance(body, storage.NotFoundError | storage.DamagedError):
+                    raise body
+            elif _unsealed(body) is not None:
                 storage.write_bytes(str(self.path(digest)), body)
                 good.add(digest)
         return good
@@ -64,8 +67,8 @@ class FeatureCache:
 
     def _read(self, digest: str) -> bytes | None:
         try:
-            body = self.path(digest).read_bytes()
-        except FileNotFoundError:
+            body = storage.read_bytes(str(self.path(digest)))
+        except storage.NotFoundError:
             return None
         content = _unsealed(body)
         if content is None:
@@ -102,7 +105,13 @@ class MappedFeatures:
         if not path.exists():
             self.expect([index])
             self._fetching.pop(digest).result()
-        return np.load(path, mmap_mode="r")
+        try:
+            return np.load(path, mmap_mode="r")
+        except FileNotFoundError as error:
+            raise ResumableError(
+                f"cache.uri {self._cache.uri} lost {path.name} while this run reads it: run the same command again, which "
+                "prepares it again and resumes"
+            ) from error
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Begin to fetch what of these is not here yet."""
@@ -117,13 +126,17 @@ def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -
     """Make sure that every entry is on this machine's disk."""
     missing = [digest for digest in digests if not cache.path(digest).exists()]
     if missing and not storage.is_remote(cache.uri):
-        raise UserError(
-            f"cache.uri {cache.uri} lacks {len(missing)} entries on this machine: on a cluster of several nodes it "
-            "must be a gs:// prefix or a folder that all nodes share"
+        raise ResumableError(
+            f"cache.uri {cache.uri} lacks {len(missing)} entries on this machine: if it was deleted, run the same command "
+            "again, which prepares them again and resumes; on a cluster of several nodes it must be a gs:// prefix or a "
+            "folder that all nodes share"
         )
     left = set(missing) - cache.intact(missing, num_at_once=num_at_once)
     if left:
-        raise UserError(f"cache.uri {cache.uri} lost {len(left)} entries since this run began; run it again")
+        raise ResumableError(
+            f"cache.uri {cache.uri} lost {len(left)} entries since this run began: run the same command again, which "
+            "prepares them again and resumes"
+        )
 
 
 def open_features(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> Features:

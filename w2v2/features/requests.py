@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.storage import files as storage
+from w2v2.storage.parquet import DAMAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +57,15 @@ class AudioIndex:
         name = f"{audio_key(audio, data.uri)}.parquet"
         self._uri = storage.join(storage.expand(cache.uri), "index", name)
         self._rows: dict[tuple[str, float, float], dict[str, Any]] = {}
-        if storage.exists(self._uri):
-            try:
-                table = pq.read_table(pa.BufferReader(storage.read_bytes(self._uri)))
-            except pa.ArrowException:
-                logger.warning("%s is damaged: the audio is read again", self._uri)
-                return
-            self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in table.to_pylist()}
+        try:
+            body = storage.read_bytes(self._uri)
+        except storage.NotFoundError:
+            return
+        try:
+            rows = pq.read_table(pa.BufferReader(body)).to_pylist()
+            self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
+        except DAMAGE:
+            logger.warning("%s is damaged: the audio is read again", self._uri)
 
     def requests(self, clips: pa.Table) -> list[Request]:
         """A request for every clip, with what is known of its file."""

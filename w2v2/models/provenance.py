@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import to_parquet
+from w2v2.storage.parquet import DAMAGE, to_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,10 @@ def _place(uri: str) -> str:
 
 
 def _read(uri: str) -> pa.Table:
+    body = storage.read_bytes(_place(uri))
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(_place(uri))), schema=SCHEMA)
-    except pa.ArrowException as error:
+        return pq.read_table(pa.BufferReader(body), schema=SCHEMA)
+    except DAMAGE as error:
         raise UserError(f"model {uri!r}: {FILE} cannot be read ({error}): save the model again") from error
 
 

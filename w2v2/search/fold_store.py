@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2.storage import files as storage
+from w2v2.storage.parquet import DAMAGE
 from w2v2.training.fold_result import Epoch, FoldScore
 
 logger = logging.getLogger(__name__)
@@ -31,23 +32,33 @@ class Ledger:
     def read(self, trial: int, fold: int) -> FoldScore | None:
         """The fold's record, or None where there is none that is whole."""
         uri = self._uri(trial, fold)
-        if not storage.exists(uri):
-            return None
         try:
-            return decode(storage.read_bytes(uri))
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            logger.warning("%s is damaged (%s): the fold is trained again", uri, error)
+            return _whole(uri, storage.read_bytes(uri))
+        except storage.NotFoundError:
             return None
 
     def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldScore]:
-        """All records of the given trials, read together."""
+        """All records of the given trials that are whole, read together."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
-        return {
-            place: decode(body)
-            for place, body in zip(places, bodies, strict=True)
-            if not isinstance(body, storage.StorageError)
-        }
+        found: dict[tuple[int, int], FoldScore] = {}
+        for place, body in zip(places, bodies, strict=True):
+            if isinstance(body, storage.NotFoundError):
+                continue
+            if isinstance(body, storage.StorageError):
+                raise body
+            if (score := _whole(self._uri(*place), body)) is not None:
+                found[place] = score
+        return found
+
+
+def _whole(uri: str, body: bytes) -> FoldScore | None:
+    """The fold of a record, or None where its bytes are damaged."""
+    try:
+        return decode(body)
+    except DAMAGE as error:
+        logger.warning("%s is damaged (%s): the fold is trained again", uri, error)
+        return None
 
 
 def encode(score: FoldScore) -> bytes:

@@ -1,13 +1,13 @@
 """Files on local disks and in Google Cloud Storage (gs://) through one set of functions.
 
-Every failure is a StorageError of one sentence. Requests to Google are tried six times with growing pauses
+Every failure is a StorageError of one sentence, of a kind: NotFoundError, RefusedError, UnreachableError or
+DamagedError. Requests to Google are tried six times with growing pauses
 and give up after CONNECT_S or SILENCE_S seconds without a sign of life, so a dead network fails within about
 two minutes. Bytes read from gs:// are compared with the checksum that Google sends along.
 """
 
 import asyncio
 import itertools
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +16,29 @@ from typing import Any, TypeVar
 
 from w2v2.storage import gcs
 from w2v2.storage import local as local_files
-from w2v2.storage.uris import FileInfo, StorageError, expand, is_remote, join
+from w2v2.storage.uris import (
+    DamagedError,
+    FileInfo,
+    NotFoundError,
+    RefusedError,
+    StorageError,
+    UnreachableError,
+    expand,
+    is_remote,
+    join,
+)
 
-__all__ = ["FileInfo", "StorageError", "expand", "is_remote", "join"]
+__all__ = [
+    "DamagedError",
+    "FileInfo",
+    "NotFoundError",
+    "RefusedError",
+    "StorageError",
+    "UnreachableError",
+    "expand",
+    "is_remote",
+    "join",
+]
 
 _NUM_DOWNLOADS = 4
 
@@ -28,9 +48,9 @@ Result = TypeVar("Result")
 def exists(uri: str) -> bool:
     """Whether there is a file or a folder (gs://: an object, or objects below it).
 
-    Raises StorageError where the bucket is missing or may not be read.
+    Raises StorageError where the bucket is missing, may not be read or does not answer: False means no.
     """
-    return _do(gcs.exists, os.path.exists, expand(uri))
+    return _do(gcs.exists, local_files.exists, expand(uri))
 
 
 def stat(uri: str) -> FileInfo:
@@ -39,7 +59,10 @@ def stat(uri: str) -> FileInfo:
 
 
 def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | StorageError]:
-    """What stat finds for each uri, in the order given, num_at_once at a time; errors stand in place."""
+    """What stat finds for each uri, in the order given, num_at_once at a time; errors are in place.
+
+    UnreachableError is raised: it says nothing about a file.
+    """
     return list(_outcomes(gcs.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
 
 
@@ -68,7 +91,8 @@ def read_many(uris: Sequence[str], *, num_at_once: int) -> Iterator[bytes | Stor
     """The content of each file in the order given, or the error of that file.
 
     num_at_once reads are under way at any time, and no more than one result beyond them is held. Missing
-    credentials raise, since no file can be read then.
+    credentials and UnreachableError are raised: they say nothing about a file, so nobody takes a file for
+    missing or bad because of them.
     """
     return _outcomes(gcs.read, local_files.read, ((uri,) for uri in uris), num_at_once=num_at_once)
 
@@ -78,7 +102,7 @@ def read_text(uri: str) -> str:
     try:
         return read_bytes(uri).decode()
     except UnicodeDecodeError as error:
-        raise StorageError(f"{uri}: is not UTF-8 text ({error}); save it as UTF-8") from error
+        raise DamagedError(f"{uri}: is not UTF-8 text ({error}); save it as UTF-8") from error
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -143,7 +167,10 @@ def _begin_remote(remote: Callable[..., Any], uri: str, *args: Any) -> Future:
 def _outcomes(
     remote: Callable[..., Any], local: Callable[..., Any], calls: Iterable[tuple], *, num_at_once: int
 ) -> Iterator[Any]:
-    """Results or StorageErrors of the calls (uri first), in their order, with num_at_once under way."""
+    """Results or StorageErrors of the calls (uri first), in their order, with num_at_once under way.
+
+    Raises UnreachableError.
+    """
     waiting = iter(calls)
     pending: deque[Future] = deque()
     with ThreadPoolExecutor(num_at_once) as pool:
@@ -167,5 +194,7 @@ def _outcomes(
 def _outcome(future: Future) -> Any:
     try:
         return future.result()
+    except UnreachableError:
+        raise
     except StorageError as error:
         return error

@@ -13,7 +13,15 @@ import re
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
-from w2v2.storage.uris import FileInfo, StorageError, bucket_and_name
+from w2v2.storage.uris import (
+    DamagedError,
+    FileInfo,
+    NotFoundError,
+    RefusedError,
+    StorageError,
+    UnreachableError,
+    bucket_and_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +34,16 @@ _LOGIN = (
     "service account's key"
 )
 
+# What marks a refusal that no permission lifts, and what does; the sentences are those of Google's error pages.
+_ADVICE = (
+    (("retention", "hold", "bucket lock"), "wait until then, or use a bucket without retention policy or hold for what is written"),
+    (("billing",), "have the billing account of the bucket's project enabled"),
+    (("vpcservicecontrols", "organization's policy"), "run it inside of the VPC service perimeter, or have its owner let this caller in"),
+    (("requester pays", "user project", "serviceusage"), "have the bucket's owner switch requester pays off, or copy the files into a bucket of your own"),
+    (("quota", "rate limit"), "wait, or have the quota of the project raised"),
+    (("disabled", "suspended"), "have the project or account enabled again"),
+)  # fmt: skip
+
 Result = TypeVar("Result")
 
 
@@ -33,7 +51,7 @@ def _object(uri: str) -> tuple[str, str]:
     """Bucket and name of an object."""
     bucket, name = bucket_and_name(uri)
     if not bucket or not name or name.endswith("/"):
-        raise StorageError(f"{uri}: names no object; write gs://bucket/name")
+        raise RefusedError(f"{uri}: names no object; write gs://bucket/name")
     return bucket, name
 
 
@@ -69,7 +87,7 @@ def _credentials() -> Any:
     except DefaultCredentialsError as error:
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
         where = f"in GOOGLE_APPLICATION_CREDENTIALS={named}" if named else "on this machine"
-        raise StorageError(f"gs:// needs Google credentials and none were found {where}: {_LOGIN}") from error
+        raise RefusedError(f"gs:// needs Google credentials and none were found {where}: {_LOGIN}") from error
 
 
 async def exists(fs: Any, uri: str) -> bool:
@@ -99,9 +117,9 @@ async def list_files(fs: Any, uri: str) -> list[FileInfo]:
     bucket, name = bucket_and_name(uri)
     found = await _told(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
     if uri.removeprefix("gs://") in found:
-        raise StorageError(f"{uri}: is a file, where a folder was wanted; give a folder")
+        raise RefusedError(f"{uri}: is a file, where a folder was wanted; give a folder")
     if name and not found:
-        raise StorageError(
+        raise NotFoundError(
             f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
         )
     # An object whose name ends in a slash is what some tools leave for an empty folder.
@@ -117,7 +135,7 @@ async def read(fs: Any, uri: str) -> bytes:
         if _intact(headers, data):
             return data
         logger.warning("%s: the bytes do not match the checksum sent with them", uri)
-    raise StorageError(
+    raise DamagedError(
         f"{uri}: damaged: read twice, and twice the bytes did not match their crc32c; upload it again"
     )
 
@@ -145,7 +163,7 @@ async def write(fs: Any, uri: str, data: bytes) -> None:
             return
         except ChecksumError:
             logger.warning("%s: what arrived does not match what was sent", uri)
-    raise StorageError(
+    raise DamagedError(
         f"{uri}: damaged: written twice, and twice the md5 of what arrived was wrong; run it again"
     )
 
@@ -192,14 +210,17 @@ async def _told(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> 
 
 async def _missing(fs: Any, uri: str) -> StorageError:
     """Which of bucket and object is missing: gcsfs drops Google's words for it."""
+    import aiohttp
+    from gcsfs.retry import HttpError
+
     bucket, _ = bucket_and_name(uri)
     try:
         await fs._call("GET", "b/{}/o", bucket, maxResults=1)
     except FileNotFoundError:
-        return StorageError(f"{uri}: there is no bucket {bucket!r}; check its name, or create it")
-    except OSError:
-        logger.debug("bucket %s may not be listed, so it is there", bucket)
-    return StorageError(f"{uri}: no such object in bucket {bucket!r}; check its name")
+        return NotFoundError(f"{uri}: there is no bucket {bucket!r}; check its name, or create it")
+    except (OSError, ValueError, HttpError, aiohttp.ClientError):
+        logger.debug("bucket %s cannot be listed: what is known is that it lacks the object", bucket)
+    return NotFoundError(f"{uri}: no such object in bucket {bucket!r}; check its name")
 
 
 def _failure(uri: str, permission: str, error: Exception) -> StorageError:
@@ -208,24 +229,38 @@ def _failure(uri: str, permission: str, error: Exception) -> StorageError:
 
     words = " ".join(f"{type(error).__name__} {error}".split())
     if getattr(error, "code", None) == 401 or isinstance(error, NonRetryableError):
-        return StorageError(f"{uri}: Google wants a login ({words}): {_LOGIN}")
+        return RefusedError(f"{uri}: Google wants a login ({words}): {_LOGIN}")
     if isinstance(error, TimeoutError | TransportError) or is_retriable(error):
-        return StorageError(
+        return UnreachableError(
             f"{uri}: Google Cloud Storage could not be reached or did not answer ({words}); "
             "check the network and run the same command again"
         )
     if str(error).startswith("Forbidden"):
         return _forbidden(uri, permission, words)
-    return StorageError(f"{uri}: Google Cloud Storage refused the request ({words}); check the uri")
+    return RefusedError(f"{uri}: Google Cloud Storage refused the request ({words}); {_advice(words)}")
 
 
-def _forbidden(uri: str, permission: str, words: str) -> StorageError:
+def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
+    """The error for a 403: a permission where Google names one, else Google's own words and what to do."""
     bucket, _ = bucket_and_name(uri)
     denied = re.search(r"(\S+) does not have (storage\.[\w.]+)", words)
-    who, needed = denied.groups() if denied else ("this account", permission)
-    said = "" if denied else f" (Google says: {words})"
-    role = "objectViewer" if needed in ("storage.objects.get", "storage.objects.list") else "objectUser"
-    return StorageError(
-        f"{uri}: {who} lacks {needed} on bucket {bucket!r}{said}; grant it roles/storage.{role}, e.g. gcloud "
-        f"storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
+    if denied:
+        who, needed = denied.groups()
+        role = "objectViewer" if needed in ("storage.objects.get", "storage.objects.list") else "objectUser"
+        return RefusedError(
+            f"{uri}: {who} lacks {needed} on bucket {bucket!r}; grant it roles/storage.{role}, e.g. gcloud "
+            f"storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
+        )
+    said = re.sub(r"^OSError Forbidden: \S+ ?", "", words) or "no reason"
+    return RefusedError(
+        f"{uri}: Google Cloud Storage forbids {permission} on bucket {bucket!r} ({said}); {_advice(words)}"
     )
+
+
+def _advice(words: str) -> str:
+    """What to do about a refusal that Google gives in these words."""
+    lower = words.lower()
+    for marks, todo in _ADVICE:
+        if any(mark in lower for mark in marks):
+            return todo
+    return "check the uri, and what Google says of it"

@@ -1,12 +1,40 @@
 """Files on local disks; storage.py is the door to them. Every failure is a StorageError."""
 
+import errno
 import os
 import re
 import uuid
 from pathlib import Path
 
-from w2v2.storage.uris import FileInfo, StorageError, expand
+from w2v2.storage.uris import (
+    FileInfo,
+    NotFoundError,
+    RefusedError,
+    StorageError,
+    UnreachableError,
+    expand,
+)
 
+# A disk or share that does not answer, or a process that may not open more: nothing follows about the file.
+_NO_ANSWER = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOTCONN,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EREMOTEIO,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
@@ -15,24 +43,44 @@ def _path(uri: str) -> Path:
 
 
 def _failure(uri: str, error: OSError) -> StorageError:
+    words = error.strerror or str(error)
     match error:
         case FileNotFoundError():
-            return StorageError(f"{uri}: no such file or folder; check the path")
+            return NotFoundError(f"{uri}: no such file or folder; check the path")
         case PermissionError():
-            return StorageError(f"{uri}: permission denied; change its mode or owner, or use another path")
+            return RefusedError(f"{uri}: permission denied; change its mode or owner, or use another path")
         case IsADirectoryError():
-            return StorageError(f"{uri}: is a folder, where a file was wanted; give a file")
+            return RefusedError(f"{uri}: is a folder, where a file was wanted; give a file")
         case NotADirectoryError() | FileExistsError():
-            return StorageError(
+            return RefusedError(
                 f"{uri}: is a file or lies below one, where a folder was wanted; give a folder"
             )
+        case OSError(errno=number) if number in _NO_ANSWER:
+            return UnreachableError(
+                f"{uri}: the disk or share does not answer ({words}); check it and run the same command again"
+            )
+        case OSError(errno=number) if number in _FULL:
+            return RefusedError(
+                f"{uri}: {words}; free the disk and run the same command again, or use another path"
+            )
         case _:
-            return StorageError(f"{uri}: {error.strerror or error}; free the disk or use another path")
+            return RefusedError(f"{uri}: {words}; use another path")
 
 
 def _info(path: str) -> FileInfo:
     found = os.stat(path)
     return FileInfo(uri=path, size_bytes=found.st_size, fingerprint=f"{found.st_size}-{found.st_mtime_ns}")
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder."""
+    try:
+        os.stat(_path(uri))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _failure(uri, error) from error
+    return True
 
 
 def stat(uri: str) -> FileInfo:
@@ -95,8 +143,10 @@ def create(uri: str, data: bytes) -> bool:
         return True
     except FileExistsError:
         return read(uri) == data
+    except OSError as error:
+        raise _failure(uri, error) from error
     finally:
-        os.unlink(part)
+        Path(part).unlink(missing_ok=True)
 
 
 def delete(uri: str) -> None:

@@ -11,6 +11,9 @@ from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
 
+DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+"""What pyarrow and our own decoders raise on bytes that are not those that were written."""
+
 
 def write_record(folder: str, rows: pa.Table) -> None:
     """Keep the rows; the same rows twice are one file."""
@@ -29,7 +32,7 @@ def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Tabl
             raise data
         try:
             tables.append(pq.read_table(pa.BufferReader(data), schema=schema))
-        except pa.ArrowException:
+        except DAMAGE:
             logger.warning("%s is damaged: what it tells of is done again", uri)
     return pa.concat_tables(tables)
 

@@ -141,5 +141,5 @@ def _events(run: str) -> list[str]:
     folder = storage.join(run, "tensorboard")
     try:
         return [info.uri for info in storage.list_files(folder)]
-    except storage.StorageError:
+    except storage.NotFoundError:
         return []

@@ -12,7 +12,26 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 class StorageError(UserError):
-    """A file or bucket that cannot be read, listed or written: one sentence that names its uri."""
+    """A file or bucket that cannot be read, listed or written: one sentence that names its uri.
+
+    Raised as one of its kinds, which say what a caller may conclude.
+    """
+
+
+class NotFoundError(StorageError):
+    """There is no such file, folder or bucket: the storage answered, and the name is not in it."""
+
+
+class RefusedError(StorageError):
+    """The storage answered, and the answer is no: no permission, no space, a folder for a file, a bad name."""
+
+
+class UnreachableError(StorageError):
+    """No answer: network, service, disk or share failed. Nothing follows about the file; try again later."""
+
+
+class DamagedError(StorageError):
+    """The bytes that arrived, twice, are not those of the checksum beside them, or no text where text was wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +54,14 @@ def is_remote(uri: str) -> bool:
 def expand(uri: str) -> str:
     """The uri with `~`, file:// and relative local paths made absolute and a gs:// uri's last slashes cut.
 
-    Raises StorageError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
+    Raises RefusedError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
     """
     scheme, found, _ = uri.partition("://")
     match scheme if found else "":
         case "gs":
             return _normalised(uri)
         case "" if match := _SCHEME.match(uri):
-            raise StorageError(
+            raise RefusedError(
                 f"{uri}: begins like the name of a service; write {match[0]}//{uri[match.end() :].lstrip('/')} for that, "
                 f"or ./{uri} for a local file"
             )
@@ -51,26 +70,26 @@ def expand(uri: str) -> str:
         case "file":
             return os.path.abspath(unquote(urlsplit(uri).path))
         case _:
-            raise StorageError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
+            raise RefusedError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
 
 
 def _normalised(uri: str) -> str:
     bucket, name = bucket_and_name(uri.rstrip("/"))
     if not _BUCKET.fullmatch(bucket):
-        raise StorageError(f"{uri}: {bucket!r} cannot be the name of a bucket; write gs://bucket/name")
+        raise RefusedError(f"{uri}: {bucket!r} cannot be the name of a bucket; write gs://bucket/name")
     if {".", ".."} & set(name.split("/")):
-        raise StorageError(f"{uri}: a gs:// name may not hold '.' or '..' between slashes; write it out")
+        raise RefusedError(f"{uri}: a gs:// name may not hold '.' or '..' between slashes; write it out")
     return f"gs://{bucket}/{name}" if name else f"gs://{bucket}"
 
 
 def join(uri: str, *parts: str) -> str:
     """The uri of a file below a folder; a part is a relative name such as `a.wav` or `plots/a.png`.
 
-    Raises StorageError for an empty or absolute part and for one with `.`, `..` or an empty name in it.
+    Raises RefusedError for an empty or absolute part and for one with `.`, `..` or an empty name in it.
     """
     for part in parts:
         if {"", ".", ".."} & set(part.split("/")) or "\0" in part:
-            raise StorageError(f"{part!r} is not a plain relative name below {uri}; use names without '..'")
+            raise RefusedError(f"{part!r} is not a plain relative name below {uri}; use names without '..'")
     return "/".join([uri.rstrip("/"), *parts])
 
 

@@ -71,7 +71,7 @@ class ParquetTable:
             try:
                 tables = [self._read_file(file, list({*names, *where})) for file in version.files]
                 break
-            except storage.StorageError:
+            except storage.NotFoundError:
                 # A commit may have removed a file since the manifest was read: then there is a newer one.
                 if attempt + 1 == _NUM_TRIES or self._newest() == version:
                     raise

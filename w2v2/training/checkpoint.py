@@ -62,7 +62,12 @@ class Checkpoints:
                 if google_crc32c.value(body) == seal["crc32c"]:
                     return Checkpoint(tensors=safetensors.torch.load(body), state=seal["state"])
                 why = "its checksum differs"
-            except (storage.StorageError, ValueError, KeyError) as error:
+            except storage.StorageError as error:
+                # Unreachable or refused, it may well be there: an older one would train these steps again.
+                if not isinstance(error, storage.NotFoundError | storage.DamagedError):
+                    raise
+                why = str(error)
+            except (ValueError, KeyError, TypeError) as error:
                 why = str(error)
             logger.warning("%s is damaged (%s): going on from an older one", self._uri(step, "json"), why)
         return None
@@ -71,7 +76,7 @@ class Checkpoints:
         """Steps of the checkpoints that were written to their end, in order."""
         try:
             names = [info.uri.rpartition("/")[2] for info in storage.list_files(self._folder)]
-        except storage.StorageError:  # no folder yet
+        except storage.NotFoundError:  # no folder yet
             return []
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
