@@ -71,9 +71,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
     }
     run_directory.write_json(config.run, "metrics", metrics)
-    from w2v2.reports.model_page import write_task_report
+    from w2v2.reports.model_page import write_model_report
 
-    page = write_task_report(config.run)
+    page = write_model_report(config.run)
     logger.info("%s", score_lines(metrics))
     logger.info("page: %s", page)
     return metrics

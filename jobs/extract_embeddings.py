@@ -169,7 +169,7 @@ def commit(
     """The run's numbers, after the parts are in the table, the rejects in theirs and the page is written."""
     from w2v2.inference import extraction
     from w2v2.inference import extraction as reject_rows
-    from w2v2.reports.extraction_page import write_extract_report
+    from w2v2.reports.extraction_page import write_extraction_report
 
     config = job.config
     counts = extraction.counts(clips)
@@ -194,7 +194,7 @@ def commit(
         "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
     run_directory.write_json(config.run, "metrics", metrics)
-    logger.info("page: %s", write_extract_report(config.run))
+    logger.info("page: %s", write_extraction_report(config.run))
     logger.info(
         "%d clips: %d written, %d already there, %d rejected; %s",
         metrics["num_clips"], metrics["written"], metrics["there"], metrics["rejected"], config.table,

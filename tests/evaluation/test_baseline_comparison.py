@@ -140,7 +140,7 @@ def test_the_page_puts_both_side_by_side(tmp_path):
     found["pooled"]["intervals"] |= {"accuracy": None, "macro_f1": None}
     folder = write_run(tmp_path / "run", change=lambda scores: scores.update(baseline=found))
     page = Path(tune_page.write_tune_report(str(folder))).read_text()
-    section = page[page.index("Beside a baseline") :].partition("</section>")[0]
+    section = page[page.index("Compared with a baseline") :].partition("</section>")[0]
     for words in (
         "32.5% (29.0% to 36.0%)",
         "35.0%",
@@ -152,4 +152,4 @@ def test_the_page_puts_both_side_by_side(tmp_path):
         assert words in section, words
     assert "<b>" not in section and "/runs/svm" in section and "selected on the other folds it has" in section
     without = Path(tune_page.write_tune_report(str(write_run(tmp_path / "without")))).read_text()
-    assert "Beside a baseline" not in without
+    assert "Compared with a baseline" not in without

@@ -116,7 +116,7 @@ def test_the_search_has_the_baseline_beside_it(finished, tuned):
     higher = theirs["baseline"]["difference"]["uar"]
     assert higher["value"] == pytest.approx(theirs["pooled"]["uar"] - ours["pooled"]["uar"])
     page = (Path(config.run) / "report.html").read_text()
-    assert "Beside a baseline" in page and "SVM on mfcc, energy" in page
+    assert "Compared with a baseline" in page and "SVM on mfcc, energy" in page
 
 
 def test_best_yaml_is_still_read_by_finetune(tuned, tmp_path):

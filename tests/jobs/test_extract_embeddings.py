@@ -182,7 +182,7 @@ def test_page_and_run_directory(finished):
         "manifest.parquet",
         "metrics.json",
         "report.html",
-        "plots/map.png",
+        "plots/map_label.png",
         "plots/lengths.png",
     ):
         assert (run / name).stat().st_size > 0

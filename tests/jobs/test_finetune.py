@@ -126,8 +126,8 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
     page = (tmp_path / "report.html").read_text()
-    assert "speakers trained this model: this is no score of unseen speakers" in page
-    assert f"{len(clips)} of the clips trained this model, as their samples tell" in page
+    assert "speakers were seen in training: this is not a score on unseen speakers" in page
+    assert f"{len(clips)} of the clips were seen in training, by their samples" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from
 
 

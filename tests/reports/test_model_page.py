@@ -11,7 +11,10 @@ import pytest
 
 from tests.made.model_run import CLASSES, HOSTILE, LABELS, ORIGINAL, write_task_run
 from w2v2.evaluation.scores import columns
-from w2v2.reports import model_figures, model_page, model_run
+from w2v2.reports.checks import model_checks
+from w2v2.reports.model_figures import loss_text
+from w2v2.reports.model_page import write_model_report
+from w2v2.reports.run_files import read_model_run
 from w2v2.storage.files import StorageError
 
 FIGURES = {
@@ -26,7 +29,7 @@ def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("runs")
     found = {kind: write_task_run(base / f"a {kind}", kind) for kind in FIGURES}
     for folder in found.values():
-        assert model_page.write_task_report(str(folder)) == str(folder / "report.html")
+        assert write_model_report(str(folder)) == str(folder / "report.html")
     return found
 
 
@@ -80,12 +83,12 @@ def test_page_says_data_rejects_settings_and_how_to_run_again(kind, texts, folde
     assert "Computed on the test split, once: 77 clips of 11 speakers." in text
     for fact in ("clips scored 77", "speakers scored 11", "clips trained on 84", "epochs 9"):
         assert fact in text
-    assert "train validation test clips 84 21 77 speakers 12 3 11" in text
+    assert "number of train validation test clips 84 21 77 speakers 12 3 11" in text
     assert f"not audio 1 {HOSTILE} (not audio: no header)" in text and "too short 1 x.wav" in text
     assert "encoder digest 9f3a1c" in text and "version of torch 2.14.0" in text and "seed 7" in text
     assert f"python jobs/finetune.py --config '{folders[kind]}/config.yaml'" in text
     assert "The weights of epoch 7 were kept." in text and "validation loss is lowest in epoch" in text
-    assert "Speaker-independent: no speaker stands in two splits." in text
+    assert "Speaker-independent: no speaker is in two splits." in text
 
 
 def test_classes_have_scores_with_intervals_and_name_the_class_never_predicted(texts, folders):
@@ -93,21 +96,24 @@ def test_classes_have_scores_with_intervals_and_name_the_class_never_predicted(t
     between = span(pooled["intervals"]["uar"], percent)
     assert f"{percent(pooled['uar'])} UAR; 95% interval {between}; chance 33.3%" in text
     for metric, name in {"accuracy": "accuracy", "macro_f1": "macro F1"}.items():
-        assert f"{name} {percent(pooled[metric])} {span(pooled['intervals'][metric], percent)}" in text
+        assert f"{name} {percent(pooled[metric])} ({span(pooled['intervals'][metric], percent)})" in text
     assert pooled["never_predicted"] == ["neutral"] and "Never predicted: neutral." in text
     for name, line in zip(CLASSES, pooled["confusion"], strict=True):
-        assert f"{name} {percent(pooled['recall'][name])} {sum(line)} " in text
+        recall = percent(pooled["recall"][name])
+        assert re.search(rf" {name} \S+ {recall} \S+ {sum(line)} ", text)
     assert "cross-entropy (nats)" in text and "Worst speaker: s" in text
 
 
-def test_scores_before_remapping_stand_beside_those_after(texts, folders):
+def test_scores_before_remapping_are_next_to_those_after(texts, folders):
     found = metrics_of(folders["classes"])
-    before, after = found["before_remapping"], found["pooled"]
-    assert "before after classes 5 3 UAR" in texts["classes"]
-    told = [f"{percent(s['uar'])} ({span(s['intervals']['uar'], percent)})" for s in (before, after)]
-    assert f"UAR {told[0]} {told[1]} accuracy" in texts["classes"]
-    never = ", ".join(name for name in ORIGINAL if name in before["never_predicted"])
-    assert never and f"never predicted {never} neutral no clip right" in texts["classes"]
+    for which, num_classes, scores in (
+        ("before", 5, found["before_remapping"]),
+        ("after", 3, found["pooled"]),
+    ):
+        uar = f"{percent(scores['uar'])} ({span(scores['intervals']['uar'], percent)})"
+        assert f"{which} {num_classes} {uar}" in texts["classes"]
+    never = ", ".join(name for name in ORIGINAL if name in found["before_remapping"]["never_predicted"])
+    assert never and f"%) {never} " in texts["classes"]
 
 
 def test_labels_have_auc_with_intervals_and_the_undefined_is_said(texts, folders):
@@ -116,14 +122,14 @@ def test_labels_have_auc_with_intervals_and_the_undefined_is_said(texts, folders
         row, within = pooled["labels"][name], pooled["intervals"]["labels"][name]["auc"]
         counts = " ".join(str(row[f"num_{count}"]) for count in ("positive", "negative", "missing"))
         assert (
-            f"{name} {three(row['auc'])} {span(within, three)} {three(row['average_precision'])} {counts}"
+            f"{name} {three(row['auc'])} ({span(within, three)}) {three(row['average_precision'])} {counts}"
             in text
         )
     for name in ("macro", "weighted"):
         key = f"{name}_auc"
-        assert f"{name} {three(pooled[key])} {span(pooled['intervals'][key], three)}" in text
-    assert "tremor undefined undefined undefined 0 77 0" in text
-    assert "Undefined: tremor, as none of 77 known clips has it." in text
+        assert f"{name} {three(pooled[key])} ({span(pooled['intervals'][key], three)})" in text
+    assert "tremor undefined undefined 0 77 0" in text
+    assert "Undefined: tremor: none of 77 known clips has it." in text
     assert "2 of 8 checks ask for care:" in text and "tremor 0 of 84 0 of 21 0 of 77" in text
 
 
@@ -150,7 +156,7 @@ def test_split_table_has_mean_and_deviation_of_each_target(texts, folders):
 
 
 def test_only_the_test_split_of_a_fine_tuning_is_scored(folders):
-    run = model_run.read_task_run(str(folders["classes"]))
+    run = read_model_run(str(folders["classes"]))
     assert set(run.predictions["split"].to_pylist()) == {"test"}
     assert pq.read_table(folders["classes"] / "predictions.parquet").num_rows == 98
 
@@ -161,7 +167,7 @@ def test_evaluation_without_curves_has_no_training_section(tmp_path):
         del found["encoder"], found["best_epoch"]
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
-    model_page.write_task_report(str(folder))
+    write_model_report(str(folder))
     text = text_of(folder)
     assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels:" in text
 
@@ -173,8 +179,8 @@ def rewrite(folder: Path, name: str, column: str, values) -> None:
 
 
 def cares_of(folder: Path) -> str:
-    run = model_run.read_task_run(str(folder))
-    return " ".join(check.text for check in model_run.checks(run) if not check.is_good)
+    run = read_model_run(str(folder))
+    return " ".join(check.text for check in model_checks(run) if not check.is_good)
 
 
 def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
@@ -182,7 +188,7 @@ def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
     rewrite(folder, "manifest", "speaker", ["s25"] * 8 + [f"s{i // 7:02d}" for i in range(8, 182)])
     rewrite(folder, "manifest", "audio_digest", ["181", *map(str, range(1, 182))])
     cares = cares_of(folder)
-    assert "Not speaker-independent: in more than one split are the speakers s25." in cares
+    assert "Not speaker-independent: these speakers are in more than one split: s25." in cares
     assert "Recordings with an exact copy in another split: 1." in cares
 
 
@@ -194,10 +200,10 @@ def test_scores_that_prove_little_ask_for_care(tmp_path):
         found["pooled"]["undefined"] = {"arousal": "its target is constant"}
 
     cares = cares_of(write_task_run(tmp_path / "run", "regression", change=change))
-    assert "This run used random weights" in cares and "resamples only 3 speakers" in cares
-    assert "interval of mean CCC reaches down to -0.1; 0 needs no learning." in cares
+    assert "This run used random weights" in cares and "is over only 3 speakers" in cares
+    assert "interval of mean CCC reaches down to -0.100; a model that learned nothing scores 0.000." in cares
     assert "Undefined: arousal (its target is constant)." in cares
-    assert "predictions.parquet has 77 clips, metrics.json 5: one of them is of another run." in cares
+    assert "predictions.parquet has 77 clips, metrics.json 5: they are not of the same run." in cares
 
 
 @pytest.mark.parametrize("kind", FIGURES)
@@ -213,9 +219,9 @@ def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
     (folder / "metrics.json").write_text(json.dumps(found, allow_nan=False))
     pq.write_table(predictions, folder / "predictions.parquet")
     (folder / "curves.parquet").unlink()
-    model_page.write_task_report(str(folder))
+    write_model_report(str(folder))
     text = text_of(folder)
-    assert "95% interval undefined" in text and "it resamples speakers and needs two of them" in text
+    assert "95% interval undefined" in text and "it needs at least two speakers" in text
     assert "nan" not in text.lower().split() and "None" not in text
 
 
@@ -224,15 +230,15 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path):
         found["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change)
-    model_page.write_task_report(str(folder))
+    write_model_report(str(folder))
     assert "Of 1000 bootstrap samples, left out as undefined: hoarse 17." in text_of(folder)
 
 
 def test_names_of_the_losses(folders):
-    run = model_run.read_task_run(str(folders["regression"]))
-    assert model_figures.loss_told(run)[0] == "MSE"
+    run = read_model_run(str(folders["regression"]))
+    assert loss_text(run)[0] == "MSE"
     run.config["task"] = {"loss": "ccc"}
-    assert model_figures.loss_told(run) == (
+    assert loss_text(run) == (
         "loss",
         "Training: 1 - CCC and penalties; validation: mean squared error.",
     )
@@ -242,4 +248,4 @@ def test_missing_table_is_named(tmp_path):
     folder = write_task_run(tmp_path / "run", "classes")
     (folder / "rejects.parquet").unlink()
     with pytest.raises(StorageError, match=r"rejects\.parquet"):
-        model_page.write_task_report(str(folder))
+        write_model_report(str(folder))

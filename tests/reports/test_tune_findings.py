@@ -1,15 +1,13 @@
 """Findings against arithmetic by hand, and against a run whose score follows one field."""
 
-import re
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from tests.made.tune_run import SPACE, write_run
 from w2v2.reports import tune_findings
-from w2v2.reports.tune_run import TuneRun, read_tune_run
+from w2v2.reports.run_files import TuneRun, read_tune_run
 
 
 @pytest.fixture(scope="module")
@@ -81,56 +79,8 @@ def test_ties_are_the_trials_within_two_standard_errors_of_the_best() -> None:
     ) == [1]
 
 
-def _care(run: TuneRun) -> str:
-    return " ".join(check.text for check in tune_findings.checks(run) if not check.is_good)
-
-
-def _with(run: TuneRun, section: str, **values: Any) -> TuneRun:
-    return replace(run, metrics=run.metrics | {section: run.metrics[section] | values})
-
-
 def test_luck_of_one_speaker_is_that_of_the_mean_score(run: TuneRun) -> None:
     by_speaker = {name: {"uar": uar, "num_clips": 4} for name, uar in {"a": 1.0, "b": 1.0, "c": 0.5}.items()}
     said = tune_findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
     half = 196 * (5 / 6 * 1 / 6 / 4) ** 0.5
     assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in said
-
-
-def test_an_encoder_that_heard_the_speakers_is_a_care(run: TuneRun) -> None:
-    assert "trained the encoder" not in _care(run)
-    assert "trained the encoder" not in _care(_with(run, "encoder", heard=""))
-    cares = _care(_with(run, "encoder", heard="4 of the speakers and 9 of the clips"))
-    assert "4 of the speakers and 9 of the clips trained the encoder that this began with" in cares
-
-
-def test_checks_that_fail_are_named(run: TuneRun) -> None:
-    torn = run.manifest.to_pylist()
-    torn[0] |= {"fold": 5, "audio_digest": torn[-1]["audio_digest"]}
-    torn[-1] |= {"fold": 4}
-    care = _care(replace(run, manifest=pa.Table.from_pylist(torn)))
-    assert "Not speaker-independent: in more than one fold are the speakers 01, 24." in care
-    assert "Recordings with an exact copy in another fold: 1." in care
-    assert "random weights" in _care(_with(run, "encoder", name="tiny"))
-    made_up = replace(run, config=run.config | {"data": {"uri": "demo"}})
-    assert "made-up talkers" in _care(made_up) and "random weights" not in _care(made_up)
-    low = _with(run, "pooled", intervals={"uar": [0.1, 0.6]})
-    assert "The 95% interval reaches down to 10.0%; chance is 12.5%." in _care(low)
-    assert "10.0%, below the 95% interval: the search has fitted the folds." in _care(
-        _with(run, "selection", nested=0.1)
-    )
-    assert "only 7 speakers and is itself rough" in _care(_with(run, "data", num_speakers=7))
-    many = pa.concat_tables([run.rejects] * 20)
-    assert "40 of 1480 clips could not be used (2.7%)." in _care(replace(run, rejects=many))
-    stale = replace(run, predictions=run.predictions.slice(1))
-    assert re.search(
-        r"predictions.parquet has \d+ of 1439 clips right, metrics.json \d+ of 1440", _care(stale)
-    )
-
-
-def test_chance_is_that_of_the_metric(run: TuneRun) -> None:
-    confusion = [[3, 1], [5, 1], [0, 0]]
-    metrics_of_run = run.metrics | {"pooled": {"confusion": [[*row, 0] for row in confusion]}}
-    assert tune_findings.chance_level(metrics_of_run, "uar") == 0.125
-    # Always class 1: 6 of 10 clips right; F1 of class 1 is 12 / 16, of class 0 zero, of class 2 not defined.
-    assert tune_findings.chance_level(metrics_of_run, "accuracy") == pytest.approx(0.6)
-    assert tune_findings.chance_level(metrics_of_run, "macro_f1") == pytest.approx(12 / 16 / 2)

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
 from w2v2.config import command_line
-from w2v2.reports import plots
+from w2v2.reports.plots import style as plots
+from w2v2.reports.text import shortened
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
@@ -122,7 +123,7 @@ def plot(results: Sequence[CaseResult]) -> Any:
         if side != OURS
     ]
     with plots.style():
-        figure, axes = plots.one(8.0, 0.9 + 0.3 * len(rows))
+        figure, axes = plots.one_panel(8.0, 0.9 + 0.3 * len(rows))
         for at, (_, ratios, wanted) in enumerate(rows):
             axes.scatter(ratios, [at] * len(ratios), s=22, color=plots.BLUE, zorder=3)
             if wanted:
@@ -131,5 +132,5 @@ def plot(results: Sequence[CaseResult]) -> Any:
         axes.set_xscale("log")
         axes.set_xlabel("seconds over ours; a red bar is what is wanted")
         axes.invert_yaxis()
-        plots.with_names(axes, [plots.short(name, num_characters=80) for name, *_ in rows])
+        plots.with_names(axes, [shortened(name, num_characters=80) for name, *_ in rows])
     return figure

@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from w2v2.evaluation import multi_label
 from w2v2.evaluation.scores import columns
-from w2v2.reports import model_plots, plots
-from w2v2.reports.model_run import TaskRun
+from w2v2.reports.plots import model as model_plots
+from w2v2.reports.plots import scores as score_plots
+from w2v2.reports.run_files import ModelRun
 
 
-def task_figures(run: TaskRun) -> dict[str, Figure]:
+def model_figures(run: ModelRun) -> dict[str, Figure]:
     """All figures of the page by file name; one that has nothing to show is left out."""
     found: dict[str, Figure] = {}
     match run.metrics["kind"]:
@@ -25,7 +26,7 @@ def task_figures(run: TaskRun) -> dict[str, Figure]:
     if run.curves.num_rows:
         best = run.metrics.get("best_epoch")
         found["learning_curves"] = model_plots.learning_curves(
-            run.curves, loss=loss_told(run)[0], best_epoch=best
+            run.curves, loss=loss_text(run)[0], best_epoch=best
         )
     return found
 
@@ -33,8 +34,8 @@ def task_figures(run: TaskRun) -> dict[str, Figure]:
 def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     pooled, before = metrics["pooled"], metrics.get("before_remapping")
     found = {
-        "confusion": plots.confusion(pooled["confusion"], metrics["classes"]),
-        "speakers": plots.speaker_scores(
+        "confusion": score_plots.confusion(pooled["confusion"], metrics["classes"]),
+        "speakers": score_plots.speaker_scores(
             metrics["by_speaker"],
             metric="uar",
             interval=pooled["intervals"]["uar"],
@@ -42,7 +43,7 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
         ),
     }
     if before:
-        found["before"] = plots.confusion(before["confusion"], list(before["recall"]))
+        found["before"] = score_plots.confusion(before["confusion"], list(before["recall"]))
     return found
 
 
@@ -52,10 +53,12 @@ def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     values = metrics["folds"]["uar"]["values"]
     rows = pa.table({"fold": range(len(values)), "uar": pa.array(values, pa.float64())})
     interval = metrics["pooled"]["intervals"]["uar"]
-    return {"folds": plots.fold_scores(rows, metric="uar", interval=interval, chance=metrics["chance_uar"])}
+    return {
+        "folds": score_plots.fold_scores(rows, metric="uar", interval=interval, chance=metrics["chance_uar"])
+    }
 
 
-def _label_figures(run: TaskRun) -> dict[str, Figure]:
+def _label_figures(run: ModelRun) -> dict[str, Figure]:
     labels = run.metrics["pooled"]["labels"]
     defined = [name for name, row in labels.items() if row["auc"] is not None]
     if not defined:
@@ -69,7 +72,7 @@ def _label_figures(run: TaskRun) -> dict[str, Figure]:
     }
 
 
-def _value_figures(run: TaskRun) -> dict[str, Figure]:
+def _value_figures(run: ModelRun) -> dict[str, Figure]:
     names, quadrants = run.metrics["names"], run.metrics.get("quadrants")
     target, predicted = (columns(run.predictions, prefix, names) for prefix in ("target", "pred"))
     found = {
@@ -81,11 +84,11 @@ def _value_figures(run: TaskRun) -> dict[str, Figure]:
         midpoints = list(quadrants["midpoints"].values()) if quadrants else None
         found["plane"] = model_plots.plane(target, predicted, names, midpoints=midpoints)
     if quadrants:
-        found["quadrants"] = plots.confusion(quadrants["confusion"], quadrants["classes"])
+        found["quadrants"] = score_plots.confusion(quadrants["confusion"], quadrants["classes"])
     return found
 
 
-def loss_told(run: TaskRun) -> tuple[str, str]:
+def loss_text(run: ModelRun) -> tuple[str, str]:
     """The name of the training loss, and what else the curves need to be understood."""
     task = run.config.get("task", {})
     match run.metrics["kind"], task.get("loss", "auto"):

@@ -1,97 +1,77 @@
 """The page of one model: its scores, how far to trust them, how it learned, and on what data."""
 
-import logging
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from w2v2.evaluation.scores import columns
-from w2v2.reports import plots
-from w2v2.reports.html import (
+from w2v2.reports.blocks import (
+    Block,
     Cell,
-    duration,
-    facts_tag,
-    page,
-    pair_tag,
-    paragraph_tag,
-    percent,
-    some,
-    table_tag,
-    tag,
+    Checks,
+    Facts,
+    Paragraph,
+    Score,
+    Scores,
+    Section,
+    Side,
+    Table,
+    count,
+    words,
 )
-from w2v2.reports.model_figures import loss_told, task_figures
-from w2v2.reports.model_run import TaskRun, checks, read_task_run
-from w2v2.reports.model_sections import between, folds, number, score_sections, shown
-from w2v2.reports.tune_page import checks_tag, verdict_tag
-from w2v2.reports.tune_sections import rejects_table
+from w2v2.reports.checks import model_checks
+from w2v2.reports.estimate import model_headline
+from w2v2.reports.model_figures import loss_text, model_figures
+from w2v2.reports.model_sections import folds, score_sections
+from w2v2.reports.page import write_page
+from w2v2.reports.plots.style import is_known
+from w2v2.reports.run_files import ModelRun, read_model_run
+from w2v2.reports.shared_sections import (
+    lengths_text,
+    pictured,
+    provenance,
+    rejects_blocks,
+    verdict_blocks,
+)
+from w2v2.reports.text import duration_text, interval_text, listed, percent_text, score_text
 from w2v2.storage import files as storage
-
-logger = logging.getLogger(__name__)
 
 SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
 
 
-def write_task_report(run: str) -> str:
-    """The uri of `<run>/report.html`, made with `<run>/plots/*.png` from the files of one model's run.
+def write_model_report(run: str) -> str:
+    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of one model's run.
 
-    Reads metrics.json (see task_scores), config.yaml, predictions, manifest, rejects and, where there is
-    one, curves.parquet.
+    Reads metrics.json (see evaluation.scores), config.yaml, predictions, manifest, rejects and, where there
+    is one, curves.parquet.
     """
-    task = read_task_run(storage.expand(run))
-    figures = task_figures(task)
-    for name, figure in figures.items():
-        storage.write_bytes(storage.join(task.uri, "plots", f"{name}.png"), plots.png(figure))
+    files = read_model_run(storage.expand(run))
+    figures = model_figures(files)
     sections = [
-        ("", headline(task, figures)),
-        ("How far to trust it", checks_tag(checks(task))),
-        ("Folds", folds(task, figures)),
-        *score_sections(task, figures),
-        ("Training", training(task, figures)),
-        ("Data", data(task)),
-        ("Settings", settings(task)),
+        Section("", headline(files, figures)),
+        Section("How far to trust it", [Checks(model_checks(files))]),
+        Section("Folds", folds(files, figures)),
+        *score_sections(files, figures),
+        Section("Training", training(files, figures)),
+        Section("Data", data(files)),
+        Section("How it was made", how_it_was_made(files)),
     ]
-    uri = storage.join(task.uri, "report.html")
-    told = [(heading, inner) for heading, inner in sections if inner]
-    storage.write_text(uri, page(_title(task), told, kicker=f"w2v2 {task.metrics['job']} in {task.uri}"))
-    logger.info("wrote %s and %d plots", uri, len(figures))
-    return uri
+    kicker = f"w2v2 {files.metrics['job']} in {files.uri}"
+    return write_page(files.uri, _title(files), sections, kicker=kicker, figures=figures)
 
 
-def _title(run: TaskRun) -> str:
+def _title(run: ModelRun) -> str:
     names = run.metrics["names"]
     what = {
         "classes": f"{len(names)} classes",
         "multi_label": f"{len(names)} labels",
-        "regression": some(names),
+        "regression": listed(names),
     }
-    named = run.metrics.get("encoder") or run.metrics.get("model") or {}
-    model = run.config.get("model") or named.get("name", "")
-    return f"{what[run.metrics['kind']]}: {model}"
-
-
-def headline(run: TaskRun, figures: Mapping[str, Figure]) -> str:
-    """The leading scores with intervals, what they were computed on, sizes, and what asks for care."""
-    metrics = run.metrics
-    facts = {"clips scored": f"{metrics['num_clips']}", "speakers scored": f"{metrics['num_speakers']}"}
-    num_train = run.manifest["split"].to_pylist().count("train")
-    if num_train:
-        facts["clips trained on"] = f"{num_train}"
-    if run.curves.num_rows:
-        facts["epochs"] = f"{run.curves.num_rows}"
-    lengths = [seconds for seconds in run.manifest["duration_s"].to_pylist() if seconds is not None]
-    facts["of audio"] = duration(sum(lengths))
-    left = f'<div class="scores">{_leading(metrics)}</div>'
-    left += paragraph_tag(f"Computed on {metrics['computed_on']}.")
-    main = {"classes": "confusion", "multi_label": "auc", "regression": "plane"}[metrics["kind"]]
-    right = verdict_tag(checks(run))
-    if main in figures:
-        left, right = left + right, shown(figures, main, _CAPTIONS[main])
-    return pair_tag(left, right) + facts_tag(facts)
+    model = run.metrics.get("encoder") or run.metrics.get("model") or {}
+    return f"{what[run.metrics['kind']]}: {run.config.get('model') or model.get('name', '')}"
 
 
 _CAPTIONS = {
@@ -101,113 +81,123 @@ _CAPTIONS = {
 }
 
 
-def _leading(metrics: Mapping[str, Any]) -> str:
+def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
+    """The leading scores with intervals, what they were computed on, sizes, and what asks for care."""
+    metrics = run.metrics
+    facts = {"clips scored": f"{metrics['num_clips']}", "speakers scored": f"{metrics['num_speakers']}"}
+    if num_train := run.manifest["split"].to_pylist().count("train"):
+        facts["clips trained on"] = f"{num_train}"
+    if run.curves.num_rows:
+        facts["epochs"] = f"{run.curves.num_rows}"
+    lengths = [seconds for seconds in run.manifest["duration_s"].to_pylist() if seconds is not None]
+    facts["of audio"] = duration_text(sum(lengths))
+    main = {"classes": "confusion", "multi_label": "auc", "regression": "plane"}[metrics["kind"]]
+    left: list[Block] = [_scores(metrics), Paragraph(f"Computed on {metrics['computed_on']}.")]
+    left += verdict_blocks(model_checks(run))
+    return [Side([left, pictured(figures, main, _CAPTIONS[main])]), Facts(facts)]
+
+
+def _scores(metrics: Mapping[str, Any]) -> Scores:
+    """The leading score, and the one that is read next to it."""
+    first = model_headline(metrics)
     pooled, intervals = metrics["pooled"], metrics["pooled"]["intervals"]
     match metrics["kind"]:
         case "classes":
-            chance = percent(metrics["chance_uar"], why="no clip")
-            first = f"UAR; 95% interval {between(intervals['uar'], percent)}; chance {chance}"
-            second = f"accuracy; 95% interval {between(intervals['accuracy'], percent)}"
-            scores = [(percent(pooled["uar"]), first), (percent(pooled["accuracy"]), second)]
+            within = interval_text(intervals["accuracy"], percent_text)
+            second = Score(percent_text(pooled["accuracy"]), f"accuracy; 95% interval {within}")
+            text = first.text
         case "multi_label":
+            within = interval_text(intervals["weighted_auc"])
+            second = Score(
+                score_text(pooled["weighted_auc"]), f"AUC weighted by clips; 95% interval {within}"
+            )
             over = f"over {pooled['num_defined']} of {len(pooled['labels'])} labels"
-            first = f"macro AUC {over}; 95% interval {between(intervals['macro_auc'])}; chance 0.5"
-            second = f"AUC weighted by clips; 95% interval {between(intervals['weighted_auc'])}"
-            scores = [(number(pooled["macro_auc"]), first), (number(pooled["weighted_auc"]), second)]
+            text = f"macro AUC {over}; 95% interval {interval_text(first.interval)}; chance 0.5"
         case _:
-            mean, within = pooled["mean"], intervals["mean"]
-            over = f"mean of {some(metrics['names'])}"
-            first = f"CCC, {over}; 95% interval {between(within['ccc'])}; 0 is no agreement"
-            second = f"RMSE, {over}; 95% interval {between(within['rmse'])}"
-            scores = [(number(mean["ccc"]), first), (number(mean["rmse"]), second)]
-    return "".join(f'<div class="score">{score}{tag("small", text)}</div>' for score, text in scores)
+            over = f"mean of {listed(metrics['names'])}"
+            within = interval_text(intervals["mean"]["rmse"])
+            second = Score(score_text(pooled["mean"]["rmse"]), f"RMSE, {over}; 95% interval {within}")
+            text = f"CCC, {over}; 95% interval {interval_text(first.interval)}; 0 is no agreement"
+    return Scores([Score(first.form(first.value), text), second])
 
 
-def training(run: TaskRun, figures: Mapping[str, Figure]) -> str:
-    """The learning curves and what they say; nothing where nothing was trained."""
+def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
+    """The learning curves and what they show; nothing where nothing was trained."""
     if not run.curves.num_rows:
-        return ""
+        return []
     rows = run.curves.sort_by("epoch").to_pylist()
-    last, best = rows[-1], run.metrics.get("best_epoch")
-    text = f"{len(rows)} epochs; the training loss went from {rows[0]['train_loss']:.4g} to {last['train_loss']:.4g}."
-    known = [row for row in rows if plots.is_known(row["val_loss"])]
+    first, last, best = rows[0], rows[-1], run.metrics.get("best_epoch")
+    text = f"{len(rows)} epochs; the training loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}."
+    known = [row for row in rows if is_known(row["val_loss"])]
     if known:
         lowest = min(known, key=lambda row: row["val_loss"])
         text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
     if best:
         text += f" The weights of epoch {best} were kept."
-    loss, note = loss_told(run)
+    loss, note = loss_text(run)
     caption = f"{loss[0].upper()}{loss[1:]} by epoch, and the learning rate at its end. {note}"
-    return paragraph_tag(text) + shown(figures, "learning_curves", caption.strip())
+    return [Paragraph(text), *pictured(figures, "learning_curves", caption.strip())]
 
 
-def data(run: TaskRun) -> str:
+def data(run: ModelRun) -> list[Block]:
     """Sizes, clips by split or fold and class, label or target, and the clips that could not be used, by reason."""
-    clips = run.manifest
-    num_speakers = len(clips["speaker"].unique())
-    text = f"{clips.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
-    lengths = [seconds for seconds in clips["duration_s"].to_pylist() if seconds is not None]
-    if lengths:
-        text += f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
-    return paragraph_tag(text) + _parts_table(run) + rejects_table(run.rejects)
+    num_speakers = len(run.manifest["speaker"].unique())
+    text = f"{run.manifest.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
+    return [Paragraph(text + lengths_text(run.manifest)), _parts_table(run), *rejects_blocks(run.rejects)]
 
 
-def _parts_table(run: TaskRun) -> str:
+def _parts_table(run: ModelRun) -> Table:
+    """Clips and speakers of each split or fold, and of each class, label or target its clips there."""
     clips, part = run.manifest, run.part
-    found: set[str | int] = set(clips[part].to_pylist())
-    splits: list[str | int] = [split for split in SPLITS if split in found]
-    splits += sorted(found - set(SPLITS), key=lambda name: (isinstance(name, str), name))
-    places = {split: np.flatnonzero([own == split for own in clips[part].to_pylist()]) for split in splits}
+    of_clip = clips[part].to_pylist()
+    present: set[str | int] = set(of_clip)
+    parts: list[str | int] = [split for split in SPLITS if split in present]
+    parts += sorted(present - set(SPLITS), key=lambda name: (isinstance(name, str), name))
+    places = {name: np.flatnonzero([place == name for place in of_clip]) for name in parts}
     speakers: dict[str | int, set[str]] = defaultdict(set)
     for row in clips.select([part, "speaker"]).to_pylist():
         speakers[row[part]].add(row["speaker"])
     rows: list[list[Cell]] = [
-        ["clips", *(len(places[split]) for split in splits)],
-        ["speakers", *(len(speakers[split]) for split in splits)],
+        ["clips", *(len(places[name]) for name in parts)],
+        ["speakers", *(len(speakers[name]) for name in parts)],
     ]
-    match run.metrics["kind"]:
-        case "classes":
-            counts = {split: Counter(clips["label"].take(places[split]).to_pylist()) for split in splits}
-            rows += [[name, *(counts[split][name] for split in splits)] for name in run.metrics["classes"]]
-            caption = f"Clips by {part} and class."
-        case kind:
-            targets = columns(clips, "target", run.metrics["names"])
-            tell = _spread if kind == "regression" else _present
-            for i, name in enumerate(run.metrics["names"]):
-                rows.append([name, *(tell(targets[places[split], i]) for split in splits)])
-            caption = (
-                "Clips by split; of each target mean \u00b1 standard deviation."
-                if kind == "regression"
-                else "Clips by split; of each label the clips with it, of those where it is known."
-            )
-    head = [f"fold {split}" if isinstance(split, int) else SPLITS.get(split, split) for split in splits]
-    return table_tag(["", *head], rows, caption=caption)
+    more, caption = _target_rows(run, places)
+    heads = [f"fold {name}" if isinstance(name, int) else SPLITS.get(name, name) for name in parts]
+    return Table("clips", [words("number of"), *map(count, heads)], rows + more, caption)
+
+
+def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple[list[list[Cell]], str]:
+    """A row for each class, label or target with a cell for each part, and the table's caption."""
+    clips, names = run.manifest, run.metrics["names"]
+    if run.metrics["kind"] == "classes":
+        counts = [Counter(clips["label"].take(rows).to_pylist()) for rows in places.values()]
+        rows = [[name, *(number[name] for number in counts)] for name in run.metrics["classes"]]
+        return rows, f"Clips by {run.part} and class."
+    targets = columns(clips, "target", names)
+    is_number = run.metrics["kind"] == "regression"
+    text = _mean_and_std if is_number else _present
+    rows = [[name, *(text(targets[rows, i]) for rows in places.values())] for i, name in enumerate(names)]
+    of_each = (
+        "target mean \u00b1 standard deviation"
+        if is_number
+        else "label the clips with it, of those where it is known"
+    )
+    return rows, f"Clips by split; of each {of_each}."
 
 
 def _present(target: np.ndarray) -> str:
     return f"{np.sum(target == 1)} of {np.sum(~np.isnan(target))}"
 
 
-def _spread(target: np.ndarray) -> str:
+def _mean_and_std(target: np.ndarray) -> str:
     known = target[~np.isnan(target)]
     return f"{known.mean():.3g} \u00b1 {known.std():.2g}" if len(known) else "undefined"
 
 
-def settings(run: TaskRun) -> str:
+def how_it_was_made(run: ModelRun) -> list[Block]:
     """What was run, with what, at what cost, and how to run it again."""
     metrics = run.metrics
-    facts: dict[str, object] = {"computed on": metrics["computed_on"]}
+    facts: dict[str, object] = {"seed": run.config["seed"]} if "seed" in run.config else {}
     facts |= {f"encoder {key}": value for key, value in metrics.get("encoder", {}).items()}
     facts |= {f"model {key}": value for key, value in metrics.get("model", {}).items()}
-    facts |= {"seed": run.config["seed"]} if "seed" in run.config else {}
-    if metrics.get("seconds") is not None:
-        facts["wall time"] = f"{duration(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
-    facts |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
-    rows: list[list[Cell]] = [[name, str(value)] for name, value in facts.items()]
-    command = f"python jobs/{metrics['job']}.py --config {shlex.quote(storage.join(run.uri, 'config.yaml'))}"
-    return (
-        table_tag(["what", "value"], rows, caption="What this run was made with.")
-        + paragraph_tag("To run it again:")
-        + tag("pre", command)
-        + f"<details><summary>config.yaml</summary>{tag('pre', run.config_text)}</details>"
-    )
+    return provenance(run, facts, command_note="To run it again:")

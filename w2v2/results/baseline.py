@@ -65,9 +65,9 @@ def write_outcome(
     }
     run_directory.write_json(config.run, "metrics", written)
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
-    from w2v2.reports.model_page import write_task_report
+    from w2v2.reports.model_page import write_model_report
 
-    page = write_task_report(config.run)
+    page = write_model_report(config.run)
     logger.info("%s", task_scores.score_lines(written))
     logger.info("page: %s", page)
     return written

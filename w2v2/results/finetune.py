@@ -71,9 +71,9 @@ def write_outcome(
     extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
     run_directory.write_tensorboard(config.run, {"training": _scalars(trained.curve)})
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
-    from w2v2.reports.model_page import write_task_report
+    from w2v2.reports.model_page import write_model_report
 
-    page = write_task_report(config.run)
+    page = write_model_report(config.run)
     logger.info("%s", score_lines(metrics))
     logger.info("model: %s/model", config.run)
     logger.info("page: %s", page)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from w2v2.reports.plots import (
+from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
     INK,
@@ -21,11 +21,11 @@ from w2v2.reports.plots import (
     VERMILLION,
     WIDTH,
     is_known,
-    one,
-    short,
+    one_panel,
     style,
     with_names,
 )
+from w2v2.reports.text import shortened
 
 MAX_POINTS = 2000
 _DASHED = (0, (4, 3))
@@ -74,13 +74,13 @@ def roc(
 ) -> Figure:
     """ROC curves (false, true positive rates) of each label; the first six are named."""
     with style():
-        figure, axes = one(0.8 * WIDTH, 0.8 * WIDTH)
+        figure, axes = one_panel(0.8 * WIDTH, 0.8 * WIDTH)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.9, linestyle=_DASHED, label="chance")
         for i, (name, rates) in enumerate(curves.items()):
             false, true = (100 * rate for rate in rates)
             is_named = i < len(CYCLE)
             look: dict[str, Any] = (
-                {"color": CYCLE[i], "label": short(name)}
+                {"color": CYCLE[i], "label": shortened(name)}
                 if is_named
                 else {"color": RULE, "linewidth": 0.8, "zorder": 1}
             )
@@ -96,7 +96,7 @@ def label_scores(pooled: Mapping[str, Any]) -> Figure:
     """AUC of each label with its 95 % interval, best on top; up to 60 labels are named."""
     rows = sorted((row["auc"], name) for name, row in pooled["labels"].items() if row["auc"] is not None)
     with style():
-        figure, axes = one(WIDTH, min(9.0, 0.9 + 0.26 * max(len(rows), 3)))
+        figure, axes = one_panel(WIDTH, min(9.0, 0.9 + 0.26 * max(len(rows), 3)))
         axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=_DASHED)
         for place, (auc, name) in enumerate(rows):
             interval = pooled["intervals"]["labels"][name]["auc"]
@@ -105,7 +105,7 @@ def label_scores(pooled: Mapping[str, Any]) -> Figure:
                     interval, [place, place], color=BLUE, linewidth=4, alpha=0.35, solid_capstyle="butt"
                 )
             axes.scatter([auc], [place], s=26, color=BLUE, zorder=3, clip_on=False)
-        with_names(axes, [short(name) for _, name in rows] if len(rows) <= MAX_NAMES else [])
+        with_names(axes, [shortened(name) for _, name in rows] if len(rows) <= MAX_NAMES else [])
         axes.set(xlim=(0, 1), ylim=(-0.7, max(len(rows), 1) - 0.3), xlabel="AUC")
         axes.spines["left"].set_visible(False)
         return figure
@@ -119,13 +119,13 @@ def scatter(
     known = known[spread_out(len(known))]
     low, high = _limits(target[known], predicted[known])
     with style():
-        figure, axes = one(0.72 * WIDTH, 0.72 * WIDTH)
+        figure, axes = one_panel(0.72 * WIDTH, 0.72 * WIDTH)
         axes.plot([low, high], [low, high], color=MUTED, linewidth=0.9, linestyle=_DASHED)
         axes.scatter(
             target[known], predicted[known], s=12, color=BLUE, alpha=_alpha(len(known)), linewidths=0
         )
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        axes.set(xlabel=f"target {short(name)}", ylabel=f"predicted {short(name)}")
+        axes.set(xlabel=f"target {shortened(name)}", ylabel=f"predicted {shortened(name)}")
         axes.grid()
         return figure
 
@@ -146,7 +146,7 @@ def plane(
     known = known[spread_out(len(known))]
     t, p = target[known], predicted[known]
     with style():
-        figure, axes = one(WIDTH, WIDTH)
+        figure, axes = one_panel(WIDTH, WIDTH)
         if len(known) <= 150:
             axes.plot([t[:, 0], p[:, 0]], [t[:, 1], p[:, 1]], color=RULE, linewidth=0.6, zorder=1)
         alpha = _alpha(len(known))
@@ -162,7 +162,7 @@ def plane(
         )
         axes.scatter(p[:, 0], p[:, 1], s=14, color=BLUE, alpha=alpha, linewidths=0, label="predicted")
         axes.set(xlim=_limits(t[:, 0], p[:, 0]), ylim=_limits(t[:, 1], p[:, 1]))
-        axes.set(xlabel=short(names[0]), ylabel=short(names[1]))
+        axes.set(xlabel=shortened(names[0]), ylabel=shortened(names[1]))
         if midpoints is not None:
             _quadrants(axes, midpoints)
         axes.legend(**LEGEND, ncols=2)

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from tests.reports.test_plots import check_svg, dots_of, labels_of
-from w2v2.reports import model_plots
-from w2v2.reports.plots import RULE
+from tests.reports.plots.test_scores import check_svg, dots_of, labels_of
+from w2v2.reports.plots import model as model_plots
+from w2v2.reports.plots.style import RULE
 
 CURVES = pa.table(
     {

@@ -10,22 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from w2v2.reports.plots import (
+from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
     LEGEND,
-    METRICS,
     MUTED,
     RULE,
     VERMILLION,
     WIDTH,
     is_known,
-    one,
-    percent,
-    short,
+    one_panel,
+    percent_values,
     style,
     with_names,
 )
+from w2v2.reports.text import METRIC_LABELS, shortened
 
 LOOKS: dict[str, dict[str, Any]] = {
     "COMPLETE": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
@@ -40,7 +39,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
     best = [100 * max(row[f"{metric}_mean"] for row in done[: i + 1]) for i in range(len(done))]
     failed = [row["trial"] for row in rows if row["state"] == "FAIL"]
     with style():
-        figure, axes = one(WIDTH, 2.5)
+        figure, axes = one_panel(WIDTH, 2.5)
         axes.step(
             [row["trial"] for row in done], best, where="post", color=BLUE, linewidth=0.9, label="best so far"
         )
@@ -51,7 +50,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
             axes.scatter(
                 failed, [0.03] * len(failed), transform=on_axis, marker="x", color=VERMILLION, label="failed"
             )
-        axes.set(xlabel="trial", ylabel=f"{METRICS[metric]}, mean over folds (%)")
+        axes.set(xlabel="trial", ylabel=f"{METRIC_LABELS[metric]}, mean over folds (%)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.15)
         axes.grid(axis="y")
@@ -66,7 +65,7 @@ def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) 
     high = max((row[metric] for row in rows), default=1.0)
     numbers = trials["trial"].to_pylist() or [0]
     with style():
-        figure, axes = one(WIDTH, 0.75 + 0.17 * max(num_folds, 3))
+        figure, axes = one_panel(WIDTH, 0.75 + 0.17 * max(num_folds, 3))
         for row in rows:
             shade = (row[metric] - low) / max(high - low, 1e-9)
             corner = (row["trial"] - 0.45, row["fold"] - 0.45)
@@ -83,12 +82,12 @@ def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) 
 def importance(importances: Mapping[str, float]) -> Figure:
     """Share of the variance of the score that each hyperparameter explains, largest on top."""
     items = sorted(importances.items(), key=lambda item: item[1])
-    places, shares = list(range(len(items))), percent([share for _, share in items])
+    places, shares = list(range(len(items))), percent_values([share for _, share in items])
     with style():
-        figure, axes = one(WIDTH, 0.75 + 0.22 * max(len(items), 2))
+        figure, axes = one_panel(WIDTH, 0.75 + 0.22 * max(len(items), 2))
         axes.hlines(places, 0, shares, color=RULE, linewidth=0.9)
         axes.scatter(shares, places, s=34, color=BLUE, zorder=3, clip_on=False)
-        with_names(axes, [short(path, num_characters=28) for path, _ in items])
+        with_names(axes, [shortened(path, num_characters=28) for path, _ in items])
         axes.set(xlim=(0, 100), ylim=(-0.7, len(items) - 0.3), xlabel="share of explained variance (%)")
         return figure
 
@@ -104,7 +103,7 @@ def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric:
             _scatter_one(axes, rows, path=path, dimension=dimension, metric=metric, best=best)
         for axes in panels[len(space) :]:
             axes.set_visible(False)
-        figure.supylabel(f"{METRICS[metric]}, mean over folds (%)", fontsize=8.5)
+        figure.supylabel(f"{METRIC_LABELS[metric]}, mean over folds (%)", fontsize=8.5)
         return figure
 
 
@@ -140,7 +139,7 @@ def seconds_by_trial(trials: pa.Table) -> Figure:
     rows = [row for row in trials.to_pylist() if is_known(row["seconds"])]
     unit, seconds = ("min", 60) if any(row["seconds"] > 180 for row in rows) else ("s", 1)
     with style():
-        figure, axes = one(WIDTH, 2.0)
+        figure, axes = one_panel(WIDTH, 2.0)
         _by_state(axes, rows, {row["trial"]: row["seconds"] / seconds for row in rows})
         axes.margins(y=0.15)
         axes.set(xlabel="trial", ylabel=f"time of its folds ({unit})", ylim=(0, None))
@@ -167,7 +166,7 @@ def _scatter_one(
     values = [row[f"params_{path}"] for row in rows]
     if dimension.get("choices"):
         names = list(dict.fromkeys(str(value) for value in [*dimension["choices"], *values]))
-        labels = [short(name, num_characters=12) for name in names]
+        labels = [shortened(name, num_characters=12) for name in names]
         slant: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
         is_crowded = len("".join(labels)) > 16
         axes.set_xticks(range(len(names)), labels=labels, **(slant if is_crowded else {}))
@@ -185,7 +184,7 @@ def _scatter_one(
             look = look | {"facecolor": VERMILLION, "edgecolor": VERMILLION, "zorder": 3}
         axes.scatter(value, scores[row["trial"]], s=26, **look)
     axes.margins(y=0.15)
-    axes.set_xlabel(short(path, num_characters=30) + (" (log)" if dimension.get("log") else ""))
+    axes.set_xlabel(shortened(path, num_characters=30) + (" (log)" if dimension.get("log") else ""))
     axes.grid(axis="y")
 
 

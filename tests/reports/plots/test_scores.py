@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from w2v2.reports import plots
+from w2v2.reports.plots import scores as plots
+from w2v2.reports.plots.style import png, svg
 
 SCORES = {"pooled": {"uar": 0.5, "intervals": {"uar": (0.4, 0.6)}}, "metric": "uar"}
 METRICS = SCORES | {"folds": {"uar": {"values": [0.3, None, 0.7]}}, "selection": {"nested": 0.45}}
@@ -45,10 +46,10 @@ def labels_of(figure: Figure) -> list[tuple[str, str]]:
 
 def check_svg(figure: Figure, *, name: str) -> None:
     """The SVG is one element of well-formed XML and takes all its colours from the page."""
-    svg = plots.svg(figure, name=name)
-    ElementTree.fromstring(svg)
-    assert svg.startswith("<svg") and "<style" not in svg and "metadata" not in svg
-    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
+    drawn = svg(figure, name=name)
+    ElementTree.fromstring(drawn)
+    assert drawn.startswith("<svg") and "<style" not in drawn and "metadata" not in drawn
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawn))
     assert colours - {"none"} and all(c == "none" or c.startswith("var(--") for c in colours)
 
 
@@ -97,10 +98,10 @@ HOSTILE = ["$\\frac{1}$", "</svg><script>alert(1)</script>", "two\nlines\x00\u20
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_never_markup_nor_mathematics(name: str) -> None:
-    svg = plots.svg(plots.confusion([[1, 0], [0, 1]], [name, "b"]), name="hostile")
-    ElementTree.fromstring(svg)
-    assert "<script" not in svg and len(svg) < 30_000
-    labels = re.findall(r">([^<]*)</text>", svg)
+    drawn = svg(plots.confusion([[1, 0], [0, 1]], [name, "b"]), name="hostile")
+    ElementTree.fromstring(drawn)
+    assert "<script" not in drawn and len(drawn) < 30_000
+    labels = re.findall(r">([^<]*)</text>", drawn)
     expected = {
         "$\\frac{1}$": "$\\frac{1}$",
         "#1c2024": "#1c2024",
@@ -108,7 +109,7 @@ def test_names_are_never_markup_nor_mathematics(name: str) -> None:
         "x" * 99: "xxxxxxxxxxx...",
     }
     assert expected.get(name, "&lt;/svg&gt;&lt;scri...") in labels
-    plots.png(plots.speaker_scores({name: {"uar": 0.5}}, metric="uar", interval=None, chance=None))
+    png(plots.speaker_scores({name: {"uar": 0.5}}, metric="uar", interval=None, chance=None))
 
 
 def test_nothing_to_draw_is_an_empty_figure() -> None:
@@ -116,4 +117,4 @@ def test_nothing_to_draw_is_an_empty_figure() -> None:
         plots.speaker_scores({}, metric="uar", interval=None, chance=None),
         plots.fold_scores(FOLDS.slice(0, 0), metric="uar", interval=None, chance=None),
     ]
-    assert all(plots.svg(figure, name="empty").startswith("<svg") for figure in figures)
+    assert all(svg(figure, name="empty").startswith("<svg") for figure in figures)

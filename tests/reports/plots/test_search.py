@@ -5,8 +5,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tests.reports.test_plots import check_svg, dots_of, labels_of
-from w2v2.reports import plots, search_plots
+from tests.reports.plots.test_scores import check_svg, dots_of, labels_of
+from w2v2.reports.plots import search as search_plots
+from w2v2.reports.plots.style import svg
 
 SPACE = {
     "optim.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
@@ -105,7 +106,7 @@ def test_scatter_is_logarithmic_where_the_space_is_and_marks_the_best() -> None:
     # Trial 2 failed; 16 is the second choice.
     assert [x for x, _ in dots_of(figure, 2)] == [1, 1, 1, 1]
     assert [y for _, y in dots_of(figure, 0)] == pytest.approx([30, 35, 45, 50])
-    assert "1e-05" in plots.svg(figure, name="scatter")
+    assert "1e-05" in svg(figure, name="scatter")
 
 
 def test_learning_curves_are_those_of_one_trial_in_the_order_of_epochs() -> None:
@@ -131,4 +132,4 @@ def test_nothing_to_draw_is_an_empty_figure() -> None:
         search_plots.learning_curves(_curves(), trial=9),
         search_plots.scatter(empty, {}, metric="uar", best=0),
     ]
-    assert all(plots.svg(figure, name="empty").startswith("<svg") for figure in figures)
+    assert all(svg(figure, name="empty").startswith("<svg") for figure in figures)

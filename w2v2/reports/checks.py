@@ -1,0 +1,209 @@
+"""Reasons to trust the scores of a run, or to take care: one list for searches and for single models."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.reports.blocks import Check
+from w2v2.reports.estimate import Headline, model_headline, tune_headline
+from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
+from w2v2.reports.text import listed, percent_text
+
+
+def tune_checks(run: TuneRun) -> list[Check]:
+    """Every check of a search: of the data first, then of its scores."""
+    metrics, headline = run.metrics, tune_headline(run)
+    return [
+        *_encoder(metrics),
+        *_parts(run.manifest, "fold"),
+        _real(run, is_pretrained=True),
+        _rejects(run),
+        _above_chance(headline),
+        *_selection(run, headline),
+        _num_speakers(metrics["data"]["num_speakers"]),
+        *_classes(metrics["pooled"], has_absent=False),
+        _same_hits(metrics["pooled"], run.predictions),
+    ]
+
+
+def model_checks(run: ModelRun) -> list[Check]:
+    """Every check of a model's scores: of the data first, then of the scores."""
+    metrics = run.metrics
+    return [
+        *_encoder(metrics),
+        *_seen_in_training(metrics),
+        *(_parts(run.manifest, run.part) if run.has_parts else ()),
+        _real(run, is_pretrained=run.part == "split"),
+        _rejects(run),
+        _above_chance(model_headline(metrics)),
+        _num_speakers(metrics["num_speakers"]),
+        *_completeness(metrics),
+        _same_number(metrics, run.predictions),
+    ]
+
+
+def _check(is_good: bool, good: str, care: str) -> Check:
+    return Check(is_good=is_good, text=good if is_good else care)
+
+
+def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether an encoder that was trained here before has seen what is scored now."""
+    if (seen := metrics.get("encoder", {}).get("heard")) is not None:
+        yield _check(
+            not seen,
+            "None of the scored speakers and recordings were used to train the encoder.",
+            f"{seen} were used to train the encoder that this run began with: this is not a score on unseen speakers.",
+        )
+
+
+def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
+    if "heard_speakers" not in metrics:
+        return
+    num_speakers, num_clips = metrics["heard_speakers"], metrics["heard_clips"]
+    yield _check(
+        not num_speakers,
+        f"None of the {metrics['num_speakers']} speakers was seen in training, by name.",
+        f"{num_speakers} of the {metrics['num_speakers']} speakers were seen in training: this is not a score on "
+        "unseen speakers.",
+    )
+    yield _check(
+        not num_clips,
+        "No clip was seen in training, by its samples.",
+        f"{num_clips} of the clips were seen in training, by their samples: this is not a score on unseen recordings.",
+    )
+
+
+def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:
+    torn = in_two(manifest, "speaker", part=part)
+    yield _check(
+        not torn,
+        f"Speaker-independent: no speaker is in two {part}s.",
+        f"Not speaker-independent: these speakers are in more than one {part}: {listed(torn)}.",
+    )
+    if "audio_digest" in manifest.column_names:
+        copied = in_two(manifest, "audio_digest", part=part)
+        yield _check(
+            not copied,
+            f"No recording has an exact copy in another {part}.",
+            f"Recordings with an exact copy in another {part}: {len(copied)}.",
+        )
+
+
+def in_two(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
+    """The values of a column that are in more than one part (a fold, a split), in order."""
+    parts = defaultdict(set)
+    for value, place in zip(manifest[column].to_pylist(), manifest[part].to_pylist(), strict=True):
+        parts[value].add(place)
+    return sorted(value for value, places in parts.items() if value is not None and len(places) > 1)
+
+
+def _real(run: RunFiles, *, is_pretrained: bool) -> Check:
+    is_tiny = run.metrics.get("encoder", {}).get("name") == "tiny"
+    is_demo = run.config["data"]["uri"] == "demo"
+    made_up = " and ".join(["random weights"] * is_tiny + ["synthetic speakers"] * is_demo)
+    return _check(
+        not made_up,
+        "Real recordings and a pretrained encoder." if is_pretrained else "Real recordings.",
+        f"This run used {made_up}: it shows that the job works, not how good a model is.",
+    )
+
+
+def _rejects(run: RunFiles) -> Check:
+    num_rejects = run.rejects.num_rows
+    num_clips = num_rejects + run.manifest.num_rows
+    share = percent_text(num_rejects / max(num_clips, 1))
+    text = f"{num_rejects} of {num_clips} clips could not be used ({share})."
+    return _check(num_rejects <= 0.01 * num_clips, text if num_rejects else "Every clip could be used.", text)
+
+
+def _above_chance(headline: Headline) -> Check:
+    name, low, chance = headline.metric, (headline.interval or (None,))[0], headline.chance
+    if low is None or chance is None:
+        reason = "it needs at least two speakers, with clips of every kind"
+        return Check(is_good=False, text=f"The 95% interval of {name} is undefined: {reason}.")
+    return _check(
+        low > chance,
+        f"The whole 95% interval of {name} is above {headline.form(chance)}, the score of a model that learned nothing.",
+        f"The 95% interval of {name} reaches down to {headline.form(low)}; a model that learned nothing scores "
+        f"{headline.form(chance)}.",
+    )
+
+
+def _selection(run: TuneRun, headline: Headline) -> Iterator[Check]:
+    if "estimate" in run.metrics:
+        return
+    selection = run.metrics["selection"]
+    nested, low = selection["nested"], (headline.interval or (None,))[0]
+    if nested is None:
+        yield Check(
+            is_good=False,
+            text=f"The score selected on the other folds is undefined: {why_no_choice(selection)}.",
+        )
+        return
+    cost = f"Selected on the other folds, {percent_text(run.metrics['pooled'][run.metric])} becomes {percent_text(nested)}"
+    yield _check(
+        low is None or nested >= low,
+        f"{cost}, not below the 95% interval.",
+        f"{cost}, below the 95% interval: the search has fitted the folds.",
+    )
+
+
+def why_no_choice(selection: Mapping[str, Any]) -> str:
+    """Why no trial could be selected on the other folds."""
+    return "fewer than two trials are complete" if selection["num_complete"] < 2 else selection["note"]
+
+
+def _num_speakers(num_speakers: int) -> Check:
+    return _check(
+        num_speakers >= 10,
+        f"The interval is over {num_speakers} whole speakers, not over clips.",
+        f"The interval is over only {num_speakers} speakers and is itself rough.",
+    )
+
+
+def _classes(pooled: Mapping[str, Any], *, has_absent: bool) -> Iterator[Check]:
+    never, absent = pooled["never_predicted"], pooled["absent"]
+    yield _check(not never, "Every class is predicted at least once.", f"Never predicted: {listed(never)}.")
+    if has_absent:
+        yield _check(
+            not absent, "Every class has clips to score.", f"Without clips to score: {listed(absent)}."
+        )
+
+
+def _completeness(metrics: Mapping[str, Any]) -> Iterator[Check]:
+    if metrics["kind"] == "classes":
+        yield from _classes(metrics["pooled"], has_absent=True)
+        return
+    undefined = [f"{name} ({why})" for name, why in metrics["pooled"]["undefined"].items()]
+    yield _check(not undefined, "Every score is defined.", f"Undefined: {listed(undefined)}.")
+
+
+def _same_hits(pooled: Mapping[str, Any], predictions: pa.Table) -> Check:
+    pairs = zip(predictions["target"].to_pylist(), predictions["predicted"].to_pylist(), strict=True)
+    counted = f"{sum(t == p for t, p in pairs)} of {predictions.num_rows} clips right"
+    num_right = sum(row[i] for i, row in enumerate(pooled["confusion"]))
+    recorded = f"{num_right} of {pooled['num_clips']} clips right"
+    return _check(
+        counted == recorded,
+        f"predictions.parquet agrees with metrics.json: {counted}.",
+        f"predictions.parquet has {counted}, metrics.json {recorded}: they are not of the same run.",
+    )
+
+
+def _same_number(metrics: Mapping[str, Any], predictions: pa.Table) -> Check:
+    num_rows, num_clips = predictions.num_rows, metrics["num_clips"]
+    return _check(
+        num_rows == num_clips,
+        f"predictions.parquet agrees with metrics.json: {num_clips} clips.",
+        f"predictions.parquet has {num_rows} clips, metrics.json {num_clips}: they are not of the same run.",
+    )
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """How many checks ask for care, in a sentence."""
+    num_care = sum(not check.is_good for check in checks)
+    if not num_care:
+        return f"All {len(checks)} checks passed."
+    return f"{num_care} of {len(checks)} checks ask for care:"

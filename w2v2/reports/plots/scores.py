@@ -1,0 +1,137 @@
+"""Figures of the scores of one trial or model: intervals, folds, speakers, classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from w2v2.reports.plots.style import (
+    BAND,
+    BLUE,
+    CELL,
+    INK,
+    LEGEND,
+    MAX_NAMES,
+    MUTED,
+    PAPER,
+    RULE,
+    VERMILLION,
+    WIDTH,
+    is_known,
+    one_panel,
+    percent_values,
+    style,
+    with_names,
+)
+from w2v2.reports.text import METRIC_LABELS, shortened
+
+
+def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
+    """The chosen metric in one look: pooled with its interval, each fold, and selected on the other folds."""
+    metric = metrics["metric"]
+    interval = metrics["pooled"]["intervals"][metric]
+    rows: tuple[tuple[list[float | None], dict[str, Any]], ...] = (
+        ([metrics["pooled"][metric]], {"s": 34, "color": BLUE}),
+        (metrics["folds"][metric]["values"], {"s": 16, "color": MUTED}),
+        ([metrics["selection"]["nested"]], {"s": 34, "color": VERMILLION, "marker": "D"}),
+    )
+    with style():
+        figure, axes = one_panel(WIDTH, 1.55)
+        _chance(axes, chance, vertical=True)
+        if interval is not None:
+            axes.plot(
+                percent_values(interval), [0, 0], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt"
+            )
+        for place, (values, look) in enumerate(rows):
+            points = percent_values(values)
+            axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
+        axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{METRIC_LABELS[metric]} (%)")
+        with_names(axes, ["pooled, 95% interval", "each fold", "selected on the other folds"])
+        axes.spines["left"].set_visible(False)
+        return figure
+
+
+def fold_scores(
+    folds: pa.Table, *, metric: str, interval: Sequence[float] | None, chance: float | None
+) -> Figure:
+    """One dot a fold of one trial, their mean, and the pooled 95 % interval as a band."""
+    rows = [row for row in folds.to_pylist() if is_known(row[metric])]
+    numbers, values = [row["fold"] for row in rows], percent_values([row[metric] for row in rows])
+    with style():
+        figure, axes = one_panel(WIDTH, 2.5)
+        if interval is not None:
+            axes.axhspan(*percent_values(interval), label="95% interval, pooled", **BAND)
+        if values:
+            axes.axhline(sum(values) / len(values), color=BLUE, linewidth=0.9, label="mean over folds")
+        axes.scatter(numbers, values, s=34, color=BLUE, zorder=3, clip_on=False)
+        _chance(axes, chance, vertical=False)
+        axes.set(ylim=(0, 100), xlabel="held-out fold", ylabel=f"{METRIC_LABELS[metric]} (%)", xticks=numbers)
+        axes.grid(axis="y")
+        axes.legend(*axes.get_legend_handles_labels(), ncols=3, **LEGEND)
+        return figure
+
+
+def speaker_scores(
+    by_speaker: Mapping[str, Mapping[str, Any]],
+    *,
+    metric: str,
+    interval: Sequence[float] | None,
+    chance: float | None,
+) -> Figure:
+    """One dot a speaker, best on top, over the pooled 95 % interval; up to 60 speakers are named."""
+    scores = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if is_known(row[metric]))
+    places, values = list(range(len(scores))), percent_values([score for score, _ in scores])
+    with style():
+        figure, axes = one_panel(WIDTH, min(9.0, 0.9 + 0.165 * max(len(scores), 4)))
+        if interval is not None:
+            axes.axvspan(*percent_values(interval), **BAND)
+        _chance(axes, chance, vertical=True)
+        axes.hlines(places, 0, values, color=RULE, linewidth=0.6)
+        colours = [VERMILLION if i == 0 else BLUE for i in places]
+        axes.scatter(values, places, s=22, color=colours, zorder=3, clip_on=False)
+        with_names(axes, [shortened(speaker) for _, speaker in scores] if len(scores) <= MAX_NAMES else [])
+        axes.set(xlim=(0, 100), ylim=(-0.8, max(len(scores), 1) - 0.2))
+        axes.set(xlabel=f"{METRIC_LABELS[metric]} (%)", ylabel="speaker")
+        return figure
+
+
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Counts as text, colour the fraction of the row; rows are targets, columns predictions.
+
+    A row without clips stays blank; counts are left out where there are more than 30 classes.
+    """
+    num_classes = len(classes)
+    names = [shortened(name, num_characters=14) for name in classes]
+    size = min(9.0, 0.42 * num_classes)
+    with style():
+        figure, axes = one_panel(max(size + 1.3, 3.0), max(size + 1.0, 2.4))
+        for row, line in enumerate(counts):
+            for column, count in enumerate(line):
+                fraction = count / max(sum(line), 1)
+                _cell(axes, row, column, count, fraction=fraction, with_text=num_classes <= 30)
+        axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5), aspect="equal")
+        axes.set(xlabel="predicted class", ylabel="target class")
+        axes.set_xticks(range(num_classes), labels=names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.tick_params(length=0, labelcolor=INK)
+        with_names(axes, names)
+        axes.spines[:].set_visible(False)
+        return figure
+
+
+def _chance(axes: Axes, chance: float | None, *, vertical: bool) -> None:
+    if chance is not None:
+        line = axes.axvline if vertical else axes.axhline
+        line(100 * chance, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")
+
+
+def _cell(axes: Axes, row: int, column: int, count: int, *, fraction: float, with_text: bool) -> None:
+    box = Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, linewidth=0)
+    # The power keeps rare confusions visible beside a diagonal that is nearly full.
+    box.set(facecolor=CELL if count else RULE, alpha=0.06 + 0.94 * fraction**0.7 if count else 0.25)
+    axes.add_patch(box)
+    if with_text:
+        colour = PAPER if fraction > 0.5 else INK if count else MUTED
+        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)

@@ -1,0 +1,64 @@
+"""Figures of an extraction: lengths of the clips, and a map of the vectors."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from w2v2.reports.plots.style import (
+    BLUE,
+    GREEN,
+    INK,
+    LEGEND,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    WIDTH,
+    one_panel,
+    style,
+)
+from w2v2.reports.text import shortened
+
+_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, INK, MUTED)
+
+
+def principal_plane(
+    vectors: Float[np.ndarray, "points dim"],
+) -> tuple[Float[np.ndarray, "points 2"], list[float]]:
+    """Places in the plane of the two largest principal components, and the fraction of variance of each."""
+    centered = vectors.astype(np.float64) - vectors.mean(0)
+    left, scales, _ = np.linalg.svd(centered, full_matrices=False)
+    shares = scales**2 / max(float((scales**2).sum()), 1e-300)
+    return left[:, :2] * scales[:2], [float(share) for share in shares[:2]]
+
+
+def vector_map(vectors: Float[np.ndarray, "points dim"], groups: Sequence[str]) -> Figure:
+    """Vectors in their principal plane, coloured by the group of each; rare groups share a colour."""
+    places, shares = principal_plane(vectors)
+    names = [name for name, _ in Counter(groups).most_common(len(_COLOURS) - 1)]
+    with style():
+        figure, axes = one_panel(WIDTH, WIDTH)
+        for name, colour in zip([*names, "other"], _COLOURS, strict=False):
+            rows = [i for i, group in enumerate(groups) if (group if group in names else "other") == name]
+            if rows:
+                label = shortened(name or "none")
+                axes.scatter(places[rows, 0], places[rows, 1], s=9, color=colour, linewidths=0, label=label)
+        axes.set_xlabel(f"first component, {100 * shares[0]:.0f}% of the variance")
+        axes.set_ylabel(f"second component, {100 * shares[1]:.0f}%")
+        if len(names) > 1:
+            axes.legend(**LEGEND, ncols=4)
+    return figure
+
+
+def length_histogram(lengths_s: Float[np.ndarray, " clips"]) -> Figure:
+    """Clips by duration."""
+    with style():
+        figure, axes = one_panel(WIDTH, 2.2)
+        axes.hist(lengths_s, bins=min(40, 5 + len(lengths_s) // 5), color=BLUE)
+        axes.set_xlabel("duration (s)")
+        axes.set_ylabel("clips")
+    return figure

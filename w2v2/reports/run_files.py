@@ -1,0 +1,133 @@
+"""The files of a finished run, read back from its run directory for its page."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from w2v2.storage import files as storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """What every job leaves in its run directory."""
+
+    uri: str
+    metrics: dict[str, Any]
+    """metrics.json."""
+    config: dict[str, Any]
+    config_text: str
+    manifest: pa.Table
+    """The clips that were used."""
+    rejects: pa.Table
+    """The clips that could not be used, with the reason of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRun(RunFiles):
+    """The files of a run of jobs/tune_folds.py."""
+
+    trials: pa.Table
+    folds: pa.Table
+    curves: pa.Table
+    predictions: pa.Table
+
+    @property
+    def metric(self) -> str:
+        """The metric that the search maximised."""
+        return self.metrics["metric"]
+
+    @property
+    def best_folds(self) -> pa.Table:
+        """The rows of folds.parquet of the best trial, by fold."""
+        return self.folds.filter(pc.equal(self.folds["trial"], self.metrics["trial"])).sort_by("fold")
+
+    @property
+    def num_folds(self) -> int:
+        """How many folds a complete trial runs."""
+        return len(self.metrics["folds"][self.metric]["values"])
+
+    @property
+    def speaker_metric(self) -> Literal["accuracy", "uar"]:
+        """What a speaker is scored by: accuracy where the search maximised it, UAR otherwise."""
+        return "accuracy" if self.metric == "accuracy" else "uar"
+
+    @property
+    def space(self) -> dict[str, dict[str, Any]]:
+        """The searched fields that have a column in trials.parquet, by path."""
+        space = self.config["search"]["space"] or {}
+        return {path: field for path, field in space.items() if f"params_{path}" in self.trials.column_names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRun(RunFiles):
+    """The files of a run that scores one model, or one per fold: jobs/finetune.py, evaluate.py, baseline.py."""
+
+    predictions: pa.Table
+    """Of the clips that are scored."""
+    curves: pa.Table = field(default_factory=lambda: pa.table({"epoch": pa.array([], pa.int64())}))
+    """Empty where nothing was trained."""
+
+    @property
+    def part(self) -> Literal["split", "fold"]:
+        """What keeps speakers apart: splits, or folds that are held out in turn."""
+        return "fold" if self.metrics["job"] == "baseline" else "split"
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the clips are in more than one split or fold."""
+        return len(self.manifest[self.part].unique()) > 1
+
+
+def read_tune_run(uri: str) -> TuneRun:
+    """The files of a search; one that is missing raises StorageError."""
+    names = ("trials", "folds", "curves", "predictions")
+    return TuneRun(**_common(uri), **{name: read_table(uri, name) for name in names})
+
+
+def read_model_run(uri: str) -> ModelRun:
+    """The files of the run of a model; one that is missing raises StorageError.
+
+    curves.parquet may be missing: an evaluation trains nothing. Of a fine-tuning's predictions those of the
+    test split are scored.
+    """
+    found = _common(uri)
+    predictions = read_table(uri, "predictions")
+    if found["metrics"]["job"] == "finetune":
+        predictions = predictions.filter(pc.equal(predictions["split"], "test"))
+    is_trained = storage.exists(storage.join(uri, "curves.parquet"))
+    curves = {"curves": read_table(uri, "curves")} if is_trained else {}
+    return ModelRun(**found, predictions=predictions, **curves)
+
+
+def read_run_files(uri: str) -> RunFiles:
+    """The files that every run has; one that is missing raises StorageError."""
+    return RunFiles(**_common(uri))
+
+
+def _common(uri: str) -> dict[str, Any]:
+    config_text = storage.read_text(storage.join(uri, "config.yaml"))
+    metrics = storage.read_text(storage.join(uri, "metrics.json"))
+    return {
+        "uri": uri,
+        # Undefined is None in what follows, whoever wrote NaN.
+        "metrics": json.loads(metrics, parse_constant=lambda _: None),
+        "config": yaml.safe_load(config_text),
+        "config_text": config_text,
+        "manifest": read_table(uri, "manifest"),
+        "rejects": read_table(uri, "rejects"),
+    }
+
+
+def read_table(uri: str, name: str) -> pa.Table:
+    """`<uri>/<name>.parquet` with null for NaN, which a writer that went through pandas may have left."""
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(uri, f"{name}.parquet"))))
+    for i, column in enumerate(table.schema):
+        if pa.types.is_floating(column.type):
+            values = table.column(i)
+            table = table.set_column(i, column, pc.if_else(pc.is_nan(values), None, values))
+    return table

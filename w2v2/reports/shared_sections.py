@@ -1,0 +1,124 @@
+"""Blocks that several pages have: scores of classes, mistakes, rejected clips, what a run was made with."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from w2v2.reports.blocks import (
+    Block,
+    Cell,
+    Check,
+    Checks,
+    Details,
+    Measured,
+    Paragraph,
+    Picture,
+    Quote,
+    Table,
+    count,
+    percent,
+    words,
+)
+from w2v2.reports.checks import verdict
+from w2v2.reports.run_files import RunFiles
+from w2v2.reports.text import duration_text, job_command, listed
+from w2v2.storage import files as storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_MISTAKES_SHOWN = 5
+
+
+def pictured(figures: Mapping[str, "Figure"], name: str, caption: str) -> list[Block]:
+    """The figure of that name with its caption; nothing where there is none."""
+    return [Picture(figures[name], name, caption)] if name in figures else []
+
+
+def verdict_blocks(checks: Sequence[Check]) -> list[Block]:
+    """Whether all checks passed, and those that ask for care."""
+    care = [check for check in checks if not check.is_good]
+    return [Paragraph(verdict(checks), "verdict"), *([Checks(care)] if care else [])]
+
+
+def class_table(pooled: Mapping[str, Any], names: Sequence[str], *, name: str, caption: str) -> list[Block]:
+    """Precision, recall and F1 of each class, and the classes never predicted or without clips."""
+    never, absent = pooled["never_predicted"], pooled["absent"]
+    columns = [words("class"), percent("precision"), percent("recall"), percent("F1")]
+    columns += [count("clips"), count("predicted")]
+    text = f"Never predicted: {', '.join(never)}." if never else "Every class is predicted at least once."
+    if absent:
+        text += f" Recall is undefined for {', '.join(absent)}: no held-out clip has the class."
+    return [Table(name, columns, list(_class_rows(pooled, names)), caption), Paragraph(text)]
+
+
+def _class_rows(pooled: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[Cell]]:
+    counts = pooled["confusion"]
+    num_predicted = [sum(column) for column in zip(*counts, strict=True)]
+    intervals = pooled["intervals"].get("classes", {})
+    for i, name in enumerate(names):
+        num_clips, num_right = sum(counts[i]), counts[i][i]
+        values = {
+            "precision": num_right / num_predicted[i] if num_predicted[i] else None,
+            "recall": pooled["recall"][name],
+            # Of a class that is neither target nor prediction of any clip nothing is known.
+            "f1": 2 * num_right / (num_clips + num_predicted[i]) if num_clips + num_predicted[i] else None,
+        }
+        within = intervals.get(name, {})
+        scores = [Measured(value, within.get(key)) for key, value in values.items()]
+        yield [name, *scores, num_clips, num_predicted[i]]
+
+
+def surest_mistakes(predictions: pa.Table) -> list[Block]:
+    """The wrong predictions of highest probability, nothing where all are right."""
+    wrong = [
+        (row[f"prob_{row['predicted']}"], row["clip_id"], row["speaker"], row["target"], row["predicted"])
+        for row in predictions.to_pylist()
+        if row["target"] != row["predicted"]
+    ]
+    wrong.sort(key=lambda row: (-row[0], row[1]))
+    rows = [[*names, probability] for probability, *names in wrong[:NUM_MISTAKES_SHOWN]]
+    columns = [words("clip"), words("speaker"), words("target"), words("predicted"), percent("probability")]
+    caption = "The surest mistakes: listen to these first, a label may be wrong."
+    return [Table("mistakes", columns, rows, caption)] if rows else []
+
+
+def lengths_text(manifest: pa.Table) -> str:
+    """Shortest, longest and median duration of the clips; empty where no duration is known."""
+    lengths = [seconds for seconds in manifest["duration_s"].to_pylist() if seconds is not None]
+    if not lengths:
+        return ""
+    return f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
+
+
+def rejects_blocks(rejects: pa.Table) -> list[Block]:
+    """Rejected clips by reason with examples, or that there are none."""
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for row in rejects.to_pylist():
+        by_kind[row["reason"].partition(":")[0]].append(f"{row['clip_id']} ({row['reason']})")
+    if not by_kind:
+        return [Paragraph("No clip was rejected.")]
+    kinds = sorted(by_kind.items(), key=lambda item: -len(item[1]))
+    rows: list[list[Cell]] = [[kind, len(clips), listed(clips, num_shown=3)] for kind, clips in kinds]
+    caption = f"{rejects.num_rows} rejected clips by reason; rejects.parquet has them all."
+    return [Table("rejects", [words("reason"), count("clips"), words("examples")], rows, caption)]
+
+
+def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str) -> list[Block]:
+    """What was run, with what, at what cost, and how to run it again; facts are further rows, after the first."""
+    metrics = run.metrics
+    found = {"computed on": metrics["computed_on"]} if "computed_on" in metrics else {}
+    found |= facts
+    if metrics.get("seconds") is not None:
+        found["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
+    found |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
+    rows = [[name, str(value)] for name, value in found.items()]
+    return [
+        Table("provenance", [words("what"), words("value")], rows, "What this run was made with."),
+        Paragraph(command_note),
+        Quote(job_command(metrics["job"], storage.join(run.uri, "config.yaml")), is_code=True),
+        Details("config.yaml", [Quote(run.config_text, is_code=True)]),
+    ]

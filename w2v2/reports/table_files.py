@@ -1,0 +1,63 @@
+"""Tables of a page as files: CSV with the raw values, LaTeX with what the page shows."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from w2v2.reports.blocks import Averaged, Cell, Column, Measured, Sound, Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def csv_text(table: Table) -> str:
+    """The table as CSV, numbers with all their digits; a score with an interval takes three columns."""
+    parts = [_parts([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(f"{c.name}{part}" for c, own in zip(table.columns, parts, strict=True) for part in own)
+    for row in table.rows:
+        cells = [(_raw(cell), own) for cell, own in zip(row, parts, strict=True)]
+        writer.writerow([raw.get(part) for raw, own in cells for part in own])
+    return file.getvalue()
+
+
+def _parts(cells: Sequence[Cell]) -> list[str]:
+    """What a column's cells consist of: "" alone, or "" and " low", " high", or " std"."""
+    return list(dict.fromkeys(part for cell in cells for part in _raw(cell))) or [""]
+
+
+def _raw(cell: Cell) -> dict[str, Any]:
+    return cell.raw() if isinstance(cell, Measured | Averaged | Sound) else {"": cell}
+
+
+def latex_text(table: Table) -> str:
+    """The table as a LaTeX tabular of package booktabs, with its caption as a comment."""
+    marks = "".join("r" if column.is_number else "l" for column in table.columns)
+    lines = [
+        f"% {' '.join(table.caption.split())}",
+        f"\\begin{{tabular}}{{{marks}}}",
+        r"\toprule",
+        _latex_line([column.name for column in table.columns]),
+        r"\midrule",
+        *(_latex_line(_shown(table.columns, row)) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(columns: Sequence[Column], row: Sequence[Cell]) -> list[str]:
+    return [column.text_of(cell) for column, cell in zip(columns, row, strict=True)]
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    escaped = (re.sub(r"[\\~^±&%$#_{}]", lambda match: _LATEX[match[0]], " ".join(c.split())) for c in cells)
+    return " & ".join(escaped) + r" \\"

@@ -1,0 +1,78 @@
+"""Numbers, lists and paths as they are written on a page: plain text, no markup.
+
+Imports nothing that takes time, so that analysis and checks can use it without a page being drawn.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+METRIC_LABELS = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
+"""Metrics of classes by their key in metrics.json, the leading one first."""
+
+_HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
+
+
+def percent_text(value: float | None, *, why: str = "") -> str:
+    """A fraction as "58.3%"; None is "undefined", followed by why."""
+    if value is None:
+        return f"undefined ({why})" if why else "undefined"
+    return f"{100 * value:.1f}%"
+
+
+def points_text(value: float | None) -> str:
+    """A difference of two fractions in percentage points, as "+2.1"; None is "undefined"."""
+    return "undefined" if value is None else f"{100 * value:+.1f}"
+
+
+def score_text(value: float | None) -> str:
+    """A score with three decimals; None is "undefined"."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def interval_text(interval: Sequence[float] | None, form: Callable[[float | None], str] = score_text) -> str:
+    """An interval as "0.512 to 0.700"; None is "undefined"."""
+    return " to ".join(map(form, interval)) if interval else "undefined"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Seconds as "7.2 s", "3.4 min" or "2.1 h"; None is "undefined"."""
+    if seconds is None:
+        return "undefined"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def setting_text(value: object) -> str:
+    """The value of a setting: numbers with three digits, None as nothing."""
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def listed(names: Sequence[str], *, num_shown: int = 6) -> str:
+    """The first names with commas between, and how many more there are."""
+    more = len(names) - num_shown
+    return ", ".join(names[:num_shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def shortened(name: str, *, num_characters: int = 18) -> str:
+    """The name on one line, unprintable characters as '?', cut to num_characters."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(name.split()))
+    return text if len(text) <= num_characters else text[: num_characters - 3] + "..."
+
+
+def without_home(text: str) -> str:
+    """The text with home directories written as `~`, so that a page can be passed on."""
+    home = str(Path.home()).rstrip("/")
+    if home:
+        text = re.sub(rf"(?<![\w./-]){re.escape(home)}(?=[/\s'\":,]|$)", "~", text, flags=re.MULTILINE)
+    return _HOME.sub("~", text)
+
+
+def job_command(job: str, config_uri: str) -> str:
+    """The shell command that runs a job with a config file, its home directory written as `~`."""
+    path = without_home(config_uri)
+    # A quoted tilde would not be expanded by the shell.
+    quoted = f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
+    return f"python jobs/{job}.py --config {quoted}"
