@@ -42,7 +42,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
 
     from w2v2.cluster import baseline
-    from w2v2.evaluation.predictions import targets_of
+    from w2v2.data.targets import target_array
     from w2v2.results.baseline import write_outcome
 
     prepared, by_clip = baseline.describe_clips(
@@ -55,7 +55,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
         config,
         by_clip,
         found.clips,
-        target=targets_of(found.clips, "classes", classes),
+        target=target_array(found.clips, "classes", classes),
         num_classes=len(classes),
     )
     seconds = time.monotonic() - started

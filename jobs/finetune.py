@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from w2v2.cluster import connection, features
 from w2v2.config import command_line
+from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import manifest, splits, usable_clips
 from w2v2.models import provenance
@@ -50,7 +51,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
 
     # Importing torch takes seconds; the workers import it at the same time.
     from w2v2.cluster.finetune import finetune_on_ray
-    from w2v2.evaluation.predictions import groups_of
+    from w2v2.data.targets import output_groups
     from w2v2.results.finetune import write_outcome
     from w2v2.training.finetuning import FinetunePlan
 
@@ -70,7 +71,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     }
     plan = FinetunePlan(
         config=config,
-        groups=groups_of(found, config.task.kind),
+        groups=output_groups(found, config.task.kind),
         key=preparation.infos[0].key,
         clips=found.clips,
         descriptors=in_order(by_clip, found),
@@ -137,7 +138,7 @@ def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]
     found = split(config, found)
     splits.audit(found.clips)
     counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
-    said = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
+    said = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", said)
     return found
 

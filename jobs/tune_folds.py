@@ -27,7 +27,8 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import manifest, usable_clips
 from w2v2.evaluation import baseline_comparison
 from w2v2.models import provenance
-from w2v2.search.study import Study, default_space, distribution, field_at
+from w2v2.search.space import default_space, distribution, field_at, variants
+from w2v2.search.study import Study
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -46,7 +47,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
     preparation = features.FeaturePreparation(
         config,
-        encoders=features.variants(config.encoder, config.search.space),
+        encoders=variants(config.encoder, config.search.space),
         cpus=config.search.cpus_per_trial,
         gpus=connection.gpus(config.search.gpus_per_trial),
     )

@@ -11,7 +11,8 @@ from w2v2.benchmarks.config import (
 )
 from w2v2.benchmarks.result import OURS
 from w2v2.data import folds, manifest
-from w2v2.search.study import Study, distribution, field_at
+from w2v2.search.space import distribution, field_at
+from w2v2.search.study import Study
 from w2v2.storage import run_directory
 
 

@@ -15,7 +15,8 @@ from w2v2.config.model import HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import frames_needed, padded_targets, vocabulary_of
 from w2v2.models.ctc import FrameLogits, Transcriber, ctc_sum
-from w2v2.models.decoding import forced_path, greedy_path, log_softmax, runs_of, transcript_of
+from w2v2.models.decoding import forced_path, greedy_path, runs_of, transcript_of
+from w2v2.models.probabilities import log_softmax
 
 VOCABULARY = vocabulary_of(["kids and dogs"], TextConfig())
 TEXTS = ["kids", "dogs and", "a sadness is", "", "dd aa"]

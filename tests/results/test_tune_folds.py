@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from jobs import tune_folds
-from w2v2.cluster.features import variants
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.models import provenance
 from w2v2.results import tune_folds as outcome
 from w2v2.results.tune_folds import score_lines, selection_of
+from w2v2.search.space import variants
 
 STATES = {"C": optuna.trial.TrialState.COMPLETE, "P": optuna.trial.TrialState.PRUNED}
 

@@ -4,9 +4,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.config.tune_folds import Dimension, SearchConfig
 from w2v2.errors import UserError
-from w2v2.search.study import STUDY_NAME, Study, default_space, distribution, field_at, with_params
+from w2v2.search.space import distribution
+from w2v2.search.study import STUDY_NAME, Study
 
 SPACE = {
     "optim.learning_rate": distribution(
@@ -132,33 +133,6 @@ def test_search_finds_a_better_learning_rate_than_the_first(tmp_path):
     run_all(make(tmp_path, num_trials=30, pruning="none"))
     best = load(tmp_path).best_trial
     assert abs(best.params["optim.learning_rate"] - 0.01) < 0.005
-
-
-def test_params_reach_their_fields_and_are_checked():
-    config = with_params(TuneFoldsConfig(), {"optim.learning_rate": 0.5, "encoder.pooling": "max"})
-    assert (config.optim.learning_rate, config.encoder.pooling) == (0.5, "max")
-    assert config.optim.beta1 == TuneFoldsConfig().optim.beta1
-    with pytest.raises(UserError, match=r"optim.learning_rate must be positive"):
-        with_params(TuneFoldsConfig(), {"optim.learning_rate": -1.0})
-
-
-@pytest.mark.parametrize("name", ["tiny", "facebook/wav2vec2-base"])
-def test_default_space_fits_the_config(name):
-    space = default_space(name)
-    TuneFoldsConfig(search=SearchConfig(space=space))
-    for path, dimension in space.items():
-        assert distribution(path, dimension, field_at(TuneFoldsConfig(), path)).single() is False
-
-
-def test_integer_fields_are_searched_over_integers():
-    found = distribution("optim.batch_size", Dimension(low=4, high=64, log=True), 16)
-    assert found == optuna.distributions.IntDistribution(4, 64, log=True)
-
-
-@pytest.mark.parametrize("path, default", [("optim.schedule", "linear"), ("optim.amsgrad", False)])
-def test_interval_over_names_is_refused(path, default):
-    with pytest.raises(UserError, match=f"{path} is not a number, got low and high; wanted choices"):
-        distribution(path, Dimension(low=1, high=2), default)
 
 
 def test_two_processes_on_one_run_are_told(tmp_path):

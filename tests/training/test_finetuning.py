@@ -16,8 +16,8 @@ from w2v2.config.data import CacheConfig, DataConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig
 from w2v2.data import manifest, splits, usable_clips
+from w2v2.data.targets import output_groups
 from w2v2.errors import UserError
-from w2v2.evaluation.predictions import groups_of
 from w2v2.features.cache import FeatureCache
 from w2v2.features.preparation import prepare
 from w2v2.features.requests import AudioIndex
@@ -52,7 +52,7 @@ def make_plan(config: FinetuneConfig) -> FinetunePlan:
     prepared = prepare(requests, kinds=[trunk], audio=config.audio, num_readers=4)
     found = usable_clips.with_usable_audio(config.run, found, prepared, max_reject_fraction=0.0)
     clips = splits.assign(found.clips, config.split, config.folds, need_val=False)
-    groups = groups_of(found, config.task.kind)
+    groups = output_groups(found, config.task.kind)
     return FinetunePlan(config=config, groups=groups, key=key, clips=clips, card={})
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from transformers.utils import logging as transformers_logging
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained import tiny_config
 
@@ -53,7 +54,7 @@ def encoder_folder(name: str, folder: Path, *, seed: int) -> str:
 def forward_flops(folder: str, lengths_s: Iterable[float]) -> float:
     """Floating-point operations of single-clip forwards, 2 a multiply-add: matrix products and convolutions."""
     config = AutoConfig.from_pretrained(folder)
-    return sum(_clip_flops(config, round(length_s * 16_000)) for length_s in lengths_s)
+    return sum(_clip_flops(config, round(length_s * SAMPLE_RATE)) for length_s in lengths_s)
 
 
 def _clip_flops(config: PretrainedConfig, num_samples: int) -> float:

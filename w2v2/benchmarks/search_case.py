@@ -21,7 +21,8 @@ from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.data import folds, manifest
-from w2v2.search.study import Study, distribution, field_at, with_params
+from w2v2.search.space import distribution, field_at, with_params
+from w2v2.search.study import Study
 from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,8 @@ from w2v2.errors import UserError
 from w2v2.evaluation import classification
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.encoder import Encoder
+from w2v2.models.probabilities import log_softmax
+from w2v2.search.trial import fold_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +203,7 @@ def _scores(
     """Mean cross entropy and UAR."""
     if not len(targets):
         return float("nan"), float("nan")
-    wide = logits.astype(np.float64)
-    log_probabilities = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
+    log_probabilities = log_softmax(logits)
     found = classification.confusion(targets, logits.argmax(1), num_classes)
     uar = classification.scores(found, [str(number) for number in range(num_classes)])["uar"]
     return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(uar)
@@ -236,8 +237,3 @@ def search_with_trainer(
                 )
             )
     return found
-
-
-def fold_seed(seed: int, fold: int) -> int:
-    """The seed that our search gives a fold: of its head's first weights and of its batches."""
-    return seed * 1009 + fold

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks.result import Agreement
-from w2v2.benchmarks.transformers_trainer import Labelled, fold_seed
+from w2v2.benchmarks.transformers_trainer import Labelled
 from w2v2.config.model import OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.features.batches import ClipSet
@@ -19,6 +19,7 @@ from w2v2.features.trunk_features import run_trunk
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.encoder import Encoder
 from w2v2.models.pretrained import load_encoder
+from w2v2.search.trial import fold_seed
 from w2v2.storage import run_directory
 from w2v2.training.trainer import score_fold
 

@@ -27,8 +27,7 @@ def describe_clips(
     index = AudioIndex(data, audio, cache)
     requests = index.requests(clips)
     num_at_once = connection.slots(cpus=1, gpus=0)
-    size = max(8, min(64, -(-len(requests) // (4 * num_at_once))))
-    chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
+    chunks = connection.chunks(requests, num_at_once=num_at_once)
     results: list[list[Any]] = [[]] * len(chunks)
     task = connection.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")

@@ -6,7 +6,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
 # than our lines do, and workers must start as this process did, not through `uv run` once more.
@@ -30,6 +30,8 @@ import yaml  # noqa: E402
 from w2v2.errors import UserError  # noqa: E402
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
 """What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
@@ -165,6 +167,12 @@ def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bo
     if not in_trial:  # a trial has it from Tune, and said twice it would count as another
         options["runtime_env"] = RUNTIME_ENV
     return ray.remote(**options)(function)
+
+
+def chunks(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Sequence[T]]:
+    """Items in order, `size` to a task, or about four tasks to each of num_at_once workers, of 8 to 64 items."""
+    size = size or max(8, min(64, -(-len(items) // (4 * num_at_once))))
+    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 def map_tasks(

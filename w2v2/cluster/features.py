@@ -4,7 +4,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from w2v2.cluster import connection
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
-from w2v2.config.tune_folds import Dimension, TuneFoldsConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.features.requests import AudioIndex
 from w2v2.progress import Progress
@@ -34,20 +34,6 @@ class EncoderInfo:
     """The folder of its features in the cache."""
     num_layers: int
     num_parameters: int
-
-
-def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
-    """Every encoder that a trial may ask for: all combinations of the searched encoder fields."""
-    paths = [path for path in space if path.startswith("encoder.")]
-    for path in paths:
-        if not space[path].choices:
-            raise UserError(
-                f"search.space: {path} needs choices, not low and high: each is prepared before the search"
-            )
-    combinations = itertools.product(*(space[path].choices for path in paths))
-    names = [path.removeprefix("encoder.") for path in paths]
-    found: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
-    return [replace(encoder, **values) for values in found]
 
 
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
@@ -146,8 +132,7 @@ class FeaturePreparation:
         return prepared
 
     def _over_tasks(self, requests: list[Any], num_at_once: int) -> list[Any]:
-        size = max(8, min(64, -(-len(requests) // (4 * num_at_once))))
-        chunks = [requests[at : at + size] for at in range(0, len(requests), size)]
+        chunks = connection.chunks(requests, num_at_once=num_at_once)
         distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
         encoders = [(encoder, key) for key, encoder in distinct.items()]
         threads = max(1, int(self._cpus))

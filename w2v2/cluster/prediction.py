@@ -42,8 +42,7 @@ def _predicted(
     gpus = connection.gpus(workers.gpus_per_encoder)
     cpus = min(1.0, workers.cpus_per_encoder) if gpus else workers.cpus_per_encoder
     at_once = workers.num_encoders or connection.slots(cpus=cpus, gpus=gpus)
-    size = workers.clips_per_part or max(8, min(64, -(-len(todo) // (4 * at_once))))
-    chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
+    chunks = connection.chunks(todo, num_at_once=at_once, size=workers.clips_per_part)
     found: dict[str, ClipPrediction] = {}
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:

@@ -25,7 +25,8 @@ from ray.tune.stopper import Stopper  # isort: skip
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.progress import clock
 from w2v2.search.fold_store import Ledger
-from w2v2.search.study import Study, with_params
+from w2v2.search.space import with_params
+from w2v2.search.study import Study
 from w2v2.search.summary import fold_metrics
 from w2v2.search.trial import Plan, score_here, score_together
 from w2v2.storage.files import StorageError

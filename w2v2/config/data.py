@@ -10,6 +10,7 @@ from w2v2.config.checks import at_least, fraction
 from w2v2.errors import UserError
 
 TaskKind = Literal["classes", "multi_label", "regression"]
+SPLITS = ("train", "val", "test")
 
 
 Descriptor = Literal["mfcc", "chroma", "spectral", "pitch", "energy", "egemaps"]

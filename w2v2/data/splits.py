@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from w2v2.config.data import FoldsConfig, SplitConfig
+from w2v2.config.data import SPLITS, FoldsConfig, SplitConfig
 from w2v2.data import folds as speaker_folds
 from w2v2.data import leaks
 from w2v2.data.leaks import listed
@@ -16,7 +16,6 @@ from w2v2.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 # What a column may call each split, in upper or lower case.
 WORDS = {
     "train": ("train", "training"),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
+from w2v2.config.data import SPLITS
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
 
@@ -127,7 +128,7 @@ def padded_targets(texts: Sequence[str], vocabulary: Vocabulary) -> Int[np.ndarr
 
 def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Vocabulary) -> pa.Table:
     """Each character of the texts: its code point and name, how often each split has it, and whether it can be written."""
-    counts: dict[str, Counter[str]] = {split: Counter() for split in ("train", "val", "test")}
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for text, split in zip(texts, splits, strict=True):
         counts.setdefault(split, Counter()).update(text)
     known = set(vocabulary.characters)

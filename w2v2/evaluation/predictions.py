@@ -4,24 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from w2v2.config.data import TaskKind
-from w2v2.data import manifest
-
-
-def targets_of(clips: pa.Table, kind: TaskKind, names: Sequence[str]) -> Shaped[np.ndarray, "clips ..."]:
-    """Numbers of classes (int64), or a row of labels or values for each clip (float32, NaN where missing)."""
-    if kind == "classes":
-        number = {name: index for index, name in enumerate(names)}
-        return np.array([number[label] for label in clips["label"].to_pylist()], np.int64)
-    columns = [clips[f"target_{name}"].to_numpy().astype(np.float32) for name in names]
-    return np.stack(columns, axis=1)
-
-
-def groups_of(found: manifest.Manifest, kind: TaskKind) -> tuple[tuple[str, ...], ...]:
-    """The names of the outputs, head by head: all classes in one, or as the data groups its targets."""
-    return (tuple(manifest.classes_of(found.clips)),) if kind == "classes" else found.groups
 
 
 def predictions_table(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import DAMAGE
+from w2v2.storage.parquet import DAMAGE, to_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,4 @@ class AudioIndex:
             for request, found in zip(requests, prepared, strict=True)
             if found.audio_digest
         ]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows), sink)
-        storage.write_bytes(self._uri, sink.getvalue().to_pybytes())
+        storage.write_bytes(self._uri, to_parquet(pa.Table.from_pylist(rows)))

@@ -13,7 +13,7 @@ from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, win
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
-from w2v2.models.objective import probabilities
+from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError

@@ -39,12 +39,6 @@ class Run:
     last: int
 
 
-def log_softmax(logits: Float[np.ndarray, "frames outputs"]) -> Float[np.ndarray, "frames outputs"]:
-    """Log probabilities in float64."""
-    wide = logits.astype(np.float64)
-    return wide - np.logaddexp.reduce(wide, axis=-1, keepdims=True)
-
-
 def greedy_path(log_probabilities: Float[np.ndarray, "frames outputs"]) -> Int[np.ndarray, " frames"]:
     """The likeliest path: the likeliest label of every frame."""
     return log_probabilities.argmax(1).astype(np.int64)

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-SAMPLES_PER_S = 16_000
+from w2v2.audio.decoding import SAMPLE_RATE
+
 PASS_S = {"cpu": 8.0, "cuda": 240.0}
 """Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
 
@@ -25,7 +26,7 @@ def compute_device() -> torch.device:
 
 def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
     """Samples, padding included, of one forward pass: batch_s seconds of them, or else what suits the device."""
-    return round(SAMPLES_PER_S * (batch_s or PASS_S[device.type]))
+    return round(SAMPLE_RATE * (batch_s or PASS_S[device.type]))
 
 
 def to_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:

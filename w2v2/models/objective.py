@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from w2v2.config.data import TaskKind
 from w2v2.config.model import TaskConfig, TrainingConfig
 from w2v2.models import losses
 
@@ -81,15 +80,3 @@ def make_objective(
     if training.class_weights == "balanced":
         weights = losses.balanced_class_weights(targets, num_outputs)
     return Objective(task=task, label_smoothing=training.label_smoothing, class_weights=weights)
-
-
-def probabilities(outputs: Float[np.ndarray, "clips outputs"], kind: TaskKind) -> Float[np.ndarray, "..."]:
-    """Outputs as what a user reads: softmax over classes, a sigmoid per label, values as they are."""
-    wide = outputs.astype(np.float64)
-    match kind:
-        case "classes":
-            return np.exp(wide - np.logaddexp.reduce(wide, axis=1, keepdims=True))
-        case "multi_label":
-            return np.exp(-np.logaddexp(0.0, -wide))
-        case "regression":
-            return wide

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from w2v2.config.baseline import BaselineConfig
 from w2v2.data.manifest import Manifest
+from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
-from w2v2.evaluation.predictions import predictions_table, targets_of
+from w2v2.evaluation.predictions import predictions_table
 from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
 from w2v2.versions import library_versions
@@ -36,7 +37,7 @@ def write_outcome(
     predictions = predictions_table(
         found.clips, probabilities, kind="classes", names=list(classes), keep=keep
     )
-    target = targets_of(found.clips, "classes", classes)
+    target = target_array(found.clips, "classes", classes)
     folds = [_fold_row(fit, target[fit.held_out], classes) for fit in fits]
     run_directory.write_table(config.run, "predictions", predictions)
     run_directory.write_table(config.run, "folds", pa.Table.from_pylist(folds))

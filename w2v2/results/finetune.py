@@ -14,8 +14,8 @@ from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
+from w2v2.results.tensorboard import training_scalars, write_tensorboard
 from w2v2.storage import run_directory
-from w2v2.training.fold_result import Epoch
 from w2v2.versions import library_versions
 
 if TYPE_CHECKING:  # imports torch
@@ -69,7 +69,7 @@ def write_outcome(
         metrics["before_remapping"] = before["pooled"]
     run_directory.write_json(config.run, "metrics", metrics)
     extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
-    run_directory.write_tensorboard(config.run, {"training": _scalars(trained.curve)})
+    write_tensorboard(config.run, training_scalars(trained.curve))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 
@@ -94,13 +94,3 @@ CURVES = pa.schema(
 def versions() -> dict[str, str]:
     """Of what the numbers depend on."""
     return library_versions("torch", "transformers", "ray")
-
-
-def _scalars(curve: Sequence[Epoch]) -> list[tuple[str, float, int]]:
-    points = [(asdict(point), point.epoch) for point in curve]
-    return [
-        (name, value, epoch)
-        for point, epoch in points
-        for name, value in point.items()
-        if name != "epoch" and value is not None
-    ]

@@ -17,9 +17,10 @@ from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
 from w2v2.models import provenance
+from w2v2.results.tensorboard import search_scalars, write_tensorboard
 from w2v2.search import summary
 from w2v2.search.fold_store import Ledger
-from w2v2.search.study import with_params
+from w2v2.search.space import with_params
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
@@ -84,7 +85,7 @@ def write_outcome(
         )
     run_directory.write_json(config.run, "metrics", metrics)
     storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
-    run_directory.write_tensorboard(config.run, run_directory.tuning_scalars(curves, table))
+    write_tensorboard(config.run, search_scalars(curves, table))
     logger.info("page: drawing the plots")
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.tune_page import write_tune_report

@@ -9,80 +9,21 @@ import math
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from w2v2.config.tune_folds import Dimension, SearchConfig
+from w2v2.config.tune_folds import SearchConfig
 from w2v2.errors import UserError
+from w2v2.search.space import Params, holds
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
 
 STUDY_NAME = "tune_folds"
-Params = dict[str, Any]
-C = TypeVar("C")
-
-
-def default_space(encoder_name: str) -> dict[str, Dimension]:
-    """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
-    tiny = encoder_name == "tiny"
-    return {
-        "optim.learning_rate": Dimension(low=5e-4 if tiny else 5e-6, high=4e-3 if tiny else 5e-4, log=True),
-        "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
-        "optim.beta1": Dimension(low=0.8, high=0.95),
-        "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),
-        "optim.eps": Dimension(low=1e-9, high=1e-6, log=True),
-        "optim.warmup_fraction": Dimension(low=0.0, high=0.3),
-        "optim.schedule": Dimension(choices=("constant", "linear", "cosine", "late_decay")),
-        "optim.batch_size": Dimension(choices=(8, 16) if tiny else (8, 16, 32)),
-    }
-
-
-def distribution(path: str, dimension: Dimension, default: object) -> BaseDistribution:
-    """Optuna's form of a dimension; a field that holds an int is searched over ints."""
-    if dimension.choices:
-        return CategoricalDistribution(dimension.choices)
-    if isinstance(default, bool) or not isinstance(default, int | float):
-        raise UserError(f"search.space: {path} is not a number, got low and high; wanted choices")
-    if isinstance(default, int):
-        return IntDistribution(round(dimension.low), round(dimension.high), log=dimension.log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-def field_at(config: object, path: str) -> Any:
-    """The value of the field at a dotted path."""
-    for name in path.split("."):
-        config = getattr(config, name)
-    return config
-
-
-def with_params(config: C, params: Mapping[str, Any]) -> C:
-    """`config` with the fields at dotted paths replaced; every section checks itself again."""
-    for path, value in params.items():
-        config = _replaced(config, path.split("."), value)
-    return config
-
-
-def _replaced(config: Any, names: list[str], value: Any) -> Any:
-    assert is_dataclass(config) and not isinstance(config, type)
-    name, *rest = names
-    return replace(config, **{name: _replaced(getattr(config, name), rest, value) if rest else value})
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value lies in a dimension."""
-    match distribution:
-        case CategoricalDistribution():
-            return value in distribution.choices
-        case FloatDistribution() | IntDistribution():
-            return distribution.low <= value <= distribution.high
-        case _:
-            raise AssertionError(distribution)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +65,7 @@ class Study:
         )
         self._unfinished = [t for t in self.study.trials if t.state == TrialState.RUNNING]
         self._running: dict[int, optuna.Trial] = {}
-        inside = all(_holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
+        inside = all(holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
         if not self.study.trials and defaults:
             if inside:
                 self.study.enqueue_trial(defaults)  # the values the user wrote are scored first

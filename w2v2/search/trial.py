@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.targets import class_numbers
 from w2v2.training.fold_result import FoldScore
 
 
@@ -33,6 +34,11 @@ class Plan:
         return self.config.folds.num_folds
 
 
+def fold_seed(seed: int, fold: int) -> int:
+    """The seed of a fold's training: of its head's first weights and of its batches."""
+    return seed * 1009 + fold
+
+
 def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
     """The fold's score, computed by this process alone."""
     from w2v2.training.process_group import ProcessGroup
@@ -53,7 +59,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any)
     clips = plan.clips
     held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
     train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
-    seed = settings.seed * 1009 + fold
+    seed = fold_seed(settings.seed, fold)
     torch.manual_seed(seed)
     return score_fold(
         Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)]),
@@ -73,12 +79,11 @@ def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> Any:
     from w2v2.features.cache import FeatureCache, localize, open_features
 
     clips = plan.clips.take(pa.array(rows))
-    number = {name: index for index, name in enumerate(plan.classes)}
     digests = clips["audio_digest"].to_pylist()
     cache = FeatureCache(settings.cache, plan.keys[settings.encoder])
     localize(cache, digests, num_at_once=settings.data.num_readers)
     return ClipSet(
         features=open_features(cache, digests, num_at_once=settings.data.num_readers),
         lengths=np.asarray(clips["num_samples"]),
-        targets=np.array([number[label] for label in clips["label"].to_pylist()]),
+        targets=class_numbers(clips["label"].to_pylist(), plan.classes),
     )

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +12,7 @@ import yaml
 from w2v2.config.command_line import dump
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.parquet import to_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +88,7 @@ def _same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
 
 def write_table(run: str, name: str, table: pa.Table) -> None:
     """Write `<run>/<name>.parquet`."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(storage.join(run, f"{name}.parquet"), sink.getvalue().to_pybytes())
+    storage.write_bytes(storage.join(run, f"{name}.parquet"), to_parquet(table))
 
 
 def read_table(run: str, name: str) -> pa.Table:
@@ -102,44 +99,3 @@ def read_table(run: str, name: str) -> pa.Table:
 def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
     """Write `<run>/<name>.json`."""
     storage.write_text(storage.join(run, f"{name}.json"), json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-Scalars = Mapping[str, Sequence[tuple[str, float, int]]]
-"""TensorBoard's events: a folder's name to (tag, value, step)."""
-
-
-def tuning_scalars(curves: pa.Table, trials: pa.Table) -> Scalars:
-    """A learning curve per trial and fold, and the trials' scores."""
-    found: dict[str, list[tuple[str, float, int]]] = {}
-    for row in curves.to_pylist():
-        own = found.setdefault(f"trial-{row['trial']:05d}/fold-{row['fold']:02d}", [])
-        own += [(name, row[name], row["epoch"]) for name in ("train_loss", "train_uar", "learning_rate")]
-    scored = [row for row in trials.to_pylist() if row["uar_mean"] is not None]
-    return found | {"trials": [("uar_mean", row["uar_mean"], row["trial"]) for row in scored]}
-
-
-def write_tensorboard(run: str, scalars: Scalars) -> None:
-    """Write `<run>/tensorboard/` anew."""
-    from tensorboardX import SummaryWriter
-
-    with tempfile.TemporaryDirectory(prefix="w2v2-events-") as scratch:
-        for folder, events in scalars.items():
-            with SummaryWriter(f"{scratch}/{folder}") as writer:
-                for event in events:
-                    writer.add_scalar(*event)
-        files = [path for path in Path(scratch).rglob("*") if path.is_file()]
-        places = [
-            (storage.join(run, "tensorboard", *path.relative_to(scratch).parts), path) for path in files
-        ]
-        for info in _events(run):
-            storage.delete(info)
-        storage.write_many(((uri, path.read_bytes()) for uri, path in places), num_at_once=16)
-
-
-def _events(run: str) -> list[str]:
-    """Event files of an earlier part of the run, which the new ones replace."""
-    folder = storage.join(run, "tensorboard")
-    try:
-        return [info.uri for info in storage.list_files(folder)]
-    except storage.NotFoundError:
-        return []

@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 
 from w2v2.config.finetune import FinetuneConfig
+from w2v2.data.targets import target_array
 from w2v2.errors import UserError
-from w2v2.evaluation.predictions import targets_of
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.model_info import ModelInfo
-from w2v2.models.objective import probabilities
 from w2v2.models.pretrained import loaded_encoder
+from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import save_model
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
@@ -66,7 +66,7 @@ class FinetunePlan:
         """The means of the training targets of a regression, around which evaluation forms quadrants."""
         if self.config.task.kind != "regression":
             return None
-        targets = targets_of(self.clips, "regression", self.names)[self.rows("train")]
+        targets = target_array(self.clips, "regression", self.names)[self.rows("train")]
         return np.nanmean(targets.astype(np.float64), axis=0).tolist()
 
     def rows(self, *splits: str) -> np.ndarray:
@@ -227,6 +227,6 @@ def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) 
     return ClipSet(
         features=features,
         lengths=np.asarray(clips["num_samples"]),
-        targets=targets_of(clips, config.task.kind, plan.names),
+        targets=target_array(clips, config.task.kind, plan.names),
         descriptors=None if plan.descriptors is None else plan.descriptors[rows],
     )

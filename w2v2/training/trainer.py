@@ -16,6 +16,7 @@ from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
 from w2v2.models.device import malloc_keeps_freed_memory, to_device
 from w2v2.models.objective import make_objective
+from w2v2.models.probabilities import log_softmax
 from w2v2.training import optimizer
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
 from w2v2.training.forward import device_of, memory_hint, predict_logits
@@ -263,9 +264,8 @@ def score_fold(
     """Train on `train` for all epochs, then look at the held-out clips once."""
     started = time.perf_counter()
     curve = fit(model, train, optim=optim, training=training, seed=seed, world=world)
-    logits = predict_logits(model, held_out, precision=training.precision).astype(np.float64)
-    log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    loss = -log_probabilities[np.arange(len(logits)), held_out.targets].mean()
+    log_probabilities = log_softmax(predict_logits(model, held_out, precision=training.precision))
+    loss = -log_probabilities[np.arange(len(held_out)), held_out.targets].mean()
     if not np.isfinite(loss):
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     return FoldScore(

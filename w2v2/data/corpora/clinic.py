@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from w2v2.config.data import DataConfig
+from w2v2.config.data import SPLITS, DataConfig
 from w2v2.data.corpora import recordings
 from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
 from w2v2.data.corpora.recordings import Recordings
@@ -30,8 +30,6 @@ from w2v2.errors import UserError
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,63 @@
+"""The space of a search: what each setting may be, and configs with values in their place."""
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.search.space import default_space, distribution, field_at, holds, variants, with_params
+
+
+def test_params_reach_their_fields_and_are_checked():
+    config = with_params(TuneFoldsConfig(), {"optim.learning_rate": 0.5, "encoder.pooling": "max"})
+    assert (config.optim.learning_rate, config.encoder.pooling) == (0.5, "max")
+    assert config.optim.beta1 == TuneFoldsConfig().optim.beta1
+    with pytest.raises(UserError, match=r"optim.learning_rate must be positive"):
+        with_params(TuneFoldsConfig(), {"optim.learning_rate": -1.0})
+
+
+@pytest.mark.parametrize("name", ["tiny", "facebook/wav2vec2-base"])
+def test_default_space_fits_the_config(name):
+    space = default_space(name)
+    TuneFoldsConfig(search=SearchConfig(space=space))
+    for path, dimension in space.items():
+        assert distribution(path, dimension, field_at(TuneFoldsConfig(), path)).single() is False
+
+
+def test_integer_fields_are_searched_over_integers():
+    found = distribution("optim.batch_size", Dimension(low=4, high=64, log=True), 16)
+    assert found == optuna.distributions.IntDistribution(4, 64, log=True)
+
+
+@pytest.mark.parametrize("path, default", [("optim.schedule", "linear"), ("optim.amsgrad", False)])
+def test_interval_over_names_is_refused(path, default):
+    with pytest.raises(UserError, match=f"{path} is not a number, got low and high; wanted choices"):
+        distribution(path, Dimension(low=1, high=2), default)
+
+
+@pytest.mark.parametrize(
+    "dimension, inside, outside",
+    [
+        (CategoricalDistribution(("adam", 8)), ("adam", 8), ("sgd", 9)),
+        (FloatDistribution(1e-4, 1e-2, log=True), (1e-4, 5e-3, 1e-2), (9e-5, 0.02)),
+        (IntDistribution(2, 5), (2, 5), (1, 6)),
+    ],
+)
+def test_a_dimension_holds_its_values_and_no_others(dimension, inside, outside):
+    assert all(holds(dimension, value) for value in inside)
+    assert not any(holds(dimension, value) for value in outside)
+
+
+def test_every_encoder_of_the_space_is_prepared():
+    space = {
+        "encoder.pooling": Dimension(choices=("mean", "max")),
+        "encoder.train": Dimension(choices=("head", "all")),
+        "optim.beta1": Dimension(low=0.8, high=0.9),
+    }
+    found = {(encoder.pooling, encoder.train) for encoder in variants(EncoderConfig(), space)}
+    assert found == {(p, t) for p in ("mean", "max") for t in ("head", "all")}
+    assert variants(EncoderConfig(), {}) == [EncoderConfig()]
+    with pytest.raises(UserError, match=r"search.space: encoder.layer needs choices, not low and high"):
+        variants(EncoderConfig(), {"encoder.layer": Dimension(low=0, high=2)})

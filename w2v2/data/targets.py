@@ -1,0 +1,31 @@
+"""The labels of clips as the numbers that models are trained on and scored against."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from w2v2.config.data import TaskKind
+from w2v2.data import manifest
+
+
+def class_numbers(labels: Iterable[str], classes: Sequence[str]) -> Int[np.ndarray, " clips"]:
+    """The position of each label among the classes, int64."""
+    number = {name: index for index, name in enumerate(classes)}
+    return np.array([number[label] for label in labels], np.int64)
+
+
+def target_array(
+    clips: pa.Table, kind: TaskKind, names: Sequence[str]
+) -> Int[np.ndarray, " clips"] | Float[np.ndarray, "clips names"]:
+    """Numbers of classes (int64), or a row of labels or values for each clip (float32, NaN where missing)."""
+    if kind == "classes":
+        return class_numbers(clips["label"].to_pylist(), names)
+    columns = [clips[f"target_{name}"].to_numpy().astype(np.float32) for name in names]
+    return np.stack(columns, axis=1)
+
+
+def output_groups(found: manifest.Manifest, kind: TaskKind) -> tuple[tuple[str, ...], ...]:
+    """The names of the outputs, head by head: all classes in one, or as the data groups its targets."""
+    return (tuple(manifest.classes_of(found.clips)),) if kind == "classes" else found.groups

@@ -1,0 +1,87 @@
+"""The space of a search: dotted paths of settings, what each may be, and configs with values in their place."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from typing import Any, TypeVar
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import Dimension
+from w2v2.errors import UserError
+
+Params = dict[str, Any]
+"""Values of hyperparameters by dotted path."""
+C = TypeVar("C")
+
+
+def default_space(encoder_name: str) -> dict[str, Dimension]:
+    """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
+    tiny = encoder_name == "tiny"
+    return {
+        "optim.learning_rate": Dimension(low=5e-4 if tiny else 5e-6, high=4e-3 if tiny else 5e-4, log=True),
+        "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
+        "optim.beta1": Dimension(low=0.8, high=0.95),
+        "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),
+        "optim.eps": Dimension(low=1e-9, high=1e-6, log=True),
+        "optim.warmup_fraction": Dimension(low=0.0, high=0.3),
+        "optim.schedule": Dimension(choices=("constant", "linear", "cosine", "late_decay")),
+        "optim.batch_size": Dimension(choices=(8, 16) if tiny else (8, 16, 32)),
+    }
+
+
+def distribution(path: str, dimension: Dimension, default: object) -> BaseDistribution:
+    """Optuna's form of a dimension; a field that holds an int is searched over ints."""
+    if dimension.choices:
+        return CategoricalDistribution(dimension.choices)
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        raise UserError(f"search.space: {path} is not a number, got low and high; wanted choices")
+    if isinstance(default, int):
+        return IntDistribution(round(dimension.low), round(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def field_at(config: object, path: str) -> Any:
+    """The value of the field at a dotted path."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def with_params(config: C, params: Mapping[str, Any]) -> C:
+    """`config` with the fields at dotted paths replaced; every section checks itself again."""
+    for path, value in params.items():
+        config = _replaced(config, path.split("."), value)
+    return config
+
+
+def _replaced(config: Any, names: list[str], value: Any) -> Any:
+    assert is_dataclass(config) and not isinstance(config, type)
+    name, *rest = names
+    return replace(config, **{name: _replaced(getattr(config, name), rest, value) if rest else value})
+
+
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value lies in a dimension."""
+    match distribution:
+        case CategoricalDistribution():
+            return value in distribution.choices
+        case FloatDistribution() | IntDistribution():
+            return distribution.low <= value <= distribution.high
+        case _:
+            raise AssertionError(distribution)
+
+
+def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
+    """Every encoder that a trial may ask for: all combinations of the searched encoder fields."""
+    paths = [path for path in space if path.startswith("encoder.")]
+    for path in paths:
+        if not space[path].choices:
+            raise UserError(
+                f"search.space: {path} needs choices, not low and high: each is prepared before the search"
+            )
+    combinations = itertools.product(*(space[path].choices for path in paths))
+    names = [path.removeprefix("encoder.") for path in paths]
+    found: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [replace(encoder, **values) for values in found]
