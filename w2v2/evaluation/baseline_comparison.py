@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from w2v2.errors import UserError
-from w2v2.evaluation import classification as metrics
+from w2v2.evaluation.bootstrap import Scored, difference, intervals
+from w2v2.evaluation.scores import scored
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -53,49 +53,20 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
         )
 
 
-def side_by_side(
-    predictions: pa.Table, baseline: Baseline, classes: Sequence[str], *, seed: int
-) -> dict[str, Any]:
-    """The baseline's scores, and how much higher those of `predictions` are, with intervals by speaker.
+def side_by_side(own: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """The baseline's scores, and how much higher those of `own` are, with intervals.
 
-    `difference` has for each metric `value` and `interval`; both see the same resampled speakers.
+    `difference` has for each metric `value`, `interval` and, where there is none, `undefined`. `own` is what
+    the estimate of a search is computed from, so the choice among its trials does not favour the search.
     """
-    number = {name: index for index, name in enumerate(classes)}
-    place = {clip_id: row for row, clip_id in enumerate(baseline.predictions["clip_id"].to_pylist())}
-    rows = [place[clip_id] for clip_id in predictions["clip_id"].to_pylist()]
-    target, predicted, other = (
-        np.array([number[name] for name in column.to_pylist()], np.int64)
-        for column in (
-            predictions["target"],
-            predictions["predicted"],
-            baseline.predictions["predicted"].take(rows),
-        )
-    )
-    ours, theirs = (
-        metrics.scores(metrics.confusion(target, own, len(classes)), classes) for own in (predicted, other)
-    )
-    intervals = metrics.difference_by_speaker(
-        target,
-        predicted,
-        other,
-        predictions["speaker"].to_pylist(),
-        num_classes=len(classes),
-        seed=seed,
-    )
+    theirs = scored(baseline.predictions, "classes", classes)
+    found = intervals(difference(own, theirs), seed=seed)
     return {
         "run": baseline.uri,
         "name": baseline.metrics["model"]["name"],
         "pooled": baseline.metrics["pooled"],
         "difference": {
-            name: {"value": _difference(ours[name], theirs[name]), "interval": _plain(intervals[name])}
-            for name in metrics.METRICS
+            name: {"value": one.value, "interval": one.between, "undefined": one.undefined}
+            for name, one in found.items()
         },
     }
-
-
-def _difference(own: float | None, other: float | None) -> float | None:
-    return None if own is None or other is None else own - other
-
-
-def _plain(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

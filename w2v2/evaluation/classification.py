@@ -1,4 +1,4 @@
-"""Scores of a classifier from addable confusion matrices, and their intervals by speaker."""
+"""Scores of a classifier from addable confusion matrices, of all clips and of samples of their speakers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-INTERVAL_PERCENT = (2.5, 97.5)
+from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
+
 METRICS = ("accuracy", "uar", "macro_f1")
 
 
@@ -41,57 +42,49 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
     }
 
 
-def bootstrap_by_speaker(
+def by_speaker(
     target: Int[np.ndarray, " clips"],
     predicted: Int[np.ndarray, " clips"],
     speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
     *,
     num_classes: int,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float] | None]:
-    """95 % percentile intervals of accuracy, UAR and macro F1, by resampling whole speakers.
-
-    Each sample draws as many speakers as there are, with replacement, and scores all their clips
-    together: the clips of one speaker are alike, so resampling clips would give intervals that are too
-    narrow. The order of the clips does not matter. None where there are fewer than two speakers.
-    Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
-    """
+    fold: Sequence[int] | Int[np.ndarray, " clips"] | None = None,
+) -> Scored:
+    """Accuracy, UAR and macro F1 of any sample of the speakers; fold is that of each clip, where there are folds."""
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    if len(speakers) < 2:
-        return dict.fromkeys(METRICS)
-    by_speaker = _confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
-    weights = resampled(len(speakers), num_samples=num_samples, seed=seed)
-    flat = weights @ by_speaker.reshape(len(speakers), -1)
-    samples = _metrics(flat.reshape(num_samples, num_classes, num_classes))
-    return {name: interval(values) for name, values in samples.items()}
+    counts = _confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
+    folds = [] if fold is None else [fold_of_each(group, np.asarray(fold, np.int64), len(speakers))]
+    return scored(counts, speakers, folds=folds)
 
 
-def difference_by_speaker(
-    target: Int[np.ndarray, " clips"],
-    predicted: Int[np.ndarray, " clips"],
-    other: Int[np.ndarray, " clips"],
-    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+def scored(
+    confusions: Shaped[np.ndarray, "speakers classes classes"],
+    speakers: Shaped[np.ndarray, " speakers"],
     *,
-    num_classes: int,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float] | None]:
-    """95 % percentile intervals of how much higher `predicted` scores than `other`, on the same clips.
+    folds: Sequence[Int[np.ndarray, " speakers"]] = (),
+) -> Scored:
+    """Accuracy, UAR and macro F1 of any sample of speakers with these confusion matrices.
 
-    Both are scored on the same samples of whole speakers, so what makes a speaker hard for both cancels
-    out. None where there are fewer than two speakers.
+    The counts need not be whole: where a clip is predicted by several models in turn, each counts for its
+    part. UAR and macro F1 are NaN in a sample that lacks a class that all speakers together have: over fewer classes they would be other scores.
     """
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    if len(speakers) < 2:
-        return dict.fromkeys(METRICS)
-    weights = resampled(len(speakers), num_samples=num_samples, seed=seed)
-    samples = []
-    for own in (predicted, other):
-        by_speaker = _confusions(target, own, group, num_classes=num_classes, num_groups=len(speakers))
-        flat = weights @ by_speaker.reshape(len(speakers), -1)
-        samples.append(_metrics(flat.reshape(num_samples, num_classes, num_classes)))
-    return {name: interval(samples[0][name] - samples[1][name]) for name in METRICS}
+    num_classes = confusions.shape[1]
+    flat = confusions.reshape(len(speakers), num_classes**2).astype(np.float64)
+    total = confusions.sum(0)[None]
+
+    def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        found: dict[str, np.ndarray] = {name: np.empty(len(counts)) for name in METRICS}
+        for rows in blocks(len(counts), num_classes**2):
+            summed = (counts[rows].astype(np.float64) @ flat).reshape(-1, num_classes, num_classes)
+            lacks_target = ((total.sum(-1) > 0) & (summed.sum(-1) == 0)).any(-1)
+            lacks_any = lacks_target | ((_occurrences(total) > 0) & (_occurrences(summed) == 0)).any(-1)
+            of_sample = _metrics(summed)
+            found["accuracy"][rows] = of_sample["accuracy"]
+            found["uar"][rows] = np.where(lacks_target, np.nan, of_sample["uar"])
+            found["macro_f1"][rows] = np.where(lacks_any, np.nan, of_sample["macro_f1"])
+        return found
+
+    return Scored(speakers=speakers, values=values, folds=folds, bounds=dict.fromkeys(METRICS, (0.0, 1.0)))
 
 
 def _confusions(
@@ -109,56 +102,27 @@ def _confusions(
     return np.bincount(cells, minlength=num_groups * num_classes**2).reshape(shape).astype(np.int64)
 
 
-def resampled(num_speakers: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples speakers"]:
-    """How often each speaker is drawn in each bootstrap sample."""
-    drawn = np.random.default_rng(seed).integers(num_speakers, size=(num_samples, num_speakers))
-    cells = drawn + num_speakers * np.arange(num_samples)[:, None]
-    return np.bincount(cells.ravel(), minlength=drawn.size).reshape(drawn.shape)
-
-
 def _metrics(
-    confusions: Int[np.ndarray, "matrices classes classes"],
+    confusions: Shaped[np.ndarray, "matrices classes classes"],
 ) -> dict[str, Float[np.ndarray, " matrices"]]:
     """Accuracy, UAR and macro F1 of each confusion matrix; NaN where it has no clips."""
     hits = np.einsum("mii->mi", confusions)
-    occurrences = confusions.sum(-1) + confusions.sum(-2)
     return {
         "accuracy": ratio(hits.sum(-1), confusions.sum((-1, -2))),
         "uar": mean_of_defined(_recalls(confusions)),
-        "macro_f1": mean_of_defined(ratio(2 * hits, occurrences)),
+        "macro_f1": mean_of_defined(ratio(2 * hits, _occurrences(confusions))),
     }
 
 
+def _occurrences(
+    confusions: Shaped[np.ndarray, "matrices classes classes"],
+) -> Shaped[np.ndarray, "matrices classes"]:
+    """How many targets and predictions are of each class."""
+    return confusions.sum(-1) + confusions.sum(-2)
+
+
 def _recalls(
-    confusions: Int[np.ndarray, "matrices classes classes"],
+    confusions: Shaped[np.ndarray, "matrices classes classes"],
 ) -> Float[np.ndarray, "matrices classes"]:
     """Fraction of each class's clips that were predicted right; NaN for a class without clips."""
     return ratio(np.einsum("mii->mi", confusions), confusions.sum(-1))
-
-
-def ratio(
-    part: Shaped[np.ndarray, "*shape"], whole: Shaped[np.ndarray, "*shape"]
-) -> Float[np.ndarray, "*shape"]:
-    """Part / whole; NaN where whole is 0."""
-    undefined = np.full(whole.shape, np.nan)
-    return np.divide(part, whole, out=undefined, where=whole > 0)
-
-
-def mean_of_defined(values: Float[np.ndarray, "matrices classes"]) -> Float[np.ndarray, " matrices"]:
-    """Mean over the classes that are not NaN; NaN where all are."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
-
-
-def plain(value: np.floating | float) -> float | None:
-    """The value as a plain float; None for NaN."""
-    return None if np.isnan(value) else float(value)
-
-
-def interval(values: Float[np.ndarray, " samples"]) -> tuple[float, float] | None:
-    """The 95 % percentile interval of the values that are not NaN; None where all are."""
-    defined = values[~np.isnan(values)]
-    if len(defined) == 0:
-        return None
-    low, high = np.percentile(defined, INTERVAL_PERCENT)
-    return float(low), float(high)

@@ -1,16 +1,15 @@
-"""Scores of several labels, each present or not in a clip, and their intervals by speaker."""
+"""Scores of several labels, each present or not in a clip, of all clips and of samples of their speakers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from w2v2.evaluation.classification import interval, mean_of_defined, plain, ratio, resampled
+from w2v2.evaluation.bootstrap import Scored, Values, blocks, mean_of_defined, plain, ratio
 
 METRICS = ("auc", "average_precision")
 MEANS = ("macro_auc", "weighted_auc", "macro_average_precision")
-_CELLS_AT_ONCE = 2**22
 
 
 def scores(
@@ -47,35 +46,35 @@ def scores(
     }
 
 
-def bootstrap_by_speaker(
+def by_speaker(
     target: Float[np.ndarray, "clips labels"],
     predicted: Float[np.ndarray, "clips labels"],
     speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
     names: Sequence[str],
-    *,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """95 % percentile intervals of the means and, under `labels`, of each label, resampling whole speakers.
+) -> Scored:
+    """The means and, as `auc:<label>` and `average_precision:<label>`, each label's, of any sample of the speakers.
 
-    A sample in which a label has one kind of clip is left out of that label's interval; `num_left_out`
-    says how many were. The means of a sample are over the labels that it defines. An interval is None
-    where there are fewer than two speakers or no sample defines it.
+    A label with one kind of clip in a sample is NaN there, and so are the means where any label is that all
+    speakers together define.
     """
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    if len(speakers) < 2:
-        nothing: dict[str, Any] = dict.fromkeys(METRICS)
-        labels = {name: nothing | {"num_left_out": num_samples} for name in names}
-        return dict.fromkeys(MEANS) | {"num_samples": num_samples, "labels": labels}
-    drawn = resampled(len(speakers), num_samples=num_samples, seed=seed)
-    found = _metrics(target, predicted, group, drawn)
-    labels = {
-        name: {metric: interval(found[metric][:, i]) for metric in METRICS}
-        | {"num_left_out": int(np.isnan(found["auc"][:, i]).sum())}
-        for i, name in enumerate(names)
-    }
-    means = {name: interval(values) for name, values in _means(found).items()}
-    return means | {"num_samples": num_samples, "labels": labels}
+    defined = ((target == 1).any(0) & (target == 0).any(0))[None]
+
+    def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        found = _metrics(target, predicted, group, counts)
+        lacks = (defined & np.isnan(found["auc"])).any(1)
+        means = {name: np.where(lacks, np.nan, column) for name, column in _means(found).items()}
+        each = {f"{metric}:{name}": found[metric][:, i] for metric in METRICS for i, name in enumerate(names)}
+        return means | each
+
+    of_label = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
+    scores = [*MEANS, *(f"{metric}:{name}" for metric in METRICS for name in names)]
+    return Scored(
+        speakers=speakers,
+        values=values,
+        bounds=dict.fromkeys(scores, (0.0, 1.0)),
+        num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_label, strict=True)},
+    )
 
 
 def roc(
@@ -101,7 +100,7 @@ def _metrics(
     target: Float[np.ndarray, "clips labels"],
     predicted: Float[np.ndarray, "clips labels"],
     group: Int[np.ndarray, " clips"],
-    drawn: Int[np.ndarray, "samples groups"],
+    drawn: Shaped[np.ndarray, "samples groups"],
 ) -> dict[str, Float[np.ndarray, "samples labels"]]:
     """AUC, average precision and number of positives per sample, in which each group counts as often as drawn."""
     shape = (len(drawn), target.shape[1])
@@ -109,7 +108,7 @@ def _metrics(
     for i in range(target.shape[1]):
         known = ~np.isnan(target[:, i])
         is_positive, values, own = target[known, i] == 1, predicted[known, i], group[known]
-        for rows in _blocks(len(drawn), max(len(own), 1)):
+        for rows in blocks(len(drawn), max(len(own), 1)):
             counts = _by_value(is_positive, values, drawn[rows][:, own])
             found["auc"][rows, i] = _auc(*counts)
             found["average_precision"][rows, i] = _average_precision(*counts)
@@ -117,16 +116,10 @@ def _metrics(
     return found
 
 
-def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
-    """Slices of rows whose cells fit into memory."""
-    step = max(1, _CELLS_AT_ONCE // num_columns)
-    return (slice(start, start + step) for start in range(0, num_rows, step))
-
-
 def _by_value(
     is_positive: Bool[np.ndarray, " clips"],
     predicted: Float[np.ndarray, " clips"],
-    weights: Int[np.ndarray, "samples clips"],
+    weights: Shaped[np.ndarray, "samples clips"],
 ) -> tuple[Float[np.ndarray, "samples values"], Float[np.ndarray, "samples values"]]:
     """Weights of the positives and of the negatives at each distinct prediction, ascending."""
     assert not np.isnan(predicted).any()

@@ -1,4 +1,4 @@
-"""Scores of predicted numbers from addable sums, their intervals by speaker, and quadrants of two targets."""
+"""Scores of predicted numbers from addable sums, of all clips and of samples of their speakers, and quadrants."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,16 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation import classification
-from w2v2.evaluation.classification import interval, mean_of_defined, plain, ratio, resampled
+from w2v2.evaluation.bootstrap import Scored, Values, mean_of_defined, plain, ratio
 
 METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
+BOUNDS = {
+    "rmse": (0.0, np.inf),
+    "mse": (0.0, np.inf),
+    "r2": (-np.inf, 1.0),
+    "pearson": (-1.0, 1.0),
+    "ccc": (-1.0, 1.0),
+}
 QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
 """Around the midpoints, as on the circumplex: both high; first low, second high; both low; first high."""
 _ROUNDING = 1e-12
@@ -62,37 +69,34 @@ def scores(
     return {"num_clips": len(target)} | found
 
 
-def bootstrap_by_speaker(
+def by_speaker(
     target: Float[np.ndarray, "clips targets"],
     predicted: Float[np.ndarray, "clips targets"],
     speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
     names: Sequence[str],
-    *,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """95 % percentile intervals under `targets` and `mean`, by resampling whole speakers.
+) -> Scored:
+    """The means and, as `ccc:<target>` and so on, each target's scores, of any sample of the speakers.
 
-    A sample in which a score is undefined is left out of its interval; `num_left_out` says how many lack
-    a target's CCC. An interval is None where there are fewer than two speakers or no sample defines it.
+    A mean is NaN in a sample that lacks a target whose score all speakers together define.
     """
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    nothing: dict[str, Any] = dict.fromkeys(METRICS)
-    if len(speakers) < 2:
-        targets = {name: nothing | {"num_left_out": num_samples} for name in names}
-        return {"num_samples": num_samples, "mean": nothing, "targets": targets}
-    by_speaker = _sums_by_group(
-        target, predicted, group, num_groups=len(speakers), shift=_means_of_known(target)
+    sums = _sums_by_group(target, predicted, group, num_groups=len(speakers), shift=_means_of_known(target))
+    whole = _ratios(sums.sum(0))
+
+    def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        found = _ratios(np.einsum("sg,gtk->stk", counts.astype(np.float64), sums, optimize=True))
+        lacks = {m: (np.isnan(found[m]) & ~np.isnan(whole[m])).any(1) for m in METRICS}
+        means = {name: np.where(lacks[name], np.nan, column) for name, column in _means(found).items()}
+        return means | {f"{m}:{name}": found[m][:, i] for m in METRICS for i, name in enumerate(names)}
+
+    of_target = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
+    every = ["", *(f":{name}" for name in names)]
+    return Scored(
+        speakers=speakers,
+        values=values,
+        bounds={f"{m}{of}": between for m, between in BOUNDS.items() for of in every},
+        num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_target, strict=True)},
     )
-    drawn = resampled(len(speakers), num_samples=num_samples, seed=seed)
-    found = _ratios(np.einsum("sg,gtk->stk", drawn.astype(np.float64), by_speaker, optimize=True))
-    targets = {
-        name: {metric: interval(found[metric][:, i]) for metric in METRICS}
-        | {"num_left_out": int(np.isnan(found["ccc"][:, i]).sum())}
-        for i, name in enumerate(names)
-    }
-    mean = {name: interval(values) for name, values in _means(found).items()}
-    return {"num_samples": num_samples, "mean": mean, "targets": targets}
 
 
 def quadrants(

@@ -1,10 +1,10 @@
 """The scores of one model's predictions, as plain JSON for metrics.json and as lines for the terminal.
 
 `score_predictions` gives, for every kind: `kind`, `names` (classes, labels or targets), `num_clips`,
-`num_speakers` and `pooled`, the scores of all clips together with `intervals` by speaker, and besides
-- classes: `classes`, `chance_uar`, `by_speaker`; pooled is that of metrics.scores
-- multi_label: pooled is that of metrics_multi.scores
-- regression: pooled is that of metrics_regression.scores; `quadrants` for two targets with midpoints
+`num_speakers` and `pooled`, the scores of all clips together with `intervals` as bootstrap.intervals has them, and
+- classes: `classes`, `chance_uar`, `by_speaker`; pooled is that of classification.scores
+- multi_label: pooled is that of multi_label.scores
+- regression: pooled is that of regression.scores; `quadrants` for two targets with midpoints
 
 A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and where they apply `encoder` and
 `model` (name or uri, digest, ...), `versions`, `seconds`, `before_remapping` (a `pooled` of the original class
@@ -19,8 +19,9 @@ import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.data import TaskKind
+from w2v2.evaluation import bootstrap, multi_label, regression
 from w2v2.evaluation import classification as metrics
-from w2v2.evaluation import multi_label, regression
+from w2v2.evaluation.bootstrap import Scored
 
 
 def score_predictions(
@@ -33,7 +34,7 @@ def score_predictions(
 ) -> dict[str, Any]:
     """The scores of all rows of a predictions table, as this module says; seed is that of the bootstrap.
 
-    The table has `speaker` and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
+    The table has `speaker`, `fold` where every fold has a model of its own, and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
     or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`. midpoints
     are the middles that part the quadrants, one a target; without them there are none.
     """
@@ -46,12 +47,10 @@ def score_predictions(
     match kind:
         case "classes":
             pooled = pooled_metrics(predictions, names, seed=seed)
-            num_present = len(names) - len(pooled["absent"])
-            chance = 1 / num_present if num_present else None
             by_speaker = speaker_metrics(predictions, names)
             return found | {
                 "classes": list(names),
-                "chance_uar": chance,
+                "chance_uar": chance_uar(pooled),
                 "pooled": pooled,
                 "by_speaker": by_speaker,
             }
@@ -62,11 +61,52 @@ def score_predictions(
 
 
 def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Scores of all predictions together, with 95 % intervals by bootstrap over speakers."""
-    target, predicted, speaker = _class_columns(predictions, classes)
+    """Scores of all predictions together, with their 95 % intervals."""
+    target, predicted, _ = _class_columns(predictions, classes)
     found = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
-    intervals = metrics.bootstrap_by_speaker(target, predicted, speaker, num_classes=len(classes), seed=seed)
-    return found | {"intervals": _lists(intervals)}
+    return found | {"intervals": _intervals(scored(predictions, "classes", classes), seed=seed)}
+
+
+def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Scored:
+    """The predictions as what can be resampled by speaker, and by fold where the table has folds."""
+    match kind:
+        case "classes":
+            target, predicted, speaker = _class_columns(predictions, names)
+            fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
+            return metrics.by_speaker(target, predicted, speaker, num_classes=len(names), fold=fold)
+        case "multi_label":
+            target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
+            return multi_label.by_speaker(target, predicted, predictions["speaker"].to_pylist(), names)
+        case "regression":
+            target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
+            return regression.by_speaker(target, predicted, predictions["speaker"].to_pylist(), names)
+
+
+def _intervals(found: Scored, *, seed: int) -> dict[str, Any]:
+    """[low, high] or None by score, those of `ccc:<target>` under targets, of `auc:<label>` under labels.
+
+    `num_left_out` counts the samples that lack a class, a label or a target; `undefined` says why there is no interval.
+    """
+    by_name = bootstrap.intervals(found, seed=seed)
+    tree: dict[str, Any] = {name: one.between for name, one in by_name.items() if ":" not in name}
+    for name, one in by_name.items():
+        metric, _, of = name.partition(":")
+        if of:
+            row = tree.setdefault("of", {}).setdefault(of, {})
+            row |= {metric: one.between, "num_left_out": max(one.num_left_out, row.get("num_left_out", 0))}
+    errors = {name: {"speakers": one.se_speakers, "folds": one.se_folds} for name, one in by_name.items()}
+    return tree | {
+        "num_samples": bootstrap.NUM_SAMPLES,
+        "num_left_out": max(one.num_left_out for one in by_name.values()),
+        "standard_errors": errors,
+        "undefined": {name: one.undefined for name, one in by_name.items() if one.undefined},
+    }
+
+
+def chance_uar(pooled: Mapping[str, Any]) -> float | None:
+    """UAR of a model that learned nothing: one over the number of classes that have clips; None without any."""
+    num_present = len(pooled["recall"]) - len(pooled["absent"])
+    return 1 / num_present if num_present else None
 
 
 def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -110,29 +150,23 @@ def _class_columns(
 
 def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Any]:
     target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
-    speaker = predictions["speaker"].to_pylist()
-    intervals = multi_label.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
-    return multi_label.scores(target, predicted, names) | {"intervals": _lists(intervals)}
+    intervals = _intervals(scored(predictions, "multi_label", names), seed=seed)
+    intervals["labels"] = intervals.pop("of")
+    return multi_label.scores(target, predicted, names) | {"intervals": intervals}
 
 
 def _regression(
     predictions: pa.Table, names: Sequence[str], *, seed: int, midpoints: Sequence[float] | None
 ) -> dict[str, Any]:
     target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
-    speaker = predictions["speaker"].to_pylist()
-    intervals = regression.bootstrap_by_speaker(target, predicted, speaker, names, seed=seed)
+    intervals = _intervals(scored(predictions, "regression", names), seed=seed)
+    intervals["targets"] = intervals.pop("of")
+    intervals["mean"] = {metric: intervals.pop(metric) for metric in regression.METRICS}
     scores = regression.scores(target, predicted, names)
-    found = {"pooled": scores | {"intervals": _lists(intervals)}}
+    found = {"pooled": scores | {"intervals": intervals}}
     if len(names) == 2 and midpoints is not None:
         found["quadrants"] = regression.quadrants(target, predicted, names, midpoints=midpoints)
     return found
-
-
-def _lists(tree: Any) -> Any:
-    """The tree with lists for tuples, as it comes back from JSON."""
-    if isinstance(tree, dict):
-        return {name: _lists(value) for name, value in tree.items()}
-    return list(tree) if isinstance(tree, tuple) else tree
 
 
 def score_lines(metrics: Mapping[str, Any]) -> str:
@@ -150,9 +184,9 @@ def score_lines(metrics: Mapping[str, Any]) -> str:
 
 def _class_lines(found: Mapping[str, Any]) -> list[str]:
     pooled = found["pooled"]
-    lines = [f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}"]
+    lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}"]
     for name in ("uar", "accuracy", "macro_f1"):
-        lines.append(f"{name:12}{_number(pooled[name]):>10}  {_within(pooled['intervals'][name]):>18}")
+        lines.append(f"{name:12}{_number(pooled[name]):>10}  {_within(pooled['intervals'], name):>18}")
     before = found.get("before_remapping")
     if before:
         scores = ", ".join(f"{name} {_number(before[name])}" for name in ("uar", "accuracy", "macro_f1"))
@@ -164,16 +198,16 @@ def _class_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
     width = max(len("weighted"), *map(len, pooled["labels"])) + 2
-    head = f"{'':{width}}{'AUC':>10}  {'95 % by speaker':>18}  {'with':>7}  {'without':>7}  {'missing':>7}"
-    lines = [head]
+    head = f"{'':{width}}{'AUC':>10}  {'95 % interval':>18}  {'with':>7}  {'without':>7}  {'missing':>7}"
+    lines, why = [head], pooled["intervals"].get("undefined", {})
     for name, row in pooled["labels"].items():
         if row["auc"] is not None:
             counts = (row[f"num_{count}"] for count in ("positive", "negative", "missing"))
-            within = _within(pooled["intervals"]["labels"][name]["auc"])
+            within = within_text(pooled["intervals"]["labels"][name]["auc"], why.get(f"auc:{name}"))
             told = "".join(f"  {count:>7}" for count in counts)
             lines.append(f"{name:{width}}{_number(row['auc']):>10}  {within:>18}{told}")
     for name in ("macro", "weighted"):
-        within = _within(pooled["intervals"][f"{name}_auc"])
+        within = _within(pooled["intervals"], f"{name}_auc")
         lines.append(f"{name:{width}}{_number(pooled[f'{name}_auc']):>10}  {within:>18}")
     lines.append(f"macro and weighted are over {pooled['num_defined']} of {len(pooled['labels'])} labels")
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
@@ -182,12 +216,13 @@ def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
 def _regression_lines(found: Mapping[str, Any]) -> list[str]:
     pooled = found["pooled"]
     width = max(len("mean"), *map(len, pooled["targets"])) + 2
-    lines = [f"{'':{width}}{'':10}{'all clips':>10}  {'95 % by speaker':>18}"]
+    lines = [f"{'':{width}}{'':10}{'all clips':>10}  {'95 % interval':>18}"]
     intervals = pooled["intervals"]
-    rows = [(name, row, intervals["targets"][name]) for name, row in pooled["targets"].items()]
-    for name, row, within_of in [*rows, ("mean", pooled["mean"], intervals["mean"])]:
+    why = intervals.get("undefined", {})
+    rows = [(name, row, intervals["targets"][name], f":{name}") for name, row in pooled["targets"].items()]
+    for name, row, within_of, of in [*rows, ("mean", pooled["mean"], intervals["mean"], "")]:
         for metric in ("rmse", "r2", "pearson", "ccc"):
-            within = _within(within_of[metric])
+            within = within_text(within_of[metric], why.get(f"{metric}{of}"))
             told = name if metric == "rmse" else ""
             lines.append(f"{told:{width}}{metric:10}{_number(row[metric]):>10}  {within:>18}")
     if "quadrants" in found:
@@ -200,5 +235,12 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _within(interval: Sequence[float] | None) -> str:
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+def _within(intervals: Mapping[str, Any], name: str) -> str:
+    return within_text(intervals[name], intervals.get("undefined", {}).get(name))
+
+
+def within_text(interval: Sequence[float] | None, why: str | None = None) -> str:
+    """[low, high] with three decimals, or `undefined` and why."""
+    if interval:
+        return f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"undefined, {why}" if why else "undefined"

@@ -19,6 +19,7 @@ from w2v2.evaluation import scores as task_scores
 from w2v2.models import provenance
 from w2v2.results.tensorboard import search_scalars, write_tensorboard
 from w2v2.search import summary
+from w2v2.search.estimate import estimate, search_scored
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import with_params
 from w2v2.storage import files as storage
@@ -64,14 +65,33 @@ def write_outcome(
         run_directory.write_table(config.run, name, rows)
     scored = _scores(config, classes, best, folds, predictions)
     encoder = _encoder(config, best, encoders)
+    complete, metric = _complete(trials), config.search.metric
+    to_expect = search_scored(
+        scores,
+        complete,
+        clips=found.clips,
+        classes=classes,
+        metric=metric,
+        num_folds=num_folds,
+        seed=config.seed,
+    )
     metrics = {
         "job": "tune_folds",
         **scored,
         "computed_on": scored["computed_on"] + provenance.caveat(encoder),
+        "estimate": estimate(
+            to_expect,
+            metric=metric,
+            num_folds=num_folds,
+            num_trials=len(trials),
+            num_complete=len(complete),
+            best=scored["pooled"],
+            seed=config.seed,
+        ),
         "selection": selection_of(
             trials,
-            best,
-            summary.nested_score(scores, _complete(trials), classes, config.search.metric, num_folds),
+            best=scored["pooled"][metric],
+            nested=summary.nested_score(scores, complete, classes, metric, num_folds),
         ),
         "encoder": encoder,
         "data": _data(config, found),
@@ -80,11 +100,11 @@ def write_outcome(
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     if baseline is not None:
-        metrics["baseline"] = baseline_comparison.side_by_side(
-            predictions, baseline, classes, seed=config.seed
-        )
+        metrics["baseline"] = baseline_comparison.side_by_side(to_expect, baseline, classes, seed=config.seed)
     run_directory.write_json(config.run, "metrics", metrics)
-    storage.write_text(storage.join(config.run, "best.yaml"), best_config(config, best.params))
+    storage.write_text(
+        storage.join(config.run, "best.yaml"), best_config(config, best.params, metrics["estimate"])
+    )
     write_tensorboard(config.run, search_scalars(curves, table))
     logger.info("page: drawing the plots")
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
@@ -104,15 +124,16 @@ def _scores(
     predictions: pa.Table,
 ) -> dict[str, Any]:
     """The best trial's scores, and what they were computed on."""
+    pooled = task_scores.pooled_metrics(predictions, classes, seed=config.seed)
     return {
         "trial": best.number,
         "params": best.params,
         "classes": list(classes),
-        "chance_uar": 1 / len(classes),
+        "chance_uar": task_scores.chance_uar(pooled),
         "metric": config.search.metric,
         "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
         f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)",
-        "pooled": task_scores.pooled_metrics(predictions, classes, seed=config.seed),
+        "pooled": pooled,
         "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
         "by_speaker": task_scores.speaker_metrics(predictions, classes),
     }
@@ -129,12 +150,17 @@ def _encoder(
     return named | dict(encoders[encoder])
 
 
-def best_config(config: TuneFoldsConfig, params: dict[str, Any]) -> str:
-    """YAML with the best hyperparameters in place, without what belongs to the search and this run."""
+def best_config(config: TuneFoldsConfig, params: dict[str, Any], found: Mapping[str, Any]) -> str:
+    """YAML with the best hyperparameters in place, without what belongs to the search and this run.
+
+    A comment on top has the estimate of what they are worth.
+    """
     tree = yaml.safe_load(dump(with_params(config, params)))
     for name in ("run", "search", "folds", "baseline"):
         tree.pop(name)
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    own = found["metrics"][found["metric"]]
+    worth = f"# {found['metric']} on new speakers: {_number(own['value'])} {_within(own)} ({found['name']})\n"
+    return worth + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
@@ -142,16 +168,19 @@ def _complete(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
 
 
 def selection_of(
-    trials: Sequence[optuna.trial.FrozenTrial], best: optuna.trial.FrozenTrial, nested: float | None
+    trials: Sequence[optuna.trial.FrozenTrial], *, best: float | None, nested: float | None
 ) -> dict[str, Any]:
-    """How the trials ended, and what that makes of the best one's score."""
+    """How the trials ended, and what that makes of the best one's score.
+
+    best is the pooled score of the best trial: the mean over folds is under `folds`, and is another score where folds lack a class.
+    """
     states = [t.state.name for t in trials]
     return {
         "num_trials": len(trials),
         "num_complete": states.count("COMPLETE"),
         "num_pruned": states.count("PRUNED"),
         "num_failed": states.count("FAIL"),
-        "best": best.value,
+        "best": best,
         "nested": nested,
         "note": _note(len(trials), states.count("COMPLETE")),
     }
@@ -159,12 +188,12 @@ def selection_of(
 
 def _note(num_trials: int, num_complete: int) -> str:
     if num_trials == 1:
-        return "one trial: nothing was chosen by the folds that score it, and 'nested' has nothing to choose"
+        return "one trial: nothing was chosen by the folds that score it"
     if num_complete == 1:
-        return f"the best of {num_trials} trials is an optimistic estimate; one is complete: 'nested' has nothing to choose"
+        return f"the best of {num_trials} trials is an optimistic estimate, and as one is complete, by how much is unknown"
     return (
-        f"the best of {num_trials} trials is an optimistic estimate: the same folds chose it and score it. "
-        "'nested' chooses each fold's trial on the other folds alone."
+        f"the best of {num_trials} trials is an optimistic estimate: the same folds chose it and score it. 'estimate' is free "
+        "of that choice; 'nested' chooses each fold's trial on the other folds alone."
     )
 
 
@@ -179,39 +208,46 @@ def _data(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
 
 
 def score_lines(metrics: dict[str, Any]) -> str:
-    """The score table that a job prints at its end."""
-    pooled, folds, selection = metrics["pooled"], metrics["folds"], metrics["selection"]
+    """The score table that a job prints at its end: what to expect on new speakers first."""
+    pooled, folds, selection, found = (metrics[name] for name in ("pooled", "folds", "selection", "estimate"))
+    best = f"best of {selection['num_trials']}" if selection["num_trials"] > 1 else "one trial"
     lines = [
         "",
-        f"best of {selection['num_trials']} trial{'s' * (selection['num_trials'] > 1)}: trial {metrics['trial']} "
-        f"({selection['num_complete']} complete, {selection['num_pruned']} pruned, {selection['num_failed']} failed)",
-        f"{'':12}{'all clips':>10}  {'95 % by speaker':>18}  {'mean of folds':>14}  {'std':>6}",
+        f"scores to expect on new speakers: {found['name']}, {found['num_speakers']} speakers in {found['num_folds']} folds",
+        f"{'':12}{'estimate':>10}  {'95 % interval':>18}  {best:>12}  {'mean of folds':>14}  {'std':>6}",
     ]
     for name in summary.METRICS:
-        interval = pooled["intervals"][name]
-        within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+        own = found["metrics"][name]
         lines.append(
-            f"{name:12}{_number(pooled[name]):>10}  {within:>18}  {_number(folds[name]['mean']):>14}  "
-            f"{_number(folds[name]['std']):>6}"
+            f"{name:12}{_number(own['value']):>10}  {_within(own):>18}  {_number(pooled[name]):>12}  "
+            f"{_number(folds[name]['mean']):>14}  {_number(folds[name]['std']):>6}"
         )
     lines += [
-        f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection)}",
+        f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection, found)}",
         *_baseline_lines(metrics),
         *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),
-        "best: " + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
+        f"best trial: {metrics['trial']} ({selection['num_complete']} complete, {selection['num_pruned']} pruned, "
+        f"{selection['num_failed']} failed): "
+        + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),
     ]
     return "\n".join(lines)
 
 
-def _choice(selection: dict[str, Any]) -> str:
+def _within(own: Mapping[str, Any]) -> str:
+    between = None if own["low"] is None else (own["low"], own["high"])
+    return task_scores.within_text(between, own["undefined"])
+
+
+def _choice(selection: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """How much the choice among trials flatters their best."""
     if selection["num_trials"] == 1:
         return "there is one trial, so these folds have chosen nothing"
-    text = f"the best of {selection['num_trials']} is optimistic"
-    if selection["nested"] is None:
-        return f"{text}, by how much cannot be told from one complete trial"
-    return f"{text}: with each fold's trial chosen on the other folds it is {_number(selection['nested'])}"
+    if selection["num_complete"] == 1:
+        return "one trial is complete, so how much being chosen flatters it is unknown"
+    optimism = found["optimism"][found["metric"]]
+    by = "an unknown amount" if optimism is None else f"{100 * optimism:.1f} points of {found['metric']}"
+    return f"being chosen flatters the best of {selection['num_trials']} by {by}"
 
 
 def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
@@ -219,10 +255,9 @@ def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
         return []
     found = metrics["baseline"]
     higher = found["difference"]["uar"]
-    interval = higher["interval"]
-    within = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "undefined"
+    within = task_scores.within_text(higher["interval"], higher["undefined"])
     return [
-        f"baseline ({found['name']}): UAR {_number(found['pooled']['uar'])}, this is higher by {_number(higher['value'])} {within}"
+        f"baseline ({found['name']}): UAR {_number(found['pooled']['uar'])}, the estimate is higher by {_number(higher['value'])} {within}"
     ]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import optuna
 import pyarrow as pa
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from w2v2.evaluation import classification
+from w2v2.evaluation.selection import chosen_on_other_folds
 from w2v2.training.fold_result import FoldScore
 
 Scores = Mapping[tuple[int, int], FoldScore]
@@ -102,20 +103,23 @@ def nested_score(
 ) -> float | None:
     """The metric when each fold's trial is chosen on the other folds alone, pooled over folds.
 
-    Beside the best trial's score it shows how much the choice among trials flatters. None with fewer
-    than two complete trials, where there was nothing to choose.
+    None with fewer than two complete trials, where there was nothing to choose.
     """
     if len(complete) < 2:
         return None
-    values = {
-        (t, f): fold_metrics(scores[t, f], classes)[metric] or 0.0 for t in complete for f in range(num_folds)
-    }
+    chosen = chosen_on_other_folds(fold_values(scores, complete, classes, metric, num_folds))
     total = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for fold in range(num_folds):
-        others = [f for f in range(num_folds) if f != fold]
-        chosen = max(complete, key=lambda trial: np.mean([values[trial, f] for f in others]))
-        total += _confusion(scores[chosen, fold], classes)
+    for fold, row in enumerate(chosen):
+        total += _confusion(scores[complete[row], fold], classes)
     return classification.scores(total, classes)[metric]
+
+
+def fold_values(
+    scores: Scores, complete: Sequence[int], classes: Sequence[str], metric: str, num_folds: int
+) -> Float[np.ndarray, "trials folds"]:
+    """The searched metric of every complete trial and fold; 0 where a fold does not define it."""
+    rows = [[fold_metrics(scores[t, f], classes)[metric] or 0.0 for f in range(num_folds)] for t in complete]
+    return np.array(rows)
 
 
 def best_trial(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial | None:

@@ -1,0 +1,112 @@
+"""The number to believe after a search: its score on new speakers, free of the choice among its trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from w2v2.evaluation import classification
+from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
+from w2v2.evaluation.selection import trial_shares
+from w2v2.search.summary import Scores, fold_values
+
+
+def mixed(
+    scores: Scores,
+    trials: Sequence[int],
+    shares: Float[np.ndarray, "folds trials"],
+    *,
+    clips: pa.Table,
+    num_classes: int,
+) -> Scored:
+    """Predictions in which each fold's clips are predicted by the trials in these shares, as what can be resampled.
+
+    clips has clip_id, speaker and fold.
+    """
+    speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
+    group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
+    counts = np.zeros((len(speakers), num_classes, num_classes))
+    for fold, trial in zip(*np.nonzero(shares), strict=True):
+        score = scores[trials[trial], int(fold)]
+        rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
+        np.add.at(counts, (rows, score.targets, score.probabilities.argmax(1)), shares[fold, trial])
+    folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
+    return classification.scored(counts, speakers, folds=[folds])
+
+
+def search_scored(
+    scores: Scores,
+    complete: Sequence[int],
+    *,
+    clips: pa.Table,
+    classes: Sequence[str],
+    metric: str,
+    num_folds: int,
+    seed: int,
+) -> Scored:
+    """The predictions that the estimate of a search is the score of: BBC-CV over its complete trials."""
+    shares = trial_shares(fold_values(scores, complete, classes, metric, num_folds), seed=seed)
+    return mixed(scores, complete, shares, clips=clips, num_classes=len(classes))
+
+
+def estimate(
+    found: Scored,
+    *,
+    metric: str,
+    num_folds: int,
+    num_trials: int,
+    num_complete: int,
+    best: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """`estimate` of metrics.json: value, interval and standard errors of every metric, and how they were computed.
+
+    best are the pooled scores of the best trial; `optimism` is how much higher they are than the estimate.
+    """
+    name, how = _how(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
+    by_metric = intervals(found, seed=seed)
+    return {
+        "name": name,
+        "metric": metric,
+        "metrics": {key: _plain(one) for key, one in by_metric.items()},
+        "optimism": {key: _difference(best[key], one.value) for key, one in by_metric.items()},
+        "num_speakers": len(found.speakers),
+        "num_folds": num_folds,
+        "num_trials": num_complete,
+        "how": how,
+        "interval": "95 %: Student's t times the standard error over speakers or over folds, whichever is wider",
+    }
+
+
+def _how(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, str]:
+    if num_trials == 1:
+        return "cross-validation", "one trial: every clip is scored once, and the folds have chosen nothing"
+    if num_complete == 1:
+        return (
+            "one complete trial",
+            f"{num_trials} trials, of which one is complete: the folds that score it let it finish, which may flatter it, and there is nothing to correct that with",
+        )
+    samples = f"{NUM_SAMPLES} drawn" if num_folds > MAX_ENUMERATED else "all"
+    return (
+        "BBC-CV",
+        f"bootstrap bias corrected cross-validation over {num_folds} folds and {num_complete} complete trials: in {samples} "
+        "samples of folds the trial best on the drawn folds is scored on the others",
+    )
+
+
+def _plain(one: Interval) -> dict[str, Any]:
+    return {
+        "value": one.value,
+        "low": one.low,
+        "high": one.high,
+        "se_speakers": one.se_speakers,
+        "se_folds": one.se_folds,
+        "num_left_out": one.num_left_out,
+        "undefined": one.undefined,
+    }
+
+
+def _difference(best: float | None, value: float | None) -> float | None:
+    return None if best is None or value is None else best - value
