@@ -12,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 from tests.made.tune_run import write_run
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison, classification
-from w2v2.evaluation.scores import pooled_metrics
+from w2v2.evaluation.bootstrap import difference, drawn, intervals
+from w2v2.evaluation.scores import pooled_metrics, scored
 from w2v2.reports import tune_page
 
 CLASSES = ["high", "low", "plain"]
@@ -49,7 +50,7 @@ def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_pa
     baseline = baseline_comparison.read_baseline(
         write_baseline(tmp_path / "b", other.take(list(range(76, -1, -1))))
     )
-    found = baseline_comparison.side_by_side(own, baseline, CLASSES, seed=0)
+    found = baseline_comparison.side_by_side(scored(own, "classes", CLASSES), baseline, CLASSES, seed=0)
     expected = [balanced_accuracy_score(numbers(t, "target"), numbers(t, "predicted")) for t in (own, other)]
     higher = found["difference"]["uar"]
     assert higher["value"] == pytest.approx(expected[0] - expected[1])
@@ -61,32 +62,30 @@ def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_pa
     json.dumps(found, allow_nan=False)
 
 
-def test_interval_of_the_difference_is_a_bootstrap_over_speakers_of_both():
+def test_standard_error_of_the_difference_is_a_bootstrap_over_speakers_of_both():
     own, other = made(0.8, seed=1), made(0.4, seed=2)
     target, speaker = numbers(own, "target"), np.array(own["speaker"].to_pylist())
     predicted, theirs = numbers(own, "predicted"), numbers(other, "predicted")
-    found = classification.difference_by_speaker(target, predicted, theirs, speaker, num_classes=3, seed=3)
-    weights = classification.resampled(NUM_SPEAKERS, num_samples=1000, seed=3)
+    both = difference(*(scored(table, "classes", CLASSES) for table in (own, other)))
     names = np.unique(speaker)
     values = []
-    for weight in weights:
+    for weight in drawn(NUM_SPEAKERS, num_samples=1000, seed=3):
         rows = np.concatenate(
             [np.tile(np.flatnonzero(speaker == n), k) for n, k in zip(names, weight, strict=True)]
         )
         values.append(np.mean(predicted[rows] == target[rows]) - np.mean(theirs[rows] == target[rows]))
-    assert found["accuracy"] == pytest.approx(tuple(np.percentile(values, (2.5, 97.5))))
+    found = intervals(both, seed=3)["accuracy"]
+    assert found.se_speakers == pytest.approx(np.std(values) * np.sqrt(11 / 10))
+    assert found.se_folds is not None  # both are of the same four folds
 
 
-def test_equal_predictions_do_not_differ_and_one_speaker_has_no_interval():
+def test_equal_predictions_do_not_differ_and_few_speakers_have_no_interval():
     own = made(0.6, seed=1)
-    target, predicted = numbers(own, "target"), numbers(own, "predicted")
-    speaker = own["speaker"].to_pylist()
-    same = classification.difference_by_speaker(target, predicted, predicted, speaker, num_classes=3)
-    assert same == dict.fromkeys(classification.METRICS, (0.0, 0.0))
-    alone = classification.difference_by_speaker(
-        target, predicted, predicted, ["s"] * len(own), num_classes=3
-    )
-    assert alone == dict.fromkeys(classification.METRICS)
+    same = intervals(difference(*[scored(own, "classes", CLASSES)] * 2), seed=0)["uar"]
+    assert (same.value, same.between) == (0.0, None)
+    few = own.slice(0, 4 * CLIPS_EACH)
+    both = difference(*(scored(t, "classes", CLASSES) for t in (few, made(0.3, seed=5).slice(0, 28))))
+    assert intervals(both, seed=0)["uar"].undefined == "4 speakers"
 
 
 def test_pairing_narrows_the_interval_where_both_fail_on_the_same_speakers():
@@ -95,11 +94,14 @@ def test_pairing_narrows_the_interval_where_both_fail_on_the_same_speakers():
     hard = rng.random(20)[speaker]
     target = rng.integers(2, size=600)
     draw = rng.random(600)
-    first, second = (np.where(draw < hard * ease, target, 1 - target) for ease in (1.0, 0.95))
-    paired = classification.difference_by_speaker(target, first, second, speaker.astype(str), num_classes=2)
-    alone = classification.bootstrap_by_speaker(target, first, speaker.astype(str), num_classes=2)
-    width = {n: pair[1] - pair[0] for n, pair in (("paired", paired["uar"]), ("alone", alone["uar"]))}
-    assert width["paired"] < 0.5 * width["alone"]
+    first, second = (
+        classification.by_speaker(
+            target, np.where(draw < hard * ease, target, 1 - target), speaker.astype(str), num_classes=2
+        )
+        for ease in (1.0, 0.95)
+    )
+    paired, alone = intervals(difference(first, second), seed=0)["uar"], intervals(first, seed=0)["uar"]
+    assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
 
 def test_the_same_clips_are_passed_and_others_refused(tmp_path):

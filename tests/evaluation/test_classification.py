@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from w2v2.evaluation import classification
+from w2v2.evaluation.bootstrap import drawn, intervals
 
 NUM_CLASSES = 5
 CLASSES = ["a", "b", "c", "d", "e"]
@@ -108,47 +109,64 @@ def test_confusion_refuses_a_class_outside_the_matrix(wrong):
         classification.confusion(np.array([0, 1]), np.array([0, wrong]), NUM_CLASSES)
 
 
-def slow_bootstrap(target, predicted, speaker, *, num_samples, seed):
-    """The definition, clip by clip, scored by scikit-learn."""
+def slow_samples(target, predicted, speaker, counts):
+    """The definition, clip by clip, scored by scikit-learn; NaN in a sample that lacks a class."""
     speakers = sorted(set(speaker))
     clips_of = {s: [i for i, other in enumerate(speaker) if other == s] for s in speakers}
-    draws = np.random.default_rng(seed).integers(len(speakers), size=(num_samples, len(speakers)))
     rows = []
-    for draw in draws:
-        clips = [clip for index in draw for clip in clips_of[speakers[index]]]
-        rows.append(sklearn_metrics(target[clips], predicted[clips]))
-    return {
-        name: tuple(np.quantile([row[name] for row in rows], [0.025, 0.975]))
-        for name in classification.METRICS
-    }
+    for count in counts:
+        clips = [i for s, n in zip(speakers, count, strict=True) for i in clips_of[s] * n]
+        row = sklearn_metrics(target[clips], predicted[clips])
+        if set(target[clips]) != set(target):
+            row |= {"uar": np.nan, "macro_f1": np.nan}
+        elif {*target[clips], *predicted[clips]} != {*target, *predicted}:
+            row |= {"macro_f1": np.nan}
+        rows.append(row)
+    return {name: [row[name] for row in rows] for name in classification.METRICS}
 
 
-def test_bootstrap_agrees_with_a_plain_loop():
-    # Speakers of unequal size, one of them with a class nobody else has.
+def test_scores_of_samples_agree_with_a_plain_loop():
+    # Speakers of unequal size, one of them with a class nobody else has: samples without it are left out.
     target, predicted = random_clips(3, 113, targets=[0, 1, 2])
     rng = np.random.default_rng(4)
     speaker = rng.choice(["01", "02", "10", "9", "x", "y", "z"], 113, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05])
     target[speaker == "z"] = 4
-    fast = classification.bootstrap_by_speaker(
-        target, predicted, list(speaker), num_classes=NUM_CLASSES, num_samples=97, seed=11
-    )
-    slow = slow_bootstrap(target, predicted, list(speaker), num_samples=97, seed=11)
+    scored = classification.by_speaker(target, predicted, list(speaker), num_classes=NUM_CLASSES)
+    counts = drawn(7, num_samples=97, seed=11)
+    fast, slow = scored.values(counts), slow_samples(target, predicted, list(speaker), counts)
+    assert scored.speakers.tolist() == sorted(set(speaker))
     for name in classification.METRICS:
-        assert fast[name] == pytest.approx(slow[name], abs=1e-12), name
+        np.testing.assert_allclose(fast[name], slow[name], atol=1e-12, err_msg=name)
+    assert 10 < np.isnan(fast["uar"]).sum() < 90 and not np.isnan(fast["accuracy"]).any()
 
 
-def test_bootstrap_does_not_depend_on_the_order_of_the_clips():
+def test_a_class_of_two_speakers_that_is_never_recognised_does_not_reach_a_score_of_one():
+    # Left in, samples without the class would score over fewer classes: an "interval" of [.667, 1.000].
+    target = np.tile([0, 1], 24)
+    predicted = target.copy()
+    speaker = np.repeat([f"{i:02}" for i in range(24)], 2)
+    target[(speaker < "02") & (target == 1)] = 2
+    found = intervals(classification.by_speaker(target, predicted, speaker, num_classes=3), seed=0)["uar"]
+    assert found.value == pytest.approx(2 / 3)
+    expected = (22 / 24) ** 24  # nobody of the two is drawn
+    assert found.num_left_out == pytest.approx(1000 * expected, abs=35)
+    assert found.high is None or found.high < 0.8
+
+
+def test_intervals_do_not_depend_on_the_order_of_the_clips():
     target, predicted = random_clips(5, 150)
     speaker = np.array([f"{i % 13:02}" for i in range(150)])
     order = np.random.default_rng(6).permutation(150)
-    first = classification.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
-    again = classification.bootstrap_by_speaker(
-        target[order], predicted[order], speaker[order], num_classes=NUM_CLASSES
+    first, again = (
+        intervals(
+            classification.by_speaker(target[o], predicted[o], speaker[o], num_classes=NUM_CLASSES), seed=0
+        )
+        for o in (np.arange(150), order)
     )
     assert first == again
 
 
-def test_bootstrap_contains_the_score_and_is_wider_than_that_of_clips():
+def test_the_interval_is_wider_than_that_of_clips():
     num_speakers, num_each = 24, 60
     rng = np.random.default_rng(7)
     target = np.tile(np.arange(60) % NUM_CLASSES, num_speakers)
@@ -156,25 +174,11 @@ def test_bootstrap_contains_the_score_and_is_wider_than_that_of_clips():
     skill = np.repeat(rng.uniform(0.2, 0.95, num_speakers), num_each)
     predicted = np.where(rng.random(len(target)) < skill, target, rng.integers(NUM_CLASSES, size=len(target)))
     speaker = np.repeat([f"{i:02}" for i in range(num_speakers)], num_each)
-
-    point = classification.scores(classification.confusion(target, predicted, NUM_CLASSES), CLASSES)
-    by_speaker = classification.bootstrap_by_speaker(target, predicted, speaker, num_classes=NUM_CLASSES)
-    by_clip = classification.bootstrap_by_speaker(
-        target, predicted, [str(i) for i in range(len(target))], num_classes=NUM_CLASSES
+    by_speaker, by_clip = (
+        intervals(classification.by_speaker(target, predicted, of, num_classes=NUM_CLASSES), seed=0)
+        for of in (speaker, [str(i) for i in range(len(target))])
     )
     for name in classification.METRICS:
-        low, high = by_speaker[name]
-        assert low < point[name] < high
-        assert high - low > 1.5 * (by_clip[name][1] - by_clip[name][0])
-        assert high - low < 0.3
-
-
-def test_bootstrap_of_one_speaker_is_none():
-    target, predicted = random_clips(8, 20)
-    expected = {"accuracy": None, "uar": None, "macro_f1": None}
-    assert (
-        classification.bootstrap_by_speaker(target, predicted, ["01"] * 20, num_classes=NUM_CLASSES)
-        == expected
-    )
-    nobody = np.zeros(0, int)
-    assert classification.bootstrap_by_speaker(nobody, nobody, [], num_classes=NUM_CLASSES) == expected
+        (low, high), clips = by_speaker[name].between, by_clip[name].between
+        assert low < by_speaker[name].value < high < low + 0.3
+        assert high - low > 1.5 * (clips[1] - clips[0])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from w2v2.evaluation import classification, multi_label
+from w2v2.evaluation import bootstrap, multi_label
 
 NAMES = ["a", "b", "c"]
 
@@ -103,40 +103,45 @@ def loop(target, predicted, speaker, *, num_samples, seed):
 
 
 @pytest.mark.parametrize("cells", [2**22, 100])
-def test_intervals_equal_a_plain_loop_and_undefined_samples_are_counted(cells, monkeypatch):
-    monkeypatch.setattr(multi_label, "_CELLS_AT_ONCE", cells)
+def test_scores_of_samples_equal_a_plain_loop_and_undefined_ones_are_counted(cells, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", cells)
     target, predicted, speaker = random_clips(3, num_clips=41, num_values=5)
     # Two speakers have the second label: samples without them lack it.
     target[:, 1] = np.isin(speaker, ["0", "1"])
-    found = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=60, seed=4)
+    scored = multi_label.by_speaker(target, predicted, speaker, NAMES)
+    found = scored.values(bootstrap.drawn(7, num_samples=60, seed=4))
     each, macro, weighted = loop(target, predicted, speaker, num_samples=60, seed=4)
     for i, name in enumerate(NAMES):
-        known = each[~np.isnan(each[:, i]), i]
-        assert found["labels"][name]["auc"] == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])))
-        assert found["labels"][name]["num_left_out"] == 60 - len(known)
-    assert 0 < found["labels"]["b"]["num_left_out"] < 60
-    assert found["macro_auc"] == pytest.approx(tuple(np.percentile(macro, [2.5, 97.5])))
-    assert found["weighted_auc"] == pytest.approx(tuple(np.percentile(weighted, [2.5, 97.5])))
+        np.testing.assert_allclose(found[f"auc:{name}"], each[:, i], atol=1e-12)
+    # A mean over fewer labels is another score.
+    lacks = np.isnan(each).any(1)
+    assert 0 < lacks.sum() < 60
+    np.testing.assert_allclose(found["macro_auc"], np.where(lacks, np.nan, macro), atol=1e-12)
+    np.testing.assert_allclose(found["weighted_auc"], np.where(lacks, np.nan, weighted), atol=1e-12)
+    within = bootstrap.intervals(scored, seed=4, num_samples=60)
+    assert within["auc:b"].num_left_out == np.isnan(each[:, 1]).sum()
+    known = each[~np.isnan(each[:, 0]), 0]
+    assert within["auc:a"].se_speakers == pytest.approx(known.std() * np.sqrt(7 / 6))
 
 
 def test_intervals_do_not_depend_on_the_order_of_clips():
     target, predicted, speaker = random_clips(5)
     order = np.random.default_rng(0).permutation(len(target))
-    once = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50)
-    again = multi_label.bootstrap_by_speaker(
-        target[order], predicted[order], speaker[order], NAMES, num_samples=50
+    once, again = (
+        bootstrap.intervals(multi_label.by_speaker(target[o], predicted[o], speaker[o], NAMES), seed=0)
+        for o in (np.arange(len(target)), order)
     )
     assert once == again
 
 
-def test_interval_of_one_speaker_or_of_an_undefined_label_is_none():
+def test_a_label_known_of_few_speakers_or_of_one_kind_has_no_interval():
     target, predicted, speaker = random_clips(6)
-    one = multi_label.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
-    assert one["macro_auc"] is one["weighted_auc"] is one["labels"]["a"]["auc"] is None
+    target[~np.isin(speaker, ["0", "1", "2"]), 1] = np.nan
     target[:, 2] = 1
-    found = multi_label.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=30)
-    assert found["labels"]["c"] == {"auc": None, "average_precision": None, "num_left_out": 30}
-    assert found["macro_auc"] is not None
+    found = bootstrap.intervals(multi_label.by_speaker(target, predicted, speaker, NAMES), seed=0)
+    assert found["auc:b"].between is None and found["auc:b"].undefined == "3 speakers"
+    assert found["auc:c"].value is None and found["auc:c"].undefined == "no clip defines the score"
+    assert found["auc:a"].between is not None and found["macro_auc"].between is not None
 
 
 def test_roc_is_scikit_learns_and_its_area_the_auc():
@@ -147,9 +152,3 @@ def test_roc_is_scikit_learns_and_its_area_the_auc():
     np.testing.assert_allclose([false, true], expected[:2])
     auc = multi_label.scores(target, predicted, NAMES)["labels"]["a"]["auc"]
     assert np.trapezoid(true, false) == pytest.approx(auc)
-
-
-def test_intervals_of_metrics_leave_out_what_is_not_a_number():
-    values = np.array([np.nan, 1.0, 2.0, 3.0])
-    assert classification.interval(values) == pytest.approx((1.05, 2.95))
-    assert classification.interval(values[:1]) is None

@@ -67,7 +67,8 @@ def test_nothing_written_and_nothing_to_write():
 
 
 def test_a_script_without_spaces_has_no_word_error_rate():
-    found = scores(["1", "2"], ["ខ្ញុំទៅ", "ក"], ["ខ្ញុំទៅ", "ខ"], ["s", "t"], spaces=False)
+    speakers = list("pqrstu")
+    found = scores(list("123456"), ["ខ្ញុំទៅ", "ក"] * 3, ["ខ្ញុំទៅ", "ខ"] * 3, speakers, spaces=False)
     assert found["wer"] is None and found["words"] is None and found["confused_words"] == []
     assert found["undefined"] == {"wer": NO_SPACES}
     assert found["intervals"]["wer"] is None and found["intervals"]["cer"] is not None
@@ -106,7 +107,8 @@ def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_ofte
 def test_one_speaker_has_no_interval_and_the_order_of_clips_does_not_matter():
     one = scores(["1", "2"], ["a", "b"], ["a", "c"], ["s", "s"])
     assert one["intervals"] == {"wer": None, "cer": None}
-    ids, refs, hyps, who = ["1", "2", "3"], ["a b", "b", "c d"], ["a", "c", "c d e"], ["s", "t", "u"]
+    ids, refs, hyps, who = list("123456"), ["a b", "b", "c d"] * 2, ["a", "c", "c d e"] * 2, list("stuvwx")
     there = scores(ids, refs, hyps, who)
     back = scores(ids[::-1], refs[::-1], hyps[::-1], who[::-1])
+    assert there["intervals"]["cer"] is not None
     assert there == back

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from w2v2.evaluation import regression
+from w2v2.evaluation import bootstrap, regression
 
 NAMES = ["valence", "arousal", "tension"]
 
@@ -108,31 +108,40 @@ def test_means_are_over_the_targets_that_define_a_score():
     assert found["mean"]["ccc"] == pytest.approx(np.mean(ccc)) and found["targets"]["arousal"]["ccc"] is None
 
 
-def test_intervals_equal_a_plain_loop():
+def test_scores_of_samples_equal_a_plain_loop():
     target, predicted, speaker = random_clips(7, num_clips=43)
     # Arousal is known of two speakers: samples without them lack it.
     target[~np.isin(speaker, ["0", "1"]), 1] = np.nan
-    found = regression.bootstrap_by_speaker(target, predicted, speaker, NAMES, num_samples=50, seed=9)
+    scored = regression.by_speaker(target, predicted, speaker, NAMES)
+    counts = bootstrap.drawn(7, num_samples=50, seed=9)
+    found = scored.values(counts)
     speakers = np.unique(speaker)
     samples = []
-    for sample in np.random.default_rng(9).integers(len(speakers), size=(50, len(speakers))):
-        rows = np.concatenate([np.flatnonzero(speaker == speakers[i]) for i in sample])
+    for count in counts:
+        rows = np.concatenate(
+            [np.tile(np.flatnonzero(speaker == s), n) for s, n in zip(speakers, count, strict=True)]
+        )
         samples.append(regression.scores(target[rows], predicted[rows], NAMES))
-    for name in NAMES:
-        for metric in regression.METRICS:
-            values = [sample["targets"][name][metric] for sample in samples]
-            known = [value for value in values if value is not None]
-            assert found["targets"][name][metric] == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])))
-        assert found["targets"][name]["num_left_out"] == 50 - len(known)
-    assert found["targets"]["arousal"]["num_left_out"] > 0
-    values = [sample["mean"]["ccc"] for sample in samples]
-    assert found["mean"]["ccc"] == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    for metric in regression.METRICS:
+        for name in NAMES:
+            slow = np.array([sample["targets"][name][metric] for sample in samples], float)
+            np.testing.assert_allclose(found[f"{metric}:{name}"], slow, atol=1e-9)
+        lacks = np.isnan(np.array([sample["targets"]["arousal"][metric] for sample in samples], float))
+        mean = np.array([sample["mean"][metric] for sample in samples], float)
+        assert 0 < lacks.sum() < 50
+        np.testing.assert_allclose(found[metric], np.where(lacks, np.nan, mean), atol=1e-9)
 
 
-def test_intervals_of_one_speaker_are_none():
+def test_intervals_of_few_speakers_are_undefined_and_stay_within_what_is_possible():
     target, predicted, _ = random_clips(8)
-    found = regression.bootstrap_by_speaker(target, predicted, ["s"] * len(target), NAMES)
-    assert set(found["mean"].values()) == {None} and found["targets"]["valence"]["rmse"] is None
+    speaker = np.arange(len(target)) % 9
+    target[speaker > 3, 1] = np.nan
+    found = bootstrap.intervals(regression.by_speaker(target, predicted, speaker.astype(str), NAMES), seed=0)
+    assert found["ccc:arousal"].undefined == "4 speakers" and found["ccc:arousal"].between is None
+    assert found["ccc:valence"].between is not None and found["rmse:valence"].low >= 0
+    exact = bootstrap.intervals(regression.by_speaker(target, target, speaker.astype(str), NAMES), seed=0)
+    assert exact["ccc:valence"].value == pytest.approx(1) and exact["ccc:valence"].between is None
+    assert exact["ccc:valence"].undefined == "the same in every sample of speakers"
 
 
 def test_quadrants_are_those_of_the_circumplex():

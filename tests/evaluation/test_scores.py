@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sklearn import metrics as sk
 
 from w2v2.evaluation import multi_label, regression
+from w2v2.evaluation.bootstrap import intervals
 from w2v2.evaluation.scores import columns, score_lines, score_predictions
 
 CLASSES = ["a", "b", "c", "d"]
@@ -81,10 +83,10 @@ def test_labels_are_those_of_metrics_multi_with_null_as_missing(of_labels):
     found, table, target, predicted = of_labels
     expected = multi_label.scores(target, predicted, ["x", "y"])
     assert {name: found["pooled"][name] for name in expected} == expected
-    intervals = multi_label.bootstrap_by_speaker(
-        target, predicted, table["speaker"].to_pylist(), ["x", "y"], seed=1
-    )
-    assert found["pooled"]["intervals"]["macro_auc"] == list(intervals["macro_auc"])
+    scored = multi_label.by_speaker(target, predicted, table["speaker"].to_pylist(), ["x", "y"])
+    within = intervals(scored, seed=1)
+    assert found["pooled"]["intervals"]["macro_auc"] == within["macro_auc"].between
+    assert found["pooled"]["intervals"]["labels"]["y"]["auc"] == within["auc:y"].between
     assert found["num_clips"] == 53 and found["num_speakers"] == 6
 
 
@@ -114,7 +116,23 @@ def test_no_clips_are_said_to_have_no_scores():
     table = class_table().slice(0, 0)
     found = score_predictions(table, kind="classes", names=CLASSES, seed=0, midpoints=None)
     assert found["pooled"]["uar"] is None and found["chance_uar"] is None
-    assert "uar          undefined           undefined" in score_lines(found)
+    assert "uar          undefined  undefined, 0 speakers" in score_lines(found)
+
+
+def test_folds_widen_the_intervals_and_few_speakers_have_none():
+    table = class_table()
+    fold = [int(speaker) for speaker in table["speaker"].to_pylist()]
+    alone, in_folds = (
+        score_predictions(t, kind="classes", names=CLASSES, seed=1, midpoints=None)["pooled"]["intervals"]
+        for t in (table, table.append_column("fold", pa.array(fold)))
+    )
+    assert alone["standard_errors"]["uar"]["folds"] is None
+    assert in_folds["standard_errors"]["uar"]["folds"] > 0
+    four = table.filter(pc.not_equal(table["speaker"], "4"))
+    found = score_predictions(four, kind="classes", names=CLASSES, seed=1, midpoints=None)
+    assert found["pooled"]["intervals"]["uar"] is None
+    assert found["pooled"]["intervals"]["undefined"]["uar"] == "4 speakers"
+    assert "  undefined, 4 speakers" in score_lines(found)
 
 
 def test_lines_of_classes(of_classes):

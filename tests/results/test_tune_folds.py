@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import optuna
 import pyarrow as pa
 import pytest
+import yaml
 
 from jobs import tune_folds
 from w2v2.config.model import EncoderConfig
@@ -17,46 +18,65 @@ from w2v2.search.space import variants
 STATES = {"C": optuna.trial.TrialState.COMPLETE, "P": optuna.trial.TrialState.PRUNED}
 
 
-def lines(states, nested, heard=None):
+def estimate_of(value, *, name="BBC-CV"):
+    nothing = {"value": None, "low": None, "high": None, "undefined": "no clip defines the score"}
+    some = nothing | {"value": value, "low": 0.4, "high": 0.6, "undefined": ""}
+    few = some | {"low": None, "high": None, "undefined": "4 speakers"}
+    metrics = {"uar": some, "accuracy": few, "macro_f1": nothing}
+    optimism = {"uar": 0.5 - value, "accuracy": 0.5 - value, "macro_f1": None}
+    sizes = {"num_speakers": 24, "num_folds": 6, "num_trials": 2}
+    return {"name": name, "metric": "uar", "metrics": metrics, "optimism": optimism} | sizes
+
+
+def lines(states, value=0.487, heard=None):
     trials = [
         optuna.trial.create_trial(state=STATES[state], value=0.5 if state == "C" else None)
         for state in states
     ]
-    selection = selection_of(trials, trials[0], nested)
+    selection = selection_of(trials, best=0.5, nested=None)
     pooled = {"uar": 0.5, "accuracy": 0.5, "macro_f1": None, "never_predicted": ["calm"]}
-    pooled["intervals"] = {"uar": [0.4, 0.6], "accuracy": [0.4, 0.6], "macro_f1": None}
     folds = {name: {"mean": 0.5, "std": None} for name in ("uar", "accuracy", "macro_f1")}
     metrics = {"pooled": pooled, "folds": folds, "selection": selection, "trial": 0, "chance_uar": 0.125}
+    metrics |= {"estimate": estimate_of(value)}
     metrics["encoder"] = {} if heard is None else {"heard": heard}
     return score_lines(metrics | {"params": {"optim.learning_rate": 1e-4}}), selection["note"]
 
 
 @pytest.mark.parametrize(
-    "states, nested, said, note",
+    "states, said, note",
     [
-        ("C", None, "; there is one trial, so these folds have chosen nothing\n", "one trial: nothing was chosen"),
-        ("CPP", None, "; the best of 3 is optimistic, by how much cannot be told from one complete trial\n",
-         "the best of 3 trials is an optimistic estimate; one is complete"),
-        ("CCP", 0.4567, "; the best of 3 is optimistic: with each fold's trial chosen on the other folds it is 0.457\n",
+        ("C", "; there is one trial, so these folds have chosen nothing\n", "one trial: nothing was chosen"),
+        ("CPP", "; one trial is complete, so how much being chosen flatters it is unknown\n",
+         "the best of 3 trials is an optimistic estimate, and as one is complete"),
+        ("CCP", "; being chosen flatters the best of 3 by 1.3 points of uar\n",
          "the best of 3 trials is an optimistic estimate: the same folds chose it and score it"),
     ],
 )  # fmt: skip
-def test_how_much_the_choice_among_trials_flatters(states, nested, said, note):
-    text, found = lines(states, nested)
+def test_how_much_the_choice_among_trials_flatters(states, said, note):
+    text, found = lines(states)
     assert said in text and found.startswith(note)
 
 
-def test_a_score_without_a_value_is_undefined():
-    text, _ = lines("C", None)
+def test_the_estimate_is_the_first_number_and_what_is_undefined_says_why():
+    text, _ = lines("CC")
     table = [line.split() for line in text.splitlines()]
-    assert ["macro_f1", "undefined", "undefined", "0.500", "undefined"] in table
-    assert ["uar", "0.500", "[0.400,", "0.600]", "0.500", "undefined"] in table
-    assert "never predicted: calm" in text
+    assert ["uar", "0.487", "[0.400,", "0.600]", "0.500", "0.500", "undefined"] in table
+    assert ["accuracy", "0.487", "undefined,", "4", "speakers", "0.500", "0.500", "undefined"] in table
+    assert table[1][:6] == ["scores", "to", "expect", "on", "new", "speakers:"]
+    assert "BBC-CV, 24 speakers in 6 folds" in text and "never predicted: calm" in text
+    assert text.index("0.487") < text.index("0.500")
+
+
+def test_the_best_settings_carry_what_they_are_worth_in_a_comment():
+    config = TuneFoldsConfig()
+    text = outcome.best_config(config, {"optim.learning_rate": 0.5}, estimate_of(0.487))
+    assert text.startswith("# uar on new speakers: 0.487 [0.400, 0.600] (BBC-CV)\n")
+    assert yaml.safe_load(text)["optim"]["learning_rate"] == 0.5
 
 
 @pytest.mark.parametrize(("heard", "told"), [(None, False), ("", False), ("3 of the speakers", True)])
 def test_an_encoder_that_was_made_from_what_is_scored_is_told(heard, told):
-    text, _ = lines("CC", 0.4, heard)
+    text, _ = lines("CC", heard=heard)
     words = "but 3 of the speakers TRAINED THE ENCODER, so this is no score of unseen speakers"
     assert (words in text) == told
 

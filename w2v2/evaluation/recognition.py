@@ -1,14 +1,14 @@
 """Scores of transcripts: word and character error rates from summed edit counts, and their intervals by speaker."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from w2v2.evaluation.classification import interval, plain, ratio, resampled
+from w2v2.evaluation.bootstrap import Scored, intervals, plain, ratio
 
 METRICS = ("wer", "cer")
 COUNTS = ("reference", "hits", "substitutions", "deletions", "insertions")
@@ -84,15 +84,12 @@ def scores(
     rates = {name: plain(_rates(_counts(own).sum(0)[None])[0]) for name, own in units.items()}
     undefined = {name: "no reference has text" for name, rate in rates.items() if rate is None}
     undefined |= {} if spaces else {"wer": NO_SPACES}
-    drawn = _drawn_speakers(speakers, num_samples=num_samples, seed=seed)
+    within = intervals(_scored(units, speakers), seed=seed, num_samples=num_samples)
     return {
         "num_clips": len(clip_ids),
         **rates,
         "undefined": undefined,
-        "intervals": {
-            name: _interval(own, speakers, drawn) if rates[name] is not None else None
-            for name, own in units.items()
-        },
+        "intervals": {name: one.between for name, one in within.items()},
         "words": _totals(words) if spaces else None,
         "characters": _totals(characters),
         "num_right": sum(not one.errors for one in characters),
@@ -130,25 +127,18 @@ def _rates(counts: Shaped[np.ndarray, "samples 2"]) -> Shaped[np.ndarray, " samp
     return ratio(counts[:, 0], counts[:, 1])
 
 
-def _drawn_speakers(
-    speakers: Sequence[str], *, num_samples: int, seed: int
-) -> Shaped[np.ndarray, "samples speakers"] | None:
-    """How often each speaker (in the order of their names) is drawn; None for fewer than two."""
-    num = len(set(speakers))
-    return None if num < 2 else resampled(num, num_samples=num_samples, seed=seed)
-
-
-def _interval(
-    clips: Sequence[Edits], speakers: Sequence[str], drawn: Shaped[np.ndarray, "samples speakers"] | None
-) -> list[float] | None:
-    """The 95 % percentile interval of a rate over resampled speakers; both sums are drawn together."""
-    if drawn is None:
-        return None
-    _, group = np.unique(np.asarray(speakers, np.str_), return_inverse=True)
-    sums = np.zeros((drawn.shape[1], 2), np.int64)
-    np.add.at(sums, group, _counts(clips))
-    found = interval(_rates(drawn @ sums))
-    return None if found is None else list(found)
+def _scored(units: Mapping[str, Sequence[Edits]], speakers: Sequence[str]) -> Scored:
+    """The rates of any sample of the speakers; edits and reference units are drawn together."""
+    names, group = np.unique(np.asarray(speakers, np.str_), return_inverse=True)
+    sums = {name: np.zeros((len(names), 2), np.int64) for name in units}
+    for name, clips in units.items():
+        if clips:
+            np.add.at(sums[name], group, _counts(clips))
+    return Scored(
+        speakers=names,
+        values=lambda counts: {name: _rates(counts @ own) for name, own in sums.items()},
+        bounds=dict.fromkeys(units, (0.0, np.inf)),
+    )
 
 
 def _totals(clips: Sequence[Edits]) -> dict[str, int]:
