@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from tests.made.tune_run import write_run
+from tests.made.tune_run import made_estimate, write_run
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison, classification
 from w2v2.evaluation.bootstrap import difference, drawn, intervals
@@ -140,7 +140,11 @@ def test_the_page_puts_both_side_by_side(tmp_path):
         },
     }
     found["pooled"]["intervals"] |= {"accuracy": None, "macro_f1": None}
-    folder = write_run(tmp_path / "run", change=lambda scores: scores.update(baseline=found))
+
+    def add(scores):
+        scores.update(baseline=found, estimate=made_estimate(scores))
+
+    folder = write_run(tmp_path / "run", change=add)
     page = Path(tune_page.write_tune_report(str(folder))).read_text()
     section = page[page.index("Compared with a baseline") :].partition("</section>")[0]
     for words in (
@@ -149,9 +153,9 @@ def test_the_page_puts_both_side_by_side(tmp_path):
         "+21.1 (+15.0 to +27.1)",
         "-1.0",
         "undefined",
-        "trial 3",
+        "this search, BBC-CV",
     ):
         assert words in section, words
-    assert "<b>" not in section and "/runs/svm" in section and "selected on the other folds it has" in section
+    assert "<b>" not in section and "/runs/svm" in section and "6 folds and 8 complete trials" in section
     without = Path(tune_page.write_tune_report(str(write_run(tmp_path / "without")))).read_text()
     assert "Compared with a baseline" not in without

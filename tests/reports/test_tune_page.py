@@ -1,5 +1,6 @@
 """A complete run directory of 24 speakers, 6 folds, 8 classes, 12 trials goes in; the page is read back."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.made.tune_run import CLASSES, HOSTILE, SPEAKERS, params_of, write_run
+from tests.made.tune_run import CLASSES, HOSTILE, SPEAKERS, made_estimate, params_of, write_run
 from w2v2.reports import tune_page
 from w2v2.reports.blocks import Section
 from w2v2.reports.page import page_html
@@ -265,3 +266,16 @@ def test_missing_table_is_named(tmp_path: Path) -> None:
     (folder / "curves.parquet").unlink()
     with pytest.raises(StorageError, match=r"curves\.parquet"):
         tune_page.write_tune_report(str(folder))
+
+
+def test_the_estimate_is_the_first_number_with_its_interval_and_name(tmp_path: Path) -> None:
+    def add(scores: dict) -> None:
+        scores["estimate"] = made_estimate(scores)
+
+    page = _text(Path(tune_page.write_tune_report(str(write_run(tmp_path, change=add)))).read_text())
+    own = json.loads((tmp_path / "metrics.json").read_text())["estimate"]["metrics"]["uar"]
+    value, best = _percent(own["value"]), _percent(own["value"] + 0.011)
+    assert page.index(value) < page.index(best) and value != best
+    words = f"UAR, BBC-CV; 95% interval {_percent(own['low'])} to {_percent(own['high'])}"
+    assert words in page
+    assert page.index(value) < page.index("selected on the other folds")

@@ -112,7 +112,7 @@ def _optimism(run: TuneRun) -> str:
     if selection["num_trials"] == 1:
         return "There is one trial: the folds that score it have chosen nothing."
     text = (
-        f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}, mean over the folds "
+        f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}, "
         f"{percent_text(selection['best'])}) is an optimistic estimate: the folds that score it also chose it."
     )
     if "estimate" in run.metrics:

@@ -19,6 +19,7 @@ from w2v2.reports.blocks import (
     seconds,
     words,
 )
+from w2v2.reports.estimate import tune_headline
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.shared_sections import (
     class_table,
@@ -89,25 +90,27 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 
 def baseline(run: TuneRun) -> list[Block]:
-    """The best trial's scores next to those of a baseline on the same folds; nothing where there is none."""
+    """The search's scores next to those of a baseline on the same folds; nothing where there is none."""
     found = run.metrics.get("baseline")
     if found is None:
         return []
-    pooled, rows = run.metrics["pooled"], []
-    for which, scores in ((f"trial {run.metrics['trial']}", pooled), (found["name"], found["pooled"])):
-        rows.append([which, *(Measured(scores[m], scores["intervals"][m]) for m in METRIC_LABELS)])
+    pooled = found["pooled"]
+    own = [tune_headline(run, m) for m in METRIC_LABELS]
+    rows = [
+        [f"this search, {own[0].name}", *(Measured(one.value, one.interval) for one in own)],
+        [found["name"], *(Measured(pooled[m], pooled["intervals"][m]) for m in METRIC_LABELS)],
+    ]
     higher = [found["difference"][m] for m in METRIC_LABELS]
     rows.append(["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)])
     caption = (
-        "The same clips in the same folds, with 95% intervals; that of the difference resamples the speakers "
-        "of both together."
+        "The same clips in the same folds, with 95% intervals; that of the difference resamples the speakers, and "
+        "the folds, of both together."
     )
-    nested = run.metrics["selection"]["nested"]
     text = (
         f"The baseline ({found['name']}, {found['run']}) chooses its settings on inner folds of the speakers it "
-        "trains on; the best trial was chosen on these very folds"
+        "trains on. "
     )
-    text += f": selected on the other folds it has {percent_text(nested)}." if nested is not None else "."
+    text += own[0].how if own[0].is_honest else "The best trial was chosen on these very folds."
     columns = [words("model"), *map(percent, METRIC_LABELS.values())]
     return [Table("baseline", columns, rows, caption), Paragraph(text)]
 

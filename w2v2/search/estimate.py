@@ -76,23 +76,23 @@ def estimate(
         "num_folds": num_folds,
         "num_trials": num_complete,
         "how": how,
-        "interval": "95 %: Student's t times the standard error over speakers or over folds, whichever is wider",
+        "interval": "95 %: Student's t times the standard error over speakers or over folds, whichever is wider.",
     }
 
 
 def _how(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, str]:
     if num_trials == 1:
-        return "cross-validation", "one trial: every clip is scored once, and the folds have chosen nothing"
+        return "cross-validation", "One trial: every clip is scored once, and the folds have chosen nothing."
     if num_complete == 1:
         return (
             "one complete trial",
-            f"{num_trials} trials, of which one is complete: the folds that score it let it finish, which may flatter it, and there is nothing to correct that with",
+            f"{num_trials} trials, of which one is complete: the folds that score it let it finish, which may flatter it, and there is nothing to correct that with.",
         )
     samples = f"{NUM_SAMPLES} drawn" if num_folds > MAX_ENUMERATED else "all"
     return (
         "BBC-CV",
-        f"bootstrap bias corrected cross-validation over {num_folds} folds and {num_complete} complete trials: in {samples} "
-        "samples of folds the trial best on the drawn folds is scored on the others",
+        f"Bootstrap bias corrected cross-validation over {num_folds} folds and {num_complete} complete trials: in {samples} "
+        "samples of folds the trial best on the drawn folds is scored on the others.",
     )
 
 
