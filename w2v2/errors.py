@@ -1,8 +1,8 @@
-"""What a user can mend: the one error that every job tells in a sentence."""
+"""Mistakes a user can fix: every job reports them in one sentence, without a traceback."""
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: one sentence that says what, got, wanted and what to do."""
+    """A mistake the user can fix: one sentence with what is wrong, what was given, what was expected and what to do."""
 
 
 class ResumableError(UserError):

@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 class Progress:
     """One log line every few seconds: done of total, rate, time left.
 
-    Rate and time left count from the first call that tells of something done: before that, workers start.
+    Rate and time left count from the first call that reports something done: before that, workers start.
     """
 
     def __init__(self, what: str, total: int = 0, *, unit: str, interval_s: float = 2.0) -> None:
@@ -18,7 +18,7 @@ class Progress:
         self._first: tuple[int, float] | None = None
 
     def __call__(self, done: int, total: int | None = None, *, note: str = "") -> None:
-        """Tell how many are done, and a note; the first and the last are always said."""
+        """Report how many are done, with a note; the first and the last call are always logged."""
         now = time.monotonic()
         self._total = total or self._total
         is_first = self._first is None and done > 0

@@ -65,7 +65,7 @@ ONES, NAN, INF = [1.0] * DIM, [1.0, float("nan"), 1.0], [float("-inf"), 1.0, 1.0
         (changed("end_s", [1.0, float("inf")]), "end_s is NaN or infinite"),
         (
             pa.concat_tables([make_rows(range(3)), make_rows(range(2, 3))]),
-            "this key stands in more than one row",
+            "this key is in more than one row",
         ),
         (
             pa.concat_tables(

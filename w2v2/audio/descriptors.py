@@ -197,7 +197,9 @@ def _is_voiced(
 
 def _egemaps(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "88"]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Segment too short")  # the values are NaN, which is told
+        warnings.filterwarnings(
+            "ignore", message="Segment too short"
+        )  # the values are NaN, which is an error of its own
         return _smile().process_signal(waveform, SAMPLE_RATE).to_numpy()[0]
 
 

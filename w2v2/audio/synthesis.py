@@ -34,7 +34,7 @@ EMOTIONS: tuple[Emotion, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How something is said, apart from the voice; the defaults are neutral."""
+    """Manner of speaking, apart from the voice; the defaults are neutral."""
 
     pitch_st: float = 0.0  # semitones from the actor's own
     accent_st: float = 2.5  # how far an accent rises

@@ -15,7 +15,7 @@ class SearchSizes:
     """How much the cases search and head do: trials x folds x epochs over clips of RAVDESS's lengths."""
 
     num_clips: int = 24
-    """Clips, dealt over up to 24 speakers and two classes."""
+    """Clips, spread over up to 24 speakers and two classes."""
     num_trials: int = 3
     """Trials, each with hyperparameters of its own, the same for both sides."""
     num_folds: int = 6

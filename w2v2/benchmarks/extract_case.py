@@ -114,11 +114,11 @@ def _agreements(part: str, rounds: Rounds, at_most: float) -> list[Agreement]:
 
 def _rates(rounds: Rounds, flops: float, ceiling: float) -> str:
     """FLOP/s that the forwards of the clips alone need, by side, as fractions of the matrix ceiling."""
-    told = [
+    shares = [
         f"{side} {flops / statistics.median(seconds) / ceiling:.0%}"
         for side, seconds in rounds.seconds.items()
     ]
-    return f"of the measured ceiling of matrix products, {ceiling / 1e12:.3g} TFLOP/s: {', '.join(told)}"
+    return f"of the measured ceiling of matrix products, {ceiling / 1e12:.3g} TFLOP/s: {', '.join(shares)}"
 
 
 # -- whole commands

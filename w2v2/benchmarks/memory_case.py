@@ -76,12 +76,12 @@ def _in_turn(sizes: Sequence[int], number: int) -> Sequence[int]:
 def _told(part: str, unit: str, peaks: dict[int, list[int]]) -> list[Agreement]:
     """Megabytes of each size, and the ratio of large to small: of the largest peaks, rounds aside."""
     (few, low), (many, high) = sorted(peaks.items())
-    told: list[dict[str, Any]] = [
+    fields_of_all: list[dict[str, Any]] = [
         {"side": f"{num:,} {unit}", "what": "peak, MB", "value": max(values) / 1e6}
         for num, values in ((few, low), (many, high))
     ]
     ratio = max(high) / max(low)
-    told.append(
+    fields_of_all.append(
         {
             "side": f"{many:,} {unit}",
             "what": f"peak over that of {few:,}",
@@ -89,4 +89,4 @@ def _told(part: str, unit: str, peaks: dict[int, list[int]]) -> list[Agreement]:
             "at_most": MAX_RATIO,
         }
     )
-    return [Agreement(part=part, **fields) for fields in told]
+    return [Agreement(part=part, **fields) for fields in fields_of_all]

@@ -69,8 +69,8 @@ def run_command(command: Sequence[str], *, watch_memory: bool = False) -> Ended:
     seconds = time.perf_counter() - started
     peak_bytes = watch.stop() if watch else 0
     if code:
-        said = " / ".join(text for _, text in lines[-3:])
-        raise UserError(f"{Path(command[1]).name} ended with code {code}: {said}")
+        last_lines = " / ".join(text for _, text in lines[-3:])
+        raise UserError(f"{Path(command[1]).name} ended with code {code}: {last_lines}")
     return Ended(lines=lines, seconds=seconds, peak_bytes=peak_bytes)
 
 

@@ -126,7 +126,7 @@ def check_server() -> None:
 
 
 def serve(sizes: ReadingSizes, seed: int, pipe: Any) -> None:
-    """Answer until something comes through the pipe; first tell through it how to get here."""
+    """Serve until something arrives through the pipe, after sending through it how to reach this server."""
     sys.path.insert(0, str(ROOT))
     gcs = importlib.import_module("tests.cloud.gcs")
     rng = np.random.default_rng(seed)

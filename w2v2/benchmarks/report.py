@@ -45,17 +45,17 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def machine_line(told: dict[str, Any]) -> str:
+def machine_line(description: dict[str, Any]) -> str:
     """The machine in one line."""
-    gpu = f", {told['gpu']}" if told["gpu"] else ""
-    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    gpu = f", {description['gpu']}" if description["gpu"] else ""
+    versions = ", ".join(f"{name} {number}" for name, number in description["versions"].items())
     return (
-        f"{told['date']}: {told['cpu']}, {told['num_cores']} cores, {told['memory_gb']:g} GB{gpu}, "
-        f"load {told['load']:g}; {versions}"
+        f"{description['date']}: {description['cpu']}, {description['num_cores']} cores, {description['memory_gb']:g} GB{gpu}, "
+        f"load {description['load']:g}; {versions}"
     )
 
 
-def write(config: BenchmarkConfig, results: Sequence[CaseResult], told: dict[str, Any]) -> None:
+def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: dict[str, Any]) -> None:
     """Write the numbers of these cases; those of other cases in an earlier table stay."""
     table = table_of(results)
     if storage.exists(storage.join(config.run, "benchmark.parquet")):
@@ -64,7 +64,7 @@ def write(config: BenchmarkConfig, results: Sequence[CaseResult], told: dict[str
         table = pa.concat_tables([before.filter(pc.invert(again)), table])
     run_directory.write_table(config.run, "benchmark", table)
     for result in results:
-        run_directory.write_json(config.run, f"benchmark-{result.case}", summary(config, result, told))
+        run_directory.write_json(config.run, f"benchmark-{result.case}", summary(config, result, description))
     compared = [comparison for result in results for comparison in result.comparisons]
     if any(len(comparison.seconds) > 1 for comparison in compared):
         figure = plot(results)
@@ -73,7 +73,7 @@ def write(config: BenchmarkConfig, results: Sequence[CaseResult], told: dict[str
         )
 
 
-def summary(config: BenchmarkConfig, result: CaseResult, told: dict[str, Any]) -> dict[str, Any]:
+def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, Any]) -> dict[str, Any]:
     """A case as plain JSON: medians, ratios, agreement, settings and machine."""
     comparisons = [
         {
@@ -95,7 +95,7 @@ def summary(config: BenchmarkConfig, result: CaseResult, told: dict[str, Any]) -
     return {
         "job": "benchmark",
         "case": result.case,
-        "machine": told,
+        "machine": description,
         "comparisons": comparisons,
         "agreements": agreements,
         "notes": list(result.notes),

@@ -57,7 +57,7 @@ class Agreement:
     what: str
     value: float
     at_most: float = float("inf")
-    """What is still agreement; infinite where the number is only told."""
+    """The largest difference that counts as agreement; infinite where the number is only reported."""
 
     @property
     def holds(self) -> bool:

@@ -206,9 +206,9 @@ def _between(rounds: Rounds) -> list[Agreement]:
 
 
 def _trials_note(rounds: Rounds) -> str:
-    told = []
+    lines = []
     for side, results in rounds.results.items():
         last = results[-1]
         scores = ", ".join(f"{trial}: {score:.3f}" for trial, score in sorted(last.scores.items()))
-        told.append(f"{side}: {len(last.losses)} folds, mean UAR by trial {scores}, best {last.best}")
-    return "; ".join(told)
+        lines.append(f"{side}: {len(last.losses)} folds, mean UAR by trial {scores}, best {last.best}")
+    return "; ".join(lines)

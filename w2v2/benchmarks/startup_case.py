@@ -52,7 +52,7 @@ def first_fold_s(run: str) -> float:
 
 
 def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
-    """The job's messages up to its first fold, by what stands before their first colon, and when each came first.
+    """The job's messages up to its first fold, by what precedes their first colon, and when each came first.
 
     The first training step is as long before the first fold's message as that fold took.
     """
@@ -68,7 +68,7 @@ def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
 
 def _imports() -> list[str]:
     """For each stage, seconds of imports by package, the longest first."""
-    told = []
+    summaries = []
     for stage, args in IMPORTS.items():
         program = [str(job_file("tune_folds")), *args] if args[0] == "--help" else list(args)
         ended = run_command([sys.executable, "-X", "importtime", *program])
@@ -77,8 +77,8 @@ def _imports() -> list[str]:
             f"{name} {seconds:.2f}"
             for name, seconds in sorted(by_package.items(), key=lambda item: -item[1])[:8]
         )
-        told.append(f"imports of {stage}: {sum(by_package.values()):.2f} s in all: {longest}")
-    return told
+        summaries.append(f"imports of {stage}: {sum(by_package.values()):.2f} s in all: {longest}")
+    return summaries
 
 
 def import_seconds(lines: Sequence[str]) -> dict[str, float]:

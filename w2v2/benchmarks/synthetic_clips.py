@@ -20,7 +20,7 @@ CLASSES = (4, 5)
 
 
 def ravdess_lengths_s(num_clips: int, *, seed: int) -> Float[np.ndarray, " clips"]:
-    """Lengths in seconds as of RAVDESS's speech clips, 2.94 to 5.27."""
+    """Lengths in seconds, like those of RAVDESS's speech clips, 2.94 to 5.27."""
     mean, spread, shortest, longest = RAVDESS_S
     drawn = np.random.default_rng([seed, 1]).normal(mean, spread, num_clips)
     return np.clip(drawn, shortest, longest)

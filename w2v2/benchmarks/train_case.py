@@ -36,7 +36,7 @@ class Fitted:
 
 
 def train(config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """Seconds of an epoch; what is frozen is computed before it, and its seconds are told apart."""
+    """Seconds of an epoch; what is frozen is computed before it, and its seconds are reported separately."""
     check_trainer()
     torch.set_num_threads(config.threads)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)

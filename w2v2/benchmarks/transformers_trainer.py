@@ -27,7 +27,7 @@ from w2v2.search.trial import fold_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Clips with classes, dealt into folds, in our order."""
+    """Clips with classes and assigned folds, in our order."""
 
     waveforms: list[Float[np.ndarray, " _"]]
     targets: Int[np.ndarray, " clips"]
@@ -166,7 +166,7 @@ def train_fold(
 
 
 def arguments_of(folder: str, optim: OptimConfig, *, num_epochs: int, seed: int) -> dict[str, Any]:
-    """TrainingArguments for the same steps as ours, and for nothing beside them."""
+    """TrainingArguments for the same steps as ours, and for nothing else."""
     assert optim.schedule == "linear" and not optim.warmup_fraction, "warm-ups differ by a step"
     return {
         "output_dir": folder,

@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def run_job(main: Callable[[C], object], config_class: type[C]) -> int:
-    """The exit code of a job: 0, or 2 with one sentence for what the user can mend."""
+    """The exit code of a job: 0, or 2 with one sentence for what the user can fix."""
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
     )

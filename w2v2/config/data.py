@@ -1,4 +1,4 @@
-"""Settings of where clips come from and how they are heard, as frozen dataclasses that check themselves.
+"""Settings of where clips come from and how they are decoded, as frozen dataclasses that check themselves.
 
 A flag is a field's path (`--data.uri clips.csv`) and a YAML file nests the same way.
 """
@@ -24,7 +24,7 @@ class DataConfig:
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
     (local or gs://), or 'demo'."""
     layout: Literal["auto", "ravdess", "csv", "clinic", "deam", "files"] = "auto"
-    """How to read uri: RAVDESS's file names tell label and speaker; a CSV has them in columns; clinic is a
+    """How to read uri: RAVDESS's file names hold label and speaker; a CSV has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
     and songs; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
     ravdess otherwise (jobs that need no labels: files, where not all names are RAVDESS's)."""
@@ -37,7 +37,7 @@ class DataConfig:
     label_column: str = "label"
     """CSV: column with the class."""
     speaker_column: str = "speaker"
-    """CSV: column with the speaker, the unit that never stands on both sides of a split; clinic: column, or
+    """CSV: column with the speaker, the unit that is never on both sides of a split; clinic: column, or
     else key of metadata.json."""
     start_column: str = "start_s"
     """CSV: optional column, where in the file the clip starts, in seconds."""
@@ -99,7 +99,7 @@ class AudioConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldsConfig:
-    """How speakers are dealt into folds; no speaker is ever in two."""
+    """How speakers are assigned to folds; no speaker is ever in two."""
 
     kind: Literal["published", "consecutive", "grouped"] = "published"
     """published: EmoBox's six folds of four RAVDESS actors; consecutive: speakers in order, equal
@@ -118,7 +118,7 @@ class FoldsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which clips train, which tell when to stop (val), and which are scored once, at the end (test)."""
+    """Which clips train, which decide when to stop (val), and which are scored once, at the end (test)."""
 
     kind: Literal["auto", "column", "speakers", "fold"] = "auto"
     """column: the data says it (split_column; train.csv, val.csv, test.csv); speakers: drawn by seed, no

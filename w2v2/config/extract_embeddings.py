@@ -37,7 +37,7 @@ class VectorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersConfig:
-    """How the cluster is dealt out."""
+    """How the cluster's CPUs and GPUs are divided."""
 
     num_encoders: int = 0
     """Encoders that work at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
@@ -65,7 +65,7 @@ class ExtractConfig:
     """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
     Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
     plan: bool = False
-    """Only tell what would be done: clips, hours, bytes, rows, time; nothing is written."""
+    """Only report what would be done: clips, hours, bytes, rows, time; nothing is written."""
     window_s: float = 0.0
     """Cut clips into windows of this many seconds, one row each; 0 is one row for the whole clip."""
     hop_s: float = 0.0

@@ -33,7 +33,7 @@ class FinetuneConfig:
     """GPUs of one worker; a cluster without GPUs trains on CPUs."""
     before_remapping: bool = False
     """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
-    show its report beside that of the remapped classes."""
+    show its report next to that of the remapped classes."""
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)

@@ -84,7 +84,7 @@ class HeadConfig:
     dropout: float = 0.1
     """Dropout before each linear layer."""
     joined: tuple[Descriptor, ...] = ()
-    """Hand-made features of the whole clip that stand beside the pooled vector, standardised by the
+    """Hand-made features of the whole clip that are joined to the pooled vector, standardised by the
     training clips (egemaps needs opensmile installed)."""
 
     def __post_init__(self) -> None:
@@ -197,10 +197,10 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """What is kept while a model trains, to go on from when it is stopped."""
+    """Checkpoints while a model trains, from which it resumes when stopped."""
 
     every_steps: int = 0
-    """Optimizer steps between checkpoints, beside one at the end of each epoch; 0 is those alone."""
+    """Optimizer steps between checkpoints, in addition to one at the end of each epoch; 0 is those alone."""
     keep: int = 2
     """The newest checkpoints that are kept."""
 

@@ -49,7 +49,7 @@ class PretrainEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig:
-    """Which frames are hidden from the encoder, and what their content is to be told from."""
+    """Which frames are hidden from the encoder, and which distractors their content is distinguished from."""
 
     start_probability: float = 0.065
     """How likely a masked span starts at a frame; 0.065 with spans of 10 masks about half of the frames."""
@@ -179,7 +179,7 @@ class PretrainTrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Pre-train an encoder on audio without labels: tell hidden frames from others of the same clip."""
+    """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""

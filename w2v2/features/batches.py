@@ -24,7 +24,7 @@ class Features(Protocol):
 
 @runtime_checkable
 class Fetched(Protocol):
-    """Features that take a while to come, and can be told what will be asked for."""
+    """Features that take a while to load, and accept a hint of which will be needed next."""
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Get ready to give these."""

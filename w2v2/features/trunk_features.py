@@ -25,7 +25,7 @@ TRUNK_VERSION = 1
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:
-    """The folder name of everything that a trunk's output depends on beside the audio."""
+    """The folder name: a digest of everything but the audio that a trunk's output depends on."""
     stage = encoder.cut.stage
     parts: list[object] = [TRUNK_VERSION, stage, encoder.normalize, cache.dtype]
     if stage != "waveform":

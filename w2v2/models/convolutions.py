@@ -43,7 +43,7 @@ def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:
 
 
 def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) -> list[tuple[int, int]]:
-    """First and last sample of each piece; pieces share what their frames share, so frames are as of the whole."""
+    """First and last sample of each piece. Pieces overlap by what their frames share, so the frames equal those of the whole clip."""
     batch, num_samples = waveforms.shape
     longest = padded_budget(waveforms.device) // batch
     if torch.is_grad_enabled() or num_samples <= longest:

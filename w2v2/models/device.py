@@ -30,7 +30,7 @@ def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
 
 
 def to_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
-    """The tensor on the device; a GPU fetches it while the program goes on."""
+    """The tensor on the device; a GPU copies it without blocking the program."""
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)

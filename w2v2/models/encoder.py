@@ -113,7 +113,7 @@ class Encoder(nn.Module):
             return features, num_frames
         top = self.cut.layer if self.cut.stage == "layer" else self.top
         states = self._transform(self._enter(features, num_frames), num_frames, 0, top)
-        if self.several:  # where the tail goes on from the last of them, that one too
+        if self.several:  # the tail continues from the last of them
             crossing = [state for state in self.states if state < top] + [top]
             selected = torch.stack([states[state] for state in crossing], dim=2)
         else:
@@ -190,7 +190,7 @@ class Encoder(nn.Module):
     def _positions(
         self, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames dim"]:
-        """Convolutional position embedding as of clips alone: zero past their ends wherever it convolves."""
+        """Positional convolution with padded frames zeroed before every layer, so that padding cannot leak in."""
         embed = self.model.encoder.pos_conv_embed
         hidden = hidden.transpose(1, 2)
         inside = mask[:, None]

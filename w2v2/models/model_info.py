@@ -16,7 +16,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a model predicts and what it wants to hear."""
+    """What a model predicts, and the audio it expects."""
 
     kind: TaskKind
     groups: tuple[tuple[str, ...], ...]
@@ -58,12 +58,12 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
 
 
 def read_card(uri: str) -> dict[str, Any]:
-    """What was said of the model when it was saved."""
+    """What the model card recorded when the model was saved."""
     return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
 
 
 def card_block(card: Mapping[str, Any]) -> str:
-    """The card as it stands in the folder's README.md."""
+    """The card as written in the folder's README.md."""
     return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
 
 

@@ -62,7 +62,7 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
 
 
 def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
-    """The model that a name stands for, and whether it wants waveforms normalised."""
+    """The model of a name, and whether it wants waveforms normalised."""
     if config.name == "tiny":
         torch.manual_seed(seed)
         return Wav2Vec2Model(tiny_config()), True

@@ -131,7 +131,7 @@ class ContrastiveModel(nn.Module):
     def code_probabilities(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"], draw: BatchDraw
     ) -> Float[Tensor, "groups codes"]:
-        """The same sums of code probabilities as of a whole pass, without one through the transformer."""
+        """The sums of code probabilities that a whole pass gives, without one through the transformer."""
         convolved, _ = self._convolved(features, lengths)
         logits = self.quantizer.code_logits(self._latents(convolved, draw.masked))
         return logits.softmax(2).sum(0)

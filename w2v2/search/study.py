@@ -1,7 +1,7 @@
 """The Bayesian search as an Optuna study: what is tried next, who is pruned, what is known.
 
-The study's file is the only record of the search, so a killed search goes on from it, and Optuna's own
-tools open it. It is told the truth: a pruned trial is PRUNED, a failed or diverged one is FAIL.
+The study's file is the only record of the search, so a killed search resumes from it, and Optuna's own
+tools open it. It records what happened: a pruned trial is PRUNED, a failed or diverged one is FAIL.
 """
 
 import logging
@@ -125,7 +125,7 @@ class Study:
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
         try:
             self.study.tell(number, value, state=state)
-        except ValueError as error:  # only another process can have told it
+        except ValueError as error:  # only another process can have ended it
             raise UserError(
                 f"trial {number} was ended by another process: another job works on {self._uri}; let that one go on alone, "
                 "or give this one a directory of its own with --run"

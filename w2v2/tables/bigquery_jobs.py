@@ -116,23 +116,23 @@ def in_words(uri: str) -> Iterator[None]:
 
 def _sentence(uri: str, error: Exception) -> str:
     project, dataset, _ = uri.removeprefix("bq://").rsplit(".", 2)
-    told = _words(error)
+    words = _words(error)
     again = "its parts are kept, run the same command again"
     match _reason(error):
         case "accessDenied":
             editor, user = "roles/bigquery.dataEditor", "roles/bigquery.jobUser"
             roles = f"{editor} on dataset {dataset} and {user} on project {project}"
-            return f"no permission for {uri}: {told}; grant {roles}"
+            return f"no permission for {uri}: {words}; grant {roles}"
         case "quotaExceeded" | "rateLimitExceeded":
-            return f"BigQuery's quota stops {uri}: {told}; {again} later"
-        case _ if "different locations" in told or "not found in location" in told:
-            return f"{uri} and its parts are in two locations: {told}; use a bucket and a dataset in one"
+            return f"BigQuery's quota stops {uri}: {words}; {again} later"
+        case _ if "different locations" in words or "not found in location" in words:
+            return f"{uri} and its parts are in two locations: {words}; use a bucket and a dataset in one"
         case "notFound":
-            return f"{uri} was not found: {told}; make the dataset first (bq mk {project}:{dataset})"
+            return f"{uri} was not found: {words}; make the dataset first (bq mk {project}:{dataset})"
         case _ if isinstance(error, GoogleAuthError):
-            return f"no Google credentials for {uri}: {told}; run gcloud auth application-default login"
+            return f"no Google credentials for {uri}: {words}; run gcloud auth application-default login"
         case _:
-            return f"BigQuery could not write {uri}: {told}; {again}"
+            return f"BigQuery could not write {uri}: {words}; {again}"
 
 
 def _reason(error: BaseException | None) -> str:
@@ -145,6 +145,6 @@ def _reason(error: BaseException | None) -> str:
 def _words(error: BaseException) -> str:
     """Google's own sentence in an error, without the request in front of it and on one line."""
     cause = error.cause if isinstance(error, exceptions.RetryError) else None
-    told = getattr(error, "message", "") or str(error)
-    line = re.sub(r"^(GET|POST|PUT|DELETE) \S+: ", "", " ".join(told.split()))
+    words = getattr(error, "message", "") or str(error)
+    line = re.sub(r"^(GET|POST|PUT|DELETE) \S+: ", "", " ".join(words.split()))
     return f"{line} ({_words(cause)})" if cause else line

@@ -228,7 +228,7 @@ def _schema(schema: pa.Schema) -> list[bigquery.SchemaField]:
 
 
 def _spelled(field: bigquery.SchemaField) -> str:
-    """A column's type in one spelling; REQUIRED and NULLABLE are not told apart."""
+    """A column's type in one spelling, without distinguishing REQUIRED from NULLABLE."""
     legacy = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "BOOL": "BOOLEAN"}
     kind = legacy.get(field.field_type, field.field_type)
     return f"ARRAY<{kind}>" if field.mode == "REPEATED" else kind

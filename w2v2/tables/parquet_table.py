@@ -115,7 +115,7 @@ class ParquetTable:
         return pa.concat_tables([empty, *numbered])
 
     def _compare(self, staged: pa.Table, stored: pa.Table) -> tuple[Commit, pa.Table, pa.Table]:
-        """What there is to do, and where the rows to add and the rows to drop stand (place, position)."""
+        """What there is to do, and the place and position of the rows to add and to drop."""
         spec, quote = self._spec, '"'
         with duckdb.connect() as connection:
             connection.register("stored", stored)

@@ -1,4 +1,4 @@
-"""What a table holds: its columns, what names a row, and which of two rows with one name stands."""
+"""What a table holds: its columns, the key of a row, and which of two rows with the same key is kept."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ Where = Mapping[str, str | int | float]
 class TableSpec:
     """Columns of a table and what makes two rows the same row.
 
-    Of all rows ever committed of one group those with the greatest newest_by stand, the others are gone.
+    Of all rows of one group ever committed, those with the greatest newest_by are kept and the others deleted.
     This does not depend on the order of commits or on how often one is repeated, which is what makes them
     exactly once.
     """
@@ -35,7 +35,7 @@ class TableSpec:
     """Columns that name a row; never null."""
     group: tuple[str, ...] = ()
     """Columns, of the key, that name what is computed as one: the windows of a clip, say, of which there are
-    fewer when its audio has become shorter. Empty where each row stands alone."""
+    fewer when its audio has become shorter. Empty where each row is a group of its own."""
     newest_by: str = "created_at"
     """Timestamp column: when the row was computed (not when the run began); the same in a whole group."""
     cluster_by: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class TableSpec:
     partition_by: str = ""
     """BigQuery: date or timestamp column, one partition a day."""
     vector: str = ""
-    """List column of vectors; its length stands in the int64 column `dim`."""
+    """List column of vectors; its length is in the int64 column `dim`."""
     dim_per: tuple[str, ...] = ()
     """Columns within whose values all vectors have one length."""
 
@@ -57,7 +57,7 @@ class TableSpec:
         for name in names:
             if not NAME.fullmatch(name):
                 raise UserError(
-                    f"column {name!r} cannot stand in a table: use letters, digits and _ (at most 128)"
+                    f"column {name!r} cannot be a column of a table: use letters, digits and _ (at most 128)"
                 )
         counted = Counter(map(str.lower, names))
         if twice := [name for name in names if counted[name.lower()] > 1]:
@@ -148,7 +148,7 @@ def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:
     """The rows in the spec's columns and types, after all that can be checked without the table.
 
     Raises:
-        UserError: a column is missing, a key is null or stands twice, a group is of several times, a number
+        UserError: a column is missing, a key is null or a duplicate, a group is of several times, a number
             is NaN or infinite, or a vector's length is not its dim.
     """
     if missing := [name for name in spec.schema.names if name not in rows.column_names]:
@@ -175,9 +175,7 @@ def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:
 
 def _check_keys(rows: pa.Table, spec: TableSpec) -> None:
     counts = rows.group_by(list(spec.key)).aggregate([([], "count_all")])
-    _refuse(
-        counts, spec, pc.greater(counts["count_all"], 1), "this key stands in more than one row of the part"
-    )
+    _refuse(counts, spec, pc.greater(counts["count_all"], 1), "this key is in more than one row of the part")
     times = rows.group_by(list(spec.unit)).aggregate(
         [(spec.newest_by, "count_distinct"), *((name, "min") for name in spec.key if name not in spec.unit)]
     )

@@ -84,7 +84,7 @@ def dead(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def _compared(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """The staged rows as s, each beside the table's row of its key as t, and the age of its group there as g."""
+    """The staged rows as s, each joined with the table's row of its key as t and the age of its group there as g."""
     return (
         f"({_staged(spec, staging, quote)}) AS s "
         f"LEFT JOIN {target} AS t ON {_same(spec.key, 't', 's', quote)} "

@@ -1,4 +1,4 @@
-"""A training as files: kept as it goes on, read back to go on bit for bit."""
+"""Checkpoints: the state of a training as files, from which it resumes bit for bit."""
 
 import json
 import logging
@@ -82,7 +82,7 @@ class Checkpoints:
 
 
 def take(fitting: Trainer) -> Checkpoint:
-    """A checkpoint of a training where it stands; all its processes call this together."""
+    """A checkpoint of a training at its present step; all its processes call this together."""
     optimizer = fitting.optimizer.state_dict()
     own = {"position": asdict(fitting.position), "rng": _rng_state()}
     ranks = fitting.world.states(own)

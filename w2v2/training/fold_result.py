@@ -1,4 +1,4 @@
-"""What a training tells of itself: its learning curve, a fold's held-out predictions, and that it diverged."""
+"""Results of a training: its learning curve, a fold's held-out predictions, and divergence as an error."""
 
 from dataclasses import dataclass
 

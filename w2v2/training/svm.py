@@ -26,7 +26,7 @@ class FoldFit:
     gamma: float
     """0 is one over the number of features times their variance."""
     inner_uar: float
-    """Mean UAR over the inner folds, none of which the model of the chosen settings had heard."""
+    """Mean UAR over the inner folds, held out from the model of the chosen settings."""
     temperature: float
     """Divides the decision values; of the inner folds, too."""
     num_train: int

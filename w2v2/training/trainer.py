@@ -42,7 +42,7 @@ class Position:
 
 
 class Trainer:
-    """A model in training: what takes the steps, and what must be kept to go on from any of them."""
+    """A model in training: takes the optimizer's steps, and holds the state from which training resumes after any of them."""
 
     def __init__(
         self,
