@@ -45,14 +45,14 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     said = prediction.predict(config, found.clips, digest=digest)
-    found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
+    found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
     for name in ("duration_s", "audio_digest"):
-        column = pa.array([getattr(one, name) for one in said if not one.reason])
+        column = pa.array([getattr(one, name) for one in said if not one.reject])
         found = replace(found, clips=found.clips.append_column(name, column))
     run_directory.write_table(config.run, "manifest", found.clips)
     run_directory.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
-    values = np.concatenate([one.values for one in said if not one.reason])
+    values = np.concatenate([one.values for one in said if not one.reject])
     keep = ["clip_id", "speaker", "split"]
     predictions = predictions_table(found.clips, values, kind=info.kind, names=info.names, keep=keep)
     run_directory.write_table(config.run, "predictions", predictions)

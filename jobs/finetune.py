@@ -57,7 +57,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
 
     prepared = preparation.run(found.clips)
     described, by_clip = joined(config, found)
-    prepared = [b if b and b.reason else a for a, b in zip(prepared, described, strict=True)]
+    prepared = [b if b and b.reject else a for a, b in zip(prepared, described, strict=True)]
     found = usable(config, found, prepared)
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
     encoder = {

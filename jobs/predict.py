@@ -43,7 +43,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     found = file_facts.add_file_facts(found, data)
     said = prediction.predict(config, found.clips, digest=digest)
     rows = rows_of(found.clips, said, info, digest)
-    found = manifest.with_rejects(found, [(one.clip_id, one.reason) for one in said if one.reason])
+    found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
     run_directory.write_table(config.run, "rejects", found.rejects)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)

@@ -75,7 +75,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     trunk = {
         "clip_forwards": sum(p.num_forwards for p in prepared),
         "num_clips": len(found.clips),
-        "reused": sum(p.num_forwards == 0 for p in prepared if not p.reason),
+        "reused": sum(p.num_forwards == 0 for p in prepared if not p.reject),
     }
     return write_outcome(
         config,

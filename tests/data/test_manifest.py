@@ -8,7 +8,8 @@ import pytest
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from w2v2.config.data import DataConfig
 from w2v2.data import manifest
-from w2v2.errors import UserError
+from w2v2.data.rejects import kinds_of
+from w2v2.errors import Reject, UserError
 
 SPEECH = "03-01-06-01-02-01-12.wav"
 
@@ -127,11 +128,24 @@ def test_classes_of(tmp_path, labels, wanted):
 # check and with_rejects
 
 
+def reject(kind, detail="", place=""):
+    return Reject(kind=kind, detail=detail, place=place)
+
+
 def made(num_clips, rejected=(), labels=("x", "y")):
     clips = [
         {"clip_id": f"c{i}", "uri": f"/c{i}.wav", "label": labels[i % len(labels)]} for i in range(num_clips)
     ]
-    bad = [{"clip_id": f"r{i}", "uri": f"/r{i}.wav", "reason": reason} for i, reason in enumerate(rejected)]
+    bad = [
+        {
+            "clip_id": f"r{i}",
+            "uri": f"/r{i}.wav",
+            "reason": one.reason,
+            "kind": one.kind,
+            "detail": one.detail,
+        }
+        for i, one in enumerate(rejected)
+    ]
     return manifest.Manifest(
         clips=pa.Table.from_pylist(clips, schema=manifest.CLIPS),
         rejects=pa.Table.from_pylist(bad, schema=manifest.REJECTS),
@@ -148,12 +162,14 @@ def test_check_of_all_rejected():
         r"all 2 clips were rejected: too short \(2\) \(such as r0: too short: 1; all are in rejects.parquet"
     )
     with pytest.raises(UserError, match=wanted):
-        manifest.check(made(0, ["too short: 1", "too short: 2"]), max_reject_fraction=1.0)
+        manifest.check(made(0, [reject("too short", "1"), reject("too short", "2")]), max_reject_fraction=1.0)
 
 
 def test_check_of_too_many_rejects_names_the_three_commonest_reasons():
-    rejected = ["row 2: label is empty", "row 9: label is empty", "row 11: uri is empty", "silent: 0.0"]
-    rejected += [f"too short: 0.0{i} s" for i in range(5)] + ["truncated: a", "truncated: b", "truncated: c"]
+    rejected = [reject("label is empty", place=f"row {n}") for n in (2, 9)]
+    rejected += [reject("uri is empty", place="row 11"), reject("silent", "0.0")]
+    rejected += [reject("too short", f"0.0{i} s") for i in range(5)]
+    rejected += [reject("truncated", name) for name in "abc"]
     wanted = (
         r"12 of 100 clips were rejected, more than the fraction data.max_reject_fraction=0.1: "
         r"too short \(5\), truncated \(3\), label is empty \(2\) \(such as r0: row 2: label is empty; "
@@ -163,10 +179,33 @@ def test_check_of_too_many_rejects_names_the_three_commonest_reasons():
         manifest.check(made(88, rejected), max_reject_fraction=0.1)
 
 
+def test_kinds_are_counted_whatever_colons_paths_and_drives_the_details_have():
+    rejected = [
+        reject("missing", f"{place}/{i}.wav: no such file")
+        for i, place in enumerate(["/data: old", "C:\\a", "gs://b"])
+    ]
+    rejected += [
+        reject("not audio", "header: RIFF: 4 bytes"),
+        reject("a: b is empty", place="row 3 of x: y.csv"),
+    ]
+    found = made(5, rejected)
+    assert kinds_of(found.rejects) == ["missing"] * 3 + ["not audio", "a: b is empty"]
+    with pytest.raises(
+        UserError,
+        match=r"missing \(3\), not audio \(1\), a: b is empty \(1\) \(such as r0: missing: /data: old/0.wav",
+    ):
+        manifest.check(found, max_reject_fraction=0.1)
+
+
+def test_rejects_of_an_earlier_version_have_their_reasons_for_kinds():
+    before = pa.table({"clip_id": ["a", "b"], "uri": ["", ""], "reason": ["C:\\x: gone", "silent: 0"]})
+    assert kinds_of(before) == ["C:\\x: gone", "silent: 0"]
+
+
 def test_check_allows_the_fraction_itself():
-    manifest.check(made(9, ["silent: 0"]), max_reject_fraction=0.1)
+    manifest.check(made(9, [reject("silent", "0")]), max_reject_fraction=0.1)
     with pytest.raises(UserError, match="2 of 11"):
-        manifest.check(made(9, ["silent: 0", "silent: 0"]), max_reject_fraction=0.1)
+        manifest.check(made(9, [reject("silent", "0")] * 2), max_reject_fraction=0.1)
 
 
 def test_check_of_one_class():
@@ -176,13 +215,15 @@ def test_check_of_one_class():
 
 
 def test_with_rejects_moves_clips():
-    before = made(5, ["silent: 0"])
-    after = manifest.with_rejects(before, [("c3", "not audio: png"), ("c1", "too long: 99 s")])
+    before = made(5, [reject("silent", "0")])
+    after = manifest.with_rejects(
+        before, [("c3", reject("not audio", "png")), ("c1", reject("too long", "99 s"))]
+    )
     assert after.clips["clip_id"].to_pylist() == ["c0", "c2", "c4"]
     assert after.rejects.to_pylist() == [
-        {"clip_id": "r0", "uri": "/r0.wav", "reason": "silent: 0"},
-        {"clip_id": "c1", "uri": "/c1.wav", "reason": "too long: 99 s"},
-        {"clip_id": "c3", "uri": "/c3.wav", "reason": "not audio: png"},
+        {"clip_id": "r0", "uri": "/r0.wav", "reason": "silent: 0", "kind": "silent", "detail": "0"},
+        {"clip_id": "c1", "uri": "/c1.wav", "reason": "too long: 99 s", "kind": "too long", "detail": "99 s"},
+        {"clip_id": "c3", "uri": "/c3.wav", "reason": "not audio: png", "kind": "not audio", "detail": "png"},
     ]
     assert after.clips.schema == manifest.CLIPS
     assert len(before.clips) == 5
@@ -191,7 +232,7 @@ def test_with_rejects_moves_clips():
 
 def test_with_rejects_of_a_clip_that_is_not_there_is_our_bug():
     with pytest.raises(AssertionError, match="elsewhere"):
-        manifest.with_rejects(made(3), [("elsewhere", "silent: 0")])
+        manifest.with_rejects(made(3), [("elsewhere", reject("silent", "0"))])
 
 
 # -- clips without labels

@@ -114,10 +114,16 @@ def test_clips_that_cannot_be_used_have_a_reason(folder, monkeypatch):
 
     monkeypatch.setattr(descriptor_features, "describe", refusing)
     good, bad, missing, odd = prepare(folder, ["0.wav", "bad.wav", "missing.wav", "1.wav"])
-    assert good.values is not None and not good.prepared.reason
-    assert bad.prepared.reason.startswith(("not audio", "truncated")) and bad.values is None
-    assert "missing.wav" in missing.prepared.reason and not missing.prepared.audio_digest
-    assert odd.prepared.reason == "not finite: f0 and 3 other hand-made features" and odd.values is None
+    assert good.values is not None and not good.prepared.reject
+    assert bad.prepared.reject.kind in ("not audio", "truncated") and bad.values is None
+    assert (
+        "missing.wav" in missing.prepared.reject.detail
+        and missing.prepared.reject.kind == "missing"
+        and not missing.prepared.audio_digest
+    )
+    assert (
+        odd.prepared.reject.reason == "not finite: f0 and 3 other hand-made features" and odd.values is None
+    )
 
 
 def test_a_damaged_index_is_passed_over(folder, counted):

@@ -62,7 +62,7 @@ def test_cached_features_equal_the_trunk_on_each_clip_alone(tmp_path, files, set
         waveform, _ = soundfile.read(uri, dtype="float32")
         alone = (waveform - waveform.mean()) / waveform.std()
         expected, _ = encoder.trunk(torch.from_numpy(alone)[None], torch.tensor([len(alone)]))
-        assert found.num_samples == len(waveform) and found.reason == ""
+        assert found.num_samples == len(waveform) and found.reject is None
         assert np.allclose(features_of_clip, expected[0].numpy(), atol=2e-5)
 
 
@@ -160,10 +160,10 @@ def test_unusable_clips_are_told_with_reasons_and_do_not_stop_the_others(tmp_pat
     text.write_text("not audio at all, only text that was named wav")
     soundfile.write(short, np.ones(100) * 0.1, 16_000)
     prepared = run([str(text), files[0], str(short), str(lost)], trunk(tmp_path, train="last"))
-    assert [bool(p.reason) for p in prepared] == [True, False, True, True]
-    assert prepared[0].reason.startswith("not audio")
-    assert prepared[2].reason.startswith("too short")
-    assert "lost.wav" in prepared[3].reason
+    assert [bool(p.reject) for p in prepared] == [True, False, True, True]
+    assert prepared[0].reject.kind == "not audio"
+    assert prepared[2].reject.kind == "too short"
+    assert prepared[3].reject.kind == "missing" and "lost.wav" in prepared[3].reject.detail
 
 
 def test_remote_cache_is_shared_through_the_bucket(tmp_path, files, bucket, monkeypatch):

@@ -140,11 +140,11 @@ def test_reading_tells_what_became_of_every_clip(tmp_path, waveforms):
         (tmp_path / name).write_bytes(data)
     names = [*files, "missing.wav"]
     found = read([{"clip_id": name, "uri": str(tmp_path / name)} for name in names]).to_pylist()
-    status = {row["clip_id"]: (row["status"], row["reason"].partition(":")[0]) for row in found}
+    status = {row["clip_id"]: (row["status"], row["reject_kind"]) for row in found}
     assert status == {
         "good.wav": ("embedded", ""), "fast.wav": ("embedded", ""), "text.wav": ("rejected", "not audio"),
         "nan.wav": ("rejected", "not finite"), "brief.wav": ("rejected", "too short"),
-        "missing.wav": ("unreadable", "not read"),
+        "missing.wav": ("unreadable", "missing"),
     }  # fmt: skip
     assert [row["checksum"] for row in found] == [*map(crc, files.values()), ""]
     assert [row["sample_rate"] for row in found[:2]] == [16_000, 8_000]

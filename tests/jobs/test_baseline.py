@@ -152,7 +152,7 @@ def test_clips_that_cannot_be_used_are_listed_and_the_others_used(finished, corp
         baseline.main(config)
     config = replace(config, data=replace(config.data, max_reject_fraction=0.05))
     assert baseline.main(config)["num_clips"] == 190
-    reasons = [row["reason"].partition(":")[0] for row in table(config.run, "rejects").to_pylist()]
+    reasons = [row["kind"] for row in table(config.run, "rejects").to_pylist()]
     assert sorted(reasons) == ["empty", "truncated"]
 
 

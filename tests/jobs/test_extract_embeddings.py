@@ -129,7 +129,7 @@ def test_every_clip_is_accounted_for(finished):
         progress[-1],
     )
     rejects = pq.read_table(Path(config.run) / "rejects.parquet").to_pylist()
-    assert {row["clip_id"]: row["reason"].partition(":")[0] for row in rejects} == {
+    assert {row["clip_id"]: row["kind"] for row in rejects} == {
         "broken/text.wav": "not audio", "broken/empty.wav": "empty", "broken/cut.flac": "not audio",
     }  # fmt: skip
     with duckdb.connect(str(Path(config.run) / "embeddings.db"), read_only=True) as connection:

@@ -37,8 +37,7 @@ def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(cor
     assert len(table(Path(config.run), "rejects")) == 3
     config = replace(config, data=replace(config.data, max_reject_fraction=0.05))
     assert tune_folds.main(config)["pooled"]["num_clips"] == 190
-    reasons = {row["clip_id"]: row["reason"] for row in table(Path(config.run), "rejects").to_pylist()}
-    kinds = {Path(clip_id).name: reason.split(":")[0] for clip_id, reason in reasons.items()}
+    kinds = {Path(row["clip_id"]).name: row["kind"] for row in table(Path(config.run), "rejects").to_pylist()}
     assert kinds == {
         first.name: "truncated",
         second.name: "empty",

@@ -152,8 +152,20 @@ def write_task_run(
     config = {"run": str(folder), "seed": 7, "task": task, "data": {"uri": "gs://b/corpus"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rejects = [
-        {"clip_id": HOSTILE, "uri": f"gs://b/{HOSTILE}", "reason": "not audio: no header"},
-        {"clip_id": "x.wav", "uri": "gs://b/x.wav", "reason": "too short: 0.04 s < audio.min_s 0.1"},
+        {
+            "clip_id": HOSTILE,
+            "uri": f"gs://b/{HOSTILE}",
+            "reason": "not audio: no header",
+            "kind": "not audio",
+            "detail": "no header",
+        },
+        {
+            "clip_id": "x.wav",
+            "uri": "gs://b/x.wav",
+            "reason": "too short: 0.04 s < audio.min_s 0.1",
+            "kind": "too short",
+            "detail": "0.04 s < audio.min_s 0.1",
+        },
     ]
     tables = {"predictions": predictions, "manifest": clips, "rejects": rejects}
     for name, written in (tables | ({"curves": _curves(kind)} if with_curves else {})).items():

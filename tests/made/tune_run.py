@@ -201,8 +201,20 @@ def write_run(
         row, some_folds, some_curves = _trial(trial, state, scores, best_trial)
         trials, folds, curves = [*trials, row], [*folds, *some_folds], [*curves, *some_curves]
     rejects = [
-        {"clip_id": HOSTILE, "uri": f"gs://b/{HOSTILE}", "reason": "not audio: no header"},
-        {"clip_id": "Actor_02/x.wav", "uri": "gs://b/x.wav", "reason": "too short: 0.04 s < audio.min_s 0.1"},
+        {
+            "clip_id": HOSTILE,
+            "uri": f"gs://b/{HOSTILE}",
+            "reason": "not audio: no header",
+            "kind": "not audio",
+            "detail": "no header",
+        },
+        {
+            "clip_id": "Actor_02/x.wav",
+            "uri": "gs://b/x.wav",
+            "reason": "too short: 0.04 s < audio.min_s 0.1",
+            "kind": "too short",
+            "detail": "0.04 s < audio.min_s 0.1",
+        },
     ]
     scores |= {"trial": best_trial, "params": params_of(best_trial)}
     scores["selection"] = {

@@ -9,6 +9,7 @@ import soundfile
 from jaxtyping import Float
 
 from w2v2.config.data import AudioConfig
+from w2v2.errors import ClipError
 
 SAMPLE_RATE = 16_000
 
@@ -28,12 +29,17 @@ _MP3_FRAME = 1152
 _HOP = 160
 
 
-class AudioError(ValueError):
+class AudioError(ClipError):
     """A clip that cannot be used; its message starts with a kind and a colon.
 
     Kinds: empty, not audio, truncated, absurd header, segment outside the file, too short, too long,
     not finite, silent.
     """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        if not detail:  # a text of this package, whose kind has no colon
+            kind, _, detail = kind.partition(": ")
+        super().__init__(kind, detail)
 
 
 def load_waveform(

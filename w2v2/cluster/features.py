@@ -144,7 +144,7 @@ class FeaturePreparation:
 
         def done(index: int, result: list[Any]) -> None:
             results[index] = result
-            cached[index] = sum(not one.num_forwards and not one.reason for one in result) if computes else 0
+            cached[index] = sum(not one.num_forwards and not one.reject for one in result) if computes else 0
             note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
             progress(sum(len(part) for part in results), note=note)
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from w2v2.config.data import DataConfig
 from w2v2.data.manifest import Manifest, with_rejects
+from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
 
@@ -21,9 +22,9 @@ def add_file_facts(found: Manifest, data: DataConfig) -> Manifest:
     infos = _infos(found.clips, data)
     uris = found.clips["uri"].to_pylist()
     lost = [
-        (clip_id, reason)
+        (clip_id, reject)
         for clip_id, uri in zip(found.clips["clip_id"].to_pylist(), uris, strict=True)
-        if (reason := _why_not(infos[uri]))
+        if (reject := _reject(infos[uri]))
     ]
     found = with_rejects(found, lost)
     own = [infos[uri] for uri in found.clips["uri"].to_pylist()]
@@ -47,13 +48,14 @@ def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageErr
     return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
 
 
-def _why_not(info: FileInfo | StorageError) -> str:
-    """Why a file is not read, or ''."""
+def _reject(info: FileInfo | StorageError) -> Reject | None:
+    """Why a file is not read, if it is not."""
     if isinstance(info, StorageError):
-        return f"not read: {info}"
+        return info.reject
     if info.size_bytes > MAX_FILE_BYTES:
-        return f"too large: {info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
-    return ""
+        sizes = f"{info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
+        return Reject(kind="too large", detail=sizes)
+    return None
 
 
 def _checksum(info: FileInfo) -> str:

@@ -6,7 +6,6 @@ trace.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,8 @@ from w2v2.data.corpora.csv_corpus import read_csv
 from w2v2.data.corpora.deam import read_deam
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, listed
-from w2v2.errors import UserError
+from w2v2.data.rejects import REJECTS, commonest, reject_columns
+from w2v2.errors import Reject, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ CLIPS = pa.schema(
 )
 """start_s and end_s are a segment of the file (inf is its end); split is empty where there is none, label
 for tasks without classes, which have float64 columns target_<name> behind these, null where missing."""
-
-REJECTS = pa.schema([("clip_id", pa.string()), ("uri", pa.string()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +65,12 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
     found = _found(data, task, carried)
-    good = [row for row in found.rows if not row.reason]
-    bad = [row for row in found.rows if row.reason]
+    good = [row for row in found.rows if not row.reject]
+    bad = [row for row in found.rows if row.reject]
     _refuse_doubles(good, data)
     clips = _with_classes(_with_further(_table(good, CLIPS), good, found.groups, carried), data)
     logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
-    return Manifest(clips=clips, rejects=_table(bad, REJECTS), groups=found.groups)
+    return Manifest(clips=clips, rejects=_rejects(bad), groups=found.groups)
 
 
 def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
@@ -115,23 +113,23 @@ def check_rejects(manifest: Manifest, *, max_reject_fraction: float) -> None:
     if not num_all:
         raise UserError("nothing was found: no clip and no reject; look at data.uri and data.classes")
     if not len(manifest.clips):
-        raise UserError(f"all {num_rejects} clips were rejected: {_commonest(manifest.rejects)}")
+        raise UserError(f"all {num_rejects} clips were rejected: {commonest(manifest.rejects)}")
     if num_rejects / num_all > max_reject_fraction:
         raise UserError(
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
-            f"data.max_reject_fraction={max_reject_fraction:g}: {_commonest(manifest.rejects)}; "
+            f"data.max_reject_fraction={max_reject_fraction:g}: {commonest(manifest.rejects)}; "
             "mend these clips or raise --data.max_reject_fraction"
         )
 
 
-def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, str]]) -> Manifest:
-    """The manifest with the clips of the (clip_id, reason) pairs moved to its rejects, in clip order."""
-    reasons = dict(rejected)
-    is_bad = pc.is_in(manifest.clips["clip_id"], pa.array(list(reasons), pa.string()))
+def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, Reject]]) -> Manifest:
+    """The manifest with the clips of the (clip_id, reject) pairs moved to its rejects, in clip order."""
+    by_clip = dict(rejected)
+    is_bad = pc.is_in(manifest.clips["clip_id"], pa.array(list(by_clip), pa.string()))
     bad = manifest.clips.filter(is_bad)
-    assert len(bad) == len(reasons), sorted(set(reasons) - set(bad["clip_id"].to_pylist()))
-    reason = pa.array([reasons[clip_id] for clip_id in bad["clip_id"].to_pylist()], pa.string())
-    moved = pa.table([bad["clip_id"], bad["uri"], reason], schema=REJECTS)
+    assert len(bad) == len(by_clip), sorted(set(by_clip) - set(bad["clip_id"].to_pylist()))
+    columns = reject_columns([by_clip[clip_id] for clip_id in bad["clip_id"].to_pylist()])
+    moved = pa.table({"clip_id": bad["clip_id"], "uri": bad["uri"], **columns}, schema=REJECTS)
     return replace(
         manifest,
         clips=manifest.clips.filter(pc.invert(is_bad)),
@@ -141,6 +139,12 @@ def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, str]]) -> Man
 
 def _table(rows: Sequence[ClipRow], schema: pa.Schema) -> pa.Table:
     return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+
+
+def _rejects(rows: Sequence[ClipRow]) -> pa.Table:
+    named = {name: [getattr(row, name) for row in rows] for name in ("clip_id", "uri")}
+    named |= reject_columns([row.reject for row in rows if row.reject])
+    return pa.table(named, schema=REJECTS)
 
 
 def _with_further(
@@ -182,14 +186,3 @@ def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
         logger.info("%s: data.classes leaves out %d clips", data.uri, len(clips) - len(kept))
     label = pa.array([data.classes.get(name, name) for name in kept["label"].to_pylist()], pa.string())
     return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), label)
-
-
-def _commonest(rejects: pa.Table) -> str:
-    """The three commonest kinds of reason with their number and an example, and where the list is."""
-    # 'row 17: ' or 'row 3 of train.csv: ', and what stands behind the kind ('too short: 0.04 s < ...'),
-    # differ from clip to clip.
-    reasons = [re.sub(r"^row \d+( of [^:]+)?: ", "", reason) for reason in rejects["reason"].to_pylist()]
-    kinds = Counter(reason.partition(":")[0] for reason in reasons)
-    example = f"{rejects['clip_id'][0]}: {rejects['reason'][0]}"
-    counts = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common(3))
-    return f"{counts} (such as {example}; all are in rejects.parquet of the run)"

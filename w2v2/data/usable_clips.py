@@ -39,10 +39,10 @@ def with_usable_audio(
 
     prepared has a features.ClipFeatures for every clip. Raises UserError when too many are rejected.
     """
-    found = manifest.with_rejects(found, [(p.clip_id, p.reason) for p in prepared if p.reason])
+    found = manifest.with_rejects(found, [(p.clip_id, p.reject) for p in prepared if p.reject])
     run_directory.write_table(run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=max_reject_fraction)
-    good = [p for p in prepared if not p.reason]
+    good = [p for p in prepared if not p.reject]
     clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
     clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))

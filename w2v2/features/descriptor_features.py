@@ -20,7 +20,7 @@ Vector = Float[np.ndarray, " descriptors"]
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A clip and its hand-made features; none where prepared has a reason against the clip."""
+    """A clip and its hand-made features; none where the clip cannot be used."""
 
     prepared: ClipFeatures
     values: Vector | None = None
@@ -67,7 +67,7 @@ def prepare_descriptors(
     features = [DescriptorFeatures(kind=kind, cache=own) for kind, own in zip(kinds, caches, strict=True)]
     clips = prepare(requests, kinds=features, audio=audio, num_readers=num_readers)
     return [
-        Described(prepared=clip, values=None if clip.reason else _values(clip.audio_digest, caches))
+        Described(prepared=clip, values=None if clip.reject else _values(clip.audio_digest, caches))
         for clip in clips
     ]
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from w2v2.audio.decoding import AudioError
 from w2v2.audio.waveforms import read_waveform, waveform_digest
 from w2v2.config.data import AudioConfig
+from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
 from w2v2.features.requests import ClipFeatures, Request
 from w2v2.storage import files as storage
@@ -61,24 +62,24 @@ def prepare(
 ) -> list[ClipFeatures]:
     """Each clip's features in every kind's cache: read, decoded and computed only where an entry is missing.
 
-    In order of the requests. A clip that cannot be read, decoded or computed has a reason and stops no other.
+    In order of the requests. A clip that cannot be read, decoded or computed has a reject and stops no other.
     """
-    fingerprints, reasons = _fingerprints(requests, num_readers)
+    fingerprints, rejects = _fingerprints(requests, num_readers)
     cached = _cached(requests, fingerprints, kinds, num_readers)
     unread = [r for r in requests if r.clip_id in fingerprints and r.clip_id not in cached]
     waveforms, refused = _waveforms(unread, audio, kinds, num_readers)
-    reasons |= refused
+    rejects |= refused
     digests = {clip_id: waveform_digest(waveform) for clip_id, waveform in waveforms.items()}
     filled = _fill(
         {digests[clip_id]: waveform for clip_id, waveform in waveforms.items()},
         kinds,
         num_at_once=num_readers,
     )
-    reasons |= {c: str(filled.errors[digest]) for c, digest in digests.items() if digest in filled.errors}
+    rejects |= {c: filled.errors[digest].reject for c, digest in digests.items() if digest in filled.errors}
     results = cached | {
-        clip_id: ClipFeatures(clip_id=clip_id, reason=text) for clip_id, text in reasons.items()
+        clip_id: ClipFeatures(clip_id=clip_id, reject=reject) for clip_id, reject in rejects.items()
     }
-    for clip_id in digests.keys() - reasons.keys():
+    for clip_id in digests.keys() - rejects.keys():
         results[clip_id] = ClipFeatures(
             clip_id=clip_id,
             fingerprint=fingerprints[clip_id],
@@ -106,17 +107,17 @@ def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: in
     return filled
 
 
-def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[str, str], dict[str, str]]:
-    """Of the files that can be looked up their fingerprints, of the others the reasons, by clip."""
+def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[str, str], dict[str, Reject]]:
+    """Of the files that can be looked up their fingerprints, of the others the rejects, by clip."""
     fingerprints: dict[str, str] = {}
-    reasons: dict[str, str] = {}
+    rejects: dict[str, Reject] = {}
     infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
     for request, info in zip(requests, infos, strict=True):
         if isinstance(info, StorageError):
-            reasons[request.clip_id] = str(info)
+            rejects[request.clip_id] = info.reject
         else:
             fingerprints[request.clip_id] = info.fingerprint
-    return fingerprints, reasons
+    return fingerprints, rejects
 
 
 def _cached(
@@ -144,11 +145,11 @@ def _cached(
 
 def _waveforms(
     requests: Sequence[Request], audio: AudioConfig, kinds: Sequence[FeatureKind], num_readers: int
-) -> tuple[dict[str, Float[np.ndarray, " _"]], dict[str, str]]:
-    """The audio of the clips that can be used, and the reasons against the others, by clip."""
+) -> tuple[dict[str, Float[np.ndarray, " _"]], dict[str, Reject]]:
+    """The audio of the clips that can be used, and the rejects of the others, by clip."""
     min_samples = max(kind.min_samples for kind in kinds)
     waveforms: dict[str, np.ndarray] = {}
-    reasons: dict[str, str] = {}
+    rejects: dict[str, Reject] = {}
     bodies = storage.read_many([r.uri for r in requests], num_at_once=num_readers)
     for request, body in zip(requests, bodies, strict=True):
         try:
@@ -156,8 +157,8 @@ def _waveforms(
                 body, audio, start_s=request.start_s, end_s=request.end_s, min_samples=min_samples
             )
         except (AudioError, StorageError) as error:
-            reasons[request.clip_id] = str(error)
-    return waveforms, reasons
+            rejects[request.clip_id] = error.reject
+    return waveforms, rejects
 
 
 def _with_forwards(prepared: Sequence[ClipFeatures], filled: _Filled) -> list[ClipFeatures]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import DAMAGE, to_parquet
 
@@ -29,13 +30,13 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """A clip whose features are in the cache, or the reason why it cannot be used."""
+    """A clip whose features are in the cache, or why it cannot be used."""
 
     clip_id: str
     fingerprint: str = ""
     audio_digest: str = ""
     num_samples: int = 0
-    reason: str = ""
+    reject: Reject | None = None
     num_forwards: int = 0
     """Passes of this clip through a trunk: 0 when every entry was there."""
 

@@ -15,7 +15,8 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.waveforms import normalized, windows
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.model import EncoderConfig
-from w2v2.errors import UserError
+from w2v2.data.rejects import record_fields
+from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
@@ -155,8 +156,8 @@ def _waveforms(clips: pa.Table) -> list[Float[np.ndarray, " _"]]:
 
 
 def _reject(clips: pa.Table, finite: Sequence[bool]) -> pa.Table:
-    reason = "not finite: the encoder gave NaN or infinite numbers"
-    for name, value in (("status", REJECTED), ("reason", reason)):
+    reject = Reject(kind="not finite", detail="the encoder gave NaN or infinite numbers")
+    for name, value in {"status": REJECTED, **record_fields(reject)}.items():
         column = pc.if_else(pa.array(finite, pa.bool_()), clips[name], value)
         clips = clips.set_column(clips.column_names.index(name), name, column)
     return clips

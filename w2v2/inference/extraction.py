@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.data.manifest import REJECTS
-from w2v2.errors import UserError
+from w2v2.data.rejects import RECORD, REJECTS, recorded_reject
+from w2v2.errors import Reject, UserError
 from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
@@ -31,7 +31,7 @@ DONE = pa.schema(
         ("inputs", pa.string()),
         ("fingerprint", pa.string()),
         ("status", pa.string()),
-        ("reason", pa.string()),
+        *RECORD,
         ("checksum", pa.string()),
         ("duration_s", pa.float64()),
         ("num_rows", pa.int64()),
@@ -40,6 +40,7 @@ DONE = pa.schema(
 )
 """What became of a clip; inputs names all that its vectors depend on, part is the name of their file."""
 
+_REASONS = tuple(name for name, _ in RECORD)
 _TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
 # Columns of our own on the way to the table, beside those that the table has too.
 _OWN = {*DONE.names, *_TO_DO, "waveform", "vectors"} - {"clip_id", "uri", "start_s", "end_s"}
@@ -104,11 +105,11 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("known", known)
     there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
     place = pc.index_in(clips["inputs"], value_set=_reusable(done)["inputs"].combine_chunks())
-    for name in ("status", "reason", "part", "duration_s", "num_rows"):
+    for name in ("status", *_REASONS, "part", "duration_s", "num_rows"):
         earlier = _reusable(done)[name].take(place)
         if name == "status":
             earlier = pc.if_else(there, THERE, pc.fill_null(earlier, ""))
-        elif name in ("reason", "part"):
+        elif name in (*_REASONS, "part"):
             earlier = pc.if_else(there, "", pc.fill_null(earlier, ""))
         clips = clips.append_column(name, earlier)
     return clips
@@ -208,7 +209,7 @@ def read_done(config: ExtractConfig) -> pa.Table:
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
     """The clips with the outcomes of those that were to be done."""
     place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
-    for name in ("status", "reason", "part", "checksum", "duration_s", "num_rows"):
+    for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows"):
         new = outcomes[name].take(place)
         column = pc.if_else(pc.is_valid(place), new, clips[name])
         clips = clips.set_column(clips.column_names.index(name), name, column)
@@ -221,10 +222,11 @@ def parts_of(clips: pa.Table, run: str) -> list[str]:
     return [storage.join(parts_uri(run), name) for name in names]
 
 
-def rejected(clips: pa.Table) -> list[tuple[str, str]]:
-    """(clip_id, reason) of the clips that cannot be used."""
+def rejected(clips: pa.Table) -> list[tuple[str, Reject]]:
+    """(clip_id, reject) of the clips that cannot be used."""
     bad = clips.filter(pc.is_in(clips["status"], pa.array([REJECTED, UNREADABLE])))
-    return list(zip(bad["clip_id"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+    rows = bad.select(["clip_id", *_REASONS]).to_pylist()
+    return [(row["clip_id"], reject) for row in rows if (reject := recorded_reject(row))]
 
 
 def counts(clips: pa.Table) -> dict[str, int]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.audio.descriptors import describe
 from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, windows
+from w2v2.errors import Reject
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
@@ -17,6 +18,8 @@ from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
+
+NOT_FINITE = Reject(kind="not finite", detail="the model gave NaN or infinite numbers")
 
 
 def predict_clips(
@@ -52,7 +55,7 @@ def predict_clips(
             )
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
-            found.append(ClipPrediction(clip_id=str(clip["clip_id"]), reason=str(error), unread=unread))
+            found.append(ClipPrediction(clip_id=str(clip["clip_id"]), reject=error.reject, unread=unread))
     return _with_values(found, predict_waveforms(pieces, saved))
 
 
@@ -64,16 +67,12 @@ def _with_values(
     for said in found:
         own = values[at : at + len(said.spans)]
         at += len(said.spans)
-        if said.reason:
+        if said.reject:
             told.append(said)
         elif np.isfinite(own).all():
             told.append(replace(said, values=own))
         else:
-            told.append(
-                ClipPrediction(
-                    clip_id=said.clip_id, reason="not finite: the model gave NaN or infinite numbers"
-                )
-            )
+            told.append(ClipPrediction(clip_id=said.clip_id, reject=NOT_FINITE))
     return told
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from w2v2.data.rejects import RECORD, record_fields, recorded_reject
+from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
 
@@ -22,14 +24,14 @@ SCHEMA = pa.schema(
         ("values", pa.list_(NUMBERS)),
         ("duration_s", pa.float64()),
         ("audio_digest", pa.string()),
-        ("reason", pa.string()),
+        *RECORD,
     ]
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPrediction:
-    """Windows of one clip and what the model says of each; or the reason why the clip cannot be used."""
+    """Windows of one clip and what the model says of each; or why the clip cannot be used."""
 
     clip_id: str
     spans: tuple[tuple[float, float], ...] = ()
@@ -40,9 +42,9 @@ class ClipPrediction:
     """Length of the clip as the model heard it."""
     audio_digest: str = ""
     """Digest of the samples that the model heard (features.waveform_digest)."""
-    reason: str = ""
+    reject: Reject | None = None
     unread: bool = False
-    """Whether its file could not be read, which another try may mend."""
+    """Whether its file could not be read, which may be otherwise at another try."""
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
@@ -71,7 +73,7 @@ def _row(said: ClipPrediction, inputs: str) -> dict[str, Any]:
         "values": [] if said.values is None else said.values.tolist(),
         "duration_s": said.duration_s,
         "audio_digest": said.audio_digest,
-        "reason": said.reason,
+        **record_fields(said.reject),
     }
 
 
@@ -88,5 +90,5 @@ def _said(row: dict[str, Any]) -> ClipPrediction:
         values=None if row["reason"] else np.array(row["values"]),
         duration_s=row["duration_s"],
         audio_digest=row["audio_digest"],
-        reason=row["reason"],
+        reject=recorded_reject(row),
     )

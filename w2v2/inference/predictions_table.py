@@ -45,7 +45,7 @@ def rows_of(clips: pa.Table, said: Sequence[Any], info: ModelInfo, digest: str) 
     now = datetime.datetime.now(datetime.UTC)
     rows = []
     for one in said:
-        if one.reason:
+        if one.reject:
             continue
         for (start_s, end_s), values in zip(one.spans, one.values, strict=True):
             row = {"clip_id": one.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}

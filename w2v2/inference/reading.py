@@ -12,6 +12,7 @@ import soundfile
 from w2v2.audio.decoding import AudioError
 from w2v2.audio.waveforms import read_waveform
 from w2v2.config.data import AudioConfig
+from w2v2.data.rejects import RECORD, record_fields
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
@@ -21,7 +22,7 @@ EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unread
 DECODED = pa.schema(
     [
         ("status", pa.string()),
-        ("reason", pa.string()),
+        *RECORD,
         ("checksum", pa.string()),
         ("sample_rate", pa.int64()),
         ("waveform", pa.list_(pa.float32())),
@@ -59,9 +60,15 @@ def read_clips(
 def _heard(
     clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
 ) -> dict:
-    heard: dict = {"status": "", "reason": "", "checksum": checksum, "sample_rate": 0, "waveform": []}
+    heard: dict = {
+        "status": "",
+        **record_fields(None),
+        "checksum": checksum,
+        "sample_rate": 0,
+        "waveform": [],
+    }
     if isinstance(body, StorageError):
-        return heard | {"status": UNREADABLE, "reason": f"not read: {body}"}
+        return heard | {"status": UNREADABLE, **record_fields(body.reject)}
     if clip["known"] == checksum:
         return heard | {"status": THERE}
     try:
@@ -69,6 +76,6 @@ def _heard(
             body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples
         )
     except AudioError as error:
-        return heard | {"status": REJECTED, "reason": str(error)}
+        return heard | {"status": REJECTED, **record_fields(error.reject)}
     rate = soundfile.info(io.BytesIO(body)).samplerate
     return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}

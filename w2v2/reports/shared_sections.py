@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from w2v2.data.rejects import kinds_of
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -97,8 +98,8 @@ def lengths_text(manifest: pa.Table) -> str:
 def rejects_blocks(rejects: pa.Table) -> list[Block]:
     """Rejected clips by reason with examples, or that there are none."""
     by_kind: dict[str, list[str]] = defaultdict(list)
-    for row in rejects.to_pylist():
-        by_kind[row["reason"].partition(":")[0]].append(f"{row['clip_id']} ({row['reason']})")
+    for kind, row in zip(kinds_of(rejects), rejects.to_pylist(), strict=True):
+        by_kind[kind].append(f"{row['clip_id']} ({row['reason']})")
     if not by_kind:
         return [Paragraph("No clip was rejected.")]
     kinds = sorted(by_kind.items(), key=lambda item: -len(item[1]))

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from w2v2.errors import UserError
+from w2v2.errors import Reject, UserError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -17,13 +17,24 @@ class StorageError(UserError):
     Raised as one of its kinds, which say what a caller may conclude.
     """
 
+    reject_kind = "not read"
+
+    @property
+    def reject(self) -> Reject:
+        """Why the clip whose file this is cannot be used."""
+        return Reject(kind=self.reject_kind, detail=str(self))
+
 
 class NotFoundError(StorageError):
     """There is no such file, folder or bucket: the storage answered, and the name is not in it."""
 
+    reject_kind = "missing"
+
 
 class RefusedError(StorageError):
     """The storage answered, and the answer is no: no permission, no space, a folder for a file, a bad name."""
+
+    reject_kind = "not readable"
 
 
 class UnreachableError(StorageError):
@@ -32,6 +43,8 @@ class UnreachableError(StorageError):
 
 class DamagedError(StorageError):
     """The bytes that arrived, twice, are not those of the checksum beside them, or no text where text was wanted."""
+
+    reject_kind = "damaged"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ def test_val_is_a_split_of_its_own(tmp_path):
         ("r5,p,1,nan", "r5", "bad target: breathy is 'nan', wanted 0, 1 or empty"),
         ("r5,,1,0", "r5", "speaker is empty"),
         (",p,1,0", "row 3 of train.csv", "file_name is empty"),
-        ("r5,p,1", "r5", "it has 3 fields, the header has 4"),
+        ("r5,p,1", "r5", "wrong number of fields: 3, the header has 4"),
     ],
 )
 def test_a_bad_row_is_a_reject(tmp_path, row, clip_id, reason):
@@ -263,7 +263,7 @@ def test_metadata_that_is_gone_by_the_time_it_is_read_is_a_reject(tmp_path):
     (tmp_path / "there.json").write_text('{"speaker": "ann"}')
     told = recordings.speakers_in(uris, data)
     assert told[uris[1]] == "ann"
-    assert str(told[uris[0]]).startswith("metadata unreadable: ") and "no such file" in str(told[uris[0]])
+    assert told[uris[0]].kind == "metadata unreadable" and "no such file" in told[uris[0]].detail
 
 
 # Mistakes

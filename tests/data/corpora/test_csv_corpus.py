@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from w2v2.config.data import DataConfig
 from w2v2.data import manifest
 from w2v2.data.corpora.rows import resolved
-from w2v2.errors import UserError
+from w2v2.errors import Reject, UserError
 
 
 def csv_file(tmp_path, text, name="clips.csv", encoding="utf-8"):
@@ -124,14 +124,14 @@ def test_csv_relative_uris_are_below_its_folder(uri, folder, wanted):
         ("a.wav,,s,,", "row 3: label is empty"),
         ("a.wav,x, ,,", "row 3: speaker is empty"),
         (",x,s,,", "row 3: uri is empty"),
-        ("a.wav,x,s,abc,", "row 3: start_s is 'abc', wanted seconds, 0 or more"),
-        ("a.wav,x,s,-1,", "row 3: start_s is '-1', wanted seconds, 0 or more"),
-        ("a.wav,x,s,,nan", "row 3: end_s is 'nan', wanted seconds, 0 or more"),
-        ("a.wav,x,s,2,1.5", "row 3: end_s 1.5 is not behind start_s 2"),
-        ("a.wav,x,s,2,2", "row 3: end_s 2 is not behind start_s 2"),
-        ("a.wav,x,s,inf,", "row 3: end_s inf is not behind start_s inf"),
-        ("a.wav,x,s,", "row 3: it has 4 fields, the header has 5"),
-        ("a.wav,x,s,,,", "row 3: it has 6 fields, the header has 5"),
+        ("a.wav,x,s,abc,", "row 3: bad segment: start_s is 'abc', wanted seconds, 0 or more"),
+        ("a.wav,x,s,-1,", "row 3: bad segment: start_s is '-1', wanted seconds, 0 or more"),
+        ("a.wav,x,s,,nan", "row 3: bad segment: end_s is 'nan', wanted seconds, 0 or more"),
+        ("a.wav,x,s,2,1.5", "row 3: bad segment: end_s 1.5 is not behind start_s 2"),
+        ("a.wav,x,s,2,2", "row 3: bad segment: end_s 2 is not behind start_s 2"),
+        ("a.wav,x,s,inf,", "row 3: bad segment: end_s inf is not behind start_s inf"),
+        ("a.wav,x,s,", "row 3: wrong number of fields: 4, the header has 5"),
+        ("a.wav,x,s,,,", "row 3: wrong number of fields: 6, the header has 5"),
     ],
 )
 def test_csv_bad_row_is_a_reject(tmp_path, row, reason):
@@ -265,7 +265,7 @@ def test_labels_are_one_head_and_missing_ones_are_null(tmp_path):
     assert result.clips["target_breathy"].to_pylist() == [0.0, 1.0, None]
     assert result.clips["speaker"].to_pylist() == ["p", "q", "q"]
     assert set(result.clips["label"].to_pylist()) == {""}
-    assert manifest.with_rejects(result, [("a.wav", "silent: 0")]).groups == result.groups
+    assert manifest.with_rejects(result, [("a.wav", Reject(kind="silent"))]).groups == result.groups
 
 
 def test_values_are_a_head_each_and_a_clip_without_any_is_a_reject(tmp_path):

@@ -74,9 +74,9 @@ def test_songs_and_annotations_without_each_other(tmp_path, caplog):
         ("10,,1,,1", "10", "no target: 'valence', 'arousal' are all empty"),
         ("10,high,1,2,1", "10", "bad target: valence is 'high', wanted a number or empty"),
         ("10,2,1,nan,1", "10", "bad target: arousal is 'nan', wanted a number or empty"),
-        ("ten,2,1,2,1", "row 3 of annotations.csv", "song_id is 'ten', wanted a number"),
-        (",2,1,2,1", "row 3 of annotations.csv", "song_id is '', wanted a number"),
-        ("10,2,1", "10", "it has 3 fields, the header has 5"),
+        ("ten,2,1,2,1", "row 3 of annotations.csv", "bad song_id: 'ten', wanted a number"),
+        (",2,1,2,1", "row 3 of annotations.csv", "bad song_id: '', wanted a number"),
+        ("10,2,1", "10", "wrong number of fields: 3, the header has 5"),
     ],
 )
 def test_bad_row_is_a_reject(tmp_path, row, clip_id, reason):
@@ -89,7 +89,7 @@ def test_short_row_whose_columns_stand_in_another_order(tmp_path):
     text = "valence_mean,arousal_mean,song_id\n1,2,2\n3,4\n"
     result = read(tmp_path, {"annotations.csv": text})
     assert reasons(result) == {
-        "row 3 of annotations.csv": "row 3 of annotations.csv: song_id is '', wanted a number"
+        "row 3 of annotations.csv": "row 3 of annotations.csv: bad song_id: '', wanted a number"
     }
 
 

@@ -19,14 +19,13 @@ from w2v2.data.corpora.rows import (
     Found,
     Groups,
     Labels,
-    RejectError,
     audio_among,
     grouped,
     listed,
     resolved,
     targets_of,
 )
-from w2v2.errors import UserError
+from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -149,8 +148,9 @@ def _read_split(file: CsvFile, split: str, audio: Recordings, wanted: _Wanted) -
         try:
             file.check_width(fields)
             row = _row(cells, place, split, audio, wanted)
-        except RejectError as error:
-            clip = ClipRow(clip_id=cells.get(wanted.name) or place, uri="", reason=f"{place}: {error}")
+        except ClipError as error:
+            reject = replace(error.reject, place=place)
+            clip = ClipRow(clip_id=cells.get(wanted.name) or place, uri="", reject=reject)
             row = _Row(clip=clip, place=place)
         if row:
             num_kept += 1
@@ -162,15 +162,15 @@ def _read_split(file: CsvFile, split: str, audio: Recordings, wanted: _Wanted) -
 
 
 def _row(cells: Mapping[str, str], place: str, split: str, audio: Recordings, wanted: _Wanted) -> _Row | None:
-    """The clip of a row; None in a study that is not asked for; RejectError says what is wrong with it."""
+    """The clip of a row; None in a study that is not asked for; ClipError says what is wrong with it."""
     if not cells[wanted.name]:
-        raise RejectError(f"{wanted.name} is empty")
+        raise ClipError(f"{wanted.name} is empty")
     recording = audio.find(cells[wanted.name], study=cells.get(wanted.study, ""))
     if recording is None:
         return None
     speaker = cells.get(wanted.speaker, "")
     if wanted.speaker and not speaker and wanted.task != "none":
-        raise RejectError(f"{wanted.speaker} is empty")
+        raise ClipError(f"{wanted.speaker} is empty")
     clip = ClipRow(
         clip_id=recording.path,
         uri=recording.uri,
@@ -185,7 +185,7 @@ def _row(cells: Mapping[str, str], place: str, split: str, audio: Recordings, wa
 def _refuse_twice(rows: Sequence[_Row]) -> None:
     places: dict[str, list[str]] = {}
     for row in rows:
-        if not row.clip.reason:
+        if not row.clip.reject:
             places.setdefault(row.clip.clip_id, []).append(row.place)
     twice = [f"{clip_id} ({', '.join(own)})" for clip_id, own in places.items() if len(own) > 1]
     if twice:
@@ -197,14 +197,14 @@ def _refuse_twice(rows: Sequence[_Row]) -> None:
 
 def _with_speakers(rows: Sequence[_Row], data: DataConfig) -> list[ClipRow]:
     """The clips, those without a speaker named by their metadata.json or counted as their own speaker."""
-    todo = {i: row for i, row in enumerate(rows) if not row.clip.reason and not row.clip.speaker}
+    todo = {i: row for i, row in enumerate(rows) if not row.clip.reject and not row.clip.speaker}
     told = recordings.speakers_in([row.metadata for row in todo.values() if row.metadata], data)
     clips = [row.clip for row in rows]
     num_alone = 0
     for i, row in todo.items():
         speaker = told.get(row.metadata, "")
-        if isinstance(speaker, RejectError):
-            clips[i] = replace(row.clip, reason=f"{row.place}: {speaker}")
+        if isinstance(speaker, Reject):
+            clips[i] = replace(row.clip, reject=replace(speaker, place=row.place))
             continue
         num_alone += not speaker
         clips[i] = replace(row.clip, speaker=speaker or row.clip.clip_id)

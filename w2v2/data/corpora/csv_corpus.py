@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, RejectError, grouped, listed, resolved, targets_of
-from w2v2.errors import UserError
+from w2v2.data.corpora.rows import ClipRow, Found, Labels, grouped, listed, resolved, targets_of
+from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 
 
@@ -89,25 +89,27 @@ def _rows(file: CsvFile, uri: str, wanted: _Wanted) -> Iterator[ClipRow]:
         try:
             file.check_width(fields)
             yield _clip(cells, folder, wanted)
-        except (RejectError, UserError) as error:
+        except (ClipError, storage.StorageError) as error:
             clip_id = cells.get(data.id_column) or cells.get(data.uri_column) or f"row {number}"
-            reason = f"row {number}: {error}"
-            yield ClipRow(clip_id=clip_id, uri=cells.get(data.uri_column, ""), reason=reason)
+            reject = replace(error.reject, place=f"row {number}")
+            yield ClipRow(clip_id=clip_id, uri=cells.get(data.uri_column, ""), reject=reject)
 
 
 def _clip(cells: dict[str, str], folder: str, wanted: _Wanted) -> ClipRow:
-    """The clip of one row; RejectError or UserError says what is wrong with it."""
+    """The clip of one row; ClipError or StorageError says what is wrong with it."""
     data, task = wanted.data, wanted.task
     needed = [data.id_column, data.uri_column]
     needed += [data.label_column] if task == "classes" else []
     needed += [data.speaker_column] if task != "none" else []
     empty = [column for column in needed if cells.get(column) == ""]
     if empty:
-        raise RejectError(f"{empty[0]} is empty")
+        raise ClipError(f"{empty[0]} is empty")
     start_s = _seconds(cells, data.start_column, default=0.0)
     end_s = _seconds(cells, data.end_column, default=math.inf)
     if not start_s < end_s:
-        raise RejectError(f"{data.end_column} {end_s:g} is not behind {data.start_column} {start_s:g}")
+        raise ClipError(
+            "bad segment", f"{data.end_column} {end_s:g} is not behind {data.start_column} {start_s:g}"
+        )
     written = cells[data.uri_column]
     # The way media fragments are written: a.wav#t=1.5,3.25
     segment = "" if (start_s, end_s) == (0.0, math.inf) else f"#t={start_s!r},{end_s!r}"
@@ -131,5 +133,5 @@ def _seconds(cells: dict[str, str], column: str, *, default: float) -> float:
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
-        raise RejectError(f"{column} is {text!r}, wanted seconds, 0 or more")
+        raise ClipError("bad segment", f"{column} is {text!r}, wanted seconds, 0 or more")
     return seconds

@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from w2v2.data.corpora.rows import RejectError, listed
-from w2v2.errors import UserError
+from w2v2.data.corpora.rows import listed
+from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 
 
@@ -52,9 +52,9 @@ class CsvFile:
         return {name: self.header.index(name) for name in there}
 
     def check_width(self, cells: Sequence[str]) -> None:
-        """Raises RejectError for a row with more or fewer fields than the header."""
+        """Raises ClipError for a row with more or fewer fields than the header."""
         if len(cells) != len(self.header):
-            raise RejectError(f"it has {len(cells)} fields, the header has {len(self.header)}")
+            raise ClipError("wrong number of fields", f"{len(cells)}, the header has {len(self.header)}")
 
 
 def open_csv(uri: str, *, told: str) -> CsvFile:

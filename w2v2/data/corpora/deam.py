@@ -6,7 +6,7 @@ Aljanaki, Yang and Soleymani, Developing a benchmark for emotional analysis of m
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
@@ -16,14 +16,13 @@ from w2v2.data.corpora.rows import (
     ClipRow,
     Found,
     Labels,
-    RejectError,
     audio_among,
     below,
     grouped,
     listed,
     targets_of,
 )
-from w2v2.errors import UserError
+from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class _Annotation:
     song_id: str
     place: str
     targets: tuple[float | None, ...] = ()
-    reason: str = ""
+    reject: Reject | None = None
 
 
 def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
@@ -72,12 +71,12 @@ def _clip(song_id: str, uri: str, targets: tuple[float | None, ...] = ()) -> Cli
 
 
 def _row(note: _Annotation, songs: dict[str, str], root: str) -> ClipRow:
-    reason = note.reason
-    if not reason and note.song_id not in songs:
-        reason = f"missing: no {note.song_id}{' or '.join(AUDIO_SUFFIXES)} below {root}"
-    if reason:
-        uri = songs.get(note.song_id, "")
-        return ClipRow(clip_id=note.song_id or note.place, uri=uri, reason=f"{note.place}: {reason}")
+    reject = note.reject
+    if not reject and note.song_id not in songs:
+        missing = f"no {note.song_id}{' or '.join(AUDIO_SUFFIXES)} below {root}"
+        reject = Reject(kind="missing", detail=missing, place=note.place)
+    if reject:
+        return ClipRow(clip_id=note.song_id or note.place, uri=songs.get(note.song_id, ""), reject=reject)
     return _clip(note.song_id, songs[note.song_id], note.targets)
 
 
@@ -152,8 +151,8 @@ def _annotation(file: CsvFile, fields: Sequence[str], cells: dict[str, str], pla
     song_id = _song_id(written) if re.fullmatch("[0-9]+", written) else ""
     try:
         if not song_id:
-            raise RejectError(f"song_id is {written!r}, wanted a number")
+            raise ClipError("bad song_id", f"{written!r}, wanted a number")
         file.check_width(fields)
         return _Annotation(song_id=song_id, place=place, targets=targets_of(cells, TARGETS, "regression"))
-    except RejectError as error:
-        return _Annotation(song_id=song_id, place=place, reason=str(error))
+    except ClipError as error:
+        return _Annotation(song_id=song_id, place=place, reject=replace(error.reject, place=place))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, RejectError, audio_among, below, listed
-from w2v2.errors import UserError
+from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, listed
+from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ def _ravdess_clip(uri: str, clip_id: str, data: DataConfig) -> ClipRow | None:
     """The clip that the file name tells, or None for one of the other vocal channel."""
     try:
         fields = _ravdess_fields(PurePosixPath(clip_id).stem)
-    except RejectError as error:
-        return ClipRow(clip_id=clip_id, uri=uri, reason=str(error))
+    except ClipError as error:
+        return ClipRow(clip_id=clip_id, uri=uri, reject=error.reject)
     channel = ("speech", "song")[fields["vocal channel"] - 1]
     if data.vocal_channel not in (channel, "both"):
         return None
@@ -89,18 +89,18 @@ def _ravdess_clip(uri: str, clip_id: str, data: DataConfig) -> ClipRow | None:
 
 
 def _ravdess_fields(stem: str) -> dict[str, int]:
-    """The seven numbers of a RAVDESS file name; RejectError says which one is wrong."""
+    """The seven numbers of a RAVDESS file name; ClipError says which one is wrong."""
     parts = stem.split("-")
     if len(parts) != len(RAVDESS_FIELDS) or not all(re.fullmatch("[0-9]{2}", part) for part in parts):
-        raise RejectError("name not RAVDESS: wanted seven two-digit fields like 03-01-06-01-02-01-12")
+        raise ClipError("name not RAVDESS", "wanted seven two-digit fields like 03-01-06-01-02-01-12")
     for i, (part, (name, largest)) in enumerate(zip(parts, RAVDESS_FIELDS.items(), strict=True), start=1):
         if not 1 <= int(part) <= largest:
-            raise RejectError(f"name not RAVDESS: field {i} ({name}) is {part}, wanted 01 to {largest:02}")
+            raise ClipError("name not RAVDESS", f"field {i} ({name}) is {part}, wanted 01 to {largest:02}")
     fields = dict(zip(RAVDESS_FIELDS, map(int, parts), strict=True))
     if fields["emotion"] == 1 and fields["intensity"] == 2:
-        raise RejectError(
-            "name not RAVDESS: field 4 (intensity) is 02, but neutral (01) has no strong intensity"
+        raise ClipError(
+            "name not RAVDESS", "field 4 (intensity) is 02, but neutral (01) has no strong intensity"
         )
     if fields["modality"] != 3:
-        raise RejectError(f"video: field 1 (modality) is {parts[0]}, wanted 03 (audio only)")
+        raise ClipError("video", f"field 1 (modality) is {parts[0]}, wanted 03 (audio only)")
     return fields

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import RejectError, below, listed
-from w2v2.errors import UserError
+from w2v2.data.corpora.rows import below, listed
+from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
 
 
@@ -41,22 +41,23 @@ class Recordings:
     def find(self, name: str, *, study: str) -> Recording | None:
         """The recording of that name, in that study where it is not empty; None if it is in none of the studies.
 
-        Raises RejectError where there is none of that name, and where there are several.
+        Raises ClipError where there is none of that name, and where there are several.
         """
         if study and self.studies and study not in self.studies:
             return None
         hits = self._named(name, study)
         if not hits:
             where = f"{self.root}/{study}" if study else self.root
-            raise RejectError(
-                f"missing: no {name} and no {name}/waveform.wav (or .flac, .ogg, .mp3) below {where}"
+            raise ClipError(
+                "missing", f"no {name} and no {name}/waveform.wav (or .flac, .ogg, .mp3) below {where}"
             )
         if self.studies:
             hits = [hit for hit in hits if hit.is_in(self.studies)]
         if len(hits) > 1:
             paths = [below(hit.uri, self.root) for hit in hits]
-            raise RejectError(
-                f"found twice: {name} may be {listed(paths)}; say which by a column study or by data.studies"
+            raise ClipError(
+                "found twice",
+                f"{name} may be {listed(paths)}; say which by a column study or by data.studies",
             )
         return hits[0] if hits else None
 
@@ -115,7 +116,7 @@ def _names(path: str) -> list[str]:
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
-def speakers_in(uris: Sequence[str], data: DataConfig) -> dict[str, str | RejectError]:
+def speakers_in(uris: Sequence[str], data: DataConfig) -> dict[str, str | Reject]:
     """The speaker that each metadata.json names ('' where it names none), or why it cannot be read."""
     contents = storage.read_many(uris, num_at_once=data.num_readers)
     return {
@@ -123,14 +124,14 @@ def speakers_in(uris: Sequence[str], data: DataConfig) -> dict[str, str | Reject
     }
 
 
-def _speaker_in(content: bytes | storage.StorageError, key: str) -> str | RejectError:
+def _speaker_in(content: bytes | storage.StorageError, key: str) -> str | Reject:
     if isinstance(content, storage.StorageError):
-        return RejectError(f"metadata unreadable: {content}")
+        return Reject(kind="metadata unreadable", detail=str(content))
     try:
         found = json.loads(content)
     except ValueError as error:
-        return RejectError(f"metadata not JSON: {error}")
+        return Reject(kind="metadata not JSON", detail=str(error))
     if not isinstance(found, dict):
-        return RejectError(f"metadata not JSON of keys and values: it is a {type(found).__name__}")
+        return Reject(kind="metadata not JSON of keys and values", detail=f"it is a {type(found).__name__}")
     speaker = found.get(key)
     return "" if speaker is None else str(speaker).strip()

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Literal, NoReturn
 
 from w2v2.config.data import DataConfig, TaskKind
-from w2v2.errors import UserError
+from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
 
 Labels = TaskKind | Literal["none"]
@@ -20,13 +20,9 @@ Groups = tuple[tuple[str, ...], ...]
 NUM_LISTED = 10
 
 
-class RejectError(Exception):
-    """Why one clip cannot be used; the message is the reason in rejects."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRow:
-    """A row of the clip table; a bad one has a reason instead of what it lacks."""
+    """A row of the clip table; a bad one has a reject instead of what it lacks."""
 
     clip_id: str
     uri: str
@@ -37,7 +33,7 @@ class ClipRow:
     label: str = ""
     targets: tuple[float | None, ...] = ()
     carried: tuple[str, ...] = ()
-    reason: str = ""
+    reject: Reject | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +54,12 @@ def grouped(names: Sequence[str], task: Labels) -> Groups:
 def targets_of(cells: Mapping[str, str], names: Sequence[str], task: Labels) -> tuple[float | None, ...]:
     """The values of the cells of these names, None where one is empty.
 
-    Raises RejectError when all are empty, and for a label that is not 0 or 1 or a value that is no finite
+    Raises ClipError when all are empty, and for a label that is not 0 or 1 or a value that is no finite
     number.
     """
     values = tuple(_target(name, cells[name], task) for name in names)
     if names and all(value is None for value in values):
-        raise RejectError(f"no target: {listed(names)} {'are all' if len(names) > 1 else 'is'} empty")
+        raise ClipError("no target", f"{listed(names)} {'are all' if len(names) > 1 else 'is'} empty")
     return values
 
 
@@ -75,9 +71,9 @@ def _target(name: str, text: str, task: Labels) -> float | None:
     except ValueError:
         value = math.nan
     if task == "multi_label" and value not in (0.0, 1.0):
-        raise RejectError(f"bad target: {name} is {text!r}, wanted 0, 1 or empty")
+        raise ClipError("bad target", f"{name} is {text!r}, wanted 0, 1 or empty")
     if not math.isfinite(value):
-        raise RejectError(f"bad target: {name} is {text!r}, wanted a number or empty")
+        raise ClipError("bad target", f"{name} is {text!r}, wanted a number or empty")
     return value
 
 
