@@ -57,7 +57,8 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
 
     prepared = preparation.run(found.clips)
     described, by_clip = joined(config, found)
-    prepared = [b if b and b.reject else a for a, b in zip(prepared, described, strict=True)]
+    refused = {clip.clip_id: clip for clip in described if clip.reject}
+    prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
     found = usable(config, found, prepared)
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
     encoder = {
@@ -146,7 +147,7 @@ def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]
 def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any], dict[str, Any]]:
     """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
     if not config.head.joined:
-        return [None] * len(found.clips), {}
+        return [], {}
     from w2v2.cluster import baseline
 
     return baseline.describe_clips(

@@ -1,5 +1,7 @@
 """Start-up, by phases and packages."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,11 @@ def test_a_search_tells_its_phases_and_its_folds(tmp_path):
     assert list(phases.values()) == sorted(phases.values())
     found = search_case.read_search(job.run)
     assert found.best == 0 and len(found.losses) == 6
+
+
+def test_the_modules_whose_imports_are_timed_exist():
+    code = [args[1] for args in startup_case.IMPORTS.values() if args[0] == "-c"]
+    names = [name.strip() for line in code for name in line.removeprefix("import ").split(",")]
+    assert len(names) >= 5
+    for name in names:
+        assert importlib.util.find_spec(name), name

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from w2v2.models.device import compute_device, padded_budget, to_device
+from w2v2.models.device import padded_budget, select_device, to_device
 
 
 @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
 def test_convolutions_are_as_exact_on_a_gpu(monkeypatch, gpu, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert compute_device().type == device
+    assert select_device().type == device
     assert torch.backends.cudnn.allow_tf32 != gpu
     assert not torch.backends.cuda.matmul.allow_tf32
 

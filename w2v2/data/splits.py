@@ -96,9 +96,9 @@ def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
     num_test = _share(speakers, split.test_fraction)
     num_val = _share(speakers, split.val_fraction) if need_val else 0
     if num_test + num_val >= len(speakers):
+        val = f" and split.val_fraction={split.val_fraction:g}" if need_val else ""
         raise UserError(
-            f"split.test_fraction={split.test_fraction:g}"
-            f"{f' and split.val_fraction={split.val_fraction:g}' if need_val else ''} of {len(speakers)} "
+            f"split.test_fraction={split.test_fraction:g}{val} of {len(speakers)} "
             f"speakers ({listed(sorted(speakers))}) leave none to train: add speakers or lower them"
         )
     split_of = dict.fromkeys(speakers, "train")

@@ -17,7 +17,7 @@ from w2v2.config.data import CacheConfig
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
 from w2v2.features.preparation import Waveforms
-from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
+from w2v2.models.device import malloc_keeps_freed_memory, padded_budget, select_device, to_device
 from w2v2.models.encoder import Encoder
 
 TRUNK_VERSION = 1
@@ -70,7 +70,7 @@ def run_trunk(
     encoder: Encoder, waveforms: Sequence[Float[np.ndarray, " _"]], *, precision: str = "float32"
 ) -> list[Float[np.ndarray, "_ ..."]]:
     """Features of each waveform at the encoder's cut, in the order given."""
-    device = compute_device()
+    device = select_device()
     encoder = encoder.to(device).eval()
     lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)

@@ -19,7 +19,7 @@ from w2v2.data.rejects import record_fields
 from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
+from w2v2.models.device import malloc_keeps_freed_memory, padded_budget, select_device, to_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.pooling import Pooling, pool
 from w2v2.tables.spec import TIMESTAMP
@@ -89,7 +89,7 @@ def pooled_vectors(
     precision: str = "float32",
 ) -> list[Float[np.ndarray, "layers dim"]]:
     """The pooled hidden states of each 16 kHz waveform, in the order given."""
-    device = compute_device()
+    device = select_device()
     encoder = encoder.to(device).eval()
     prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)

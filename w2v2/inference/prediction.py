@@ -13,7 +13,7 @@ from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, win
 from w2v2.errors import Reject
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
-from w2v2.models.device import compute_device, malloc_keeps_freed_memory, padded_budget, to_device
+from w2v2.models.device import malloc_keeps_freed_memory, padded_budget, select_device, to_device
 from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
@@ -83,7 +83,7 @@ def predict_waveforms(
 ) -> Float[np.ndarray, "waveforms outputs"]:
     """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone."""
     model, info = saved.model, saved.info
-    device = compute_device()
+    device = select_device()
     model.to(device).eval()
     prepared = [normalized(w) if info.normalize else w for w in waveforms]
     joined = info.head.joined

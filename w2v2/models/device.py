@@ -16,8 +16,11 @@ PASS_S = {"cpu": 8.0, "cuda": 240.0}
 """Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
 
 
-def compute_device() -> torch.device:
-    """The GPU, where there is one. float32 means float32 there, as torch's convolutions by default do not."""
+def select_device() -> torch.device:
+    """The GPU, where there is one, else the CPU.
+
+    Disables TF32 in cuDNN for this process, so that convolutions in float32 match those of the CPU.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False

@@ -39,7 +39,8 @@ class Heard:
 
 def write(uri: str, clips: pa.Table, *, encoder: str) -> None:
     """Keep in a model folder what made the model: clips with speaker and audio_digest, and what made its encoder."""
-    marks = dict(zip(names := _speakers(clips), _marks(names), strict=True))
+    names = _speakers(clips)
+    marks = dict(zip(names, _marks(names), strict=True))
     speakers = pa.array([marks[name] for name in clips["speaker"].to_pylist()], pa.string())
     rows = pa.table([speakers, clips["audio_digest"]], schema=SCHEMA)
     if says(encoder):

@@ -11,7 +11,7 @@ from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import compute_device, malloc_keeps_freed_memory, to_device
+from w2v2.models.device import malloc_keeps_freed_memory, select_device, to_device
 from w2v2.training.process_group import ProcessGroup
 
 
@@ -40,7 +40,7 @@ def predict_logits(
 
 def device_of(training: TrainingConfig) -> torch.device:
     """The GPU where there is one; UserError where training.precision needs one and there is none."""
-    device = compute_device()
+    device = select_device()
     if training.precision == "bf16" and device.type == "cpu":
         raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
     return device

@@ -130,8 +130,9 @@ class Trainer:
     def _backward_in_parts(self, batch: Int[np.ndarray, " batch"]) -> None:
         """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
         batch_weight = self.objective.weight(torch.from_numpy(self.train.targets[batch])) or 1.0
+        own = self.world.share(batch)
         # A process without a clip of this batch keeps in step with one that does not count.
-        share, counts = (own, 1) if len(own := self.world.share(batch)) else (batch[:1], 0)
+        share, counts = (own, 1) if len(own) else (batch[:1], 0)
         parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -186,7 +187,8 @@ class Trainer:
         """Close the epoch's sums into a point of the curve, and keep the weights if they are the best yet."""
         at = self.position
         num = self.model.num_outputs if self.task.kind == "classes" else 0
-        flat = [at.loss, at.weight, *np.resize(np.array(at.confusion or 0.0), num * num)]
+        confusion = np.array(at.confusion) if at.confusion else np.zeros((num, num))
+        flat = [at.loss, at.weight, *confusion.ravel()]
         sums = self.world.sum(torch.tensor(flat, dtype=torch.float64, device=self.device))
         loss, weight, *counts = sums.tolist()
         train_loss = loss / weight if weight else float("nan")

@@ -77,7 +77,8 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     audio = recordings.index(root, uris, audio_among(uris, data), studies=data.studies)
     rows: list[_Row] = []
     for split in splits:
-        file = open_csv(uri := storage.join(root, f"{split}.csv"), told=uri)
+        uri = storage.join(root, f"{split}.csv")
+        file = open_csv(uri, told=uri)
         rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried))
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)

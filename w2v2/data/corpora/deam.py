@@ -118,7 +118,10 @@ def _annotations(root: str, uris: Sequence[str], data: DataConfig) -> list[_Anno
     notes = [note for uri in tables for note in _read_annotations(uri)]
     first: dict[str, str] = {}
     for note in notes:
-        if note.song_id and (other := first.setdefault(note.song_id, note.place)) != note.place:
+        if not note.song_id:
+            continue
+        other = first.setdefault(note.song_id, note.place)
+        if other != note.place:
             raise UserError(
                 f"song {note.song_id} is annotated twice, in {other} and in {note.place}, below data.uri {root}: "
                 "keep one of them"
