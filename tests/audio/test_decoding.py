@@ -17,7 +17,7 @@ from w2v2.config.data import AudioConfig
 
 PLAIN = AudioConfig()
 FORMATS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAVEX", "PCM_24"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")]
-FORMATS += [("MP3", "MPEG_LAYER_III")]
+FORMATS += [("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
 RESAMPLERS = get_args(get_type_hints(AudioConfig)["resampler"])
 
 
@@ -264,18 +264,22 @@ def cut(fmt: str, subtype: str, fraction: float) -> bytes:
 WHOLE = encode(sine(1.0), subtype="PCM_16")
 REJECTS = {
     "no bytes": (b"", "empty: the file has 0 bytes"),
-    "text": (b"clip_id,label\na,b\n", r"not audio: .+ \(wav, flac, ogg and mp3 are read\)"),
-    "noise": (random.Random(0).randbytes(5_003), r"not audio: .+ \(wav, flac, ogg and mp3 are read\)"),
+    "text": (b"clip_id,label\na,b\n", r"not audio: .+ \(wav, flac, .+ are read\)"),
+    "noise": (random.Random(0).randbytes(5_003), r"not audio: .+ \(wav, flac, .+ are read\)"),
     "header cut": (WHOLE[:20], r"not audio: "),
     "riff but no wave": (b"RIFF\x10\0\0\0AVI LIST" + bytes(20), "not audio: "),
-    "aiff": (encode(sine(1.0), fmt="AIFF", subtype="PCM_16"), "not audio: AIFF is not taken"),
+    "au": (encode(sine(1.0), fmt="AU", subtype="PCM_16"), "not audio: no format that is known"),
+    "aiff cut": (encode(sine(1.0), fmt="AIFF", subtype="PCM_16")[:-7], "truncated: 7 of 32008 data bytes"),
     "wav cut": (WHOLE[:-1], "truncated: 1 of 32000 data bytes are missing"),
     "wav cut in half": (WHOLE[:16_022], "truncated: 16022 of 32000 data bytes are missing"),
     "float wav cut": (cut("WAV", "FLOAT", 0.5), "truncated: "),
     "flac cut": (cut("FLAC", "PCM_16", 0.6), "truncated: "),
-    "ogg cut": (cut("OGG", "VORBIS", 0.6), "truncated: the last page is (cut|not marked as the end)"),
-    "opus cut": (cut("OGG", "OPUS", 0.6), "truncated: the last page is (cut|not marked as the end)"),
-    "mp3 cut": (cut("MP3", "MPEG_LAYER_III", 0.6), r"truncated: \d+ of 32000 samples are missing"),
+    "ogg cut": (cut("OGG", "VORBIS", 0.6), "truncated: the last page is cut"),
+    "opus cut": (cut("OGG", "OPUS", 0.6), "truncated: the last page is cut"),
+    "mp3 cut": (
+        cut("MP3", "MPEG_LAYER_III", 0.6),
+        r"truncated: (\d+ of \d+ frames are missing|the last frame lacks \d+ bytes)",
+    ),
     "65 channels": (encode(noise(3_001, channels=65), subtype="PCM_16"), "absurd header: 65 channels > 64"),
     "3999 Hz": (encode(sine(1.0), 3_999), r"absurd header: 3999 Hz outside \[4000, 384000\]"),
     "1 MHz": (encode(sine(1.0), 1_000_000), r"absurd header: 1000000 Hz outside"),

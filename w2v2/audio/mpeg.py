@@ -1,0 +1,128 @@
+"""MPEG audio (mp1, mp2, mp3) frame by frame: whether a file is whole, however many were joined into it.
+
+The layout of frame headers is that of ISO/IEC 11172-3 and 13818-3; the Xing, Info and VBRI headers, which count
+the frames of a file, are those of LAME and of Fraunhofer's encoders.
+"""
+
+from dataclasses import dataclass
+
+# kbit/s by (MPEG-1 or not, layer), index 1 to 14; index 0 is a free format, which nobody writes.
+_KBITS = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+# A stream may begin in the middle of a frame, but not further into the file.
+_SEARCHED_BYTES = 2**16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What one frame header says."""
+
+    size_bytes: int
+    rate_hz: int
+    counter_at: int
+    """Where in the frame a Xing or Info header would be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCount:
+    """What a walk over all frame headers found."""
+
+    num_frames: int
+    """Frames of sound."""
+    promised_frames: int
+    """What the Xing, Info and VBRI headers count together; 0 where there is none."""
+    missing_bytes: int
+    """What the last frame lacks."""
+    runs: tuple[tuple[int, int], ...]
+    """Where frames follow each other without anything between them."""
+
+
+def count_frames(data: bytes) -> FrameCount | None:
+    """The frames in data, which may be several files joined; None where this is no MPEG audio.
+
+    Bytes between frames (ID3, APE and Lyrics3 tags, garbage) are passed over: a frame counts where another
+    follows it or the data ends with it.
+    """
+    at = _next_frame(data, 0, min(len(data), _SEARCHED_BYTES))
+    if at < 0:
+        return None
+    end = len(data) - 128 if data[-128:-125] == b"TAG" else len(data)
+    num_frames = promised = missing = 0
+    runs, start = [], at
+    while 0 <= at < end:
+        frame = _frame(data, at)
+        if frame is None:
+            runs.append((start, at))
+            start = at = _next_frame(data, skip_id3(data, at), end)
+            continue
+        counted = _counted(data, at, frame)
+        promised += counted
+        num_frames += not counted
+        at += frame.size_bytes
+        missing = max(0, at - end)
+    if 0 <= start < end:
+        runs.append((start, min(at, end)))
+    return FrameCount(
+        num_frames=num_frames, promised_frames=promised, missing_bytes=missing, runs=tuple(runs)
+    )
+
+
+def skip_id3(data: bytes, at: int = 0) -> int:
+    """Where the ID3v2 tags that begin there end; the same place where there is none."""
+    while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
+        size = 0
+        for byte in data[at + 6 : at + 10]:
+            size = size << 7 | byte & 127
+        at += 10 + size + (10 if data[at + 5] & 16 else 0)
+    return at
+
+
+def _next_frame(data: bytes, at: int, end: int) -> int:
+    """The first frame that another follows, or with which the data ends; -1 where there is none."""
+    while (at := data.find(b"\xff", at, end)) >= 0:
+        frame = _frame(data, at)
+        if frame:
+            behind = at + frame.size_bytes
+            if behind == len(data) or (
+                (following := _frame(data, behind)) and following.rate_hz == frame.rate_hz
+            ):
+                return at
+        at += 1
+    return -1
+
+
+def _frame(data: bytes, at: int) -> Frame | None:
+    header = data[at : at + 4]
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    kbit, rate = header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or layer == 4 or not 1 <= kbit <= 14 or rate == 3:
+        return None
+    is_first = version == 3
+    rate_hz = _RATES_HZ[version][rate]
+    num_samples = 384 if layer == 1 else 1152 if layer == 2 or is_first else 576
+    slot = 4 if layer == 1 else 1
+    bits = _KBITS[is_first, layer][kbit - 1] * 1000
+    slots = num_samples // 8 // slot * bits // rate_hz + (header[2] >> 1 & 1)
+    is_mono = header[3] >> 6 == 3
+    side = (17 if is_mono else 32) if is_first else (9 if is_mono else 17)
+    return Frame(size_bytes=slots * slot, rate_hz=rate_hz, counter_at=4 + side)
+
+
+def _counted(data: bytes, at: int, frame: Frame) -> int:
+    """How many frames a Xing, Info or VBRI header in this frame counts; 0 where it is a frame of sound."""
+    place = at + frame.counter_at
+    if data[place : place + 4] in (b"Xing", b"Info"):
+        has_count = int.from_bytes(data[place + 4 : place + 8], "big") & 1
+        return int.from_bytes(data[place + 8 : place + 12], "big") if has_count else 0
+    if data[at + 36 : at + 40] == b"VBRI":
+        return int.from_bytes(data[at + 50 : at + 54], "big")
+    return 0
