@@ -46,7 +46,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     said = prediction.predict(config, found.clips, digest=digest)
     found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
-    for name in ("duration_s", "audio_digest"):
+    for name in ("duration_s", "audio_digest", "tolerated"):
         column = pa.array([getattr(one, name) for one in said if not one.reject])
         found = replace(found, clips=found.clips.append_column(name, column))
     run_directory.write_table(config.run, "manifest", found.clips)

@@ -8,7 +8,7 @@ import soundfile
 from transformers import Wav2Vec2FeatureExtractor
 
 from w2v2.audio.decoding import AudioError, load_waveform
-from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, windows
+from w2v2.audio.waveforms import normalized, read_clip, waveform_digest, windows
 from w2v2.config.data import AudioConfig
 from w2v2.storage.files import StorageError
 
@@ -27,21 +27,21 @@ def noise(num_samples: int) -> np.ndarray:
 
 def test_a_segment_is_what_the_decoder_gives():
     body = encode(noise(16_000), "WAV")
-    read = read_waveform(body, AUDIO, start_s=0.25, end_s=0.75, min_samples=8_000)
+    read = read_clip(body, AUDIO, start_s=0.25, end_s=0.75, min_samples=8_000).waveform
     np.testing.assert_array_equal(read, load_waveform(body, AUDIO, start_s=0.25, end_s=0.75))
 
 
 def test_what_is_shorter_than_a_frame_and_what_was_not_read_raise():
     body = encode(noise(1_600), "WAV")
-    assert len(read_waveform(body, AUDIO, min_samples=1_600)) == 1_600
+    assert len(read_clip(body, AUDIO, min_samples=1_600).waveform) == 1_600
     with pytest.raises(AudioError, match=r"^too short: 0\.100 s < 0\.125 s, one frame of the encoder$"):
-        read_waveform(body, AUDIO, min_samples=2_000)
+        read_clip(body, AUDIO, min_samples=2_000)
     with pytest.raises(StorageError, match=r"^there is no a\.wav$"):
-        read_waveform(StorageError("there is no a.wav"), AUDIO)
+        read_clip(StorageError("there is no a.wav"), AUDIO)
 
 
 def test_the_digest_is_that_of_the_samples():
-    wav, flac = (read_waveform(encode(noise(4_000), fmt), AUDIO) for fmt in ("WAV", "FLAC"))
+    wav, flac = (read_clip(encode(noise(4_000), fmt), AUDIO).waveform for fmt in ("WAV", "FLAC"))
     changed = wav.copy()
     changed[-1] = np.nextafter(changed[-1], np.float32(1))
     assert waveform_digest(wav) == waveform_digest(flac) != waveform_digest(changed)

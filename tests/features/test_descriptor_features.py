@@ -71,7 +71,7 @@ def test_a_clip_is_computed_once_and_read_once(folder, counted, monkeypatch):
     names = [f"{i}.wav" for i in range(5)]
     first = prepare(folder, names)
     assert sorted(counted) == ["energy"] * 5 + ["pitch"] * 5
-    monkeypatch.setattr(preparation, "read_waveform", None)  # would raise if it were called
+    monkeypatch.setattr(preparation, "read_clip", None)  # would raise if it were called
     again = prepare(folder, names)
     assert len(counted) == 10
     for before, now in zip(first, again, strict=True):

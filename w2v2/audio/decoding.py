@@ -12,9 +12,21 @@ from w2v2.audio.containers import identify
 from w2v2.audio.decoders import Decoder, Sound, open_decoder
 from w2v2.config.data import AudioConfig
 
-__all__ = ["SAMPLE_RATE", "AudioError", "Clip", "load_clip", "load_waveform", "resample", "trim"]
+__all__ = [
+    "DECODER_VERSION",
+    "SAMPLE_RATE",
+    "AudioError",
+    "Clip",
+    "decoder_of",
+    "load_clip",
+    "load_waveform",
+    "resample",
+    "trim",
+]
 
 SAMPLE_RATE = 16_000
+DECODER_VERSION = 2
+"""Raised when a file's samples change: what an earlier version made of it is then read again."""
 
 # What one file may decode to, whatever its header says: an hour, and an hour of 48 kHz stereo in values.
 MAX_DECODED_S = 3600.0
@@ -39,6 +51,11 @@ class Clip:
     """That of the file."""
     tolerated: str
     """What the file should have and lacks (a mark of its end, a size), or has of damage; empty for most."""
+
+
+def decoder_of(uri: str) -> tuple[int, ...]:
+    """The version of the decoder that reads a file; nothing for formats whose samples no version has changed."""
+    return () if uri.lower().endswith((".wav", ".flac")) else (DECODER_VERSION,)
 
 
 def load_waveform(

@@ -6,31 +6,31 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_waveform
+from w2v2.audio.decoding import SAMPLE_RATE, AudioError, Clip, load_clip
 from w2v2.config.data import AudioConfig
 from w2v2.storage.files import StorageError
 
 
-def read_waveform(
+def read_clip(
     body: bytes | StorageError,
     audio: AudioConfig,
     *,
     start_s: float = 0.0,
     end_s: float = math.inf,
     min_samples: int = 0,
-) -> Float[np.ndarray, " samples"]:
-    """The 16 kHz waveform of a segment of a file, as `storage.read_many` returns the file.
+) -> Clip:
+    """The 16 kHz waveform of a segment of a file, as `storage.read_many` returns the file, and what was tolerated.
 
     Raises the StorageError in place of the bytes, and AudioError for a clip that cannot be used or has fewer
     than min_samples samples, the least that the encoder needs for one frame.
     """
     if isinstance(body, StorageError):
         raise body
-    waveform = load_waveform(body, audio, start_s=start_s, end_s=end_s)
-    if len(waveform) < min_samples:
-        has_s, needed_s = len(waveform) / SAMPLE_RATE, min_samples / SAMPLE_RATE
+    clip = load_clip(body, audio, start_s=start_s, end_s=end_s)
+    if len(clip.waveform) < min_samples:
+        has_s, needed_s = len(clip.waveform) / SAMPLE_RATE, min_samples / SAMPLE_RATE
         raise AudioError(f"too short: {has_s:.3f} s < {needed_s:.3f} s, one frame of the encoder")
-    return waveform
+    return clip
 
 
 def waveform_digest(waveform: Float[np.ndarray, " samples"]) -> str:

@@ -46,6 +46,7 @@ def with_usable_audio(
     clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
     clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
+    clips = clips.append_column("tolerated", pa.array([p.tolerated for p in good], pa.string()))
     return replace(found, clips=clips)
 
 

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from w2v2.audio.decoding import AudioError
-from w2v2.audio.waveforms import read_waveform, waveform_digest
+from w2v2.audio.decoding import AudioError, Clip
+from w2v2.audio.waveforms import read_clip, waveform_digest
 from w2v2.config.data import AudioConfig
 from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
@@ -67,11 +67,11 @@ def prepare(
     fingerprints, rejects = _fingerprints(requests, num_readers)
     cached = _cached(requests, fingerprints, kinds, num_readers)
     unread = [r for r in requests if r.clip_id in fingerprints and r.clip_id not in cached]
-    waveforms, refused = _waveforms(unread, audio, kinds, num_readers)
+    decoded, refused = _decoded(unread, audio, kinds, num_readers)
     rejects |= refused
-    digests = {clip_id: waveform_digest(waveform) for clip_id, waveform in waveforms.items()}
+    digests = {clip_id: waveform_digest(clip.waveform) for clip_id, clip in decoded.items()}
     filled = _fill(
-        {digests[clip_id]: waveform for clip_id, waveform in waveforms.items()},
+        {digests[clip_id]: clip.waveform for clip_id, clip in decoded.items()},
         kinds,
         num_at_once=num_readers,
     )
@@ -84,7 +84,8 @@ def prepare(
             clip_id=clip_id,
             fingerprint=fingerprints[clip_id],
             audio_digest=digests[clip_id],
-            num_samples=len(waveforms[clip_id]),
+            num_samples=len(decoded[clip_id].waveform),
+            tolerated=decoded[clip_id].tolerated,
         )
     return _with_forwards([results[request.clip_id] for request in requests], filled)
 
@@ -137,28 +138,29 @@ def _cached(
             fingerprint=r.fingerprint,
             audio_digest=r.audio_digest,
             num_samples=r.num_samples,
+            tolerated=r.tolerated,
         )
         for r in same
         if r.audio_digest in intact
     }
 
 
-def _waveforms(
+def _decoded(
     requests: Sequence[Request], audio: AudioConfig, kinds: Sequence[FeatureKind], num_readers: int
-) -> tuple[dict[str, Float[np.ndarray, " _"]], dict[str, Reject]]:
+) -> tuple[dict[str, Clip], dict[str, Reject]]:
     """The audio of the clips that can be used, and the rejects of the others, by clip."""
     min_samples = max(kind.min_samples for kind in kinds)
-    waveforms: dict[str, np.ndarray] = {}
+    decoded: dict[str, Clip] = {}
     rejects: dict[str, Reject] = {}
     bodies = storage.read_many([r.uri for r in requests], num_at_once=num_readers)
     for request, body in zip(requests, bodies, strict=True):
         try:
-            waveforms[request.clip_id] = read_waveform(
+            decoded[request.clip_id] = read_clip(
                 body, audio, start_s=request.start_s, end_s=request.end_s, min_samples=min_samples
             )
         except (AudioError, StorageError) as error:
             rejects[request.clip_id] = error.reject
-    return waveforms, rejects
+    return decoded, rejects
 
 
 def _with_forwards(prepared: Sequence[ClipFeatures], filled: _Filled) -> list[ClipFeatures]:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from w2v2.audio.decoding import DECODER_VERSION
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
@@ -26,6 +27,7 @@ class Request:
     fingerprint: str = ""
     audio_digest: str = ""
     num_samples: int = 0
+    tolerated: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class ClipFeatures:
     fingerprint: str = ""
     audio_digest: str = ""
     num_samples: int = 0
+    tolerated: str = ""
+    """What the file lacks though its sound is whole (audio.decoding.Clip)."""
     reject: Reject | None = None
     num_forwards: int = 0
     """Passes of this clip through a trunk: 0 when every entry was there."""
@@ -48,7 +52,7 @@ def audio_key(audio: AudioConfig, uri: str) -> str:
 
 logger = logging.getLogger(__name__)
 
-LEARNT = ("fingerprint", "audio_digest", "num_samples")
+LEARNT = ("fingerprint", "audio_digest", "num_samples", "tolerated")
 
 
 class AudioIndex:
@@ -64,6 +68,8 @@ class AudioIndex:
             return
         try:
             rows = pq.read_table(pa.BufferReader(body)).to_pylist()
+            # What an earlier decoder made of a file may have been a part of it.
+            rows = [row for row in rows if row.get("decoder") == DECODER_VERSION]
             self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
         except DAMAGE:
             logger.warning("%s is damaged: the audio is read again", self._uri)
@@ -81,7 +87,12 @@ class AudioIndex:
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Keep what was learnt now; clips that could not be used are asked for again."""
         rows = [
-            {"uri": request.uri, "start_s": request.start_s, "end_s": request.end_s}
+            {
+                "uri": request.uri,
+                "start_s": request.start_s,
+                "end_s": request.end_s,
+                "decoder": DECODER_VERSION,
+            }
             | {name: getattr(found, name) for name in LEARNT}
             for request, found in zip(requests, prepared, strict=True)
             if found.audio_digest

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.audio.decoding import decoder_of
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.rejects import RECORD, REJECTS, recorded_reject
 from w2v2.errors import Reject, UserError
@@ -35,6 +36,7 @@ DONE = pa.schema(
         ("checksum", pa.string()),
         ("duration_s", pa.float64()),
         ("num_rows", pa.int64()),
+        ("tolerated", pa.string()),
         ("part", pa.string()),
     ]
 )
@@ -95,7 +97,10 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     columns = [
         clips[name].to_pylist() for name in ("start_s", "end_s", "uri", "fingerprint", *config.carried)
     ]
-    settings = [_digest(common, start_s, end_s) for start_s, end_s, *_ in zip(*columns, strict=True)]
+    settings = [
+        _digest((*common, *decoder_of(uri)), start_s, end_s)
+        for start_s, end_s, uri, *_ in zip(*columns, strict=True)
+    ]
     identity = (job.digest, job.layers, config.carried, tuple(job.constants.items()))
     inputs = [_digest(identity, *row) for row in zip(settings, *columns, strict=True)]
     clips = clips.append_column("settings", pa.array(settings, pa.string()))
@@ -105,11 +110,11 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("known", known)
     there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
     place = pc.index_in(clips["inputs"], value_set=_reusable(done)["inputs"].combine_chunks())
-    for name in ("status", *_REASONS, "part", "duration_s", "num_rows"):
+    for name in ("status", *_REASONS, "part", "duration_s", "num_rows", "tolerated"):
         earlier = _reusable(done)[name].take(place)
         if name == "status":
             earlier = pc.if_else(there, THERE, pc.fill_null(earlier, ""))
-        elif name in (*_REASONS, "part"):
+        elif name in (*_REASONS, "part", "tolerated"):
             earlier = pc.if_else(there, "", pc.fill_null(earlier, ""))
         clips = clips.append_column(name, earlier)
     return clips
@@ -209,7 +214,7 @@ def read_done(config: ExtractConfig) -> pa.Table:
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
     """The clips with the outcomes of those that were to be done."""
     place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
-    for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows"):
+    for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows", "tolerated"):
         new = outcomes[name].take(place)
         column = pc.if_else(pc.is_valid(place), new, clips[name])
         clips = clips.set_column(clips.column_names.index(name), name, column)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.audio.descriptors import describe
-from w2v2.audio.waveforms import normalized, read_waveform, waveform_digest, windows
+from w2v2.audio.waveforms import normalized, read_clip, waveform_digest, windows
 from w2v2.errors import Reject
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
@@ -39,9 +39,8 @@ def predict_clips(
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
         try:
-            waveform = read_waveform(
-                body, saved.info.audio, start_s=start_s, end_s=end_s, min_samples=min_samples
-            )
+            decoded = read_clip(body, saved.info.audio, start_s=start_s, end_s=end_s, min_samples=min_samples)
+            waveform = decoded.waveform
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
@@ -51,6 +50,7 @@ def predict_clips(
                     spans=spans,
                     duration_s=len(waveform) / SAMPLE_RATE,
                     audio_digest=waveform_digest(waveform),
+                    tolerated=decoded.tolerated,
                 )
             )
         except (AudioError, StorageError) as error:

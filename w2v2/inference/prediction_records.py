@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from w2v2.audio.decoding import decoder_of
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
         ("duration_s", pa.float64()),
         ("audio_digest", pa.string()),
         *RECORD,
+        ("tolerated", pa.string()),
     ]
 )
 
@@ -42,6 +44,8 @@ class ClipPrediction:
     """Length of the clip as the model heard it."""
     audio_digest: str = ""
     """Digest of the samples that the model heard (features.waveform_digest)."""
+    tolerated: str = ""
+    """What the file lacks though its sound is whole (audio.decoding.Clip)."""
     reject: Reject | None = None
     unread: bool = False
     """Whether its file could not be read, which may be otherwise at another try."""
@@ -50,7 +54,7 @@ class ClipPrediction:
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
     """For each clip a digest of all that depends on what is said of it; model is the digest of a model."""
     columns = [clips[name].to_pylist() for name in ("clip_id", "uri", "start_s", "end_s", "fingerprint")]
-    return [_digest(model, window_s, hop_s, *row) for row in zip(*columns, strict=True)]
+    return [_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in zip(*columns, strict=True)]
 
 
 def _digest(*parts: object) -> str:
@@ -74,6 +78,7 @@ def _row(said: ClipPrediction, inputs: str) -> dict[str, Any]:
         "duration_s": said.duration_s,
         "audio_digest": said.audio_digest,
         **record_fields(said.reject),
+        "tolerated": said.tolerated,
     }
 
 
@@ -91,4 +96,5 @@ def _said(row: dict[str, Any]) -> ClipPrediction:
         duration_s=row["duration_s"],
         audio_digest=row["audio_digest"],
         reject=recorded_reject(row),
+        tolerated=row["tolerated"] or "",
     )

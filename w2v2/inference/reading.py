@@ -1,16 +1,14 @@
 """Clips as bytes of files to waveforms: read many at once, compared with what the table has, decoded, checked."""
 
 import base64
-import io
 from collections.abc import Iterator
 from itertools import groupby
 
 import google_crc32c
 import pyarrow as pa
-import soundfile
 
 from w2v2.audio.decoding import AudioError
-from w2v2.audio.waveforms import read_waveform
+from w2v2.audio.waveforms import read_clip
 from w2v2.config.data import AudioConfig
 from w2v2.data.rejects import RECORD, record_fields
 from w2v2.storage import files as storage
@@ -25,6 +23,7 @@ DECODED = pa.schema(
         *RECORD,
         ("checksum", pa.string()),
         ("sample_rate", pa.int64()),
+        ("tolerated", pa.string()),
         ("waveform", pa.list_(pa.float32())),
     ]
 )
@@ -65,6 +64,7 @@ def _heard(
         **record_fields(None),
         "checksum": checksum,
         "sample_rate": 0,
+        "tolerated": "",
         "waveform": [],
     }
     if isinstance(body, StorageError):
@@ -72,10 +72,12 @@ def _heard(
     if clip["known"] == checksum:
         return heard | {"status": THERE}
     try:
-        waveform = read_waveform(
-            body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples
-        )
+        found = read_clip(body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples)
     except AudioError as error:
         return heard | {"status": REJECTED, **record_fields(error.reject)}
-    rate = soundfile.info(io.BytesIO(body)).samplerate
-    return heard | {"status": EMBEDDED, "sample_rate": rate, "waveform": waveform}
+    return heard | {
+        "status": EMBEDDED,
+        "sample_rate": found.sample_rate,
+        "tolerated": found.tolerated,
+        "waveform": found.waveform,
+    }
