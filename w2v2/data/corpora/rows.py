@@ -97,7 +97,7 @@ def listed(values: Sequence[str]) -> str:
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".mka")
 
 
 def audio_among(uris: Sequence[str], data: DataConfig) -> list[str]:
