@@ -36,9 +36,17 @@ def _ray_of(file: Path) -> str:
     return "Ray Data" if "import extract_embeddings" in text else "Ray"
 
 
+NOT_QUICK = ("tests/jobs/", "tests/cluster/", "tests/benchmarks/", "tests/tables/test_killed.py")
+"""Whole jobs, several processes and drawn faults: not what a developer waits for at every save."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process of `-n 2` is left with it at the end."""
+    """What takes longest comes first, so that no process of `-n 2` is left with it at the end; the rest is quick."""
     items.sort(key=lambda item: not _ray_of(item.path))
+    for item in items:
+        needs_ray = "ray_session" in getattr(item, "fixturenames", ())
+        if not (needs_ray or item.get_closest_marker("slow") or item.nodeid.startswith(NOT_QUICK)):
+            item.add_marker("quick")
 
 
 @pytest.hookimpl(optionalhook=True)
