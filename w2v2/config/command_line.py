@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import json
 import logging
 import re
 import sys
@@ -125,8 +126,17 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def run_job(main: Callable[[C], object], config_class: type[C]) -> int:
-    """The exit code of a job: 0, or 2 with one sentence for what the user can fix."""
+def leading_words(args: Sequence[str], name: str) -> list[str]:
+    """The arguments with the words in front of all flags as the list --name."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
+    return ([f"--{name}={json.dumps(words)}"] if words else []) + list(args[len(words) :])
+
+
+def run_job(main: Callable[[C], object], config_class: type[C], *, words: str = "") -> int:
+    """The exit code of a job: 0, or 2 with one sentence for what the user can fix.
+
+    words is the field that takes the arguments in front of all flags, for a job that has one.
+    """
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
     )
@@ -134,7 +144,8 @@ def run_job(main: Callable[[C], object], config_class: type[C]) -> int:
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
-        main(parse(config_class))
+        args = sys.argv[1:]
+        main(parse(config_class, leading_words(args, words) if words else args))
     except UserError as error:
         sys.stdout.flush()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.errors import UserError
-from w2v2.evaluation.bootstrap import Scored, difference, intervals
+from w2v2.evaluation.bootstrap import Scored
+from w2v2.evaluation.comparison import differences
 from w2v2.evaluation.scores import scored
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -60,13 +61,9 @@ def side_by_side(own: Scored, baseline: Baseline, classes: Sequence[str], *, see
     the estimate of a search is computed from, so the choice among its trials does not favour the search.
     """
     theirs = scored(baseline.predictions, "classes", classes)
-    found = intervals(difference(own, theirs), seed=seed)
     return {
         "run": baseline.uri,
         "name": baseline.metrics["model"]["name"],
         "pooled": baseline.metrics["pooled"],
-        "difference": {
-            name: {"value": one.value, "interval": one.between, "undefined": one.undefined}
-            for name, one in found.items()
-        },
+        "difference": differences(own, theirs, seed=seed),
     }

@@ -32,7 +32,6 @@ MAX_ENUMERATED = 10
 """Up to so many folds all samples are enumerated (92,378 of ten); of more, seeded ones are drawn."""
 _MIN_DEFINED_FRACTION = 0.1
 """Of fewer samples that define a score, no standard error is computed."""
-_CONFIDENCE = 0.95
 _SAME = 1e-12
 _CELLS_AT_ONCE = 2**22
 
@@ -108,7 +107,9 @@ def resamples(num_units: int, *, seed: int, num_samples: int = NUM_SAMPLES) -> R
     return Resamples(counts=counts, probability=np.array(orders) / num_units**num_units)
 
 
-def intervals(scored: Scored, *, seed: int, num_samples: int = NUM_SAMPLES) -> dict[str, Interval]:
+def intervals(
+    scored: Scored, *, seed: int, num_samples: int = NUM_SAMPLES, confidence: float = 0.95
+) -> dict[str, Interval]:
     """The score of all clips and its interval, by name: the wider of that over speakers and that over folds.
 
     A sample that does not define a score, as none of its clips has the class, is left out of that score's
@@ -133,6 +134,7 @@ def intervals(scored: Scored, *, seed: int, num_samples: int = NUM_SAMPLES) -> d
             num_speakers=scored.num_speakers.get(name, len(scored.speakers)),
             over_folds=[(errors[name][0], num_folds) for errors, num_folds in over_folds],
             bounds=scored.bounds.get(name, (-inf, inf)),
+            confidence=confidence,
         )
         for name, value in point.items()
     }
@@ -190,13 +192,14 @@ def _interval(
     num_speakers: int,
     over_folds: Sequence[tuple[float, int]],
     bounds: tuple[float, float],
+    confidence: float,
 ) -> Interval:
     error, num_left_out = over_speakers
     if num_speakers < MIN_UNITS:
         return _undefined(value, num_speakers, num_left_out=num_left_out)
     known = [(one, num_folds) for one, num_folds in over_folds if not np.isnan(one)]
-    halves = [error * _quantile(num_speakers)]
-    halves += [one * _quantile(n if n >= MIN_UNITS else num_speakers) for one, n in known]
+    halves = [error * _quantile(num_speakers, confidence)]
+    halves += [one * _quantile(n if n >= MIN_UNITS else num_speakers, confidence) for one, n in known]
     half = max((one for one in halves if not np.isnan(one)), default=np.nan)
     low, high, why = None, None, ""
     if np.isnan(value):
@@ -219,11 +222,11 @@ def _interval(
 
 
 @cache
-def _quantile(num_units: int) -> float:
-    """Student's t for the middle 95 % of n - 1 degrees of freedom."""
+def _quantile(num_units: int, confidence: float) -> float:
+    """Half the width of the middle part of Student's t with n - 1 degrees of freedom."""
     from scipy.special import stdtrit  # takes a tenth of a second to import
 
-    return float(stdtrit(num_units - 1, 0.5 + _CONFIDENCE / 2))
+    return float(stdtrit(num_units - 1, 0.5 + confidence / 2))
 
 
 def fold_of_each(

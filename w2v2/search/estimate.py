@@ -19,19 +19,22 @@ def mixed(
     shares: Float[np.ndarray, "folds trials"],
     *,
     clips: pa.Table,
-    num_classes: int,
+    classes: Sequence[str],
+    among: Sequence[str],
 ) -> Scored:
     """Predictions in which each fold's clips are predicted by the trials in these shares, as what can be resampled.
 
-    clips has clip_id, speaker and fold.
+    clips has clip_id, speaker and fold; classes are those of the scores, which are counted among more.
     """
+    place = np.array([among.index(name) for name in classes])
     speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
     group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
-    counts = np.zeros((len(speakers), num_classes, num_classes))
+    counts = np.zeros((len(speakers), len(among), len(among)))
     for fold, trial in zip(*np.nonzero(shares), strict=True):
         score = scores[trials[trial], int(fold)]
         rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
-        np.add.at(counts, (rows, score.targets, score.probabilities.argmax(1)), shares[fold, trial])
+        cells = rows, place[score.targets], place[score.probabilities.argmax(1)]
+        np.add.at(counts, cells, shares[fold, trial])
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
     return classification.scored(counts, speakers, folds=[folds])
 
@@ -45,10 +48,14 @@ def search_scored(
     metric: str,
     num_folds: int,
     seed: int,
+    among: Sequence[str] | None = None,
 ) -> Scored:
-    """The predictions that the estimate of a search is the score of: BBC-CV over its complete trials."""
+    """The predictions that the estimate of a search is the score of: BBC-CV over its complete trials.
+
+    among are the classes to count, where they are more than the search's own.
+    """
     shares = trial_shares(fold_values(scores, complete, classes, metric, num_folds), seed=seed)
-    return mixed(scores, complete, shares, clips=clips, num_classes=len(classes))
+    return mixed(scores, complete, shares, clips=clips, classes=classes, among=among or classes)
 
 
 def estimate(

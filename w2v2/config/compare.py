@@ -1,0 +1,27 @@
+"""Settings of jobs/compare.py."""
+
+from dataclasses import dataclass
+
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare finished runs over the same clips: differences with intervals, a ranking, wins and losses by speaker."""
+
+    runs: tuple[str, ...] = ()
+    """Run directories of jobs/tune_folds.py, baseline.py, evaluate.py or finetune.py, local or gs://; on the
+    command line also without a flag, in front of all flags."""
+    run: str = "runs/compare"
+    """The directory that the comparison is written to, local or gs://."""
+    metric: str = ""
+    """What the runs are ranked by; empty is uar for classes, macro_auc for labels and ccc for values."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise UserError(
+                f"jobs/compare.py compares at least two runs, got {len(self.runs)}: give their directories, as in "
+                "jobs/compare.py runs/a runs/b"
+            )

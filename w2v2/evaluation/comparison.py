@@ -1,0 +1,77 @@
+"""Runs over the same clips compared: differences with intervals, a ranking, wins and losses by speaker."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from w2v2.evaluation.bootstrap import Interval, Scored, difference, intervals, plain
+
+CONFIDENCE = 0.95
+
+
+def differences(one: Scored, other: Scored, *, seed: int) -> dict[str, dict[str, Any]]:
+    """How much higher `one` scores than `other`, by metric, as plain JSON: value, interval, errors.
+
+    Where one is what a search's estimate is the score of, the choice among its trials does not favour it.
+    """
+    return {name: as_json(found) for name, found in intervals(difference(one, other), seed=seed).items()}
+
+
+def as_json(found: Interval) -> dict[str, Any]:
+    """An interval as plain JSON."""
+    return {
+        "value": found.value,
+        "interval": found.between,
+        "undefined": found.undefined,
+        "se_speakers": found.se_speakers,
+        "se_folds": found.se_folds,
+    }
+
+
+def ranking(runs: Mapping[str, Scored], metric: str, *, seed: int) -> list[dict[str, Any]]:
+    """The runs, best first: name, value, and whether another run is better beyond doubt (`is_worse`).
+
+    A run is worse where some other run's score is higher by more than the half width of an interval that is wide
+    enough for all comparisons of the run at once (Bonferroni): the best run is known only after a look at
+    all, so a plain 95 % interval of the difference from it would call equal runs worse in one of three. The runs that are
+    not worse contain the truly best one in 95 % of experiments (multiple comparisons with the best; Hsu 1981).
+    """
+    level = 1 - (1 - CONFIDENCE) / max(len(runs) - 1, 1)
+    values = {name: _value(scored, metric) for name, scored in runs.items()}
+    order = sorted(runs, key=lambda name: (np.isnan(values[name]), -np.nan_to_num(values[name]), name))
+    found = []
+    for place, name in enumerate(order):
+        higher = [
+            intervals(difference(runs[other], runs[name]), seed=seed, confidence=level)[metric]
+            for other in order[:place]
+        ]
+        is_worse = any(one.low is not None and one.low > 0 for one in higher)
+        found.append({"name": name, "value": plain(values[name]), "is_worse": is_worse})
+    return found
+
+
+def by_speaker(scored: Scored, metric: str) -> dict[str, float | None]:
+    """The score of each speaker's clips; None where they do not define it."""
+    each = scored.values(np.eye(len(scored.speakers)))[metric]
+    return {
+        str(name): None if np.isnan(value) else float(value)
+        for name, value in zip(scored.speakers, each, strict=True)
+    }
+
+
+def wins(own: Mapping[str, float | None], other: Mapping[str, float | None]) -> dict[str, int]:
+    """Of how many speakers the own score is higher, equal and lower; `undefined` counts the rest."""
+    found = {"wins": 0, "ties": 0, "losses": 0, "undefined": 0}
+    for name, value in own.items():
+        theirs = other[name]
+        if value is None or theirs is None:
+            found["undefined"] += 1
+        else:
+            gain = value - theirs
+            found["ties" if abs(gain) < 1e-12 else "wins" if gain > 0 else "losses"] += 1
+    return found
+
+
+def _value(scored: Scored, metric: str) -> float:
+    return float(scored.values(np.ones((1, len(scored.speakers))))[metric][0])

@@ -1,0 +1,130 @@
+"""The page of a comparison: the runs with their intervals, differences, and speakers."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from w2v2.reports.blocks import (
+    Block,
+    Cell,
+    Details,
+    Facts,
+    Measured,
+    Paragraph,
+    Quote,
+    Section,
+    Table,
+    count,
+    score,
+    words,
+)
+from w2v2.reports.page import write_page
+from w2v2.reports.shared_sections import pictured
+from w2v2.reports.text import METRIC_LABELS
+from w2v2.storage import files as storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_compare_report(run: str) -> str:
+    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a comparison."""
+    from w2v2.reports.plots.comparison import runs_with_intervals
+
+    found = json.loads(storage.read_text(storage.join(run, "metrics.json")))
+    config = storage.read_text(storage.join(run, "config.yaml"))
+    figures = {"runs": runs_with_intervals(found["runs"], found["metric"], _label(found["metric"]))}
+    sections = [
+        Section("", headline(found, figures)),
+        Section("Differences", differences(found)),
+        Section("Speakers", speakers(found)),
+        Section("How it was made", how_it_was_made(found, config)),
+    ]
+    title = f"{_label(found['metric'])} of {len(found['runs'])} runs"
+    return write_page(run, title, sections, kicker=f"w2v2 compare in {run}", figures=figures)
+
+
+def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+    """Which runs cannot be distinguished from the best, and all of them with intervals."""
+    best, *others = found["ranking"]
+    same = [row["name"] for row in others if not row["is_worse"]]
+    text = (
+        f"{best['name']} has the highest {_label(found['metric'])}. It cannot be distinguished from: {', '.join(same)}."
+        if same
+        else f"{best['name']} is better than every other run."
+    )
+    facts = {
+        "runs": f"{len(found['runs'])}",
+        "clips": f"{found['num_clips']}",
+        "speakers": f"{found['num_speakers']}",
+    }
+    columns = [words("run"), words("scored by"), *(score(_label(name)) for name in found["metrics"])]
+    columns.append(words("distinguished from the best"))
+    rows: list[list[Cell]] = []
+    for place in found["ranking"]:
+        run = found["runs"][place["name"]]
+        own = [
+            Measured(run["scores"][name]["value"], run["scores"][name]["interval"])
+            for name in found["metrics"]
+        ]
+        verdict = "worse" if place["is_worse"] else "" if place is best else "no"
+        rows.append([place["name"], run["method"], *own, verdict])
+    caption = (
+        "Scores with 95% intervals, best first. A run is worse where another one is higher beyond an interval that "
+        "allows for all comparisons at once."
+    )
+    picture = pictured(figures, "runs", f"{_label(found['metric'])} of each run with its 95% interval.")
+    return [Paragraph(text, "verdict"), Facts(facts), *picture, Table("runs", columns, rows, caption)]
+
+
+def differences(found: Mapping[str, Any]) -> list[Block]:
+    """Every pair of runs: how much higher the one scores than the other."""
+    columns = [words("run"), words("is higher than"), *(score(_label(name)) for name in found["metrics"])]
+    rows: list[list[Cell]] = [
+        [
+            row["higher"],
+            row["lower"],
+            *(Measured(row[name]["value"], row[name]["interval"]) for name in found["metrics"]),
+        ]
+        for row in found["differences"]
+    ]
+    caption = (
+        "By how much, with 95% intervals: both runs are scored on the same samples of speakers, and of folds where they "
+        "have some. Of many pairs some intervals miss zero by chance; the ranking above allows for that."
+    )
+    return [Table("differences", columns, rows, caption)]
+
+
+def speakers(found: Mapping[str, Any]) -> list[Block]:
+    """How many speakers the best run wins and loses against each, and every speaker's score."""
+    best, label = found["ranking"][0]["name"], _label(found["speaker_metric"])
+    rows: list[list[Cell]] = [
+        [name, *(row[key] for key in ("wins", "ties", "losses", "undefined"))]
+        for name, row in found["wins"].items()
+    ]
+    columns = [words("against"), *map(count, ("won", "equal", "lost", "undefined"))]
+    caption = f"Speakers whose {label} is higher, equal and lower with {best} than with the other run."
+    names = list(found["runs"])
+    each: list[list[Cell]] = [
+        [speaker, *(found["by_speaker"][name][speaker] for name in names)]
+        for speaker in found["by_speaker"][best]
+    ]
+    heads = [words("speaker"), *(score(name) for name in names)]
+    table = Table("speakers", heads, each, f"{label} of each speaker.")
+    return [Table("wins", columns, rows, caption), Details("every speaker", [table])]
+
+
+def how_it_was_made(found: Mapping[str, Any], config: str) -> list[Block]:
+    """What each run was scored on, and the settings."""
+    columns = [words("run"), words("job"), words("directory"), words("computed on")]
+    rows: list[list[Cell]] = [
+        [name, run["job"], run["uri"], run["computed_on"]] for name, run in found["runs"].items()
+    ]
+    return [
+        Table("compared", columns, rows, "The runs."),
+        Details("config.yaml", [Quote(config, is_code=True)]),
+    ]
+
+
+def _label(metric: str) -> str:
+    return METRIC_LABELS.get(metric, metric.replace("_", " ").replace("auc", "AUC").replace("ccc", "CCC"))

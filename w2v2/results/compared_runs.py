@@ -1,0 +1,139 @@
+"""Finished runs of any job, read as what can be compared: the same clips, scored."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from w2v2.errors import UserError
+from w2v2.evaluation.bootstrap import Scored
+from w2v2.evaluation.scores import scored
+from w2v2.search.estimate import search_scored
+from w2v2.search.fold_store import Ledger
+from w2v2.storage import files as storage
+
+JOBS = ("tune_folds", "baseline", "evaluate", "finetune")
+KINDS = ("classes", "multi_label", "regression")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A finished run: what it scored, and how."""
+
+    uri: str
+    metrics: dict[str, Any]
+    clips: pa.Table
+    """The clips that were scored, as clip_id, speaker and targets; for a search also fold."""
+    predictions: pa.Table
+
+    @property
+    def kind(self) -> str:
+        """The kind of its task; searches have classes."""
+        return self.metrics.get("kind", "classes")
+
+    @property
+    def names(self) -> list[str]:
+        """Classes, labels or targets."""
+        return self.metrics["classes"] if self.kind == "classes" else self.metrics["names"]
+
+    @property
+    def method(self) -> str:
+        """What its scores are of."""
+        return self.metrics["estimate"]["name"] if "estimate" in self.metrics else self.metrics["job"]
+
+
+def read_runs(uris: Sequence[str]) -> dict[str, ComparedRun]:
+    """The runs by a short name each; UserError where one is not finished, of a job without scores, or of other clips."""
+    if len(set(uris)) < len(uris):
+        twice = sorted({uri for uri in uris if uris.count(uri) > 1})
+        raise UserError(f"{twice[0]} is given twice: a run does not differ from itself")
+    last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
+    names = [name if last.count(name) == 1 else uri for name, uri in zip(last, uris, strict=True)]
+    runs = {name: read_run(uri) for name, uri in zip(names, uris, strict=True)}
+    first, *others = runs.values()
+    for other in others:
+        _check_same(first, other)
+    return runs
+
+
+def read_run(uri: str) -> ComparedRun:
+    """One finished run; UserError where there is none that can be compared."""
+    place = storage.join(uri, "metrics.json")
+    if not storage.exists(place):
+        raise UserError(f"{uri} is not a finished run: it has no metrics.json; let its job end first")
+    metrics = json.loads(storage.read_text(place))
+    if metrics.get("job") not in JOBS or metrics.get("kind", "classes") not in KINDS:
+        what = f"jobs/{metrics.get('job')}.py with task {metrics.get('kind', 'none')}"
+        raise UserError(
+            f"{uri} is a run of {what}, wanted one of jobs/{', '.join(f'{job}.py' for job in JOBS)} with classes, labels or values"
+        )
+    predictions = _read(uri, "predictions")
+    if metrics["job"] == "finetune":
+        predictions = predictions.filter(pc.equal(predictions["split"], "test"))
+    targets = [name for name in predictions.column_names if name == "target" or name.startswith("target_")]
+    columns = ["clip_id", "speaker", *sorted(targets)]
+    return ComparedRun(uri=uri, metrics=metrics, predictions=predictions, clips=predictions.select(columns))
+
+
+def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
+    """The run as what can be resampled; a search's choice among its trials is corrected for (BBC-CV)."""
+    if run.metrics["job"] != "tune_folds":
+        return scored(run.predictions, run.kind, names)  # type: ignore[arg-type]
+    trials = _read(run.uri, "trials")
+    complete = trials.filter(pc.equal(trials["state"], "COMPLETE"))["trial"].to_pylist()
+    metric = run.metrics["metric"]
+    num_folds = len(run.metrics["folds"][metric]["values"])
+    scores = Ledger(run.uri).read_all(complete, num_folds)
+    missing = [(t, f) for t in complete for f in range(num_folds) if (t, f) not in scores]
+    if missing:
+        raise UserError(
+            f"{run.uri} lacks the ledger's record of trial {missing[0][0]}, fold {missing[0][1]} ({len(missing)} records in all): "
+            "the run directory must be there as a whole, so copy ledger/ as well or run jobs/tune_folds.py again"
+        )
+    return search_scored(
+        scores,
+        complete,
+        clips=run.predictions.select(["clip_id", "speaker", "fold"]),
+        classes=run.metrics["classes"],
+        metric=metric,
+        num_folds=num_folds,
+        seed=seed,
+        among=names,
+    )
+
+
+def all_names(runs: Sequence[ComparedRun]) -> list[str]:
+    """Classes of all runs together, or the labels or targets that all of them have."""
+    first = runs[0]
+    if first.kind == "classes":
+        return sorted({name for run in runs for name in run.names})
+    return [name for name in first.names if all(name in run.names for run in runs)]
+
+
+def _check_same(first: ComparedRun, other: ComparedRun) -> None:
+    if first.kind != other.kind:
+        raise UserError(
+            f"{other.uri} has task {other.kind}, {first.uri} has {first.kind}: only runs of one kind compare"
+        )
+    if first.clips.column_names != other.clips.column_names:
+        ours, theirs = (", ".join(run.clips.column_names[2:]) for run in (first, other))
+        raise UserError(
+            f"{other.uri} scores {theirs}, {first.uri} scores {ours}: they must have the same targets"
+        )
+    mine, others = (
+        set(zip(*(column.to_pylist() for column in run.clips.columns), strict=True)) for run in (first, other)
+    )
+    if mine != others:
+        example = sorted(mine ^ others, key=str)[0]
+        raise UserError(
+            f"{other.uri} has other clips, speakers or labels than {first.uri}: {len(others - mine)} of its {len(others)} are not "
+            f"among the other's {len(mine)} (such as {example[0]}); only runs over the same clips compare"
+        )
+
+
+def _read(uri: str, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(uri, f"{name}.parquet"))))
