@@ -1,18 +1,22 @@
 """A baseline over Ray tasks: hand-made features of some clips each, then one held-out fold each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from w2v2.cluster import connection
-from w2v2.config.baseline import BaselineConfig
+from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor
 from w2v2.features.requests import AudioIndex, ClipFeatures, Request
 from w2v2.progress import Progress
+
+if TYPE_CHECKING:  # import librosa, scikit-learn
+    from w2v2.features.descriptor_features import Described
+    from w2v2.training.svm import FoldFit
 
 
 def describe_clips(
@@ -28,11 +32,11 @@ def describe_clips(
     requests = index.requests(clips)
     num_at_once = connection.slots(cpus=1, gpus=0)
     chunks = connection.chunks(requests, num_at_once=num_at_once)
-    results: list[list[Any]] = [[]] * len(chunks)
+    results: list[list[Described]] = [[]] * len(chunks)
     task = connection.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
 
-    def done(number: int, result: list[Any]) -> None:
+    def done(number: int, result: "list[Described]") -> None:
         results[number] = result
         progress(sum(len(part) for part in results))
 
@@ -55,7 +59,7 @@ def _describe_chunk(
     audio: AudioConfig,
     cache: CacheConfig,
     num_readers: int,
-) -> list[Any]:
+) -> "list[Described]":
     """A Described for each request; runs on a worker."""
     from w2v2.features.descriptor_features import prepare_descriptors
 
@@ -69,18 +73,21 @@ def fit_folds(
     *,
     target: Int[np.ndarray, " clips"],
     num_classes: int,
-) -> list[Any]:
+) -> "list[FoldFit]":
     """A FoldFit for each fold, in order; clips have fold and speaker, descriptors are by clip_id."""
     rows = np.stack([descriptors[clip_id] for clip_id in clips["clip_id"].to_pylist()])
     num_folds = config.folds.num_folds
-    data = ray.put((rows, target, np.array(clips["speaker"].to_pylist(), np.str_), clips["fold"].to_numpy()))
-    results: list[Any] = [None] * num_folds
+    # Ray hands a task the value in place of the reference.
+    data: Any = ray.put(
+        (rows, target, np.array(clips["speaker"].to_pylist(), np.str_), clips["fold"].to_numpy())
+    )
+    results: dict[int, FoldFit] = {}
     task = connection.task(_fit_fold, cpus=1, gpus=0)
     progress = Progress("folds", num_folds, unit="folds")
 
-    def done(number: int, result: Any) -> None:
+    def done(number: int, result: "FoldFit") -> None:
         results[number] = result
-        progress(sum(found is not None for found in results))
+        progress(len(results))
 
     connection.map_tasks(
         lambda held_out: task.remote(data, held_out, config.svm, num_classes),
@@ -88,10 +95,19 @@ def fit_folds(
         num_at_once=connection.slots(cpus=1, gpus=0),
         on_done=done,
     )
-    return results
+    return [results[fold] for fold in range(num_folds)]
 
 
-def _fit_fold(data: tuple[Any, ...], held_out: int, svm: Any, num_classes: int) -> Any:
+FoldData = tuple[
+    Float[np.ndarray, "clips descriptors"],
+    Int[np.ndarray, " clips"],
+    Shaped[np.ndarray, " clips"],
+    Int[np.ndarray, " clips"],
+]
+"""Hand-made features, class, speaker and fold of every clip."""
+
+
+def _fit_fold(data: FoldData, held_out: int, svm: SvmConfig, num_classes: int) -> "FoldFit":
     from w2v2.training.svm import fit_svm_on_fold
 
     descriptors, target, speaker, fold = data

@@ -6,7 +6,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 # Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
 # than our lines do, and workers must start as this process did, not through `uv run` once more.
@@ -31,7 +31,9 @@ from w2v2.errors import UserError  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
 """What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
@@ -144,7 +146,7 @@ def user_error(error: BaseException) -> UserError | None:
     return None
 
 
-def get(reference: Any) -> Any:
+def get(reference: "ray.ObjectRef[R]") -> R:
     """A task's result; what the user can mend arrives as a UserError."""
     try:
         return ray.get(reference)
@@ -155,7 +157,15 @@ def get(reference: Any) -> Any:
         raise mistake from None
 
 
-def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Any:
+class Task(Protocol[P, R]):
+    """A function that runs on a worker."""
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> "ray.ObjectRef[R]":
+        """Submit a call; `get` waits for its result."""
+        ...
+
+
+def task(function: Callable[P, R], *, cpus: float, gpus: float, in_trial: bool = False) -> Task[P, R]:
     """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
     options: dict[str, Any] = {
         "num_cpus": cpus,
@@ -166,7 +176,8 @@ def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bo
     }
     if not in_trial:  # a trial has it from Tune, and said twice it would count as another
         options["runtime_env"] = RUNTIME_ENV
-    return ray.remote(**options)(function)
+    remote: Any = ray.remote(**options)(function)
+    return remote
 
 
 def chunks(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Sequence[T]]:
@@ -176,15 +187,15 @@ def chunks(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Seque
 
 
 def map_tasks(
-    submit: Callable[[Any], Any],
-    items: Sequence[Any],
+    submit: "Callable[[T], ray.ObjectRef[R]]",
+    items: Sequence[T],
     *,
     num_at_once: int,
-    on_done: Callable[[int, Any], None],
+    on_done: Callable[[int, R], None],
 ) -> None:
     """Run submit(item) as tasks, num_at_once in flight; on_done(index, result) in order of completion."""
     waiting = list(enumerate(items))[::-1]
-    flying: dict[Any, int] = {}
+    flying: dict[ray.ObjectRef[R], int] = {}
     while waiting or flying:
         while waiting and len(flying) < num_at_once:
             index, item = waiting.pop()

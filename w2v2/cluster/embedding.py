@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,12 @@ from w2v2.cluster import connection
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
 from w2v2.versions import W2V2
+
+if TYPE_CHECKING:  # imports torch, and Ray Data, which take seconds
+    import ray.data
+
+    from w2v2.inference.extraction import Job
+    from w2v2.models.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ def shape_of(config: ExtractConfig) -> Shape:
 # -- what the driver must know of the encoder
 
 
-def _loaded(config: ExtractConfig) -> Any:
+def _loaded(config: ExtractConfig) -> "tuple[Encoder, str]":
     """The encoder and the digest of its weights, loaded once per process."""
     from w2v2.inference.embedding import encoder_config
     from w2v2.models.pretrained import loaded_encoder
@@ -81,7 +87,7 @@ def _loaded(config: ExtractConfig) -> Any:
     return loaded_encoder(encoder_config(config.encoder), config.seed)
 
 
-def inspect(config: ExtractConfig, run_id: str) -> Any:
+def inspect(config: ExtractConfig, run_id: str) -> "Job":
     """The Job, told by a worker that loaded the encoder."""
     workers = config.workers
     task = ray.remote(num_cpus=ENCODER_SHARE * min(1, workers.cpus_per_encoder), max_retries=3)(_inspect)
@@ -97,7 +103,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Any:
     return job
 
 
-def _inspect(config: ExtractConfig, run_id: str) -> Any:
+def _inspect(config: ExtractConfig, run_id: str) -> "Job":
     from w2v2.inference.embedding import layer_name, layer_numbers
     from w2v2.inference.extraction import Job
     from w2v2.models.pooling import pooled_dim
@@ -119,7 +125,7 @@ def _inspect(config: ExtractConfig, run_id: str) -> Any:
 # -- the pipeline
 
 
-def embed(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
+def embed(clips: pa.Table, job: "Job") -> Iterator[pa.Table]:
     """What became of the clips (extraction.DONE), part by part, as the parts are written."""
     shape = shape_of(job.config)
     per_part = job.config.workers.clips_per_part or clips_per_part(len(clips))
@@ -140,7 +146,7 @@ def clips_per_part(num_clips: int) -> int:
     return max(64, -(-num_clips // MAX_PARTS))
 
 
-def _dataset(clips: pa.Table, job: Any, shape: Shape, per_part: int) -> Any:
+def _dataset(clips: pa.Table, job: "Job", shape: Shape, per_part: int) -> "ray.data.Dataset":
     """The steps; each asks for CPUs of its own, so Ray Data does not fuse them into one process."""
     import ray.data
 
@@ -192,7 +198,7 @@ def _chunks(clips: pa.Table, shape: Shape) -> list[pa.Table]:
     return [clips.slice(at, size) for at in range(0, len(clips), size)]
 
 
-def _read(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
+def _read(clips: pa.Table, job: "Job") -> Iterator[pa.Table]:
     from w2v2.inference.reading import read_clips
 
     config = job.config
@@ -204,7 +210,7 @@ def _read(clips: pa.Table, job: Any) -> Iterator[pa.Table]:
 class _Encoder:
     """An encoder that stays on its GPU or CPUs."""
 
-    def __init__(self, job: Any, num_threads: int) -> None:
+    def __init__(self, job: "Job", num_threads: int) -> None:
         import torch
 
         torch.set_num_threads(num_threads)
@@ -222,7 +228,7 @@ class _Encoder:
         return embed_clips(clips, self._encoder, self._job.config)
 
 
-def _write(clips: pa.Table, job: Any) -> pa.Table:
+def _write(clips: pa.Table, job: "Job") -> pa.Table:
     from w2v2.inference.extraction import write_chunk
 
     return write_chunk(clips, job)
@@ -242,7 +248,7 @@ class Measured:
     seconds: float
 
 
-def measure(clips: pa.Table, job: Any) -> Measured:
+def measure(clips: pa.Table, job: "Job") -> Measured:
     """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
     by_size = clips.sort_by("size_bytes")
     chosen = np.unique(np.linspace(0, len(clips) - 1, NUM_MEASURED).round().astype(int))
@@ -251,7 +257,7 @@ def measure(clips: pa.Table, job: Any) -> Measured:
     return connection.get(task.remote(by_size.take(chosen), job, shape.num_threads))
 
 
-def _measure(clips: pa.Table, job: Any, num_threads: int) -> Measured:
+def _measure(clips: pa.Table, job: "Job", num_threads: int) -> Measured:
     from w2v2.inference.reading import EMBEDDED
 
     encode = _Encoder(job, num_threads)

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,6 +11,9 @@ from w2v2.cluster import connection
 from w2v2.config.finetune import EvaluateConfig, PredictConfig
 from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
 from w2v2.progress import Progress
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.models.saved_model import SavedModel
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def _predicted(
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(uri: str, digest: str) -> Any:
+def _loaded(uri: str, digest: str) -> "SavedModel":
     """The model, loaded once per process; another digest is another model."""
     from w2v2.models.saved_model import load_model
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -12,11 +12,42 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.data import folds, manifest
 from w2v2.data.corpora import demo
+from w2v2.errors import Reject
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class ReadClip(Protocol):
+    """A clip whose audio was read, such as features.ClipFeatures."""
+
+    @property
+    def clip_id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def reject(self) -> Reject | None:
+        """Why it cannot be used; None where it can."""
+        ...
+
+    @property
+    def num_samples(self) -> int:
+        """Its length at 16 kHz."""
+        ...
+
+    @property
+    def audio_digest(self) -> str:
+        """Digest of its waveform."""
+        ...
+
+    @property
+    def tolerated(self) -> str:
+        """What was taken as it is of the file's end; empty for a file that is whole."""
+        ...
 
 
 def with_absolute_uri(data: DataConfig) -> DataConfig:
@@ -33,11 +64,11 @@ def with_demo_made(data: DataConfig) -> DataConfig:
 
 
 def with_usable_audio(
-    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, max_reject_fraction: float
+    run: str, found: manifest.Manifest, prepared: Sequence[ReadClip], *, max_reject_fraction: float
 ) -> manifest.Manifest:
     """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
 
-    prepared has a features.ClipFeatures for every clip. Raises UserError when too many are rejected.
+    prepared has one for every clip, in order. Raises UserError when too many are rejected.
     """
     found = manifest.with_rejects(found, [(p.clip_id, p.reject) for p in prepared if p.reject])
     run_directory.write_table(run, "rejects", found.rejects)
@@ -66,7 +97,7 @@ def read_clips_and_check_folds(data: DataConfig, dealt: FoldsConfig) -> manifest
 
 
 def in_folds(
-    run: str, found: manifest.Manifest, prepared: Sequence[Any], *, data: DataConfig, dealt: FoldsConfig
+    run: str, found: manifest.Manifest, prepared: Sequence[ReadClip], *, data: DataConfig, dealt: FoldsConfig
 ) -> manifest.Manifest:
     """The clips whose audio could be used, with their folds, audited."""
     found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)

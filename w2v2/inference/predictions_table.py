@@ -4,11 +4,11 @@ import csv
 import datetime
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from w2v2.config.finetune import PredictConfig
+from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.model_info import ModelInfo
 from w2v2.storage import files as storage
 from w2v2.tables import table as tables
@@ -39,14 +39,15 @@ def output_columns(info: ModelInfo) -> list[str]:
     return [f"{prefix}_{name}" for name in info.names]
 
 
-def rows_of(clips: pa.Table, said: Sequence[Any], info: ModelInfo, digest: str) -> pa.Table:
-    """The rows of the clips that could be used; said has an inference.ClipPrediction for every clip."""
+def rows_of(clips: pa.Table, said: Sequence[ClipPrediction], info: ModelInfo, digest: str) -> pa.Table:
+    """The rows of the clips that could be used; said has one for every clip."""
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
     rows = []
     for one in said:
         if one.reject:
             continue
+        assert one.values is not None  # as of every clip that is no reject
         for (start_s, end_s), values in zip(one.spans, one.values, strict=True):
             row = {"clip_id": one.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
             row |= {"uri": uris[one.clip_id], "code_version": W2V2, "created_at": now}
