@@ -26,10 +26,12 @@ from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.errors import UserError
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.models.model_info import read_card, read_info
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
@@ -69,6 +71,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "model": {"uri": config.model, "digest": digest},
         "encoder": {"name": info.encoder.name},
         "seconds": round(time.monotonic() - started, 1),
+        "made": describe_run(),
+        "versions": library_versions("torch", "transformers", "ray"),
     }
     run_directory.write_json(config.run, "metrics", metrics)
     from w2v2.reports.model_page import write_model_report

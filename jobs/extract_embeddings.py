@@ -28,6 +28,7 @@ from w2v2.cluster import connection
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data import manifest, usable_clips
+from w2v2.machine import describe_run
 from w2v2.progress import Progress, clock
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -191,6 +192,7 @@ def commit(
         "audio_hours": audio_s / 3600,
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
+        "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
     run_directory.write_json(config.run, "metrics", metrics)

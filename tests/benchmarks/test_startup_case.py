@@ -15,7 +15,7 @@ def test_phases_are_the_first_words_of_the_log():
         (1.0, "07:20:25 ray: 1 node(s)"),
         (2.0, "07:20:26 features: 1 of 2 clips"),
         (3.0, "07:20:27 features: 2 of 2 clips"),
-        (9.0, "07:20:33 trial 0 fold 1/6: uar 0.5, mean 0.5"),
+        (9.0, "07:20:33 trial 0 fold 0 (1 of 6): uar 0.5, mean 0.5"),
         (9.5, "07:20:33 after: it"),
     ]
     found = startup_case.phases_of(processes.Ended(lines=lines, seconds=10.0), 1.5)

@@ -169,7 +169,7 @@ def test_evaluation_without_curves_has_no_training_section(tmp_path):
     folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
     write_model_report(str(folder))
     text = text_of(folder)
-    assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels:" in text
+    assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels on corpus:" in text
 
 
 def rewrite(folder: Path, name: str, column: str, values) -> None:
@@ -242,6 +242,29 @@ def test_names_of_the_losses(folders):
         "loss",
         "Training: 1 - CCC and penalties; validation: mean squared error.",
     )
+
+
+def test_the_result_is_a_sentence_to_paste(texts, folders):
+    pooled = metrics_of(folders["classes"])["pooled"]
+    uar, within = percent(pooled["uar"]), span(pooled["intervals"]["uar"], percent)
+    assert (
+        f"On corpus (77 clips of 11 speakers), facebook/wav2vec2-base reached UAR {uar} (95% interval {within}), "
+        "chance 33.3%, computed on the test split, once: 77 clips of 11 speakers."
+    ) in texts["classes"]
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("multi_label", "prob"), ("regression", "pred")])
+def test_largest_errors_come_first_with_their_recordings(kind, prefix, texts, folders):
+    run = read_model_run(str(folders[kind]))
+    errors = [
+        (abs(row[f"{prefix}_{name}"] - row[f"target_{name}"]), row["clip_id"], name)
+        for row in run.predictions.to_pylist()
+        for name in run.metrics["names"]
+        if row[f"target_{name}"] is not None
+    ]
+    _, clip_id, name = max(errors)
+    words = texts[kind][texts[kind].index("The largest errors") :]
+    assert re.search(rf"recording {clip_id} s\d+ {re.escape(name)} [\d.]+ [\d.]+ gs://b/{clip_id}", words)
 
 
 def test_missing_table_is_named(tmp_path):

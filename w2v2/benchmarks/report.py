@@ -1,11 +1,8 @@
 """A benchmark in its run directory: benchmark.parquet, benchmark.json and a plot, with machine and date."""
 
-import datetime
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +11,7 @@ import pyarrow.compute as pc
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
 from w2v2.config import command_line
+from w2v2.machine import describe_run
 from w2v2.reports.plots import style as plots
 from w2v2.reports.text import shortened
 from w2v2.storage import files as storage
@@ -25,24 +23,11 @@ def machine() -> dict[str, Any]:
     """What this ran on, and when."""
     import torch
 
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_name(),
-        "num_cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(memory_bytes / 1e9, 1),
+    return describe_run() | {
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "load": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": library_versions("torch", "transformers", "ray"),
     }
-
-
-def _cpu_name() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def machine_line(description: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison
 from w2v2.storage import run_directory
 
-FIRST_FOLD = "trial 0 fold 1/"
+FIRST_FOLD = "trial 0 fold 0 "
 FIRST_STEP = "first training step"
 _STAMP = re.compile(r"^\d\d:\d\d:\d\d ")
 _IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")

@@ -148,8 +148,9 @@ class _Judge(FIFOScheduler):
         complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
         ended = sum(t.state.is_finished() for t in trials)
         logger.info(
-            "trial %d fold %d/%d: %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.1f s a fold%s",
+            "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.1f s a fold%s",
             number,
+            score.fold,
             len(scores),
             self._plan.num_folds,
             search.metric,

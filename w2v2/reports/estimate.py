@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from w2v2.reports.run_files import TuneRun
+from w2v2.reports.recordings import corpus_name
+from w2v2.reports.run_files import ModelRun, TuneRun
 from w2v2.reports.text import METRIC_LABELS, interval_text, percent_text, score_text
 
 
@@ -27,16 +28,21 @@ class Headline:
     """Of the estimate: best trial, BBC-CV, ...; empty where nothing was chosen."""
     how: str = ""
     """How it was computed, in a sentence."""
-    is_honest: bool = True
-    """Whether the choice among trials is corrected for."""
+    why: str = ""
+    """Why there is no interval."""
 
     @property
     def text(self) -> str:
         """What is written under the number."""
         name = f"{self.metric}, {self.name}" if self.name else self.metric
-        within = interval_text(self.interval, self.form)
         chance = "undefined (no clip)" if self.chance is None else self.form(self.chance)
-        return f"{name}; 95% interval {within}; chance {chance}"
+        return f"{name}; 95% interval {self.within}; chance {chance}"
+
+    @property
+    def within(self) -> str:
+        """The interval in words, or why there is none."""
+        why = f" ({self.why})" if self.why and not self.interval else ""
+        return interval_text(self.interval, self.form) + why
 
 
 def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
@@ -57,6 +63,7 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
         form=percent_text,
         name=found["name"],
         how=found["how"],
+        why=score["undefined"] or "",
     )
 
 
@@ -70,22 +77,65 @@ def best_headline(run: TuneRun, metric: str) -> Headline:
         chance=chance_level(run.metrics, metric),
         form=percent_text,
         name="best trial",
-        is_honest=run.metrics["selection"]["num_trials"] == 1,
+        why=pooled["intervals"].get("undefined", {}).get(metric, ""),
     )
 
 
 def model_headline(metrics: Mapping[str, Any]) -> Headline:
     """The leading score of one model, by the kind of its task."""
     pooled, intervals = metrics["pooled"], metrics["pooled"]["intervals"]
+    form = score_text
     match metrics["kind"]:
         case "classes":
-            label, value, interval, chance = "UAR", pooled["uar"], intervals["uar"], metrics["chance_uar"]
-            return Headline(metric=label, value=value, interval=interval, chance=chance, form=percent_text)
+            label, key, form = "UAR", "uar", percent_text
+            value, interval, chance = pooled["uar"], intervals["uar"], metrics["chance_uar"]
         case "multi_label":
-            label, value, interval, chance = "macro AUC", pooled["macro_auc"], intervals["macro_auc"], 0.5
+            label, key = "macro AUC", "macro_auc"
+            value, interval, chance = pooled["macro_auc"], intervals["macro_auc"], 0.5
         case _:
-            label, value, interval, chance = "mean CCC", pooled["mean"]["ccc"], intervals["mean"]["ccc"], 0.0
-    return Headline(metric=label, value=value, interval=interval, chance=chance, form=score_text)
+            label, key = "mean CCC", "ccc"
+            value, interval, chance = pooled["mean"]["ccc"], intervals["mean"]["ccc"], 0.0
+    why = intervals.get("undefined", {}).get(key, "")
+    return Headline(metric=label, value=value, interval=interval, chance=chance, form=form, why=why)
+
+
+def tune_sentence(run: TuneRun) -> str:
+    """The result of a search in a sentence for a paper: corpus, encoder, estimate, intervals, chance."""
+    metrics, first = run.metrics, tune_headline(run)
+    others = [tune_headline(run, name) for name in METRIC_LABELS if name != run.metric]
+    data = metrics["data"]
+    selection = metrics["selection"]
+    of_trials = f"{selection['num_complete']} complete of {selection['num_trials']} trials"
+    if selection["num_trials"] == 1:
+        how = "without a choice among trials"
+    elif "estimate" in metrics:
+        how = f"estimated by {metrics['estimate']['name']} from {of_trials}"
+    else:
+        nested = percent_text(selection["nested"])
+        how = f"an optimistic score of the best of {of_trials}; selected on the other folds: {nested}"
+    return (
+        f"On {corpus_name(run.config['data'])} ({data['num_clips']} clips, {data['num_speakers']} speakers, "
+        f"{len(metrics['classes'])} classes), {metrics['encoder']['name']} reached {_reached(first)}, chance "
+        f"{percent_text(first.chance)}, in speaker-independent cross-validation over {run.num_folds} folds, {how}; "
+        f"{' and '.join(_reached(other) for other in others)}."
+    )
+
+
+def model_sentence(run: ModelRun) -> str:
+    """The result of one model in a sentence for a paper: corpus, model, leading score, interval, what was scored."""
+    metrics, first = run.metrics, model_headline(run.metrics)
+    model = metrics.get("model") or {}
+    name = run.config.get("model") or (metrics.get("encoder") or model).get("name", "the model")
+    chance = "undefined" if first.chance is None else first.form(first.chance)
+    return (
+        f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
+        f"{name} reached {_reached(first)}, chance {chance}, computed on "
+        f"{metrics['computed_on'].rstrip('.')}."
+    )
+
+
+def _reached(headline: Headline) -> str:
+    return f"{headline.metric} {headline.form(headline.value)} (95% interval {headline.within})"
 
 
 def chance_level(metrics: Mapping[str, Any], metric: str) -> float | None:

@@ -13,8 +13,9 @@ from w2v2.inference.extraction import parts_of
 from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Section, Side, Table, words
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.vectors import length_histogram, vector_map
+from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
-from w2v2.reports.shared_sections import pictured, provenance, rejects_blocks
+from w2v2.reports.shared_sections import kicker, pictured, provenance, rejects_blocks
 from w2v2.reports.text import duration_text
 from w2v2.storage import files as storage
 from w2v2.tables.parts import read_part
@@ -37,9 +38,8 @@ def write_extraction_report(run: str) -> str:
         Section("Vectors", maps(figures, len(vectors))),
         Section("How it was made", how_it_was_made(files)),
     ]
-    title = f"Embeddings of {files.metrics['encoder']['name']}"
-    kicker = f"w2v2 {files.metrics['job']} in {files.uri}"
-    return write_page(files.uri, title, sections, kicker=kicker, figures=figures)
+    title = f"Embeddings of {corpus_name(files.config['data'])}: {files.metrics['encoder']['name']}"
+    return write_page(files.uri, title, sections, kicker=kicker(files), figures=figures)
 
 
 def extraction_figures(run: RunFiles, vectors: np.ndarray, rows: pa.Table) -> dict[str, Figure]:

@@ -14,6 +14,7 @@ from w2v2.reports.blocks import (
     Checks,
     Facts,
     Paragraph,
+    Quote,
     Score,
     Scores,
     Section,
@@ -23,20 +24,22 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.checks import model_checks
-from w2v2.reports.estimate import model_headline
+from w2v2.reports.estimate import model_headline, model_sentence
 from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.style import is_known
+from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, read_model_run
 from w2v2.reports.shared_sections import (
+    kicker,
     lengths_text,
     pictured,
     provenance,
     rejects_blocks,
     verdict_blocks,
 )
-from w2v2.reports.text import duration_text, interval_text, listed, percent_text, score_text
+from w2v2.reports.text import duration_text, interval_text, listed, percent_text, score_text, without_home
 from w2v2.storage import files as storage
 
 SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
@@ -59,8 +62,7 @@ def write_model_report(run: str) -> str:
         Section("Data", data(files)),
         Section("How it was made", how_it_was_made(files)),
     ]
-    kicker = f"w2v2 {files.metrics['job']} in {files.uri}"
-    return write_page(files.uri, _title(files), sections, kicker=kicker, figures=figures)
+    return write_page(files.uri, _title(files), sections, kicker=kicker(files), figures=figures)
 
 
 def _title(run: ModelRun) -> str:
@@ -71,11 +73,12 @@ def _title(run: ModelRun) -> str:
         "regression": listed(names),
     }
     model = run.metrics.get("encoder") or run.metrics.get("model") or {}
-    return f"{what[run.metrics['kind']]}: {run.config.get('model') or model.get('name', '')}"
+    name = without_home(str(run.config.get("model") or model.get("name", "")))
+    return f"{what[run.metrics['kind']]} on {corpus_name(run.config['data'])}: {name}"
 
 
 _CAPTIONS = {
-    "confusion": "Clips by target and predicted class: counts, and as colour the fraction of the target class.",
+    "confusion": "Clips by target and predicted class: counts, and as colour and percent the fraction of the target class.",
     "auc": "AUC of each label with its 95% interval (bootstrap over speakers). Dashed: chance.",
     "plane": "Each clip where it is (open) and where it was predicted to be (full).",
 }
@@ -94,7 +97,12 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
     main = {"classes": "confusion", "multi_label": "auc", "regression": "plane"}[metrics["kind"]]
     left: list[Block] = [_scores(metrics), Paragraph(f"Computed on {metrics['computed_on']}.")]
     left += verdict_blocks(model_checks(run))
-    return [Side([left, pictured(figures, main, _CAPTIONS[main])]), Facts(facts)]
+    return [
+        Side([left, pictured(figures, main, _CAPTIONS[main])]),
+        Facts(facts),
+        Paragraph("To report it:"),
+        Quote(model_sentence(run)),
+    ]
 
 
 def _scores(metrics: Mapping[str, Any]) -> Scores:
@@ -112,12 +120,12 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
                 score_text(pooled["weighted_auc"]), f"AUC weighted by clips; 95% interval {within}"
             )
             over = f"over {pooled['num_defined']} of {len(pooled['labels'])} labels"
-            text = f"macro AUC {over}; 95% interval {interval_text(first.interval)}; chance 0.5"
+            text = f"macro AUC {over}; 95% interval {first.within}; chance 0.5"
         case _:
             over = f"mean of {listed(metrics['names'])}"
             within = interval_text(intervals["mean"]["rmse"])
             second = Score(score_text(pooled["mean"]["rmse"]), f"RMSE, {over}; 95% interval {within}")
-            text = f"CCC, {over}; 95% interval {interval_text(first.interval)}; 0 is no agreement"
+            text = f"CCC, {over}; 95% interval {first.within}; 0 is no agreement"
     return Scores([Score(first.form(first.value), text), second])
 
 

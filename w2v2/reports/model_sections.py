@@ -21,7 +21,7 @@ from w2v2.reports.blocks import (
 from w2v2.reports.estimate import chance_level
 from w2v2.reports.plots.model import MAX_POINTS
 from w2v2.reports.run_files import ModelRun
-from w2v2.reports.shared_sections import class_table, pictured, surest_mistakes
+from w2v2.reports.shared_sections import class_table, largest_errors, pictured, surest_mistakes
 from w2v2.reports.text import METRIC_LABELS, listed, percent_text
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def score_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Secti
                 Section("Speakers", speakers(run.metrics, figures)),
             ]
         case "multi_label":
-            return [Section("Labels", labels(run.metrics, figures))]
+            return [Section("Labels", [*labels(run.metrics, figures), *largest_errors(run)])]
         case _:
             return [
-                Section("Values", values(run.metrics, figures)),
+                Section("Values", [*values(run.metrics, figures), *largest_errors(run)]),
                 Section("Quadrants", quadrants(run.metrics, figures)),
             ]
 
@@ -87,7 +87,7 @@ def classes(run: ModelRun) -> list[Block]:
     )
     left = Table("scores", [words("score"), percent("value"), percent("chance")], rows, caption)
     right = class_table(pooled, run.metrics["classes"], name="classes", caption="Scores by class.")
-    return [Side([[left], right]), *surest_mistakes(run.predictions)]
+    return [Side([[left], right]), *surest_mistakes(run)]
 
 
 def remapping(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:

@@ -82,4 +82,4 @@ def _width_rem(picture: Picture) -> str:
     """A small figure is shown small: its words are as large as those of the others."""
     from w2v2.reports.plots.style import WIDTH
 
-    return f"{min(34.0, 34 / WIDTH * picture.figure.get_figwidth()):.3g}"
+    return f"{min(68.0, 34 / WIDTH * picture.figure.get_figwidth()):.3g}"

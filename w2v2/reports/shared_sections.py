@@ -20,11 +20,13 @@ from w2v2.reports.blocks import (
     Quote,
     Table,
     count,
+    number,
     percent,
     words,
 )
 from w2v2.reports.checks import verdict
-from w2v2.reports.run_files import RunFiles
+from w2v2.reports.recordings import sounds
+from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
 from w2v2.reports.text import duration_text, job_command, listed
 from w2v2.storage import files as storage
 
@@ -73,17 +75,44 @@ def _class_rows(pooled: Mapping[str, Any], names: Sequence[str]) -> Iterator[lis
         yield [name, *scores, num_clips, num_predicted[i]]
 
 
-def surest_mistakes(predictions: pa.Table) -> list[Block]:
-    """The wrong predictions of highest probability, nothing where all are right."""
+def surest_mistakes(run: TuneRun | ModelRun) -> list[Block]:
+    """The wrong predictions of highest probability with their recordings; nothing where all are right."""
     wrong = [
         (row[f"prob_{row['predicted']}"], row["clip_id"], row["speaker"], row["target"], row["predicted"])
-        for row in predictions.to_pylist()
+        for row in run.predictions.to_pylist()
         if row["target"] != row["predicted"]
     ]
     wrong.sort(key=lambda row: (-row[0], row[1]))
-    rows = [[*names, probability] for probability, *names in wrong[:NUM_MISTAKES_SHOWN]]
+    recordings = sounds(run)
+    rows: list[list[Cell]] = [
+        [clip_id, *names, probability, recordings.get(clip_id, "")]
+        for probability, clip_id, *names in wrong[:NUM_MISTAKES_SHOWN]
+    ]
     columns = [words("clip"), words("speaker"), words("target"), words("predicted"), percent("probability")]
+    columns.append(words("recording"))
     caption = "The surest mistakes: listen to these first, a label may be wrong."
+    return [Table("mistakes", columns, rows, caption)] if rows else []
+
+
+def largest_errors(run: ModelRun) -> list[Block]:
+    """The predictions of labels or values that are farthest from their targets, with their recordings."""
+    prefix = "prob" if run.metrics["kind"] == "multi_label" else "pred"
+    errors = [
+        (abs(row[f"{prefix}_{name}"] - row[f"target_{name}"]), row["clip_id"], row["speaker"], name, row)
+        for row in run.predictions.to_pylist()
+        for name in run.metrics["names"]
+        if row[f"target_{name}"] is not None
+    ]
+    errors.sort(key=lambda error: (-error[0], error[1], error[3]))
+    recordings = sounds(run)
+    rows: list[list[Cell]] = [
+        [clip_id, speaker, name, row[f"target_{name}"], row[f"{prefix}_{name}"], recordings.get(clip_id, "")]
+        for _, clip_id, speaker, name, row in errors[:NUM_MISTAKES_SHOWN]
+    ]
+    what = "label" if prefix == "prob" else "target"
+    columns = [words("clip"), words("speaker"), words(what), number("target value")]
+    columns += [number("probability" if prefix == "prob" else "predicted"), words("recording")]
+    caption = "The largest errors: listen to these first, a target may be wrong."
     return [Table("mistakes", columns, rows, caption)] if rows else []
 
 
@@ -109,10 +138,12 @@ def rejects_blocks(rejects: pa.Table) -> list[Block]:
 
 
 def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str) -> list[Block]:
-    """What was run, with what, at what cost, and how to run it again; facts are further rows, after the first."""
+    """What was run, when, on which machine, at what cost, and how to run it again."""
     metrics = run.metrics
-    found = {"computed on": metrics["computed_on"]} if "computed_on" in metrics else {}
-    found |= facts
+    found: dict[str, object] = {}
+    if "computed_on" in metrics:
+        found["computed on"] = metrics["computed_on"]
+    found |= {**facts, **made_facts(run)}
     if metrics.get("seconds") is not None:
         found["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
     found |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
@@ -123,3 +154,32 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
         Quote(job_command(metrics["job"], storage.join(run.uri, "config.yaml")), is_code=True),
         Details("config.yaml", [Quote(run.config_text, is_code=True)]),
     ]
+
+
+def made_facts(run: RunFiles) -> dict[str, str]:
+    """Date, commit, device and machine of a run; nothing of what an older run has not recorded."""
+    made = run.metrics.get("made")
+    if made is None:
+        return {}
+    gpus = ", ".join(made["gpus"]) or "no GPU"
+    return {
+        "date": made["date"],
+        "commit": made["commit"] or "unknown",
+        "device of each worker": "GPU" if _num_gpus(run.config) else "CPU",
+        "started on": f"{made['cpu']}, {made['num_cores']} cores, {made['memory_gb']:g} GB, {gpus}",
+        "system": made["system"],
+    }
+
+
+def _num_gpus(tree: Any) -> float:
+    """The most GPUs that any setting of the config gives to a trial, worker or encoder."""
+    if not isinstance(tree, Mapping):
+        return 0.0
+    own = [float(value or 0) for name, value in tree.items() if name.startswith("gpus_per_")]
+    return max([*own, *map(_num_gpus, tree.values())], default=0.0)
+
+
+def kicker(run: RunFiles) -> str:
+    """The line above a page's title: the job, its date, and where the run is."""
+    date = run.metrics.get("made", {}).get("date", "")[:10]
+    return f"w2v2 {run.metrics['job']}{f', {date}' if date else ''}, in {run.uri}"

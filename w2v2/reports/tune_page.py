@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from w2v2.reports.blocks import Block, Checks, Facts, Paragraph, Score, Scores, Section, Side
+from w2v2.reports.blocks import Block, Checks, Facts, Paragraph, Quote, Score, Scores, Section, Side
 from w2v2.reports.checks import tune_checks, why_no_choice
-from w2v2.reports.estimate import best_headline, chance_level, tune_headline
+from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tune_sentence
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
 from w2v2.reports.plots import search as search_plots
+from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import TuneRun, read_tune_run
-from w2v2.reports.shared_sections import pictured, provenance, verdict_blocks
-from w2v2.reports.text import METRIC_LABELS, duration_text, percent_text
+from w2v2.reports.shared_sections import kicker, pictured, provenance, verdict_blocks
+from w2v2.reports.text import METRIC_LABELS, duration_text, percent_text, points_text
 from w2v2.reports.tune_findings import importances
 from w2v2.reports.tune_sections import (
     baseline,
@@ -42,9 +43,9 @@ def write_tune_report(run: str) -> str:
         Section("Data", data(files)),
         Section("How it was made", how_it_was_made(files)),
     ]
-    title = f"{METRIC_LABELS[files.metric]} over speaker folds: {files.metrics['encoder']['name']}"
-    kicker = f"w2v2 {files.metrics['job']} in {files.uri}"
-    return write_page(files.uri, title, sections, kicker=kicker, figures=figures)
+    corpus, encoder = corpus_name(files.config["data"]), files.metrics["encoder"]["name"]
+    title = f"{METRIC_LABELS[files.metric]} on {corpus}, over speaker folds: {encoder}"
+    return write_page(files.uri, title, sections, kicker=kicker(files), figures=figures)
 
 
 def tune_figures(run: TuneRun) -> dict[str, Figure]:
@@ -66,6 +67,7 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
         "history": search_plots.history(run.trials, metric=metric),
         "fold_map": search_plots.fold_map(run.folds, run.trials, metric=metric, num_folds=run.num_folds),
         "scatter": search_plots.scatter(run.trials, space, metric=metric, best=metrics["trial"]),
+        "parallel": search_plots.parallel(run.trials, space, metric=metric, best=metrics["trial"]),
         "learning_curves": search_plots.learning_curves(run.curves, trial=metrics["trial"]),
         "seconds": search_plots.seconds_by_trial(run.trials),
     }
@@ -75,11 +77,7 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
 
 def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
     """The score with interval, chance and sizes, what makes it optimistic, and what asks for care."""
-    metrics, name = run.metrics, METRIC_LABELS[run.metric]
-    caption = (
-        f"{name} of all held-out clips with its 95% interval (bootstrap over speakers), of each fold, and of "
-        "the trials selected on the other folds. Dashed: chance."
-    )
+    metrics = run.metrics
     facts = {
         "clips": f"{metrics['data']['num_clips']}",
         "speakers": f"{metrics['data']['num_speakers']}",
@@ -89,7 +87,25 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
         "of audio": duration_text(3600 * metrics["data"]["hours"]),
     }
     left = [_scores(run), Paragraph(_optimism(run)), *verdict_blocks(tune_checks(run))]
-    return [Side([left, pictured(figures, "forest", caption)]), Facts(facts)]
+    return [
+        Side([left, pictured(figures, "forest", _forest_caption(run))]),
+        Facts(facts),
+        Paragraph("To report it:"),
+        Quote(tune_sentence(run)),
+    ]
+
+
+def _forest_caption(run: TuneRun) -> str:
+    name, found = METRIC_LABELS[run.metric], run.metrics.get("estimate")
+    if found is None:
+        return (
+            f"{name} of all held-out clips with its 95% interval (bootstrap over speakers), of each fold, and of "
+            "the trials selected on the other folds. Dashed: chance."
+        )
+    return (
+        f"{name} to expect on new speakers with its 95% interval, of each fold of the best trial, and of all its "
+        "held-out clips. Dashed: chance."
+    )
 
 
 def _scores(run: TuneRun) -> Scores:
@@ -112,11 +128,12 @@ def _optimism(run: TuneRun) -> str:
     if selection["num_trials"] == 1:
         return "There is one trial: the folds that score it have chosen nothing."
     text = (
-        f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}, "
-        f"{percent_text(selection['best'])}) is an optimistic estimate: the folds that score it also chose it."
+        f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}) is an optimistic estimate: the "
+        "folds that score it also chose it."
     )
     if "estimate" in run.metrics:
-        return f"{run.metrics['estimate']['how']} {text}"
+        optimism = run.metrics["estimate"]["optimism"][run.metric]
+        return text if optimism is None else f"{text} Here that is worth {points_text(optimism)} points."
     if selection["nested"] is not None:
         text += " Little of that optimism is left in the score selected on the other folds."
     return text
@@ -134,7 +151,8 @@ _SELECTED = (
 def trust(run: TuneRun) -> list[Block]:
     """The checks as a list, and what the score on top means."""
     found = run.metrics.get("estimate")
-    return [Checks(tune_checks(run)), Paragraph(found["how"] if found else _SELECTED)]
+    meaning = f"{found['name']}: {found['how']}. Interval: {found['interval']}." if found else _SELECTED
+    return [Checks(tune_checks(run)), Paragraph(meaning)]
 
 
 def how_it_was_made(run: TuneRun) -> list[Block]:

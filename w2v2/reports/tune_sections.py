@@ -81,36 +81,43 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     scores = (
         f"{name} {percent_text(pooled[m], why='no clip was held out')}" for m, name in METRIC_LABELS.items()
     )
-    caption = "Held-out clips of all folds: counts, and as colour the fraction of the target class."
+    caption = (
+        "Held-out clips of all folds: counts, and as colour and percent the fraction of the target class."
+    )
     right = [
         Paragraph(f"Over all {pooled['num_clips']} held-out clips: {', '.join(scores)}."),
         *class_table(pooled, names, name="classes", caption="Scores by class, all folds together."),
     ]
-    return [Side([pictured(figures, "confusion", caption), right]), *surest_mistakes(run.predictions)]
+    return [Side([pictured(figures, "confusion", caption), right]), *surest_mistakes(run)]
 
 
 def baseline(run: TuneRun) -> list[Block]:
-    """The search's scores next to those of a baseline on the same folds; nothing where there is none."""
+    """The score of the search next to that of a baseline on the same folds; nothing where there is none."""
     found = run.metrics.get("baseline")
     if found is None:
         return []
-    pooled = found["pooled"]
-    own = [tune_headline(run, m) for m in METRIC_LABELS]
-    rows = [
-        [f"this search, {own[0].name}", *(Measured(one.value, one.interval) for one in own)],
-        [found["name"], *(Measured(pooled[m], pooled["intervals"][m]) for m in METRIC_LABELS)],
+    ours = [tune_headline(run, name) for name in METRIC_LABELS]
+    higher = [found["difference"][name] for name in METRIC_LABELS]
+    theirs = [Measured(found["pooled"][name], found["pooled"]["intervals"][name]) for name in METRIC_LABELS]
+    is_estimate = "estimate" in run.metrics
+    own_name = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
+    rows: list[list[Cell]] = [
+        [own_name, *(Measured(score.value, score.interval) for score in ours)],
+        [found["name"], *theirs],
+        ["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)],
     ]
-    higher = [found["difference"][m] for m in METRIC_LABELS]
-    rows.append(["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)])
     caption = (
         "The same clips in the same folds, with 95% intervals; that of the difference resamples the speakers, and "
         "the folds, of both together."
     )
     text = (
         f"The baseline ({found['name']}, {found['run']}) chooses its settings on inner folds of the speakers it "
-        "trains on. "
+        "trains on; "
     )
-    text += own[0].how if own[0].is_honest else "The best trial was chosen on these very folds."
+    if is_estimate:
+        text += "the choice among the trials is corrected for in the score of the search."
+    else:
+        text += "the best trial was chosen on these very folds."
     columns = [words("model"), *map(percent, METRIC_LABELS.values())]
     return [Table("baseline", columns, rows, caption), Paragraph(text)]
 
@@ -128,7 +135,15 @@ def search(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     left = [*pictured(figures, "history", by_trial), *(importance or [Paragraph(note)])]
     caption = f"{name} against each hyperparameter; orange: the best trial, hollow: pruned."
     right = pictured(figures, "scatter", caption) if space else []
-    return [Paragraph(course(run)), Side([left, right])]
+    lines = (
+        "Each trial as a line over its hyperparameters, lowest value below, highest on top, darker for a higher "
+        f"{name}; orange: the best trial."
+    )
+    return [
+        Paragraph(course(run)),
+        Side([left, right]),
+        *(pictured(figures, "parallel", lines) if space else []),
+    ]
 
 
 def training(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:

@@ -13,6 +13,7 @@ from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.predictions import predictions_table
+from w2v2.machine import describe_run
 from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
 from w2v2.versions import library_versions
@@ -62,6 +63,7 @@ def write_outcome(
             "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
         },
         "seconds": round(seconds, 1),
+        "made": describe_run(),
         "versions": library_versions("scikit-learn", "librosa", "ray"),
     }
     run_directory.write_json(config.run, "metrics", written)

@@ -12,6 +12,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
@@ -63,6 +64,7 @@ def write_outcome(
         "model": {"digest": trained.digest, "uri": f"{config.run}/model"},
         "trunk": dict(trunk),
         "seconds": round(seconds, 1),
+        "made": describe_run(),
         "versions": versions(),
     }
     if before is not None:

@@ -16,6 +16,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
+from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.results.tensorboard import search_scalars, write_tensorboard
 from w2v2.search import summary
@@ -97,6 +98,7 @@ def write_outcome(
         "data": _data(config, found),
         "trunk": trunk,
         "seconds": round(seconds, 1),
+        "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     if baseline is not None:

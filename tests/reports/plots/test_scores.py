@@ -72,6 +72,26 @@ def test_forest_draws_percent_and_leaves_out_what_is_undefined() -> None:
     assert len(dots_of(plots.forest(undefined, chance=None))) == 2
 
 
+def test_forest_draws_the_estimate_first_where_there_is_one() -> None:
+    score = {"value": 0.42, "low": 0.35, "high": 0.49}
+    axes = plots.forest(
+        METRICS | {"estimate": {"name": "BBC-CV", "metrics": {"uar": score}}}, chance=None
+    ).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "BBC-CV, 95% interval", "each fold, best trial", "best trial",
+    ]  # fmt: skip
+    dots = sorted([float(y), float(x)] for dots in axes.collections for x, y in dots.get_offsets())
+    assert dots == [pytest.approx(dot) for dot in ([0, 42], [1, 30], [1, 70], [2, 50])]
+    assert axes.lines[0].get_xdata().tolist() == pytest.approx([35, 49])
+
+
+def test_many_classes_have_counts_without_percents_and_very_many_none() -> None:
+    for num_classes, num_texts in ((12, 12 * 12 + 12), (13, 13 * 13), (31, 0)):
+        counts = [[2 * (i == j) for j in range(num_classes)] for i in range(num_classes)]
+        axes = plots.confusion(counts, [str(i) for i in range(num_classes)]).axes[0]
+        assert len(axes.texts) == num_texts
+
+
 def test_speakers_are_sorted_with_the_best_on_top_and_undefined_ones_left_out() -> None:
     speakers = {"x": {"uar": 0.7}, "y": {"uar": None}, "z": {"uar": 0.2}, "w": {"uar": 0.5}}
     figure = plots.speaker_scores(speakers, metric="uar", interval=None, chance=None)
@@ -85,9 +105,11 @@ def test_many_speakers_stand_without_names() -> None:
     assert figure.axes[0].get_yticklabels() == [] and figure.get_figheight() <= 9
 
 
-def test_confusion_colours_by_the_row_and_writes_counts() -> None:
+def test_confusion_colours_by_the_row_and_writes_counts_and_percents() -> None:
     axes = plots.confusion([[6, 2, 0], [1, 1, 2], [0, 0, 0]], ["a", "b", "c"]).axes[0]
-    assert [text.get_text() for text in axes.texts] == list("620112000")
+    texts = [text.get_text() for text in axes.texts]
+    assert [text for text in texts if not text.endswith("%")] == list("620112000")
+    assert [text for text in texts if text.endswith("%")] == ["75%", "25%", "25%", "25%", "50%"]
     shades = [float(patch.get_alpha() or 0) for patch in axes.patches if isinstance(patch, Rectangle)]
     assert shades[0] > shades[5] > shades[1] == shades[3] == shades[4] > 0
     assert shades[6] == shades[7] == shades[8]

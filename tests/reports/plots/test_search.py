@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from tests.reports.plots.test_scores import check_svg, dots_of, labels_of
 from w2v2.reports.plots import search as search_plots
-from w2v2.reports.plots.style import svg
+from w2v2.reports.plots.style import BLUE, VERMILLION, svg
 
 SPACE = {
     "optim.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
@@ -133,3 +133,39 @@ def test_nothing_to_draw_is_an_empty_figure() -> None:
         search_plots.scatter(empty, {}, metric="uar", best=0),
     ]
     assert all(svg(figure, name="empty").startswith("<svg") for figure in figures)
+
+
+def test_parallel_coordinates_place_each_value_within_its_range_and_end_in_the_score() -> None:
+    axes = search_plots.parallel(_trials(), SPACE, metric="uar", best=3).axes[0]
+    lines = [line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata()) == 4]
+    # Learning rates 0.1 (above its range), 0.01, 0.0001 and 1e-05 on a log scale; trial 2 has no score. 16 is
+    # the middle of three choices. Scores run from 0.3 to 0.5.
+    beta = (0.9 - 0.8) / 0.19
+    expected = [
+        [4 / 3, beta, 0.5, 0.0],
+        [1.0, beta, 0.5, 0.25],
+        [0.0, beta, 0.5, 1.0],
+        [1 / 3, beta, 0.5, 0.75],
+    ]
+    assert lines == [pytest.approx(line) for line in expected]
+    assert [line.get_color() for line in axes.lines[:4]] == [BLUE, BLUE, BLUE, VERMILLION]
+    words = [text.get_text() for text in axes.texts]
+    assert words == [
+        "learning_rate",
+        "1e-05",
+        "0.01",
+        "beta1",
+        "0.8",
+        "0.99",
+        "batch_size",
+        "8",
+        "32",
+        "UAR",
+        "30.0%",
+        "50.0%",
+    ]
+
+
+def test_parallel_coordinates_without_a_score_are_empty_axes() -> None:
+    axes = search_plots.parallel(_trials().slice(2, 1), SPACE, metric="uar", best=0).axes[0]
+    assert all(len(line.get_ydata()) == 2 for line in axes.lines)

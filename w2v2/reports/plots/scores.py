@@ -28,28 +28,40 @@ from w2v2.reports.plots.style import (
 )
 from w2v2.reports.text import METRIC_LABELS, shortened
 
+MAX_PERCENTS, MAX_COUNTS = 12, 30
+
 
 def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
-    """The chosen metric in one look: pooled with its interval, each fold, and selected on the other folds."""
-    metric = metrics["metric"]
-    interval = metrics["pooled"]["intervals"][metric]
+    """The searched metric in one look: the estimate with its interval, each fold and all clips of the best trial.
+
+    Where metrics.json has no estimate: the best trial with its interval, each fold, and what was selected on
+    the other folds.
+    """
+    metric, pooled, found = metrics["metric"], metrics["pooled"], metrics.get("estimate")
+    if found is not None:
+        score = found["metrics"][metric]
+        interval = None if score["low"] is None else (score["low"], score["high"])
+        first, last = (score["value"], f"{found['name']}, 95% interval"), (pooled[metric], "best trial")
+    else:
+        interval = pooled["intervals"][metric]
+        first = (pooled[metric], "pooled, 95% interval")
+        last = (metrics["selection"]["nested"], "selected on the other folds")
     rows: tuple[tuple[list[float | None], dict[str, Any]], ...] = (
-        ([metrics["pooled"][metric]], {"s": 34, "color": BLUE}),
+        ([first[0]], {"s": 34, "color": BLUE}),
         (metrics["folds"][metric]["values"], {"s": 16, "color": MUTED}),
-        ([metrics["selection"]["nested"]], {"s": 34, "color": VERMILLION, "marker": "D"}),
+        ([last[0]], {"s": 34, "color": VERMILLION, "marker": "D"}),
     )
     with style():
         figure, axes = one_panel(WIDTH, 1.55)
         _chance(axes, chance, vertical=True)
         if interval is not None:
-            axes.plot(
-                percent_values(interval), [0, 0], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt"
-            )
+            ends = percent_values(interval)
+            axes.plot(ends, [0, 0], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt")
         for place, (values, look) in enumerate(rows):
             points = percent_values(values)
             axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
         axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{METRIC_LABELS[metric]} (%)")
-        with_names(axes, ["pooled, 95% interval", "each fold", "selected on the other folds"])
+        with_names(axes, [first[1], "each fold, best trial", last[1]])
         axes.spines["left"].set_visible(False)
         return figure
 
@@ -99,9 +111,10 @@ def speaker_scores(
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Counts as text, colour the fraction of the row; rows are targets, columns predictions.
+    """Counts, and colour and percent the fraction of the row; rows are targets, columns predictions.
 
-    A row without clips stays blank; counts are left out where there are more than 30 classes.
+    A cell without clips has no percent; percents are left out where there are more than 12 classes, counts where
+    there are more than 30.
     """
     num_classes = len(classes)
     names = [shortened(name, num_characters=14) for name in classes]
@@ -111,7 +124,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
         for row, line in enumerate(counts):
             for column, count in enumerate(line):
                 fraction = count / max(sum(line), 1)
-                _cell(axes, row, column, count, fraction=fraction, with_text=num_classes <= 30)
+                _cell(axes, row, column, count, fraction=fraction, num_classes=num_classes)
         axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5), aspect="equal")
         axes.set(xlabel="predicted class", ylabel="target class")
         axes.set_xticks(range(num_classes), labels=names, rotation=45, ha="right", rotation_mode="anchor")
@@ -127,11 +140,15 @@ def _chance(axes: Axes, chance: float | None, *, vertical: bool) -> None:
         line(100 * chance, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")
 
 
-def _cell(axes: Axes, row: int, column: int, count: int, *, fraction: float, with_text: bool) -> None:
+def _cell(axes: Axes, row: int, column: int, count: int, *, fraction: float, num_classes: int) -> None:
     box = Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, linewidth=0)
-    # The power keeps rare confusions visible beside a diagonal that is nearly full.
+    # The power keeps rare confusions visible next to a diagonal that is nearly full.
     box.set(facecolor=CELL if count else RULE, alpha=0.06 + 0.94 * fraction**0.7 if count else 0.25)
     axes.add_patch(box)
-    if with_text:
-        colour = PAPER if fraction > 0.5 else INK if count else MUTED
-        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
+    colour = PAPER if fraction > 0.5 else INK if count else MUTED
+    look: dict[str, Any] = {"ha": "center", "color": colour}
+    has_percent = bool(count) and num_classes <= MAX_PERCENTS
+    if num_classes <= MAX_COUNTS:
+        axes.text(column, row - 0.14 * has_percent, f"{count}", va="center", fontsize=8, **look)
+    if has_percent:
+        axes.text(column, row + 0.24, f"{100 * fraction:.0f}%", va="center", fontsize=6.5, **look)

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
+    INK,
     LEGEND,
     MUTED,
     RULE,
@@ -24,7 +25,7 @@ from w2v2.reports.plots.style import (
     style,
     with_names,
 )
-from w2v2.reports.text import METRIC_LABELS, shortened
+from w2v2.reports.text import METRIC_LABELS, setting_text, shortened
 
 LOOKS: dict[str, dict[str, Any]] = {
     "COMPLETE": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
@@ -105,6 +106,58 @@ def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric:
             axes.set_visible(False)
         figure.supylabel(f"{METRIC_LABELS[metric]}, mean over folds (%)", fontsize=8.5)
         return figure
+
+
+def parallel(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric: str, best: int) -> Figure:
+    """Each trial with a score as a line over its hyperparameters, darker for a higher score; orange: the best.
+
+    An axis runs from the lowest value of its field to the highest, on a log scale where the space is logarithmic.
+    """
+    names = [f"params_{path}" for path in space]
+    rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
+    rows = [row for row in rows if all(row[name] is not None for name in names)]
+    rows.sort(key=lambda row: (row["trial"] == best, row[f"{metric}_mean"]))
+    scores = [row[f"{metric}_mean"] for row in rows]
+    low, high = min(scores, default=0.0), max(scores, default=1.0)
+    with style():
+        figure, axes = one_panel(2 * WIDTH, 2.8)
+        for row, score in zip(rows, scores, strict=True):
+            shade = (score - low) / max(high - low, 1e-9)
+            is_best = row["trial"] == best
+            places = [_share(row[f"params_{path}"], field) for path, field in space.items()]
+            look: dict[str, Any] = {"color": VERMILLION if is_best else BLUE, "linewidth": 1.1 + is_best}
+            axes.plot([*places, shade], alpha=1.0 if is_best else 0.12 + 0.7 * shade, **look)
+        for place, (path, field) in enumerate(space.items()):
+            _parallel_axis(axes, place, path.partition(".")[2], _ends(field))
+        _parallel_axis(axes, len(space), METRIC_LABELS[metric], (f"{100 * low:.1f}%", f"{100 * high:.1f}%"))
+        axes.set(xlim=(-0.35, len(space) + 0.35), ylim=(-0.16, 1.3))
+        axes.set_axis_off()
+        return figure
+
+
+def _share(value: Any, field: Mapping[str, Any]) -> float:
+    """Where a value is between the lowest and the highest of its field, from 0 to 1."""
+    if field.get("choices"):
+        choices = [str(choice) for choice in field["choices"]]
+        return choices.index(str(value)) / max(len(choices) - 1, 1) if str(value) in choices else 0.5
+    low, high = float(field["low"]), float(field["high"])
+    if field.get("log"):
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / max(high - low, 1e-12)
+
+
+def _ends(field: Mapping[str, Any]) -> tuple[str, str]:
+    choices = field.get("choices")
+    low, high = (choices[0], choices[-1]) if choices else (float(field["low"]), float(field["high"]))
+    return setting_text(low), setting_text(high)
+
+
+def _parallel_axis(axes: Axes, place: int, name: str, ends: tuple[str, str]) -> None:
+    axes.plot([place, place], [0, 1], color=MUTED, linewidth=0.8, zorder=0)
+    axes.text(place, 1.22, shortened(name, num_characters=16), ha="center", va="center", color=INK)
+    for height, end in zip((-0.09, 1.09), ends, strict=True):
+        text = shortened(end, num_characters=14)
+        axes.text(place, height, text, ha="center", va="center", fontsize=7.5, color=MUTED)
 
 
 def learning_curves(curves: pa.Table, *, trial: int) -> Figure:

@@ -1,0 +1,69 @@
+"""Where the recordings of a page are, and which of them the page can play."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from w2v2.reports.blocks import Sound
+from w2v2.reports.run_files import RunFiles
+from w2v2.reports.text import without_home
+from w2v2.storage import files as storage
+
+PLAYABLE = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".webm")
+"""What the common browsers decode."""
+
+
+def corpus_name(data: Mapping[str, Any]) -> str:
+    """The corpus as a title has it: RAVDESS or DEAM by its layout, else by the name of its folder or file."""
+    uri = str(data.get("uri", ""))
+    name = uri.rstrip("/").rpartition("/")[2]
+    match data.get("layout", "auto"):
+        case "deam":
+            return "DEAM"
+        case "ravdess":
+            return _ravdess(data)
+        case "auto" if "ravdess" in name.lower() and not name.lower().endswith(".csv"):
+            return _ravdess(data)
+    return "the built-in demo corpus" if uri == "demo" else without_home(name)
+
+
+def _ravdess(data: Mapping[str, Any]) -> str:
+    channel = data.get("vocal_channel", "both")
+    return "RAVDESS" if channel == "both" else f"RAVDESS {channel}"
+
+
+def sounds(run: RunFiles) -> dict[str, Sound]:
+    """The recording of each clip by its clip_id, with a player where the page may have one.
+
+    Pages play what is on the same disk, by a path relative to the page. Clinical recordings are not played,
+    nor are gs:// objects (a browser has no credentials for them), nor what only a path through a home
+    directory leads to.
+    """
+    is_clinical = run.config["data"].get("layout") == "clinic"
+    columns = ["clip_id", "uri", "start_s", "end_s"]
+    found = {}
+    for clip in run.manifest.select(columns).to_pylist():
+        source = "" if is_clinical else source_of(clip["uri"], run.uri, clip["start_s"], clip["end_s"])
+        found[clip["clip_id"]] = Sound(clip["uri"], source)
+    return found
+
+
+def source_of(uri: str, run: str, start_s: float | None, end_s: float | None) -> str:
+    """The path of a local recording relative to the run directory, with its segment; "" where none can be given.
+
+    A segment is a media fragment (https://www.w3.org/TR/media-frags/, section 4.2.1).
+    """
+    if storage.is_remote(uri) or storage.is_remote(run) or not uri.lower().endswith(PLAYABLE):
+        return ""
+    path = os.path.relpath(uri, run)
+    if without_home(f"/{path.replace('../', '')}") != f"/{path.replace('../', '')}":
+        return ""
+    segment = _segment(start_s or 0.0, float("inf") if end_s is None else end_s)
+    return Path(path).as_posix().replace("%", "%25").replace("#", "%23").replace("?", "%3F") + segment
+
+
+def _segment(start_s: float, end_s: float) -> str:
+    if end_s < float("inf"):
+        return f"#t={start_s:g},{end_s:g}"
+    return f"#t={start_s:g}" if start_s else ""
