@@ -115,7 +115,7 @@ def baseline(run: TuneRun) -> list[Block]:
         "trains on; "
     )
     if is_estimate:
-        text += "the choice among the trials is corrected for in the score of the search."
+        text += f"the score of the search is corrected for the choice among its trials ({ours[0].how})."
     else:
         text += "the best trial was chosen on these very folds."
     columns = [words("model"), *map(percent, METRIC_LABELS.values())]
