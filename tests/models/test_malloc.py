@@ -1,16 +1,17 @@
 """Memory that is kept between batches: fewer page faults, the same numbers, and given back at the end."""
 
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from w2v2.models import device
-from w2v2.models.device import malloc_keeps_freed_memory
+from w2v2.models import malloc
+from w2v2.models.malloc import malloc_keeps_freed_memory
 
 pytestmark = pytest.mark.skipif(
-    device._glibc() is None, reason="malloc_keeps_freed_memory does nothing without glibc"
+    malloc._glibc() is None, reason="malloc_keeps_freed_memory does nothing without glibc"
 )
 NUM_BYTES = 2**27
 
@@ -65,3 +66,43 @@ def test_a_failure_inside_ends_it_too():
         np.ones(NUM_BYTES // 8)
         raise ZeroDivisionError
     assert faults_of(4) > without / 2
+
+
+def test_it_lasts_until_the_last_thread_is_out():
+    """The first thread to enter leaves first; memory must still be kept for the other."""
+    without = faults_of(4)
+    first_out = threading.Event()
+    entered = threading.Event()
+
+    def first() -> None:
+        with malloc_keeps_freed_memory():
+            entered.set()
+            assert first_out.wait(timeout=60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(timeout=60)
+    with malloc_keeps_freed_memory():
+        first_out.set()
+        thread.join()
+        assert faults_of(4) < without / 2
+    assert malloc._num_inside == 0
+    assert faults_of(4) > without / 2
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({}, 7),
+        ({"MALLOC_MMAP_THRESHOLD_": "4096"}, 4096),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=1:glibc.malloc.mmap_threshold=0x2000"}, 8192),
+        ({"GLIBC_TUNABLES": "nonsense"}, 7),
+        ({"MALLOC_MMAP_THRESHOLD_": "much"}, 7),
+    ],
+)
+def test_settings_of_the_environment_are_those_of_afterwards(monkeypatch, environment, expected):
+    for name in ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert malloc._setting("mmap_threshold", 7) == expected

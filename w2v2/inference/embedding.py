@@ -19,8 +19,9 @@ from w2v2.data.rejects import record_fields
 from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import malloc_keeps_freed_memory, padded_budget, select_device, to_device
+from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.encoder import Encoder
+from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.pooling import Pooling, pool
 from w2v2.tables.spec import TIMESTAMP
 

@@ -13,7 +13,8 @@ from w2v2.audio.waveforms import normalized, read_clip, waveform_digest, windows
 from w2v2.errors import Reject
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
-from w2v2.models.device import malloc_keeps_freed_memory, padded_budget, select_device, to_device
+from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage

@@ -11,7 +11,8 @@ from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import malloc_keeps_freed_memory, select_device, to_device
+from w2v2.models.device import select_device, to_device
+from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.training.process_group import ProcessGroup
 
 

@@ -14,7 +14,8 @@ from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
 from w2v2.evaluation import classification
 from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import malloc_keeps_freed_memory, to_device
+from w2v2.models.device import to_device
+from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import make_objective
 from w2v2.models.probabilities import log_softmax
 from w2v2.training import optimizer

@@ -1,0 +1,74 @@
+"""glibc's malloc, told to keep freed memory while large arrays come and go: fewer page faults, the same numbers."""
+
+import contextlib
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+# mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+KEEP_BYTES = 2**31 - 1
+# Where glibc's own adjustment of the two thresholds ends, once large arrays have been freed.
+USUAL_TRIM_BYTES, USUAL_MMAP_BYTES, USUAL_NUM_MMAPS = 2**26, 2**25, 65536
+
+_lock = threading.Lock()
+_num_inside = 0
+"""Blocks of malloc_keeps_freed_memory that are open, of all threads: the settings are those of the process."""
+
+
+@contextlib.contextmanager
+def malloc_keeps_freed_memory() -> Iterator[None]:
+    """Inside, freed memory stays with the process; the last of all blocks to end gives it back to the system.
+
+    May be nested, open in several threads at once, and used as a decorator. A no-op without glibc. glibc cannot be
+    asked for its settings, so afterwards they are those of the environment (mallopt(3): MALLOC_TRIM_THRESHOLD_,
+    MALLOC_MMAP_THRESHOLD_, MALLOC_MMAP_MAX_, or glibc.malloc.* in GLIBC_TUNABLES), else what glibc usually has by then.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    _enter(libc)
+    try:
+        yield
+    finally:
+        _leave(libc)
+
+
+def _enter(libc: Any) -> None:
+    global _num_inside
+    with _lock:
+        if _num_inside == 0:
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+        _num_inside += 1
+
+
+def _leave(libc: Any) -> None:
+    global _num_inside
+    with _lock:
+        _num_inside -= 1
+        if _num_inside == 0:
+            libc.mallopt(M_MMAP_MAX, _setting("mmap_max", USUAL_NUM_MMAPS))
+            libc.mallopt(M_MMAP_THRESHOLD, _setting("mmap_threshold", USUAL_MMAP_BYTES))
+            libc.mallopt(M_TRIM_THRESHOLD, _setting("trim_threshold", USUAL_TRIM_BYTES))
+            libc.malloc_trim(0)
+
+
+def _setting(name: str, usual: int) -> int:
+    """The value that the environment gives a setting of malloc, else the usual one."""
+    tunables = dict(part.partition("=")[::2] for part in os.environ.get("GLIBC_TUNABLES", "").split(":"))
+    for text in (tunables.get(f"glibc.malloc.{name}"), os.environ.get(f"MALLOC_{name.upper()}_")):
+        with contextlib.suppress(ValueError):
+            if text:
+                return int(text, 0)
+    return usual
+
+
+@functools.cache
+def _glibc() -> Any:
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
