@@ -3,31 +3,17 @@
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-# Read by Ray when it is imported: its own progress tables, usage reports and copies of our logs say less
-# than our lines do, and workers must start as this process did, not through `uv run` once more.
-for _name, _value in {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune would end a search at Ctrl-C as if it had all its trials.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
-    "RAY_idle_worker_killing_time_threshold_ms": "300000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
+from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record
 
-import ray  # noqa: E402
-import yaml  # noqa: E402
+# isort: split
 
-from w2v2.errors import UserError  # noqa: E402
+import ray  # after its environment was set
+import yaml
+
+from w2v2.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
-"""What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
-
 NUM_STARTS = 3
-
-BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
-"""The cluster's node types, on the head of a cluster that `ray up` made."""
 
 
 def start() -> None:
@@ -69,7 +49,7 @@ def _init(*, tries_left: int) -> None:
             "for a Ray of this job's own"
         ) from error
     except Exception as error:  # Ray's own for this has no name
-        if "timed out during startup" not in str(error):
+        if SLOW_START not in str(error):
             raise
         ray.shutdown()
         if tries_left == 1:
@@ -83,7 +63,7 @@ def _init(*, tries_left: int) -> None:
 
 def _address() -> str | None:
     """None, so that Ray looks itself, unless it would look for minutes for a cluster that was killed here."""
-    record = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    record = cluster_record()
     if os.environ.get("RAY_ADDRESS") or not record.exists():
         return None
     where = record.read_text().strip()

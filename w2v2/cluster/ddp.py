@@ -1,11 +1,12 @@
 """A training on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
 
-import contextlib
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
+
+from w2v2.cluster.ray_internals import ctrl_c_interrupts
+
+# isort: split
 
 import ray.train
 import ray.train.torch
@@ -42,21 +43,8 @@ def work_together(
             name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
         ),
     )
-    with _ctrl_c():
+    with ctrl_c_interrupts():
         return trainer.fit().return_value  # what rank 0 returned
-
-
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt: Ray Train takes it over for good, and ends the process as if all were well."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 def _work(config: dict[str, Any]) -> Any:

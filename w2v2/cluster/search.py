@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from w2v2.cluster import connection
+from w2v2.cluster.ray_internals import ON_HEAD, trial_error
 from w2v2.errors import ResumableError, UserError
 
 import ray  # isort: skip
 from optuna.trial import TrialState  # isort: skip
-from ray import cloudpickle, tune  # isort: skip
+from ray import tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
 from ray.tune.stopper import Stopper  # isort: skip
@@ -126,7 +127,7 @@ class _Judge(FIFOScheduler):
         return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number, error = trial.config["number"], _error(trial)
+        number, error = trial.config["number"], trial_error(trial)
         why = _why(error)
         if self.stopped is not None:
             logger.warning("trial %d ended with the search: %s", number, why)
@@ -195,7 +196,7 @@ def search(plan: Plan, study: Study) -> None:
     logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
     # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
     judge = _Judge(plan, study, Ledger(plan.run), at_once=at_once)
-    resources = {"cpu": 0, "node:__internal_head__": 0.001}
+    resources = {"cpu": 0, **ON_HEAD}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, plan=plan, num_ahead=num_ahead), resources),
@@ -277,14 +278,6 @@ def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: st
             name=name,
             storage_path=scratch,
         )
-
-
-def _error(trial: Any) -> BaseException | None:
-    """What ended the trial; its own get_error looks where Tune has not yet copied it to."""
-    if trial.pickled_error_file is None:
-        return trial.get_error()
-    with open(trial.pickled_error_file, "rb") as file:
-        return cloudpickle.load(file)
 
 
 def _why(error: BaseException | None) -> str:

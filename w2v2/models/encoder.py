@@ -12,15 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
 
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.convolutions import convolve, receptive_field
 from w2v2.models.cut import chosen_states, cut_for
+from w2v2.models.families import FAMILIES, layer_runner, positions
 from w2v2.models.pooling import frame_mask, pool
-
-FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 
 
 class Encoder(nn.Module):
@@ -182,26 +180,10 @@ class Encoder(nn.Module):
         elif self.training:
             hidden = self._spec_augment(hidden)
         hidden = hidden * mask[..., None]
-        hidden = hidden + self._positions(hidden, mask)
+        hidden = hidden + positions(self.model, hidden, mask)
         if not self.stable:
             hidden = encoder.layer_norm(hidden)
         return encoder.dropout(hidden)
-
-    def _positions(
-        self, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
-    ) -> Float[Tensor, "batch frames dim"]:
-        """Positional convolution with padded frames zeroed before every layer, so that padding cannot leak in."""
-        embed = self.model.encoder.pos_conv_embed
-        hidden = hidden.transpose(1, 2)
-        inside = mask[:, None]
-        if hasattr(embed, "layers"):  # data2vec stacks several convolutions
-            for layer in embed.layers:
-                hidden = layer(hidden * inside)
-            return hidden.transpose(1, 2)
-        if getattr(embed, "batch_norm", None) is not None:  # some HuBERTs; its shift would fill the padding
-            hidden = embed.batch_norm(hidden) * inside
-            return embed.activation(embed.padding(embed.conv(hidden))).transpose(1, 2)
-        return embed(hidden.transpose(1, 2))
 
     def _transform(
         self,
@@ -215,25 +197,13 @@ class Encoder(nn.Module):
         mask = frame_mask(num_frames, hidden.shape[1])
         padded = bool((num_frames < hidden.shape[1]).any())
         states = [hidden]
-        run = self._layer_runner(hidden, mask if padded else None)
+        run = layer_runner(self.model, hidden, mask if padded else None)
         for index in range(first, top):
             hidden = run(encoder.layers[index], hidden)
             states.append(hidden)
         if top == self.num_layers and self.stable:
             states[-1] = encoder.layer_norm(hidden)
         return states
-
-    def _layer_runner(self, hidden: Tensor, mask: Tensor | None):
-        """A function (layer, hidden) -> hidden with the attention mask its family wants."""
-        first = self.model.encoder.layers[0].attention
-        if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
-            batch, frames = hidden.shape[:2]
-            bias = first.compute_bias(frames, frames).repeat(batch, 1, 1)
-            return lambda layer, x: layer(x, attention_mask=mask, position_bias=bias)[0]
-        attention_mask = create_bidirectional_mask(
-            config=self.model.config, inputs_embeds=hidden, attention_mask=mask
-        )
-        return lambda layer, x: layer(x, attention_mask=attention_mask)
 
     def _spec_augment(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch frames dim"]:
         """SpecAugment (Park et al. 2019) on hidden states, as wav2vec 2.0 fine-tunes: spans of 10."""

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from w2v2.config.tune_folds import SearchConfig
 from w2v2.errors import UserError
+from w2v2.search.optuna_internals import running_trial
 from w2v2.search.space import Params, holds
 from w2v2.storage import files as storage
 
@@ -79,7 +80,7 @@ class Study:
         """The next trial: first those that a killed run left unfinished; None when all have been given out."""
         if self._unfinished:
             left = self._unfinished.pop(0)
-            trial = optuna.Trial(self.study, left._trial_id)
+            trial = running_trial(self.study, left)
         else:
             if sum(t.state != TrialState.WAITING for t in self.study.trials) >= self._search.num_trials:
                 return None

@@ -1,0 +1,165 @@
+"""Canaries: which library changed what of the inner parts that this code uses, said before anything else breaks.
+
+Each row is something that a library does not promise. Where one fails, look into the file of the last column, and
+raise the library's bound in pyproject.toml once it works with the new version.
+"""
+
+import importlib
+import inspect
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import pytest
+
+from w2v2.cluster import ray_internals
+from w2v2.config.command_line import parse
+from w2v2.config.jsonargparse_messages import plain_words
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """An inner part of a library: where it is, and the parameters that it must take."""
+
+    library: str
+    path: str
+    """module:attribute.attribute"""
+    used_in: str
+    takes: tuple[str, ...] = ()
+
+
+GCS = "w2v2/storage/gcs.py"
+RAY = "w2v2/cluster/ray_internals.py"
+FAMILIES = "w2v2/models/families.py"
+W2V = "transformers.models.wav2vec2.modeling_wav2vec2"
+PARTS = (
+    Part("gcsfs", "gcsfs.core:GCSFileSystem._call", GCS, ("method", "path", "json_out")),
+    Part("gcsfs", "gcsfs.core:GCSFileSystem._find", GCS, ("path", "detail")),
+    Part("gcsfs", "gcsfs.core:GCSFileSystem._pipe_file", GCS, ("path", "data", "consistency", "mode")),
+    Part("gcsfs", "gcsfs.core:GCSFileSystem.url", GCS, ("path",)),
+    Part("gcsfs", "gcsfs.retry:HttpError", GCS),
+    Part("gcsfs", "gcsfs.retry:NonRetryableError", GCS),
+    Part("gcsfs", "gcsfs.retry:ChecksumError", GCS),
+    Part("gcsfs", "gcsfs.retry:is_retriable", GCS, ("exception",)),
+    Part("optuna", "optuna:Trial", "w2v2/search/optuna_internals.py", ("study", "trial_id")),
+    Part("ray", "ray:cloudpickle.load", RAY),
+    Part("ray", "ray.tune.experiment:Trial.pickled_error_file", RAY),
+    Part("ray", "ray.tune.experiment:Trial.get_error", RAY),
+    Part("ray", "ray.tune.experiment:Trial.should_recover", "w2v2/cluster/search.py"),
+    Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_result", "w2v2/cluster/search.py", ("tune_controller", "trial", "result")),
+    Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_error", "w2v2/cluster/search.py", ("tune_controller", "trial")),
+    Part("ray", "ray.train:Result.return_value", "w2v2/cluster/ddp.py"),
+    Part("transformers", "transformers.masking_utils:create_bidirectional_mask", FAMILIES, ("config", "inputs_embeds", "attention_mask")),
+    Part("transformers", f"{W2V}:Wav2Vec2EncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask")),
+    Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMAttention.compute_bias", FAMILIES, ("query_length", "key_length")),
+    Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMEncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask", "position_bias")),
+)  # fmt: skip
+
+
+def found_at(part: Part) -> object:
+    """The part itself; fails with a sentence where it is gone."""
+    module, _, attributes = part.path.partition(":")
+    here = f"{part.library} {version(part.library)}"
+    try:
+        value = importlib.import_module(module)
+        for name in attributes.split("."):
+            # Attributes that only instances have stand in the class's annotations or in what __init__ sets.
+            value = getattr(value, name) if hasattr(value, name) else _set_by_init(value, name)
+    except (ImportError, AttributeError) as error:
+        pytest.fail(f"{here} has no {part.path} any more ({error}); {part.used_in} uses it")
+    return value
+
+
+def _set_by_init(owner: object, name: str) -> object:
+    fields = getattr(owner, "__annotations__", {})
+    if name in fields or f"self.{name} " in inspect.getsource(owner):  # type: ignore[arg-type]
+        return None
+    raise AttributeError(f"{owner} has no {name}")
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.path.rpartition(".")[2])
+def test_inner_parts_of_other_libraries_are_as_they_were(part: Part) -> None:
+    value = found_at(part)
+    if part.takes:
+        parameters = inspect.signature(value).parameters  # type: ignore[arg-type]
+        missing = [name for name in part.takes if name not in parameters]
+        assert not missing, (
+            f"{part.path} of {part.library} {version(part.library)} takes {list(parameters)}, no longer {missing}; "
+            f"{part.used_in} passes them"
+        )
+
+
+TEXTS = (
+    ("ray.tune.execution.class_cache", *ray_internals.RUNTIME_ENV["env_vars"]),
+    ("ray._private.node", ray_internals.SLOW_START),
+    ("ray._common.utils", ray_internals.cluster_record().name),
+    ("ray.tune.execution.cluster_info", ray_internals.BOOTSTRAP.name),
+    ("ray.tune.tune", "TUNE_DISABLE_SIGINT_HANDLER"),
+    ("ray.tune.utils.callback", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"),
+    ("ray.train.constants", "RAY_CHDIR_TO_TRIAL_DIR"),
+    ("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"),
+)
+
+
+@pytest.mark.parametrize("module, text", TEXTS, ids=lambda value: value)
+def test_ray_still_names_what_we_set_or_look_for(module: str, text: str) -> None:
+    source = inspect.getsource(importlib.import_module(module))
+    assert text in source, f"ray {version('ray')}: {module} does not name {text!r} any more; {RAY} uses it"
+
+
+def test_the_head_of_a_cluster_has_its_resource() -> None:
+    constants = importlib.import_module("ray._common.constants")
+    assert list(ray_internals.ON_HEAD) == [constants.HEAD_NODE_RESOURCE_NAME], f"ray {version('ray')}: {RAY}"
+
+
+def test_a_canary_says_what_is_gone() -> None:
+    gone = Part("optuna", "optuna:Trial.no_such_part", "w2v2/x.py")
+    with pytest.raises(pytest.fail.Exception, match=r"^optuna [\d.]+ has no optuna:Trial\.no_such_part any more .*; w2v2/x\.py uses it$"):  # fmt: skip
+        found_at(gone)
+
+
+def test_wavlm_keeps_its_position_bias_in_the_first_layer() -> None:
+    from transformers import WavLMConfig, WavLMModel
+
+    small = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
+    model = WavLMModel(WavLMConfig(**small, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2))
+    layers = model.encoder.layers
+    assert hasattr(layers[0].attention, "rel_attn_embed"), (
+        f"transformers {version('transformers')}: {FAMILIES}"
+    )
+    assert not hasattr(layers[1].attention, "rel_attn_embed")
+
+
+def test_torch_multiplies_with_onednn_by_an_operator_of_its_own() -> None:
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    where = f"torch {version('torch')}: w2v2/models/onednn_linear.py"
+    assert hasattr(torch.ops.mkldnn, "_linear_pointwise"), where
+    x, weight, bias = torch.randn(3, 4), torch.randn(2, 4), torch.randn(2)
+    product = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    torch.testing.assert_close(product, x @ weight.T + bias, msg=lambda text: f"{where}: {text}")
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (("--optim.learning_rate", "fast"), r"^optim\.learning_rate: got fast, wanted a number"),
+        (("--seed", "1.5"), r"^seed: got 1\.5, wanted a whole number"),
+        (("--encoder.train", "some"), r"^encoder\.train: got some, wanted one of all, "),
+        (("--optim.learning_rat", "1"), r"^there is no field optim\.learning_rat, did you mean optim\.learning_rate"),
+        (("--search.space", "{optim.eps: {lower: 1}}"), r"there is no field|wanted"),
+    ],
+)  # fmt: skip
+def test_messages_of_jsonargparse_can_be_taken_apart(args: tuple[str, ...], said: str) -> None:
+    where = f"jsonargparse {version('jsonargparse')}: w2v2/config/jsonargparse_messages.py"
+    with pytest.raises(UserError) as caught:
+        parse(TuneFoldsConfig, args)
+    assert re.search(said, str(caught.value)), f"{where} makes this of its message: {caught.value}"
+
+
+def test_a_message_of_unknown_form_is_shown_as_it_is() -> None:
+    assert plain_words("something  else\nwent wrong", ["seed"]) == "something else went wrong"

@@ -1,0 +1,73 @@
+"""What Ray, Ray Tune and Ray Train do not promise from one version to the next, in one place.
+
+pyproject.toml bounds Ray's version, and tests/test_internals.py says what a new one has changed. Import this before
+Ray, which reads the environment when it is imported.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    # Ray's own progress tables, usage reports and copies of our logs say less than our lines do.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Workers start as this process did, not through `uv run` once more.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Tune would end a search at Ctrl-C as if it had all its trials.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
+    "RAY_idle_worker_killing_time_threshold_ms": "300000",
+}
+"""Ray's settings for this process and its workers, where the user has not set them."""
+
+RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
+"""What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
+
+BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
+"""The cluster's node types, on the head of a cluster that `ray up` made."""
+
+ON_HEAD = {"node:__internal_head__": 0.001}
+"""The resource that only a cluster's head has."""
+
+SLOW_START = "timed out during startup"
+"""In the text of the error that Ray raises, without a class of its own, where it does not start in 30 s."""
+
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+
+def cluster_record() -> Path:
+    """The file with the address of the cluster that was last started on this machine; Ray joins it unasked."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+
+
+def trial_error(trial: Any) -> BaseException | None:
+    """What ended a trial of Tune; its own get_error looks where Tune has not yet copied it to."""
+    from ray import cloudpickle
+
+    if trial.pickled_error_file is None:
+        return trial.get_error()
+    with open(trial.pickled_error_file, "rb") as file:
+        return cloudpickle.load(file)
+
+
+@contextlib.contextmanager
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Ray Train takes it over for good, and ends the process as if all were well."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,52 @@
+"""jsonargparse's error messages in our words: which field, what it got, what it wants.
+
+The messages are taken apart by their text, which jsonargparse does not promise: tests/test_internals.py says which of
+them a new version has changed. A message of unknown form is shown as it is.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+_EXPECTED = re.compile(
+    r"Expected an? (?:<class '(?P<class>\w+)'>|typing\.Literal\[(?P<choices>[^\]]*)\]|(?P<path>dot import path string))"
+)
+_GOT = re.compile(r"(?:Got value|Given value|dot import path string): (.*)$")
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_UNKNOWN = (
+    re.compile(r"unrecognized arguments: --([^\s=]+)"),
+    re.compile(r"Group '(\S+)' does not accept option '(\S+)'"),
+    re.compile(r"Option '(\S+)' is not accepted"),
+)
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list as [a, b]",
+    "dict": "names with values as {a: b}",
+}
+
+
+def plain_words(message: str, fields: Iterable[str]) -> str:
+    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are all there are."""
+    message = " ".join(message.split())
+    keys, got = _KEY.findall(message), _GOT.search(message)
+    if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):
+        name = ".".join(unknown.groups())
+        near = difflib.get_close_matches(name, list(fields), n=1)
+        where = f"{' '.join(keys)}: " if keys else ""
+        return f"{where}there is no field {name}" + (f", did you mean {near[0]}" if near else "")
+    wanted = [_wanted(found) for found in _EXPECTED.finditer(message)]
+    if not (keys and got and wanted):
+        return re.sub(r'^Parser key "([^"]+)"', r"\1", message)
+    return f"{' '.join(keys)}: got {got[1]}, wanted {' or '.join(dict.fromkeys(wanted))}"
+
+
+def _wanted(found: re.Match[str]) -> str:
+    if found["path"]:
+        return _WANTED["dict"]
+    if found["class"]:
+        return _WANTED.get(found["class"], found["class"])
+    choices = [choice.strip("' ") for choice in found["choices"].split(",")]
+    return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
