@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record
 
@@ -137,6 +137,7 @@ def get(reference: "ray.ObjectRef[R]") -> R:
         raise mistake from None
 
 
+@runtime_checkable
 class Task(Protocol[P, R]):
     """A function that runs on a worker."""
 
