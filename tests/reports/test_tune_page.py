@@ -1,5 +1,6 @@
 """A complete run directory of 24 speakers, 6 folds, 8 classes, 12 trials goes in; the page is read back."""
 
+import csv
 import math
 import re
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tests.made.tune_run import CLASSES, HOSTILE, SPEAKERS, params_of, write_run
 from w2v2.reports import tune_page
@@ -121,7 +123,7 @@ def test_headline_is_the_estimate_with_interval_chance_and_sizes(run: TuneRun, t
     assert f"{first} {second}" in text
     assert "The best of 12 trials (trial 3) is an optimistic estimate" in text
     assert "Here that is worth +1.8 points." in text
-    assert "BBC-CV: bootstrap bias corrected cross-validation over 6 folds. Interval: 95 %: Student" in text
+    assert "BBC-CV: bootstrap bias corrected cross-validation over 6 folds. 95 %: Student's t" in text
     # dt comes after dd on screen, before it in the source.
     for fact in ("clips 1440", "speakers 24", "folds 6", "classes 8", "trials 12", "of audio 79.1 min"):
         assert fact in text
@@ -149,7 +151,7 @@ def test_run_of_before_begins_with_the_score_selected_on_the_other_folds(run: Tu
     assert first in old_text
     assert f"Selected on the other folds, {_percent(before)} becomes {_percent(after)}, not below" in old_text
     assert (
-        f"an optimistic score of the best of 8 complete of 12 trials; selected on the other folds: {_percent(after)}"
+        f"an optimistic score of the best of 8 complete of 12 trials (selected on the other folds: {_percent(after)})"
         in old_text
     )
     assert "1 of 9 checks ask for care: Never predicted: calm." in old_text
@@ -164,12 +166,28 @@ def test_folds_and_speakers_name_the_worst_and_the_best(run: TuneRun, text: str)
         assert re.search(rf" {fold} {_percent(score)} [\d.]+% [\d.]+% 240 {SPEAKERS[4 * fold]}, ", text)
 
 
-def test_recall_of_each_class_and_the_class_never_predicted(run: TuneRun, text: str) -> None:
+def test_scores_of_each_class_and_the_class_never_predicted(folder: Path, run: TuneRun, text: str) -> None:
+    target, predicted = (run.predictions[name].to_pylist() for name in ("target", "predicted"))
+    scores = precision_recall_fscore_support(target, predicted, labels=CLASSES, zero_division=np.nan)
+    with (folder / "tables" / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == CLASSES
+    for column, expected in zip(("precision", "recall", "F1", "clips"), scores, strict=True):
+        values = [float(row[column] or "nan") for row in rows]
+        assert values == pytest.approx(expected, nan_ok=True)
+    assert all(0 <= float(row["recall low"]) < float(row["recall"]) for row in rows if row["class"] != "calm")
     assert run.metrics["pooled"]["never_predicted"] == ["calm"]
-    for name, line in zip(CLASSES, run.metrics["pooled"]["confusion"], strict=True):
-        recall = _percent(run.metrics["pooled"]["recall"][name])
-        assert re.search(rf" {name} \S+ {recall} \S+ {sum(line)} ", text)
     assert "1 of 8 checks ask for care: Never predicted: calm." in text
+
+
+def test_confusion_is_in_counts_and_in_fractions_of_the_target_class(folder: Path, run: TuneRun) -> None:
+    for name, normalize in (("confusion", None), ("confusion_percent", "true")):
+        with (folder / "tables" / f"{name}.csv").open() as file:
+            head, *rows = list(csv.reader(file))
+        target, predicted = (run.predictions[column].to_pylist() for column in ("target", "predicted"))
+        expected = confusion_matrix(target, predicted, labels=CLASSES, normalize=normalize)
+        assert head == ["target", *CLASSES] and [row[0] for row in rows] == CLASSES
+        np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in rows], expected)
 
 
 def test_counts_of_the_confusion_matrix_stand_in_the_figure(run: TuneRun, html: str) -> None:
@@ -277,7 +295,8 @@ def test_run_of_one_trial(tmp_path: Path) -> None:
 
     folder = write_run(tmp_path / "one", states=["COMPLETE"], best_trial=0, change=change)
     text = _text(Path(tune_page.write_tune_report(str(folder))).read_text())
-    assert "undefined UAR, selected on the other folds, undefined: fewer than two trials are complete" in text
+    assert "UAR, selected on the other folds" not in text
+    assert "The score selected on the other folds is undefined: fewer than two trials are complete." in text
     assert "No other trial is complete, so the best one was compared with none." in text
     assert "Hyperparameter importance is undefined: it needs 5 complete trials, there are 1." in text
     assert "Pruning saved 0 of 6 folds" in text

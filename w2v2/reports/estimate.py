@@ -112,7 +112,7 @@ def tune_sentence(run: TuneRun) -> str:
         how = f"estimated by {metrics['estimate']['name']} from {of_trials}"
     else:
         nested = percent_text(selection["nested"])
-        how = f"an optimistic score of the best of {of_trials}; selected on the other folds: {nested}"
+        how = f"an optimistic score of the best of {of_trials} (selected on the other folds: {nested})"
     return (
         f"On {corpus_name(run.config['data'])} ({data['num_clips']} clips, {data['num_speakers']} speakers, "
         f"{len(metrics['classes'])} classes), {metrics['encoder']['name']} reached {_reached(first)}, chance "

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from w2v2.inference.extraction import parts_of
-from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Section, Side, Table, words
+from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Score, Scores, Section, Side, Table, words
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.vectors import length_histogram, vector_map
 from w2v2.reports.recordings import corpus_name
@@ -76,9 +76,13 @@ def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], 
 def headline(metrics: Mapping[str, Any]) -> list[Block]:
     """How many clips are in the table now, at what rate, and where the table is."""
     seconds = metrics["seconds"]
+    num_there = metrics["written"] + metrics["there"]
+    answer = Score(
+        f"{num_there} of {metrics['num_clips']}", f"clips have their vectors in {metrics['table']}"
+    )
     text = (
-        f"{metrics['written']} clips written, {metrics['there']} already there, {metrics['rejected']} rejected, "
-        f"of {metrics['num_clips']}. The table is {metrics['table']}."
+        f"{metrics['written']} clips written by this run, {metrics['there']} already in the table, "
+        f"{metrics['rejected']} rejected."
     )
     facts = {
         "clips embedded by this run": str(metrics["num_made"]),
@@ -90,7 +94,12 @@ def headline(metrics: Mapping[str, Any]) -> list[Block]:
     }
     rows = [[name, number] for name, number in metrics["rows"].items()]
     columns = [words("rows"), Column("number", is_number=True)]
-    return [Paragraph(text), Facts(facts), Table("rows", columns, rows, "What the table took in.")]
+    return [
+        Scores([answer]),
+        Paragraph(text),
+        Facts(facts),
+        Table("rows", columns, rows, "What the table took in."),
+    ]
 
 
 def maps(figures: Mapping[str, Figure], num_points: int) -> list[Block]:

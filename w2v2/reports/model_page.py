@@ -79,7 +79,7 @@ def _title(run: ModelRun) -> str:
 
 _CAPTIONS = {
     "confusion": "Clips by target and predicted class: counts, and as colour and percent the fraction of the target class.",
-    "auc": "AUC of each label with its 95% interval (bootstrap over speakers). Dashed: chance.",
+    "auc": "AUC of each label with its 95% interval over speakers. Dashed: chance.",
     "plane": "Each clip where it is (open) and where it was predicted to be (full).",
 }
 

@@ -21,7 +21,14 @@ from w2v2.reports.blocks import (
 from w2v2.reports.estimate import chance_level
 from w2v2.reports.plots.model import MAX_POINTS
 from w2v2.reports.run_files import ModelRun
-from w2v2.reports.shared_sections import class_table, largest_errors, pictured, surest_mistakes
+from w2v2.reports.shared_sections import (
+    class_table,
+    confusion_tables,
+    intervals_of,
+    largest_errors,
+    pictured,
+    surest_mistakes,
+)
 from w2v2.reports.text import METRIC_LABELS, listed, percent_text
 
 if TYPE_CHECKING:
@@ -86,8 +93,19 @@ def classes(run: ModelRun) -> list[Block]:
         "that learned nothing."
     )
     left = Table("scores", [words("score"), percent("value"), percent("chance")], rows, caption)
-    right = class_table(pooled, run.metrics["classes"], name="classes", caption="Scores by class.")
-    return [Side([[left], right]), *surest_mistakes(run)]
+    names = run.metrics["classes"]
+    return [
+        left,
+        *class_table(
+            pooled,
+            names,
+            name="classes",
+            caption="Scores by class with 95% intervals.",
+            intervals=intervals_of(run),
+        ),
+        confusion_tables(pooled["confusion"], names, name="confusion"),
+        *surest_mistakes(run),
+    ]
 
 
 def remapping(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:

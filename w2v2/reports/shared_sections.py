@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from w2v2.data.rejects import kinds_of
+from w2v2.evaluation.bootstrap import Interval
+from w2v2.evaluation.class_scores import class_intervals
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -24,7 +26,7 @@ from w2v2.reports.blocks import (
     percent,
     words,
 )
-from w2v2.reports.checks import verdict
+from w2v2.reports.checks import in_two, verdict
 from w2v2.reports.recordings import sounds
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
 from w2v2.reports.text import duration_text, job_command, listed
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NUM_MISTAKES_SHOWN = 5
+
+ClassIntervals = Mapping[str, Mapping[str, Interval]]
+"""By class and metric (precision, recall, f1)."""
 
 
 def pictured(figures: Mapping[str, "Figure"], name: str, caption: str) -> list[Block]:
@@ -47,7 +52,14 @@ def verdict_blocks(checks: Sequence[Check]) -> list[Block]:
     return [Paragraph(verdict(checks), "verdict"), *([Checks(care)] if care else [])]
 
 
-def class_table(pooled: Mapping[str, Any], names: Sequence[str], *, name: str, caption: str) -> list[Block]:
+def class_table(
+    pooled: Mapping[str, Any],
+    names: Sequence[str],
+    *,
+    name: str,
+    caption: str,
+    intervals: ClassIntervals | None = None,
+) -> list[Block]:
     """Precision, recall and F1 of each class, and the classes never predicted or without clips."""
     never, absent = pooled["never_predicted"], pooled["absent"]
     columns = [words("class"), percent("precision"), percent("recall"), percent("F1")]
@@ -55,24 +67,55 @@ def class_table(pooled: Mapping[str, Any], names: Sequence[str], *, name: str, c
     text = f"Never predicted: {', '.join(never)}." if never else "Every class is predicted at least once."
     if absent:
         text += f" Recall is undefined for {', '.join(absent)}: no held-out clip has the class."
-    return [Table(name, columns, list(_class_rows(pooled, names)), caption), Paragraph(text)]
+    rows = list(_class_rows(pooled, names, intervals or {}))
+    return [Table(name, columns, rows, caption), Paragraph(text)]
 
 
-def _class_rows(pooled: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[Cell]]:
+def _class_rows(
+    pooled: Mapping[str, Any], names: Sequence[str], intervals: ClassIntervals
+) -> Iterator[list[Cell]]:
     counts = pooled["confusion"]
     num_predicted = [sum(column) for column in zip(*counts, strict=True)]
-    intervals = pooled["intervals"].get("classes", {})
     for i, name in enumerate(names):
         num_clips, num_right = sum(counts[i]), counts[i][i]
         values = {
             "precision": num_right / num_predicted[i] if num_predicted[i] else None,
             "recall": pooled["recall"][name],
-            # Of a class that is neither target nor prediction of any clip nothing is known.
+            # A class that is neither target nor prediction of any clip has no F1.
             "f1": 2 * num_right / (num_clips + num_predicted[i]) if num_clips + num_predicted[i] else None,
         }
-        within = intervals.get(name, {})
-        scores = [Measured(value, within.get(key)) for key, value in values.items()]
+        within = {metric: found.between for metric, found in intervals.get(name, {}).items()}
+        scores = [Measured(value, within.get(metric)) for metric, value in values.items()]
         yield [name, *scores, num_clips, num_predicted[i]]
+
+
+def intervals_of(run: TuneRun | ModelRun) -> ClassIntervals:
+    """Intervals of each class's scores from the predictions; none where speakers are in several folds."""
+    if "fold" in run.predictions.column_names and in_two(run.predictions, "speaker"):
+        return {}
+    return class_intervals(run.predictions, run.metrics["classes"], seed=run.config.get("seed", 0))
+
+
+def confusion_tables(counts: Sequence[Sequence[int]], names: Sequence[str], *, name: str) -> Details:
+    """Counts and fractions of the target class as tables, rows targets and columns predictions."""
+    rows: list[list[Cell]] = [[target, *line] for target, line in zip(names, counts, strict=True)]
+    fractions: list[list[Cell]] = [
+        [target, *(number / sum(line) if sum(line) else None for number in line)]
+        for target, line in zip(names, counts, strict=True)
+    ]
+    target = words("target")
+    return Details(
+        "The confusion matrix as tables",
+        [
+            Table(name, [target, *map(count, names)], rows, "Clips by target (rows) and predicted class."),
+            Table(
+                f"{name}_percent",
+                [target, *map(percent, names)],
+                fractions,
+                "The same as fractions of the target class.",
+            ),
+        ],
+    )
 
 
 def surest_mistakes(run: TuneRun | ModelRun) -> list[Block]:

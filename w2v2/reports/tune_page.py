@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from w2v2.reports.blocks import Block, Checks, Facts, Paragraph, Quote, Score, Scores, Section, Side
-from w2v2.reports.checks import tune_checks, why_no_choice
+from w2v2.reports.checks import tune_checks
 from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tune_sentence
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
@@ -116,11 +116,10 @@ def _scores(run: TuneRun) -> Scores:
         found = tune_headline(run)
         return Scores([Score(percent_text(found.value), found.text), optimistic])
     selection = run.metrics["selection"]
-    text = f"{best.metric}, selected on the other folds"
     if selection["nested"] is None:
-        text += f", undefined: {why_no_choice(selection)}"
-    selected = Score(percent_text(selection["nested"]), text)
-    return Scores([optimistic, selected] if selection["nested"] is None else [selected, optimistic])
+        return Scores([optimistic])
+    selected = Score(percent_text(selection["nested"]), f"{best.metric}, selected on the other folds")
+    return Scores([selected, optimistic])
 
 
 def _optimism(run: TuneRun) -> str:
@@ -151,7 +150,11 @@ _SELECTED = (
 def trust(run: TuneRun) -> list[Block]:
     """The checks as a list, and what the score on top means."""
     found = run.metrics.get("estimate")
-    meaning = f"{found['name']}: {found['how']}. Interval: {found['interval']}." if found else _SELECTED
+    meaning = (
+        f"{found['name']}: {found['how'].rstrip('.')}. {found['interval'].rstrip('.')}."
+        if found
+        else _SELECTED
+    )
     return [Checks(tune_checks(run)), Paragraph(meaning)]
 
 

@@ -23,6 +23,8 @@ from w2v2.reports.estimate import tune_headline
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.shared_sections import (
     class_table,
+    confusion_tables,
+    intervals_of,
     lengths_text,
     pictured,
     rejects_blocks,
@@ -86,9 +88,20 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     )
     right = [
         Paragraph(f"Over all {pooled['num_clips']} held-out clips: {', '.join(scores)}."),
-        *class_table(pooled, names, name="classes", caption="Scores by class, all folds together."),
+        confusion_tables(pooled["confusion"], names, name="confusion"),
     ]
-    return [Side([pictured(figures, "confusion", caption), right]), *surest_mistakes(run)]
+    by_class = class_table(
+        pooled,
+        names,
+        name="classes",
+        caption="Scores by class with 95% intervals, all folds together.",
+        intervals=intervals_of(run),
+    )
+    return [
+        Side([pictured(figures, "confusion", caption), right]),
+        *by_class,
+        *surest_mistakes(run),
+    ]
 
 
 def baseline(run: TuneRun) -> list[Block]:
@@ -115,7 +128,7 @@ def baseline(run: TuneRun) -> list[Block]:
         "trains on; "
     )
     if is_estimate:
-        text += f"the score of the search is corrected for the choice among its trials ({ours[0].how})."
+        text += f"the score of the search is corrected for the choice among its trials ({ours[0].how.rstrip('.')})."
     else:
         text += "the best trial was chosen on these very folds."
     columns = [words("model"), *map(percent, METRIC_LABELS.values())]

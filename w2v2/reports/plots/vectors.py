@@ -39,17 +39,22 @@ def principal_plane(
 def vector_map(vectors: Float[np.ndarray, "points dim"], groups: Sequence[str]) -> Figure:
     """Vectors in their principal plane, coloured by the group of each; rare groups share a colour."""
     places, shares = principal_plane(vectors)
-    names = [name for name, _ in Counter(groups).most_common(len(_COLOURS) - 1)]
+    common = [name for name, _ in Counter(groups).most_common()]
+    named = common if len(common) <= len(_COLOURS) else common[: len(_COLOURS) - 1]
+    colours: dict[str | None, str] = dict(zip(named, _COLOURS, strict=False))
+    shown = [group if group in colours else None for group in groups]
     with style():
         figure, axes = one_panel(WIDTH, WIDTH)
-        for name, colour in zip([*names, "other"], _COLOURS, strict=False):
-            rows = [i for i, group in enumerate(groups) if (group if group in names else "other") == name]
+        # Those that share a colour are drawn first, so that they hide none of the others.
+        for name in (None, *named):
+            rows = [i for i, group in enumerate(shown) if group == name]
             if rows:
-                label = shortened(name or "none")
+                label = "other" if name is None else shortened(name or "none")
+                colour = colours.get(name, MUTED)
                 axes.scatter(places[rows, 0], places[rows, 1], s=9, color=colour, linewidths=0, label=label)
         axes.set_xlabel(f"first component, {100 * shares[0]:.0f}% of the variance")
         axes.set_ylabel(f"second component, {100 * shares[1]:.0f}%")
-        if len(names) > 1:
+        if len(named) > 1:
             axes.legend(**LEGEND, ncols=4)
     return figure
 

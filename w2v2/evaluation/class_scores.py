@@ -1,0 +1,74 @@
+"""Precision, recall and F1 of each class with their 95 % intervals, from addable confusion matrices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int, Shaped
+
+from w2v2.evaluation.bootstrap import Interval, Scored, Values, blocks, fold_of_each, intervals, ratio
+
+CLASS_METRICS = ("precision", "recall", "f1")
+
+
+def class_intervals(
+    predictions: pa.Table, classes: Sequence[str], *, seed: int
+) -> dict[str, dict[str, Interval]]:
+    """Precision, recall and F1 of each class, by class and metric, with intervals as bootstrap.intervals has them.
+
+    predictions has speaker, target, predicted and, where every fold has a model of its own, fold. A precision is
+    of the speakers for whom the class was predicted, a recall of those who have clips of it: of fewer than five
+    there is no interval.
+    """
+    number = {name: place for place, name in enumerate(classes)}
+    target, predicted = (
+        np.array([number[name] for name in predictions[column].to_pylist()], np.int64)
+        for column in ("target", "predicted")
+    )
+    speakers, group = np.unique(np.array(predictions["speaker"].to_pylist(), np.str_), return_inverse=True)
+    shape = (len(speakers), len(classes), len(classes))
+    counts = np.zeros(shape, np.int64)
+    np.add.at(counts, (group, target, predicted), 1)
+    folds = []
+    if "fold" in predictions.column_names:
+        folds.append(fold_of_each(group, predictions["fold"].to_numpy(), len(speakers)))
+    found = intervals(_scored(counts, speakers, folds), seed=seed)
+    return {
+        name: {metric: found[f"{metric}:{place}"] for metric in CLASS_METRICS}
+        for name, place in number.items()
+    }
+
+
+def _scored(
+    counts: Int[np.ndarray, "speakers classes classes"],
+    speakers: Shaped[np.ndarray, " speakers"],
+    folds: Sequence[Int[np.ndarray, " speakers"]],
+) -> Scored:
+    """The scores as metric:place of the class, for any sample of the speakers."""
+    num_classes = counts.shape[1]
+    hits = np.einsum("scc->sc", counts)
+    columns = np.concatenate([hits, counts.sum(2), counts.sum(1)], axis=1).astype(np.float64)
+
+    def values(samples: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        parts = [samples[rows].astype(np.float64) @ columns for rows in blocks(len(samples), 3 * num_classes)]
+        hit, of_target, of_predicted = np.split(np.concatenate(parts), 3, axis=1)
+        by_metric = {
+            "precision": ratio(hit, of_predicted),
+            "recall": ratio(hit, of_target),
+            "f1": ratio(2 * hit, of_target + of_predicted),
+        }
+        return {
+            f"{metric}:{place}": scores[:, place]
+            for metric, scores in by_metric.items()
+            for place in range(num_classes)
+        }
+
+    of_target, of_predicted = counts.sum(2) > 0, counts.sum(1) > 0
+    present = {"precision": of_predicted, "recall": of_target, "f1": of_target | of_predicted}
+    num_speakers = {
+        f"{metric}:{place}": int(rows[:, place].sum())
+        for metric, rows in present.items()
+        for place in range(num_classes)
+    }
+    bounds = dict.fromkeys(num_speakers, (0.0, 1.0))
+    return Scored(speakers=speakers, values=values, folds=folds, bounds=bounds, num_speakers=num_speakers)
