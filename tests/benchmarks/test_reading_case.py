@@ -36,7 +36,8 @@ def test_reading_and_jobs_need_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(reading_case, "ROOT", tmp_path)
     monkeypatch.setattr(processes, "ROOT", tmp_path)
     with pytest.raises(
-        UserError, match=r"needs the loopback bucket of the tests, and there is no .*gcs.py: run it from a"
+        UserError,
+        match=r"needs the loopback bucket of the tests, and there is no .*serve_bucket.py: run it from a",
     ):
         reading_case.check_server()
     with pytest.raises(

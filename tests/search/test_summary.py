@@ -8,6 +8,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from sklearn import metrics as sk
 
+from w2v2.evaluation import classification
 from w2v2.search import summary
 from w2v2.training.fold_result import Epoch, FoldScore
 
@@ -75,7 +76,7 @@ def test_folds_have_the_scores_of_scikit_learn(scores):
     assert [(row["trial"], row["fold"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     for row in rows:
         score = scores[row["trial"], row["fold"]]
-        assert {name: row[name] for name in summary.METRICS} == pytest.approx(expected(score))
+        assert {name: row[name] for name in classification.METRICS} == pytest.approx(expected(score))
         assert (row["loss"], row["train_loss"], row["num_train"]) == (0.7, pytest.approx(1 / 3), 20)
         # Three epochs over 20 clips and one look at 11, in 4 seconds.
         assert row["num_held_out"] == 11 and row["clips_per_s"] == (3 * 20 + 11) / 4
@@ -106,7 +107,7 @@ def test_trials_have_mean_and_deviation_over_the_folds_they_ran(scores):
     )
     table = summary.trials_table(trials, summary.folds_table(scores, CLASSES))
     first, pruned, failed = table.to_pylist()
-    for name in summary.METRICS:
+    for name in classification.METRICS:
         values = [expected(scores[0, fold])[name] for fold in range(NUM_FOLDS)]
         assert first[f"{name}_mean"] == pytest.approx(np.mean(values))
         assert first[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))

@@ -1,17 +1,16 @@
 """Case reading: many objects from a bucket that takes a while to answer, by us and by Google's client."""
 
 import hashlib
-import importlib
-import multiprocessing
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
-
-import numpy as np
 
 from w2v2.benchmarks.config import BenchmarkConfig, ReadingSizes
 from w2v2.benchmarks.decode_case import decode
@@ -105,34 +104,26 @@ def _digest(bodies: Iterator[bytes | StorageError]) -> str:
 def loopback_bucket(sizes: ReadingSizes, *, seed: int) -> Iterator[dict[str, str]]:
     """Environment variables that lead to a bucket in a process of its own, whose Python lock is not ours."""
     check_server()
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(sizes, seed, there), daemon=True)
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        here.send("stop")
-        process.join()
+    wanted = {
+        "bucket": BUCKET,
+        "names": [_name(number) for number in range(sizes.num_objects)],
+        "object_bytes": sizes.object_bytes,
+        "latency_s": sizes.latency_s,
+        "seed": seed,
+    }
+    command = [sys.executable, "-m", "tests.cloud.serve_bucket", json.dumps(wanted)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()  # which ends it
 
 
 def check_server() -> None:
     """Raises UserError where the checkout has no loopback server."""
-    path = ROOT / "tests" / "cloud" / "gcs.py"
+    path = ROOT / "tests" / "cloud" / "serve_bucket.py"
     if not path.exists():
         raise UserError(
             f"the case reading needs the loopback bucket of the tests, and there is no {path}: run it from a checkout"
         )
-
-
-def serve(sizes: ReadingSizes, seed: int, pipe: Any) -> None:
-    """Serve until something arrives through the pipe, after sending through it how to reach this server."""
-    sys.path.insert(0, str(ROOT))
-    gcs = importlib.import_module("tests.cloud.gcs")
-    rng = np.random.default_rng(seed)
-    with gcs.FakeGcs(BUCKET) as server:
-        for number in range(sizes.num_objects):
-            server.put(BUCKET, _name(number), rng.bytes(sizes.object_bytes))
-        server.faults.add(kind="delay", count=-1, delay_s=sizes.latency_s)
-        pipe.send(gcs.gcs_environment(server))
-        pipe.recv()

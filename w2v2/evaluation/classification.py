@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
 
-METRICS = ("accuracy", "uar", "macro_f1")
+METRICS = ("uar", "accuracy", "macro_f1")
 
 
 def confusion(

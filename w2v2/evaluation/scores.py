@@ -19,6 +19,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.data import TaskKind
+from w2v2.data.targets import class_numbers
 from w2v2.evaluation import bootstrap, multi_label, regression
 from w2v2.evaluation import classification as metrics
 from w2v2.evaluation.bootstrap import Scored
@@ -140,10 +141,8 @@ def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndar
 def _class_columns(
     predictions: pa.Table, classes: Sequence[str]
 ) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"], Shaped[np.ndarray, " clips"]]:
-    number = {name: index for index, name in enumerate(classes)}
     target, predicted = (
-        np.array([number[name] for name in predictions[column].to_pylist()], dtype=np.int64)
-        for column in ("target", "predicted")
+        class_numbers(predictions[column].to_pylist(), classes) for column in ("target", "predicted")
     )
     return target, predicted, np.array(predictions["speaker"].to_pylist(), dtype=np.str_)
 

@@ -14,7 +14,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
-from w2v2.evaluation import baseline_comparison
+from w2v2.evaluation import baseline_comparison, classification
 from w2v2.evaluation import scores as task_scores
 from w2v2.machine import describe_run
 from w2v2.models import provenance
@@ -218,7 +218,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
         f"scores to expect on new speakers: {found['name']}, {found['num_speakers']} speakers in {found['num_folds']} folds",
         f"{'':12}{'estimate':>10}  {'95 % interval':>18}  {best:>12}  {'mean of folds':>14}  {'std':>6}",
     ]
-    for name in summary.METRICS:
+    for name in classification.METRICS:
         own = found["metrics"][name]
         lines.append(
             f"{name:12}{_number(own['value']):>10}  {_within(own):>18}  {_number(pooled[name]):>12}  "

@@ -14,7 +14,6 @@ from w2v2.evaluation.selection import chosen_on_other_folds
 from w2v2.training.fold_result import FoldScore
 
 Scores = Mapping[tuple[int, int], FoldScore]
-METRICS = ("uar", "accuracy", "macro_f1")
 
 
 def fold_metrics(score: FoldScore, classes: Sequence[str]) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
         clips = (score.num_train * len(score.curve) + len(score.clip_ids)) / score.seconds
         rows.append(
             {"trial": trial, "fold": fold, "state": "done"}
-            | {name: found[name] for name in METRICS}
+            | {name: found[name] for name in classification.METRICS}
             | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
             | {"num_held_out": len(score.clip_ids), "seconds": score.seconds, "clips_per_s": clips}
         )
@@ -63,7 +62,7 @@ def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) ->
     }
     columns |= {f"params_{path}": [t.params.get(path) for t in trials] for path in paths}
     rows = [[row for row in folds.to_pylist() if row["trial"] == t.number] for t in trials]
-    for name in METRICS:
+    for name in classification.METRICS:
         columns[f"{name}_mean"] = [_mean(row[name] for row in done) for done in rows]
         columns[f"{name}_std"] = [_std(row[name] for row in done) for done in rows]
     columns["folds_done"] = [len(done) for done in rows]
