@@ -2,16 +2,20 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import yaml
 
-from w2v2.config.model import OptimConfig
+from w2v2.config.baseline import BaselineConfig
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.config.model import CheckpointConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.data.manifest import CLIPS, REJECTS, Manifest
 from w2v2.errors import UserError
+from w2v2.search.space import field_at
 from w2v2.storage import run_directory
 
 
@@ -111,9 +115,84 @@ def test_settings_that_change_no_score_may_change_and_are_kept(config):
     assert settings_of(config)["search"]["num_trials"] == 50
 
 
-def test_every_setting_that_may_change_exists(config):
-    own = {path for path in run_directory.MAY_CHANGE if hasattr(config, path.partition(".")[0])}
-    assert own and own <= run_directory._flat(yaml.safe_load(run_directory.dump(config))).keys()
+@pytest.mark.parametrize("config_class", [TuneFoldsConfig, FinetuneConfig, BaselineConfig])
+def test_every_setting_that_may_change_exists(config_class):
+    for path in config_class.RESUMABLE:
+        field_at(config_class(), path)
+
+
+def test_a_finetuning_may_continue_with_other_resources_and_checkpoints(tmp_path):
+    config = FinetuneConfig(run=str(tmp_path))
+    begin(config)
+    checkpoint = CheckpointConfig(every_steps=7, keep=5)
+    other = replace(config, cpus_per_worker=3.0, gpus_per_worker=0.5, checkpoint=checkpoint)
+    assert run_directory.open_or_continue(other) is True
+    with pytest.raises(UserError, match="workers = 1, now it is 2"):
+        run_directory.open_or_continue(replace(config, workers=2))
+
+
+def test_all_that_differs_is_named(config):
+    begin(config)
+    other = replace(config, seed=4, optim=OptimConfig(weight_decay=0.25, beta1=0.5))
+    with pytest.raises(
+        UserError, match=r"with seed = 0, now it is 4; optim\.weight_decay = 0\.01, .*; optim\.beta1 = 0\.9, "
+    ):
+        run_directory.open_or_continue(other)
+
+
+def test_a_run_begun_before_a_setting_existed_is_continued(config, tmp_path):
+    begin(config)
+    for field in ("sampling", "precision"):  # as if they had been added since
+        path = tmp_path / "run" / "config.yaml"
+        tree = settings_of(config)
+        del tree["training"][field]
+        path.write_text(yaml.safe_dump(tree))
+        run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    assert run_directory.open_or_continue(config) is True
+    with pytest.raises(UserError, match=r"training\.sampling = 'all', now it is 'balanced'"):
+        run_directory.open_or_continue(replace(config, training=TrainingConfig(sampling="balanced")))
+
+
+def test_a_run_of_a_version_with_other_settings_is_refused(config, tmp_path):
+    begin(config)
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text() + "oddity: 3\n")
+    run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    with pytest.raises(UserError, match=r"this version cannot read \(there is no field oddity"):
+        run_directory.open_or_continue(config)
+
+
+def test_a_directory_that_was_copied_or_moved_is_continued(config, tmp_path):
+    begin(config)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    copied = replace(config, run=str(tmp_path / "copy"))
+    assert run_directory.open_or_continue(copied) is True
+    assert settings_of(copied)["run"] == copied.run
+    with pytest.raises(UserError, match="seed"):
+        run_directory.open_or_continue(replace(copied, seed=1))
+
+
+def test_flipped_bits_are_noticed_and_what_is_whole_decides(config, tmp_path, caplog):
+    begin(config)
+    settings, clips = tmp_path / "run" / "config.yaml", tmp_path / "run" / "manifest.parquet"
+    text, body = settings.read_text(), clips.read_bytes()
+    for damaged in (text.replace("seed: 0", "seed: 1"), "run: [", "", "\0"):
+        settings.write_text(damaged)
+        assert run_directory.open_or_continue(config) is True
+        assert settings.read_text() == text
+    clips.write_bytes(body[:100] + bytes([body[100] ^ 8]) + body[101:])
+    assert run_directory.open_or_continue(config) is True
+    assert "manifest.parquet: damaged" in caplog.text and "it is written again" in caplog.text
+    run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
+    assert clips.read_bytes() == body
+
+
+def test_a_manifest_of_before_has_its_settings_beside_it(config, tmp_path):
+    begin(config)
+    run_directory.write_table(config.run, "manifest", manifest().clips)
+    assert run_directory.open_or_continue(config) is True
+    with pytest.raises(UserError, match="seed"):
+        run_directory.open_or_continue(replace(config, seed=1))
 
 
 def test_manifest_and_rejects_come_back_as_written(config):
@@ -142,8 +221,8 @@ def test_the_same_clips_in_another_order_go_on(config):
 def test_a_clip_that_is_another_than_before_is_refused(config, change):
     run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     message = (
-        rf"the data of {config.run} has changed since the run began: 1 clips are new or other, 1 are gone or were "
-        r"other \(such as 0\.wav\); scores before and after would not be of the same clips, so give this run a "
+        rf"the data of {config.run} has changed since the run began: 1 clips were added or changed, 1 removed or "
+        r"changed \(such as 0\.wav\); scores before and after would not be of the same clips, so give this run a "
         r"directory of its own with --run"
     )
     with pytest.raises(UserError, match=message):
@@ -153,7 +232,7 @@ def test_a_clip_that_is_another_than_before_is_refused(config, change):
 
 @pytest.mark.parametrize(
     ("num_before", "num_now", "told"),
-    [(3, 5, "2 clips are new or other, 0 are"), (5, 3, "0 clips are new or other, 2")],
+    [(3, 5, "2 clips were added or changed, 0 removed"), (5, 3, "0 clips were added or changed, 2")],
 )
 def test_clips_that_came_or_went_are_refused(config, num_before, num_now, told):
     run_directory.keep_manifest(

@@ -1,6 +1,7 @@
 """Settings of jobs/baseline.py."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor, FoldsConfig
@@ -32,6 +33,8 @@ class SvmConfig:
 class BaselineConfig:
     """Score a support vector machine on hand-made features over the same folds as jobs/tune_folds.py."""
 
+    RESUMABLE: ClassVar[tuple[str, ...]] = ("data.max_reject_fraction", "data.num_readers", "cache.uri")
+    """Settings that do not change a score, so a run may be continued with others."""
     run: str = "runs/baseline"
     """The run directory, local or gs://."""
     seed: int = 0

@@ -5,11 +5,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from w2v2.config.digest import plain
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.errors import UserError
 
@@ -42,7 +43,9 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
 
 def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
     """All fields with dots, those of sections too."""
-    for name, kind in get_type_hints(config_class).items():
+    kinds = get_type_hints(config_class)
+    for name in (field.name for field in fields(config_class)):
+        kind = kinds[name]
         yield f"{prefix}{name}"
         if is_dataclass(kind):
             yield from _fields(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -68,17 +71,7 @@ def dump(config: Any) -> str:
 
 def tree(config: Any) -> dict[str, Any]:
     """The settings as plain dicts, lists and values."""
-    return _plain(asdict(config))
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _:
-            return value
+    return plain(config)
 
 
 def leading_words(args: Sequence[str], name: str) -> list[str]:

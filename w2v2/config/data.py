@@ -97,6 +97,10 @@ class AudioConfig:
                 )
 
 
+FIRST_AUDIO_FIELDS = ("resampler", "trim_db", "crop_s", "fixed_s", "min_s", "max_s")
+"""The fields of AudioConfig when digests were of all of them, in order: those of caches and tables of then."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoldsConfig:
     """How speakers are assigned to folds; no speaker is ever in two."""

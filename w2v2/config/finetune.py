@@ -1,6 +1,7 @@
 """Settings of jobs/finetune.py, evaluate.py and predict.py."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
@@ -21,6 +22,16 @@ from w2v2.errors import UserError
 class FinetuneConfig:
     """Train one model on the train split and score it once on the test split."""
 
+    RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "data.max_reject_fraction",
+        "data.num_readers",
+        "cache.uri",
+    )
+    """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0

@@ -1,7 +1,7 @@
 """Settings of jobs/tune_folds.py."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
@@ -73,6 +73,18 @@ class SearchConfig:
 class TuneFoldsConfig:
     """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
 
+    RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "search.num_trials",
+        "search.max_concurrent_trials",
+        "search.cpus_per_trial",
+        "search.gpus_per_trial",
+        "search.workers_per_fold",
+        "baseline",
+        "data.max_reject_fraction",
+        "data.num_readers",
+        "cache.uri",
+    )
+    """Settings that do not change what a trial's score is, so a run may be continued with others."""
     run: str = "runs/tune_folds"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0

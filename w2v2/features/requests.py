@@ -3,17 +3,18 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from w2v2.audio.decoding import DECODER_VERSION
-from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.audio.decoding import DECODER_VERSION, decoder_of
+from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
+from w2v2.config.digest import positional, settings_digest
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import DAMAGE, to_parquet
+from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_parquet, seal_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +46,41 @@ class ClipFeatures:
     """Passes of this clip through a trunk: 0 when every entry was there."""
 
 
-def audio_key(audio: AudioConfig, uri: str) -> str:
-    """Digest of a corpus's place and the preprocessing of its audio, 16 hex digits."""
-    return hashlib.sha256(repr((astuple(audio), uri)).encode()).hexdigest()[:16]
+def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
+    """Digests of a corpus's place and the preprocessing of its audio: today's, and that of earlier versions."""
+    keys = [settings_digest("audio index", audio=audio, uri=uri)]
+    values = positional(audio, FIRST_AUDIO_FIELDS)
+    if values is not None:
+        keys.append(hashlib.sha256(repr((values, uri)).encode()).hexdigest()[:16])
+    return keys
 
 
 logger = logging.getLogger(__name__)
 
 LEARNT = ("fingerprint", "audio_digest", "num_samples", "tolerated")
+INDEX = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("fingerprint", pa.string()),
+        ("audio_digest", pa.string()),
+        ("num_samples", pa.int64()),
+        ("tolerated", pa.string()),
+        ("decoder", pa.int64()),
+    ]
+)
 
 
 class AudioIndex:
     """From a file's fingerprint to the digest of the audio in it, for one corpus and one preprocessing."""
 
     def __init__(self, data: DataConfig, audio: AudioConfig, cache: CacheConfig) -> None:
-        name = f"{audio_key(audio, data.uri)}.parquet"
-        self._uri = storage.join(storage.expand(cache.uri), "index", name)
-        self._rows: dict[tuple[str, float, float], dict[str, Any]] = {}
-        try:
-            body = storage.read_bytes(self._uri)
-        except storage.NotFoundError:
-            return
-        try:
-            rows = pq.read_table(pa.BufferReader(body)).to_pylist()
-            # What an earlier decoder made of a file may have been a part of it.
-            rows = [row for row in rows if row.get("decoder") == DECODER_VERSION]
-            self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
-        except DAMAGE:
-            logger.warning("%s is damaged: the audio is read again", self._uri)
+        folder = storage.join(storage.expand(cache.uri), "index")
+        uris = [storage.join(folder, f"{key}.parquet") for key in audio_keys(audio, data.uri)]
+        self._uri = uris[0]
+        rows = next((rows for uri in uris if (rows := _read_rows(uri)) is not None), [])
+        self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
 
     def requests(self, clips: pa.Table) -> list[Request]:
         """A request for every clip, with what is known of its file."""
@@ -82,7 +90,7 @@ class AudioIndex:
 
     def _request(self, clip: dict[str, Any]) -> Request:
         known = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
-        return Request(**clip, **{name: known[name] for name in LEARNT if name in known})
+        return Request(**clip, **{name: known[name] for name in LEARNT if known.get(name) is not None})
 
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Keep what was learnt now; clips that could not be used are asked for again."""
@@ -97,4 +105,17 @@ class AudioIndex:
             for request, found in zip(requests, prepared, strict=True)
             if found.audio_digest
         ]
-        storage.write_bytes(self._uri, to_parquet(pa.Table.from_pylist(rows)))
+        storage.write_bytes(self._uri, seal_parquet(to_parquet(pa.Table.from_pylist(rows, schema=INDEX))))
+
+
+def _read_rows(uri: str) -> list[dict[str, Any]] | None:
+    """The rows of an index; None where there is none that is whole."""
+    try:
+        rows = parse_parquet(uri, storage.read_bytes(uri), INDEX).to_pylist()
+        # What an earlier decoder made of a file may have been a part of it.
+        return [row for row in rows if row["decoder"] == DECODER_VERSION or not decoder_of(row["uri"])]
+    except storage.NotFoundError:
+        return None
+    except storage.DamagedError as error:
+        logger.warning("%s: the audio is read again", error)
+        return None

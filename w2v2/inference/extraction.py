@@ -6,12 +6,15 @@
 
 import datetime
 import hashlib
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.audio.decoding import decoder_of
+from w2v2.config.data import FIRST_AUDIO_FIELDS
+from w2v2.config.digest import positional, settings_digest
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.rejects import RECORD, REJECTS, recorded_reject
 from w2v2.errors import Reject, UserError
@@ -93,21 +96,19 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     known is the checksum of the audio whose vectors the table has. done are outcomes of earlier attempts.
     """
     config = job.config
-    common = (VERSION, astuple(config.audio), config.window_s, config.hop_s, config.encoder.precision)
     columns = [
         clips[name].to_pylist() for name in ("start_s", "end_s", "uri", "fingerprint", *config.carried)
     ]
-    settings = [
-        _digest((*common, *decoder_of(uri)), start_s, end_s)
-        for start_s, end_s, uri, *_ in zip(*columns, strict=True)
-    ]
+    settings, first_settings = _settings(job, clips)
     identity = (job.digest, job.layers, config.carried, tuple(job.constants.items()))
     inputs = [_digest(identity, *row) for row in zip(settings, *columns, strict=True)]
+    first_inputs = [_digest(identity, *row) for row in zip(first_settings, *columns, strict=True)]
     clips = clips.append_column("settings", pa.array(settings, pa.string()))
     clips = clips.append_column("inputs", pa.array(inputs, pa.string()))
     clips = _with_checksums(clips, done)
-    known = _known(clips, job, table) if table else pa.array([""] * len(clips))
+    known = _known(clips, first_settings, job, table) if table else pa.array([""] * len(clips))
     clips = clips.append_column("known", known)
+    done = _with_inputs(done, dict(zip(first_inputs, inputs, strict=True)))
     there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
     place = pc.index_in(clips["inputs"], value_set=_reusable(done)["inputs"].combine_chunks())
     for name in ("status", *_REASONS, "part", "duration_s", "num_rows", "tolerated"):
@@ -127,6 +128,36 @@ def to_do(clips: pa.Table, job: Job) -> pa.Table:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
+    """For each clip the digest of what its vectors depend on besides audio and weights, and that of before.
+
+    Rows and records with the second, of versions that hashed all fields by their places, are as good.
+    """
+    config = job.config
+    common = settings_digest(
+        "extraction",
+        arithmetic=VERSION,
+        audio=config.audio,
+        window_s=config.window_s,
+        hop_s=config.hop_s,
+        precision=config.encoder.precision,
+    )
+    rows = zip(*(clips[name].to_pylist() for name in ("uri", "start_s", "end_s")), strict=True)
+    each = [(decoder_of(uri), start_s, end_s) for uri, start_s, end_s in rows]
+    now = [_digest(common, *decoder, *span) for decoder, *span in each]
+    values = positional(config.audio, FIRST_AUDIO_FIELDS)
+    if values is None:
+        return now, now
+    first = (VERSION, values, config.window_s, config.hop_s, config.encoder.precision)
+    return now, [_digest((*first, *decoder), *span) for decoder, *span in each]
+
+
+def _with_inputs(done: pa.Table, now: Mapping[str, str]) -> pa.Table:
+    """The records with today's inputs in the place of those of earlier versions."""
+    inputs = [now.get(own, own) for own in done["inputs"].to_pylist()]
+    return done.set_column(done.column_names.index("inputs"), "inputs", pa.array(inputs, pa.string()))
 
 
 def _key(table: pa.Table, *names: str) -> pa.ChunkedArray:
@@ -149,8 +180,11 @@ def _reusable(done: pa.Table) -> pa.Table:
     return done.filter(pc.is_in(done["status"], pa.array([EMBEDDED, REJECTED])))
 
 
-def _known(clips: pa.Table, job: Job, table: Table) -> pa.ChunkedArray:
-    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''."""
+def _known(clips: pa.Table, first_settings: Sequence[str], job: Job, table: Table) -> pa.ChunkedArray:
+    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''.
+
+    first_settings are the digests of the same settings in rows of earlier versions.
+    """
     same = ("clip_id", "settings", *job.config.carried)
     encoder = job.config.encoder
     rows = table.read(
@@ -163,8 +197,14 @@ def _known(clips: pa.Table, job: Job, table: Table) -> pa.ChunkedArray:
     rows = rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
     groups = rows.group_by([*same, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
-    place = pc.index_in(_key(clips, *same), value_set=_key(whole, *same).combine_chunks())
-    return pc.fill_null(whole["checksum"].take(place), "")
+    before = clips.set_column(
+        clips.column_names.index("settings"), "settings", pa.array(first_settings, pa.string())
+    )
+    in_table = _key(whole, *same).combine_chunks()
+    checksums = [
+        whole["checksum"].take(pc.index_in(_key(own, *same), value_set=in_table)) for own in (clips, before)
+    ]
+    return pc.fill_null(pc.coalesce(*checksums), "")
 
 
 # -- what was done

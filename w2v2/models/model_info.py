@@ -9,6 +9,7 @@ from w2v2.config.data import AudioConfig, TaskKind
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.seals import parse_json, seal_json
 
 FORMAT = 2
 """Raised when the folder's files change their meaning."""
@@ -42,7 +43,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
             "that came to its end"
         )
     try:
-        about = json.loads(storage.read_text(place))
+        about = parse_json(place, storage.read_bytes(place))
         if about["format"] != FORMAT:
             raise UserError(
                 f"model {uri!r} has format {about['format']}, this version reads {FORMAT}: train it again with "
@@ -53,13 +54,14 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         made = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
         groups = tuple(tuple(group) for group in fields["groups"])
         return ModelInfo(**{**fields, **made, "groups": groups}), about["digest"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, storage.DamagedError) as error:
         raise UserError(f"{place} cannot be read ({error}): save the model again") from error
 
 
 def read_card(uri: str) -> dict[str, Any]:
     """What the model card recorded when the model was saved."""
-    return json.loads(storage.read_text(storage.join(storage.expand(uri), "w2v2.json")))["card"]
+    place = storage.join(storage.expand(uri), "w2v2.json")
+    return parse_json(place, storage.read_bytes(place))["card"]
 
 
 def card_block(card: Mapping[str, Any]) -> str:
@@ -70,11 +72,11 @@ def card_block(card: Mapping[str, Any]) -> str:
 def extend_card(uri: str, more: Mapping[str, Any]) -> None:
     """Say more of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
     place, readme = (storage.join(storage.expand(uri), name) for name in ("w2v2.json", "README.md"))
-    about = json.loads(storage.read_text(place))
+    about = parse_json(place, storage.read_bytes(place))
     card = about["card"] | dict(more)
     text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
     storage.write_text(readme, text)
-    storage.write_text(place, json.dumps(about | {"card": card}, indent=2) + "\n")
+    storage.write_text(place, seal_json(about | {"card": card}, indent=2) + "\n")
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import DAMAGE, to_parquet
+from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_parquet, seal_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def write(uri: str, clips: pa.Table, *, encoder: str) -> None:
     rows = pa.table([speakers, clips["audio_digest"]], schema=SCHEMA)
     if says(encoder):
         rows = pa.concat_tables([rows, _read(encoder)])
-    storage.write_bytes(storage.join(uri, FILE), to_parquet(rows))
+    storage.write_bytes(storage.join(uri, FILE), seal_parquet(to_parquet(rows)))
 
 
 def says(name: str) -> bool:
@@ -87,8 +87,8 @@ def _place(uri: str) -> str:
 def _read(uri: str) -> pa.Table:
     body = storage.read_bytes(_place(uri))
     try:
-        return pq.read_table(pa.BufferReader(body), schema=SCHEMA)
-    except DAMAGE as error:
+        return parse_parquet(_place(uri), body, SCHEMA)
+    except storage.DamagedError as error:
         raise UserError(f"model {uri!r}: {FILE} cannot be read ({error}): save the model again") from error
 
 

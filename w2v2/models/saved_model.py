@@ -16,12 +16,15 @@ from torch import Tensor
 from transformers import AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
+from w2v2.config.digest import changed
 from w2v2.errors import UserError
 from w2v2.models import provenance
 from w2v2.models.classifier import Classifier
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.models.pretrained import load_encoder
 from w2v2.storage import files as storage
+from w2v2.storage.seals import seal_json
 
 PROBLEM = {
     "classes": "single_label_classification",
@@ -65,7 +68,7 @@ def save_model(
             storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
     provenance.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": asdict(info), "card": dict(card)}
-    storage.write_text(storage.join(uri, "w2v2.json"), json.dumps(about, indent=2) + "\n")
+    storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")
     return digest
 
 
@@ -90,13 +93,22 @@ def load_model(uri: str) -> SavedModel:
 def model_digest(model: Classifier, info: ModelInfo) -> str:
     """SHA-256 over encoder, head and what they predict, 16 hex digits."""
     encoder = info.encoder
-    about: list[Any] = [info.kind, info.groups, asdict(info.audio), info.normalize]
+    about: list[Any] = [info.kind, info.groups, _audio_settings(info.audio), info.normalize]
     about += [encoder.pooling, encoder.layer, encoder.layers, model.encoder.model.config.model_type]
     total = hashlib.sha256(json.dumps(about).encode())
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name} {tuple(value.shape)};".encode())
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()[:16]
+
+
+def _audio_settings(audio: AudioConfig) -> dict[str, Any]:
+    """The fields that AudioConfig began with, and of later ones those that differ from their defaults.
+
+    So the digest of a model stays when a field is added.
+    """
+    first = {name: getattr(audio, name) for name in FIRST_AUDIO_FIELDS}
+    return first | {name: value for name, value in changed(audio).items() if name not in first}
 
 
 def has_counterpart(model: Classifier, info: ModelInfo) -> bool:

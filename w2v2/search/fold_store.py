@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import DAMAGE
+from w2v2.storage.seals import parse_parquet, seal_parquet
 from w2v2.training.fold_result import Epoch, FoldScore
 
 logger = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class Ledger:
 def _whole(uri: str, body: bytes) -> FoldScore | None:
     """The fold of a record, or None where its bytes are damaged."""
     try:
-        return decode(body)
-    except DAMAGE as error:
-        logger.warning("%s is damaged (%s): the fold is trained again", uri, error)
+        return decode(body, uri=uri)
+    except storage.DamagedError as error:
+        logger.warning("%s: the fold is trained again", error)
         return None
 
 
@@ -80,12 +80,19 @@ def encode(score: FoldScore) -> bytes:
     ).replace_schema_metadata({"w2v2": json.dumps(rest)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
-    return sink.getvalue().to_pybytes()
+    return seal_parquet(sink.getvalue().to_pybytes())
 
 
-def decode(body: bytes) -> FoldScore:
-    """The fold that `encode` wrote."""
-    table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
+def decode(body: bytes, *, uri: str = "a fold's record") -> FoldScore:
+    """The fold that `encode` wrote; DamagedError where the bytes are not those."""
+    table = parse_parquet(uri, body)
+    try:
+        return _fold_score(table)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a record without seal
+        raise storage.DamagedError(f"{uri}: damaged: {error}") from error
+
+
+def _fold_score(table: pa.Table) -> FoldScore:
     rest = json.loads(table.schema.metadata[b"w2v2"])
     curve = [Epoch(**epoch) for epoch in rest.pop("curve")]
     column = table["probabilities"].combine_chunks()

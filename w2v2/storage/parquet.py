@@ -8,21 +8,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2.storage import files as storage
+from w2v2.storage.seals import parse_parquet
 
 logger = logging.getLogger(__name__)
-
-DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
-"""What pyarrow and our own decoders raise on bytes that are not those that were written."""
 
 
 def write_record(folder: str, rows: pa.Table) -> None:
     """Keep the rows; the same rows twice are one file."""
     data = to_parquet(rows)
-    storage.write_bytes(storage.join(folder, f"{hashlib.sha256(data).hexdigest()[:40]}.parquet"), data)
+    storage.write_bytes(storage.join(folder, _name(data)), data)
+
+
+def _name(data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()[:40]}.parquet"
 
 
 def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Table:
-    """All rows that were kept; none where the folder is missing. A damaged file is told and passed over."""
+    """All rows that were kept; none where the folder is missing. A damaged file is passed over with a warning."""
     if not storage.exists(folder):
         return schema.empty_table()
     uris = [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]
@@ -31,9 +33,13 @@ def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Tabl
         if isinstance(data, storage.StorageError):
             raise data
         try:
-            tables.append(pq.read_table(pa.BufferReader(data), schema=schema))
-        except DAMAGE:
-            logger.warning("%s is damaged: what it tells of is done again", uri)
+            if uri.rpartition("/")[2] != _name(data):
+                raise storage.DamagedError(
+                    f"{uri}: damaged: its bytes are not those that its name was made of"
+                )
+            tables.append(parse_parquet(uri, data, schema))
+        except storage.DamagedError as error:
+            logger.warning("%s: what it records is done again", error)
     return pa.concat_tables(tables)
 
 

@@ -6,94 +6,130 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 
-from w2v2.config.command_line import dump
+from w2v2.config.command_line import dump, parse
+from w2v2.config.digest import differences
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_parquet, seal_parquet
 
 logger = logging.getLogger(__name__)
 
-MAY_CHANGE = (
-    "search.num_trials",
-    "search.max_concurrent_trials",
-    "search.cpus_per_trial",
-    "search.gpus_per_trial",
-    "search.workers_per_fold",
-    "baseline",
-    "data.max_reject_fraction",
-    "data.num_readers",
-    "cache.uri",
-)
-"""Settings that do not change what a trial's score is, so a run may go on with others."""
+SETTINGS = b"w2v2.settings"
+"""Key of manifest.parquet's metadata under which the run's settings are, sealed with it."""
 
+COMPARED = ("label", "speaker", "fold", "split", "audio_digest")
+"""Columns of a manifest that come from the data; those of targets are compared, too."""
 
-SAID = ("label", "speaker", "fold", "split", "audio_digest")
+NUM_SHOWN = 4
 
 
 def open_or_continue(config: Any) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
-    Settings may change until keep_manifest: nothing was computed before that. Raises UserError when the
-    directory holds a run with other settings.
+    Settings may change until keep_manifest: nothing was computed before that. Afterwards those in
+    config.RESUMABLE may, and the place of the directory: one that was copied or moved continues. Raises
+    UserError when the directory holds a run with other settings.
     """
+    before = _earlier_settings(config.run)
+    if before is not None:
+        _check_same_settings(config, before)
+    storage.write_text(storage.join(config.run, "config.yaml"), dump(config))
+    return before is not None
+
+
+def _earlier_settings(run: str) -> str | None:
+    """The settings, as YAML, of a run that has computed something; None where none has."""
+    manifest = _earlier_manifest(run)
+    if manifest is None and not storage.exists(storage.join(run, "manifest.parquet")):
+        return None
+    sealed = (manifest.schema.metadata or {}).get(SETTINGS) if manifest is not None else None
+    if sealed is not None:
+        return sealed.decode()
+    try:
+        return storage.read_text(storage.join(run, "config.yaml"))
+    except storage.NotFoundError:
+        return None
+
+
+def _earlier_manifest(run: str) -> pa.Table | None:
+    """The manifest of an earlier attempt; None where there is none that is whole."""
+    try:
+        return read_table(run, "manifest")
+    except storage.NotFoundError:
+        return None
+    except storage.DamagedError as error:
+        logger.warning("%s: it is written again, from the clips as they are now", error)
+        return None
+
+
+def _check_same_settings(config: Any, text: str) -> None:
     uri = storage.join(config.run, "config.yaml")
-    continued = storage.exists(uri) and storage.exists(storage.join(config.run, "manifest.parquet"))
-    if continued:
-        before, now = _flat(yaml.safe_load(storage.read_text(uri))), _flat(yaml.safe_load(dump(config)))
-        for path in sorted(before.keys() | now.keys()):
-            if path not in MAY_CHANGE and before.get(path) != now.get(path):
-                raise UserError(
-                    f"{config.run} holds a run with {path} = {before.get(path)!r}, now it is {now.get(path)!r}: "
-                    "give this run a directory of its own with --run, or the settings of the old one with "
-                    f"--config {uri}"
-                )
-    storage.write_text(uri, dump(config))
-    return continued
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{name}" if prefix else name)
-    return flat
+    try:
+        before = parse(type(config), [f"--config={text}"])
+    except UserError as error:
+        raise UserError(
+            f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
+            "directory of its own with --run"
+        ) from error
+    others = differences(before, config, besides=("run", *getattr(config, "RESUMABLE", ())))
+    if others:
+        shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in others.items()]
+        more = f" and {len(shown) - NUM_SHOWN} more" if len(shown) > NUM_SHOWN else ""
+        raise UserError(
+            f"{config.run} holds a run with {'; '.join(shown[:NUM_SHOWN])}{more}: give this run a directory of its own "
+            f"with --run, or the settings of the old one with --config {uri}"
+        )
 
 
 def keep_manifest(run: str, clips: pa.Table, rejects: pa.Table) -> None:
-    """Write manifest.parquet and rejects.parquet; a continued run must have the very same clips."""
-    if storage.exists(storage.join(run, "manifest.parquet")):
-        _same_clips(run, read_table(run, "manifest"), clips)
-    write_table(run, "manifest", clips)
+    """Write manifest.parquet, with the run's settings, and rejects.parquet.
+
+    Raises UserError where an earlier attempt had other clips.
+    """
+    before = _earlier_manifest(run)
+    if before is not None:
+        _check_same_clips(run, before, clips)
+    write_table(run, "manifest", clips, metadata=_settings_metadata(run))
     write_table(run, "rejects", rejects)
 
 
-def _same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
+def _settings_metadata(run: str) -> dict[bytes, bytes]:
+    try:
+        return {SETTINGS: storage.read_bytes(storage.join(run, "config.yaml"))}
+    except storage.NotFoundError:
+        return {}
+
+
+def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
     # What is asked for is in config.yaml; here, what the data said.
-    told = [name for name in before.column_names if name in SAID or name.startswith("target_")]
-    columns = ["clip_id", *(name for name in told if name in now.column_names)]
+    names = [name for name in before.column_names if name in COMPARED or name.startswith("target_")]
+    columns = ["clip_id", *(name for name in names if name in now.column_names)]
     old = {tuple(row.values()) for row in before.select(columns).to_pylist()}
     new = {tuple(row.values()) for row in now.select(columns).to_pylist()}
     if old != new:
         example = sorted(old ^ new)[0]
         raise UserError(
-            f"the data of {run} has changed since the run began: {len(new - old)} clips are new or other, "
-            f"{len(old - new)} are gone or were other (such as {example[0]}); scores before and after would not be "
+            f"the data of {run} has changed since the run began: {len(new - old)} clips were added or changed, "
+            f"{len(old - new)} removed or changed (such as {example[0]}); scores before and after would not be "
             "of the same clips, so give this run a directory of its own with --run"
         )
 
 
-def write_table(run: str, name: str, table: pa.Table) -> None:
-    """Write `<run>/<name>.parquet`."""
-    storage.write_bytes(storage.join(run, f"{name}.parquet"), to_parquet(table))
+def write_table(
+    run: str, name: str, table: pa.Table, *, metadata: Mapping[bytes, bytes] | None = None
+) -> None:
+    """Write `<run>/<name>.parquet`, sealed; metadata are added to those of its schema."""
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    storage.write_bytes(storage.join(run, f"{name}.parquet"), seal_parquet(to_parquet(table)))
 
 
 def read_table(run: str, name: str) -> pa.Table:
-    """Read `<run>/<name>.parquet`."""
-    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(run, f"{name}.parquet"))))
+    """Read `<run>/<name>.parquet`; DamagedError where its bytes are not those that were written."""
+    uri = storage.join(run, f"{name}.parquet")
+    return parse_parquet(uri, storage.read_bytes(uri))
 
 
 def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints: the state of a training as files, from which it resumes bit for bit."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.seals import parse_json, seal_json
 from w2v2.training.fold_result import Epoch
 from w2v2.training.trainer import Position, Trainer, trained_state
 
@@ -48,7 +48,7 @@ class Checkpoints:
         )
         storage.write_bytes(self._uri(step, "safetensors"), body)
         seal = {"crc32c": google_crc32c.value(body), "state": checkpoint.state}
-        storage.write_text(self._uri(step, "json"), json.dumps(seal))
+        storage.write_text(self._uri(step, "json"), seal_json(seal))
         for old in self._steps()[: -self._keep]:
             storage.delete(self._uri(old, "json"))
             storage.delete(self._uri(old, "safetensors"))
@@ -57,7 +57,7 @@ class Checkpoints:
         """The newest checkpoint that is whole; None where there is none."""
         for step in reversed(self._steps()):
             try:
-                seal = json.loads(storage.read_bytes(self._uri(step, "json")))
+                seal = parse_json(self._uri(step, "json"), storage.read_bytes(self._uri(step, "json")))
                 body = storage.read_bytes(self._uri(step, "safetensors"))
                 if google_crc32c.value(body) == seal["crc32c"]:
                     return Checkpoint(tensors=safetensors.torch.load(body), state=seal["state"])

@@ -1,0 +1,96 @@
+"""The digest and the comparison of settings: of caches, tables, records and run directories.
+
+A digest is of the names and values of the fields that differ from their defaults, so a field that is added,
+at its default, changes none. A default that is changed does: raise VERSION with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+VERSION = 1
+"""Raised when a default of a digested section changes, so that nothing computed with the old one is reused."""
+
+NUM_DIGITS = 24
+
+
+def settings_digest(purpose: str, **parts: Any) -> str:
+    """24 hex digits that name these settings (sections, by name) and values for one purpose.
+
+    >>> from w2v2.config.data import AudioConfig
+    >>> settings_digest("example", audio=AudioConfig()) == settings_digest("example", audio=AudioConfig(crop_s=0))
+    True
+    >>> settings_digest("example", audio=AudioConfig()) == settings_digest("other", audio=AudioConfig())
+    False
+    """
+    values = {name: changed(part) if is_dataclass(part) else plain(part) for name, part in parts.items()}
+    text = json.dumps({"version": VERSION, "purpose": purpose, **values}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:NUM_DIGITS]
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults, as plain values; those of sections nest.
+
+    >>> from w2v2.config.data import AudioConfig
+    >>> changed(AudioConfig(crop_s=3))
+    {'crop_s': 3.0}
+    """
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value, default = getattr(config, field.name), _default(field)
+        if is_dataclass(value) and is_dataclass(default):
+            if inner := changed(value):
+                found[field.name] = inner
+        elif default is MISSING or value != default:
+            number = isinstance(default, float) and isinstance(value, int)
+            found[field.name] = float(value) if number else plain(value)
+    return found
+
+
+def differences(before: Any, now: Any, *, besides: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Dotted paths of the fields that differ between two configs of one class, with both values.
+
+    besides are paths that are left out, of fields or of whole sections.
+    """
+    return dict(_differences(before, now, "", set(besides)))
+
+
+def _differences(before: Any, now: Any, prefix: str, besides: set[str]) -> Any:
+    for field in fields(now):
+        path = f"{prefix}{field.name}"
+        if path in besides:
+            continue
+        old, new = getattr(before, field.name), getattr(now, field.name)
+        if is_dataclass(new) and is_dataclass(old):
+            yield from _differences(old, new, f"{path}.", besides)
+        elif old != new:
+            yield path, (old, new)
+
+
+def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
+    """The values of these fields in order, as digests of before VERSION 1 hashed them.
+
+    None where another field is not at its default: nothing of before was computed so.
+    """
+    if changed(config).keys() - set(names):
+        return None
+    return tuple(getattr(config, name) for name in names)
+
+
+def plain(value: Any) -> Any:
+    """The value as dicts, lists and what JSON has: tuples become lists, sections dicts of all their fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    match value:
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+def _default(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
