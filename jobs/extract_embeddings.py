@@ -28,11 +28,14 @@ from w2v2.cluster import connection
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data import manifest, usable_clips
+from w2v2.errors import ResumableError
 from w2v2.machine import describe_run
 from w2v2.progress import Progress, clock
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.seals import parse_json
 from w2v2.tables import table as tables
+from w2v2.tables.parts import DamagedPartError
 from w2v2.tables.spec import Commit, rejects_spec
 from w2v2.versions import library_versions
 
@@ -157,6 +160,26 @@ def embedded(clips: pa.Table, todo: pa.Table, found: manifest.Manifest, job: Any
     return extraction.with_outcomes(clips, done), audio_s
 
 
+def taken_in(clips: pa.Table, job: Any, table: Any, parts: list[str]) -> Commit:
+    """What the table did with the parts; UserError where the table has not got the vectors of every clip then."""
+    from w2v2.inference import extraction
+
+    try:
+        taken: Commit = table.commit(parts)
+    except DamagedPartError as error:
+        storage.delete(error.uri)
+        raise ResumableError(
+            f"part {error.uri} was damaged and is deleted: run the same command again, which embeds its clips again"
+        ) from error
+    lost = extraction.lost_to_newer(clips, job, table) if taken.stale else 0
+    if lost:
+        raise ResumableError(
+            f"{job.config.table} has got newer rows of {lost} of these clips from another run, of other settings or "
+            "weights: run the same command again, which embeds them again, or give one of the two a table of its own"
+        )
+    return taken
+
+
 def commit(
     clips: pa.Table,
     found: manifest.Manifest,
@@ -176,7 +199,7 @@ def commit(
     counts = extraction.counts(clips)
     parts = extraction.parts_of(clips, config.run)
     logger.info("table: taking %d parts into %s", len(parts), config.table)
-    taken: Commit = table.commit(parts)
+    taken = taken_in(clips, job, table, parts)
     rejects = tables.open_table(reject_rows.rejects_table(config.table), rejects_spec())
     reject_rows.commit_rejects(rejects, found.rejects, job)
     seconds = time.monotonic() - started
@@ -195,13 +218,28 @@ def commit(
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
-    run_directory.write_json(config.run, "metrics", metrics)
-    logger.info("page: %s", write_extraction_report(config.run))
+    if num_made or taken.pending or not reported(config.run, metrics):
+        run_directory.write_json(config.run, "metrics", metrics)
+        logger.info("page: %s", write_extraction_report(config.run))
+    else:
+        logger.info("nothing was to be done: metrics.json and the page stay as they were")
     logger.info(
         "%d clips: %d written, %d already there, %d rejected; %s",
         metrics["num_clips"], metrics["written"], metrics["there"], metrics["rejected"], config.table,
     )  # fmt: skip
     return metrics
+
+
+def reported(run: str, metrics: dict[str, Any]) -> bool:
+    """Whether the run directory has the page and metrics of an attempt that wrote these very clips."""
+    same = ("job", "table", "num_clips", "rejected", "encoder")
+    place = storage.join(run, "metrics.json")
+    try:
+        earlier = parse_json(place, storage.read_bytes(place))
+    except (storage.NotFoundError, storage.DamagedError):
+        return False
+    is_same = all(earlier.get(name) == metrics[name] for name in same)
+    return is_same and storage.exists(storage.join(run, "report.html"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import astuple, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from w2v2.config.data import AudioConfig
@@ -15,6 +16,7 @@ from w2v2.tables.parts import write_part
 from w2v2.tables.table import open_table
 
 AUDIO = AudioConfig(fixed_s=2.0)
+DAY = datetime.timedelta(days=1)
 
 
 def job_of(run: str, audio: AudioConfig = AUDIO) -> Job:
@@ -89,3 +91,59 @@ def test_records_of_earlier_versions_are_not_made_again(tmp_path):
     clips = sort_out(CLIPS, job, done=done, table=None)
     [(clip_id, reject)] = extraction.rejected(clips)
     assert (clip_id, reject.kind) == ("b", "silent: x")
+
+
+def record(clip, job, *, created_at, part="p"):
+    """The outcome of an embedding as this version records it."""
+    [inputs] = sort_out(CLIPS.filter(pc.equal(CLIPS["clip_id"], clip)), job, done=DONE.empty_table(), table=None)["inputs"].to_pylist()  # fmt: skip
+    row = dict.fromkeys(DONE.names, "") | {
+        "clip_id": clip,
+        "inputs": inputs,
+        "status": "embedded",
+        "part": part,
+    }
+    return row | {"checksum": f"c{clip}", "duration_s": 1.0, "num_rows": 1, "created_at": created_at}
+
+
+def test_outcomes_older_than_the_rows_of_other_settings_are_made_again(tmp_path, table):
+    # The table has rows of AUDIO; other settings were embedded by this run before that, or after.
+    job = job_of(str(tmp_path / "run"), replace(AUDIO, fixed_s=3.0))
+    now = datetime.datetime.now(datetime.UTC)
+    for created_at, status in ((now - DAY, ""), (now + DAY, "embedded"), (None, "")):
+        done = pa.Table.from_pylist([record("a", job, created_at=created_at)], schema=DONE)
+        clips = sort_out(CLIPS, job, done=done, table=table)
+        assert clips["status"].to_pylist() == [status, ""]
+        assert clips["part"].to_pylist() == ["p" if status else "", ""]
+    both = [
+        record("a", job, created_at=now - DAY, part="old"),
+        record("a", job, created_at=now + DAY, part="new"),
+    ]
+    for rows in (both, both[::-1]):
+        clips = sort_out(CLIPS, job, done=pa.Table.from_pylist(rows, schema=DONE), table=table)
+        assert clips["part"].to_pylist() == ["new", ""]
+
+
+def test_clips_that_are_in_the_table_keep_their_parts_for_the_page(tmp_path, table):
+    job = job_of(str(tmp_path / "run"))
+    done = pa.Table.from_pylist(
+        [record("a", job, created_at=datetime.datetime.now(datetime.UTC))], schema=DONE
+    )
+    clips = sort_out(CLIPS, job, done=done, table=table)
+    assert clips["status"].to_pylist() == ["there", "there"] and clips["duration_s"].to_pylist() == [
+        1.0,
+        None,
+    ]
+    assert extraction.parts_of(clips, "/run") == [] and extraction.parts_to_draw(clips, "/run") == [
+        "/run/parts/p"
+    ]
+
+
+def test_written_clips_that_the_table_has_otherwise_are_counted(tmp_path, table):
+    job = job_of(str(tmp_path / "run"))
+    written = sort_out(CLIPS, job, done=DONE.empty_table(), table=table)
+    written = written.set_column(written.column_names.index("status"), "status", pa.array(["embedded"] * 2))
+    assert extraction.lost_to_newer(written, job, table) == 0
+    other = job_of(str(tmp_path / "run"), replace(AUDIO, fixed_s=3.0))
+    clips = sort_out(CLIPS, other, done=DONE.empty_table(), table=table)
+    clips = clips.set_column(clips.column_names.index("status"), "status", pa.array(["embedded", "there"]))
+    assert extraction.lost_to_newer(clips, other, table) == 1

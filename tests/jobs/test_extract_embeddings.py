@@ -202,9 +202,30 @@ def test_page_and_run_directory(finished):
 def test_run_again_changes_nothing_and_computes_nothing(finished):
     config, _, _ = finished
     before = rows_of(config)
+    page = (Path(config.run) / "report.html").read_bytes()
     again = extract_embeddings.main(config)
     assert rows_of(config) == before
     assert accounted(again) == (0, NUM_CLIPS, len(BROKEN)) and again["num_made"] == 0
+    assert (Path(config.run) / "report.html").read_bytes() == page, (
+        "the page is that of the attempt that worked"
+    )
+    manifest = pq.read_table(Path(config.run) / "manifest.parquet")
+    assert all(manifest["vectors_in"].to_pylist()) and manifest["duration_s"].null_count == 0
+
+
+def test_settings_a_b_a_in_one_directory_end_with_the_rows_of_a(tmp_path, audio, ray_session):
+    first = make_config(tmp_path, audio)
+    second = replace(first, audio=AudioConfig(crop_s=0.5))
+    assert accounted(extract_embeddings.main(first)) == (NUM_CLIPS, 0, 0)
+    before = {row["clip_id"]: row["embedding"] for row in rows_of(first)}
+    assert accounted(extract_embeddings.main(second)) == (NUM_CLIPS, 0, 0)
+    assert {row["clip_id"]: row["embedding"] for row in rows_of(first)} != before
+    again = extract_embeddings.main(first)
+    assert accounted(again) == (NUM_CLIPS, 0, 0) and again["rows"]["stale"] == 0
+    after = {row["clip_id"]: row["embedding"] for row in rows_of(first)}
+    assert after.keys() == before.keys()
+    for clip_id, vector in after.items():
+        assert np.allclose(vector, before[clip_id], atol=1e-5)
 
 
 @pytest.mark.slow

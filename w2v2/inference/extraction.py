@@ -6,6 +6,7 @@
 
 import datetime
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,10 @@ from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
 from w2v2.tables.parts import list_parts, write_part
-from w2v2.tables.spec import TableSpec, embeddings_spec, rejects_spec
+from w2v2.tables.spec import TIMESTAMP, TableSpec, embeddings_spec, rejects_spec
 from w2v2.tables.table import Table
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
@@ -41,14 +44,16 @@ DONE = pa.schema(
         ("num_rows", pa.int64()),
         ("tolerated", pa.string()),
         ("part", pa.string()),
+        ("created_at", TIMESTAMP),
     ]
 )
-"""What became of a clip; inputs names all that its vectors depend on, part is the name of their file."""
+"""What became of a clip; inputs names all that its vectors depend on, part is the name of their file, made at
+created_at (null in records of earlier versions)."""
 
 _REASONS = tuple(name for name, _ in RECORD)
 _TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
 # Columns of our own on the way to the table, beside those that the table has too.
-_OWN = {*DONE.names, *_TO_DO, "waveform", "vectors"} - {"clip_id", "uri", "start_s", "end_s"}
+_OWN = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {"clip_id", "uri", "start_s", "end_s"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +111,30 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("settings", pa.array(settings, pa.string()))
     clips = clips.append_column("inputs", pa.array(inputs, pa.string()))
     clips = _with_checksums(clips, done)
-    known = _known(clips, first_settings, job, table) if table else pa.array([""] * len(clips))
+    rows = _in_table(clips, job, table) if table else None
+    known = pa.array([""] * len(clips)) if rows is None else _known(clips, rows, first_settings, job)
     clips = clips.append_column("known", known)
-    done = _with_inputs(done, dict(zip(first_inputs, inputs, strict=True)))
+    done = _reusable(_with_inputs(done, dict(zip(first_inputs, inputs, strict=True))))
+    place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
+    earlier = done.take(place)
     there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
-    place = pc.index_in(clips["inputs"], value_set=_reusable(done)["inputs"].combine_chunks())
-    for name in ("status", *_REASONS, "part", "duration_s", "num_rows", "tolerated"):
-        earlier = _reusable(done)[name].take(place)
-        if name == "status":
-            earlier = pc.if_else(there, THERE, pc.fill_null(earlier, ""))
-        elif name in (*_REASONS, "part", "tolerated"):
-            earlier = pc.if_else(there, "", pc.fill_null(earlier, ""))
-        clips = clips.append_column(name, earlier)
+    outdated = pc.and_(pc.invert(there), _outdated(clips, earlier, rows))
+    if num_outdated := pc.sum(outdated).as_py():
+        logger.info(
+            "%d clips were embedded by this run before, but the table has got newer rows of other settings or weights "
+            "for them since: they are embedded again",
+            num_outdated,
+        )
+    status = pc.if_else(outdated, "", pc.fill_null(earlier["status"], ""))
+    clips = clips.append_column("status", pc.if_else(there, THERE, status))
+    for name in (*_REASONS, "tolerated"):
+        clips = clips.append_column(name, pc.if_else(there, "", pc.fill_null(earlier[name], "")))
+    part = pc.fill_null(earlier["part"], "")
+    clips = clips.append_column("part", pc.if_else(pc.or_(there, outdated), "", part))
+    # What the page is drawn from, whether or not there is something to write.
+    clips = clips.append_column("vectors_in", pc.if_else(outdated, "", part))
+    for name in ("duration_s", "num_rows"):
+        clips = clips.append_column(name, earlier[name])
     return clips
 
 
@@ -176,25 +193,46 @@ def _with_checksums(clips: pa.Table, done: pa.Table) -> pa.Table:
 
 
 def _reusable(done: pa.Table) -> pa.Table:
-    """Outcomes that would be the same again."""
-    return done.filter(pc.is_in(done["status"], pa.array([EMBEDDED, REJECTED])))
+    """Outcomes that would be the same again, the newest first."""
+    reusable = done.filter(pc.is_in(done["status"], pa.array([EMBEDDED, REJECTED])))
+    return reusable.sort_by([("created_at", "descending")])
 
 
-def _known(clips: pa.Table, first_settings: Sequence[str], job: Job, table: Table) -> pa.ChunkedArray:
-    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''.
-
-    first_settings are the digests of the same settings in rows of earlier versions.
-    """
-    same = ("clip_id", "settings", *job.config.carried)
+def _in_table(clips: pa.Table, job: Job, table: Table) -> pa.Table:
+    """The first rows of each clip and layer that the table has for this model and pooling, of any weights and settings."""
     encoder = job.config.encoder
+    columns = ["clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at"]
     rows = table.read(
-        ["layer", "start_s", "checksum", *same],
-        where={"model": encoder.name, "model_digest": job.digest, "pooling": encoder.pooling},
+        [*columns, *job.config.carried], where={"model": encoder.name, "pooling": encoder.pooling}
     )
     # A clip's first window is written anew whenever its others are: it tells which audio they are of.
     place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
     is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
-    rows = rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
+    return rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
+
+
+def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.Array | pa.ChunkedArray:
+    """Whether the table has newer rows of a clip than its earlier outcome: a commit of that would be left out.
+
+    An outcome of a version that did not record its time counts as older.
+    """
+    if rows is None:
+        return pa.array([False] * len(clips))
+    newest = rows.group_by("clip_id").aggregate([("created_at", "max")])
+    place = pc.index_in(clips["clip_id"], value_set=newest["clip_id"].combine_chunks())
+    is_newer = pc.greater(newest["created_at_max"].take(place), earlier["created_at"])
+    has_rows = pc.is_valid(place)
+    embedded = pc.fill_null(pc.equal(earlier["status"], EMBEDDED), False)
+    return pc.and_(pc.and_(has_rows, embedded), pc.fill_null(is_newer, True))
+
+
+def _known(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job) -> pa.ChunkedArray:
+    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''.
+
+    rows are those of _in_table; first_settings are the digests of the same settings in rows of earlier versions.
+    """
+    same = ("clip_id", "settings", *job.config.carried)
+    rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
     groups = rows.group_by([*same, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
     before = clips.set_column(
@@ -205,6 +243,14 @@ def _known(clips: pa.Table, first_settings: Sequence[str], job: Job, table: Tabl
         whole["checksum"].take(pc.index_in(_key(own, *same), value_set=in_table)) for own in (clips, before)
     ]
     return pc.fill_null(pc.coalesce(*checksums), "")
+
+
+def lost_to_newer(clips: pa.Table, job: Job, table: Table) -> int:
+    """How many of the clips that were written have other rows in the table: newer ones, of another run."""
+    written = clips.filter(pc.equal(clips["status"], EMBEDDED))
+    rows = _in_table(written, job, table)
+    known = _known(written, rows, _settings(job, written)[1], job)
+    return pc.sum(pc.not_equal(known, written["checksum"])).as_py() or 0
 
 
 # -- what was done
@@ -258,12 +304,20 @@ def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
         new = outcomes[name].take(place)
         column = pc.if_else(pc.is_valid(place), new, clips[name])
         clips = clips.set_column(clips.column_names.index(name), name, column)
-    return clips
+    drawn = pc.if_else(pc.not_equal(clips["part"], ""), clips["part"], clips["vectors_in"])
+    return clips.set_column(clips.column_names.index("vectors_in"), "vectors_in", drawn)
 
 
 def parts_of(clips: pa.Table, run: str) -> list[str]:
-    """The parts with the vectors of these clips."""
+    """The parts with the vectors of these clips that are to be written."""
     names = sorted(set(clips["part"].to_pylist()) - {""})
+    return [storage.join(parts_uri(run), name) for name in names]
+
+
+def parts_to_draw(clips: pa.Table, run: str) -> list[str]:
+    """The parts of this run with vectors of these clips, whether or not they were written before."""
+    column = "vectors_in" if "vectors_in" in clips.column_names else "part"
+    names = sorted(set(clips[column].to_pylist()) - {""})
     return [storage.join(parts_uri(run), name) for name in names]
 
 

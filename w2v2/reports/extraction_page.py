@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from w2v2.inference.extraction import parts_of
+from w2v2.inference.extraction import parts_to_draw
 from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Score, Scores, Section, Side, Table, words
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.vectors import length_histogram, vector_map
@@ -59,7 +59,7 @@ def extraction_figures(run: RunFiles, vectors: np.ndarray, rows: pa.Table) -> di
 
 def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], pa.Table]:
     """Vectors of some clips, one a clip, from parts spread over the run, and the rows of their clips."""
-    parts = parts_of(clips, run)
+    parts = parts_to_draw(clips, run)
     if not parts:
         return np.empty((0, 0), np.float32), clips.slice(0, 0)
     chosen = [parts[i] for i in np.unique(np.linspace(0, len(parts) - 1, MAX_PARTS).astype(int))]

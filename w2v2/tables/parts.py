@@ -16,6 +16,17 @@ from w2v2.tables.spec import TableSpec, checked
 _PART = re.compile(r"([0-9a-f]{40})-([0-9]{1,12})\.parquet")
 
 
+class DamagedPartError(UserError):
+    """A part whose bytes are not those that its name was made of."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)  # as pickle hands it to a copy
+        self.uri = uri
+
+    def __str__(self) -> str:
+        return f"part {self.uri} is damaged: delete it and run the same command again"
+
+
 def write_part(folder_uri: str, rows: pa.Table, *, spec: TableSpec) -> str:
     """The uri of the part that holds the rows, named by its content, so that writing it twice makes one file.
 
@@ -42,12 +53,12 @@ def read_part(uri: str, columns: Sequence[str]) -> pa.Table:
     """The columns of one part.
 
     Raises:
-        UserError: the part's bytes are not those that its name was made of.
+        DamagedPartError: the part's bytes are not those that its name was made of.
     """
     digest = _match(uri)[1]
     data = storage.read_bytes(uri)
     if hashlib.sha256(data).hexdigest()[:40] != digest:
-        raise UserError(f"part {uri} is damaged: delete it and run the same command again")
+        raise DamagedPartError(uri)
     return pq.read_table(io.BytesIO(data), columns=list(columns))
 
 
