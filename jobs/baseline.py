@@ -26,10 +26,12 @@ from w2v2.config.baseline import BaselineConfig
 from w2v2.data import manifest, usable_clips
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.baseline")
 
 
+@exclusive
 def main(config: BaselineConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()

@@ -31,11 +31,13 @@ from w2v2.models import provenance
 from w2v2.models.model_info import read_card, read_info
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
 
+@exclusive
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """The metrics, after everything has been written to the run directory."""
     started = time.monotonic()

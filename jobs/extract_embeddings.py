@@ -33,6 +33,7 @@ from w2v2.machine import describe_run
 from w2v2.progress import Progress, clock
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 from w2v2.storage.seals import parse_json
 from w2v2.tables import table as tables
 from w2v2.tables.parts import DamagedPartError
@@ -42,6 +43,7 @@ from w2v2.versions import library_versions
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
 
 
+@exclusive
 def main(config: ExtractConfig) -> dict[str, Any]:
     """The run's numbers, after all is written; with --plan those of what would be done."""
     started = time.monotonic()

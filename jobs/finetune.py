@@ -30,10 +30,12 @@ from w2v2.data import manifest, splits, usable_clips
 from w2v2.models import provenance
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 
 
+@exclusive
 def main(config: FinetuneConfig) -> dict[str, Any]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()

@@ -25,10 +25,12 @@ from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models.model_info import read_info
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
 
+@exclusive
 def main(config: PredictConfig) -> dict[str, Any]:
     """How many clips were predicted and rejected, after all is written."""
     started = time.monotonic()

@@ -31,10 +31,12 @@ from w2v2.search.space import default_space, distribution, field_at, variants
 from w2v2.search.study import Study
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")
 
 
+@exclusive
 def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()

@@ -4,6 +4,7 @@ The study's file is the only record of the search, so a killed search resumes fr
 tools open it. It records what happened: a pruned trial is PRUNED, a failed or diverged one is FAIL.
 """
 
+import contextlib
 import logging
 import math
 import tempfile
@@ -50,11 +51,14 @@ class Study:
         self._search, self._space, self._seed = search, dict(space), seed
         self._uri = storage.join(run, "study.db")
         self._path = Path(self._uri)
+        self._generation = 0
+        """Of the study in a bucket, as this process has read or written it last."""
         if storage.is_remote(self._uri):
             self._scratch = tempfile.TemporaryDirectory(prefix="w2v2-study-")  # as long as this lives
             self._path = Path(self._scratch.name) / "study.db"
-            if storage.exists(self._uri):
-                self._path.write_bytes(storage.read_bytes(self._uri))
+            with contextlib.suppress(storage.NotFoundError):
+                body, self._generation = storage.read_version(self._uri)
+                self._path.write_bytes(body)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self.study = optuna.create_study(
@@ -135,8 +139,15 @@ class Study:
         self._saved()
 
     def _saved(self) -> None:
-        if storage.is_remote(self._uri):
-            storage.write_bytes(self._uri, self._path.read_bytes())
+        if not storage.is_remote(self._uri):
+            return
+        generation = storage.write_version(self._uri, self._path.read_bytes(), self._generation)
+        if generation is None:
+            raise UserError(
+                f"{self._uri} was written by another process: another job works on this run; let that one end, or give "
+                "this one a directory of its own with --run"
+            )
+        self._generation = generation
 
 
 def _sampler(search: SearchConfig, seed: int) -> optuna.samplers.TPESampler:

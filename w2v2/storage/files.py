@@ -115,6 +115,24 @@ def create(uri: str, data: bytes) -> bool:
     return _do(gcs.create, local_files.create, uri, data)
 
 
+def read_version(uri: str) -> tuple[bytes, int]:
+    """The content of a gs:// object and its generation, which every writing changes."""
+    return _begin_remote(gcs.read_version, uri).result()
+
+
+def write_version(uri: str, data: bytes, generation: int) -> int | None:
+    """The new generation of a gs:// object; None, with nothing written, where the live one is another than given.
+
+    Generation 0 stands for no object. So of several writers that read the same generation, one succeeds.
+    """
+    return _begin_remote(gcs.write_version, uri, data, generation).result()
+
+
+def delete_version(uri: str, generation: int) -> None:
+    """Remove a gs:// object if this is its generation."""
+    _begin_remote(gcs.delete_version, uri, generation).result()
+
+
 def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
     """Write (uri, data) pairs, num_at_once at a time; raises the first failure, later ones may be written."""
     for outcome in _outcomes(gcs.write, local_files.write, items, num_at_once=num_at_once):

@@ -182,6 +182,57 @@ async def create(fs: Any, uri: str, data: bytes) -> bool:
     return await _told(fs, uri, "storage.objects.create", put())
 
 
+async def read_version(fs: Any, uri: str) -> tuple[bytes, int]:
+    """The content of an object, and its generation."""
+    url = fs.url("/".join(_object(uri)))
+    headers, data = await _told(fs, uri, "storage.objects.get", fs._call("GET", url))
+    return data, int(headers["x-goog-generation"])
+
+
+async def write_version(fs: Any, uri: str, data: bytes, generation: int) -> int | None:
+    """The object's new generation; None, and nothing is written, where the live one is another than given.
+
+    0 stands for no object.
+    """
+    bucket, name = _object(uri)
+
+    async def put() -> int | None:
+        try:
+            resource = await fs._call(
+                "POST",
+                f"{fs._location}/upload/storage/v1/b/{{}}/o",
+                bucket,
+                uploadType="media",
+                name=name,
+                ifGenerationMatch=str(generation),
+                headers={"Content-Type": "application/octet-stream"},
+                data=data,
+                json_out=True,
+            )
+            return int(resource["generation"])
+        except FileExistsError:
+            # Perhaps by ourselves: the answer to a first try may have been lost.
+            try:
+                body, current = await read_version(fs, uri)
+            except NotFoundError:
+                return None
+            return current if body == data else None
+
+    return await _told(fs, uri, "storage.objects.create", put())
+
+
+async def delete_version(fs: Any, uri: str, generation: int) -> None:
+    """Remove an object if this is its generation."""
+
+    async def remove() -> None:
+        try:
+            await fs._call("DELETE", "b/{}/o/{}", *_object(uri), ifGenerationMatch=str(generation))
+        except (FileNotFoundError, FileExistsError):
+            logger.debug("%s: not there in generation %d", uri, generation)
+
+    await _told(fs, uri, "storage.objects.delete", remove())
+
+
 async def delete(fs: Any, uri: str) -> None:
     """Remove one object; a missing one is fine."""
 
@@ -202,6 +253,8 @@ async def _told(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> 
 
     try:
         return await work
+    except StorageError:  # of a step within
+        raise
     except FileNotFoundError as error:
         raise await _missing(fs, uri) from error
     except (OSError, ValueError, HttpError, NonRetryableError, aiohttp.ClientError, GoogleAuthError) as error:

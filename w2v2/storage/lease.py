@@ -1,0 +1,259 @@
+"""A lease on a run directory: of two drivers on one, the first goes on and the other learns who has it.
+
+Local: a lock on `<run>/lease.json`, which the kernel lets go when its process ends. gs://: the object
+`<run>/lease.json`, made and renewed under generation preconditions; one that is not renewed for EXPIRY_S, as
+its holder died, is taken over. The file says who holds it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import getpass
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+FILE = "lease.json"
+EXPIRY_S = 60.0
+RENEWAL_S = 15.0
+_POLL_S = 2.0
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def hold(run: str) -> Iterator[None]:
+    """Hold the run directory for the time of the block.
+
+    Raises UserError where another process holds it, or takes it over after this one could not renew its lease
+    for EXPIRY_S.
+    """
+    uri = storage.join(run, FILE)
+    with _hold_remote(uri) if storage.is_remote(run) else _hold_local(uri):
+        yield
+
+
+def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
+    """The job's main function, holding config.run for as long as it runs; a plan writes nothing and holds nothing."""
+
+    @functools.wraps(main)
+    def held(config: C) -> R:
+        if getattr(config, "plan", False):
+            return main(config)
+        with hold(storage.expand(config.run)):  # type: ignore[attr-defined]
+            return main(config)
+
+    return held
+
+
+def _holder() -> dict[str, Any]:
+    """This process, as the others are to know it; token tells it from every other."""
+    return {
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "process": os.getpid(),
+        "machine": _machine(),
+        "process_started": _process_started(os.getpid()),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "token": uuid.uuid4().hex,
+    }
+
+
+def _refusal(uri: str, holder: dict[str, Any]) -> UserError:
+    who = (
+        f"process {holder.get('process', '?')} of {holder.get('user', '?')} on {holder.get('host', '?')} "
+        f"since {holder.get('since', '?')}"
+    )
+    return UserError(
+        f"{uri.rpartition('/')[0]} is in use by {who}: let that job end (or stop it), or give this one a directory of "
+        "its own with --run"
+    )
+
+
+# -- local
+
+
+@contextlib.contextmanager
+def _hold_local(uri: str) -> Iterator[None]:
+    path = Path(uri)
+    made = not path.parent.exists()
+    lock = _locked(path)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            path.unlink(missing_ok=True)  # before the lock is let go: see _locked
+            os.close(lock)
+        if made:
+            with contextlib.suppress(OSError):  # a job that wrote nothing leaves nothing
+                path.parent.rmdir()
+
+
+def _locked(path: Path) -> int | None:
+    """The locked file, open; None on a file system without locks."""
+    while True:
+        if not path.exists():
+            storage.create(str(path), b"{}")
+        try:
+            lock = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            continue  # its holder has just ended
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                logger.warning("%s: this file system has no locks: nothing keeps two jobs apart", path)
+                return None
+            raise _refusal(str(path), _parsed(path.read_bytes() if path.exists() else b"")) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(lock).st_ino:
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, json.dumps(_holder(), indent=1).encode(), 0)
+                return lock
+        os.close(lock)  # removed by its holder between the opening and the lock
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# -- gs://
+
+
+@dataclass(kw_only=True)
+class _RemoteLease:
+    """A lease that this process holds, renewed by a thread until it ends or is lost."""
+
+    uri: str
+    holder: dict[str, Any]
+    generation: int
+    num_renewals: int = 0
+    lost_to: dict[str, Any] | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def renew_until_ended(self) -> None:
+        while not self.ended.wait(RENEWAL_S):
+            try:
+                if not self._renewed():
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    return
+            except storage.StorageError as error:
+                logger.warning("the lease of the run directory could not be renewed, trying again: %s", error)
+
+    def _renewed(self) -> bool:
+        self.num_renewals += 1
+        generation = storage.write_version(self.uri, _body(self.holder, self.num_renewals), self.generation)
+        if generation is None:
+            self.lost_to = _parsed(storage.read_bytes(self.uri)) if storage.exists(self.uri) else {}
+            return False
+        self.generation = generation
+        return True
+
+
+@contextlib.contextmanager
+def _hold_remote(uri: str) -> Iterator[None]:
+    holder = _holder()
+    lease = _RemoteLease(uri=uri, holder=holder, generation=_acquire(uri, holder))
+    thread = threading.Thread(target=lease.renew_until_ended, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lease.lost_to is not None:
+            raise _refusal(uri, lease.lost_to) from None
+        raise
+    finally:
+        lease.ended.set()
+        thread.join()
+        if lease.lost_to is None:
+            with contextlib.suppress(storage.StorageError):  # it expires by itself
+                storage.delete_version(uri, lease.generation)
+
+
+def _acquire(uri: str, holder: dict[str, Any]) -> int:
+    """The generation of the lease, ours now; waits for one that may have lost its holder."""
+    while True:
+        generation = storage.write_version(uri, _body(holder, 0), 0)
+        if generation is not None:
+            return generation
+        try:
+            body, current = storage.read_version(uri)
+        except storage.NotFoundError:
+            continue
+        if not _is_abandoned(uri, body, current):
+            raise _refusal(uri, _parsed(body))
+        generation = storage.write_version(uri, _body(holder, 0), current)
+        if generation is not None:
+            logger.warning("the lease of %s was abandoned and is taken over", uri.rpartition("/")[0])
+            return generation
+
+
+def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
+    """Whether the lease's holder has died: seen here, or by its not renewing it for EXPIRY_S."""
+    alive = _is_alive(_parsed(body))
+    if alive is not None:
+        return not alive
+    logger.info("%s is there: waiting up to %.0f s to see whether its holder is alive", uri, EXPIRY_S)
+    until = time.monotonic() + EXPIRY_S
+    while time.monotonic() < until:
+        time.sleep(_POLL_S)
+        try:
+            if storage.read_version(uri)[1] != generation:
+                return False
+        except storage.NotFoundError:
+            return True
+    return True
+
+
+def _body(holder: dict[str, Any], num_renewals: int) -> bytes:
+    return json.dumps({**holder, "num_renewals": num_renewals}, indent=1).encode()
+
+
+# -- whether a process of this machine is alive
+
+
+def _is_alive(holder: dict[str, Any]) -> bool | None:
+    """Whether the holder runs; None where it is of another machine or container, so that nobody here knows."""
+    if not _machine() or holder.get("machine") != _machine():
+        return None
+    started = holder.get("process_started")
+    return bool(started) and _process_started(int(holder.get("process", 0))) == started
+
+
+def _machine() -> str:
+    """This boot of this machine's kernel and namespace of process numbers; '' where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process_started(pid: int) -> str:
+    """When a process began, in ticks since the boot, so that a later one of its number is another; '' if it is gone."""
+    try:
+        # The name, in parentheses, may hold anything; the 20th field after it is the start.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
