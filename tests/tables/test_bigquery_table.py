@@ -194,14 +194,21 @@ def test_bigquery_without_credentials_says_how_to_log_in(
         open_table(bq.uri, make_spec())
 
 
-def test_bigquery_too_many_parts_are_refused(bq: Place) -> None:
-    from w2v2.errors import UserError
+def test_bigquery_more_parts_than_a_load_job_takes(bq: Place, monkeypatch: Any) -> None:
+    from w2v2.tables import bigquery_table
     from w2v2.tables.table import open_table
 
-    with pytest.raises(
-        UserError, match=r"10001 parts are more than BigQuery loads at once \(10000\): write larger parts"
-    ):
-        open_table(bq.uri, make_spec()).commit(["x"] * 10_001)
+    monkeypatch.setattr(bigquery_table, "_MAX_URIS", 3)
+    table = open_table(bq.uri, make_spec())
+    parts = write(bq, *(make_rows(range(n, n + 2)) for n in range(0, 14, 2)))
+    taken = table.commit(parts)
+    assert taken.inserted == 14 and taken.pending == 14
+    assert rows_of(table) == fold(make_rows(range(14)))
+    jobs = [re.sub("[0-9a-f]{40}", "*", name) for name in bq.bigquery.written_jobs()]
+    assert jobs == ["w2v2_load_*_0"] * 3 + ["w2v2_merge_*_0"]
+    assert bq.bigquery.tables() == ["embeddings"]
+    again = table.commit(parts[::-1])
+    assert (again.unchanged, again.pending) == (14, 0)
 
 
 def test_bigquery_large_local_parts_are_uploaded_resumably(

@@ -62,3 +62,42 @@ def test_duckdb_answers_the_documented_query(tmp_path: Path, servers: Any) -> No
         similarity = "list_cosine_similarity(embedding, ?::FLOAT[])"
         sql = f"SELECT clip_id FROM embeddings WHERE model = ? ORDER BY {similarity} DESC"
         assert connection.execute(sql, ["a", wanted]).fetchall()[0] == ("clip'3",)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 100, 4096, 8192, 12_287])
+def test_what_a_full_disk_left_is_made_anew(tmp_path: Path, num_bytes: int) -> None:
+    from w2v2.tables.table import open_table
+
+    duckdb.connect(str(tmp_path / "whole.db")).close()
+    (tmp_path / "a.db").write_bytes((tmp_path / "whole.db").read_bytes()[:num_bytes])
+    table = open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
+    assert table.read().num_rows == 0
+    assert not list(tmp_path.glob(".*")), "nothing is left of the making"
+
+
+def test_a_short_file_that_is_not_duckdbs_is_left_alone(tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    (tmp_path / "a.db").write_text("notes")
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
+    assert (tmp_path / "a.db").read_text() == "notes"
+
+
+def test_a_database_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    def full(path: str, *_: object) -> None:
+        Path(path).write_bytes(bytes(5_000))
+        raise duckdb.IOException("IO Error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", full)
+        with pytest.raises(UserError, match="No space left"):
+            open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
+        assert list(tmp_path.iterdir()) == []
+    assert open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec()).read().num_rows == 0

@@ -73,3 +73,22 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
         UserError, match=r"has files \(a\.wav\) but no manifest of a table: give an empty folder"
     ):
         open_table(str(tmp_path), make_spec())
+
+
+def test_no_flipped_bit_of_a_table_changes_a_row(tmp_path: Path, servers: Any) -> None:
+    from w2v2.storage.files import DamagedError
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    table.commit(write(place, make_rows(range(4))))
+    rows = rows_of(table)
+    for path in [*Path(table.uri).rglob("*.parquet"), max(Path(table.uri).rglob("*.json"))]:
+        body = path.read_bytes()
+        for bit in range(0, len(body), max(1, len(body) // 60)):
+            path.write_bytes(body[:bit] + bytes([body[bit] ^ 1 << bit % 8]) + body[bit + 1 :])
+            try:
+                assert rows_of(table) == rows
+            except DamagedError as error:
+                assert str(path) in str(error)
+        path.write_bytes(body)

@@ -1,4 +1,4 @@
-"""A table in BigQuery: parts by one load job into a staging table, checks, one MERGE.
+"""A table in BigQuery: parts by a load job into a staging table (10,000 each), checks, one MERGE.
 
 Nearest embeddings, in SQL (one length per search, so filter by model): SELECT base.clip_id, distance FROM
 VECTOR_SEARCH((SELECT * FROM `p.d.t` WHERE model = @model), 'embedding', (SELECT @vector AS embedding),
@@ -70,18 +70,20 @@ class BigQueryTable:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
         if not parts:
             return Commit()
-        if len(parts) > _MAX_URIS:
-            raise UserError(
-                f"{len(parts)} parts are more than BigQuery loads at once ({_MAX_URIS}): write larger parts"
-            )
-        write_id = table_parts.write_id(self.uri, parts)
-        staging = f"{self._id}__staging_{write_id[:24]}"
+        # A load job takes so many parts: more are loaded by several, each into a staging table of its own.
+        parts = sorted(parts, key=lambda part: part.rpartition("/")[2])
+        chunks = [parts[at : at + _MAX_URIS] for at in range(0, len(parts), _MAX_URIS)]
+        stagings: list[str] = []
         with in_words(self.uri):
-            self._load(parts, staging, write_id)
-            self._check_dims(staging)
-            counts = self._count(staging)
-            self._merge(staging, write_id)
-            self._client.delete_table(staging, not_found_ok=True, **calls())
+            for chunk in chunks:
+                chunk_id = table_parts.write_id(self.uri, chunk)
+                stagings.append(f"{self._id}__staging_{chunk_id[:24]}")
+                self._load(chunk, stagings[-1], chunk_id)
+            self._check_dims(stagings)
+            counts = self._count(stagings)
+            self._merge(stagings, table_parts.write_id(self.uri, parts))
+            for staging in stagings:
+                self._client.delete_table(staging, not_found_ok=True, **calls())
         return counts
 
     def _make(self, table_id: str, *, partitioned: bool) -> None:
@@ -147,21 +149,21 @@ class BigQueryTable:
             for part in parts:
                 writer.write_table(table_parts.read_part(part, self._spec.schema.names))
 
-    def _check_dims(self, staging: str) -> None:
+    def _check_dims(self, stagings: Sequence[str]) -> None:
         if self._spec.dim_per:
-            rows = list(self._select(table_sql.dims(self._spec, **self._names(staging))))
+            rows = list(self._select(table_sql.dims(self._spec, **self._names(stagings))))
             if rows:
                 raise one_dim_error(self.uri, self._spec, rows[0].values())
 
-    def _count(self, staging: str) -> Commit:
-        row = next(iter(self._select(table_sql.count(self._spec, **self._names(staging)))))
+    def _count(self, stagings: Sequence[str]) -> Commit:
+        row = next(iter(self._select(table_sql.count(self._spec, **self._names(stagings)))))
         return Commit.of_row(row.values())
 
-    def _merge(self, staging: str, write_id: str) -> None:
-        sql = table_sql.merge(self._spec, **self._names(staging))
+    def _merge(self, stagings: Sequence[str], write_id: str) -> None:
+        sql = table_sql.merge(self._spec, **self._names(stagings))
 
         def merged() -> bool:
-            return self._count(staging).pending == 0
+            return self._count(stagings).pending == 0
 
         def start(job_id: str) -> Any:
             # One id, one job: another try is another id, which is run_until's to give.
@@ -176,8 +178,13 @@ class BigQueryTable:
         config = bigquery.QueryJobConfig(query_parameters=parameters, use_query_cache=False)
         return self._client.query_and_wait(sql, job_config=config, retry=retries(), api_timeout=REQUEST_S)
 
-    def _names(self, staging: str) -> dict[str, str]:
-        return {"target": f"`{self._id}`", "staging": f"`{staging}`", "quote": _QUOTE}
+    def _names(self, stagings: Sequence[str]) -> dict[str, str]:
+        """What the SQL calls the table and its staging tables, which are read as one."""
+        staging = f"`{stagings[0]}`"
+        if len(stagings) > 1:
+            each = " UNION ALL ".join(f"SELECT * FROM `{name}`" for name in stagings)
+            staging = f"({each})"
+        return {"target": f"`{self._id}`", "staging": staging, "quote": _QUOTE}
 
 
 def exists(uri: str) -> bool:

@@ -4,9 +4,12 @@ Nearest embeddings, in SQL: SELECT clip_id, list_cosine_similarity(embedding, ?)
 embeddings WHERE model = ? ORDER BY similarity DESC LIMIT 10.
 """
 
+import logging
+import os
 import re
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -17,6 +20,9 @@ from w2v2.tables import sql as table_sql
 from w2v2.tables.parts import read_part
 from w2v2.tables.spec import NAME, TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
 
+logger = logging.getLogger(__name__)
+
+_HEADER_BYTES = 12_288
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
 
@@ -31,6 +37,7 @@ class DuckTable:
         match = _parsed(uri)
         self.uri, self._spec, self._name = uri, spec, f'"{match[2]}"'
         self._path = Path(match[1]).expanduser()
+        _make_file(self._path, self.uri)
         with _connection(self._path, self.uri) as connection:
             types = {field.name: _type(field.type) for field in spec.schema}
             made = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
@@ -70,6 +77,36 @@ class DuckTable:
             listed = table_sql.columns(names, _QUOTE)
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
             connection.unregister("part")
+
+
+def _make_file(path: Path, uri: str) -> None:
+    """Make the database where there is none: elsewhere, and put whole in its place, as a disk may be full."""
+    try:
+        if _is_stub(path):
+            logger.warning(
+                "%s is what a full disk left of a database that was being made: it is made anew", path
+            )
+            path.unlink()
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            duckdb.connect(str(part)).close()
+            with suppress(FileExistsError):  # made by another process meanwhile
+                os.link(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except (duckdb.IOException, OSError) as error:
+        raise UserError(_sentence(uri, error)) from error
+
+
+def _is_stub(path: Path) -> bool:
+    """Whether the file is DuckDB's but too short for its headers, so that it never held a row."""
+    if not path.is_file() or path.stat().st_size >= _HEADER_BYTES:
+        return False
+    body = path.read_bytes()
+    return not body.strip(b"\0") or body[8:12] == b"DUCK"
 
 
 @contextmanager

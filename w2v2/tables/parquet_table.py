@@ -9,7 +9,6 @@ whenever no commit is under way and none was killed since the last one that ende
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_json, seal_json
 from w2v2.tables import sql
 from w2v2.tables.parts import read_part
 from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, one_dim_error
@@ -153,7 +153,12 @@ class ParquetTable:
             yield name
 
     def _read_file(self, name: str, columns: Sequence[str]) -> pa.Table:
-        data = storage.read_bytes(storage.join(self.uri, name))
+        uri = storage.join(self.uri, name)
+        data = storage.read_bytes(uri)
+        if name[9:49] != hashlib.sha256(data).hexdigest()[:40]:
+            raise storage.DamagedError(
+                f"{uri}: damaged: its bytes are not those that were written; restore it"
+            )
         return pq.read_table(io.BytesIO(data), columns=list(columns))
 
     def _listed(self) -> tuple[list[int], list[str]]:
@@ -169,7 +174,11 @@ class ParquetTable:
         return _Version(number=number, files=tuple(self._manifest(number)["files"]))
 
     def _manifest(self, number: int) -> Any:
-        return json.loads(storage.read_text(self._manifest_uri(number)))
+        uri = self._manifest_uri(number)
+        manifest = parse_json(uri, storage.read_bytes(uri))
+        if not {"columns", "files"} <= manifest.keys():
+            raise storage.DamagedError(f"{uri}: damaged: it lacks columns or files; restore it")
+        return manifest
 
     def _manifest_uri(self, number: int) -> str:
         return storage.join(self.uri, f"_manifest/{number:08d}.json")
@@ -177,7 +186,7 @@ class ParquetTable:
     def _publish(self, version: _Version) -> bool:
         """Whether this version is now the table; False where another writer's has its number."""
         columns = {field.name: str(field.type) for field in self._spec.schema}
-        text = json.dumps({"columns": columns, "files": version.files}, indent=1)
+        text = seal_json({"columns": columns, "files": version.files}, indent=1)
         return storage.create(self._manifest_uri(version.number), text.encode())
 
     def _clean(self, version: _Version) -> None:
