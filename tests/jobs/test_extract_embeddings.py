@@ -210,9 +210,11 @@ def test_run_again_changes_nothing_and_computes_nothing(finished):
         "the page is that of the attempt that worked"
     )
     manifest = pq.read_table(Path(config.run) / "manifest.parquet")
-    assert all(manifest["vectors_in"].to_pylist()) and manifest["duration_s"].null_count == 0
+    for row in manifest.to_pylist():
+        assert bool(row["vectors_in"]) == (row["duration_s"] > 0) == (row["clip_id"] not in BROKEN)
 
 
+@pytest.mark.slow
 def test_settings_a_b_a_in_one_directory_end_with_the_rows_of_a(tmp_path, audio, ray_session):
     first = make_config(tmp_path, audio)
     second = replace(first, audio=AudioConfig(crop_s=0.5))

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pyarrow as pa
 import pytest
@@ -78,7 +78,7 @@ def test_config_yaml_holds_every_setting(config):
     run_directory.open_or_continue(config)
     tree = settings_of(config)
     assert tree["run"] == config.run and tree["optim"]["learning_rate"] == config.optim.learning_rate
-    assert set(tree) == set(TuneFoldsConfig.__dataclass_fields__)
+    assert set(tree) == {field.name for field in fields(TuneFoldsConfig)}
 
 
 def test_other_settings_are_refused_with_both_values_and_the_ways_out(config):
