@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
@@ -140,3 +141,14 @@ def test_a_loss_that_is_not_finite_is_one_sentence(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"^the training diverged: .*; lower --optim.learning_rate"):
         finetune(make_plan(config))
+
+
+def test_a_target_that_no_training_clip_has_leaves_no_midpoints() -> None:
+    config = FinetuneConfig(task=TaskConfig(kind="regression"))
+    clips = pa.table(
+        {"split": ["train", "train", "test"], "target_a": [1.0, None, 9.0], "target_b": [2.0, 4.0, 0.0]}
+    )
+    plan = FinetunePlan(config=config, groups=(("a",), ("b",)), key="", clips=clips, card={})
+    assert plan.midpoints == [1.0, 3.0]
+    lacking = clips.set_column(1, "target_a", pa.array([None, None, 9.0], pa.float64()))
+    assert replace(plan, clips=lacking).midpoints is None

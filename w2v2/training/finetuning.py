@@ -63,10 +63,15 @@ class FinetunePlan:
 
     @property
     def midpoints(self) -> list[float] | None:
-        """The means of the training targets of a regression, around which evaluation forms quadrants."""
+        """The means of the training targets of a regression, around which evaluation forms quadrants.
+
+        None for other tasks, and where no training clip has some target.
+        """
         if self.config.task.kind != "regression":
             return None
         targets = target_array(self.clips, "regression", self.names)[self.rows("train")]
+        if np.isnan(targets).all(axis=0).any():
+            return None
         return np.nanmean(targets.astype(np.float64), axis=0).tolist()
 
     def rows(self, *splits: str) -> np.ndarray:
