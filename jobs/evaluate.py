@@ -19,16 +19,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import connection, prediction
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
-from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.data import file_facts, manifest, transcripts, usable_clips
 from w2v2.errors import UserError
-from w2v2.evaluation.predictions import predictions_table
+from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.machine import describe_run
 from w2v2.models import provenance
-from w2v2.models.model_info import read_card, read_info
+from w2v2.models.model_info import ModelInfo, read_card, read_convolutions, read_info
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -49,6 +51,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     said = prediction.predict(config, found.clips, digest=digest)
+    if info.kind == "transcript":
+        said = long_enough(config, found, said)
     found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
     for name in ("duration_s", "audio_digest", "tolerated"):
         column = pa.array([getattr(one, name) for one in said if not one.reject])
@@ -56,13 +60,16 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     run_directory.write_table(config.run, "manifest", found.clips)
     run_directory.write_table(config.run, "rejects", found.rejects)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
-    values = np.concatenate([one.values for one in said if not one.reject])
-    keep = ["clip_id", "speaker", "split"]
-    predictions = predictions_table(found.clips, values, kind=info.kind, names=info.names, keep=keep)
+    predictions = predictions_of(found.clips, [one for one in said if not one.reject], info)
     run_directory.write_table(config.run, "predictions", predictions)
     card = read_card(config.model)
     metrics = score_predictions(
-        predictions, kind=info.kind, names=info.names, seed=0, midpoints=card.get("midpoints")
+        predictions,
+        kind=info.kind,
+        names=info.names,
+        seed=0,
+        midpoints=card.get("midpoints"),
+        spaces=info.text is None or info.text.spaces,
     )
     heard = provenance.heard(config.model, found.clips)
     metrics |= {
@@ -75,6 +82,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
+        **({"text": about_text(config, found.clips, info)} if info.kind == "transcript" else {}),
     }
     run_directory.write_json(config.run, "metrics", metrics)
     from w2v2.reports.model_page import write_model_report
@@ -97,8 +105,10 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
 
 def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
     """The clips to score; raises UserError where the model does not know what they are labelled with."""
-    data = usable_clips.with_demo_made(config.data)
+    data = usable_clips.with_demo_made(config.data, task=info.kind)
     found = manifest.read(data, task=info.kind)
+    if info.text is not None:
+        found = transcripts.with_references(found, info.text)
     if config.split:
         chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))
         if not len(chosen):
@@ -107,6 +117,8 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
                 f"no clip has split {config.split!r}; the data has {have}: look at data.split_column"
             )
         found = replace(found, clips=chosen)
+    if info.kind == "transcript":
+        return file_facts.add_file_facts(found, data)
     told = (
         manifest.classes_of(found.clips) if info.kind == "classes" else [n for g in found.groups for n in g]
     )
@@ -118,6 +130,44 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
             "--data.classes, or choose the columns of the model's labels or values"
         )
     return file_facts.add_file_facts(found, data)
+
+
+def long_enough(
+    config: EvaluateConfig, found: manifest.Manifest, said: list[ClipPrediction]
+) -> list[ClipPrediction]:
+    """What is predicted of each clip, or why it has too few frames for its transcript."""
+    kernels, strides = read_convolutions(config.model)
+    checked = []
+    for one, reference in zip(said, found.clips["reference"].to_pylist(), strict=True):
+        num_samples = round(one.duration_s * SAMPLE_RATE)
+        num_frames = transcripts.num_frames(num_samples, kernels=kernels, strides=strides)
+        reject = one.reject or transcripts.reject_too_short(reference, num_frames)
+        checked.append(replace(one, reject=reject))
+    return checked
+
+
+def predictions_of(clips: pa.Table, said: list[ClipPrediction], info: ModelInfo) -> pa.Table:
+    """The rows of predictions.parquet."""
+    keep = ["clip_id", "speaker", "split"]
+    if info.kind == "transcript":
+        return transcripts_table(clips, [one.transcript for one in said if one.transcript], keep=keep)
+    values = np.concatenate([one.values for one in said])
+    return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
+
+
+def about_text(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
+    """Which characters of the references the model cannot write, and how many clips have a sentence that it was trained on."""
+    references = clips["reference"].to_pylist()
+    assert info.vocabulary is not None
+    unknown = transcripts.warn_unknown(references, info.vocabulary, where=config.data.uri)
+    num_seen = provenance.num_seen_texts(config.model, references)
+    if num_seen:
+        logger.warning(
+            "%d of %d clips have a transcript that was seen in training: their score is not of new sentences",
+            num_seen,
+            len(references),
+        )
+    return {"unknown_characters": unknown, "num_seen_sentences": num_seen}
 
 
 def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Heard) -> str:

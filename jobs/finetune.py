@@ -26,7 +26,7 @@ from w2v2.cluster import connection, features
 from w2v2.config import command_line
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data import manifest, splits, usable_clips
+from w2v2.data import manifest, splits, text, transcripts, usable_clips
 from w2v2.models import provenance
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -54,15 +54,19 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     # Importing torch takes seconds; the workers import it at the same time.
     from w2v2.cluster.finetune import finetune_on_ray
     from w2v2.data.targets import output_groups
-    from w2v2.results.finetune import write_outcome
+    from w2v2.results.finetune import write_outcome, write_vocabulary
     from w2v2.training.finetuning import FinetunePlan
 
     prepared = preparation.run(found.clips)
     described, by_clip = joined(config, found)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
     prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
+    if config.task.kind == "transcript":
+        prepared = long_enough(config, found, prepared, preparation.infos[0])
     found = usable(config, found, prepared)
+    vocabulary = vocabulary_of(config, found) if config.task.kind == "transcript" else None
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
+    about_text = write_vocabulary(config.run, found.clips, vocabulary) if vocabulary else None
     encoder = {
         "name": config.encoder.name,
         "train": config.encoder.train,
@@ -74,10 +78,11 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     }
     plan = FinetunePlan(
         config=config,
-        groups=output_groups(found, config.task.kind),
+        groups=(vocabulary.tokens,) if vocabulary else output_groups(found, config.task.kind),
         key=preparation.infos[0].key,
         clips=found.clips,
         descriptors=in_order(by_clip, found),
+        vocabulary=vocabulary,
         card=card(config, found, encoder),
     )
     return write_outcome(
@@ -89,15 +94,18 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         encoder=encoder,
         trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
         before=before,
+        text=about_text,
         seconds=time.monotonic() - started,
     )
 
 
 def resolved(config: FinetuneConfig) -> FinetuneConfig:
-    """The config with places made absolute."""
+    """The config with places made absolute, and with frames that are not pooled where transcripts need them."""
+    pooling = "none" if config.task.kind == "transcript" else config.encoder.pooling
     return replace(
         config,
         run=storage.expand(config.run),
+        encoder=replace(config.encoder, pooling=pooling),
         data=usable_clips.with_absolute_uri(config.data),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
@@ -111,8 +119,10 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     """The clips that can be had by name, split once to show early what would not work."""
-    data = usable_clips.with_demo_made(config.data)
+    data = usable_clips.with_demo_made(config.data, task=config.task.kind)
     found = manifest.read(data, task=config.task.kind)
+    if config.task.kind == "transcript":
+        found = transcripts.with_references(found, config.text)
     if config.task.kind == "classes":
         manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     else:
@@ -131,6 +141,33 @@ def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest
     """The clips with their splits."""
     need_val = config.training.patience_epochs > 0
     return replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+
+
+def long_enough(
+    config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any], info: features.EncoderInfo
+) -> list[Any]:
+    """What became of each clip, with a reject for those that have too few frames for their transcript."""
+    speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
+    made = []
+    for clip, reference in zip(prepared, found.clips["reference"].to_pylist(), strict=True):
+        num_frames = transcripts.num_frames(
+            clip.num_samples, kernels=info.kernels, strides=info.strides, speed=max(speed, 1.0)
+        )
+        reject = clip.reject or transcripts.reject_too_short(reference, num_frames)
+        made.append(replace(clip, reject=reject))
+    return made
+
+
+def vocabulary_of(config: FinetuneConfig, found: manifest.Manifest) -> text.Vocabulary:
+    """The characters of the training split, or those of the CTC model that is trained further."""
+    references = transcripts.references_of(found.clips, "train")
+    if config.text.vocab == "train":
+        return text.vocabulary_of(references, config.text)
+    from w2v2.models.ctc_checkpoint import read_vocabulary
+
+    vocabulary = read_vocabulary(config.encoder.name)
+    transcripts.check_known(references, vocabulary, max_fraction=config.text.max_unknown_fraction)
+    return vocabulary
 
 
 def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:

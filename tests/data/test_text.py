@@ -73,9 +73,7 @@ def test_a_bar_in_the_text_would_be_read_as_a_space_and_is_refused():
 def test_tokens_of_several_characters_are_refused():
     with pytest.raises(UserError, match="tokens of several characters, such as 'ab'"):
         Vocabulary(tokens=("<pad>", "a", "ab"), blank=0, word_delimiter=None)
-    special = Vocabulary(
-        tokens=("<pad>", "<s>", "a"), blank=0, word_delimiter=None, special=frozenset({"<s>"})
-    )
+    special = Vocabulary(tokens=("<pad>", "<s>", "a"), blank=0, word_delimiter=None, special=("<s>",))
     assert written(special, [1, 2, 0]) == "a"
 
 
@@ -86,7 +84,7 @@ def test_frames_needed_are_the_fewest_for_which_the_loss_is_finite(text, needed)
     import torch
 
     numbers = vocabulary_of(["ab"], TextConfig()).encode(text)
-    assert frames_needed(numbers) == needed
+    assert frames_needed(text) == needed
     for num_frames in (needed, needed - 1):
         if num_frames < 1:
             continue

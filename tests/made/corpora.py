@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from w2v2.audio.synthesis import SAMPLE_RATE_HZ, synthesize_sentence
+from w2v2.data.corpora.demo import draw_sentences
+
 LABELS = ("tremor", "breathy", "monotone")
 LABELS_TXT = "tremor, breathy\nmonotone\n"
 RATES_HZ = (8000, 22050, 44100)
@@ -46,6 +49,19 @@ def clinic_corpus(
         write_csv(folder / f"{name}.csv", own)
     (folder / "labels.txt").write_text(LABELS_TXT)
     return folder
+
+
+def sentences_csv(folder: Path, *, num_speakers: int = 6, num_sentences: int = 4, seed: int = 0) -> Path:
+    """The CSV with a text column of sentences by synthetic speakers, no two of them alike."""
+    sentences = draw_sentences(num_speakers * num_sentences, seed=seed)
+    rows = []
+    for i, words in enumerate(sentences):
+        speaker = i % num_speakers + 1
+        waveform = synthesize_sentence(speaker, words, "neutral", seed=seed)
+        write_audio(folder / f"{i:03}.wav", waveform.astype(np.float32), SAMPLE_RATE_HZ)
+        rows.append({"uri": f"{i:03}.wav", "speaker": f"S{speaker}", "text": " ".join(words)})
+    write_csv(folder / "clips.csv", rows)
+    return folder / "clips.csv"
 
 
 def deam_corpus(folder: Path, *, num_songs: int = 24, seed: int = 0) -> Path:

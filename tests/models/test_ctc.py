@@ -87,7 +87,7 @@ def test_the_loss_adds_up_over_clips_and_padding_changes_nothing(waveforms):
 
 def test_a_clip_with_too_few_frames_has_no_finite_loss():
     outputs = FrameLogits(torch.zeros(1, 3, len(VOCABULARY.tokens)), torch.tensor([3]))
-    assert frames_needed(VOCABULARY.encode("aad")) == 4
+    assert frames_needed("aad") == 4
     assert torch.isinf(ctc_sum(outputs, targets_of(["aad"]), blank=0))
     assert torch.isfinite(ctc_sum(outputs, targets_of(["ada"]), blank=0))
 

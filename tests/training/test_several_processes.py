@@ -14,6 +14,7 @@ from tests.training.made import LENGTHS, NUM_CLASSES, OPTIM, assert_same, classi
 from w2v2.config.model import HeadConfig, TaskConfig, TrainingConfig
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.classifier import Classifier
+from w2v2.models.ctc import Transcriber
 from w2v2.training.fold_result import Epoch
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer
@@ -26,6 +27,9 @@ SHARED_TRAINING = TrainingConfig(num_epochs=2, class_weights="balanced", label_s
 
 # What looks at a batch as a whole, of two values of which some are not known.
 WHOLE = TaskConfig(kind="regression", loss="ccc", variance_penalty=0.3, correlation_penalty=0.3)
+
+
+TASKS = (TaskConfig(), WHOLE, TaskConfig(kind="transcript"))
 
 
 class Watched(list):
@@ -50,19 +54,30 @@ class Result:
 def shared_fit(task: TaskConfig, world: ProcessGroup) -> Result:
     """One process's part of a training."""
     groups = [NUM_CLASSES] if task.kind == "classes" else [1, 1]
-    model = Classifier(classifier(train="all").encoder, HeadConfig(widths=(7,), dropout=0.0), groups=groups)
+    encoder, config = classifier(train="all").encoder, HeadConfig(widths=(7,), dropout=0.0)
+    if task.kind == "transcript":
+        model = Transcriber(encoder, config, num_outputs=4)
+        first = model.head
+    else:
+        model = Classifier(encoder, config, groups=groups)
+        first = model.heads[0]
     if world.rank:
         with torch.no_grad():  # only rank 0's start counts
-            model.heads[0].layers[1].weight.add_(1.0)
+            first.layers[1].weight.add_(1.0)
     clips = clip_set(model.encoder)
     targets = clips.targets
     if task.kind == "regression":
         targets = np.random.default_rng(3).normal(size=(len(LENGTHS), 2)).astype(np.float32)
         targets[[1, 6], [0, 1]] = np.nan
+    if task.kind == "transcript":  # two or three characters, never the same twice in a row
+        targets = np.tile(np.array([1, 2, 3], np.int32), (len(LENGTHS), 1))
+        targets[::2, 2] = -1
     clips = replace(clips, features=Watched(clips.features), targets=targets)
     optim, training = SHARED, SHARED_TRAINING
     if task.kind == "regression":
         optim, training = replace(optim, accumulation_steps=1), TrainingConfig(num_epochs=2)
+    if task.kind == "transcript":
+        training = TrainingConfig(num_epochs=2)
     curve = Trainer(model, clips, task=task, optim=optim, training=training, seed=0, world=world).run()
     return Result(model.state_dict(), curve, clips.features.asked)
 
@@ -75,7 +90,7 @@ def train_in_world(rank: int, size: int, folder: str) -> None:
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
     world = ProcessGroup(rank=rank, size=size)
-    torch.save([shared_fit(task, world) for task in (TaskConfig(), WHOLE)], f"{folder}/{size}-{rank}.pt")
+    torch.save([shared_fit(task, world) for task in TASKS], f"{folder}/{size}-{rank}.pt")
     if size > 1:
         torch.distributed.destroy_process_group()
 

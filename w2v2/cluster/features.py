@@ -34,6 +34,9 @@ class EncoderInfo:
     """The folder of its features in the cache."""
     num_layers: int
     num_parameters: int
+    kernels: tuple[int, ...]
+    """Of the convolutions, whose frames transcripts need."""
+    strides: tuple[int, ...]
 
 
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
@@ -48,6 +51,8 @@ def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, s
         key=trunk_key(encoder, digest, cache=cache, precision=precision),
         num_layers=encoder.num_layers,
         num_parameters=sum(p.numel() for p in encoder.parameters()),
+        kernels=tuple(encoder.model.config.conv_kernel),
+        strides=tuple(encoder.model.config.conv_stride),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from w2v2.config.checks import at_least, fraction
 from w2v2.errors import UserError
 
-TaskKind = Literal["classes", "multi_label", "regression"]
+TaskKind = Literal["classes", "multi_label", "regression", "transcript"]
 SPLITS = ("train", "val", "test")
 
 
@@ -23,10 +23,13 @@ class DataConfig:
     uri: str = "demo"
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
     (local or gs://), or 'demo'."""
-    layout: Literal["auto", "ravdess", "csv", "clinic", "deam", "files"] = "auto"
+    layout: Literal["auto", "ravdess", "csv", "clinic", "deam", "librispeech", "common_voice", "files"] = (
+        "auto"
+    )
     """How to read uri: RAVDESS's file names hold label and speaker; a CSV has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
-    and songs; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
+    and songs; librispeech is a folder with *.trans.txt files next to the audio, common_voice a folder with
+    train.tsv, dev.tsv, test.tsv and clips/; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
     ravdess otherwise (jobs that need no labels: files, where not all names are RAVDESS's)."""
     vocal_channel: Literal["speech", "song", "both"] = "speech"
     """RAVDESS: which vocal channel to use."""
@@ -39,6 +42,8 @@ class DataConfig:
     speaker_column: str = "speaker"
     """CSV: column with the speaker, the unit that is never on both sides of a split; clinic: column, or
     else key of metadata.json."""
+    text_column: str = "text"
+    """CSV: column with the transcript, for task.kind transcript."""
     start_column: str = "start_s"
     """CSV: optional column, where in the file the clip starts, in seconds."""
     end_column: str = "end_s"

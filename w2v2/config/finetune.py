@@ -15,6 +15,7 @@ from w2v2.config.model import (
     TaskConfig,
     TrainingConfig,
 )
+from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
 
 
@@ -47,6 +48,7 @@ class FinetuneConfig:
     show its report next to that of the remapped classes."""
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
@@ -89,6 +91,42 @@ class FinetuneConfig:
                 "training.class_weights, training.sampling and training.label_smoothing are for task.kind=classes, "
                 f"got task.kind={self.task.kind}"
             )
+        if self.task.kind == "transcript":
+            self._check_transcripts()
+        elif self.text != TextConfig():
+            raise UserError(f"text.* is for task.kind=transcript, got task.kind={self.task.kind}")
+        elif self.encoder.pooling == "none":
+            raise UserError(
+                f"encoder.pooling=none is for task.kind=transcript, got task.kind={self.task.kind}"
+            )
+
+    def _check_transcripts(self) -> None:
+        """Raises UserError for settings that transcripts cannot have."""
+        if self.encoder.pooling not in ("mean", "none"):
+            raise UserError(
+                f"encoder.pooling makes one vector per clip, and task.kind=transcript needs every frame, got "
+                f"{self.encoder.pooling}: leave it out"
+            )
+        if self.text.vocab == "model" and (self.head.widths or self.encoder.layer != "last"):
+            raise UserError(
+                "text.vocab=model keeps the output layer of a CTC model, which is one linear layer on the last hidden "
+                f"state: leave out head.widths and encoder.layer, got {list(self.head.widths)} and {self.encoder.layer}"
+            )
+        if self.head.joined:
+            raise UserError(
+                "head.joined has features of whole clips, and task.kind=transcript needs every frame: leave it out"
+            )
+        for name in ("crop_s", "fixed_s"):
+            if getattr(self.audio, name):
+                raise UserError(
+                    f"audio.{name} cuts audio but not its transcript, got task.kind=transcript: leave it out, or cut "
+                    "long recordings at pauses and give the pieces as clips"
+                )
+        if "shift" in self.augment.kinds:
+            raise UserError(
+                "augment.kinds has shift, which moves the end of a clip to its start, and so out of the order of its "
+                "transcript: drop it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +155,13 @@ class PredictConfig:
     """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
     (local or gs://) of Parquet; empty is <run>/predictions.csv."""
     window_s: float = 0.0
-    """Predict windows of so many seconds, one row each; 0 is one row for the whole clip."""
+    """Predict windows of so many seconds, one row each; 0 is one row for the whole clip. Transcripts are joined
+    to one row again, so that recordings longer than the model's audio.max_s can be transcribed."""
     hop_s: float = 0.0
-    """Seconds from one window's start to the next one's; 0 is window_s."""
+    """Seconds from one window's start to the next one's; 0 is window_s (for transcripts, whose windows must
+    overlap, three quarters of it)."""
+    words: bool = False
+    """Transcripts: write the words of each clip with their start_s and end_s too, as JSON in a column words."""
     data: DataConfig = field(default_factory=DataConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 

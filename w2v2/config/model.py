@@ -15,10 +15,11 @@ class TaskConfig:
     """What is predicted, and the loss that teaches it."""
 
     kind: TaskKind = "classes"
-    """classes: one of several; multi_label: each label on its own, present or not; regression: numbers."""
-    loss: Literal["auto", "cross_entropy", "bce", "mse", "ccc"] = "auto"
+    """classes: one of several; multi_label: each label on its own, present or not; regression: numbers;
+    transcript: the text that is spoken."""
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "ccc", "ctc"] = "auto"
     """auto is cross_entropy for classes, bce for multi_label (mse by choice, on probabilities), mse for
-    regression (ccc, one minus Lin's concordance, by choice)."""
+    regression (ccc, one minus Lin's concordance, by choice), ctc for transcript."""
     variance_penalty: float = 0.0
     """regression: weight of a penalty on predictions that spread less than the targets of the batch."""
     correlation_penalty: float = 0.0
@@ -30,6 +31,7 @@ class TaskConfig:
             "classes": ("auto", "cross_entropy"),
             "multi_label": ("auto", "bce", "mse"),
             "regression": ("auto", "mse", "ccc"),
+            "transcript": ("auto", "ctc"),
         }
         if self.loss not in fitting[self.kind]:
             raise UserError(
@@ -56,8 +58,8 @@ class EncoderConfig:
     learned mix or their vectors side by side."""
     layers: tuple[int, ...] = ()
     """The layers of encoder.layer=mix or concat; empty is all, 0 included."""
-    pooling: Literal["mean", "sum", "max", "mean+std", "attention"] = "mean"
-    """How frames become one vector; only a clip's own frames count."""
+    pooling: Literal["mean", "sum", "max", "mean+std", "attention", "none"] = "mean"
+    """How frames become one vector; only a clip's own frames count. none keeps the frames, as transcripts do."""
 
     def __post_init__(self) -> None:
         if not self.name:

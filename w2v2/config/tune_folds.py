@@ -103,6 +103,8 @@ class TuneFoldsConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
+        if self.encoder.pooling == "none":
+            raise UserError("encoder.pooling=none is for transcripts, which jobs/finetune.py trains")
         if self.training.patience_epochs:
             raise UserError(
                 "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "

@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.clinic import read_clinic
+from w2v2.data.corpora.common_voice import read_common_voice
 from w2v2.data.corpora.csv_corpus import read_csv
 from w2v2.data.corpora.deam import read_deam
+from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, listed
 from w2v2.data.rejects import REJECTS, commonest, reject_columns
@@ -36,7 +38,8 @@ CLIPS = pa.schema(
     ]
 )
 """start_s and end_s are a segment of the file (inf is its end); split is empty where there is none, label
-for tasks without classes, which have float64 columns target_<name> behind these, null where missing."""
+for tasks without classes, which have float64 columns target_<name> behind these, null where missing, or for
+transcripts a string column text, as the data has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
     their number is logged. Raises UserError when nothing can be found at all, for a CSV without a needed
     column, for a clip_id that stands twice, and where the data cannot have what the task learns.
     """
-    if data.classes and task in ("multi_label", "regression"):
+    if data.classes and task in ("multi_label", "regression", "transcript"):
         raise UserError(
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
@@ -69,6 +72,8 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
     bad = [row for row in found.rows if row.reject]
     _refuse_doubles(good, data)
     clips = _with_classes(_with_further(_table(good, CLIPS), good, found.groups, carried), data)
+    if task == "transcript":
+        clips = clips.append_column("text", pa.array([row.text for row in good], pa.string()))
     logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
     return Manifest(clips=clips, rejects=_rejects(bad), groups=found.groups)
 
@@ -81,6 +86,10 @@ def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
             return read_clinic(data, task=task, carried=carried)
         case "deam":
             return read_deam(data, task=task, carried=carried)
+        case "librispeech":
+            return read_librispeech(data, task=task, carried=carried)
+        case "common_voice":
+            return read_common_voice(data, task=task, carried=carried)
         case "auto" if data.uri.lower().endswith(".csv"):
             return read_csv(data, task=task, carried=carried)
         case "auto" | "ravdess" | "files":

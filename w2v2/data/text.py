@@ -1,9 +1,11 @@
 """Transcripts: normalised as the settings say, and as numbers of a vocabulary of single characters."""
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,11 +59,11 @@ class Vocabulary:
     """The number of CTC's blank."""
     word_delimiter: str | None
     """The token that is read as a space; None where words are not parted."""
-    special: frozenset[str] = frozenset()
+    special: tuple[str, ...] = ()
     """Tokens besides the blank that stand for no text, such as <s>."""
 
     def __post_init__(self) -> None:
-        skipped = self.special | {self.tokens[self.blank]}
+        skipped = {*self.special, self.tokens[self.blank]}
         if long := [token for token in self.tokens if len(token) != 1 and token not in skipped]:
             raise UserError(
                 f"the vocabulary has tokens of several characters, such as {long[0]!r}: wanted single characters"
@@ -70,11 +72,16 @@ class Vocabulary:
     @property
     def characters(self) -> tuple[str, ...]:
         """What each output writes; empty for the blank and special tokens."""
-        skipped = self.special | {self.tokens[self.blank]}
+        skipped = {*self.special, self.tokens[self.blank]}
         return tuple(
             "" if token in skipped else " " if token == self.word_delimiter else token
             for token in self.tokens
         )
+
+    def to_json(self) -> str:
+        """Tokens with their numbers, as vocab.json has them."""
+        numbers = {token: number for number, token in enumerate(self.tokens)}
+        return json.dumps(numbers, ensure_ascii=False, indent=2) + "\n"
 
     def encode(self, text: str) -> Int[np.ndarray, " characters"]:
         """The numbers of the characters of a normalised text; those that it does not have are left out."""
@@ -109,12 +116,13 @@ def vocabulary_of(texts: Iterable[str], config: TextConfig) -> Vocabulary:
     return Vocabulary(tokens=tokens, blank=0, word_delimiter=delimiter)
 
 
-def frames_needed(numbers: Int[np.ndarray, " characters"]) -> int:
-    """The fewest frames from which CTC can write these: one each, and a blank between two that are equal.
+def frames_needed(text: str) -> int:
+    """The fewest frames from which CTC can write the text: one a character, and a blank between two equal ones.
 
-    Graves et al. 2006, section 3: a path repeats a label only across a blank.
+    Graves et al. 2006, section 3: a path repeats a label only across a blank. Characters that a vocabulary
+    leaves out can only lower the number.
     """
-    return len(numbers) + int(np.count_nonzero(numbers[1:] == numbers[:-1]))
+    return len(text) + sum(before == char for before, char in pairwise(text))
 
 
 def padded_targets(texts: Sequence[str], vocabulary: Vocabulary) -> Int[np.ndarray, "clips characters"]:

@@ -12,6 +12,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.data import folds, manifest
 from w2v2.data.corpora import demo
+from w2v2.data.corpora.rows import Labels
 from w2v2.errors import Reject
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
@@ -55,11 +56,14 @@ def with_absolute_uri(data: DataConfig) -> DataConfig:
     return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
 
 
-def with_demo_made(data: DataConfig) -> DataConfig:
-    """The data, with the built-in corpus made where it is asked for."""
+def with_demo_made(data: DataConfig, *, task: Labels = "classes") -> DataConfig:
+    """The data, with the built-in corpus made where it is asked for; that of sentences for transcripts."""
     if data.uri != "demo":
         return data
     folder = Path(storage.expand("~/.cache/w2v2/demo"))
+    if task == "transcript":
+        root = demo.make_sentences(folder, on_progress=Progress("demo", unit="clips"))
+        return replace(data, uri=str(root), layout="librispeech")
     return replace(data, uri=str(demo.make_corpus(folder, on_progress=Progress("demo", unit="clips"))))
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from w2v2.config.data import TaskKind
+from w2v2.models.decoding import Transcript
 
 
 def predictions_table(
@@ -21,6 +22,8 @@ def predictions_table(
 
     values are probabilities of classes or labels, or values of a regression.
     """
+    if kind == "transcript":
+        raise AssertionError("transcripts have a table of their own: transcripts_table")
     columns = {name: clips[name] for name in keep}
     if kind == "classes":
         if "label" in clips.column_names:
@@ -32,3 +35,11 @@ def predictions_table(
     prefix = "pred" if kind == "regression" else "prob"
     found = {f"{prefix}_{name}": pa.array(values[:, index]) for index, name in enumerate(names)}
     return pa.table(columns | found)
+
+
+def transcripts_table(clips: pa.Table, transcripts: Sequence[Transcript], *, keep: Sequence[str]) -> pa.Table:
+    """One row per clip: the columns to keep, the reference, what the model writes, and how sure it is."""
+    columns = {name: clips[name] for name in keep} | {"target": clips["reference"]}
+    columns["predicted"] = pa.array([one.text for one in transcripts], pa.string())
+    columns["confidence"] = pa.array([one.confidence for one in transcripts], pa.float64())
+    return pa.table(columns)

@@ -118,6 +118,13 @@ def by_speaker(
     return found
 
 
+def scored(references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str]) -> Scored:
+    """The error rates as what is resampled by speaker, of texts whose words are parted by spaces."""
+    pairs = list(zip(references, hypotheses, strict=True))
+    units = {"wer": [edits(r.split(), h.split()) for r, h in pairs], "cer": [edits(r, h) for r, h in pairs]}
+    return _scored(units, speakers)
+
+
 def _counts(clips: Sequence[Edits]) -> Shaped[np.ndarray, "clips 2"]:
     """Errors and reference units of each clip."""
     return np.array([(one.errors, one.reference) for one in clips], np.int64).reshape(-1, 2)

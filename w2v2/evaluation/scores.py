@@ -5,6 +5,7 @@
 - classes: `classes`, `chance_uar`, `by_speaker`; pooled is that of classification.scores
 - multi_label: pooled is that of multi_label.scores
 - regression: pooled is that of regression.scores; `quadrants` for two targets with midpoints
+- transcript: `by_speaker`; pooled is that of recognition.scores, and names are the characters of the model
 
 A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and where they apply `encoder` and
 `model` (name or uri, digest, ...), `versions`, `seconds`, `before_remapping` (a `pooled` of the original class
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.data import TaskKind
 from w2v2.data.targets import class_numbers
-from w2v2.evaluation import bootstrap, multi_label, regression
+from w2v2.evaluation import bootstrap, multi_label, recognition, regression
 from w2v2.evaluation import classification as metrics
 from w2v2.evaluation.bootstrap import Scored
 
@@ -31,13 +32,15 @@ def score_predictions(
     kind: TaskKind,
     names: Sequence[str],
     seed: int,
-    midpoints: Sequence[float] | None,
+    midpoints: Sequence[float] | None = None,
+    spaces: bool = True,
 ) -> dict[str, Any]:
     """The scores of all rows of a predictions table, as this module says; seed is that of the bootstrap.
 
     The table has `speaker`, `fold` where every fold has a model of its own, and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
-    or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`. midpoints
-    are the middles that part the quadrants, one a target; without them there are none.
+    or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`; for
+    transcript `target` and `predicted`, normalised texts. midpoints are the middles that part the quadrants, one
+    a target; without them there are none. spaces says whether spaces part the words of transcripts.
     """
     found = {
         "kind": kind,
@@ -59,6 +62,8 @@ def score_predictions(
             return found | {"pooled": _multi(predictions, names, seed=seed)}
         case "regression":
             return found | _regression(predictions, names, seed=seed, midpoints=midpoints)
+        case "transcript":
+            return found | _transcripts(predictions, spaces=spaces, seed=seed)
 
 
 def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
@@ -66,6 +71,15 @@ def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) 
     target, predicted, _ = _class_columns(predictions, classes)
     found = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
     return found | {"intervals": _intervals(scored(predictions, "classes", classes), seed=seed)}
+
+
+def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str, Any]:
+    target, predicted, speaker, clips = (
+        predictions[name].to_pylist() for name in ("target", "predicted", "speaker", "clip_id")
+    )
+    pooled = recognition.scores(clips, target, predicted, speaker, spaces=spaces, seed=seed)
+    by_speaker = recognition.by_speaker(target, predicted, speaker, spaces=spaces)
+    return {"pooled": pooled, "by_speaker": by_speaker}
 
 
 def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Scored:
@@ -81,6 +95,11 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Score
         case "regression":
             target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
             return regression.by_speaker(target, predicted, predictions["speaker"].to_pylist(), names)
+        case "transcript":
+            target, predicted, speaker = (
+                predictions[name].to_pylist() for name in ("target", "predicted", "speaker")
+            )
+            return recognition.scored(target, predicted, speaker)
 
 
 def _intervals(found: Scored, *, seed: int) -> dict[str, Any]:
@@ -174,6 +193,8 @@ def score_lines(metrics: Mapping[str, Any]) -> str:
     match metrics["kind"]:
         case "classes":
             lines = _class_lines(metrics)
+        case "transcript":
+            lines = _transcript_lines(metrics["pooled"])
         case "multi_label":
             lines = _multi_lines(metrics["pooled"])
         case _:
@@ -193,6 +214,25 @@ def _class_lines(found: Mapping[str, Any]) -> list[str]:
     lines.append(f"chance UAR is {_number(found['chance_uar'])}")
     lines += [f"never predicted: {name}" for name in pooled["never_predicted"]]
     return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
+
+
+def _transcript_lines(pooled: Mapping[str, Any]) -> list[str]:
+    lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}  {'errors':>7}  {'of':>7}"]
+    for name, unit in (("wer", "words"), ("cer", "characters")):
+        if pooled[name] is not None:
+            counts = pooled[unit]
+            errors = sum(counts[kind] for kind in ("substitutions", "deletions", "insertions"))
+            within = _within(pooled["intervals"], name)
+            lines.append(
+                f"{name:12}{_number(pooled[name]):>10}  {within:>18}  {errors:>7}  {counts['reference']:>7}"
+            )
+    lines += [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
+    lines.append(f"{pooled['num_right']} of {pooled['num_clips']} clips without an error")
+    if pooled["empty_predictions"]:
+        told = f"nothing was written for {pooled['empty_predictions']} clips"
+        all_empty = pooled["empty_predictions"] == pooled["num_clips"] - pooled["empty_references"]
+        lines.append(f"{told}: the model has not left CTC's blank yet; train longer" if all_empty else told)
+    return lines
 
 
 def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:

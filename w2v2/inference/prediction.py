@@ -10,9 +10,12 @@ from jaxtyping import Float
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.audio.descriptors import describe
 from w2v2.audio.waveforms import normalized, read_clip, waveform_digest, windows
-from w2v2.errors import Reject
+from w2v2.config.data import AudioConfig
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.inference.transcription import NOT_FINITE, frame_windows, transcribed
+from w2v2.models.classifier import Classifier
+from w2v2.models.ctc import Transcriber
 from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.probabilities import probabilities
@@ -20,7 +23,8 @@ from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
-NOT_FINITE = Reject(kind="not finite", detail="the model gave NaN or infinite numbers")
+MAX_S = 3600.0
+"""Longest recording of a transcript in windows: a file is held in memory while it is decoded."""
 
 
 def predict_clips(
@@ -31,16 +35,42 @@ def predict_clips(
     window_s: float = 0.0,
     hop_s: float = 0.0,
 ) -> list[ClipPrediction]:
-    """What the model says of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
+    """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other.
+
+    A transcript is of the whole clip, also where it is computed in windows; other predictions are of each window.
+    """
+    info = saved.info
+    if not isinstance(saved.model, Transcriber):
+        found, pieces = _read(
+            clips, saved, audio=info.audio, num_readers=num_readers, window_s=window_s, hop_s=hop_s
+        )
+        return _with_values(found, predict_waveforms(pieces, saved))
+    assert info.vocabulary is not None
+    window_s, hop_s = frame_windows(saved.model, window_s=window_s, hop_s=hop_s)
+    audio = replace(info.audio, max_s=MAX_S) if window_s else info.audio
+    found, pieces = _read(clips, saved, audio=audio, num_readers=num_readers, window_s=window_s, hop_s=hop_s)
+    return transcribed(found, pieces, saved.model, info.vocabulary, normalize=info.normalize, hop_s=hop_s)
+
+
+def _read(
+    clips: Sequence[Mapping[str, str | float]],
+    saved: SavedModel,
+    *,
+    audio: AudioConfig,
+    num_readers: int,
+    window_s: float,
+    hop_s: float,
+) -> tuple[list[ClipPrediction], list[Float[np.ndarray, " _"]]]:
+    """Each clip with its windows or the reason why it cannot be used, and the waveforms of all windows."""
     bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
     min_samples = saved.model.encoder.min_samples
-    least = max(min_samples, round(saved.info.audio.min_s * SAMPLE_RATE))
+    least = max(min_samples, round(audio.min_s * SAMPLE_RATE))
     found: list[ClipPrediction] = []
     pieces: list[np.ndarray] = []
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
         try:
-            decoded = read_clip(body, saved.info.audio, start_s=start_s, end_s=end_s, min_samples=min_samples)
+            decoded = read_clip(body, audio, start_s=start_s, end_s=end_s, min_samples=min_samples)
             waveform = decoded.waveform
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]
@@ -57,7 +87,7 @@ def predict_clips(
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
             found.append(ClipPrediction(clip_id=str(clip["clip_id"]), reject=error.reject, unread=unread))
-    return _with_values(found, predict_waveforms(pieces, saved))
+    return found, pieces
 
 
 def _with_values(
@@ -84,6 +114,7 @@ def predict_waveforms(
 ) -> Float[np.ndarray, "waveforms outputs"]:
     """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone."""
     model, info = saved.model, saved.info
+    assert isinstance(model, Classifier), "transcripts are of whole clips: transcribed"
     device = select_device()
     model.to(device).eval()
     prepared = [normalized(w) if info.normalize else w for w in waveforms]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ from jaxtyping import Float
 from w2v2.audio.decoding import decoder_of
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
+from w2v2.models.decoding import Transcript, Word
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
 
+WORD = pa.struct(
+    [("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("confidence", pa.float64())]
+)
 NUMBERS = pa.list_(pa.float64())
 SCHEMA = pa.schema(
     [
@@ -27,6 +31,9 @@ SCHEMA = pa.schema(
         ("audio_digest", pa.string()),
         *RECORD,
         ("tolerated", pa.string()),
+        ("text", pa.string()),
+        ("confidence", pa.float64()),
+        ("words", pa.list_(WORD)),
     ]
 )
 
@@ -40,6 +47,8 @@ class ClipPrediction:
     """Start and end of each window in the file, in seconds."""
     values: Float[np.ndarray, "windows outputs"] | None = None
     """Probabilities of classes or labels, or values of a regression."""
+    transcript: Transcript | None = None
+    """What is written of the whole clip, where the model writes transcripts."""
     duration_s: float = 0.0
     """Length of the clip as the model heard it."""
     audio_digest: str = ""
@@ -79,7 +88,13 @@ def _row(said: ClipPrediction, inputs: str) -> dict[str, Any]:
         "audio_digest": said.audio_digest,
         **record_fields(said.reject),
         "tolerated": said.tolerated,
+        **(_text(said.transcript) if said.transcript else {}),
     }
+
+
+def _text(transcript: Transcript) -> dict[str, Any]:
+    words = [asdict(word) for word in transcript.words]
+    return {"text": transcript.text, "confidence": transcript.confidence, "words": words}
 
 
 def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]:
@@ -92,9 +107,15 @@ def _said(row: dict[str, Any]) -> ClipPrediction:
     return ClipPrediction(
         clip_id=row["clip_id"],
         spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),
-        values=None if row["reason"] else np.array(row["values"]),
+        values=None if row["reason"] or row["text"] is not None else np.array(row["values"]),
+        transcript=None if row["text"] is None else _transcript(row),
         duration_s=row["duration_s"],
         audio_digest=row["audio_digest"],
         reject=recorded_reject(row),
         tolerated=row["tolerated"] or "",
     )
+
+
+def _transcript(row: dict[str, Any]) -> Transcript:
+    words = tuple(Word(**word) for word in row["words"])
+    return Transcript(text=row["text"], confidence=row["confidence"], words=words)

@@ -3,12 +3,16 @@
 import csv
 import datetime
 import io
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from w2v2.config.finetune import PredictConfig
+from w2v2.errors import UserError
 from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.models.decoding import Transcript
 from w2v2.models.model_info import ModelInfo
 from w2v2.storage import files as storage
 from w2v2.tables import table as tables
@@ -17,12 +21,18 @@ from w2v2.tables.spec import TIMESTAMP, TableSpec
 from w2v2.versions import W2V2
 
 
-def spec_of(info: ModelInfo) -> TableSpec:
-    """One row per clip and window: what the model says, in a column for each output."""
+def spec_of(info: ModelInfo, *, words: bool = False) -> TableSpec:
+    """One row per clip and window, with a column for each output; for transcripts one row per clip.
+
+    words adds a column in which the words of a transcript, with their times, are JSON text.
+    """
     text, number = pa.string(), pa.float64()
     columns = [("clip_id", text), ("model", text), ("start_s", number), ("end_s", number), ("uri", text)]
-    columns += [("predicted", text)] if info.kind == "classes" else []
-    columns += [(name, number) for name in output_columns(info)]
+    if info.kind == "transcript":
+        columns += [("text", text), ("confidence", number), *([("words", text)] if words else [])]
+    else:
+        columns += [("predicted", text)] if info.kind == "classes" else []
+        columns += [(name, number) for name in output_columns(info)]
     columns += [("code_version", text), ("created_at", TIMESTAMP)]
     return TableSpec(
         schema=pa.schema(columns),
@@ -39,7 +49,9 @@ def output_columns(info: ModelInfo) -> list[str]:
     return [f"{prefix}_{name}" for name in info.names]
 
 
-def rows_of(clips: pa.Table, said: Sequence[ClipPrediction], info: ModelInfo, digest: str) -> pa.Table:
+def rows_of(
+    clips: pa.Table, said: Sequence[ClipPrediction], info: ModelInfo, digest: str, *, words: bool = False
+) -> pa.Table:
     """The rows of the clips that could be used; said has one for every clip."""
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
@@ -47,13 +59,38 @@ def rows_of(clips: pa.Table, said: Sequence[ClipPrediction], info: ModelInfo, di
     for one in said:
         if one.reject:
             continue
-        assert one.values is not None  # as of every clip that is no reject
-        for (start_s, end_s), values in zip(one.spans, one.values, strict=True):
+        for (start_s, end_s), values in zip(one.spans, _cells(one, info, words=words), strict=True):
             row = {"clip_id": one.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
             row |= {"uri": uris[one.clip_id], "code_version": W2V2, "created_at": now}
-            row |= {"predicted": info.names[int(values.argmax())]} if info.kind == "classes" else {}
-            rows.append(row | dict(zip(output_columns(info), map(float, values), strict=True)))
-    return pa.Table.from_pylist(rows, schema=spec_of(info).schema)
+            rows.append(row | values)
+    return pa.Table.from_pylist(rows, schema=spec_of(info, words=words).schema)
+
+
+def _cells(one: ClipPrediction, info: ModelInfo, *, words: bool) -> list[dict[str, Any]]:
+    """What is predicted of each window, by column."""
+    if one.transcript is not None:
+        found: dict[str, Any] = {"text": one.transcript.text, "confidence": one.transcript.confidence}
+        return [found | ({"words": words_json(one.transcript)} if words else {})]
+    assert one.values is not None
+    cells = []
+    for values in one.values:
+        row = {"predicted": info.names[int(values.argmax())]} if info.kind == "classes" else {}
+        cells.append(row | dict(zip(output_columns(info), map(float, values), strict=True)))
+    return cells
+
+
+def words_json(transcript: Transcript) -> str:
+    """The words as JSON: [{"word": ..., "start_s": ..., "end_s": ..., "confidence": ...}, ...]; times to a millisecond."""
+    words = [
+        {
+            "word": word.text,
+            "start_s": round(word.start_s, 3),
+            "end_s": round(word.end_s, 3),
+            "confidence": round(word.confidence, 4),
+        }
+        for word in transcript.words
+    ]
+    return json.dumps(words, ensure_ascii=False)
 
 
 def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
@@ -61,7 +98,11 @@ def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
 
     Raises UserError where predictions of this model cannot be written there.
     """
-    spec = spec_of(info)
+    if config.words and info.kind != "transcript":
+        raise UserError(
+            f"words is for models of transcripts, and {config.model} is one of {info.kind}: leave it out"
+        )
+    spec = spec_of(info, words=config.words)
     return None if config.table.endswith(".csv") else tables.open_table(config.table, spec)
 
 
@@ -71,7 +112,8 @@ def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:
     if table is None:
         storage.write_bytes(config.table, to_csv(rows.drop_columns(["created_at", "code_version"])))
     elif len(rows):
-        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec_of(info))])
+        spec = spec_of(info, words=config.words)
+        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec)])
 
 
 def to_csv(rows: pa.Table) -> bytes:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from w2v2.config.model import HeadConfig
-from w2v2.models.classifier import Mlp
+from w2v2.models.classifier import Classifier, Mlp
 from w2v2.models.encoder import Encoder
 from w2v2.models.pooling import LayerMix
 
@@ -24,10 +24,11 @@ class FrameLogits(NamedTuple):
 class Transcriber(nn.Module):
     """Encoder tail, layer mix and one head on every frame; outputs are the tokens of a vocabulary."""
 
-    def __init__(self, encoder: Encoder, head: HeadConfig, *, num_outputs: int) -> None:
+    def __init__(self, encoder: Encoder, head: HeadConfig, *, num_outputs: int, blank: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.num_outputs = num_outputs
+        self.blank = blank
         side_by_side = len(encoder.states) if encoder.config.layer == "concat" else 1
         self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
         self.head = Mlp(side_by_side * encoder.dim, num_outputs, head)
@@ -38,6 +39,10 @@ class Transcriber(nn.Module):
         if self.mix is not None:
             states = self.mix(states)
         return FrameLogits(self.head(states.flatten(2)), num_frames)
+
+
+SpeechModel = Classifier | Transcriber
+"""What a fine-tuning trains."""
 
 
 def ctc_sum(

@@ -32,7 +32,7 @@ def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
         case "head":
             # A mix commutes with linear poolings alone; layers side by side with all that have no weights.
             commutes = config.pooling in ("mean", "sum") or (
-                config.layer != "mix" and config.pooling != "attention"
+                config.layer != "mix" and config.pooling not in ("attention", "none")
             )
             return Cut(stage="pooled") if commutes else Cut(stage="layer", layer=top)
 

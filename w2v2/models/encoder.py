@@ -5,6 +5,7 @@ first group normalisation takes its statistics over padding, the positional conv
 past a clip's end, and attention sees padded keys. Each is masked here.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.convolutions import convolve, receptive_field
@@ -58,6 +60,11 @@ class Encoder(nn.Module):
     def min_samples(self) -> int:
         """The fewest samples that give one frame."""
         return receptive_field(self.model.feature_extractor.conv_layers)[0]
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from the start of one frame to that of the next."""
+        return math.prod(self.model.config.conv_stride) / SAMPLE_RATE
 
     def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Frames that the convolutions make of each clip."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from w2v2.config.data import AudioConfig, TaskKind
 from w2v2.config.model import EncoderConfig, HeadConfig
+from w2v2.config.text import TextConfig
+from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
@@ -27,6 +29,10 @@ class ModelInfo:
     head: HeadConfig
     normalize: bool
     num_descriptors: int = 0
+    text: TextConfig | None = None
+    """How transcripts are normalised; None for other tasks."""
+    vocabulary: Vocabulary | None = None
+    """What the outputs of a model of transcripts write; None for other tasks."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,11 +57,19 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
             )
         fields = about["info"]
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
-        made = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
-        groups = tuple(tuple(group) for group in fields["groups"])
-        return ModelInfo(**{**fields, **made, "groups": groups}), about["digest"]
+        made: dict[str, Any] = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
+        made |= {"groups": tuple(tuple(group) for group in fields["groups"])}
+        for name, kind in {"text": TextConfig, "vocabulary": Vocabulary}.items():
+            made |= {name: kind(**_tuples(fields[name]))} if fields.get(name) else {}
+        return ModelInfo(**{**fields, **made}), about["digest"]
     except (KeyError, TypeError, storage.DamagedError) as error:
         raise UserError(f"{place} cannot be read ({error}): save the model again") from error
+
+
+def read_convolutions(uri: str) -> tuple[list[int], list[int]]:
+    """Kernels and strides of the convolutions of a saved model's encoder, which make frames of samples."""
+    config = json.loads(storage.read_text(storage.join(storage.expand(uri), "config.json")))
+    return config["conv_kernel"], config["conv_stride"]
 
 
 def read_card(uri: str) -> dict[str, Any]:

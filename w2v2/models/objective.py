@@ -9,6 +9,10 @@ from torch import Tensor
 
 from w2v2.config.model import TaskConfig, TrainingConfig
 from w2v2.models import losses
+from w2v2.models.ctc import FrameLogits, ctc_sum
+
+Outputs = Float[Tensor, "batch outputs"] | FrameLogits
+"""One row per clip, or for transcripts one per frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,8 @@ class Objective:
     label_smoothing: float
     class_weights: Float[Tensor, " classes"]
     """Ones where classes count alike, and for tasks without classes."""
+    blank: int = 0
+    """transcript: the output that is CTC's blank."""
 
     @property
     def is_batch_level(self) -> bool:
@@ -26,15 +32,19 @@ class Objective:
         return bool(self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty)
 
     def weight(self, targets: Shaped[Tensor, "batch ..."]) -> float:
-        """What loss_sum is to be divided by: class weights, or known targets, of these clips."""
-        if self.task.kind == "classes":
-            return float(self.class_weights[targets.to(self.class_weights.device)].sum())
-        return float((~targets.isnan()).sum())
+        """What loss_sum is to be divided by: class weights, known targets or characters of these clips."""
+        match self.task.kind:
+            case "classes":
+                return float(self.class_weights[targets.to(self.class_weights.device)].sum())
+            case "transcript":
+                return float((targets >= 0).sum())
+            case _:
+                return float((~targets.isnan()).sum())
 
-    def loss_sum(
-        self, outputs: Float[Tensor, "batch outputs"], targets: Shaped[Tensor, "batch ..."]
-    ) -> Float[Tensor, ""]:
-        """The additive part, summed over clips and known targets."""
+    def loss_sum(self, outputs: Outputs, targets: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
+        """The additive part, summed over clips and known targets, or characters."""
+        if isinstance(outputs, FrameLogits):
+            return ctc_sum(outputs, targets, blank=self.blank)
         match self.task.kind, self.task.loss:
             case "classes", _:
                 return losses.cross_entropy_sum(
@@ -73,10 +83,15 @@ class Objective:
 
 
 def make_objective(
-    task: TaskConfig, training: TrainingConfig, targets: Shaped[np.ndarray, "clips ..."], *, num_outputs: int
+    task: TaskConfig,
+    training: TrainingConfig,
+    targets: Shaped[np.ndarray, "clips ..."],
+    *,
+    num_outputs: int,
+    blank: int = 0,
 ) -> Objective:
     """The loss for these training targets."""
     weights = torch.ones(num_outputs)
     if training.class_weights == "balanced":
         weights = losses.balanced_class_weights(targets, num_outputs)
-    return Objective(task=task, label_smoothing=training.label_smoothing, class_weights=weights)
+    return Objective(task=task, label_smoothing=training.label_smoothing, class_weights=weights, blank=blank)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-Pooling = Literal["mean", "sum", "max", "mean+std", "attention"]
+Pooling = Literal["mean", "sum", "max", "mean+std", "attention", "none"]
 
 
 def frame_mask(num_frames: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch frames"]:
@@ -36,6 +36,8 @@ def pool(
             return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=-1)
         case "attention":
             raise AssertionError("attention pooling has weights: use AttentionPool")
+        case "none":
+            raise AssertionError("frames are not pooled")
 
 
 def pooled_dim(dim: int, pooling: Pooling) -> int:

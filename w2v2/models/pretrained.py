@@ -80,7 +80,7 @@ def read_checkpoint(
     Weights that the checkpoint lacks are random (see missing_weights). Raises UserError where transformers
     cannot open it. model_config is used in place of the checkpoint's own.
     """
-    folder = _open_folder(name)
+    folder = open_folder(name)
     settings = {} if model_config is None else {"config": model_config}
     try:
         model, report = model_class.from_pretrained(
@@ -93,7 +93,7 @@ def read_checkpoint(
 
 def read_model_config(name: str) -> tuple[Any, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
-    folder = _open_folder(name)
+    folder = open_folder(name)
     try:
         return AutoConfig.from_pretrained(folder), _normalizes(name, folder)
     except (OSError, ValueError) as error:
@@ -136,7 +136,7 @@ def weights_digest(model: PreTrainedModel) -> str:
     return total.hexdigest()[:16]
 
 
-def _open_folder(name: str) -> str:
+def open_folder(name: str) -> str:
     """_local_folder(name), with transformers' own messages turned off."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

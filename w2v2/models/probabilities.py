@@ -23,3 +23,5 @@ def probabilities(
             return np.exp(-np.logaddexp(0.0, -outputs.astype(np.float64)))
         case "regression":
             return outputs.astype(np.float64)
+        case "transcript":
+            raise AssertionError("transcripts are decoded, not rows of probabilities")

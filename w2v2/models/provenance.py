@@ -16,6 +16,8 @@ from w2v2.storage.seals import parse_parquet, seal_parquet
 logger = logging.getLogger(__name__)
 
 FILE = "trained_on.parquet"
+TEXTS_FILE = "trained_on_text.parquet"
+TEXTS_SCHEMA = pa.schema([("text_digest", pa.string())])
 SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string())])
 
 
@@ -46,6 +48,10 @@ def write(uri: str, clips: pa.Table, *, encoder: str) -> None:
     if says(encoder):
         rows = pa.concat_tables([rows, _read(encoder)])
     storage.write_bytes(storage.join(uri, FILE), seal_parquet(to_parquet(rows)))
+    if "reference" in clips.column_names:
+        texts = {_text_mark(text) for text in clips["reference"].to_pylist()} | _texts(encoder)
+        marked = pa.table([pa.array(sorted(texts), pa.string())], schema=TEXTS_SCHEMA)
+        storage.write_bytes(storage.join(uri, TEXTS_FILE), seal_parquet(to_parquet(marked)))
 
 
 def says(name: str) -> bool:
@@ -64,6 +70,12 @@ def heard(uri: str, clips: pa.Table) -> Heard:
     )
 
 
+def num_seen_texts(uri: str, references: Sequence[str]) -> int:
+    """How many of these transcripts, normalised as the model's, are ones that it was trained on; 0 where it does not say."""
+    texts = _texts(uri)
+    return sum(bool(reference) and _text_mark(reference) in texts for reference in references)
+
+
 def encoder_heard(name: str, clips: pa.Table) -> dict[str, str]:
     """{"heard": how much of clips to be scored made the encoder}, where it says that; told in the log, too."""
     if not says(name):
@@ -78,6 +90,24 @@ def caveat(encoder: Mapping[str, str]) -> str:
     """What follows the sentence on what a score was computed on, where encoder_heard found something."""
     heard = encoder.get("heard")
     return f"; but {heard} TRAINED THE ENCODER, so this is no score of unseen speakers" if heard else ""
+
+
+def _texts(uri: str) -> set[str]:
+    """The marks of the transcripts that a model was trained on; none for models of other tasks."""
+    place = storage.join(storage.expand(uri), TEXTS_FILE)
+    if not storage.exists(place):
+        return set()
+    try:
+        rows = parse_parquet(place, storage.read_bytes(place), TEXTS_SCHEMA)
+    except storage.DamagedError as error:
+        raise UserError(
+            f"model {uri!r}: {TEXTS_FILE} cannot be read ({error}): save the model again"
+        ) from error
+    return set(rows["text_digest"].to_pylist())
+
+
+def _text_mark(text: str) -> str:
+    return hashlib.sha256(f"text:{text}".encode()).hexdigest()[:16]
 
 
 def _place(uri: str) -> str:

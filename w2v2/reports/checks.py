@@ -123,6 +123,14 @@ def _above_chance(headline: Headline) -> Check:
     if low is None or chance is None:
         reason = "it needs at least two speakers, with clips of every kind"
         return Check(is_good=False, text=f"The 95% interval of {name} is undefined: {reason}.")
+    if headline.is_lower_better:
+        high = (headline.interval or (low, low))[1]
+        return _check(
+            high < chance,
+            f"The whole 95% interval of {name} is below {headline.form(chance)}, the score of a model that writes nothing.",
+            f"The 95% interval of {name} reaches up to {headline.form(high)}; a model that writes nothing has "
+            f"{headline.form(chance)}.",
+        )
     return _check(
         low > chance,
         f"The whole 95% interval of {name} is above {headline.form(chance)}, the score of a model that learned nothing.",
@@ -176,8 +184,35 @@ def _completeness(metrics: Mapping[str, Any]) -> Iterator[Check]:
     if metrics["kind"] == "classes":
         yield from _classes(metrics["pooled"], has_absent=True)
         return
+    if metrics["kind"] == "transcript":
+        yield from _transcripts(metrics)
     undefined = [f"{name} ({why})" for name, why in metrics["pooled"]["undefined"].items()]
     yield _check(not undefined, "Every score is defined.", f"Undefined: {listed(undefined)}.")
+
+
+def _transcripts(metrics: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether something is written, can be written, and was not learned as it is."""
+    pooled, text = metrics["pooled"], metrics.get("text", {})
+    num_empty, num_clips = pooled["empty_predictions"], pooled["num_clips"]
+    yield _check(
+        not num_empty,
+        "Something is written for every clip that has text.",
+        f"Nothing is written for {num_empty} of {num_clips} clips: the model writes CTC's blank alone there, as all do early in training.",
+    )
+    if "unknown_characters" in text:
+        unknown = text["unknown_characters"]
+        yield _check(
+            not unknown,
+            "Every character of the references can be written.",
+            f"Characters of the references that the model cannot write: {listed(list(unknown))}.",
+        )
+    if "num_seen_sentences" in text:
+        num_seen = text["num_seen_sentences"]
+        yield _check(
+            not num_seen,
+            "No sentence that is scored was seen in training.",
+            f"{num_seen} of {num_clips} clips have a transcript that was seen in training: this is not a score on new sentences.",
+        )
 
 
 def _same_hits(pooled: Mapping[str, Any], predictions: pa.Table) -> Check:

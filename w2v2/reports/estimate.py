@@ -30,6 +30,8 @@ class Headline:
     """How it was computed, in a sentence."""
     why: str = ""
     """Why there is no interval."""
+    is_lower_better: bool = False
+    """Whether it counts errors."""
 
     @property
     def text(self) -> str:
@@ -89,6 +91,10 @@ def model_headline(metrics: Mapping[str, Any]) -> Headline:
         case "classes":
             label, key, form = "UAR", "uar", percent_text
             value, interval, chance = pooled["uar"], intervals["uar"], metrics["chance_uar"]
+        case "transcript":
+            # A model that writes nothing deletes every character.
+            label, key, form = "character error rate", "cer", percent_text
+            value, interval, chance = pooled["cer"], intervals["cer"], 1.0
         case "multi_label":
             label, key = "macro AUC", "macro_auc"
             value, interval, chance = pooled["macro_auc"], intervals["macro_auc"], 0.5
@@ -96,7 +102,15 @@ def model_headline(metrics: Mapping[str, Any]) -> Headline:
             label, key = "mean CCC", "ccc"
             value, interval, chance = pooled["mean"]["ccc"], intervals["mean"]["ccc"], 0.0
     why = intervals.get("undefined", {}).get(key, "")
-    return Headline(metric=label, value=value, interval=interval, chance=chance, form=form, why=why)
+    return Headline(
+        metric=label,
+        value=value,
+        interval=interval,
+        chance=chance,
+        form=form,
+        why=why,
+        is_lower_better=metrics["kind"] == "transcript",
+    )
 
 
 def tune_sentence(run: TuneRun) -> str:
@@ -127,9 +141,10 @@ def model_sentence(run: ModelRun) -> str:
     model = metrics.get("model") or {}
     name = run.config.get("model") or (metrics.get("encoder") or model).get("name", "the model")
     chance = "undefined" if first.chance is None else first.form(first.chance)
+    besides = "writing nothing gives" if first.is_lower_better else "chance"
     return (
         f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
-        f"{name} reached {_reached(first)}, chance {chance}, computed on "
+        f"{name} reached {_reached(first)}, {besides} {chance}, computed on "
         f"{metrics['computed_on'].rstrip('.')}."
     )
 

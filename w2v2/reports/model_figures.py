@@ -10,6 +10,7 @@ from w2v2.evaluation import multi_label
 from w2v2.evaluation.scores import columns
 from w2v2.reports.plots import model as model_plots
 from w2v2.reports.plots import scores as score_plots
+from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.run_files import ModelRun
 
 
@@ -21,6 +22,9 @@ def model_figures(run: ModelRun) -> dict[str, Figure]:
             found = _class_figures(run.metrics) | _fold_figures(run.metrics)
         case "multi_label":
             found = _label_figures(run)
+        case "transcript":
+            interval = run.metrics["pooled"]["intervals"]["cer"]
+            found = {"speakers": speaker_error_rates(run.metrics["by_speaker"], interval=interval)}
         case _:
             found = _value_figures(run)
     if run.curves.num_rows:
@@ -98,6 +102,8 @@ def loss_text(run: ModelRun) -> tuple[str, str]:
             return "MSE of probabilities", ""
         case "multi_label", _:
             return "binary cross-entropy (nats)", ""
+        case "transcript", _:
+            return "CTC loss per character (nats)", ""
         case _, loss:
             if loss == "ccc":
                 return "loss", "Training: 1 - CCC and penalties; validation: mean squared error."

@@ -71,6 +71,7 @@ def _title(run: ModelRun) -> str:
         "classes": f"{len(names)} classes",
         "multi_label": f"{len(names)} labels",
         "regression": listed(names),
+        "transcript": "transcripts",
     }
     model = run.metrics.get("encoder") or run.metrics.get("model") or {}
     name = without_home(str(run.config.get("model") or model.get("name", "")))
@@ -94,11 +95,13 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
         facts["epochs"] = f"{run.curves.num_rows}"
     lengths = [seconds for seconds in run.manifest["duration_s"].to_pylist() if seconds is not None]
     facts["of audio"] = duration_text(sum(lengths))
-    main = {"classes": "confusion", "multi_label": "auc", "regression": "plane"}[metrics["kind"]]
+    main = {"classes": "confusion", "multi_label": "auc", "regression": "plane", "transcript": ""}[
+        metrics["kind"]
+    ]
     left: list[Block] = [_scores(metrics), Paragraph(f"Computed on {metrics['computed_on']}.")]
     left += verdict_blocks(model_checks(run))
     return [
-        Side([left, pictured(figures, main, _CAPTIONS[main])]),
+        Side([left, pictured(figures, main, _CAPTIONS.get(main, ""))]),
         Facts(facts),
         Paragraph("To report it:"),
         Quote(model_sentence(run)),
@@ -121,6 +124,10 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
             )
             over = f"over {pooled['num_defined']} of {len(pooled['labels'])} labels"
             text = f"macro AUC {over}; 95% interval {first.within}; chance 0.5"
+        case "transcript":
+            within = interval_text(intervals["wer"], percent_text)
+            second = Score(percent_text(pooled["wer"]), f"word error rate; 95% interval {within}")
+            text = f"character error rate; 95% interval {first.within}"
         case _:
             over = f"mean of {listed(metrics['names'])}"
             within = interval_text(intervals["mean"]["rmse"])
@@ -177,6 +184,10 @@ def _parts_table(run: ModelRun) -> Table:
 def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple[list[list[Cell]], str]:
     """A row for each class, label or target with a cell for each part, and the table's caption."""
     clips, names = run.manifest, run.metrics["names"]
+    if run.metrics["kind"] == "transcript":
+        sizes = np.array([len(reference) for reference in clips["reference"].to_pylist()])
+        characters: list[list[Cell]] = [["characters", *(int(sizes[rows].sum()) for rows in places.values())]]
+        return characters, "Clips by split, and the characters of their transcripts."
     if run.metrics["kind"] == "classes":
         counts = [Counter(clips["label"].take(rows).to_pylist()) for rows in places.values()]
         rows = [[name, *(number[name] for number in counts)] for name in run.metrics["classes"]]

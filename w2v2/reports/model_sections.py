@@ -30,6 +30,7 @@ from w2v2.reports.shared_sections import (
     surest_mistakes,
 )
 from w2v2.reports.text import METRIC_LABELS, listed, percent_text
+from w2v2.reports.transcript_sections import transcript_sections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +49,8 @@ def score_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Secti
             ]
         case "multi_label":
             return [Section("Labels", [*labels(run.metrics, figures), *largest_errors(run)])]
+        case "transcript":
+            return transcript_sections(run, figures)
         case _:
             return [
                 Section("Values", [*values(run.metrics, figures), *largest_errors(run)]),

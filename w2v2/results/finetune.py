@@ -5,17 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.config.data import TaskKind
 from w2v2.config.finetune import FinetuneConfig
+from w2v2.data import transcripts
 from w2v2.data.manifest import Manifest
-from w2v2.evaluation.predictions import predictions_table
+from w2v2.data.text import Vocabulary, character_table
+from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
+from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
 
@@ -35,24 +40,25 @@ def write_outcome(
     encoder: Mapping[str, Any],
     trunk: Mapping[str, int],
     before: Mapping[str, Any] | None,
+    text: Mapping[str, Any] | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics of the test split, after all files of the run directory have been written.
 
     The model, written before, gets its scores into its card. midpoints are the means of the training targets of a
-    regression, around which two values form quadrants.
+    regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts.
     """
     kind = config.task.kind
     scored = found.clips.take(pa.array(trained.rows))
-    predictions = predictions_table(
-        scored, trained.values, kind=kind, names=names, keep=["clip_id", "speaker", "split"]
-    )
+    predictions = _predictions(scored, trained, kind=kind, names=names)
     run_directory.write_table(config.run, "predictions", predictions)
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
     run_directory.write_table(config.run, "curves", curves)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
-    metrics = score_predictions(test, kind=kind, names=names, seed=config.seed, midpoints=midpoints)
+    metrics = score_predictions(
+        test, kind=kind, names=names, seed=config.seed, midpoints=midpoints, spaces=config.text.spaces
+    )
     metrics |= {
         "job": "finetune",
         "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers whom nothing of the "
@@ -67,6 +73,8 @@ def write_outcome(
         "made": describe_run(),
         "versions": versions(),
     }
+    if text is not None:
+        metrics["text"] = dict(text)
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     run_directory.write_json(config.run, "metrics", metrics)
@@ -80,6 +88,40 @@ def write_outcome(
     logger.info("model: %s/model", config.run)
     logger.info("page: %s", page)
     return metrics
+
+
+def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:
+    """The rows of predictions.parquet."""
+    keep = ["clip_id", "speaker", "split"]
+    if isinstance(trained.values, np.ndarray):
+        return predictions_table(clips, trained.values, kind=kind, names=names, keep=keep)
+    return transcripts_table(clips, trained.values, keep=keep)
+
+
+def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What metrics.json reports of the text, after `<run>/vocab.json` and `<run>/text.parquet` have been written.
+
+    text.parquet has each character of the references with its number in each split. clips have reference and
+    split. Warns of characters of the test split that the model cannot write, and of test clips whose very
+    sentence is in the training split.
+    """
+    storage.write_text(storage.join(run, "vocab.json"), vocabulary.to_json())
+    table = character_table(clips["reference"].to_pylist(), clips["split"].to_pylist(), vocabulary)
+    run_directory.write_table(run, "text", table)
+    test = transcripts.references_of(clips, "test")
+    unknown = transcripts.warn_unknown(test, vocabulary, where="the test split")
+    num_in_train = transcripts.num_in_train(clips)
+    if num_in_train:
+        logger.warning(
+            "%d of %d test clips have a transcript that was seen in training: their score is not of new sentences",
+            num_in_train,
+            len(test),
+        )
+    return {
+        "num_outputs": len(vocabulary.tokens),
+        "unknown_characters": unknown,
+        "num_seen_sentences": num_in_train,
+    }
 
 
 CURVES = pa.schema(

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 SETTINGS = b"w2v2.settings"
 """Key of manifest.parquet's metadata under which the run's settings are, sealed with it."""
 
-COMPARED = ("label", "speaker", "fold", "split", "audio_digest")
+COMPARED = ("label", "speaker", "fold", "split", "audio_digest", "text")
 """Columns of a manifest that come from the data; those of targets are compared, too."""
 
 NUM_SHOWN = 4

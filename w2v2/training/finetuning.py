@@ -1,22 +1,27 @@
 """One model fine-tuned from features in the cache: training, checkpoints, and the predictions for val and test."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.targets import target_array
+from w2v2.data.text import Vocabulary, padded_targets
 from w2v2.errors import UserError
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
 from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.ctc import SpeechModel, Transcriber
+from w2v2.models.ctc_checkpoint import read_output_layer
+from w2v2.models.decoding import Transcript
+from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.models.probabilities import probabilities
@@ -28,6 +33,7 @@ from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer
+from w2v2.training.transcription import predict_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +54,8 @@ class FinetunePlan:
     """clip_id, split, audio_digest, num_samples and the targets of every clip."""
     descriptors: Float[np.ndarray, "clips descriptors"] | None = None
     """Hand-made features of every clip, where the head joins some."""
+    vocabulary: Vocabulary | None = None
+    """What the outputs of a model of transcripts write."""
     card: dict[str, Any]
     """What the model card reports in addition to the model itself."""
 
@@ -85,8 +93,8 @@ class Finetuned:
 
     rows: np.ndarray
     """The rows of the clips of val and test."""
-    values: Float[np.ndarray, "rows outputs"]
-    """Their probabilities, or values of a regression."""
+    values: Float[np.ndarray, "rows outputs"] | Sequence[Transcript]
+    """Their probabilities, values of a regression, or transcripts."""
     curve: list[Epoch]
     best_epoch: int
     """The epoch whose weights were kept."""
@@ -113,16 +121,26 @@ def finetune(
     fitting = make_trainer(plan, world)
     curve = _train(plan.config, fitting, on_epoch)
     rows = plan.rows("val", "test")
-    precision = plan.config.training.precision
-    outputs = predict_logits(fitting.model, _clip_set(plan, rows), precision=precision, world=world)
     best_epoch = fitting.position.best_epoch or len(curve)
     return Finetuned(
         rows=rows,
-        values=probabilities(outputs, plan.config.task.kind),
+        values=_predict(plan, fitting.model, rows, world),
         curve=curve,
         best_epoch=best_epoch,
         digest=_save(plan, fitting, best_epoch=best_epoch) if world.rank == 0 else "",
     )
+
+
+def _predict(
+    plan: FinetunePlan, model: SpeechModel, rows: np.ndarray, world: ProcessGroup
+) -> Float[np.ndarray, "rows outputs"] | Sequence[Transcript]:
+    """The model's probabilities, values or transcripts of some clips."""
+    clips, precision = _clip_set(plan, rows), plan.config.training.precision
+    if isinstance(model, Transcriber):
+        assert plan.vocabulary is not None
+        return predict_transcripts(model, clips, plan.vocabulary, precision=precision, world=world)
+    outputs = predict_logits(model, clips, precision=precision, world=world)
+    return probabilities(outputs, plan.config.task.kind)
 
 
 def epoch_log(num_epochs: int) -> OnEpoch:
@@ -144,17 +162,8 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     encoder, _ = loaded_encoder(config.encoder, config.seed)
     train_set = _clip_set(plan, plan.rows("train"), augmented=True)
     torch.manual_seed(config.seed)
-    model = Classifier(
-        fresh(encoder),
-        config.head,
-        groups=[len(group) for group in plan.groups],
-        num_descriptors=plan.num_descriptors,
-        denormalize=config.task.kind == "regression",
-    )
-    if model.joined is not None and train_set.descriptors is not None:
-        model.joined.fit(train_set.descriptors)
-    if model.units is not None:
-        model.units.fit(train_set.targets)
+    make = _new_transcriber if config.task.kind == "transcript" else _new_classifier
+    model = make(plan, fresh(encoder), train_set)
     val = plan.rows("val")
     return Trainer(
         model,
@@ -166,6 +175,36 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
         world=world,
         val=_clip_set(plan, val) if len(val) else None,
     )
+
+
+def _new_classifier(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -> Classifier:
+    """The model before its first step, with what it takes from the training clips as they are."""
+    model = Classifier(
+        encoder,
+        plan.config.head,
+        groups=[len(group) for group in plan.groups],
+        num_descriptors=plan.num_descriptors,
+        denormalize=plan.config.task.kind == "regression",
+    )
+    if model.joined is not None and train_set.descriptors is not None:
+        model.joined.fit(train_set.descriptors)
+    if model.units is not None:
+        model.units.fit(train_set.targets)
+    return model
+
+
+@torch.no_grad()
+def _new_transcriber(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -> Transcriber:
+    """The model before its first step; with text.vocab=model its output layer is that of the CTC model."""
+    assert plan.vocabulary is not None
+    num_outputs = len(plan.vocabulary.tokens)
+    model = Transcriber(encoder, plan.config.head, num_outputs=num_outputs, blank=plan.vocabulary.blank)
+    if plan.config.text.vocab == "model":
+        layer: Any = model.head.layers[-1]
+        weight, bias = read_output_layer(plan.config.encoder, num_outputs)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return model
 
 
 def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Epoch]:
@@ -207,7 +246,7 @@ def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int) -> str:
     return save_model(uri, fitting.model, _info(plan, fitting.model), card=card, made_from=made_from)
 
 
-def _info(plan: FinetunePlan, model: Classifier) -> ModelInfo:
+def _info(plan: FinetunePlan, model: SpeechModel) -> ModelInfo:
     config = plan.config
     return ModelInfo(
         kind=config.task.kind,
@@ -217,6 +256,8 @@ def _info(plan: FinetunePlan, model: Classifier) -> ModelInfo:
         head=config.head,
         normalize=model.encoder.normalize,
         num_descriptors=plan.num_descriptors,
+        text=config.text if plan.vocabulary else None,
+        vocabulary=plan.vocabulary,
     )
 
 
@@ -232,6 +273,13 @@ def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) 
     return ClipSet(
         features=features,
         lengths=np.asarray(clips["num_samples"]),
-        targets=target_array(clips, config.task.kind, plan.names),
+        targets=_targets(plan, clips),
         descriptors=None if plan.descriptors is None else plan.descriptors[rows],
     )
+
+
+def _targets(plan: FinetunePlan, clips: pa.Table) -> Shaped[np.ndarray, "clips ..."]:
+    """What the model learns of some clips, as its objective wants it."""
+    if plan.vocabulary is not None:
+        return padded_targets(clips["reference"].to_pylist(), plan.vocabulary)
+    return target_array(clips, plan.config.task.kind, plan.names)

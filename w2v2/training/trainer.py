@@ -14,15 +14,17 @@ from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
 from w2v2.evaluation import classification
 from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
+from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.device import to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
-from w2v2.models.objective import make_objective
+from w2v2.models.objective import Outputs, make_objective
 from w2v2.models.probabilities import log_softmax
 from w2v2.training import optimizer
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
 from w2v2.training.forward import device_of, memory_hint, predict_logits
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.process_group import ProcessGroup
+from w2v2.training.transcription import transcript_loss
 
 NUM_AHEAD = 4
 """Batches whose features are fetched before they are needed."""
@@ -47,7 +49,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Classifier,
+        model: SpeechModel,
         train: ClipSet,
         *,
         optim: OptimConfig,
@@ -67,7 +69,10 @@ class Trainer:
         model.encoder.mask_time_fraction = training.mask_time_fraction
         model.encoder.mask_feature_fraction = training.mask_feature_fraction
         self.optimizer = make_optimizer(model, optim)
-        objective = make_objective(self.task, training, train.targets, num_outputs=model.num_outputs)
+        blank = model.blank if isinstance(model, Transcriber) else 0
+        objective = make_objective(
+            self.task, training, train.targets, num_outputs=model.num_outputs, blank=blank
+        )
         self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
         several = self.world.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
@@ -150,6 +155,7 @@ class Trainer:
         """Gradients of a loss of the batch as a whole: each process has all outputs, and gradients of its own."""
         share = self.world.share(batch)
         outputs, targets = self._forward(share if len(share) else batch[:1])
+        assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
         own = outputs[: len(share)]
         whole = self.world.whole(own, len(batch))
         known = torch.from_numpy(self.train.targets[batch]).to(self.device)
@@ -157,9 +163,7 @@ class Trainer:
         (loss * self.world.size).backward()
         self._count(own, targets[: len(share)], self.objective.loss_sum(own, targets[: len(share)]))
 
-    def _forward(
-        self, clips: Int[np.ndarray, " part"]
-    ) -> tuple[Float[Tensor, "part outputs"], Shaped[Tensor, "part ..."]]:
+    def _forward(self, clips: Int[np.ndarray, " part"]) -> tuple[Outputs, Shaped[Tensor, "part ..."]]:
         features, lengths = self.train.select(clips)
         descriptors = self.train.descriptors_of(clips)
         inputs = [to_device(x, self.device) for x in (features, lengths, descriptors) if x is not None]
@@ -167,12 +171,12 @@ class Trainer:
             outputs = self.network(*inputs)
         return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)
 
-    def _count(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+    def _count(self, outputs: Outputs, targets: Tensor, loss: Tensor) -> None:
         """Add clips to the sums of the epoch."""
         at = self.position
         at.loss += float(loss.detach())
         at.weight += self.objective.weight(targets)
-        if self.task.kind == "classes":
+        if self.task.kind == "classes" and isinstance(outputs, Tensor):
             predicted = outputs.detach().argmax(1).cpu().numpy()
             found = classification.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
             at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
@@ -215,12 +219,19 @@ class Trainer:
     def _val_loss(self) -> float | None:
         if self.val is None:
             return None
-        outputs = predict_logits(self.model, self.val, precision=self.training.precision, world=self.world)
+        precision = self.training.precision
+        if isinstance(self.model, Transcriber):
+            loss = transcript_loss(
+                self.model, self.val, self.objective, precision=precision, world=self.world
+            )
+        else:
+            outputs = predict_logits(self.model, self.val, precision=precision, world=self.world)
+            loss = self.objective.score(outputs, self.val.targets)
         self.model.train()
-        return self.objective.score(outputs, self.val.targets)
+        return loss
 
 
-def trained_state(model: Classifier) -> dict[str, Float[Tensor, "..."]]:
+def trained_state(model: SpeechModel) -> dict[str, Float[Tensor, "..."]]:
     """What training may change: trained weights, and numbers taken from the training clips."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}

@@ -64,6 +64,10 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     itself (for task none: the cell alone, else empty). A recording that is not found, or in several places,
     is a reject. Recordings outside data.studies are neither clips nor rejects.
     """
+    if task == "transcript":
+        raise UserError(
+            "data.layout=clinic has labels, got task.kind=transcript: give a CSV with data.text_column"
+        )
     if task == "classes":
         raise UserError(
             "data.layout=clinic has several labels for each recording, got task.kind=classes: "

@@ -46,6 +46,13 @@ def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str,
                 "set --task.kind multi_label or regression, or --data.label_column"
             )
         return ()
+    if task == "transcript":
+        if names:
+            raise UserError(
+                f"data.target_columns ({listed(names)}) is for several labels or values, got task.kind=transcript: "
+                "set --data.text_column to the column of the text"
+            )
+        return ()
     if not names:
         raise UserError(
             f"data.target_columns is empty, but task.kind={task} wants the columns of its "
@@ -67,6 +74,8 @@ def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
             optional += ["label_column", "speaker_column"]
         case "classes":
             flags += ["label_column", "speaker_column"]
+        case "transcript":
+            flags += ["text_column", "speaker_column"]
         case _:
             flags += ["speaker_column"]
     # A column that the user named must be there; one that has its default name may be missing.
@@ -121,6 +130,7 @@ def _clip(cells: dict[str, str], folder: str, wanted: _Wanted) -> ClipRow:
         speaker=cells.get(data.speaker_column, ""),
         split=cells.get(data.split_column, ""),
         label=cells.get(data.label_column, "") if task in ("classes", "none") else "",
+        text=cells.get(data.text_column, "") if task == "transcript" else "",
         targets=targets_of(cells, wanted.targets, task),
         carried=tuple(cells[name] for name in wanted.carried),
     )

@@ -47,7 +47,7 @@ def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Foun
     For task none all songs, annotated or not. An annotation without its song is a reject; songs without
     annotation are neither clips nor rejects; their number is logged.
     """
-    if task in ("classes", "multi_label"):
+    if task in ("classes", "multi_label", "transcript"):
         raise UserError(
             f"data.layout=deam has two values for each song, got task.kind={task}: set --task.kind regression"
         )

@@ -1,17 +1,25 @@
-"""The built-in corpus: RAVDESS-shaped, made in seconds by synthetic talkers, without a download."""
+"""The built-in corpora, made in seconds by synthetic talkers, without a download: acted emotions, and sentences."""
 
 import io
 import itertools
 import logging
 import os
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from w2v2.audio.synthesis import EMOTIONS, NUM_ACTORS, SAMPLE_RATE_HZ, synthesize
+from w2v2.audio.synthesis import (
+    EMOTIONS,
+    NUM_ACTORS,
+    SAMPLE_RATE_HZ,
+    WORDS,
+    synthesize,
+    synthesize_sentence,
+)
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -36,15 +44,73 @@ def make_corpus(
     `on_progress` gets the number of clips that are there, and of all clips.
     """
     root = folder / f"v{VERSION}-seed{seed}-{num_statements}x{num_repetitions}x{num_intensities}"
+    paths = [root / name for name in clip_names(num_statements, num_repetitions, num_intensities)]
+    return _made(root, paths, lambda path: _wav(path.stem, seed), on_progress)
+
+
+def make_sentences(
+    folder: Path,
+    *,
+    num_sentences: int = 40,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda num_done, num_clips: None,
+) -> Path:
+    """The folder of a corpus in LibriSpeech's layout under `folder`: so many sentences of each of 24 speakers.
+
+    A sentence is two to five of sixteen words drawn at random; none is spoken twice, so that no sentence of
+    the test split is one of training.
+    """
+    root = folder / f"sentences-v{VERSION}-seed{seed}-{num_sentences}"
+    drawn = draw_sentences(NUM_ACTORS * num_sentences, seed=seed)
+    words: dict[Path, list[str]] = {}
+    for number, sentence in enumerate(drawn):
+        speaker, place = number // num_sentences + 1, number % num_sentences + 1
+        words[root / f"{speaker:02d}" / f"{speaker:02d}-{place:04d}.wav"] = sentence
+    for speaker in range(1, NUM_ACTORS + 1):
+        own = [
+            f"{path.stem} {' '.join(said)}"
+            for path, said in words.items()
+            if path.parent.name == f"{speaker:02d}"
+        ]
+        place_of = root / f"{speaker:02d}" / f"{speaker:02d}.trans.txt"
+        if not place_of.exists():
+            storage.write_text(str(place_of), "\n".join(own) + "\n")
+
+    def sound(path: Path) -> bytes:
+        speaker, place = map(int, path.stem.split("-"))
+        emotion = EMOTIONS[place % len(EMOTIONS)]
+        return _wav_of(synthesize_sentence(speaker, words[path], emotion, seed=seed))
+
+    return _made(root, list(words), sound, on_progress)
+
+
+def draw_sentences(num: int, *, seed: int) -> list[list[str]]:
+    """So many different sentences of two to five words."""
+    rng = np.random.default_rng(seed)
+    vocabulary = sorted(WORDS)
+    found: dict[tuple[str, ...], None] = {}
+    while len(found) < num:
+        found.setdefault(tuple(rng.choice(vocabulary, size=rng.integers(2, 6)).tolist()))
+    # Short sentences run out: in another order no speaker has fewer of them.
+    sentences = [list(words) for words in found]
+    return [sentences[index] for index in rng.permutation(num)]
+
+
+def _made(
+    root: Path,
+    paths: Sequence[Path],
+    sound: Callable[[Path], bytes],
+    on_progress: Callable[[int, int], None],
+) -> Path:
+    """The folder of a corpus, once all clips are there: makes those that are missing, and marks the end."""
     if (root / ".complete").exists():
         return root
-    paths = [root / name for name in clip_names(num_statements, num_repetitions, num_intensities)]
     missing = [path for path in paths if not path.exists()]
     logger.info("making %d of %d synthetic clips in %s", len(missing), len(paths), root)
     # numpy leaves Python's lock for most of the work; processes would cost more to start than they save.
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        made = pool.map(lambda path: storage.write_bytes(str(path), _wav(path.stem, seed)), missing)
+        made = pool.map(lambda path: storage.write_bytes(str(path), sound(path)), missing)
         for num_done, _ in enumerate(made, start=len(paths) - len(missing) + 1):
             on_progress(num_done, len(paths))
     finally:
@@ -74,6 +140,11 @@ def _wav(name: str, seed: int) -> bytes:
         repetition=repetition,
         seed=seed,
     )
+    return _wav_of(waveform)
+
+
+def _wav_of(waveform: Float[np.ndarray, " samples"]) -> bytes:
+    """The waveform as a 16-bit WAV file."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

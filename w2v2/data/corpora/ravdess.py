@@ -49,6 +49,11 @@ def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> 
         raise UserError(
             "data.layout is files, which has no labels and no speakers, and this job needs both: give a CSV"
         )
+    if task == "transcript":
+        raise UserError(
+            f"data.uri {data.uri} is read as RAVDESS, whose names tell no transcript, got task.kind=transcript: give a "
+            "CSV with data.text_column, or set --data.layout librispeech or common_voice"
+        )
     if task in ("multi_label", "regression"):
         raise UserError(
             f"data.uri {data.uri} is read as RAVDESS, whose names tell one class, got task.kind={task}: give a "

@@ -32,6 +32,8 @@ class ClipRow:
     split: str = ""
     label: str = ""
     targets: tuple[float | None, ...] = ()
+    text: str = ""
+    """The transcript, as the data has it."""
     carried: tuple[str, ...] = ()
     reject: Reject | None = None
 

@@ -1,0 +1,98 @@
+"""The transcripts of the clip table: normalised, checked against their audio and against each other."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from w2v2.config.text import TextConfig
+from w2v2.data.manifest import Manifest, with_rejects
+from w2v2.data.text import Vocabulary, frames_needed, listed_characters, normalize
+from w2v2.errors import Reject, UserError
+
+logger = logging.getLogger(__name__)
+
+
+def with_references(found: Manifest, text: TextConfig) -> Manifest:
+    """The clips with a column reference, their text normalised; those without any are rejected, unless kept by choice."""
+    references = [normalize(own, text) for own in found.clips["text"].to_pylist()]
+    clips = found.clips.append_column("reference", pa.array(references, pa.string()))
+    found = replace(found, clips=clips)
+    if text.keep_empty:
+        return found
+    rows = zip(clips["clip_id"].to_pylist(), clips["text"].to_pylist(), references, strict=True)
+    empty = [
+        (clip_id, Reject(kind="no text", detail=f"{raw!r} is empty once normalised" if raw else ""))
+        for clip_id, raw, own in rows
+        if not own
+    ]
+    return with_rejects(found, empty)
+
+
+def num_frames(
+    num_samples: int, *, kernels: Sequence[int], strides: Sequence[int], speed: float = 1.0
+) -> int:
+    """Frames that an encoder's convolutions make of a waveform that is played `speed` times as fast."""
+    num = math.floor(num_samples / speed)
+    for kernel, stride in zip(kernels, strides, strict=True):
+        num = max(0, (num - kernel) // stride + 1)
+    return num
+
+
+def reject_too_short(reference: str, frames: int) -> Reject | None:
+    """Why a clip of so many frames cannot have this transcript; None where it can."""
+    needed = frames_needed(reference)
+    if frames >= needed:
+        return None
+    return Reject(kind="too short for its transcript", detail=f"{frames} frames < {needed} needed")
+
+
+def references_of(clips: pa.Table, split: str) -> list[str]:
+    """The references of one split."""
+    rows = zip(clips["reference"].to_pylist(), clips["split"].to_pylist(), strict=True)
+    return [reference for reference, own in rows if own == split]
+
+
+def check_known(references: Sequence[str], vocabulary: Vocabulary, *, max_fraction: float) -> None:
+    """Raises UserError where a model's vocabulary lacks too many of the training characters, naming them."""
+    unknown = unknown_characters(references, vocabulary)
+    num_all = sum(map(len, references))
+    if unknown.total() > max_fraction * num_all:
+        raise UserError(
+            f"{unknown.total()} of {num_all} training characters are not in the model's vocabulary: "
+            f"{listed_characters(unknown)}; set --text.case, --text.drop_chars or --text.space_chars, raise "
+            "--text.max_unknown_fraction to leave them out of what is learned, or set --text.vocab train"
+        )
+    if unknown:
+        logger.warning(
+            "the model's vocabulary lacks %s: left out of what is learned", listed_characters(unknown)
+        )
+
+
+def unknown_characters(references: Sequence[str], vocabulary: Vocabulary) -> Counter[str]:
+    """How often the references have each character that the vocabulary lacks."""
+    total: Counter[str] = Counter()
+    for reference in references:
+        total += vocabulary.unknown(reference)
+    return total
+
+
+def warn_unknown(references: Sequence[str], vocabulary: Vocabulary, *, where: str) -> dict[str, int]:
+    """The characters of the references that the vocabulary lacks, with counts; a warning where there are some."""
+    unknown = unknown_characters(references, vocabulary)
+    if unknown:
+        logger.warning(
+            "%s has characters that the model cannot write, each an error: %s",
+            where,
+            listed_characters(unknown),
+        )
+    return dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0])))
+
+
+def num_in_train(clips: pa.Table) -> int:
+    """How many clips of the test split have a reference that a training clip has, too."""
+    train = set(references_of(clips, "train"))
+    return sum(bool(reference) and reference in train for reference in references_of(clips, "test"))

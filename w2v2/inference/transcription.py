@@ -1,0 +1,126 @@
+"""Transcripts of recordings by a saved model: windows of a long one joined frame by frame, then decoded once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.audio.waveforms import normalized
+from w2v2.data.text import Vocabulary
+from w2v2.errors import Reject, UserError
+from w2v2.features.batches import batches_by_budget, collate
+from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.models.ctc import Transcriber
+from w2v2.models.decoding import Transcript, greedy_path, transcript_of
+from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.malloc import malloc_keeps_freed_memory
+from w2v2.models.probabilities import log_softmax
+
+NOT_FINITE = Reject(kind="not finite", detail="the model gave NaN or infinite numbers")
+OVERLAP_FRACTION = 0.25
+"""Of a window, where hop_s does not say it."""
+
+
+def frame_windows(transcriber: Transcriber, *, window_s: float, hop_s: float) -> tuple[float, float]:
+    """window_s and hop_s as whole numbers of frames, so that the frames of all windows lie on one grid.
+
+    hop_s 0 lets a quarter of each window overlap with the next. Raises UserError where windows overlap by less
+    than what one frame hears.
+    """
+    if not window_s:
+        return 0.0, 0.0
+    frame_s = transcriber.encoder.frame_s
+    window = round(window_s / frame_s)
+    hop = round((hop_s or (1 - OVERLAP_FRACTION) * window_s) / frame_s)
+    heard = -(-transcriber.encoder.min_samples // round(frame_s * SAMPLE_RATE))
+    if hop < 1 or window - hop < heard:
+        raise UserError(
+            f"window_s={window_s:g} and hop_s={hop_s:g}: windows of a transcript must overlap by at least "
+            f"{heard * frame_s:.3g} s, and move on by at least {frame_s:.3g} s: lower --hop_s or leave it out"
+        )
+    return window * frame_s, hop * frame_s
+
+
+def transcribed(
+    found: Sequence[ClipPrediction],
+    pieces: Sequence[Float[np.ndarray, " _"]],
+    model: Transcriber,
+    vocabulary: Vocabulary,
+    *,
+    normalize: bool,
+    hop_s: float,
+) -> list[ClipPrediction]:
+    """Each clip with its transcript; one whose probabilities are not finite is rejected.
+
+    pieces are the waveforms of all windows (spans) of all clips in order, each hop_s after the one before.
+    """
+    logits = frame_logits(pieces, model, normalize=normalize)
+    hop = round(hop_s / model.encoder.frame_s)
+    done: list[ClipPrediction] = []
+    at = 0
+    for clip in found:
+        own = logits[at : at + len(clip.spans)]
+        at += len(clip.spans)
+        if not clip.reject:
+            whole = (clip.spans[0][0], clip.spans[-1][1])
+            joined = log_softmax(join_frames(own, hop=hop))
+            if np.isfinite(joined).all():
+                transcript = _decode(joined, vocabulary, frame_s=model.encoder.frame_s, start_s=whole[0])
+                clip = replace(clip, spans=(whole,), transcript=transcript)
+            else:
+                clip = ClipPrediction(clip_id=clip.clip_id, reject=NOT_FINITE)
+        done.append(clip)
+    return done
+
+
+def _decode(
+    log_probabilities: Float[np.ndarray, "frames outputs"],
+    vocabulary: Vocabulary,
+    *,
+    frame_s: float,
+    start_s: float,
+) -> Transcript:
+    path = greedy_path(log_probabilities)
+    return transcript_of(path, log_probabilities, vocabulary, frame_s=frame_s, start_s=start_s)
+
+
+def join_frames(
+    parts: Sequence[Float[np.ndarray, "_ outputs"]], *, hop: int
+) -> Float[np.ndarray, "frames outputs"]:
+    """The frames of a whole recording from those of its windows, each `hop` frames after the one before.
+
+    Where two windows overlap, the first gives the first half of the common frames and the second the rest, so
+    that each frame is heard with what comes before and after it, and no word is written twice.
+    """
+    kept: list[np.ndarray] = []
+    first = 0
+    for number, part in enumerate(parts):
+        begin, end = number * hop, number * hop + len(part)
+        if number + 1 < len(parts):
+            end -= (end - (number + 1) * hop) // 2
+        kept.append(part[first - begin : end - begin])
+        first = end
+    return np.concatenate(kept)
+
+
+@malloc_keeps_freed_memory()
+@torch.no_grad()
+def frame_logits(
+    waveforms: Sequence[Float[np.ndarray, " _"]], model: Transcriber, *, normalize: bool
+) -> list[Float[np.ndarray, "_ outputs"]]:
+    """Logits of the frames of 16 kHz waveforms, in order; batches change rounding alone."""
+    device = select_device()
+    model.to(device).eval()
+    prepared = [normalized(w) if normalize else w for w in waveforms]
+    lengths = np.array([len(w) for w in prepared], dtype=np.int64)
+    found: list[np.ndarray] = [np.empty((0, model.num_outputs), np.float32)] * len(prepared)
+    for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
+        padded, num_samples = (to_device(x, device) for x in collate([prepared[row] for row in batch]))
+        outputs = model(*model.encoder.trunk(padded, num_samples))
+        rows = outputs.logits.float().cpu().numpy()
+        for row, logits, num in zip(batch, rows, outputs.num_frames.tolist(), strict=True):
+            found[row] = logits[:num]
+    return found

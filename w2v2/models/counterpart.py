@@ -1,0 +1,96 @@
+"""A trained model as transformers' own class of the same outputs, where there is one."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForAudioClassification, AutoModelForCTC, Wav2Vec2CTCTokenizer
+
+from w2v2.data.text import Vocabulary
+from w2v2.models.classifier import Classifier
+from w2v2.models.ctc import SpeechModel, Transcriber
+from w2v2.models.model_info import ModelInfo
+
+PROBLEM = {
+    "classes": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
+    """Whether transformers has this architecture whole."""
+    if info.kind == "transcript":
+        return info.encoder.layer == "last" and not info.head.widths
+    # Where the last layer is normalised apart, transformers mixes it as it was before that.
+    mix = info.encoder.layer == "mix" and not info.encoder.layers and not model.encoder.stable
+    layers = info.encoder.layer == "last" or mix
+    return layers and info.encoder.pooling == "mean" and not info.head.widths and not info.num_descriptors
+
+
+def counterpart(model: SpeechModel, info: ModelInfo) -> Any:
+    """The model as transformers' own class; has_counterpart says whether there is one."""
+    if isinstance(model, Transcriber):
+        return _ctc_counterpart(model, info)
+    return _classifier_counterpart(model, info)
+
+
+@torch.no_grad()
+def _classifier_counterpart(model: Classifier, info: ModelInfo) -> Any:
+    """Transformers' own classifier with the same outputs: its projection is the identity."""
+    config = type(model.encoder.model.config).from_dict(model.encoder.model.config.to_dict())
+    config.classifier_proj_size = model.encoder.dim
+    config.use_weighted_layer_sum = model.mix is not None
+    config.problem_type = PROBLEM[info.kind]
+    config.num_labels = len(info.names)
+    config.id2label = dict(enumerate(info.names))
+    config.label2id = {name: index for index, name in enumerate(info.names)}
+    stock = AutoModelForAudioClassification.from_config(config)
+    stock.base_model.load_state_dict(model.encoder.model.state_dict())
+    stock.projector.weight.copy_(torch.eye(model.encoder.dim))
+    stock.projector.bias.zero_()
+    lines: list[Any] = [head.layers[-1] for head in model.heads]  # type: ignore[index]
+    weight = torch.cat([line.weight for line in lines])
+    bias = torch.cat([line.bias for line in lines])
+    if model.units is not None:
+        weight, bias = weight * model.units.scale[:, None], model.units.restore(bias[None])[0]
+    stock.classifier.weight.copy_(weight)
+    stock.classifier.bias.copy_(bias)
+    if model.mix is not None:
+        stock.layer_weights.copy_(model.mix.logits)
+    return stock
+
+
+@torch.no_grad()
+def _ctc_counterpart(model: Transcriber, info: ModelInfo) -> Any:
+    """Transformers' own CTC model with the same logits."""
+    assert info.vocabulary is not None
+    config = type(model.encoder.model.config).from_dict(model.encoder.model.config.to_dict())
+    config.vocab_size = model.num_outputs
+    config.pad_token_id = info.vocabulary.blank
+    config.bos_token_id = config.eos_token_id = None
+    stock = AutoModelForCTC.from_config(config)
+    stock.base_model.load_state_dict(model.encoder.model.state_dict())
+    line: Any = model.head.layers[-1]
+    stock.lm_head.weight.copy_(line.weight)
+    stock.lm_head.bias.copy_(line.bias)
+    return stock
+
+
+def save_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
+    """Write vocab.json and tokenizer_config.json, from which transformers decodes the same text."""
+    with tempfile.TemporaryDirectory(prefix="w2v2-vocab-") as scratch:
+        place = Path(scratch) / "vocab.json"
+        place.write_text(vocabulary.to_json(), encoding="utf-8")
+        special = {token: token for token in vocabulary.special}
+        tokenizer = Wav2Vec2CTCTokenizer(
+            place,
+            pad_token=vocabulary.tokens[vocabulary.blank],
+            # Without these it would add tokens of its own, for which the model has no outputs.
+            bos_token=special.get("<s>"),
+            eos_token=special.get("</s>"),
+            unk_token=special.get("<unk>"),
+            word_delimiter_token=vocabulary.word_delimiter,
+        )
+        tokenizer.save_pretrained(folder)

@@ -1,0 +1,80 @@
+"""Transcripts of clips by a model in memory, and its loss on clips that are not trained on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from w2v2.data.text import Vocabulary
+from w2v2.features.batches import ClipSet, batches_by_budget
+from w2v2.models.ctc import FrameLogits, Transcriber
+from w2v2.models.decoding import Transcript, greedy_path, transcript_of
+from w2v2.models.device import to_device
+from w2v2.models.malloc import malloc_keeps_freed_memory
+from w2v2.models.objective import Objective
+from w2v2.models.probabilities import log_softmax
+from w2v2.training.forward import memory_hint
+from w2v2.training.process_group import ProcessGroup
+
+
+@malloc_keeps_freed_memory()
+def predict_transcripts(
+    model: Transcriber,
+    clips: ClipSet,
+    vocabulary: Vocabulary,
+    *,
+    precision: str = "float32",
+    world: ProcessGroup | None = None,
+) -> list[Transcript]:
+    """The greedy transcript of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+
+    Several processes transcribe a share each and all return the whole.
+    """
+    world = world or ProcessGroup()
+    frame_s = model.encoder.frame_s
+    own: dict[int, Transcript] = {}
+    for rows, outputs in _frame_logits(model, clips, world.share(np.arange(len(clips))), precision):
+        for row, logits, num in zip(
+            rows.tolist(), outputs.logits.cpu().numpy(), outputs.num_frames.tolist(), strict=True
+        ):
+            log_probabilities = log_softmax(logits[:num])
+            path = greedy_path(log_probabilities)
+            own[row] = transcript_of(path, log_probabilities, vocabulary, frame_s=frame_s)
+    found = {row: transcript for part in world.states(own) for row, transcript in part.items()}
+    return [found[row] for row in range(len(clips))]
+
+
+def transcript_loss(
+    model: Transcriber,
+    clips: ClipSet,
+    objective: Objective,
+    *,
+    precision: str = "float32",
+    world: ProcessGroup | None = None,
+) -> float:
+    """The loss per character of clips that are not trained on; sums of all processes, NaN without a character."""
+    world = world or ProcessGroup()
+    sums = torch.zeros(2, dtype=torch.float64, device=next(model.parameters()).device)
+    for rows, outputs in _frame_logits(model, clips, world.share(np.arange(len(clips))), precision):
+        targets = torch.from_numpy(clips.targets[rows]).to(sums.device)
+        sums[0] += objective.loss_sum(outputs, targets)
+        sums[1] += objective.weight(targets)
+    loss, weight = world.sum(sums).tolist()
+    return loss / weight if weight else float("nan")
+
+
+def _frame_logits(
+    model: Transcriber, clips: ClipSet, rows: Int[np.ndarray, " rows"], precision: str
+) -> Iterator[tuple[Int[np.ndarray, " batch"], FrameLogits]]:
+    """Batches of some rows of the clips, and their logits in float32."""
+    model.eval()
+    device = next(model.parameters()).device
+    budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
+    for places in batches_by_budget(clips.lengths[rows], max_padded=budget):
+        batch = rows[places]
+        inputs = [to_device(x, device) for x in clips.select(batch)]
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with torch.no_grad(), memory_hint(), autocast:
+            outputs = model(*inputs)
+        yield batch, FrameLogits(outputs.logits.float(), outputs.num_frames)
