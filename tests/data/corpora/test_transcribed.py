@@ -1,0 +1,96 @@
+"""Corpora with transcripts: LibriSpeech's and Common Voice's layouts, and a CSV with a text column."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from w2v2.config.data import DataConfig
+from w2v2.data import manifest
+from w2v2.data.corpora.demo import make_sentences
+from w2v2.errors import UserError
+
+
+def write_clip(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(1600), 16_000)
+
+
+def read(uri, **settings):
+    return manifest.read(DataConfig(uri=str(uri), **settings), task="transcript")
+
+
+def test_librispeech(tmp_path):
+    for part in (
+        "train-clean-100/84/121123/84-121123-0000",
+        "dev-clean/99/1/99-1-0000",
+        "test-other/7/2/7-2-0000",
+    ):
+        write_clip(tmp_path / f"{part}.flac")
+    write_clip(tmp_path / "test-other/7/2/7-2-0009.flac")
+    for part, text in (
+        ("train-clean-100/84/121123/84-121123", "84-121123-0000 GO DO YOU HEAR\n84-121123-0001 GONE\n"),
+        ("dev-clean/99/1/99-1", "99-1-0000 WELL\n\n"),
+        ("test-other/7/2/7-2", "7-2-0000 \u00c9T\u00c9 L'AUTRE\n"),
+    ):
+        (tmp_path / f"{part}.trans.txt").write_text(text, encoding="utf-8")
+    found = read(tmp_path, layout="librispeech")
+    rows = {row["clip_id"]: row for row in found.clips.to_pylist()}
+    assert {(row["speaker"], row["split"], row["text"]) for row in rows.values()} == {
+        ("84", "train", "GO DO YOU HEAR"),
+        ("99", "val", "WELL"),
+        ("7", "test", "\u00c9T\u00c9 L'AUTRE"),
+    }
+    assert found.rejects["kind"].to_pylist() == ["missing"]
+    assert "84-121123-0001" in found.rejects["reason"][0].as_py()
+
+
+def test_common_voice_keeps_quotes_and_takes_its_own_splits(tmp_path):
+    header = "client_id\tpath\tsentence\tup_votes\n"
+    (tmp_path / "train.tsv").write_text(
+        header + 'a1\tx.mp3\t"Ja", sagte er.\t2\n\tz.mp3\tnein\t1\n', encoding="utf-8"
+    )
+    (tmp_path / "dev.tsv").write_text(header + "b1\ty\tgut\t2\n", encoding="utf-8")
+    (tmp_path / "validated.tsv").write_text(header + "a1\tx.mp3\tnicht gelesen\t2\n", encoding="utf-8")
+    found = read(tmp_path, layout="common_voice")
+    rows = [(r["clip_id"], r["speaker"], r["split"], r["text"]) for r in found.clips.to_pylist()]
+    assert rows == [("x.mp3", "a1", "train", '"Ja", sagte er.'), ("y.mp3", "b1", "val", "gut")]
+    assert found.clips["uri"][0].as_py() == str(tmp_path / "clips" / "x.mp3")
+    assert found.rejects["reason"].to_pylist() == ["row 3 of train.tsv: client_id is empty"]
+
+
+def test_the_text_of_a_csv_is_kept_as_it_is(tmp_path):
+    (tmp_path / "c.csv").write_text('uri,speaker,satz\na.wav,s,"Hallo, Welt"\nb.wav,t,\n')
+    found = read(tmp_path / "c.csv", text_column="satz")
+    assert found.clips["text"].to_pylist() == ["Hallo, Welt", ""]
+    with pytest.raises(UserError, match="has no column 'text', its columns are 'uri', 'speaker', 'satz'"):
+        read(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "message"),
+    [
+        ({"a.wav": ""}, {"layout": "librispeech"}, r"has no \*.trans.txt file"),
+        (
+            {"a.wav": ""},
+            {"layout": "common_voice"},
+            "has neither train.tsv, dev.tsv, test.tsv nor validated.tsv",
+        ),
+        ({"train.tsv": "path\tsentence\n"}, {"layout": "common_voice"}, "has no column 'client_id'"),
+        ({"03-01-06-01-02-01-12.wav": ""}, {}, "whose names tell no transcript"),
+        ({"a.wav": ""}, {"layout": "deam"}, "got task.kind=transcript"),
+        ({"a.wav": ""}, {"layout": "clinic"}, "got task.kind=transcript"),
+    ],
+)
+def test_data_without_transcripts(tmp_path, files, settings, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, **settings)
+
+
+def test_the_built_in_sentences_are_all_different_and_no_speaker_lacks_one(tmp_path):
+    root = make_sentences(tmp_path, num_sentences=1)
+    found = read(root, layout="librispeech")
+    assert len(found.clips) == 24 == len(set(found.clips["text"].to_pylist()))
+    assert len(set(found.clips["speaker"].to_pylist())) == 24 and not len(found.rejects)
+    assert make_sentences(tmp_path, num_sentences=1) == root
