@@ -12,6 +12,7 @@ import predict
 import pyarrow.parquet as pq
 import pytest
 
+from tests import ROOT
 from tests.made.corpora import sentences_csv
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
@@ -117,3 +118,10 @@ def test_transcripts_and_words_reach_csv_and_duckdb_alike(trained, tmp_path):
 def test_settings_that_transcripts_cannot_have(flags, message):
     with pytest.raises(UserError, match=message):
         command_line.parse(FinetuneConfig, ["--task.kind", "transcript", *flags])
+
+
+def test_the_recipe_is_what_the_readme_says_of_it():
+    config = command_line.parse(
+        FinetuneConfig, ["--config", str(ROOT / "jobs" / "recipes" / "transcript.yaml")]
+    )
+    assert (config.task.kind, config.data.uri, config.encoder.name) == ("transcript", "demo", "tiny")
