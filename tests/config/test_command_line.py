@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from w2v2.config import baseline, extract_embeddings, finetune, model, tune_folds
+from w2v2.config import baseline, extract_embeddings, finetune, model, text, tune_folds
 from w2v2.config import data as config
 from w2v2.config.command_line import dump, parse, run_job
 from w2v2.config.data import AudioConfig, DataConfig, FoldsConfig
@@ -113,7 +113,7 @@ def test_only_known_fields_can_be_searched(path, message):
         TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
 
 
-@pytest.mark.parametrize("module", [baseline, config, extract_embeddings, finetune, model, tune_folds])
+@pytest.mark.parametrize("module", [baseline, config, extract_embeddings, finetune, model, text, tune_folds])
 def test_all_settings_are_frozen_keyword_only_and_explained(module):
     classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]
     assert classes

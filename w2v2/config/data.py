@@ -13,6 +13,7 @@ TaskKind = Literal["classes", "multi_label", "regression", "transcript"]
 SPLITS = ("train", "val", "test")
 
 
+Layout = Literal["auto", "ravdess", "csv", "clinic", "deam", "librispeech", "common_voice", "files"]
 Descriptor = Literal["mfcc", "chroma", "spectral", "pitch", "energy", "egemaps"]
 
 
@@ -23,9 +24,7 @@ class DataConfig:
     uri: str = "demo"
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
     (local or gs://), or 'demo'."""
-    layout: Literal["auto", "ravdess", "csv", "clinic", "deam", "librispeech", "common_voice", "files"] = (
-        "auto"
-    )
+    layout: Layout = "auto"
     """How to read uri: RAVDESS's file names hold label and speaker; a CSV has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
     and songs; librispeech is a folder with *.trans.txt files next to the audio, common_voice a folder with
