@@ -123,7 +123,7 @@ class Told(Study):
 def test_what_ends_the_search_fails_no_trial(number, result):
     study = Told()
     judge = search._Judge(Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0), study, Ledger(""), at_once=1)  # fmt: skip
-    trial = SimpleNamespace(config={"number": number})
+    trial = SimpleNamespace(config={"number": number, "params": {}})
     end = search._EndsEarly(judge)
     assert not end.stop_all()
     assert judge.on_trial_result(None, trial, result) == "STOP" and end.stop_all()

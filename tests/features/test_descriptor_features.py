@@ -109,7 +109,7 @@ def test_a_damaged_entry_is_computed_again(folder, counted):
 def test_clips_that_cannot_be_used_have_a_reason(folder, monkeypatch):
     def refusing(waveform, kinds):
         if len(waveform) == 4017:
-            raise AudioError("not finite: f0 and 3 other hand-made features")
+            raise AudioError("not finite", "f0 and 3 other hand-made features")
         return describe(waveform, kinds)
 
     monkeypatch.setattr(descriptor_features, "describe", refusing)

@@ -77,3 +77,14 @@ def test_a_bucket_that_does_not_answer_is_no_missing_fold(bucket, monkeypatch):
     for act in (lambda: ledger.read(1, 3), lambda: ledger.read_all([1], 6)):
         with pytest.raises(RefusedError):
             act()
+
+
+def test_a_record_of_other_hyperparameters_is_not_this_trials(tmp_path, caplog):
+    ledger, params = Ledger(str(tmp_path)), {"optim.learning_rate": 1e-3 / 3, "optim.schedule": "linear"}
+    ledger.write(1, make_score(), params=params)
+    assert_equal(ledger.read(1, 3, params=dict(reversed(params.items()))), make_score())
+    assert_equal(ledger.read(1, 3), make_score())
+    assert ledger.read(1, 3, params=params | {"optim.learning_rate": 1e-3}) is None
+    assert "of a trial with other hyperparameters: the fold is trained again" in caplog.text
+    ledger.write(1, make_score())
+    assert_equal(ledger.read(1, 3, params=params), make_score())

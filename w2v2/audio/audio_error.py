@@ -9,8 +9,3 @@ class AudioError(ClipError):
     Kinds: empty, not audio, truncated, damaged, absurd header, absurd samples, segment outside the file,
     too short, too long, not finite, silent.
     """
-
-    def __init__(self, kind: str, detail: str = "") -> None:
-        if not detail:  # a text of this package, whose kind has no colon
-            kind, _, detail = kind.partition(": ")
-        super().__init__(kind, detail)

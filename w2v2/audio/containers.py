@@ -43,7 +43,7 @@ def identify(data: bytes) -> Container:
     at the end.
     """
     if not data:
-        raise AudioError("empty: the file has 0 bytes")
+        raise AudioError("empty", "the file has 0 bytes")
     start = mpeg.skip_id3(data)
     data = data[start:] if start else data
     match data[:4], data[4:8], data[8:12]:
@@ -94,7 +94,7 @@ def _wav(data: bytes) -> Container:
             length = (len(data) - at).to_bytes(4, order)
             fixed = data[: at - 4] + length + data[at:]
             return replace(found, parts=(fixed,), tolerated=NO_SIZE)
-    raise AudioError(f"not audio: a wav file without a data chunk ({READ})")
+    raise AudioError("not audio", f"a wav file without a data chunk ({READ})")
 
 
 def _hides_sound(data: bytes, at: int, size: int, order: Literal["little", "big"]) -> bool:
@@ -112,12 +112,12 @@ def _aiff(data: bytes) -> Container:
         if name == b"SSND":
             _refuse_missing(size - (len(data) - at), size, "data bytes")
             return Container(format="aiff", parts=(data,), decoder="libsndfile")
-    raise AudioError(f"not audio: an aiff file without sound ({READ})")
+    raise AudioError("not audio", f"an aiff file without sound ({READ})")
 
 
 def _refuse_missing(missing: int, promised: int, what: str) -> None:
     if missing > 0:
-        raise AudioError(f"truncated: {missing} of {promised} {what} are missing")
+        raise AudioError("truncated", f"{missing} of {promised} {what} are missing")
 
 
 # -- streams
@@ -145,7 +145,7 @@ def _ogg(data: bytes) -> Container:
             at = following
             continue
         if len(head) < 27 or len(sizes) < head[26] or behind > len(data):
-            raise AudioError("truncated: the last page is cut")
+            raise AudioError("truncated", "the last page is cut")
         is_start, is_end = bool(head[5] & 2), bool(head[5] & 4)
         if is_start and has_sound:
             starts.append(at)
@@ -158,10 +158,10 @@ def _ogg(data: bytes) -> Container:
 def _mp3(data: bytes) -> Container:
     found = mpeg.count_frames(data)
     if found is None:
-        raise AudioError(f"not audio: no format that is known ({READ})")
+        raise AudioError("not audio", f"no format that is known ({READ})")
     _refuse_missing(found.promised_frames - found.num_frames - 1, found.promised_frames, "frames")
     if found.missing_bytes:
-        raise AudioError(f"truncated: the last frame lacks {found.missing_bytes} bytes")
+        raise AudioError("truncated", f"the last frame lacks {found.missing_bytes} bytes")
     # FFmpeg takes bytes between frames, such as a picture's, for frames.
     frames = b"".join(data[start:end] for start, end in found.runs)
     return Container(format="mp3", parts=(frames,))
@@ -178,7 +178,7 @@ def _mp4(data: bytes) -> Container:
         at = len(data) if not size else at + max(8, size)
     _refuse_missing(at - len(data), len(data), "bytes")
     if b"moov" not in names:
-        raise AudioError("truncated: the table of samples (moov) is missing")
+        raise AudioError("truncated", "the table of samples (moov) is missing")
     return Container(format="mov", parts=(data,))
 
 
@@ -197,6 +197,6 @@ def _vint(data: bytes, at: int) -> tuple[int, int]:
     first = data[at] if at < len(data) else 0
     length = 9 - first.bit_length()
     if not first or at + length > len(data):
-        raise AudioError("truncated: the header is cut")
+        raise AudioError("truncated", "the header is cut")
     value = int.from_bytes(data[at : at + length], "big") & (1 << 7 * length) - 1
     return (-1 if value == (1 << 7 * length) - 1 else value), at + length

@@ -52,9 +52,9 @@ def open_decoder(container: Container) -> Decoder:
     """A decoder of the container; AudioError for what it cannot open and absurd numbers in its header."""
     decoder: Decoder = _Sndfile(container) if container.decoder == "libsndfile" else _Ffmpeg(container)
     if decoder.num_channels > MAX_CHANNELS:
-        raise AudioError(f"absurd header: {decoder.num_channels} channels > {MAX_CHANNELS}")
+        raise AudioError("absurd header", f"{decoder.num_channels} channels > {MAX_CHANNELS}")
     if not MIN_RATE_HZ <= decoder.rate_hz <= MAX_RATE_HZ:
-        raise AudioError(f"absurd header: {decoder.rate_hz} Hz outside [{MIN_RATE_HZ}, {MAX_RATE_HZ}]")
+        raise AudioError("absurd header", f"{decoder.rate_hz} Hz outside [{MIN_RATE_HZ}, {MAX_RATE_HZ}]")
     return decoder
 
 
@@ -63,7 +63,7 @@ class _Sndfile(Decoder):
         try:
             self._file = soundfile.SoundFile(io.BytesIO(container.parts[0]))
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"not audio: {error.error_string.strip()} ({READ})") from error
+            raise AudioError("not audio", f"{error.error_string.strip()} ({READ})") from error
         self.rate_hz, self.num_channels = self._file.samplerate, self._file.channels
         self.num_frames = self._file.frames
 
@@ -79,11 +79,11 @@ class _Sndfile(Decoder):
                     list(self._blocks(first - skipped, last)) or [np.zeros(0, np.float32)]
                 )
             except soundfile.LibsndfileError as error:
-                raise AudioError(f"truncated: {error.error_string.strip()}") from error
+                raise AudioError("truncated", f"{error.error_string.strip()}") from error
         reached = first - skipped + len(values)
         promised = int(min(last, self.num_frames))
         if reached < promised:
-            raise AudioError(f"truncated: {promised - reached} of {promised - first} samples are missing")
+            raise AudioError("truncated", f"{promised - reached} of {promised - first} samples are missing")
         return Sound(values=values[skipped:], rate_hz=self.rate_hz, num_frames=reached, is_integer=is_integer)
 
     def _blocks(self, at: int, last: float) -> Iterator[Float[np.ndarray, " samples"]]:
@@ -148,11 +148,11 @@ class _Damage:
     def checked(self) -> str:
         """What is tolerated; AudioError where it is too much."""
         if self.is_last:
-            raise AudioError("truncated: the last packet cannot be decoded")
+            raise AudioError("truncated", "the last packet cannot be decoded")
         if not self.num_damaged:
             return ""
         if self.num_damaged > max(1, _DAMAGED_FRACTION * self.num_packets):
-            raise AudioError(f"damaged: {self.num_damaged} of {self.num_packets} packets cannot be decoded")
+            raise AudioError("damaged", f"{self.num_damaged} of {self.num_packets} packets cannot be decoded")
         return f"{self.num_damaged} damaged packet{'s' if self.num_damaged > 1 else ''}"
 
 
@@ -163,10 +163,10 @@ def _opened(format_name: str, data: bytes):
         # The format is named, so that no playlist among the bytes makes FFmpeg open other files or addresses.
         file = av.open(io.BytesIO(data), format=format_name, metadata_errors="ignore")
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(f"not audio: {_words(error)} ({READ})") from error
+        raise AudioError("not audio", f"{_words(error)} ({READ})") from error
     if not file.streams.audio or file.streams.audio[0].codec_context is None:
         file.close()
-        raise AudioError(f"not audio: no sound in it that can be decoded ({READ})")
+        raise AudioError("not audio", f"no sound in it that can be decoded ({READ})")
     return file
 
 
@@ -181,7 +181,7 @@ def _frames(file, damage: _Damage):
         except StopIteration:
             return
         except av.FFmpegError as error:
-            raise AudioError(f"truncated: {_words(error)}") from error
+            raise AudioError("truncated", f"{_words(error)}") from error
         damage.num_packets += 1
         try:
             frames = packet.decode()

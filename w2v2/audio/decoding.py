@@ -85,7 +85,7 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
     if sound.num_frames < last:  # shorter than the header tells, or of a length that no header tells
         _segment(sound.num_frames, rate, start_s=start_s, end_s=end_s)
     if last > stop <= sound.num_frames:
-        raise AudioError(f"too long: more than {(stop - first) / rate:.4g} s (audio.max_s {audio.max_s:g})")
+        raise AudioError("too long", f"more than {(stop - first) / rate:.4g} s (audio.max_s {audio.max_s:g})")
     waveform, loud = _checked_samples(sound)
     waveform = resample(waveform, rate, audio.resampler)
     if audio.trim_db:
@@ -94,7 +94,7 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
         waveform = waveform[: round(keep_s * SAMPLE_RATE)]
     _check_length(len(waveform) / SAMPLE_RATE, audio)
     if np.ptp(waveform) / 2 < SILENCE:
-        raise AudioError(f"silent: the waveform stays within {SILENCE:g} of its mean")
+        raise AudioError("silent", f"the waveform stays within {SILENCE:g} of its mean")
     lacking = round(audio.fixed_s * SAMPLE_RATE) - len(waveform)
     return Clip(
         waveform=np.pad(waveform, (0, lacking)) if lacking > 0 else waveform,
@@ -151,7 +151,7 @@ def _segment(num_frames: float, rate: int, *, start_s: float, end_s: float) -> t
     ends_inside = end_s == math.inf or end_s <= duration_s + _TOLERANCE_S
     if (start_s, end_s) != (0, math.inf) and not (starts_inside and ends_inside):
         raise AudioError(
-            f"segment outside the file: {start_s:g} to {end_s:g} s of a file of {duration_s:g} s"
+            "segment outside the file", f"{start_s:g} to {end_s:g} s of a file of {duration_s:g} s"
         )
     last_s = min(end_s, duration_s)
     return round(start_s * rate), math.inf if last_s == math.inf else round(last_s * rate)
@@ -165,7 +165,7 @@ def _affordable(first: int, last: float, decoder: Decoder, audio: AudioConfig) -
     if num_frames < math.inf:
         if num_frames > most:
             raise AudioError(
-                f"absurd header: {num_frames / rate:g} s and {num_frames * channels:.3g} values to decode"
+                "absurd header", f"{num_frames / rate:g} s and {num_frames * channels:.3g} values to decode"
             )
         duration_s = num_frames / rate
         _check_length(min(duration_s, audio.max_s) if _shortens(audio) else duration_s, audio)
@@ -184,10 +184,10 @@ def _checked_samples(sound: Sound) -> tuple[Float[np.ndarray, " samples"], str]:
         return sound.values, ""
     peak = float(np.abs(sound.values).max())
     if not math.isfinite(peak):
-        raise AudioError("not finite: the file holds NaN or infinite samples")
+        raise AudioError("not finite", "the file holds NaN or infinite samples")
     if peak > MAX_PEAK:
         raise AudioError(
-            f"absurd samples: up to {peak:.3g}, wanted -1 to 1 (or the scale of 16-bit integers)"
+            "absurd samples", f"up to {peak:.3g}, wanted -1 to 1 (or the scale of 16-bit integers)"
         )
     return sound.values, f"samples up to {peak:.3g}" if peak > LOUD_PEAK else ""
 
@@ -195,6 +195,6 @@ def _checked_samples(sound: Sound) -> tuple[Float[np.ndarray, " samples"], str]:
 def _check_length(duration_s: float, audio: AudioConfig) -> None:
     # Resampling rounds to whole samples.
     if duration_s < audio.min_s - 1 / SAMPLE_RATE:
-        raise AudioError(f"too short: {duration_s:.4g} s < audio.min_s {audio.min_s:g}")
+        raise AudioError("too short", f"{duration_s:.4g} s < audio.min_s {audio.min_s:g}")
     if duration_s > audio.max_s + 1 / SAMPLE_RATE:
-        raise AudioError(f"too long: {duration_s:.4g} s > audio.max_s {audio.max_s:g}")
+        raise AudioError("too long", f"{duration_s:.4g} s > audio.max_s {audio.max_s:g}")

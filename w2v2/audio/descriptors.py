@@ -65,11 +65,11 @@ def describe(
     """
     peak = float(np.abs(waveform).max())
     if not peak < MAX_PEAK:
-        raise AudioError(f"not finite: powers of samples as large as {peak:g}")
+        raise AudioError("not finite", f"powers of samples as large as {peak:g}")
     values = np.concatenate([_values(waveform, kind) for kind in kinds]).astype(np.float32)
     unknown = [name for name, value in zip(names(kinds), values, strict=True) if not np.isfinite(value)]
     if unknown:
-        raise AudioError(f"not finite: {unknown[0]} and {len(unknown) - 1} other hand-made features")
+        raise AudioError("not finite", f"{unknown[0]} and {len(unknown) - 1} other hand-made features")
     return values
 
 

@@ -29,7 +29,7 @@ def read_clip(
     clip = load_clip(body, audio, start_s=start_s, end_s=end_s)
     if len(clip.waveform) < min_samples:
         has_s, needed_s = len(clip.waveform) / SAMPLE_RATE, min_samples / SAMPLE_RATE
-        raise AudioError(f"too short: {has_s:.3f} s < {needed_s:.3f} s, one frame of the encoder")
+        raise AudioError("too short", f"{has_s:.3f} s < {needed_s:.3f} s, one frame of the encoder")
     return clip
 
 

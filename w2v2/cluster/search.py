@@ -98,12 +98,12 @@ class _Judge(FIFOScheduler):
         if self.stopped is not None:
             return TrialScheduler.STOP
         try:
-            return self._judged(trial.config["number"], result)
+            return self._judged(trial.config["number"], result, trial.config["params"])
         except UserError as error:
             self.stopped = error
             return TrialScheduler.STOP
 
-    def _judged(self, number: int, result: dict) -> str:
+    def _judged(self, number: int, result: dict, params: dict[str, Any]) -> str:
         if "stops" in result:
             raise result["stops"]
         if "error" in result:
@@ -114,7 +114,7 @@ class _Judge(FIFOScheduler):
         if score.fold < len(scores):  # a trial that was restarted after its worker died
             return TrialScheduler.CONTINUE
         if result["trained"]:
-            self._ledger.write(number, score)
+            self._ledger.write(number, score, params=params)
             self._trained += 1
         value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
         scores.append(0.0 if value is None else value)
@@ -232,7 +232,8 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
     number = config["number"]
     ledger = Ledger(plan.run)
     settings = with_params(plan.config, config["params"])
-    known = {fold: score for fold in range(plan.num_folds) if (score := ledger.read(number, fold))}
+    recorded = {fold: ledger.read(number, fold, params=config["params"]) for fold in range(plan.num_folds)}
+    known = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in known]
     under_way: dict[int, Callable[[], FoldScore]] = {}
     for fold in range(plan.num_folds):

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,9 @@ from w2v2.training.fold_result import Epoch, FoldScore
 
 logger = logging.getLogger(__name__)
 
+PARAMS = b"w2v2.params"
+"""Key of a record's metadata with the hyperparameters of its trial; records of earlier versions lack it."""
+
 
 class Ledger:
     """`<run>/ledger/`: held-out predictions and curves by trial and fold."""
@@ -25,15 +29,18 @@ class Ledger:
     def _uri(self, trial: int, fold: int) -> str:
         return storage.join(self._folder, f"trial-{trial:05d}-fold-{fold:02d}.parquet")
 
-    def write(self, trial: int, score: FoldScore) -> None:
-        """Record a fold; the file appears whole or not at all."""
-        storage.write_bytes(self._uri(trial, score.fold), encode(score))
+    def write(self, trial: int, score: FoldScore, *, params: Mapping[str, Any] | None = None) -> None:
+        """Record a fold of a trial with these hyperparameters; the file appears whole or not at all."""
+        storage.write_bytes(self._uri(trial, score.fold), encode(score, params=params))
 
-    def read(self, trial: int, fold: int) -> FoldScore | None:
-        """The fold's record, or None where there is none that is whole."""
+    def read(self, trial: int, fold: int, *, params: Mapping[str, Any] | None = None) -> FoldScore | None:
+        """The fold's record, or None where there is none that is whole, or one of a trial with other params.
+
+        A trial's number may be given out again, with others, where study.db was lost.
+        """
         uri = self._uri(trial, fold)
         try:
-            return _whole(uri, storage.read_bytes(uri))
+            return _whole(uri, storage.read_bytes(uri), params)
         except storage.NotFoundError:
             return None
 
@@ -52,16 +59,25 @@ class Ledger:
         return found
 
 
-def _whole(uri: str, body: bytes) -> FoldScore | None:
-    """The fold of a record, or None where its bytes are damaged."""
+def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldScore | None:
+    """The fold of a record, or None where its bytes are damaged or its hyperparameters are others."""
     try:
+        table = parse_parquet(uri, body)
+        recorded = json.loads((table.schema.metadata or {}).get(PARAMS, b"null"))
+        if None not in (params, recorded) and recorded != json.loads(_params_text(params)):
+            logger.warning("%s is of a trial with other hyperparameters: the fold is trained again", uri)
+            return None
         return decode(body, uri=uri)
     except storage.DamagedError as error:
         logger.warning("%s: the fold is trained again", error)
         return None
 
 
-def encode(score: FoldScore) -> bytes:
+def _params_text(params: Mapping[str, Any] | None) -> str:
+    return json.dumps(None if params is None else dict(params), sort_keys=True)
+
+
+def encode(score: FoldScore, *, params: Mapping[str, Any] | None = None) -> bytes:
     """A Parquet file: a row per held-out clip, and the rest as JSON in its metadata."""
     rest = {
         "fold": score.fold,
@@ -77,7 +93,7 @@ def encode(score: FoldScore) -> bytes:
             "target": pa.array(score.targets, pa.int64()),
             "probabilities": pa.FixedSizeListArray.from_arrays(score.probabilities.ravel(), num_classes),
         }
-    ).replace_schema_metadata({"w2v2": json.dumps(rest)})
+    ).replace_schema_metadata({b"w2v2": json.dumps(rest).encode(), PARAMS: _params_text(params).encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     return seal_parquet(sink.getvalue().to_pybytes())
