@@ -8,7 +8,7 @@
 
 Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet folds.parquet predictions.parquet metrics.json
-        report.html plots/
+        report.html plots/ tables/
 The features are computed once per clip and kept in cache.uri. C and gamma of each held-out fold are chosen
 on the other folds alone, by inner folds that keep speakers apart.
 """

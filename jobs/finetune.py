@@ -9,7 +9,7 @@
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder or DEAM, local or gs://.
 Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.parquet curves.parquet
-        metrics.json report.html plots/ tensorboard/ and, to go on from, checkpoints/
+        metrics.json report.html plots/ tables/ tensorboard/ and, to go on from, checkpoints/
 The same command continues a run that was stopped, from its newest checkpoint.
 """
 

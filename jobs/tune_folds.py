@@ -8,7 +8,7 @@
 
 Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet trials.parquet folds.parquet curves.parquet
-        predictions.parquet metrics.json best.yaml report.html plots/ tensorboard/ study.db ledger/
+        predictions.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db ledger/
 The same command continues a run that was stopped: finished folds are not trained again.
 """
 

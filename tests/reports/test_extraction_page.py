@@ -87,7 +87,7 @@ def test_page_begins_with_how_many_clips_are_in_the_table_and_ends_with_how_it_w
     text = text_of((folder / "report.html").read_text())
     answer = "Embeddings of songs: tiny 34 of 35 clips have their vectors in duckdb:///tmp/e.db#clips"
     assert answer in text and "30 clips written by this run, 4 already in the table, 1 rejected." in text
-    assert "clips/s 0.5" in text or "0.5 clips/s" in text
+    assert "clips/s 0.5" in text
     assert "not audio 1 x (not audio: <b>)" in text
     made = text[text.index("How it was made") :]
     assert "encoder tiny digest of its weights 9f3a layers first, last pooling mean wall time 60.0 s" in made
@@ -109,7 +109,7 @@ def test_vectors_without_labels_are_coloured_by_speaker_alone(tmp_path: Path) ->
 
 def test_a_run_that_added_nothing_says_so(tmp_path: Path) -> None:
     page = Path(write_extraction_report(str(write_run(tmp_path / "run", num_clips=0)))).read_text()
-    assert "This run has added no vectors, so there is no map of them." in page
+    assert "This run has added no vectors, so there is no map of them." in page and "clips/s" not in page
 
 
 def test_sample_has_one_layer_and_each_vector_its_own_clip(folder) -> None:

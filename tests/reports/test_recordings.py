@@ -29,9 +29,10 @@ def test_the_corpus_has_the_name_of_its_layout_or_its_place(data, name) -> None:
     ("uri", "run", "times", "source"),
     [
         ("/data/a/x.wav", "/data/runs/r", (0.0, float("inf")), "../../a/x.wav"),
-        ("/data/a/x.WAV", "/data/a", (1.5, 2.25), "x.WAV#t=1.5,2.25"),
-        ("/data/a/x.mp3", "/data/a", (3.0, None), "x.mp3#t=3"),
+        ("/data/a/x.WAV", "/data/a", (1.5, 2.25), "./x.WAV#t=1.5,2.25"),
+        ("/data/a/x.mp3", "/data/a", (3.0, None), "./x.mp3#t=3"),
         ("/data/50%/a#1?.flac", "/data/r", (0.0, None), "../50%25/a%231%3F.flac"),
+        ("/data/a/12:30.ogg", "/data/a", (0.0, None), "./12:30.ogg"),
         ("/data/a/x.sph", "/data/a", (0.0, None), ""),
         ("gs://b/x.wav", "/data/a", (0.0, None), ""),
         ("/data/a/x.wav", "gs://b/r", (0.0, None), ""),

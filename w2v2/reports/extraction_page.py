@@ -88,10 +88,12 @@ def headline(metrics: Mapping[str, Any]) -> list[Block]:
         "clips embedded by this run": str(metrics["num_made"]),
         "audio embedded": duration_text(3600 * metrics["audio_hours"]),
         "wall time": duration_text(seconds),
-        "clips/s": f"{metrics['num_made'] / seconds:.3g}",
-        "hours of audio/s": f"{metrics['audio_hours'] / seconds:.3g}",
         "numbers per vector": str(metrics["encoder"]["dim"]),
     }
+    if metrics["num_made"]:
+        # A run that found everything done has no rate.
+        facts["clips/s"] = f"{metrics['num_made'] / seconds:.3g}"
+        facts["hours of audio/s"] = f"{metrics['audio_hours'] / seconds:.3g}"
     rows = [[name, number] for name, number in metrics["rows"].items()]
     columns = [words("rows"), Column("number", is_number=True)]
     return [

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from w2v2.reports.blocks import Sound
@@ -59,8 +58,10 @@ def source_of(uri: str, run: str, start_s: float | None, end_s: float | None) ->
     path = os.path.relpath(uri, run)
     if without_home(f"/{path.replace('../', '')}") != f"/{path.replace('../', '')}":
         return ""
+    # A colon in the first name of a path would end a scheme.
+    path = path if path.startswith("../") else f"./{path}"
     segment = _segment(start_s or 0.0, float("inf") if end_s is None else end_s)
-    return Path(path).as_posix().replace("%", "%25").replace("#", "%23").replace("?", "%3F") + segment
+    return path.replace("%", "%25").replace("#", "%23").replace("?", "%3F") + segment
 
 
 def _segment(start_s: float, end_s: float) -> str:

@@ -87,7 +87,9 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
         "Held-out clips of all folds: counts, and as colour and percent the fraction of the target class."
     )
     right = [
-        Paragraph(f"Over all {pooled['num_clips']} held-out clips: {', '.join(scores)}."),
+        Paragraph(
+            f"Trial {run.metrics['trial']} over all {pooled['num_clips']} held-out clips: {', '.join(scores)}."
+        ),
         confusion_tables(pooled["confusion"], names, name="confusion"),
     ]
     by_class = class_table(

@@ -46,7 +46,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
         )
         _by_state(axes, rows, {row["trial"]: 100 * _nan(row[f"{metric}_mean"]) for row in rows})
         if failed:
-            # Failed trials have no score; they stand on the axis.
+            # Failed trials have no score; they are drawn on the axis.
             on_axis = axes.get_xaxis_transform()
             axes.scatter(
                 failed, [0.03] * len(failed), transform=on_axis, marker="x", color=VERMILLION, label="failed"
