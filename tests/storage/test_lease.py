@@ -1,4 +1,4 @@
-"""Of two drivers on one run directory, local or gs://, one goes on and the other learns who has it."""
+"""Of two drivers on one run directory, local or gs://, one continues and the other ends with a sentence on who holds it."""
 
 import json
 import os

@@ -52,7 +52,7 @@ created_at (null in records of earlier versions)."""
 
 _REASONS = tuple(name for name, _ in RECORD)
 _TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
-# Columns of our own on the way to the table, beside those that the table has too.
+# Columns of our own on the way to the table, besides those that the table has too.
 _OWN = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {"clip_id", "uri", "start_s", "end_s"}
 
 
@@ -336,7 +336,7 @@ def counts(clips: pa.Table) -> dict[str, int]:
 
 
 def rejects_table(uri: str) -> str:
-    """Where the rejects of a table stand: beside it, under its name and _rejects."""
+    """The table of the rejects of a table: its name with _rejects."""
     return f"{uri.rstrip('/')}_rejects"
 
 

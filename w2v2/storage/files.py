@@ -123,7 +123,7 @@ def read_version(uri: str) -> tuple[bytes, int]:
 def write_version(uri: str, data: bytes, generation: int) -> int | None:
     """The new generation of a gs:// object; None, with nothing written, where the live one is another than given.
 
-    Generation 0 stands for no object. So of several writers that read the same generation, one succeeds.
+    Generation 0 means that there is no object. Of several writers that read the same generation, one succeeds.
     """
     return _begin_remote(gcs.write_version, uri, data, generation).result()
 

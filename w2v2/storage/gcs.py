@@ -192,7 +192,7 @@ async def read_version(fs: Any, uri: str) -> tuple[bytes, int]:
 async def write_version(fs: Any, uri: str, data: bytes, generation: int) -> int | None:
     """The object's new generation; None, and nothing is written, where the live one is another than given.
 
-    0 stands for no object.
+    0 means that there is no object.
     """
     bucket, name = _object(uri)
 
@@ -304,9 +304,9 @@ def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
             f"{uri}: {who} lacks {needed} on bucket {bucket!r}; grant it roles/storage.{role}, e.g. gcloud "
             f"storage buckets add-iam-policy-binding gs://{bucket} --member=... --role=roles/storage.{role}"
         )
-    said = re.sub(r"^OSError Forbidden: \S+ ?", "", words) or "no reason"
+    reason = re.sub(r"^OSError Forbidden: \S+ ?", "", words) or "no reason"
     return RefusedError(
-        f"{uri}: Google Cloud Storage forbids {permission} on bucket {bucket!r} ({said}); {_advice(words)}"
+        f"{uri}: Google Cloud Storage forbids {permission} on bucket {bucket!r} ({reason}); {_advice(words)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What workers leave in a folder for a later attempt to go on from: small Parquet files named by their content."""
+"""What workers leave in a folder for a later attempt to resume from: small Parquet files named by their content."""
 
 import hashlib
 import io

@@ -103,7 +103,7 @@ def _settings_metadata(run: str) -> dict[bytes, bytes]:
 
 
 def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
-    # What is asked for is in config.yaml; here, what the data said.
+    # Settings are compared with those of config.yaml; this compares what was read from the data.
     names = [name for name in before.column_names if name in COMPARED or name.startswith("target_")]
     columns = ["clip_id", *(name for name in names if name in now.column_names)]
     old = {tuple(row.values()) for row in before.select(columns).to_pylist()}

@@ -42,7 +42,7 @@ class UnreachableError(StorageError):
 
 
 class DamagedError(StorageError):
-    """The bytes that arrived, twice, are not those of the checksum beside them, or no text where text was wanted."""
+    """The bytes that arrived, twice, do not match their checksum, or are no text where text was wanted."""
 
     reject_kind = "damaged"
 
