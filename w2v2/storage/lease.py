@@ -1,5 +1,4 @@
-"""A lease on a run directory: of two drivers on one, the first continues and the other ends with a sentence on who
-holds it.
+"""A lease on a run directory: of two drivers, one continues and the other ends with a sentence on who holds it.
 
 Local: a lock on `<run>/lease.json`, which the kernel lets go when its process ends. gs://: the object
 `<run>/lease.json`, made and renewed under generation preconditions; one that is not renewed for EXPIRY_S, as
