@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.local import failure
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +67,20 @@ def _holder() -> dict[str, Any]:
     """This process, as the others are to know it; token tells it from every other."""
     return {
         "host": socket.gethostname(),
-        "user": getpass.getuser(),
+        "user": _user(),
         "process": os.getpid(),
         "machine": _machine(),
         "process_started": _process_started(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "token": uuid.uuid4().hex,
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's number without a name
+        return str(os.getuid())
 
 
 def _refusal(uri: str, holder: dict[str, Any]) -> UserError:
@@ -108,12 +116,11 @@ def _hold_local(uri: str) -> Iterator[None]:
 def _locked(path: Path) -> int | None:
     """The locked file, open; None on a file system without locks."""
     while True:
-        if not path.exists():
-            storage.create(str(path), b"{}")
         try:
-            lock = os.open(path, os.O_RDWR)
-        except FileNotFoundError:
-            continue  # its holder has just ended
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise failure(str(path), error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -122,12 +129,22 @@ def _locked(path: Path) -> int | None:
                 logger.warning("%s: this file system has no locks: nothing keeps two jobs apart", path)
                 return None
             raise _refusal(str(path), _parsed(path.read_bytes() if path.exists() else b"")) from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(path).st_ino == os.fstat(lock).st_ino:
+        if _is_open_at(path, lock):
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk: the lock is held, though nobody can read by whom
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, json.dumps(_holder(), indent=1).encode(), 0)
-                return lock
-        os.close(lock)  # removed by its holder between the opening and the lock
+            return lock
+        os.close(lock)
+
+
+def _is_open_at(path: Path, lock: int) -> bool:
+    """Whether the open file is the one of that name: its holder may have removed it before we had the lock."""
+    try:
+        return os.stat(path).st_ino == os.fstat(lock).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def _path(uri: str) -> Path:
     return Path(expand(uri))
 
 
-def _failure(uri: str, error: OSError) -> StorageError:
+def failure(uri: str, error: OSError) -> StorageError:
+    """The error of a kind that says what failed on a path."""
     words = error.strerror or str(error)
     match error:
         case FileNotFoundError():
@@ -79,7 +80,7 @@ def exists(uri: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
     return True
 
 
@@ -91,7 +92,7 @@ def stat(uri: str) -> FileInfo:
             raise IsADirectoryError
         return _info(str(path))
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
 
 
 def list_files(uri: str) -> list[FileInfo]:
@@ -107,7 +108,7 @@ def list_files(uri: str) -> list[FileInfo]:
         # Another process may be writing here, and its parts vanish at any time.
         return [_info(path) for path in paths if not _PART.fullmatch(os.path.basename(path))]
     except OSError as error:
-        raise _failure(error.filename or uri, error) from error
+        raise failure(error.filename or uri, error) from error
 
 
 def read(uri: str) -> bytes:
@@ -115,7 +116,7 @@ def read(uri: str) -> bytes:
     try:
         return _path(uri).read_bytes()
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
 
 
 def write(uri: str, data: bytes) -> None:
@@ -130,7 +131,7 @@ def write(uri: str, data: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -144,7 +145,7 @@ def create(uri: str, data: bytes) -> bool:
     except FileExistsError:
         return read(uri) == data
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
     finally:
         Path(part).unlink(missing_ok=True)
 
@@ -154,4 +155,4 @@ def delete(uri: str) -> None:
     try:
         _path(uri).unlink(missing_ok=True)
     except OSError as error:
-        raise _failure(uri, error) from error
+        raise failure(uri, error) from error
