@@ -14,7 +14,10 @@ import ray
 
 from w2v2.cluster import connection
 from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
+from w2v2.inference.extraction_plan import Measured
+from w2v2.progress import Progress
 from w2v2.versions import W2V2
 
 if TYPE_CHECKING:  # imports torch, and Ray Data, which take seconds
@@ -141,6 +144,33 @@ def embed(clips: pa.Table, job: "Job") -> Iterator[pa.Table]:
         raise connection.user_error(error) or error from error
 
 
+def embed_all(clips: pa.Table, todo: pa.Table, found: Manifest, job: "Job") -> tuple[pa.Table, float]:
+    """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected.
+
+    todo are those of the clips that are to be embedded.
+    """
+    from w2v2.inference import extraction
+
+    if not len(todo):
+        return clips, 0.0
+    allowed = job.config.data.max_reject_fraction * (len(clips) + len(found.rejects))
+    num_bad = len(found.rejects) + len(extraction.rejected(clips))
+    outcomes, audio_s, num_done = [], 0.0, 0
+    progress = Progress("embeddings", len(todo), unit="clips")
+    started = time.monotonic()
+    for part in embed(todo, job):
+        outcomes.append(part)
+        num_done += len(part)
+        num_bad += len(extraction.rejected(part))
+        audio_s += pc.sum(part["duration_s"]).as_py() or 0.0
+        progress(num_done, note=f"{audio_s / 3600 / (time.monotonic() - started):.3g} hours of audio/s")
+        if num_bad > allowed:
+            logger.info("too many clips are rejected: stopping early")
+            break
+    done = pa.concat_tables(outcomes)
+    return extraction.with_outcomes(clips, done), audio_s
+
+
 def clips_per_part(num_clips: int) -> int:
     """Clips to write at once: little is lost with a worker, and no table gets too many parts."""
     return max(64, -(-num_clips // MAX_PARTS))
@@ -235,17 +265,6 @@ def _write(clips: pa.Table, job: "Job") -> pa.Table:
 
 
 # -- a measurement, for the plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A few clips, read and embedded by one worker."""
-
-    num_clips: int
-    num_bytes: int
-    audio_s: float
-    num_rows: int
-    seconds: float
 
 
 def measure(clips: pa.Table, job: "Job") -> Measured:
