@@ -11,7 +11,7 @@ import tune_folds
 import yaml
 
 from tests import ROOT
-from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
+from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv, sentences_csv
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import FinetuneConfig
@@ -62,7 +62,7 @@ def test_the_command_in_a_recipe_is_one_that_the_job_takes(recipe):
     config = command_line.parse(
         job_of(recipe)[1], [w if w != f"jobs/recipes/{recipe.name}" else str(recipe) for w in words]
     )
-    assert config.encoder.name.startswith(("facebook/", "microsoft/"))
+    assert config.encoder.name.startswith(("facebook/", "microsoft/", "tiny"))
     assert command_line.parse(type(config), ["--config", str(recipe)]).encoder == config.encoder
 
 
@@ -84,6 +84,7 @@ SMALL = {
     "clinic_multi_label": ["--training.num_epochs", "1", "--encoder.num_last_layers", "1", "--data.studies", "[]"],
     "deam_regression": ["--training.num_epochs", "2"],
     "embeddings": [],
+    "transcript": ["--training.num_epochs", "1"],
 }  # fmt: skip
 
 
@@ -92,7 +93,12 @@ SMALL = {
 def test_a_recipe_runs_in_small(recipe, tmp_path, corpus, ray_session):
     """With the built-in encoder and a small corpus of the same shape."""
     name = recipe.stem
-    make = {"clinic_multi_label": clinic_corpus, "deam_regression": deam_corpus}.get(name, labelled_csv)
+    makers = {
+        "clinic_multi_label": clinic_corpus,
+        "deam_regression": deam_corpus,
+        "transcript": sentences_csv,
+    }
+    make = makers.get(name, labelled_csv)
     data = corpus if name in ("ravdess_search", "space_search") else make(tmp_path / "data")
     flags = ["--config", str(recipe), "--encoder.name", "tiny", "--data.uri", str(data), *SMALL[name]]
     flags += ["--run", str(tmp_path / "run"), "--data.max_reject_fraction", "0.2"]
