@@ -3,6 +3,7 @@
 
     jobs/benchmark.py extract                     # vectors of clips, against the AutoModel loop
     jobs/benchmark.py search head all             # training, against Hugging Face's Trainer
+    jobs/benchmark.py pretrain                    # pre-training, against Hugging Face's example
     jobs/benchmark.py reading memory startup
     jobs/benchmark.py extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
     jobs/benchmark.py extract --through_job true  # whole commands, from files to a table
@@ -65,6 +66,10 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
             from w2v2.benchmarks.extract_case import extract
 
             return extract(config, scratch)
+        case "pretrain":
+            from w2v2.benchmarks.pretrain_case import pretrain
+
+            return pretrain(config)
         case "reading":
             from w2v2.benchmarks.reading_case import reading
 

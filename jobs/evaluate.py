@@ -77,6 +77,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "computed_on": computed_on(config, found.clips, heard),
         "heard_speakers": heard.num_speakers,
         "heard_clips": heard.num_clips,
+        "heard_by_audio": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
         "model": {"uri": config.model, "digest": digest},
         "encoder": {"name": info.encoder.name},
         "seconds": round(time.monotonic() - started, 1),

@@ -32,7 +32,7 @@ def test_negatives_are_other_masked_frames_of_the_clip(num_frames):
         assert (draw.negatives != np.arange(count)[:, None]).all()
         # Guessing finds one of the frames that there are, each counted once.
         expected = sum(1 / len({own, *row}) for own, row in enumerate(draw.negatives.tolist()))
-        assert draw.chance == pytest.approx(expected)
+        assert draw.chance_hits == pytest.approx(expected)
 
 
 def test_half_of_a_long_clip_is_masked_in_whole_spans():

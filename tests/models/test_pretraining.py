@@ -14,55 +14,16 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
-from w2v2.config.model import EncoderConfig
+from tests.made.pretraining import GEOMETRIES, LENGTHS, MASK, SMALL, TEMPERATURE, make_pair
 from w2v2.config.pretrain import (
-    LossConfig,
-    MaskConfig,
     PretrainConfig,
     PretrainEncoderConfig,
     QuantizerConfig,
 )
 from w2v2.errors import UserError
 from w2v2.models.contrastive import diversity, diversity_weights, perplexity
-from w2v2.models.encoder import Encoder
 from w2v2.models.masking import clip_generator, draw_clip, gumbel_noise
-from w2v2.models.pretrained import tiny_config
-from w2v2.models.pretraining import HEAD, TINY, BatchDraw, ContrastiveModel, open_contrastive
-
-MASK = MaskConfig(start_probability=0.1, span=3, num_negatives=7)
-# Widths of the codes are multiples of 16: at others transformers, which compares vectors and not codes, takes some
-# equal codes for different ones, as its matrix product rounds by the place of a row.
-SMALL = dict(
-    hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40, conv_dim=(17, 19),
-    conv_kernel=(10, 3), conv_stride=(5, 4), num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-    num_feat_extract_layers=2, hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
-    feat_proj_dropout=0.0, layerdrop=0.0, num_codevectors_per_group=5, codevector_dim=16, proj_codevector_dim=32,
-)  # fmt: skip
-GEOMETRIES = {
-    "tiny": lambda: tiny_config().__class__.from_dict(tiny_config().to_dict() | TINY),
-    "group": lambda: Wav2Vec2Config(**SMALL, feat_extract_norm="group", do_stable_layer_norm=False),
-    "layer": lambda: Wav2Vec2Config(
-        **SMALL, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
-    ),
-}
-LENGTHS = [4001, 2600, 3203, 1999]
-TEMPERATURE = 1.3
-
-
-def make_pair(geometry: str, **loss: float) -> tuple[Wav2Vec2ForPreTraining, ContrastiveModel]:
-    """Transformers' model and ours with weights of its own copy."""
-    torch.manual_seed(3)
-    stock = Wav2Vec2ForPreTraining(GEOMETRIES[geometry]())
-    with torch.no_grad():  # move every parameter off its initial value: a missing scale or shift must show
-        for parameter in stock.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    ours = Wav2Vec2ForPreTraining(stock.config)
-    ours.load_state_dict(stock.state_dict())
-    encoder = Encoder(ours.wav2vec2, EncoderConfig(train="all"), normalize=True)
-    model = ContrastiveModel(encoder, LossConfig(**loss))
-    for name in HEAD:
-        getattr(model, name).load_state_dict(getattr(stock, name).state_dict())
-    return stock, model
+from w2v2.models.pretraining import HEAD, BatchDraw, ContrastiveModel, open_model
 
 
 def waveforms(geometry: str = "layer") -> list[torch.Tensor]:
@@ -84,12 +45,13 @@ def draw_batch(
         row[:frames] = torch.from_numpy(draw.masked)
         negatives.append(torch.from_numpy(draw.negatives))
         noise.append(torch.from_numpy(gumbel_noise((len(draw.negatives), *model.code_shape), rng)))
-        chance += draw.chance
+        chance += draw.chance_hits
     return BatchDraw(
         masked=masked,
         negatives=torch.cat(negatives),
         noise=torch.cat(noise) if noisy else None,
-        chance=chance,
+        chance_hits=chance,
+        chance_loss=0.0,
     )
 
 
@@ -256,21 +218,21 @@ def config_of(name: str = "tiny", **settings) -> PretrainConfig:
 
 
 def test_what_is_saved_is_opened_by_transformers_and_continued(tmp_path):
-    opened = open_contrastive(config_of())
+    opened = open_model(config_of())
     assert opened.new_weights == ()
     stock = opened.model.as_transformers()
     stock.save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
-    again = open_contrastive(config_of(str(tmp_path)))
+    again = open_model(config_of(str(tmp_path)))
     assert again.new_weights == () and again.model.encoder.normalize
     for (name, a), b in zip(
         opened.model.state_dict().items(), again.model.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
-    random = open_contrastive(config_of(str(tmp_path), encoder={"weights": "random"}, seed=1)).model
+    random = open_model(config_of(str(tmp_path), encoder={"weights": "random"}, seed=1)).model
     assert random.code_shape == (2, 64)
     assert not torch.equal(random.quantizer.codevectors, again.model.quantizer.codevectors)
-    other = open_contrastive(config_of(str(tmp_path), quantizer=QuantizerConfig(num_codes=9)))
+    other = open_model(config_of(str(tmp_path), quantizer=QuantizerConfig(num_codes=9)))
     assert other.model.code_shape == (2, 9) and other.new_weights == ("quantizer",)
 
 
@@ -279,7 +241,7 @@ def test_a_checkpoint_without_a_quantizer_gets_a_new_one(tmp_path):
     ctc = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL, mask_time_prob=0.0, vocab_size=5))
     ctc.save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
-    opened = open_contrastive(config_of(str(tmp_path)))
+    opened = open_model(config_of(str(tmp_path)))
     assert opened.new_weights == tuple(sorted(HEAD))
     kept = ctc.wav2vec2.encoder.layers[0].attention.k_proj.weight
     assert torch.equal(opened.model.encoder.model.encoder.layers[0].attention.k_proj.weight, kept)
@@ -290,10 +252,12 @@ def test_a_checkpoint_without_a_quantizer_gets_a_new_one(tmp_path):
 def test_other_families_and_odd_sizes_are_refused(tmp_path):
     HubertModel(HubertConfig(**SMALL)).save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a hubert model, which has no quantizer"):
-        open_contrastive(config_of(str(tmp_path)))
+    with pytest.raises(
+        UserError, match=r"is a hubert model, which has no quantizer: use --pretrain\.objective clusters"
+    ):
+        open_model(config_of(str(tmp_path)))
     with pytest.raises(UserError, match=r"code_dim must be a multiple of quantizer.num_groups=3, got 64"):
-        open_contrastive(config_of(quantizer=QuantizerConfig(num_groups=3)))
+        open_model(config_of(quantizer=QuantizerConfig(num_groups=3)))
     with pytest.raises(UserError, match="keeps the convolutions as they are, and here they are random"):
         config_of(encoder={"train": "no_conv"})
 

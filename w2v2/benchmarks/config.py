@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from w2v2.config.checks import at_least
 from w2v2.errors import UserError
 
-Case = Literal["search", "head", "all", "extract", "reading", "memory", "startup"]
+Case = Literal["search", "head", "all", "extract", "pretrain", "reading", "memory", "startup"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,20 @@ class ExtractSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretrainSizes:
+    """How much the case pretrain trains on: one epoch, once for each kind of lengths."""
+
+    num_clips: int = 16
+    """Clips of each kind of lengths."""
+    batch_size: int = 8
+    """Clips per optimizer step of the usual loop; ours takes as many seconds of audio."""
+
+    def __post_init__(self) -> None:
+        at_least("pretrain", self, 2, "num_clips")
+        at_least("pretrain", self, 1, "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadingSizes:
     """How much the case reading reads and decodes."""
 
@@ -116,8 +130,8 @@ class BenchmarkConfig:
     run: str = "runs/benchmark"
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
-    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup, 1 for
-    search, head and memory, which take minutes."""
+    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup and
+    pretrain, 1 for search, head and memory, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
     through_job: bool = False
@@ -129,6 +143,7 @@ class BenchmarkConfig:
     search: SearchSizes = field(default_factory=SearchSizes)
     train: TrainSizes = field(default_factory=TrainSizes)
     extract: ExtractSizes = field(default_factory=ExtractSizes)
+    pretrain: PretrainSizes = field(default_factory=PretrainSizes)
     reading: ReadingSizes = field(default_factory=ReadingSizes)
     memory: MemorySizes = field(default_factory=MemorySizes)
 
@@ -153,7 +168,7 @@ class BenchmarkConfig:
                 usual = 3
             case "all":
                 usual = 4
-            case "startup":
+            case "startup" | "pretrain":
                 usual = 2
             case "search" | "head" | "memory":
                 usual = 1

@@ -1,19 +1,84 @@
 """A training on several workers: Ray Train, PyTorch DDP, every worker with its share of every batch."""
 
+import contextlib
+import functools
 import os
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import ctrl_c_interrupts
 
 # isort: split
 
+import ray
 import ray.train
 import ray.train.torch
+from ray.util.queue import Queue
 
+from w2v2.cluster import connection
 from w2v2.training.process_group import ProcessGroup
 
 T = TypeVar("T")
+
+Report = Callable[..., None]
+"""Called by the first worker with plain values; it arrives in the job's own process."""
+
+
+def train_on_workers(
+    work: Callable[[ProcessGroup, Report], T],
+    *,
+    report: Report,
+    num_workers: int,
+    cpus: float,
+    gpus: float,
+    name: str,
+) -> T:
+    """What the first of `num_workers` processes returns: one as a task, several under Ray Train.
+
+    What they call their second argument with reaches `report` in this process. Raises UserError where they do.
+    """
+    with _queue_into(report) as queue:
+        try:
+            if num_workers == 1:  # on a worker that has loaded the encoder already
+                task = connection.task(_with_queue, cpus=cpus, gpus=gpus)
+                return ray.get(task.remote(work, queue, ProcessGroup()))
+            with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
+                return work_together(
+                    functools.partial(_with_queue, work, queue),
+                    num_workers=num_workers,
+                    cpus=cpus,
+                    gpus=gpus,
+                    name=name,
+                    storage_path=scratch,
+                )
+        except Exception as error:
+            raise connection.user_error(error) or error from error
+
+
+def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, world: ProcessGroup) -> T:
+    """Work in this process, alone or as one of several; runs on a worker."""
+    return work(world, lambda *values: queue.put(values))
+
+
+@contextlib.contextmanager
+def _queue_into(report: Report) -> Iterator[Queue]:
+    """A queue for workers; what they put into it reaches `report` in this process."""
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def listen() -> None:
+        while (values := queue.get()) is not None:
+            report(*values)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        listener.join(timeout=10)
+        queue.shutdown()
 
 
 def work_together(

@@ -13,6 +13,7 @@ from w2v2.cluster import connection
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
+from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.features.requests import AudioIndex
@@ -21,7 +22,7 @@ from w2v2.progress import Progress
 logger = logging.getLogger(__name__)
 
 
-Prepares = TuneFoldsConfig | FinetuneConfig
+Prepares = TuneFoldsConfig | FinetuneConfig | PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

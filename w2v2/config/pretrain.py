@@ -1,7 +1,7 @@
 """Settings of jobs/pretrain.py."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 from w2v2.config.checks import at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
@@ -45,6 +45,25 @@ class PretrainEncoderConfig:
     def as_encoder(self) -> EncoderConfig:
         """The same as the settings that all jobs open encoders by."""
         return EncoderConfig(name=self.name, train=self.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is predicted of masked frames."""
+
+    objective: Literal["contrastive", "clusters"] = "contrastive"
+    """contrastive: the frame's own codes among those of other frames, as wav2vec 2.0 (wav2vec2 models only);
+    clusters: the number of the cluster that the frame is in, as HuBERT (Hsu et al. 2021), for every family."""
+    num_clusters: int = 100
+    """clusters: clusters of a k-means over frames of the training clips."""
+    cluster_features: Literal["mfcc"] | int = "mfcc"
+    """clusters: what is clustered: 39 MFCC of each frame, or the hidden state of this layer (0 enters the first layer)
+    of the encoder that training begins with."""
+
+    def __post_init__(self) -> None:
+        at_least("pretrain", self, 2, "num_clusters")
+        if isinstance(self.cluster_features, int):
+            at_least("pretrain", self, 0, "cluster_features")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +177,7 @@ class PretrainOptimConfig:
 class PretrainTrainingConfig:
     """The training loop."""
 
-    num_epochs: int = 24
+    num_epochs: int = 20
     """Passes over the clips."""
     crop_s: float = 0.0
     """Longer clips are cut to so many seconds, at a place drawn anew in each epoch; 0 is off."""
@@ -181,6 +200,17 @@ class PretrainTrainingConfig:
 class PretrainConfig:
     """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
+    RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "training.on_collapse",
+        "data.max_reject_fraction",
+        "data.num_readers",
+        "cache.uri",
+    )
+    """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0
@@ -194,6 +224,7 @@ class PretrainConfig:
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
+    pretrain: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -207,3 +238,39 @@ class PretrainConfig:
         at_least("", self, 0, "gpus_per_worker")
         if not self.cpus_per_worker > 0:
             raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        if isinstance(self.pretrain.cluster_features, int) and self.encoder.is_random:
+            raise UserError(
+                "pretrain.cluster_features must be mfcc where the encoder begins with random weights, got layer "
+                f"{self.pretrain.cluster_features}"
+            )
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether clusters are predicted."""
+        return self.pretrain.objective == "clusters"
+
+    def target_encoder(self) -> EncoderConfig | None:
+        """The encoder whose cached features the clusters are of, where that is not the features trained on."""
+        if not self.has_clusters:
+            return None
+        layer = self.pretrain.cluster_features
+        if layer == "mfcc":  # of waveforms
+            return None if self.encoder.train == "all" else EncoderConfig(name=self.encoder.name, train="all")
+        return EncoderConfig(name=self.encoder.name, train="head", layer=layer, pooling="attention")
+
+
+def with_recipe(config: PretrainConfig) -> PretrainConfig:
+    """The settings with a learning rate and a batch that suit the encoder, where they are left open (0)."""
+    match config.encoder.name, config.encoder.is_random:
+        case "tiny", _:
+            learning_rate, batch_s = 3e-3, 10.0
+        case _, True:
+            learning_rate, batch_s = 5e-4, 240.0
+        case _:
+            learning_rate, batch_s = 1e-4, 240.0
+    optim = replace(
+        config.optim,
+        learning_rate=config.optim.learning_rate or learning_rate,
+        batch_s=config.optim.batch_s or batch_s,
+    )
+    return replace(config, optim=optim)

@@ -49,6 +49,27 @@ def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val:
     return clips
 
 
+def hold_back(clips: pa.Table, *, fraction: float, seed: int) -> pa.Table:
+    """The clips (speaker, uri, audio_digest) with split val for a fraction of the speakers, drawn by seed, and train for the rest.
+
+    Where not two speakers are known, recordings (uri) take their place. Clips with the same audio as one of val are
+    val too. Raises UserError where nothing would be left to train on.
+    """
+    rows = clips.select(["speaker", "uri", "audio_digest"]).to_pylist()
+    by_speaker = len({row["speaker"] for row in rows} - {""}) > 1
+    keys = [(row["speaker"] if by_speaker else "") or row["uri"] for row in rows]
+    shuffled = _shuffled(keys, seed)
+    chosen = set(shuffled[: _share(shuffled, fraction)]) if fraction else set()
+    held = {row["audio_digest"] for row, key in zip(rows, keys, strict=True) if key in chosen}
+    split = ["val" if row["audio_digest"] in held else "train" for row in rows]
+    if "train" not in split:
+        raise UserError(
+            f"training.val_fraction={fraction:g} of {len(shuffled)} {'speakers' if by_speaker else 'recordings'} leaves "
+            "no clip to train on: add audio, or set --training.val_fraction 0"
+        )
+    return _with_split(clips, split)
+
+
 def audit(clips: pa.Table) -> None:
     """Raises UserError naming the culprits when a speaker, or the same audio, stands in two splits.
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
@@ -19,6 +19,8 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
+
+D = TypeVar("D", bound=DataConfig)
 
 
 @runtime_checkable
@@ -51,12 +53,12 @@ class ReadClip(Protocol):
         ...
 
 
-def with_absolute_uri(data: DataConfig) -> DataConfig:
+def with_absolute_uri(data: D) -> D:
     """The same data with its place made absolute."""
     return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
 
 
-def with_demo_made(data: DataConfig, *, task: Labels = "classes") -> DataConfig:
+def with_demo_made(data: D, *, task: Labels = "classes") -> D:
     """The data, with the built-in corpus made where it is asked for; that of sentences for transcripts."""
     if data.uri != "demo":
         return data

@@ -89,6 +89,32 @@ def shuffled_batches(
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
+def batches_by_seconds(
+    num_samples: Int[np.ndarray, " clips"], *, max_samples: int, seed: int, epoch: int
+) -> list[Int[np.ndarray, " batch"]]:
+    """Every clip once, in batches of similar length of at most `max_samples` samples together, at least one clip each."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(num_samples))
+    window = max(1, round(WINDOW_BATCHES * max_samples / max(1.0, float(num_samples.mean()))))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), window):
+        chunk = order[start : start + window]
+        chunk = chunk[np.argsort(num_samples[chunk], kind="stable")]
+        batches += np.split(chunk, _cuts(num_samples[chunk], max_samples))
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def _cuts(num_samples: Int[np.ndarray, " clips"], max_samples: int) -> list[int]:
+    """Where runs of clips begin whose samples add up to at most max_samples."""
+    cuts, total = [], 0
+    for place, samples in enumerate(num_samples.tolist()):
+        if total and total + samples > max_samples:
+            cuts.append(place)
+            total = 0
+        total += samples
+    return cuts
+
+
 def batches_by_budget(
     lengths: Int[np.ndarray, " clips"], *, max_padded: int
 ) -> list[Int[np.ndarray, " batch"]]:

@@ -66,6 +66,11 @@ class Encoder(nn.Module):
         """Seconds from the start of one frame to that of the next."""
         return math.prod(self.model.config.conv_stride) / SAMPLE_RATE
 
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return receptive_field(self.model.feature_extractor.conv_layers)[1]
+
     def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Frames that the convolutions make of each clip."""
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
@@ -143,13 +148,16 @@ class Encoder(nn.Module):
         entered = self._enter(features, lengths)
         return self._select([], self._transform(entered, lengths, 0, self.top), 0), lengths
 
+    def convolved_lengths(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Numbers of frames of features at a cut at the waveform or at the convolutions."""
+        return lengths if self.cut.stage == "conv" else self.num_frames(lengths)
+
     def convolved(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
         """The convolutions' output of features at a cut at the waveform or at the convolutions, and its lengths."""
-        if self.cut.stage == "conv":
-            return features, lengths
-        return self._convolve(features, lengths), self.num_frames(lengths)
+        convolved = features if self.cut.stage == "conv" else self._convolve(features, lengths)
+        return convolved, self.convolved_lengths(lengths)
 
     def context(
         self,

@@ -19,7 +19,7 @@ class ClipDraw:
     """Frames that the encoder does not see."""
     negatives: Int[np.ndarray, "masked negatives"]
     """For each masked frame, which others of the masked frames (0 is the first of them) are its negatives."""
-    chance: float
+    chance_hits: float
     """Sum over masked frames of the probability to find the frame among its candidates by guessing."""
 
 
@@ -34,18 +34,14 @@ def crop_start(length: int, crop: int, rng: np.random.Generator) -> int:
 
 
 def draw_clip(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> ClipDraw:
-    """The mask and the negatives of a clip of at least mask.min_frames frames.
-
-    Spans start at places drawn without replacement and may overlap. Their number, start_probability *
-    num_frames on average, is rounded up or down at random; at least one frame stays visible.
-    """
-    masked = _mask(num_frames, mask, rng)
+    """The mask and the negatives of a clip of at least mask.min_frames frames."""
+    masked = draw_mask(num_frames, mask, rng)
     count = int(masked.sum())
     negatives = rng.integers(count - 1, size=(count, mask.num_negatives))
     negatives += negatives >= np.arange(count)[:, None]  # uniform over the others
     ordered = np.sort(negatives, axis=1)
     num_distinct = 1 + (np.diff(ordered, axis=1) > 0).sum(axis=1)
-    return ClipDraw(masked=masked, negatives=negatives, chance=float((1 / (1 + num_distinct)).sum()))
+    return ClipDraw(masked=masked, negatives=negatives, chance_hits=float((1 / (1 + num_distinct)).sum()))
 
 
 def gumbel_noise(
@@ -59,7 +55,12 @@ def gumbel_noise(
     return -np.log(np.maximum(draws, np.finfo(np.float32).tiny))
 
 
-def _mask(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> Bool[np.ndarray, " frames"]:
+def draw_mask(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> Bool[np.ndarray, " frames"]:
+    """True where a frame is masked, of a clip of at least mask.min_frames frames.
+
+    Spans start at places drawn without replacement and may overlap. Their number, start_probability *
+    num_frames on average, is rounded up or down at random; at least one frame stays visible.
+    """
     most = (num_frames - 1) // mask.span
     num_spans = min(most, max(1, int(mask.start_probability * num_frames + rng.random())))
     starts = rng.choice(num_frames - mask.span + 1, size=num_spans, replace=False)

@@ -1,4 +1,4 @@
-"""A wav2vec 2.0 model in pre-training: the loss of a padded batch is the sum of that of its clips."""
+"""An encoder in pre-training: the loss of a padded batch is the sum of that of its clips."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
+from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
 
 from w2v2.config.pretrain import LossConfig, PretrainConfig, QuantizerConfig
 from w2v2.errors import UserError
@@ -41,12 +41,16 @@ class BatchDraw:
     """The draws of a padded batch; those of masked frames of all clips follow each other."""
 
     masked: Bool[Tensor, "batch frames"]
-    negatives: Int[Tensor, "masked negatives"]
-    """Numbers of masked frames of the same clip, from 0."""
-    noise: Float[Tensor, "masked groups codes"] | None
-    """Gumbel noise; None in validation, where the likeliest codes are taken."""
-    chance: float
-    """See masking.ClipDraw."""
+    negatives: Int[Tensor, "masked negatives"] | None = None
+    """contrastive: numbers of masked frames of the same clip, from 0."""
+    noise: Float[Tensor, "masked groups codes"] | None = None
+    """contrastive: Gumbel noise; None in validation, where the likeliest codes are taken."""
+    labels: Int[Tensor, " masked"] | None = None
+    """clusters: the cluster of each frame."""
+    chance_hits: float
+    """Hits of guessing, summed over masked frames."""
+    chance_loss: float
+    """Loss of guessing, summed over masked frames."""
 
     def to(self, device: torch.device) -> "BatchDraw":
         """The same on a device."""
@@ -64,7 +68,7 @@ class Sums(NamedTuple):
     """Sums over the clips of a forward pass; losses and probabilities are over masked frames."""
 
     loss: Float[Tensor, ""]
-    """Contrastive loss in nats."""
+    """Contrastive loss, or cross entropy of clusters, in nats."""
     num_hits: Float[Tensor, ""]
     feature_square: Float[Tensor, ""]
     """Sum over frames of the mean square of the convolutions' output."""
@@ -72,7 +76,32 @@ class Sums(NamedTuple):
     code_counts: Float[Tensor, "groups codes"]
 
 
-class ContrastiveModel(nn.Module):
+class _Pretraining(nn.Module):
+    """An encoder in pre-training: its vector for masked frames is trained, its convolutions' gradient scaled."""
+
+    def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
+        super().__init__()
+        self.encoder, self.loss = encoder, loss
+        encoder.model.masked_spec_embed.requires_grad_(True)
+
+    def _convolved(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
+        convolved, num_frames = self.encoder.convolved(features, lengths)
+        scale = self.loss.feature_grad_scale
+        if convolved.requires_grad and scale != 1:
+            convolved.register_hook(lambda gradient: gradient * scale)
+        return convolved, num_frames
+
+
+def _feature_square(
+    convolved: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    own_frames = frame_mask(num_frames, convolved.shape[1])
+    return (convolved.float().square().mean(2) * own_frames).sum()
+
+
+class ContrastiveModel(_Pretraining):
     """An encoder with the quantizer and the projections of wav2vec 2.0's pre-training (arXiv:2006.11477).
 
     The quantizer sees latents without dropout; the gradient that reaches the convolutions is scaled by
@@ -80,9 +109,8 @@ class ContrastiveModel(nn.Module):
     """
 
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
-        super().__init__()
+        super().__init__(encoder, loss)
         config = encoder.model.config
-        self.encoder, self.loss = encoder, loss
         self.quantizer = Quantizer(
             config.conv_dim[-1],
             num_groups=config.num_codevector_groups,
@@ -91,7 +119,6 @@ class ContrastiveModel(nn.Module):
         )
         self.project_hid = nn.Linear(config.hidden_size, config.proj_codevector_dim)
         self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
-        encoder.model.masked_spec_embed.requires_grad_(True)
 
     @property
     def code_shape(self) -> tuple[int, int]:
@@ -106,6 +133,7 @@ class ContrastiveModel(nn.Module):
         temperature: float,
     ) -> Sums:
         """The sums of a padded batch of features at the encoder's cut; temperature is that of the Gumbel softmax."""
+        assert draw.negatives is not None
         convolved, num_frames = self._convolved(features, lengths)
         quantized = self.quantizer(self._latents(convolved, draw.masked), draw.noise, temperature=temperature)
         context = self.project_hid(self.encoder.context(convolved, num_frames, draw.masked)[draw.masked])
@@ -117,12 +145,11 @@ class ContrastiveModel(nn.Module):
                 contrast_clip(c.float(), t.float(), codes, negatives, temperature=self.loss.temperature)
                 for c, t, codes, negatives in zip(*by_clip, strict=True)
             ]
-        own_frames = frame_mask(num_frames, convolved.shape[1])
         one_hot = nn.functional.one_hot(quantized.codes, self.quantizer.num_codes)
         return Sums(
             loss=torch.stack([contrast.loss for contrast in contrasts]).sum(),
             num_hits=torch.stack([contrast.num_hits for contrast in contrasts]).sum(),
-            feature_square=(convolved.float().square().mean(2) * own_frames).sum(),
+            feature_square=_feature_square(convolved, num_frames),
             code_probabilities=quantized.probabilities.sum(0),
             code_counts=one_hot.sum(0).float(),
         )
@@ -136,22 +163,13 @@ class ContrastiveModel(nn.Module):
         logits = self.quantizer.code_logits(self._latents(convolved, draw.masked))
         return logits.softmax(2).sum(0)
 
-    def _convolved(
-        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
-        convolved, num_frames = self.encoder.convolved(features, lengths)
-        scale = self.loss.feature_grad_scale
-        if convolved.requires_grad and scale != 1:
-            convolved.register_hook(lambda gradient: gradient * scale)
-        return convolved, num_frames
-
     def _latents(
         self, convolved: Float[Tensor, "batch frames channels"], masked: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "masked channels"]:
         """What the encoder would have entered at the masked frames: the convolutions' output, normalised."""
         return self.encoder.model.feature_projection.layer_norm(convolved[masked])
 
-    def as_transformers(self) -> Wav2Vec2ForPreTraining:
+    def as_transformers(self) -> PreTrainedModel:
         """The same weights as transformers' model."""
         stock = Wav2Vec2ForPreTraining(self.encoder.model.config)
         stock.wav2vec2.load_state_dict(self.encoder.model.state_dict())
@@ -160,20 +178,103 @@ class ContrastiveModel(nn.Module):
         return stock.eval()
 
 
+class ClusterModel(_Pretraining):
+    """An encoder that predicts each masked frame's cluster, as HuBERT (Hsu et al. 2021, arXiv:2106.07447, equation 3).
+
+    The logit of a cluster is the cosine of its own vector with the projected hidden state, divided by
+    loss.temperature.
+    """
+
+    def __init__(self, encoder: Encoder, loss: LossConfig, *, num_clusters: int, dim: int) -> None:
+        super().__init__(encoder, loss)
+        self.project = nn.Linear(encoder.dim, dim)
+        self.vectors = nn.Parameter(torch.rand(num_clusters, dim))
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """One book of all clusters."""
+        return 1, len(self.vectors)
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch ..."],
+        lengths: Int[Tensor, " batch"],
+        draw: BatchDraw,
+        temperature: float,
+    ) -> Sums:
+        """The sums of a padded batch of features at the encoder's cut; temperature is not used."""
+        assert draw.labels is not None
+        convolved, num_frames = self._convolved(features, lengths)
+        context = self.project(self.encoder.context(convolved, num_frames, draw.masked)[draw.masked])
+        with torch.autocast(features.device.type, enabled=False):
+            cosine = (
+                nn.functional.normalize(context.float(), dim=1)
+                @ nn.functional.normalize(self.vectors, dim=1).T
+            )
+            logits = cosine / self.loss.temperature
+            loss = nn.functional.cross_entropy(logits, draw.labels, reduction="sum")
+        predicted = logits.argmax(1)
+        return Sums(
+            loss=loss,
+            num_hits=(predicted == draw.labels).sum().float(),
+            feature_square=_feature_square(convolved, num_frames),
+            code_probabilities=logits.softmax(1).sum(0)[None],
+            code_counts=nn.functional.one_hot(predicted, len(self.vectors)).sum(0).float()[None],
+        )
+
+    def as_transformers(self) -> PreTrainedModel:
+        """The encoder as transformers' model; the prediction of clusters is not part of it."""
+        return self.encoder.model.eval()
+
+
+CLUSTER_DIM = 256
+"""Width of the vectors of clusters, as HuBERT base has it."""
+
+PretrainingModel = ContrastiveModel | ClusterModel
+
+
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     """A model at the start of its pre-training."""
 
-    model: ContrastiveModel
+    model: PretrainingModel
     new_weights: tuple[str, ...]
     """Parts (see HEAD) that the checkpoint lacks, so that they begin with random weights."""
 
 
-def open_contrastive(config: PretrainConfig) -> Opened:
-    """The model that config.encoder names, ready to be pre-trained, in float32 on the CPU.
+def open_model(config: PretrainConfig) -> Opened:
+    """The model that config.encoder names, ready to be pre-trained by config.pretrain.objective, in float32 on the CPU.
 
-    Raises UserError for another family than wav2vec2 and for a checkpoint that lacks weights of its encoder.
+    Raises UserError for a family without a quantizer where the objective is contrastive, and for a checkpoint that
+    lacks weights of its encoder.
     """
+    return _open_clusters(config) if config.has_clusters else _open_contrastive(config)
+
+
+def _open_clusters(config: PretrainConfig) -> Opened:
+    name = config.encoder.name
+    architecture, normalize = (tiny_config(), True) if name == "tiny" else read_model_config(name)
+    _have_mask_vector(architecture)
+    torch.manual_seed(config.seed)
+    if config.encoder.is_random:
+        stock = AutoModel.from_config(architecture)
+    else:
+        stock, report, _ = read_checkpoint(name, AutoModel, architecture)
+        refuse_missing(name, missing_weights(report) - {"masked_spec_embed"})
+    use_fastest_linear(stock)
+    encoder = Encoder(stock, config.encoder.as_encoder(), normalize=normalize)
+    dim = config.quantizer.project_dim or (TINY["proj_codevector_dim"] if name == "tiny" else CLUSTER_DIM)
+    model = ClusterModel(encoder, config.loss, num_clusters=config.pretrain.num_clusters, dim=dim)
+    return Opened(model=model, new_weights=())
+
+
+def _have_mask_vector(architecture: Any) -> None:
+    """See to it that the model has a vector for masked frames, which it has for SpecAugment alone."""
+    if not architecture.mask_time_prob and not architecture.mask_feature_prob:
+        architecture.mask_time_prob = 0.05
+
+
+def _open_contrastive(config: PretrainConfig) -> Opened:
     architecture, normalize = _architecture(config)
     torch.manual_seed(config.seed)
     lacking: set[str] = set()
@@ -205,8 +306,8 @@ def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:
         architecture, normalize = read_model_config(name)
     if architecture.model_type != "wav2vec2":
         raise UserError(
-            f"encoder.name {name!r} is a {architecture.model_type} model, which has no quantizer to be pre-trained with; "
-            "wanted a wav2vec2 model"
+            f"encoder.name {name!r} is a {architecture.model_type} model, which has no quantizer: use "
+            "--pretrain.objective clusters"
         )
     architecture.update(_chosen(config.quantizer))
     architecture.update(
@@ -216,8 +317,7 @@ def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:
             "num_negatives": config.mask.num_negatives,
         }
     )
-    if not architecture.mask_time_prob and not architecture.mask_feature_prob:
-        architecture.mask_time_prob = 0.05  # without one of them the model has no vector for masked frames
+    _have_mask_vector(architecture)
     if architecture.codevector_dim % architecture.num_codevector_groups:
         raise UserError(
             f"quantizer.code_dim must be a multiple of quantizer.num_groups={architecture.num_codevector_groups}, "

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,11 @@ logger = logging.getLogger(__name__)
 FILE = "trained_on.parquet"
 TEXTS_FILE = "trained_on_text.parquet"
 TEXTS_SCHEMA = pa.schema([("text_digest", pa.string())])
-SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string())])
+SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string()), ("how", pa.string())])
+"""speaker is null where it is not known; files of before there was pre-training have no column how."""
+
+How = Literal["labels", "audio"]
+"""With their labels, or by audio alone, as in pre-training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +34,36 @@ class Heard:
     """Speakers that have the name of one who made it."""
     num_clips: int
     """Clips whose samples are those of one that made it, whoever is said to speak."""
+    num_audio_speakers: int = 0
+    """Further speakers whose audio, without labels, pre-trained it."""
+    num_audio_clips: int = 0
+    """Further clips whose audio, without labels, pre-trained it."""
 
     def __bool__(self) -> bool:
-        return bool(self.num_speakers or self.num_clips)
+        return bool(str(self))
 
     def __str__(self) -> str:
-        who = f"{self.num_speakers} of the speakers" if self.num_speakers else ""
-        what = f"{self.num_clips} of the clips" if self.num_clips else ""
-        return " and ".join(filter(None, (who, what)))
+        labels = _counts(self.num_speakers, self.num_clips)
+        audio = _counts(self.num_audio_speakers, self.num_audio_clips)
+        return " and ".join(filter(None, (labels, audio and f"{audio} (audio only, without labels)")))
 
 
-def write(uri: str, clips: pa.Table, *, encoder: str) -> None:
-    """Keep in a model folder what made the model: clips with speaker and audio_digest, and what made its encoder."""
+def _counts(num_speakers: int, num_clips: int) -> str:
+    who = f"{num_speakers} of the speakers" if num_speakers else ""
+    what = f"{num_clips} of the clips" if num_clips else ""
+    return " and ".join(filter(None, (who, what)))
+
+
+def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> None:
+    """Keep in a model folder what made the model: clips with speaker and audio_digest, and what made its encoder.
+
+    encoder is the name of the encoder that training began with; '' where it began with random weights.
+    """
     names = _speakers(clips)
     marks = dict(zip(names, _marks(names), strict=True))
-    speakers = pa.array([marks[name] for name in clips["speaker"].to_pylist()], pa.string())
-    rows = pa.table([speakers, clips["audio_digest"]], schema=SCHEMA)
-    if says(encoder):
+    speakers = pa.array([marks.get(name) for name in clips["speaker"].to_pylist()], pa.string())
+    rows = pa.table([speakers, clips["audio_digest"], pa.array([how] * len(clips))], schema=SCHEMA)
+    if encoder and says(encoder):
         rows = pa.concat_tables([rows, _read(encoder)])
     storage.write_bytes(storage.join(uri, FILE), seal_parquet(to_parquet(rows)))
     if "reference" in clips.column_names:
@@ -62,11 +80,18 @@ def says(name: str) -> bool:
 def heard(uri: str, clips: pa.Table) -> Heard:
     """How much of these clips (speaker, audio_digest) made the model of a folder; UserError where it does not say."""
     rows = _read(uri)
-    trained = set(rows["speaker"].to_pylist())
-    same_audio = pc.is_in(clips["audio_digest"], value_set=rows["audio_digest"].combine_chunks())
+    own_marks = set(_marks(_speakers(clips)))
+    labels, audio = (rows.filter(pc.equal(rows["how"], how)) for how in get_args(How))
+    taught, pretrained = (own_marks & set(part["speaker"].to_pylist()) for part in (labels, audio))
+    same, same_audio = (
+        pc.is_in(clips["audio_digest"], value_set=part["audio_digest"].combine_chunks())
+        for part in (labels, audio)
+    )
     return Heard(
-        num_speakers=sum(mark in trained for mark in _marks(_speakers(clips))),
-        num_clips=pc.sum(same_audio).as_py() or 0,
+        num_speakers=len(taught),
+        num_clips=pc.sum(same).as_py() or 0,
+        num_audio_speakers=len(pretrained - taught),
+        num_audio_clips=pc.sum(pc.and_not(same_audio, same)).as_py() or 0,
     )
 
 
@@ -117,13 +142,15 @@ def _place(uri: str) -> str:
 def _read(uri: str) -> pa.Table:
     body = storage.read_bytes(_place(uri))
     try:
-        return parse_parquet(_place(uri), body, SCHEMA)
+        rows = parse_parquet(_place(uri), body, SCHEMA)
     except storage.DamagedError as error:
         raise UserError(f"model {uri!r}: {FILE} cannot be read ({error}): save the model again") from error
+    return rows.set_column(2, SCHEMA.field("how"), pc.fill_null(rows["how"], "labels"))
 
 
 def _speakers(clips: pa.Table) -> list[str]:
-    return sorted(set(clips["speaker"].to_pylist()))
+    """The speakers that are known, each once."""
+    return sorted(set(clips["speaker"].to_pylist()) - {""})
 
 
 def _marks(speakers: Sequence[str]) -> list[str]:

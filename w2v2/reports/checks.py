@@ -73,6 +73,14 @@ def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
         "No clip was seen in training, by its samples.",
         f"{num_clips} of the clips were seen in training, by their samples: this is not a score on unseen recordings.",
     )
+    # Runs of before there was pre-training do not have it.
+    by_audio = metrics.get("heard_by_audio", {"speakers": 0, "clips": 0})
+    yield _check(
+        not any(by_audio.values()),
+        "None of the audio pre-trained the encoder of this model here.",
+        f"{by_audio['speakers']} of the speakers and {by_audio['clips']} of the clips pre-trained the encoder of this "
+        "model, by audio alone: their labels were not seen, their voices were.",
+    )
 
 
 def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:

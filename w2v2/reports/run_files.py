@@ -83,6 +83,32 @@ class ModelRun(RunFiles):
         return len(self.manifest[self.part].unique()) > 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainRun(RunFiles):
+    """The files of a run of jobs/pretrain.py."""
+
+    curves: pa.Table
+    """One row per epoch and split."""
+    steps: pa.Table
+    """One row every few steps."""
+    code_usage: pa.Table
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether clusters were predicted."""
+        return self.metrics["objective"] == "clusters"
+
+    @property
+    def alarms(self) -> dict[str, float]:
+        """The perplexity and the norm of the gradient below which a collapse is looked for."""
+        return self.metrics["alarms"]
+
+    def num_speakers(self, split: str) -> int:
+        """How many speakers are known of the clips of a split."""
+        clips = self.manifest.filter(pc.equal(self.manifest["split"], split))
+        return len(set(clips["speaker"].to_pylist()) - {""})
+
+
 def read_tune_run(uri: str) -> TuneRun:
     """The files of a search; one that is missing raises StorageError."""
     names = ("trials", "folds", "curves", "predictions")
@@ -102,6 +128,12 @@ def read_model_run(uri: str) -> ModelRun:
     is_trained = storage.exists(storage.join(uri, "curves.parquet"))
     curves = {"curves": read_table(uri, "curves")} if is_trained else {}
     return ModelRun(**found, predictions=predictions, **curves)
+
+
+def read_pretrain_run(uri: str) -> PretrainRun:
+    """The files of a pre-training; one that is missing raises StorageError."""
+    names = ("curves", "steps", "code_usage")
+    return PretrainRun(**_common(uri), **{name: read_table(uri, name) for name in names})
 
 
 def read_run_files(uri: str) -> RunFiles:

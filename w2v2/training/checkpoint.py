@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import google_crc32c
 import safetensors.torch
@@ -15,12 +15,25 @@ from torch import Tensor
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
-from w2v2.training.fold_result import Epoch
-from w2v2.training.trainer import Position, Trainer, trained_state
+from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trainer import trained_state
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"step-(\d{9})\.json")
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A training that can be kept and resumed: a Trainer or a Pretrainer."""
+
+    model: Any
+    optimizer: torch.optim.AdamW
+    world: ProcessGroup
+    device: torch.device
+    position: Any
+    """A dataclass of plain values with a class method `restored`."""
+    best: dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +94,7 @@ class Checkpoints:
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
 
-def take(fitting: Trainer) -> Checkpoint:
+def take(fitting: Resumable) -> Checkpoint:
     """A checkpoint of a training at its present step; all its processes call this together."""
     optimizer = fitting.optimizer.state_dict()
     own = {"position": asdict(fitting.position), "rng": _rng_state()}
@@ -99,7 +112,7 @@ def take(fitting: Trainer) -> Checkpoint:
     return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
 
 
-def restore(fitting: Trainer, checkpoint: Checkpoint) -> None:
+def restore(fitting: Resumable, checkpoint: Checkpoint) -> None:
     """Put a training where the checkpoint was taken; raises UserError for another number of processes."""
     positions = checkpoint.state["positions"]
     rank = fitting.world.rank
@@ -114,8 +127,7 @@ def restore(fitting: Trainer, checkpoint: Checkpoint) -> None:
     fitting.optimizer.load_state_dict(
         {"state": _optimizer_state(checkpoint), "param_groups": checkpoint.state["param_groups"]}
     )
-    at = dict(positions[rank])
-    fitting.position = Position(**at | {"curve": [Epoch(**point) for point in at["curve"]]})
+    fitting.position = type(fitting.position).restored(positions[rank])
     _set_rng_state(_under(f"rng.{rank}.", checkpoint.tensors))
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.classifier import Classifier
@@ -39,21 +38,24 @@ def predict_logits(
     return world.sum(outputs).cpu().numpy()
 
 
-def device_of(training: TrainingConfig) -> torch.device:
+def device_for(precision: str) -> torch.device:
     """The GPU where there is one; UserError where training.precision needs one and there is none."""
     device = select_device()
-    if training.precision == "bf16" and device.type == "cpu":
+    if precision == "bf16" and device.type == "cpu":
         raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
     return device
 
 
+LESS_MEMORY = (
+    "lower --optim.batch_size or raise --optim.accumulation_steps, cut long clips with --audio.crop_s, or train less "
+    "with --encoder.train last"
+)
+
+
 @contextlib.contextmanager
-def memory_hint() -> Iterator[None]:
-    """Running out of GPU memory as a UserError that says which settings to lower."""
+def memory_hint(less_memory: str = LESS_MEMORY) -> Iterator[None]:
+    """Running out of GPU memory as a UserError that says which settings to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of GPU memory ({str(error).splitlines()[0][:120]}); lower --optim.batch_size or raise "
-            "--optim.accumulation_steps, cut long clips with --audio.crop_s, or train less with --encoder.train last"
-        ) from error
+        raise UserError(f"out of GPU memory ({str(error).splitlines()[0][:120]}); {less_memory}") from error

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.device import to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
+from w2v2.models.pretraining import PretrainingModel
 from w2v2.models.probabilities import log_softmax
 from w2v2.training import optimizer
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
-from w2v2.training.forward import device_of, memory_hint, predict_logits
+from w2v2.training.forward import device_for, memory_hint, predict_logits
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.transcription import transcript_loss
@@ -43,6 +45,11 @@ class Position:
     curve: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
 
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> "Position":
+        """The position of a checkpoint."""
+        return cls(**{**state, "curve": [Epoch(**point) for point in state["curve"]]})
+
 
 class Trainer:
     """A model in training: takes the optimizer's steps, and holds the state from which training resumes after any of them."""
@@ -63,7 +70,7 @@ class Trainer:
         self.optim, self.training, self.seed = optim, training, seed
         self.task = task or TaskConfig()
         self.world = world or ProcessGroup()
-        self.device = device_of(training)
+        self.device = device_for(training.precision)
         torch.manual_seed(seed + 7919 * self.world.rank)
         model.to(self.device).train()
         model.encoder.mask_time_fraction = training.mask_time_fraction
@@ -231,7 +238,7 @@ class Trainer:
         return loss
 
 
-def trained_state(model: SpeechModel) -> dict[str, Float[Tensor, "..."]]:
+def trained_state(model: SpeechModel | PretrainingModel) -> dict[str, Float[Tensor, "..."]]:
     """What training may change: trained weights, and numbers taken from the training clips."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}

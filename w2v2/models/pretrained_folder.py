@@ -1,0 +1,56 @@
+"""A pre-trained encoder as a folder: transformers opens it, and so does `--encoder.name` of every job."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import Wav2Vec2FeatureExtractor
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.models import provenance
+from w2v2.models.model_info import card_block
+from w2v2.models.pretraining import PretrainingModel
+from w2v2.storage import files as storage
+
+
+def save_pretrained(
+    uri: str, model: PretrainingModel, *, card: Mapping[str, Any], clips: pa.Table, start: str
+) -> None:
+    """Write the folder: weights that transformers opens, the card, and marks of its audio.
+
+    clips (speaker, audio_digest) are those that were used, validation included; start is the model whose weights
+    training began with, '' for random ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
+        folder = Path(scratch)
+        stock = model.as_transformers()
+        stock.save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(
+            sampling_rate=SAMPLE_RATE, do_normalize=model.encoder.normalize, return_attention_mask=False
+        ).save_pretrained(folder)
+        (folder / "README.md").write_text(_card_text(card, start, type(stock).__name__))
+        (folder / "pretraining.json").write_text(json.dumps(dict(card), indent=2) + "\n")
+        provenance.write(uri, clips, encoder=start, how="audio")
+        for path in sorted(folder.iterdir()):
+            storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+
+
+def _card_text(card: Mapping[str, Any], start: str, kind: str) -> str:
+    begun = f"continued from {start}" if start else "from random weights"
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "---",
+            "# An encoder of speech, pre-trained without labels",
+            "",
+            f"Of 16 kHz mono audio, {begun}. The folder is that of a {kind}; AutoModel opens it and gives the encoder, "
+            "and so does `--encoder.name` of w2v2's jobs.",
+            "",
+            card_block(card),
+            "",
+        ]
+    )

@@ -1,0 +1,84 @@
+"""The end of a pre-training: tables, metrics.json, TensorBoard's events and the page."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.config.pretrain import PretrainConfig
+from w2v2.data.manifest import Manifest
+from w2v2.results.tensorboard import write_tensorboard
+from w2v2.storage import run_directory
+from w2v2.training.collapse import FEW_CODES_FRACTION, STUCK_GRADIENT_NORM, verdict
+from w2v2.training.pretraining import Pretrained
+from w2v2.versions import library_versions
+
+logger = logging.getLogger(__name__)
+
+
+def write_outcome(
+    config: PretrainConfig,
+    found: Manifest,
+    trained: Pretrained,
+    *,
+    encoder: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The run's numbers, after all files of the run directory have been written."""
+    run_directory.write_table(
+        config.run, "curves", pa.Table.from_pylist([dict(row) for row in trained.curve])
+    )
+    run_directory.write_table(config.run, "steps", pa.Table.from_pylist([dict(row) for row in trained.steps]))
+    run_directory.write_table(config.run, "code_usage", trained.code_usage)
+    last = trained.curve[-1]
+    num_codes = len(trained.code_usage)
+    judged = verdict(last, collapsed=trained.collapsed, num_codes=num_codes, has_clusters=config.has_clusters)
+    clips = found.clips
+    train = clips.filter(pc.equal(clips["split"], "train"))
+    metrics = {
+        "job": "pretrain",
+        "state": judged.state,
+        "sentence": judged.sentence,
+        "last": dict(last),
+        "objective": config.pretrain.objective,
+        "num_codes": num_codes,
+        "alarms": {"perplexity": FEW_CODES_FRACTION * num_codes, "gradient_norm": STUCK_GRADIENT_NORM},
+        "num_steps": trained.num_steps,
+        "num_clips": {"train": len(train), "val": len(clips) - len(train)},
+        "hours": {
+            "train": pc.sum(train["duration_s"]).as_py() / 3600,
+            "all": pc.sum(clips["duration_s"]).as_py() / 3600,
+        },
+        "encoder": {**encoder, "new_weights": list(trained.new_weights)},
+        "model": {"uri": f"{config.run}/model"},
+        "seconds": round(seconds, 1),
+        "versions": library_versions("torch", "transformers", "ray"),
+    }
+    run_directory.write_json(config.run, "metrics", metrics)
+    write_tensorboard(config.run, _scalars(trained))
+    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
+    from w2v2.reports.pretrain_page import write_pretrain_report
+
+    page = write_pretrain_report(config.run)
+    if trained.new_weights:
+        logger.warning(
+            "encoder: %s has no %s; they began with random weights",
+            encoder["name"],
+            " and ".join(trained.new_weights),
+        )
+    logger.info("%s", judged.sentence)
+    logger.info("model: %s/model", config.run)
+    logger.info("page: %s", page)
+    return metrics
+
+
+def _scalars(trained: Pretrained) -> dict[str, list[tuple[str, float, int]]]:
+    scalars: dict[str, list[tuple[str, float, int]]] = {}
+    for row in trained.curve:
+        events = scalars.setdefault(str(row["split"]), [])
+        events += [(n, v, row["step"]) for n, v in row.items() if n not in ("epoch", "step", "split")]
+    names = ("gradient_norm", "learning_rate", "gumbel_temperature", "loss", "perplexity")
+    scalars["steps"] = [(name, row[name], row["step"]) for row in trained.steps for name in names]
+    return scalars

@@ -1,0 +1,220 @@
+"""One encoder pre-trained from features in the cache: training, checkpoints, and the model folder at the end."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from w2v2.config.pretrain import PretrainConfig
+from w2v2.errors import UserError
+from w2v2.features.batches import Features
+from w2v2.features.cache import FeatureCache, open_features
+from w2v2.models.pretrained_folder import save_pretrained
+from w2v2.models.pretraining import PretrainingModel, open_model
+from w2v2.progress import Progress
+from w2v2.storage import files as storage
+from w2v2.training.checkpoint import Checkpoints, restore, take
+from w2v2.training.clusters import Clusters, ClusterTargets, FrameFeatures, find_clusters
+from w2v2.training.fold_result import DivergenceError
+from w2v2.training.pretrainer import CollapseError, Pretrainer, Row
+from w2v2.training.pretraining_batches import PretrainClips, Totals
+from w2v2.training.process_group import ProcessGroup
+
+logger = logging.getLogger(__name__)
+
+OnEpoch = Callable[[int, int, list[Row]], None]
+"""Called after each epoch with the steps done, the steps of the whole training, and the epoch's rows of the curve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainPlan:
+    """What every process of a pre-training needs: settings, clips with their splits, and where their features are."""
+
+    config: PretrainConfig
+    """With a learning rate and a batch (config.with_recipe)."""
+    key: str
+    """The folder of the features in the cache."""
+    target_key: str = ""
+    """The folder of the features that clusters are of, where these are others."""
+    clips: pa.Table
+    """clip_id, speaker, split (train or val), audio_digest and num_samples of every clip."""
+    card: dict[str, Any]
+    """What the model card reports in addition to the curve's last rows."""
+
+    def features(self, key: str, split: str) -> Features:
+        """The features of the clips of a split, of a folder in the cache."""
+        digests = self.rows(split)["audio_digest"].to_pylist()
+        num_at_once = self.config.data.num_readers
+        return open_features(FeatureCache(self.config.cache, key), digests, num_at_once=num_at_once)
+
+    def rows(self, split: str) -> pa.Table:
+        """The rows of the clips of a split."""
+        return self.clips.filter(pc.equal(self.clips["split"], split))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """What a pre-training returns; the model itself is in the model folder."""
+
+    curve: list[Row]
+    """One row per epoch and split."""
+    steps: list[Row]
+    """One row every few steps."""
+    code_usage: pa.Table
+    """group, code, split and the fraction of masked frames with this code, by the weights at the end."""
+    collapsed: str
+    """Why the run counts as collapsed; '' if it does not."""
+    new_weights: tuple[str, ...]
+    """Parts that the checkpoint lacked."""
+    num_steps: int
+
+
+def pretrain(
+    plan: PretrainPlan,
+    *,
+    world: ProcessGroup | None = None,
+    on_epoch: OnEpoch = lambda done, total, rows: None,
+) -> Pretrained:
+    """The curves, once the model has been pre-trained in this process and `<run>/model` written.
+
+    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `world` call this together;
+    only the first writes files and calls `on_epoch`. The features must be in the cache.
+
+    Raises UserError when the loss is not finite, when training.on_collapse=stop and the model collapses, when the
+    GPU's memory does not suffice, or when the checkpoints were written by another number of processes.
+    """
+    world = world or ProcessGroup()
+    torch.set_num_threads(max(1, int(plan.config.cpus_per_worker)))
+    opened = open_model(plan.config)
+    clusters = _clusters(plan, opened.model, world) if plan.config.has_clusters else None
+    val = _clips(plan, "val", opened.model, clusters) if len(plan.rows("val")) else None
+    train = _clips(plan, "train", opened.model, clusters)
+    trainer = Pretrainer(opened.model, train, plan.config, val=val, world=world)
+    _train(plan.config, trainer, on_epoch)
+    usage = _code_usage(trainer)
+    if world.rank == 0:
+        card = plan.card | {"new_weights": list(opened.new_weights), "last": trainer.position.curve[-2:]}
+        save_pretrained(
+            storage.join(plan.config.run, "model"),
+            opened.model,
+            card=card,
+            clips=plan.clips,
+            start=plan.config.encoder.name if not plan.config.encoder.is_random else "",
+        )
+    at = trainer.position
+    return Pretrained(
+        curve=at.curve,
+        steps=at.steps,
+        code_usage=usage,
+        collapsed=at.collapsed,
+        new_weights=opened.new_weights,
+        num_steps=at.step,
+    )
+
+
+def _clips(
+    plan: PretrainPlan, split: str, model: PretrainingModel, clusters: Clusters | None
+) -> PretrainClips:
+    rows = plan.rows(split)
+    return PretrainClips(
+        features=plan.features(plan.key, split),
+        num_samples=np.asarray(rows["num_samples"]),
+        digests=rows["audio_digest"].to_pylist(),
+        clusters=None if clusters is None else ClusterTargets(_frames(plan, split, model), clusters),
+    )
+
+
+def _frames(plan: PretrainPlan, split: str, model: PretrainingModel) -> FrameFeatures:
+    """What is clustered of the clips of a split."""
+    return FrameFeatures(
+        features=plan.features(plan.target_key or plan.key, split),
+        is_waveform=plan.config.pretrain.cluster_features == "mfcc",
+        frame_samples=model.encoder.min_samples,
+        hop_samples=model.encoder.hop_samples,
+    )
+
+
+def _clusters(plan: PretrainPlan, model: PretrainingModel, world: ProcessGroup) -> Clusters:
+    """The clusters of the training clips: found by the first process, then read from `<run>/clusters.npz` by all."""
+    uri = storage.join(plan.config.run, "clusters.npz")
+    if world.rank == 0 and not storage.exists(uri):
+        frames = _frames(plan, "train", model)
+        num_clips = len(plan.rows("train"))
+        find_clusters(frames, num_clips, plan.config.pretrain, seed=plan.config.seed).write(uri)
+    world.states(None)  # waits for the first
+    return Clusters.read(uri)
+
+
+def epoch_log(num_epochs: int) -> OnEpoch:
+    """An `on_epoch` that logs one line per epoch: loss, accuracy and perplexity, of val where there is one."""
+    progress = Progress("pre-training", unit="steps", interval_s=0)
+
+    def log(done: int, total: int, rows: list[Row]) -> None:
+        row = rows[-1]
+        name = "val " if row["split"] == "val" else ""
+        note = f"epoch {row['epoch']}/{num_epochs}: {name}loss {row['loss']:.3f} (chance {row['chance_loss']:.3f}), "
+        note += f"{name}accuracy {row['accuracy']:.3f} (chance {row['chance_accuracy']:.3f}), "
+        progress(done, total, note=f"{note}perplexity {row['perplexity']:.1f}")
+
+    return log
+
+
+def _train(config: PretrainConfig, trainer: Pretrainer, on_epoch: OnEpoch) -> None:
+    checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
+    if found := checkpoints.latest():
+        restore(trainer, found)
+    every = config.checkpoint.every_steps
+
+    def keep(trainer: Pretrainer) -> None:
+        # What may turn out to be a collapse is not kept, so that the newest checkpoint is of before it.
+        if trainer.position.alarms.is_rising and config.training.on_collapse == "stop":
+            return
+        taken = take(trainer)  # by all processes together
+        if trainer.world.rank == 0:
+            checkpoints.write(trainer.position.step, taken)
+
+    def step_done(trainer: Pretrainer) -> None:
+        if every and trainer.position.step % every == 0:
+            keep(trainer)
+
+    def epoch_done(trainer: Pretrainer) -> None:
+        keep(trainer)
+        if trainer.world.rank == 0:
+            at = trainer.position
+            on_epoch(at.step, trainer.num_steps, [row for row in at.curve if row["epoch"] == at.epoch])
+
+    try:
+        trainer.run(on_step=step_done, on_epoch=epoch_done)
+    except CollapseError as error:
+        raise UserError(
+            f"{error}, and give the new settings a directory of their own with --run (checkpoints of before it are in "
+            f"{storage.join(config.run, 'checkpoints')}; --training.on_collapse warn continues)"
+        ) from error
+    except DivergenceError as error:
+        raise UserError(
+            f"the pre-training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the "
+            "new settings a directory of their own with --run"
+        ) from error
+
+
+def _code_usage(trainer: Pretrainer) -> pa.Table:
+    """How often each code is used by the weights at the end: for val with its draws, else for train."""
+    totals = trainer.validation()
+    split = "val"
+    if totals is None:
+        totals = Totals.from_flat(np.array(trainer.position.last_totals), trainer.model.code_shape)
+        split = "train"
+    groups, codes = np.indices(totals.code_counts.shape)
+    return pa.table(
+        {
+            "split": pa.array([split] * totals.code_counts.size),
+            "group": groups.ravel(),
+            "code": codes.ravel(),
+            "fraction": (totals.code_counts / totals.num_masked).ravel(),
+        }
+    )
