@@ -1,18 +1,24 @@
-"""`ray job submit` as on a cluster: a head of its own, the code as a working directory, a token."""
+"""`ray job submit` of every job as on a cluster.
+
+A head of its own, whose Python has what requirements.txt lists and nothing else, so neither w2v2 nor what is known of
+an installed package; no git; the code sent along as a working directory; a token.
+"""
 
 import contextlib
+import importlib.metadata
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +28,6 @@ import soundfile
 from tests import ROOT
 from w2v2.audio import synthesis
 
-RAY = str(Path(sys.executable).with_name("ray"))
 pytestmark = pytest.mark.slow
 
 
@@ -35,21 +40,52 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def environment(folder: Path) -> dict[str, str]:
+def node(folder: Path) -> Path:
+    """The commands of a node: a Python with the packages of requirements.txt alone, `ray`, and all of PATH but git."""
+    venv.create(folder / "node", with_pip=False, symlinks=True)
+    commands = folder / "node" / "bin"
+    (packages,) = (folder / "node").glob("lib/python3*/site-packages")
+    for name in re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.M):
+        files = importlib.metadata.files(name) or []
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(importlib.metadata.distribution(name).locate_file(top))
+    (commands / "ray").write_text(
+        f"#!{commands / 'python'}\nimport sys\nfrom ray.scripts.scripts import main\nsys.exit(main())\n"
+    )
+    (commands / "ray").chmod(0o755)
+    for place in os.environ["PATH"].split(":"):
+        for command in Path(place).glob("*") if "venv" not in place else []:
+            if command.name != "git" and not (commands / command.name).exists():
+                (commands / command.name).symlink_to(command)
+    return commands
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path, node: Path) -> dict[str, str]:
     """The variables that cluster.yaml sets on every node, and the user on the laptop."""
     (folder / "auth_token").write_text(secrets.token_hex(32))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"  # the `python` of the entry point
+    unknown = ("RAY_", "PYTHON", "VIRTUAL_ENV", "PYTEST")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unknown)}
+    kept["PATH"] = str(node)  # the `python` of the entry point
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "auth_token")}
     return kept | token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 @pytest.fixture(scope="module")
-def head(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def head(folder: Path, node: Path, environment: dict[str, str]) -> Iterator[str]:
     """The address of a Ray head that runs while the tests of this file do."""
     gcs, dashboard, client, agent = _free_ports(4)
     command = [
-        *(RAY, "start", "--head", "--block", "--num-cpus=1", "--num-gpus=0", f"--temp-dir={folder / 'ray'}"),
+        *(
+            str(node / "ray"),
+            "start",
+            "--head",
+            "--block",
+            "--num-cpus=2",
+            "--num-gpus=0",
+            f"--temp-dir={folder / 'ray'}",
+        ),
         *(f"--port={gcs}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=100000000"),
     ]
@@ -93,7 +129,8 @@ def corpus(folder: Path) -> Path:
 def submit(address: str, checkout: Path, environment: dict[str, str], *job: str) -> tuple[int, str]:
     """The exit code and the output of `ray job submit`, called in the checkout."""
     done = subprocess.run(
-        [RAY, "job", "submit", "--working-dir", ".", "--", "python", *job],
+        ["ray", "job", "submit", "--working-dir", ".", "--", "python", *job],
+        executable=f"{environment['PATH']}/ray",
         cwd=checkout,
         env=environment | {"RAY_API_SERVER_ADDRESS": address},
         stdout=subprocess.PIPE,
@@ -104,23 +141,68 @@ def submit(address: str, checkout: Path, environment: dict[str, str], *job: str)
     return done.returncode, done.stdout
 
 
-def test_a_submitted_search_leaves_a_whole_run_directory(
-    head: str, checkout: Path, environment: dict[str, str], corpus: Path, folder: Path
-) -> None:
-    run = folder / "run"
-    code, output = submit(
-        *(head, checkout, environment, "jobs/tune_folds.py", "--run", str(run), "--data.uri", str(corpus)),
-        *("--cache.uri", str(folder / "cache"), "--folds.kind", "grouped", "--folds.num_folds", "2"),
-        *("--search.num_trials", "1", "--training.num_epochs", "1", "--encoder.name", "tiny"),
+TINY = ("--training.num_epochs", "1", "--encoder.name", "tiny")
+
+
+@pytest.fixture(scope="module")
+def run_job(head: str, checkout: Path, environment: dict[str, str], corpus: Path, folder: Path):
+    """Submits a job with the corpus, to end well; gives its run directory."""
+
+    def run(name: str, *flags: str, data: Path = corpus) -> Path:
+        place = folder / "runs" / name
+        code, output = submit(
+            *(head, checkout, environment, f"jobs/{name}.py", "--run", str(place), *flags),
+            *(("--data.uri", str(data)) if name != "benchmark" else ()),
+        )
+        assert code == 0, output
+        assert "succeeded" in output
+        assert "Traceback" not in output
+        return place
+
+    return run
+
+
+def test_a_node_has_neither_w2v2_nor_git(environment: dict[str, str], folder: Path) -> None:
+    program = "import importlib.metadata, shutil, torch, ray; print(shutil.which('git')); import w2v2"
+    done = subprocess.run(
+        [f"{environment['PATH']}/python", "-c", program],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "None\n"
+    assert "No module named 'w2v2'" in done.stderr
+
+
+def test_a_submitted_search_leaves_a_whole_run_directory(run_job, folder: Path) -> None:
+    cached = ("--cache.uri", str(folder / "cache"), "--folds.kind", "grouped", "--folds.num_folds", "2")
+    run_job("baseline", *cached, "--svm.features", "[energy]")
+    run = run_job(
+        "tune_folds", *cached, *TINY, "--search.num_trials", "1", "--baseline", str(folder / "runs/baseline")
     )
-    assert code == 0, output
-    assert "succeeded" in output
-    assert "features: 18 of 18 clips" in output
     assert {path.name for path in run.iterdir()} >= {
         *("config.yaml", "best.yaml", "metrics.json", "report.html", "study.db", "ledger"),
         *("manifest.parquet", "rejects.parquet", "trials.parquet", "folds.parquet", "predictions.parquet"),
     }
     assert json.loads((run / "metrics.json").read_text())["data"]["num_clips"] == 18
+
+
+def test_a_submitted_extraction_fills_a_table(run_job) -> None:
+    run = run_job("extract_embeddings", "--encoder.name", "tiny")
+    assert json.loads((run / "metrics.json").read_text())["rows"]["inserted"] == 18
+
+
+def test_a_model_is_trained_scored_and_used(run_job, folder: Path) -> None:
+    model = str(run_job("finetune", "--cache.uri", str(folder / "cache"), *TINY) / "model")
+    scored = json.loads((run_job("evaluate", "--model", model) / "metrics.json").read_text())
+    assert scored["model"]["uri"] == model
+    used = json.loads((run_job("predict", "--model", model) / "metrics.json").read_text())
+    assert used["num_rows"] == 18
+
+
+def test_a_benchmark_runs(run_job) -> None:
+    run = run_job(
+        *("benchmark", "extract", "--encoder", "tiny", "--extract.num_clips", "2", "--rounds", "1"),
+    )
+    assert (run / "benchmark-extract.json").exists()
 
 
 def test_only_code_is_sent(head: str, checkout: Path, environment: dict[str, str], folder: Path) -> None:
