@@ -10,6 +10,7 @@ import ray
 from w2v2.cluster import search
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import ResumableError, UserError
+from w2v2.search.fold_reports import FoldReports, seconds_left
 from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan
@@ -122,7 +123,8 @@ class Told(Study):
 )
 def test_what_ends_the_search_fails_no_trial(number, result):
     study = Told()
-    judge = search._Judge(Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0), study, Ledger(""), at_once=1)  # fmt: skip
+    plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
+    judge = search._Judge(FoldReports(plan, study, at_once=1))
     trial = SimpleNamespace(config={"number": number, "params": {}})
     end = search._EndsEarly(judge)
     assert not end.stop_all()
@@ -134,6 +136,6 @@ def test_what_ends_the_search_fails_no_trial(number, result):
 
 def test_the_last_trials_have_not_all_workers():
     pace_s = 2.0  # a fold every two seconds, by four trials at once: one trial takes eight for one
-    assert search.seconds_left(24, pace_s, at_once=4, num_trials=4) == 48
-    assert search.seconds_left(60, pace_s, at_once=4, num_trials=10) == 120
-    assert search.seconds_left(6, pace_s, at_once=4, num_trials=1) == 6 * 8
+    assert seconds_left(24, pace_s, at_once=4, num_trials=4) == 48
+    assert seconds_left(60, pace_s, at_once=4, num_trials=10) == 120
+    assert seconds_left(6, pace_s, at_once=4, num_trials=1) == 6 * 8

@@ -4,7 +4,6 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.requests import AudioIndex
 from w2v2.progress import Progress
 
@@ -23,21 +23,6 @@ logger = logging.getLogger(__name__)
 
 
 Prepares = TuneFoldsConfig | FinetuneConfig | PretrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderInfo:
-    """What a worker found of an encoder."""
-
-    digest: str
-    cut: str
-    key: str
-    """The folder of its features in the cache."""
-    num_layers: int
-    num_parameters: int
-    kernels: tuple[int, ...]
-    """Of the convolutions, whose frames transcripts need."""
-    strides: tuple[int, ...]
 
 
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
@@ -54,7 +39,18 @@ def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, s
         num_parameters=sum(p.numel() for p in encoder.parameters()),
         kernels=tuple(encoder.model.config.conv_kernel),
         strides=tuple(encoder.model.config.conv_stride),
+        vector_size=_vector_size(encoder),
     )
+
+
+def _vector_size(encoder: Any) -> int:
+    """Numbers that a clip's pooled vectors have."""
+    from w2v2.models.pooling import pooled_dim
+
+    if encoder.cut.stage != "pooled":
+        return 0
+    num_states = len(encoder.states) if encoder.several else 1
+    return num_states * pooled_dim(encoder.dim, encoder.config.pooling)
 
 
 def prepare_chunk(
@@ -112,7 +108,10 @@ class FeaturePreparation:
         """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
         found: list[EncoderInfo] = [connection.get(reference) for reference in asked]
+        training, seed = self._config.training, self._config.seed
+        known = KnownEncoders(self._config.cache, precision=training.precision, seed=seed)
         for encoder, info in zip(self.encoders, found, strict=True):
+            known.add(encoder, info)
             logger.info(
                 "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
                 encoder.name,

@@ -6,29 +6,24 @@ Workers only compute and report; the driver alone writes the study and the ledge
 import functools
 import logging
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from w2v2.cluster import connection
 from w2v2.cluster.ray_internals import ON_HEAD, trial_error
 from w2v2.errors import ResumableError, UserError
 
 import ray  # isort: skip
-from optuna.trial import TrialState  # isort: skip
 from ray import tune  # isort: skip
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
 from ray.tune.stopper import Stopper  # isort: skip
 
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.progress import clock
+from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import with_params
 from w2v2.search.study import Study
-from w2v2.search.summary import fold_metrics
 from w2v2.search.trial import Plan, score_here, score_together
 from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldScore
@@ -79,19 +74,16 @@ class _EndsEarly(Stopper):
 
 
 class _Judge(FIFOScheduler):
-    """Records each fold as it arrives, stops trials that the pruner gives up, and says how it goes.
+    """Hands on each fold as it arrives, and stops the trials that the pruner gives up.
 
     `stopped` is the error that ends the search where nothing is wrong with a trial: storage that does not
     answer, a cache that was deleted, another job at work on the study. Its trials stay unfinished, and the same
     command resumes them.
     """
 
-    def __init__(self, plan: Plan, study: Study, ledger: Ledger, *, at_once: int) -> None:
+    def __init__(self, reports: FoldReports) -> None:
         super().__init__()
-        self._plan, self._study, self._ledger, self._at_once = plan, study, ledger, at_once
-        self._scores: dict[int, list[float]] = {}
-        self._trained = 0
-        self._first: tuple[int, float] | None = None
+        self._reports = reports
         self.stopped: UserError | None = None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
@@ -107,23 +99,9 @@ class _Judge(FIFOScheduler):
         if "stops" in result:
             raise result["stops"]
         if "error" in result:
-            self._fail(number, result["error"])
+            self._reports.fail(number, result["error"])
             return TrialScheduler.CONTINUE
-        score: FoldScore = result["fold_score"]
-        scores = self._scores.setdefault(number, [])
-        if score.fold < len(scores):  # a trial that was restarted after its worker died
-            return TrialScheduler.CONTINUE
-        if result["trained"]:
-            self._ledger.write(number, score, params=params)
-            self._trained += 1
-        value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
-        scores.append(0.0 if value is None else value)
-        prune = self._study.report(number, scores, num_folds=self._plan.num_folds)
-        if prune:
-            self._study.pruned(number)
-        elif len(scores) == self._plan.num_folds:
-            self._study.complete(number, scores)
-        self._say(number, scores, score, "pruned" if prune else "")
+        prune = self._reports.add(number, result["fold_score"], params=params, trained=result["trained"])
         return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -135,54 +113,9 @@ class _Judge(FIFOScheduler):
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
             try:
-                self._fail(number, why)
+                self._reports.fail(number, why)
             except UserError as mistake:
                 self.stopped = mistake
-
-    def _fail(self, number: int, why: str) -> None:
-        logger.warning("trial %d failed: %s", number, why)
-        self._study.failed(number, why)
-
-    def _say(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
-        search = self._plan.config.search
-        trials = self._study.study.trials
-        complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-        ended = sum(t.state.is_finished() for t in trials)
-        logger.info(
-            "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.1f s a fold%s",
-            number,
-            score.fold,
-            len(scores),
-            self._plan.num_folds,
-            search.metric,
-            scores[-1],
-            float(np.mean(scores)),
-            f", {verdict}" if verdict else "",
-            f"{max(complete):.3f}" if complete else "-",
-            ended,
-            search.num_trials,
-            score.seconds,
-            self._left(ended),
-        )
-
-    def _left(self, num_ended: int) -> str:
-        """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""
-        now = time.monotonic()
-        self._first = self._first or (self._trained, now)
-        num_since = self._trained - self._first[0]
-        under_way = sum(len(scores) for number, scores in self._scores.items() if self._study.runs(number))
-        trials_left = self._plan.config.search.num_trials - num_ended
-        num_left = trials_left * self._plan.num_folds - under_way
-        if not num_since or num_left <= 0:
-            return ""
-        up_to = "up to " if self._plan.config.search.pruning != "none" else ""
-        pace_s = (now - self._first[1]) / num_since
-        return f", {up_to}{clock(seconds_left(num_left, pace_s, self._at_once, trials_left))} left"
-
-
-def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
-    """How long these folds take at the pace of at_once trials; fewer trials than that leave workers idle."""
-    return num_folds * pace_s * at_once / min(at_once, num_trials)
 
 
 def search(plan: Plan, study: Study) -> None:
@@ -195,7 +128,7 @@ def search(plan: Plan, study: Study) -> None:
     num_ahead = max(1, fitting // at_once)
     logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
     # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
-    judge = _Judge(plan, study, Ledger(plan.run), at_once=at_once)
+    judge = _Judge(FoldReports(plan, study, at_once=at_once))
     resources = {"cpu": 0, **ON_HEAD}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(

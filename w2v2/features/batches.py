@@ -127,6 +127,14 @@ def batches_by_budget(
     return [np.array(batch, dtype=np.int64) for batch in batches if batch]
 
 
+def scoring_batches(
+    lengths: Int[np.ndarray, " clips"], *, num_longest: int = 8, longest: int = 0
+) -> list[Int[np.ndarray, " batch"]]:
+    """Every clip once, in batches as large as `num_longest` of the longest clips (or of clips as long as `longest`)."""
+    longest = longest or int(lengths.max(initial=1))
+    return batches_by_budget(lengths, max_padded=longest * num_longest)
+
+
 def collate(
     arrays: Sequence[Float[np.ndarray, "_ ..."]],
 ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:

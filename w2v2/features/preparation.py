@@ -65,7 +65,7 @@ def prepare(
     In order of the requests. A clip that cannot be read, decoded or computed has a reject and stops no other.
     """
     fingerprints, rejects = _fingerprints(requests, num_readers)
-    cached = _cached(requests, fingerprints, kinds, num_readers)
+    cached = _cached(requests, fingerprints, [kind.cache for kind in kinds], num_readers)
     unread = [r for r in requests if r.clip_id in fingerprints and r.clip_id not in cached]
     decoded, refused = _decoded(unread, audio, kinds, num_readers)
     rejects |= refused
@@ -88,6 +88,17 @@ def prepare(
             tolerated=decoded[clip_id].tolerated,
         )
     return _with_forwards([results[request.clip_id] for request in requests], filled)
+
+
+def cached_features(
+    requests: Sequence[Request], *, caches: Sequence[FeatureCache], num_readers: int
+) -> list[ClipFeatures] | None:
+    """Each clip's features where all of them are in all the caches, and no file has changed; else None."""
+    if not all(request.audio_digest for request in requests):
+        return None
+    fingerprints, _ = _fingerprints(requests, num_readers)
+    found = _cached(requests, fingerprints, caches, num_readers)
+    return [found[r.clip_id] for r in requests] if len(found) == len(requests) else None
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
@@ -124,14 +135,14 @@ def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[s
 def _cached(
     requests: Sequence[Request],
     fingerprints: Mapping[str, str],
-    kinds: Sequence[FeatureKind],
+    caches: Sequence[FeatureCache],
     num_readers: int,
 ) -> dict[str, ClipFeatures]:
     """Clips whose file has not changed since an earlier run and whose entries are all intact."""
     same = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
     intact = {r.audio_digest for r in same}
-    for kind in kinds:
-        intact &= kind.cache.intact(intact, num_at_once=num_readers)
+    for cache in caches:
+        intact &= cache.intact(intact, num_at_once=num_readers)
     return {
         r.clip_id: ClipFeatures(
             clip_id=r.clip_id,

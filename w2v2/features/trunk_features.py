@@ -16,13 +16,11 @@ from w2v2.audio.waveforms import normalized
 from w2v2.config.data import CacheConfig
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
+from w2v2.features.encoder_info import TRUNK_VERSION
 from w2v2.features.preparation import Waveforms
 from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
-
-TRUNK_VERSION = 1
-"""Raised when the trunk's arithmetic changes, so that old entries are not read."""
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:

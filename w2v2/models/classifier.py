@@ -1,7 +1,6 @@
 """From features at the encoder's cut to the logits of a clip."""
 
 import copy
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,23 +10,8 @@ from torch import Tensor, nn
 
 from w2v2.config.model import HeadConfig
 from w2v2.models.encoder import Encoder
+from w2v2.models.mlp import Mlp
 from w2v2.models.pooling import AttentionPool, LayerMix, pool, pooled_dim
-
-
-class Mlp(nn.Module):
-    """Linear layers of the given widths with ReLU between and dropout before each."""
-
-    def __init__(self, dim: int, num_outputs: int, config: HeadConfig) -> None:
-        super().__init__()
-        widths = [dim, *config.widths, num_outputs]
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
-            layers += [nn.Dropout(config.dropout), nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, embedding: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
-        """One row of outputs per vector."""
-        return self.layers(embedding)
 
 
 class Standardizer(nn.Module):

@@ -14,6 +14,9 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.targets import class_numbers
 from w2v2.training.fold_result import FoldScore
 
+MAX_BYTES = 2**30
+"""Of all clips' vectors in float32: more than that is left to workers, who read what they need."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -27,6 +30,22 @@ class Plan:
     clips: pa.Table
     """clip_id, fold, label, audio_digest and num_samples of every clip."""
     gpus: float
+    vector_size: int = 0
+    """Numbers of a clip's pooled vectors, of all these encoders together; 0 where frames cross the cut of one."""
+
+    @property
+    def trains_heads_alone(self) -> bool:
+        """Whether nothing but heads is trained, on vectors that one process can hold, so that it can train them all."""
+        config = self.config
+        fixed = ("optim.accumulation_steps", "training.precision")
+        return (
+            all(key.startswith("pooled") for key in self.keys.values())
+            and 0 < 4 * self.vector_size * len(self.clips) <= MAX_BYTES
+            and config.search.workers_per_fold == 1
+            and config.training.precision == "float32"
+            and config.optim.accumulation_steps == 1
+            and not any(path in config.search.space for path in fixed)
+        )
 
     @property
     def num_folds(self) -> int:

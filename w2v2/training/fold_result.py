@@ -1,9 +1,12 @@
 """Results of a training: its learning curve, a fold's held-out predictions, and divergence as an error."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from w2v2.models.probabilities import log_softmax
 
 
 class DivergenceError(ArithmeticError):
@@ -36,3 +39,30 @@ class FoldScore:
     num_train: int
     seconds: float
     curve: list[Epoch]
+
+
+def fold_score(
+    logits: Float[np.ndarray, "clips classes"],
+    *,
+    fold: int,
+    clip_ids: Sequence[str],
+    targets: Int[np.ndarray, " clips"],
+    num_train: int,
+    seconds: float,
+    curve: list[Epoch],
+) -> FoldScore:
+    """The score of a fold whose held-out clips have these logits; raises DivergenceError where their loss is not finite."""
+    log_probabilities = log_softmax(logits)
+    loss = -log_probabilities[np.arange(len(logits)), targets].mean()
+    if not np.isfinite(loss):
+        raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
+    return FoldScore(
+        fold=fold,
+        clip_ids=list(clip_ids),
+        targets=targets,
+        probabilities=np.exp(log_probabilities),
+        loss=float(loss),
+        num_train=num_train,
+        seconds=seconds,
+        curve=curve,
+    )

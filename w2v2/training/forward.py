@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from w2v2.errors import UserError
-from w2v2.features.batches import ClipSet, batches_by_budget
+from w2v2.features.batches import ClipSet, scoring_batches
 from w2v2.models.classifier import Classifier
 from w2v2.models.device import select_device, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
@@ -29,8 +29,9 @@ def predict_logits(
     device = next(model.parameters()).device
     own = world.share(np.arange(len(clips)))
     outputs = torch.zeros(len(clips), model.num_outputs, device=device)
-    budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
-    for rows in batches_by_budget(clips.lengths[own], max_padded=budget):
+    longest = int(clips.lengths.max(initial=1))
+    num_longest = 64 if device.type == "cuda" else 8
+    for rows in scoring_batches(clips.lengths[own], num_longest=num_longest, longest=longest):
         batch = own[rows]
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

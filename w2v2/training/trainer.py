@@ -20,9 +20,8 @@ from w2v2.models.device import to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
 from w2v2.models.pretraining import PretrainingModel
-from w2v2.models.probabilities import log_softmax
 from w2v2.training import optimizer
-from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
+from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.forward import device_for, memory_hint, predict_logits
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.process_group import ProcessGroup
@@ -285,16 +284,12 @@ def score_fold(
     """Train on `train` for all epochs, then look at the held-out clips once."""
     started = time.perf_counter()
     curve = fit(model, train, optim=optim, training=training, seed=seed, world=world)
-    log_probabilities = log_softmax(predict_logits(model, held_out, precision=training.precision))
-    loss = -log_probabilities[np.arange(len(held_out)), held_out.targets].mean()
-    if not np.isfinite(loss):
-        raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
-    return FoldScore(
+    logits = predict_logits(model, held_out, precision=training.precision)
+    return fold_score(
+        logits,
         fold=fold,
         clip_ids=held_out_ids,
         targets=held_out.targets,
-        probabilities=np.exp(log_probabilities),
-        loss=float(loss),
         num_train=len(train),
         seconds=time.perf_counter() - started,
         curve=curve,

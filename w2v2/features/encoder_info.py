@@ -1,0 +1,110 @@
+"""What a job must know of an encoder without loading it: kept in the cache when it was last loaded."""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import google_crc32c
+
+from w2v2.config.data import CacheConfig
+from w2v2.config.model import EncoderConfig
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+TRUNK_VERSION = 1
+"""Raised when the trunk's arithmetic changes, so that old features are not read."""
+INFO_VERSION = 1
+"""Raised when EncoderInfo changes, so that what was kept of encoders is not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """An encoder, as far as planning and pages need it."""
+
+    digest: str
+    """Of its weights."""
+    cut: str
+    key: str
+    """The folder of its features in the cache."""
+    num_layers: int
+    num_parameters: int
+    kernels: tuple[int, ...]
+    """Of the convolutions, whose frames transcripts need."""
+    strides: tuple[int, ...]
+    vector_size: int
+    """Numbers that a clip's pooled vectors have; 0 where frames cross the cut."""
+
+
+class KnownEncoders:
+    """`<cache>/encoders/`: one file for an encoder's settings and the state of its weights' files."""
+
+    def __init__(self, cache: CacheConfig, *, precision: str, seed: int) -> None:
+        self._cache, self._precision, self._seed = cache, precision, seed
+
+    def find(self, encoder: EncoderConfig) -> EncoderInfo | None:
+        """What is known of the encoder; None where it, or its files as they now are, have not been loaded before."""
+        uri = self._uri(encoder)
+        if not uri or not storage.exists(uri):
+            return None
+        try:
+            kept = json.loads(storage.read_text(uri))
+            if kept["crc32c"] == _seal(kept["info"]):
+                lists = {name: tuple(kept["info"][name]) for name in ("kernels", "strides")}
+                return EncoderInfo(**kept["info"] | lists)
+        except (ValueError, KeyError, TypeError):
+            pass
+        logger.warning("%s is damaged: the encoder is loaded again", uri)
+        return None
+
+    def add(self, encoder: EncoderConfig, info: EncoderInfo) -> None:
+        """Keep what was found of an encoder that has just been loaded."""
+        if uri := self._uri(encoder):
+            kept = asdict(info)
+            storage.write_text(uri, json.dumps({"info": kept, "crc32c": _seal(kept)}))
+
+    def _uri(self, encoder: EncoderConfig) -> str:
+        """The encoder's file; empty where the state of its weights cannot be told without loading them."""
+        weights = _weights_state(encoder.name, self._seed)
+        if not weights:
+            return ""
+        parts = [INFO_VERSION, TRUNK_VERSION, weights, asdict(encoder), self._cache.dtype, self._precision]
+        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        return storage.join(storage.expand(self._cache.uri), "encoders", f"{name}.json")
+
+
+def _seal(info: dict[str, object]) -> int:
+    return google_crc32c.value(json.dumps(info, sort_keys=True).encode())
+
+
+def _weights_state(name: str, seed: int) -> str:
+    """What changes when the weights behind a name may have changed; empty where that is not known."""
+    if name == "tiny":
+        return f"tiny {seed} torch {version('torch')} transformers {version('transformers')}"
+    try:
+        if storage.is_remote(name) or Path(name).expanduser().is_dir():
+            files = storage.list_files(name)
+            return repr(sorted((file.uri, file.fingerprint) for file in files))
+        return _hub_revision(name)
+    except storage.StorageError:
+        return ""  # the encoder's loader says it better
+
+
+def _hub_revision(name: str) -> str:
+    """The commit of a model on the Hugging Face hub, or, where that does not answer, of its copy on this machine."""
+    import huggingface_hub
+
+    try:
+        if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
+            return huggingface_hub.HfApi().model_info(name, timeout=5).sha or ""
+    except Exception:  # whatever the network does: the loader has its own sentences for that
+        pass
+    try:
+        copy = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no name of the hub
+        return ""
+    return Path(copy).parent.name if isinstance(copy, str) else ""

@@ -1,0 +1,95 @@
+"""Each finished fold of a search: kept, told to the study, which may end its trial, and logged."""
+
+import logging
+import time
+
+import numpy as np
+from optuna.trial import TrialState
+
+from w2v2.progress import clock
+from w2v2.search.fold_store import Ledger
+from w2v2.search.space import Params
+from w2v2.search.study import Study
+from w2v2.search.summary import fold_metrics
+from w2v2.search.trial import Plan
+from w2v2.training.fold_result import FoldScore
+
+logger = logging.getLogger(__name__)
+
+
+class FoldReports:
+    """Takes the folds of all trials as they are finished, those of one trial in their order."""
+
+    def __init__(self, plan: Plan, study: Study, *, at_once: int) -> None:
+        self._plan, self._study, self._at_once = plan, study, at_once
+        self._ledger = Ledger(plan.run)
+        self._scores: dict[int, list[float]] = {}
+        self._trained = 0
+        self._first: tuple[int, float] | None = None
+
+    def add(self, number: int, score: FoldScore, *, params: Params, trained: bool) -> bool:
+        """Whether the trial, of these hyperparameters, should stop here.
+
+        A fold that was not trained now is in the ledger already.
+        """
+        scores = self._scores.setdefault(number, [])
+        if score.fold < len(scores):  # a trial that was restarted after its worker died
+            return False
+        if trained:
+            self._ledger.write(number, score, params=params)
+            self._trained += 1
+        value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
+        scores.append(0.0 if value is None else value)
+        prune = self._study.report(number, scores, num_folds=self._plan.num_folds)
+        if prune:
+            self._study.pruned(number)
+        elif len(scores) == self._plan.num_folds:
+            self._study.complete(number, scores)
+        self._log(number, scores, score, "pruned" if prune else "")
+        return prune
+
+    def fail(self, number: int, why: str) -> None:
+        """End a trial that has an error."""
+        logger.warning("trial %d failed: %s", number, why)
+        self._study.failed(number, why)
+
+    def _log(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
+        search = self._plan.config.search
+        trials = self._study.study.trials
+        complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        ended = sum(t.state.is_finished() for t in trials)
+        logger.info(
+            "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
+            number,
+            score.fold,
+            len(scores),
+            self._plan.num_folds,
+            search.metric,
+            scores[-1],
+            float(np.mean(scores)),
+            f", {verdict}" if verdict else "",
+            f"{max(complete):.3f}" if complete else "-",
+            ended,
+            search.num_trials,
+            score.seconds,
+            self._left(ended),
+        )
+
+    def _left(self, num_ended: int) -> str:
+        """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""
+        now = time.monotonic()
+        self._first = self._first or (self._trained, now)
+        num_since = self._trained - self._first[0]
+        under_way = sum(len(scores) for number, scores in self._scores.items() if self._study.runs(number))
+        trials_left = self._plan.config.search.num_trials - num_ended
+        num_left = trials_left * self._plan.num_folds - under_way
+        if not num_since or num_left <= 0:
+            return ""
+        up_to = "up to " if self._plan.config.search.pruning != "none" else ""
+        pace_s = (now - self._first[1]) / num_since
+        return f", {up_to}{clock(seconds_left(num_left, pace_s, self._at_once, trials_left))} left"
+
+
+def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
+    """How long these folds take at the pace of at_once trials; fewer trials than that leave workers idle."""
+    return num_folds * pace_s * at_once / min(at_once, num_trials)

@@ -1,0 +1,155 @@
+"""The search where the encoder is frozen and one vector a clip is left of it: heads side by side, in this process.
+
+Neither Ray nor transformers is needed. Trials are proposed, pruned, kept and continued as under Ray Tune; only are
+all folds of the trials under way computed before the first of them is reported.
+"""
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.features.cache import FeatureCache, open_features
+from w2v2.search.fold_reports import FoldReports
+from w2v2.search.fold_store import Ledger
+from w2v2.search.space import with_params
+from w2v2.search.study import Proposal, Study
+from w2v2.search.trial import Plan
+from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
+from w2v2.training.fold_result import DivergenceError, FoldScore
+from w2v2.training.stacked_heads import StackedHeads
+
+logger = logging.getLogger(__name__)
+
+NUM_AT_ONCE = 6
+"""Trials side by side where search.max_concurrent_trials leaves it open: more would know too little of each other."""
+
+Found = dict[int, FoldScore | DivergenceError]
+
+
+def search_heads(plan: Plan, study: Study) -> None:
+    """Run trials until the study has them all; continues a search that was stopped."""
+    search = plan.config.search
+    at_once = min(search.max_concurrent_trials or NUM_AT_ONCE, search.num_trials)
+    logger.info("search: %d trials of %d folds, %d side by side", search.num_trials, plan.num_folds, at_once)
+    torch.set_num_threads(1)  # steps this small are over before another thread has begun
+    reports, ledger = FoldReports(plan, study, at_once=at_once), Ledger(plan.run)
+    heads = _Heads(plan)
+    while proposals := _ask(study, at_once):
+        known = _known(ledger, proposals, plan.num_folds)
+        trials = [
+            (
+                with_params(plan.config, proposal.params),
+                [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in known],
+            )
+            for proposal in proposals
+        ]
+        _report(proposals, heads.train(trials), known, reports, plan.num_folds)
+
+
+def _known(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> dict[tuple[int, int], FoldScore]:
+    """The folds of these trials that the ledger has."""
+    params = {proposal.number: proposal.params for proposal in proposals}
+    found: dict[tuple[int, int], FoldScore] = {}
+    for number, fold in ledger.read_all(params, num_folds):  # looks for all of them at the same time
+        if score := ledger.read(number, fold, params=params[number]):
+            found[number, fold] = score
+    return found
+
+
+def _ask(study: Study, at_once: int) -> list[Proposal]:
+    proposals: list[Proposal] = []
+    while len(proposals) < at_once and (proposal := study.ask()) is not None:
+        proposals.append(proposal)
+    return proposals
+
+
+def _report(
+    proposals: Sequence[Proposal],
+    found: Sequence[Found],
+    known: Mapping[tuple[int, int], FoldScore],
+    reports: FoldReports,
+    num_folds: int,
+) -> None:
+    """Fold after fold of all trials, as if they ran at the same time; what follows a fold that ends a trial is dropped."""
+    ended: set[int] = set()
+    for fold in range(num_folds):
+        for proposal, of_trial in zip(proposals, found, strict=True):
+            number = proposal.number
+            if number in ended:
+                continue
+            trained = (number, fold) not in known
+            score = of_trial[fold] if trained else known[number, fold]
+            if isinstance(score, DivergenceError):
+                reports.fail(number, str(score))
+                ended.add(number)
+            elif reports.add(number, score, params=proposal.params, trained=trained):
+                ended.add(number)
+
+
+class _Heads:
+    """The clips' vectors of every encoder of the search, read when a trial first asks for them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._clips: dict[str, PooledClips] = {}
+        self._draws = functools.lru_cache(maxsize=4)(
+            self._new_draws
+        )  # later trials of a shape have them again
+        self._fold_of = np.asarray(plan.clips["fold"])
+
+    def train(self, trials: Sequence[tuple[TuneFoldsConfig, Sequence[int]]]) -> list[Found]:
+        """For each trial the scores of the folds asked for, by fold; trials of one shape train side by side."""
+        stacks: dict[tuple[EncoderConfig, Shape, tuple[int, ...]], list[int]] = {}
+        for index, (settings, folds) in enumerate(trials):
+            shape = Shape.of(
+                head=settings.head,
+                training=settings.training,
+                optim=settings.optim,
+                mixes=settings.encoder.layer == "mix",
+            )
+            if folds:
+                stacks.setdefault((settings.encoder, shape, tuple(folds)), []).append(index)
+        results: list[Found] = [{} for _ in trials]
+        for (encoder, shape, folds), indices in stacks.items():
+            optims = [trials[index][0].optim for index in indices]
+            made = StackedHeads(self._draws(self._plan.keys[encoder], shape, folds), optims).run()
+            for index, scores in zip(indices, made, strict=True):
+                results[index] = dict(zip(folds, scores, strict=True))
+        return results
+
+    def _fold(self, number: int) -> Fold:
+        """The fold with the seed that `trial.score_together` gives it."""
+        return Fold(
+            number=number,
+            train=np.flatnonzero(self._fold_of != number),
+            held_out=np.flatnonzero(self._fold_of == number),
+            seed=self._plan.config.seed * 1009 + number,
+        )
+
+    def _new_draws(self, key: str, shape: Shape, folds: tuple[int, ...]) -> FoldDraws:
+        return FoldDraws(self._clips_of(key), [self._fold(fold) for fold in folds], shape)
+
+    def _clips_of(self, key: str) -> PooledClips:
+        if key not in self._clips:
+            config, clips = self._plan.config, self._plan.clips
+            number = {name: index for index, name in enumerate(self._plan.classes)}
+            vectors = open_features(
+                FeatureCache(config.cache, key),
+                clips["audio_digest"].to_pylist(),
+                num_at_once=config.data.num_readers,
+            )
+            self._clips[key] = PooledClips(
+                vectors=torch.from_numpy(
+                    np.stack([vectors[index] for index in range(len(vectors))]).astype(np.float32)
+                ),
+                lengths=np.asarray(clips["num_samples"]),
+                targets=np.array([number[label] for label in clips["label"].to_pylist()]),
+                clip_ids=clips["clip_id"].to_pylist(),
+                num_classes=len(self._plan.classes),
+            )
+        return self._clips[key]

@@ -1,0 +1,182 @@
+"""What is random when heads are trained on folds, and the same for all trials of one shape: batches and dropout."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from w2v2.config.model import HeadConfig, OptimConfig, TaskConfig, TrainingConfig
+from w2v2.features.batches import shuffled_batches
+from w2v2.models.objective import Objective, make_objective
+from w2v2.training.optimizer import batch_size_at
+
+OF_ITS_OWN = {
+    *("learning_rate", "weight_decay", "beta1", "beta2", "eps", "amsgrad"),
+    *("schedule", "warmup_fraction", "clip_norm"),
+}
+"""Fields of optim that may differ between trials of one shape."""
+MAX_KEPT_BYTES = 2**28
+"""Of the dropout of one shape: more than that is drawn anew for each stack of trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledClips:
+    """Clips whose encoder is frozen: one vector each, or one for each of several layers."""
+
+    vectors: Float[Tensor, "clips ..."]
+    lengths: Int[np.ndarray, " clips"]
+    """Samples of audio; clips of similar length share a batch."""
+    targets: Int[np.ndarray, " clips"]
+    clip_ids: list[str]
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """The rows that train and those that are held out, and the seed of all that is random in the fold."""
+
+    number: int
+    train: Int[np.ndarray, " clips"]
+    held_out: Int[np.ndarray, " held_out"]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What trials that train side by side have in common."""
+
+    head: HeadConfig
+    training: TrainingConfig
+    optim: OptimConfig
+    mixes: bool
+    """Whether the head mixes several layers."""
+
+    @classmethod
+    def of(cls, *, head: HeadConfig, training: TrainingConfig, optim: OptimConfig, mixes: bool) -> "Shape":
+        """The shape of a trial with these settings."""
+        usual = OptimConfig()
+        return cls(
+            head, training, replace(optim, **{name: getattr(usual, name) for name in OF_ITS_OWN}), mixes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDraw:
+    """An epoch's steps on all folds, padded: a fold with fewer steps than others has no rows in the last ones."""
+
+    rows: Int[Tensor, "steps folds batch"]
+    num_rows: Int[np.ndarray, "steps folds"]
+    """Rows that are no padding."""
+    loss: Float[Tensor, "steps folds batch classes"]
+    """What each log probability adds to the sum of the losses; 0 on padding."""
+    of_batch: Float[Tensor, "steps folds"]
+    """What a step's sum of losses is multiplied by, to be the loss of the batch."""
+    weight: Float[np.ndarray, " folds"]
+    """What the epoch's sum of losses is divided by, to be their mean."""
+    kept: list[Bool[Tensor, "steps folds batch _"]]
+    """The inputs of each linear layer that dropout keeps; empty without dropout."""
+
+
+class FoldDraws:
+    """The epochs of some folds, drawn as `trainer.Trainer` and nn.Dropout draw them for each fold alone."""
+
+    def __init__(self, clips: PooledClips, folds: Sequence[Fold], shape: Shape) -> None:
+        self.clips, self.folds, self.shape = clips, folds, shape
+        size = clips.vectors.shape[-1] if shape.mixes else clips.vectors[0].numel()
+        self.widths = [size, *shape.head.widths, clips.num_classes]
+        targets = [clips.targets[fold.train] for fold in folds]
+        self._objectives = [
+            make_objective(TaskConfig(), shape.training, t, num_outputs=clips.num_classes) for t in targets
+        ]
+        self._batches = [
+            [self._fold_batches(fold, epoch) for fold in folds] for epoch in range(shape.training.num_epochs)
+        ]
+        self.num_steps = [sum(len(of_folds[f]) for of_folds in self._batches) for f in range(len(folds))]
+        """Optimizer steps of each fold."""
+        self.even = all(len({len(of_fold) for of_fold in of_folds}) == 1 for of_folds in self._batches)
+        """Whether all folds have as many steps as each other in every epoch."""
+        self._kept: list[EpochDraw] = []
+
+    def epochs(self) -> Iterator[EpochDraw]:
+        """All epochs in order; the same at every call."""
+        if self._kept:
+            yield from self._kept
+            return
+        epochs: list[EpochDraw] = []
+        keeps = self._num_bytes() <= MAX_KEPT_BYTES
+        generators = [torch.Generator().manual_seed(fold.seed) for fold in self.folds]
+        for batches in self._batches:
+            epoch = self._epoch(batches, generators)
+            epochs += [epoch] if keeps else []
+            yield epoch
+        self._kept = epochs
+
+    def _num_bytes(self) -> int:
+        dropout = sum(self.widths[:-1]) if self.shape.head.dropout else 0
+        rows = sum(len(batch) for of_folds in self._batches for batches in of_folds for batch in batches)
+        return rows * (dropout + 4 * self.clips.num_classes)
+
+    def _fold_batches(self, fold: Fold, epoch: int) -> list[Int[np.ndarray, " _"]]:
+        """The rows of each batch of a fold's epoch."""
+        training = self.shape.training
+        batches = shuffled_batches(
+            self.clips.lengths[fold.train],
+            batch_size=batch_size_at(epoch, num_epochs=training.num_epochs, optim=self.shape.optim),
+            seed=fold.seed,
+            epoch=epoch,
+            balance=self.clips.targets[fold.train] if training.sampling == "balanced" else None,
+        )
+        return [fold.train[batch] for batch in batches]
+
+    def _epoch(
+        self, batches: Sequence[Sequence[np.ndarray]], generators: Sequence[torch.Generator]
+    ) -> EpochDraw:
+        num_steps = max(len(of_fold) for of_fold in batches)
+        size = max(len(batch) for of_fold in batches for batch in of_fold)
+        rows = np.zeros((num_steps, len(batches), size), np.int64)
+        num_rows = np.zeros((num_steps, len(batches)), np.int64)
+        of_batch = np.zeros((num_steps, len(batches)), np.float32)
+        weight = np.zeros(len(batches))
+        for index, of_fold in enumerate(batches):
+            for step, batch in enumerate(of_fold):
+                rows[step, index, : len(batch)] = batch
+                num_rows[step, index] = len(batch)
+                own = self._objectives[index].weight(torch.from_numpy(self.clips.targets[batch]))
+                of_batch[step, index] = 1.0 / (own or 1.0)
+                weight[index] += own
+        inside = torch.from_numpy(np.arange(size) < num_rows[..., None])
+        targets = torch.from_numpy(self.clips.targets[rows])
+        loss = [_loss_weight(targets[:, index], o) for index, o in enumerate(self._objectives)]
+        return EpochDraw(
+            rows=torch.from_numpy(rows),
+            num_rows=num_rows,
+            loss=-torch.stack(loss, dim=1) * inside[..., None],
+            of_batch=torch.from_numpy(of_batch),
+            weight=weight,
+            kept=self._dropout(num_rows, size, generators),
+        )
+
+    def _dropout(
+        self, num_rows: Int[np.ndarray, "steps folds"], size: int, generators: Sequence[torch.Generator]
+    ) -> list[Tensor]:
+        probability = 1.0 - self.shape.head.dropout
+        if probability == 1.0:
+            return []
+        kept = [torch.zeros(*num_rows.shape, size, width, dtype=torch.bool) for width in self.widths[:-1]]
+        for step, of_folds in enumerate(num_rows.tolist()):
+            for index, number in enumerate(of_folds):
+                for of_layer in kept if number else []:
+                    of_layer[step, index, :number].bernoulli_(probability, generator=generators[index])
+        return kept
+
+
+def _loss_weight(
+    targets: Int[Tensor, "steps batch"], objective: Objective
+) -> Float[Tensor, "steps batch classes"]:
+    """The weights of `losses.cross_entropy_sum`: of the targets, and of all classes where labels are smoothed."""
+    of_class, smoothing = objective.class_weights, objective.label_smoothing
+    one_hot = nn.functional.one_hot(targets, len(of_class)).float()
+    return of_class * (one_hot * (1.0 - smoothing) + smoothing / len(of_class))

@@ -1,0 +1,297 @@
+"""Heads on pooled vectors, trained side by side: all folds, and all trials of one shape, in one batched computation.
+
+A head's numbers do not depend on what it is trained beside, bit for bit. They are those that `trainer.score_fold`
+gives it alone: batches, dropout and first weights are drawn from the same seeds, and the steps of AdamW are the same.
+For a linear head they are so bit for bit, as long as no batch has a single clip; otherwise products are added up in
+another order, which differs by the rounding of float32.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from w2v2.config.model import OptimConfig
+from w2v2.evaluation import classification
+from w2v2.features.batches import scoring_batches
+from w2v2.models.mlp import Mlp
+from w2v2.models.pooling import LayerMix
+from w2v2.training.fold_draws import EpochDraw, Fold, FoldDraws
+from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
+from w2v2.training.optimizer import learning_rate_scale
+
+WIDEST_VECTOR = 16
+"""Numbers that a processor's vector instructions take at once, at most."""
+
+
+class _StackedLinear(torch.autograd.Function):
+    """Linear layers side by side, [trials, folds, ...]; x may be the same for all trials, and is not copied then.
+
+    torch's own gradient of a batched product adds up in another order than nn.Linear's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        outputs = x.new_empty(*weight.shape[:2], x.shape[2], weight.shape[2])
+        for trial, of_folds in enumerate(x.expand(len(weight), -1, -1, -1)):
+            torch.baddbmm(bias[trial][:, None], of_folds, weight[trial].transpose(1, 2), out=outputs[trial])
+        return outputs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        of_weight = torch.empty_like(weight)
+        for trial, of_folds in enumerate(x.expand(len(weight), -1, -1, -1)):
+            torch.bmm(gradient[trial].transpose(1, 2), of_folds, out=of_weight[trial])
+        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        return of_x, of_weight, gradient.sum(2)
+
+
+class StackedHeads:
+    """The heads of several trials of one shape, each on every fold."""
+
+    def __init__(self, draws: FoldDraws, optims: Sequence[OptimConfig]) -> None:
+        self._draws, self._optims = draws, optims
+        self._clips, self._folds = draws.clips, draws.folds
+        self._mixes = draws.shape.mixes
+        heads = [self._first_weights(fold) for fold in self._folds]
+        # [trials, folds, ...]
+        self._parameters = [
+            torch.stack(of_folds).expand(len(optims), *[-1] * (of_folds[0].ndim + 1)).contiguous()
+            for of_folds in map(list, zip(*heads, strict=True))
+        ]
+        self._steps = [
+            _AdamW(self._parameters, trial, optim, even=draws.even) for trial, optim in enumerate(optims)
+        ]
+        for parameter in self._parameters:
+            parameter.requires_grad_()
+        self._rates = [[_rates(optim, number) for number in draws.num_steps] for optim in optims]
+        self._done = [0] * len(self._folds)
+        self._curves: list[list[list[Epoch]]] = [[[] for _ in self._folds] for _ in optims]
+        self._diverged: dict[tuple[int, int], DivergenceError] = {}
+
+    def _first_weights(self, fold: Fold) -> list[Tensor]:
+        torch.manual_seed(fold.seed)  # as a fold alone is seeded before its model is made
+        mix = [LayerMix(self._clips.vectors.shape[1])] if self._mixes else []
+        mlp = Mlp(self._draws.widths[0], self._clips.num_classes, self._draws.shape.head)
+        return [parameter.detach() for module in [*mix, mlp] for parameter in module.parameters()]
+
+    def run(self) -> list[list[FoldScore | DivergenceError]]:
+        """For each trial and fold the score of its held-out clips, or how it diverged."""
+        started = time.perf_counter()
+        for number, epoch in enumerate(self._draws.epochs()):
+            self._run_epoch(number, epoch)
+        seconds = (time.perf_counter() - started) / (len(self._optims) * len(self._folds))
+        by_fold = [self._score(index, seconds) for index in range(len(self._folds))]
+        return [list(scores) for scores in zip(*by_fold, strict=True)]
+
+    # -- training
+
+    def _run_epoch(self, number: int, epoch: EpochDraw) -> None:
+        scaled = epoch.loss * epoch.of_batch[..., None, None]
+        num_steps, num_folds, num_rows = epoch.rows.shape
+        losses = torch.zeros(len(self._optims), num_folds, dtype=torch.float64)
+        predicted = torch.zeros(num_steps, len(self._optims), num_folds, num_rows, dtype=torch.int64)
+        for step in range(num_steps):
+            log_probabilities = self._forward(epoch, step).log_softmax(-1)
+            gradients = torch.autograd.grad((log_probabilities * scaled[step]).sum(), self._parameters)
+            with torch.no_grad():
+                losses += (log_probabilities * epoch.loss[step]).sum((2, 3))
+                torch.argmax(log_probabilities, -1, out=predicted[step])
+                self._update(gradients, np.flatnonzero(epoch.num_rows[step]).tolist())
+        self._end_epoch(number, epoch, losses, predicted)
+
+    def _forward(self, epoch: EpochDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
+        """Logits in training mode."""
+        rows = epoch.rows[step]
+        x: Tensor = self._clips.vectors.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        if self._mixes:
+            x = torch.einsum("tfs,fbsd->tfbd", self._parameters[0].softmax(-1), x)
+        else:
+            x = x.flatten(2)[None]  # the same for all trials
+        scale = torch.ones(()).div_(1.0 - self._draws.shape.head.dropout)  # the division that nn.Dropout does
+        for number, (weight, bias) in enumerate(self._layers()):
+            x = x.relu() if number else x
+            x = x * epoch.kept[number][step] * scale if epoch.kept else x
+            x = _StackedLinear.apply(x, weight, bias)
+        return x
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each linear layer."""
+        of_layers = self._parameters[1:] if self._mixes else self._parameters
+        return list(zip(of_layers[0::2], of_layers[1::2], strict=True))
+
+    def _update(self, gradients: Sequence[Tensor], active: list[int]) -> None:
+        """One step of AdamW; of one trial, folds of the same learning rate together."""
+        for trial, step in enumerate(self._steps):
+            by_rate: dict[float, list[int]] = {}
+            for fold in active:
+                by_rate.setdefault(self._rates[trial][fold][self._done[fold]], []).append(fold)
+            for rate, folds in by_rate.items():
+                step([gradient[trial] for gradient in gradients], folds, rate)
+        for fold in active:
+            self._done[fold] += 1
+
+    def _end_epoch(
+        self,
+        number: int,
+        epoch: EpochDraw,
+        losses: Float[Tensor, "trials folds"],
+        predicted: Int[Tensor, "steps trials folds batch"],
+    ) -> None:
+        """A point of every head's learning curve; a head whose loss is not finite has diverged."""
+        inside = np.arange(epoch.rows.shape[-1]) < epoch.num_rows[..., None]
+        targets = self._clips.targets[epoch.rows.numpy()]
+        names = [str(index) for index in range(self._clips.num_classes)]
+        for fold in range(len(self._folds)):
+            rows, done = inside[:, fold], self._done[fold]
+            for trial in range(len(self._optims)):
+                loss = float(losses[trial, fold]) / epoch.weight[fold] if epoch.weight[fold] else float("nan")
+                if not np.isfinite(loss):
+                    why = f"the training loss is {loss} in epoch {number + 1}, by step {done}"
+                    self._diverged.setdefault((trial, fold), DivergenceError(why))
+                    continue
+                found = predicted[:, trial, fold].numpy()[rows]
+                counts = classification.confusion(targets[:, fold][rows], found, len(names))
+                self._curves[trial][fold].append(
+                    Epoch(
+                        epoch=number + 1,
+                        train_loss=float(loss),
+                        train_uar=classification.scores(counts, names)["uar"],
+                        learning_rate=self._rates[trial][fold][done - 1],
+                    )
+                )
+
+    # -- scoring
+
+    @torch.no_grad()
+    def _score(self, index: int, seconds: float) -> list[FoldScore | DivergenceError]:
+        """Of each trial, the score of its head of a fold on the held-out clips."""
+        fold, clips = self._folds[index], self._clips
+        lengths = clips.lengths[fold.held_out]
+        logits = np.zeros((len(self._optims), len(lengths), clips.num_classes), np.float32)
+        for batch in scoring_batches(lengths):
+            x = clips.vectors[torch.from_numpy(fold.held_out[batch])]
+            for trial in range(len(self._optims)):
+                logits[trial, batch] = self._outputs(x, trial, index).numpy()
+        return [self._fold_score(trial, index, logits[trial], seconds) for trial in range(len(logits))]
+
+    def _outputs(
+        self, x: Float[Tensor, "batch ..."], trial: int, index: int
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of one head in evaluation mode."""
+        if self._mixes:
+            x = torch.einsum("s,bsd->bd", self._parameters[0][trial, index].softmax(0), x)
+        x = x.flatten(1)
+        for number, (weight, bias) in enumerate(self._layers()):
+            x = nn.functional.linear(x.relu() if number else x, weight[trial, index], bias[trial, index])
+        return x
+
+    def _fold_score(
+        self, trial: int, index: int, logits: Float[np.ndarray, "clips classes"], seconds: float
+    ) -> FoldScore | DivergenceError:
+        if error := self._diverged.get((trial, index)):
+            return error
+        fold = self._folds[index]
+        try:
+            return fold_score(
+                logits,
+                fold=fold.number,
+                clip_ids=[self._clips.clip_ids[row] for row in fold.held_out],
+                targets=self._clips.targets[fold.held_out],
+                num_train=len(fold.train),
+                seconds=seconds,
+                curve=self._curves[trial][index],
+            )
+        except DivergenceError as error:
+            return error
+
+
+def _rates(optim: OptimConfig, num_steps: int) -> list[float]:
+    """The learning rate of every step."""
+    scales = (learning_rate_scale(step, num_steps=num_steps, optim=optim) for step in range(num_steps))
+    return [optim.learning_rate * scale for scale in scales]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A parameter of one fold, or of all folds, and what AdamW keeps of it."""
+
+    tensor: Tensor
+    decays: bool
+    first: Tensor
+    second: Tensor
+    largest: Tensor
+    step: Tensor
+
+    @classmethod
+    def of(cls, tensor: Tensor, *, decays: bool) -> "_Part":
+        """A part at its start."""
+        first, second, largest = (torch.zeros_like(tensor) for _ in range(3))
+        return cls(tensor, decays, first, second, largest, torch.tensor(0.0))
+
+
+class _AdamW:
+    """`optimizer.make_optimizer`'s AdamW for one trial's heads on all folds.
+
+    even: every fold takes every step, so that they take it together wherever that changes no bit: where a fold's
+    part begins at a whole number of vector instructions.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], trial: int, optim: OptimConfig, *, even: bool) -> None:
+        self._optim = optim
+        own = [parameter[trial] for parameter in parameters]
+        self._whole = [even and parameter[0].numel() % WIDEST_VECTOR == 0 for parameter in own]
+        self._even = even
+        # Weights decay, vectors (biases, a mix of layers) do not.
+        self._parts = [
+            [_Part.of(p, decays=parameter.ndim > 2) for p in ([parameter] if whole else parameter.unbind(0))]
+            for parameter, whole in zip(own, self._whole, strict=True)
+        ]
+
+    def __call__(
+        self, gradients: Sequence[Float[Tensor, "folds ..."]], folds: list[int], rate: float
+    ) -> None:
+        """One step of these folds; those of the others are not looked at."""
+        if self._optim.clip_norm:
+            self._clip(gradients, folds)
+        parts: list[_Part] = []
+        slopes: list[Tensor] = []
+        for of_parameter, whole, gradient in zip(self._parts, self._whole, gradients, strict=True):
+            parts += of_parameter if self._even else [of_parameter[fold] for fold in folds]
+            by_fold = [gradient] if whole else gradient.unbind(0)
+            slopes += by_fold if self._even else [by_fold[fold] for fold in folds]
+        for part in parts:
+            if part.decays:
+                part.tensor.mul_(1 - rate * self._optim.weight_decay)
+        adamw(
+            [part.tensor for part in parts],
+            slopes,
+            [part.first for part in parts],
+            [part.second for part in parts],
+            [part.largest for part in parts] if self._optim.amsgrad else [],
+            [part.step for part in parts],
+            fused=True,
+            amsgrad=self._optim.amsgrad,
+            beta1=self._optim.beta1,
+            beta2=self._optim.beta2,
+            lr=rate,
+            weight_decay=0.0,
+            eps=self._optim.eps,
+            maximize=False,
+        )
+
+    def _clip(self, gradients: Sequence[Tensor], folds: list[int]) -> None:
+        for fold in folds:
+            of_head = [gradient[fold] for gradient in gradients]
+            total = nn.utils.get_total_norm(of_head)
+            for gradient in of_head:
+                gradient.mul_((self._optim.clip_norm / (total + 1e-6)).clamp(max=1.0))
