@@ -5,9 +5,10 @@
     jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --workers 4
     jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
         --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
+    jobs/finetune.py --config jobs/recipes/transcript.yaml        # what is said, as text
     ray job submit --working-dir . -- python jobs/finetune.py --data.uri gs://bucket/ravdess ...
 
-Reads   RAVDESS files, a CSV of clips, a clinic folder or DEAM, local or gs://.
+Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
 Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.parquet curves.parquet
         metrics.json report.html plots/ tables/ tensorboard/ and, to go on from, checkpoints/
 The same command continues a run that was stopped, from its newest checkpoint.

@@ -19,10 +19,10 @@ class TextConfig:
     drop_chars: str = ""
     """Characters that are left out, such as '.,?!'."""
     space_chars: str = ""
-    """Characters that part words besides white space, such as a hyphen or the zero-width space of Khmer; each
+    """Characters that separate words, in addition to white space, such as a hyphen or the zero-width space of Khmer; each
     is read as a space."""
     spaces: bool = True
-    """Whether spaces part words. false is for scripts without spaces: all white space and space_chars are
+    """Whether spaces separate words. false is for scripts without spaces: all white space and space_chars are
     left out, and no word error rate is defined."""
     word_delimiter: str = "|"
     """The output that is read as a space; the text itself may not have this character."""

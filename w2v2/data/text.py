@@ -58,9 +58,9 @@ class Vocabulary:
     blank: int
     """The number of CTC's blank."""
     word_delimiter: str | None
-    """The token that is read as a space; None where words are not parted."""
+    """The token that is read as a space; None where words are not separated."""
     special: tuple[str, ...] = ()
-    """Tokens besides the blank that stand for no text, such as <s>."""
+    """Further tokens that write no text, such as <s>."""
 
     def __post_init__(self) -> None:
         skipped = {*self.special, self.tokens[self.blank]}

@@ -40,7 +40,7 @@ def score_predictions(
     The table has `speaker`, `fold` where every fold has a model of its own, and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
     or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`; for
     transcript `target` and `predicted`, normalised texts. midpoints are the middles that part the quadrants, one
-    a target; without them there are none. spaces says whether spaces part the words of transcripts.
+    a target; without them there are none. spaces: whether spaces separate the words of transcripts.
     """
     found = {
         "kind": kind,
@@ -229,9 +229,9 @@ def _transcript_lines(pooled: Mapping[str, Any]) -> list[str]:
     lines += [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
     lines.append(f"{pooled['num_right']} of {pooled['num_clips']} clips without an error")
     if pooled["empty_predictions"]:
-        told = f"nothing was written for {pooled['empty_predictions']} clips"
+        text = f"nothing was written for {pooled['empty_predictions']} clips"
         all_empty = pooled["empty_predictions"] == pooled["num_clips"] - pooled["empty_references"]
-        lines.append(f"{told}: the model has not left CTC's blank yet; train longer" if all_empty else told)
+        lines.append(f"{text}: the model has not left CTC's blank yet; train longer" if all_empty else text)
     return lines
 
 

@@ -28,18 +28,18 @@ def frame_windows(transcriber: Transcriber, *, window_s: float, hop_s: float) ->
     """window_s and hop_s as whole numbers of frames, so that the frames of all windows lie on one grid.
 
     hop_s 0 lets a quarter of each window overlap with the next. Raises UserError where windows overlap by less
-    than what one frame hears.
+    than the receptive field of one frame.
     """
     if not window_s:
         return 0.0, 0.0
     frame_s = transcriber.encoder.frame_s
     window = round(window_s / frame_s)
     hop = round((hop_s or (1 - OVERLAP_FRACTION) * window_s) / frame_s)
-    heard = -(-transcriber.encoder.min_samples // round(frame_s * SAMPLE_RATE))
-    if hop < 1 or window - hop < heard:
+    field = -(-transcriber.encoder.min_samples // round(frame_s * SAMPLE_RATE))
+    if hop < 1 or window - hop < field:
         raise UserError(
             f"window_s={window_s:g} and hop_s={hop_s:g}: windows of a transcript must overlap by at least "
-            f"{heard * frame_s:.3g} s, and move on by at least {frame_s:.3g} s: lower --hop_s or leave it out"
+            f"{field * frame_s:.3g} s, and move on by at least {frame_s:.3g} s: lower --hop_s or leave it out"
         )
     return window * frame_s, hop * frame_s
 
@@ -93,7 +93,7 @@ def join_frames(
     """The frames of a whole recording from those of its windows, each `hop` frames after the one before.
 
     Where two windows overlap, the first gives the first half of the common frames and the second the rest, so
-    that each frame is heard with what comes before and after it, and no word is written twice.
+    that each frame is computed with what comes before and after it, and no word is written twice.
     """
     kept: list[np.ndarray] = []
     first = 0

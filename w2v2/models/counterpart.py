@@ -30,7 +30,7 @@ def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
 
 
 def counterpart(model: SpeechModel, info: ModelInfo) -> Any:
-    """The model as transformers' own class; has_counterpart says whether there is one."""
+    """The model as transformers' own class; see has_counterpart."""
     if isinstance(model, Transcriber):
         return _ctc_counterpart(model, info)
     return _classifier_counterpart(model, info)

@@ -13,7 +13,7 @@ from w2v2.models.pretrained import missing_weights, open_folder, read_checkpoint
 
 
 def read_vocabulary(name: str) -> Vocabulary:
-    """The vocabulary of the CTC model that a hub name, a local or a gs:// folder stands for.
+    """The vocabulary of the CTC model in a hub repository, a local or a gs:// folder.
 
     Raises UserError where it has none, and where its tokens are no single characters.
     """

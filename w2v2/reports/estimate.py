@@ -141,10 +141,10 @@ def model_sentence(run: ModelRun) -> str:
     model = metrics.get("model") or {}
     name = run.config.get("model") or (metrics.get("encoder") or model).get("name", "the model")
     chance = "undefined" if first.chance is None else first.form(first.chance)
-    besides = "writing nothing gives" if first.is_lower_better else "chance"
+    baseline = "writing nothing gives" if first.is_lower_better else "chance"
     return (
         f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
-        f"{name} reached {_reached(first)}, {besides} {chance}, computed on "
+        f"{name} reached {_reached(first)}, {baseline} {chance}, computed on "
         f"{metrics['computed_on'].rstrip('.')}."
     )
 

@@ -68,8 +68,8 @@ def make_sentences(
         words[root / f"{speaker:02d}" / f"{speaker:02d}-{place:04d}.wav"] = sentence
     for speaker in range(1, NUM_ACTORS + 1):
         own = [
-            f"{path.stem} {' '.join(said)}"
-            for path, said in words.items()
+            f"{path.stem} {' '.join(sentence)}"
+            for path, sentence in words.items()
             if path.parent.name == f"{speaker:02d}"
         ]
         place_of = root / f"{speaker:02d}" / f"{speaker:02d}.trans.txt"
