@@ -11,7 +11,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
-from w2v2.storage.seals import parse_json, seal_json
+from w2v2.storage.seals import load_json, parse_json, seal_json
 
 FORMAT = 2
 """Raised when the folder's files change their meaning."""
@@ -49,12 +49,14 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
             "that came to its end"
         )
     try:
-        about = parse_json(place, storage.read_bytes(place))
-        if about["format"] != FORMAT:
+        body = storage.read_bytes(place)
+        found_format = load_json(place, body)["format"]  # another one may be sealed otherwise
+        if found_format != FORMAT:
             raise UserError(
-                f"model {uri!r} has format {about['format']}, this version reads {FORMAT}: train it again with "
+                f"model {uri!r} has format {found_format}, this version reads {FORMAT}: train it again with "
                 "jobs/finetune.py, or use the version of w2v2 that its card names"
             )
+        about = parse_json(place, body)
         fields = about["info"]
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
         made: dict[str, Any] = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}

@@ -48,15 +48,21 @@ def parse_json(uri: str, data: bytes) -> dict[str, Any]:
 
     Raises DamagedError where the seal is broken, or where the bytes are no JSON object.
     """
+    value = load_json(uri, data)
+    seal = value.pop("seal", None)
+    if seal is not None and seal != _json_seal(value):
+        raise DamagedError(f"{uri}: damaged: its checksum differs")
+    return value
+
+
+def load_json(uri: str, data: bytes) -> dict[str, Any]:
+    """The object of a JSON file as it is, its seal not looked at; DamagedError where the bytes are none."""
     try:
         value = json.loads(data)
     except ValueError as error:
         raise DamagedError(f"{uri}: damaged: {_first_line(error)}") from error
     if not isinstance(value, dict):
         raise DamagedError(f"{uri}: damaged: a {type(value).__name__}, where an object was wanted")
-    seal = value.pop("seal", None)
-    if seal is not None and seal != _json_seal(value):
-        raise DamagedError(f"{uri}: damaged: its checksum differs")
     return value
 
 
