@@ -28,6 +28,7 @@ from w2v2.config import command_line
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import manifest, splits, text, transcripts, usable_clips
+from w2v2.features.requests import ClipFeatures
 from w2v2.models import provenance
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -145,8 +146,8 @@ def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest
 
 
 def long_enough(
-    config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any], info: features.EncoderInfo
-) -> list[Any]:
+    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures], info: features.EncoderInfo
+) -> list[ClipFeatures]:
     """What became of each clip, with a reject for those that have too few frames for their transcript."""
     speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
     made = []
@@ -171,7 +172,9 @@ def vocabulary_of(config: FinetuneConfig, found: manifest.Manifest) -> text.Voca
     return vocabulary
 
 
-def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
+def usable(
+    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures]
+) -> manifest.Manifest:
     """The clips whose audio could be used, with their splits, audited."""
     found = usable_clips.with_usable_audio(
         config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
@@ -184,7 +187,9 @@ def usable(config: FinetuneConfig, found: manifest.Manifest, prepared: list[Any]
     return found
 
 
-def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any], dict[str, Any]]:
+def joined(
+    config: FinetuneConfig, found: manifest.Manifest
+) -> tuple[list[ClipFeatures], dict[str, np.ndarray]]:
     """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
     if not config.head.joined:
         return [], {}
@@ -195,7 +200,7 @@ def joined(config: FinetuneConfig, found: manifest.Manifest) -> tuple[list[Any],
     )
 
 
-def in_order(by_clip: dict[str, Any], found: manifest.Manifest) -> Any:
+def in_order(by_clip: dict[str, np.ndarray], found: manifest.Manifest) -> np.ndarray | None:
     """The hand-made features as rows in the order of the clips; None where there are none."""
     return np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()]) if by_clip else None
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,8 +16,11 @@ from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
-from w2v2.features.requests import AudioIndex
+from w2v2.features.requests import AudioIndex, ClipFeatures, Request
 from w2v2.progress import Progress
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.models.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, s
     )
 
 
-def _vector_size(encoder: Any) -> int:
+def _vector_size(encoder: "Encoder") -> int:
     """Numbers that a clip's pooled vectors have."""
     from w2v2.models.pooling import pooled_dim
 
@@ -54,11 +57,11 @@ def _vector_size(encoder: Any) -> int:
 
 
 def prepare_chunk(
-    requests: Sequence[Any],
+    requests: Sequence[Request],
     encoders: Sequence[tuple[EncoderConfig, str]],
     config: Prepares,
     num_threads: int,
-) -> list[Any]:
+) -> list[ClipFeatures]:
     """A ClipFeatures for each request; runs on a worker."""
     import torch
 
@@ -127,7 +130,7 @@ class FeaturePreparation:
         """A Ray task as large as a trial."""
         return connection.task(function, cpus=self._cpus, gpus=self._gpus)
 
-    def run(self, clips: pa.Table) -> list[Any]:
+    def run(self, clips: pa.Table) -> list[ClipFeatures]:
         """A ClipFeatures for every clip, in order; what is in the cache is not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
@@ -136,18 +139,18 @@ class FeaturePreparation:
         index.save(requests, prepared)
         return prepared
 
-    def _over_tasks(self, requests: list[Any], num_at_once: int) -> list[Any]:
+    def _over_tasks(self, requests: list[Request], num_at_once: int) -> list[ClipFeatures]:
         chunks = connection.chunks(requests, num_at_once=num_at_once)
         distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
         encoders = [(encoder, key) for key, encoder in distinct.items()]
         threads = max(1, int(self._cpus))
-        results: list[list[Any]] = [[]] * len(chunks)
+        results: list[list[ClipFeatures]] = [[]] * len(chunks)
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
         cached = [0] * len(chunks)
         computes = any(info.cut != "waveform" for info in self.infos)
 
-        def done(index: int, result: list[Any]) -> None:
+        def done(index: int, result: list[ClipFeatures]) -> None:
             results[index] = result
             cached[index] = sum(not one.num_forwards and not one.reject for one in result) if computes else 0
             note = f"{sum(cached)} of them found in the cache" if any(cached) else ""

@@ -4,7 +4,7 @@ torch is imported by the functions that compute, so that who only plans does not
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,10 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.targets import class_numbers
 from w2v2.training.fold_result import FoldScore
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.features.batches import ClipSet
+    from w2v2.training.process_group import ProcessGroup
 
 MAX_BYTES = 2**30
 """Of all clips' vectors in float32: more than that is left to workers, who read what they need."""
@@ -65,7 +69,7 @@ def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
     return score_together(settings, plan, fold, ProcessGroup())
 
 
-def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any) -> FoldScore:
+def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "ProcessGroup") -> FoldScore:
     """The fold's score, computed by this process as one of a ProcessGroup."""
     import torch
 
@@ -93,7 +97,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: Any)
     )
 
 
-def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> Any:
+def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> "ClipSet":
     from w2v2.features.batches import ClipSet
     from w2v2.features.cache import FeatureCache, localize, open_features
 
