@@ -13,8 +13,8 @@ import getpass
 import json
 import logging
 import os
-import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -42,8 +42,8 @@ R = TypeVar("R")
 def hold(run: str) -> Iterator[None]:
     """Hold the run directory for the time of the block.
 
-    Raises UserError where another process holds it, or takes it over after this one could not renew its lease
-    for EXPIRY_S.
+    Raises UserError where another process holds it. Ends this process where another one has taken a lease in
+    gs:// over, because it was not renewed for EXPIRY_S: the machine slept, say.
     """
     uri = storage.join(run, FILE)
     with _hold_remote(uri) if storage.is_remote(run) else _hold_local(uri):
@@ -166,15 +166,13 @@ class _RemoteLease:
     holder: dict[str, Any]
     generation: int
     num_renewals: int = 0
-    lost_to: dict[str, Any] | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def renew_until_ended(self) -> None:
         while not self.ended.wait(RENEWAL_S):
             try:
                 if not self._renewed():
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                    return
+                    _end_process(_refusal(self.uri, _read_holder(self.uri)))
             except storage.StorageError as error:
                 logger.warning("the lease of the run directory could not be renewed, trying again: %s", error)
 
@@ -182,7 +180,6 @@ class _RemoteLease:
         self.num_renewals += 1
         generation = storage.write_version(self.uri, _body(self.holder, self.num_renewals), self.generation)
         if generation is None:
-            self.lost_to = _parsed(storage.read_bytes(self.uri)) if storage.exists(self.uri) else {}
             return False
         self.generation = generation
         return True
@@ -196,16 +193,28 @@ def _hold_remote(uri: str) -> Iterator[None]:
     thread.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if lease.lost_to is not None:
-            raise _refusal(uri, lease.lost_to) from None
-        raise
     finally:
         lease.ended.set()
         thread.join()
-        if lease.lost_to is None:
-            with contextlib.suppress(storage.StorageError):  # it expires by itself
-                storage.delete_version(uri, lease.generation)
+        with contextlib.suppress(storage.StorageError):  # it expires by itself
+            storage.delete_version(uri, lease.generation)
+
+
+def _read_holder(uri: str) -> dict[str, Any]:
+    try:
+        return _parsed(storage.read_version(uri)[0])
+    except storage.StorageError:
+        return {}
+
+
+def _end_process(error: UserError) -> None:
+    """End this process at once with a sentence, as another one writes into its run directory now.
+
+    From a thread, and whatever the main one waits for: a process in the background ignores SIGINT.
+    """
+    sys.stdout.flush()
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _acquire(uri: str, holder: dict[str, Any]) -> int:
