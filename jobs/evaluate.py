@@ -25,6 +25,7 @@ from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
 from w2v2.data import file_facts, manifest, transcripts, usable_clips
 from w2v2.errors import UserError
+from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
@@ -71,6 +72,10 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         midpoints=card.get("midpoints"),
         spaces=info.text is None or info.text.spaces,
     )
+    if info.kind == "classes":
+        metrics |= class_details(
+            predictions, found.clips, info.names, columns=config.data.slice_columns, seed=0
+        )
     heard = provenance.heard(config.model, found.clips)
     metrics |= {
         "job": "evaluate",
@@ -89,7 +94,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", score_lines(metrics))
+    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics)]))
     logger.info("page: %s", page)
     return metrics
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, compared):
         tmp_path / "labels", 0.5, seed=1, change=lambda t: t.set_column(3, "target", pa.array(["a"] * 180))
     )
     assert "has other clips, speakers or labels than" in refused(good, other)
-    assert "metric is 'auc', wanted one of accuracy, uar, macro_f1" in refused(
+    assert "metric is 'auc', wanted one of uar, accuracy, macro_f1" in refused(
         good, str(folder / "bad"), metric="auc"
     )
     search, _ = write_search(tmp_path / "search", [0.5, 0.5])

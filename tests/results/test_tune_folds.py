@@ -90,7 +90,7 @@ def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, 
     config = TuneFoldsConfig(encoder=EncoderConfig(name=names["fresh"]), search=SearchConfig(space=space))
     encoders = variants(config.encoder, space)
     infos = [SimpleNamespace(digest=f"digest of {e.name}", cut="conv") for e in encoders]
-    told = tune_folds.encoders_told(SimpleNamespace(encoders=encoders, infos=infos), clips)
+    told = tune_folds.encoders_told(dict(zip(encoders, infos, strict=True)), clips)
     trial = optuna.trial.create_trial(
         value=0.5,
         params={"encoder.name": names[best]},

@@ -33,7 +33,12 @@ class SvmConfig:
 class BaselineConfig:
     """Score a support vector machine on hand-made features over the same folds as jobs/tune_folds.py."""
 
-    RESUMABLE: ClassVar[tuple[str, ...]] = ("data.max_reject_fraction", "data.num_readers", "cache.uri")
+    RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "data.max_reject_fraction",
+        "data.num_readers",
+        "data.slice_columns",
+        "cache.uri",
+    )
     """Settings that do not change a score, so a run may be continued with others."""
     run: str = "runs/baseline"
     """The run directory, local or gs://."""

@@ -43,6 +43,9 @@ class DataConfig:
     else key of metadata.json."""
     text_column: str = "text"
     """CSV: column with the transcript, for task.kind transcript."""
+    slice_columns: tuple[str, ...] = ()
+    """CSV with classes: further columns whose values are compared with each other, such as sex or device; sex, intensity and
+    statement of RAVDESS's names need no column."""
     start_column: str = "start_s"
     """CSV: optional column, where in the file the clip starts, in seconds."""
     end_column: str = "end_s"

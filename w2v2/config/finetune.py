@@ -30,6 +30,7 @@ class FinetuneConfig:
         "checkpoint.keep",
         "data.max_reject_fraction",
         "data.num_readers",
+        "data.slice_columns",
         "cache.uri",
     )
     """Settings that do not change what is trained, so a run may be continued with others."""

@@ -82,6 +82,7 @@ class TuneFoldsConfig:
         "baseline",
         "data.max_reject_fraction",
         "data.num_readers",
+        "data.slice_columns",
         "cache.uri",
     )
     """Settings that do not change what a trial's score is, so a run may be continued with others."""

@@ -42,6 +42,19 @@ for tasks without classes, which have float64 columns target_<name> behind these
 transcripts a string column text, as the data has it."""
 
 
+_ADDED = (
+    "fold",
+    "duration_s",
+    "audio_digest",
+    "num_samples",
+    "tolerated",
+    "size_bytes",
+    "checksum",
+    "fingerprint",
+)
+"""Columns that clips get later."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The clips that can be used (CLIPS) and those that cannot (REJECTS)."""
@@ -67,6 +80,7 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
         raise UserError(
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
+    carried = (*carried, *_slice_columns(data, task))
     found = _found(data, task, carried)
     good = [row for row in found.rows if not row.reject]
     bad = [row for row in found.rows if row.reject]
@@ -76,6 +90,20 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
         clips = clips.append_column("text", pa.array([row.text for row in good], pa.string()))
     logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
     return Manifest(clips=clips, rejects=_rejects(bad), groups=found.groups)
+
+
+def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
+    """The further columns that clips are to be compared by; a job without labels has no use for them."""
+    names = data.slice_columns
+    if names and task not in ("classes", "none"):
+        raise UserError(
+            f"data.slice_columns ({listed(names)}) is for classes, got task.kind={task}: remove it"
+        )
+    if taken := [name for name in names if name in (*CLIPS.names, *_ADDED) or names.count(name) > 1]:
+        raise UserError(
+            f"data.slice_columns names {taken[0]!r}, which a clip has already: name other columns, each once"
+        )
+    return names if task == "classes" else ()
 
 
 def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:

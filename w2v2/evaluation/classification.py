@@ -34,7 +34,7 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
     recalls = _recalls(confusion[None])[0]
     return {
         "num_clips": int(confusion.sum()),
-        **{name: plain(value[0]) for name, value in _metrics(confusion[None]).items()},
+        **{name: plain(value[0]) for name, value in metrics_of(confusion[None]).items()},
         "recall": {name: plain(value) for name, value in zip(classes, recalls, strict=True)},
         "never_predicted": [name for name, n in zip(classes, confusion.sum(0), strict=True) if n == 0],
         "absent": [name for name, n in zip(classes, confusion.sum(1), strict=True) if n == 0],
@@ -78,7 +78,7 @@ def scored(
             summed = (counts[rows].astype(np.float64) @ flat).reshape(-1, num_classes, num_classes)
             lacks_target = ((total.sum(-1) > 0) & (summed.sum(-1) == 0)).any(-1)
             lacks_any = lacks_target | ((_occurrences(total) > 0) & (_occurrences(summed) == 0)).any(-1)
-            of_sample = _metrics(summed)
+            of_sample = metrics_of(summed)
             found["accuracy"][rows] = of_sample["accuracy"]
             found["uar"][rows] = np.where(lacks_target, np.nan, of_sample["uar"])
             found["macro_f1"][rows] = np.where(lacks_any, np.nan, of_sample["macro_f1"])
@@ -102,7 +102,7 @@ def _confusions(
     return np.bincount(cells, minlength=num_groups * num_classes**2).reshape(shape).astype(np.int64)
 
 
-def _metrics(
+def metrics_of(
     confusions: Shaped[np.ndarray, "matrices classes classes"],
 ) -> dict[str, Float[np.ndarray, " matrices"]]:
     """Accuracy, UAR and macro F1 of each confusion matrix; NaN where it has no clips."""

@@ -24,6 +24,7 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.checks import model_checks
+from w2v2.reports.details_sections import calibration, slices
 from w2v2.reports.estimate import model_headline, model_sentence
 from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
@@ -58,6 +59,8 @@ def write_model_report(run: str) -> str:
         Section("How far to trust it", [Checks(model_checks(files))]),
         Section("Folds", folds(files, figures)),
         *score_sections(files, figures),
+        Section("Parts of the clips", slices(files.metrics)),
+        Section("Calibration", calibration(files.metrics)),
         Section("Training", training(files, figures)),
         Section("Data", data(files)),
         Section("How it was made", how_it_was_made(files)),

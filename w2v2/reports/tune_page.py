@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from w2v2.reports.blocks import Block, Checks, Facts, Paragraph, Quote, Score, Scores, Section, Side
 from w2v2.reports.checks import tune_checks
+from w2v2.reports.details_sections import calibration, slices
 from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tune_sentence
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
@@ -36,6 +37,8 @@ def write_tune_report(run: str) -> str:
         Section("How far to trust it", trust(files)),
         Section("Folds and speakers", folds_and_speakers(files, figures)),
         Section("Classes", classes(files, figures)),
+        Section("Parts of the clips", slices(files.metrics)),
+        Section("Calibration", calibration(files.metrics)),
         Section("Compared with a baseline", baseline(files)),
         Section("The search", search(files, figures)),
         Section("Training", training(files, figures)),

@@ -12,6 +12,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
+from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.machine import describe_run
 from w2v2.storage import run_directory
@@ -52,6 +53,9 @@ def write_outcome(
         "computed_on": "out-of-fold predictions: every clip is scored by the machine of the fold in which its speaker was "
         f"held out ({len(fits)} folds, no speaker in two), with settings chosen on inner folds of the other speakers",
         "folds": task_scores.over_folds(folds),
+        **class_details(
+            predictions, found.clips, classes, columns=config.data.slice_columns, seed=config.seed
+        ),
         "chosen": [{name: row[name] for name in ("fold", "c", "gamma", "inner_uar")} for row in folds],
         "model": {"name": f"SVM on {', '.join(config.svm.features)}", "num_features": len(names)},
         "features": list(names),
@@ -71,7 +75,7 @@ def write_outcome(
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", task_scores.score_lines(written))
+    logger.info("%s", "\n".join([task_scores.score_lines(written), *detail_lines(written)]))
     logger.info("page: %s", page)
     return written
 

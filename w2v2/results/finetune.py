@@ -14,6 +14,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import transcripts
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
+from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.machine import describe_run
@@ -75,6 +76,10 @@ def write_outcome(
     }
     if text is not None:
         metrics["text"] = dict(text)
+    if kind == "classes":
+        metrics |= class_details(
+            test, found.clips, names, columns=config.data.slice_columns, seed=config.seed
+        )
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     run_directory.write_json(config.run, "metrics", metrics)
@@ -84,7 +89,7 @@ def write_outcome(
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", score_lines(metrics))
+    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics)]))
     logger.info("model: %s/model", config.run)
     logger.info("page: %s", page)
     return metrics

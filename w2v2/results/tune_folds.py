@@ -16,6 +16,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison, classification
 from w2v2.evaluation import scores as task_scores
+from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.results.tensorboard import search_scalars, write_tensorboard
@@ -93,6 +94,9 @@ def write_outcome(
             trials,
             best=scored["pooled"][metric],
             nested=summary.nested_score(scores, complete, classes, metric, num_folds),
+        ),
+        **class_details(
+            predictions, found.clips, classes, columns=config.data.slice_columns, seed=config.seed
         ),
         "encoder": encoder,
         "data": _data(config, found),
@@ -226,6 +230,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
         )
     lines += [
         f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection, found)}",
+        *detail_lines(metrics),
         *_baseline_lines(metrics),
         *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),
         *(f"never predicted: {name}" for name in pooled["never_predicted"]),

@@ -1,0 +1,59 @@
+"""What the scores of classes look like from closer by: slices of the clips, and calibration; lines about both."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.data.slices import slice_columns
+from w2v2.data.targets import class_numbers
+from w2v2.evaluation import scores
+from w2v2.evaluation.calibration import calibration
+from w2v2.evaluation.slices import slice_scores
+
+
+def class_details(
+    predictions: pa.Table, clips: pa.Table, classes: Sequence[str], *, columns: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """`slices` and `calibration` of a predictions table, as plain JSON.
+
+    columns are those of the clips to score by, besides what RAVDESS's names have. Only a slice that has at least two values is there.
+    """
+    place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
+    own = clips.take(place)
+    target, predicted = (
+        class_numbers(predictions[name].to_pylist(), classes) for name in ("target", "predicted")
+    )
+    fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
+    speaker = predictions["speaker"].to_pylist()
+    by_column = {
+        name: slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
+        for name, values in slice_columns(own, columns).items()
+        if name in columns or len(set(values)) > 1
+    }
+    probabilities = scores.columns(predictions, "prob", classes)
+    return {"slices": by_column, "calibration": calibration(probabilities, target, fold=fold)}
+
+
+def detail_lines(found: Mapping[str, Any]) -> list[str]:
+    """A line for each slice and one on calibration, for the terminal; none where there are no such numbers."""
+    lines = []
+    for name, row in found.get("slices", {}).items():
+        if "gap" not in row:
+            lines.append(f"by {name}: undefined, {row['undefined']}")
+            continue
+        gap = row["gap"]
+        within = scores.within_text(gap["interval"], gap["undefined"])
+        each = (row["values"][gap[end]]["value"] for end in ("highest", "lowest"))
+        high, low = ("undefined" if value is None else f"{value:.3f}" for value in each)
+        value = "undefined" if gap["value"] is None else f"{gap['value']:.3f}"
+        lines.append(
+            f"by {name}: {gap['highest']} {high}, {gap['lowest']} {low}; gap {value} {within}, p {row['p']:.3f}"
+        )
+    own = found.get("calibration", {})
+    if own.get("ece") is not None:
+        after = own.get("temperature")
+        text = f"; after a temperature fitted on the other folds {after['ece']:.3f}" if after else ""
+        lines.append(f"calibration error {own['ece']:.3f}{text}; Brier score {own['brier']:.3f}")
+    return lines

@@ -1,0 +1,145 @@
+"""Scores of parts of the clips, such as women and men, and whether parts differ by more than chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from w2v2.evaluation import classification
+from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, intervals
+from w2v2.evaluation.comparison import as_json
+
+MAX_VALUES = 20
+NUM_PERMUTATIONS = 1000
+_MANY_CLIPS = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clips:
+    """Clips of classes that every value has, with the number of their value."""
+
+    target: Int[np.ndarray, " clips"]
+    predicted: Int[np.ndarray, " clips"]
+    group: Int[np.ndarray, " clips"]
+    """The number of the speaker."""
+    value: Int[np.ndarray, " clips"]
+    speakers: Shaped[np.ndarray, " speakers"]
+    folds: Sequence[Int[np.ndarray, " speakers"]]
+    num_classes: int
+    num_values: int
+
+    def confusions(
+        self, part: Int[np.ndarray, " clips"], num_parts: int
+    ) -> Int[np.ndarray, "parts classes classes"]:
+        """One confusion matrix for each part of the clips."""
+        shape = (num_parts, self.num_classes, self.num_classes)
+        cells = np.ravel_multi_index((part, self.target, self.predicted), shape)
+        return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+
+    def scored(self) -> list[Scored]:
+        """The clips of each value as what can be resampled, on the same speakers."""
+        num_speakers = len(self.speakers)
+        counts = self.confusions(self.group * self.num_values + self.value, num_speakers * self.num_values)
+        by_value = counts.reshape(num_speakers, self.num_values, self.num_classes, self.num_classes)
+        found = []
+        for v in range(self.num_values):
+            one = classification.scored(by_value[:, v], self.speakers, folds=self.folds)
+            num = int((by_value[:, v].sum((1, 2)) > 0).sum())
+            found.append(replace(one, num_speakers=dict.fromkeys(classification.METRICS, num)))
+        return found
+
+
+def slice_scores(
+    target: Int[np.ndarray, " clips"],
+    predicted: Int[np.ndarray, " clips"],
+    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    values: Sequence[str] | Shaped[np.ndarray, " clips"],
+    *,
+    classes: Sequence[str],
+    fold: Int[np.ndarray, " clips"] | None = None,
+    metric: str = "uar",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The metric of the clips of each value, and the gap between the highest and the lowest, as plain JSON.
+
+    All values are scored over the classes that each of them has, as the metric over other classes is another one;
+    `left_out` names the others. `gap` has the interval of the difference between the two values, on the same
+    samples of speakers. `p` is how often a gap as large is found where the values are permuted: among speakers where
+    every speaker has one value, else within each speaker's clips of a class. As the permuted gap is between the highest and
+    the lowest as well, p allows for the two values having been chosen for being far apart; the interval does not.
+    Clips with an empty value are not scored. `undefined` says why there is no comparison.
+    """
+    names = np.asarray(values, dtype=np.str_)
+    kept = np.unique(names[names != ""])
+    if not 2 <= len(kept) <= MAX_VALUES:
+        return {"metric": metric, "undefined": f"{len(kept)} different values, wanted 2 to {MAX_VALUES}"}
+    has = np.stack([np.bincount(target[names == name], minlength=len(classes)) > 0 for name in kept])
+    shared = np.asarray(has.all(0))
+    left_out = [classes[c] for c in np.flatnonzero(np.asarray(has.any(0)) & ~shared).tolist()]
+    if not shared.any():
+        return {"metric": metric, "left_out": left_out, "undefined": "the values have no class in common"}
+    rows = (names != "") & shared[target]
+    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_)[rows], return_inverse=True)
+    clips = _Clips(
+        target=target[rows],
+        predicted=predicted[rows],
+        group=group,
+        value=np.searchsorted(kept, names[rows]),
+        speakers=speakers,
+        folds=[] if fold is None else [fold_of_each(group, fold[rows], len(speakers))],
+        num_classes=len(classes),
+        num_values=len(kept),
+    )
+    return {"metric": metric, "left_out": left_out} | _compared(clips, kept.tolist(), metric, seed=seed)
+
+
+def _compared(clips: _Clips, names: Sequence[str], metric: str, *, seed: int) -> dict[str, Any]:
+    parts = clips.scored()
+    found = {name: intervals(part, seed=seed)[metric] for name, part in zip(names, parts, strict=True)}
+    order = sorted(range(len(names)), key=lambda v: (found[names[v]].value or 0.0, -v))
+    low, high = order[0], order[-1]
+
+    def gap(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        return {metric: parts[high].values(counts)[metric] - parts[low].values(counts)[metric]}
+
+    num_least = min(parts[v].num_speakers[metric] for v in (low, high))
+    of_gap = Scored(speakers=clips.speakers, values=gap, folds=clips.folds, num_speakers={metric: num_least})
+    num_clips = np.bincount(clips.value, minlength=len(names))
+    return {
+        "values": {
+            name: as_json(found[name])
+            | {"num_clips": int(num_clips[v]), "num_speakers": parts[v].num_speakers[metric]}
+            for v, name in enumerate(names)
+        },
+        "gap": as_json(intervals(of_gap, seed=seed)[metric]) | {"highest": names[high], "lowest": names[low]},
+        "p": _permutation_p(clips, metric, seed=seed),
+    }
+
+
+def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
+    """(1 + permutations with at least the gap) / (1 + permutations); Phipson and Smyth (2010)."""
+    rng = np.random.default_rng(seed)
+    first = np.full(len(clips.speakers), -1)
+    first[clips.group] = clips.value
+    is_of_speaker = (first[clips.group] == clips.value).all()
+    stratum = clips.group * clips.num_classes + clips.target
+    base = np.argsort(stratum, kind="stable")
+
+    def permuted() -> Int[np.ndarray, " clips"]:
+        if is_of_speaker:
+            return rng.permutation(first)[clips.group]
+        found = np.empty_like(clips.value)
+        found[np.lexsort((rng.random(len(stratum)), stratum))] = clips.value[base]
+        return found
+
+    num = NUM_PERMUTATIONS if len(stratum) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
+    observed = _gap(clips, clips.value, metric)
+    num_larger = sum(_gap(clips, permuted(), metric) >= observed - 1e-12 for _ in range(num))
+    return (1 + num_larger) / (1 + num)
+
+
+def _gap(clips: _Clips, value: Int[np.ndarray, " clips"], metric: str) -> float:
+    each = classification.metrics_of(clips.confusions(value, clips.num_values))[metric]
+    return float(np.nanmax(each) - np.nanmin(each))
