@@ -4,7 +4,6 @@
 <run>/done/*.parquet    what became of each clip, written after its part; what is there is not done again
 """
 
-import datetime
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,13 @@ from w2v2.audio.decoding import decoder_of
 from w2v2.config.data import FIRST_AUDIO_FIELDS
 from w2v2.config.digest import positional, settings_digest
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.data.rejects import RECORD, REJECTS, recorded_reject
+from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
 from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import read_records, write_record
 from w2v2.tables.parts import list_parts, write_part
-from w2v2.tables.spec import TIMESTAMP, TableSpec, embeddings_spec, rejects_spec
+from w2v2.tables.spec import TIMESTAMP, TableSpec, embeddings_spec
 from w2v2.tables.table import Table
 
 logger = logging.getLogger(__name__)
@@ -333,31 +332,3 @@ def counts(clips: pa.Table) -> dict[str, int]:
     found = {item["values"]: item["counts"] for item in clips["status"].value_counts().to_pylist()}
     bad = found.get(REJECTED, 0) + found.get(UNREADABLE, 0)
     return {"embedded": found.get(EMBEDDED, 0), "there": found.get(THERE, 0), "rejected": bad}
-
-
-def rejects_table(uri: str) -> str:
-    """The table of the rejects of a table: its name with _rejects."""
-    return f"{uri.rstrip('/')}_rejects"
-
-
-def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
-    """Make the table tell this run's rejects; reason becomes empty where a clip is no longer rejected."""
-    assert rejects.schema == REJECTS
-    now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}
-    before = {
-        row["clip_id"]: row
-        for row in table.read(["clip_id", "uri", "reason"], where={"run_id": job.run_id}).to_pylist()
-    }
-    changed = [row for clip_id, row in now.items() if before.get(clip_id, {}).get("reason") != row["reason"]]
-    changed += [
-        row | {"reason": ""} for clip_id, row in before.items() if row["reason"] and clip_id not in now
-    ]
-    if not changed:
-        return
-    own = {
-        "run_id": job.run_id,
-        "code_version": job.code_version,
-        "created_at": datetime.datetime.now(datetime.UTC),
-    }
-    rows = pa.Table.from_pylist([row | own for row in changed], schema=rejects_spec().schema)
-    table.commit([write_part(storage.join(job.config.run, "reject_parts"), rows, spec=rejects_spec())])

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from w2v2.data.manifest import Manifest
 from w2v2.errors import ResumableError
-from w2v2.inference.extraction import Job, commit_rejects, counts, lost_to_newer, parts_of, rejects_table
+from w2v2.inference.extraction import Job, counts, lost_to_newer, parts_of
+from w2v2.inference.reject_table import commit_rejects, rejects_table
 from w2v2.machine import describe_run
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
