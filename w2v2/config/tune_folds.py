@@ -52,7 +52,8 @@ class SearchConfig:
     """Random trials before TPE proposes."""
     max_concurrent_trials: int = 0
     """Trials at once; 0 is as many as the cluster's CPUs and GPUs allow. 1 repeats a search bit for bit. With
-    fewer trials than the cluster has room for, several folds of a trial run at once."""
+    fewer trials than the cluster has room for, several folds of a trial run at once. Where heads alone are trained
+    (encoder.train=head), one process trains six side by side."""
     cpus_per_trial: float = 1.0
     """CPUs (and threads) of one trial."""
     gpus_per_trial: float = 1.0
