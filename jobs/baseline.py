@@ -38,7 +38,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     config = resolved(config)
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
-    found = usable_clips.read_clips_and_check_folds(config.data, config.folds)
+    found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
     names = descriptors.names(config.svm.features)
     connection.start()
     connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})

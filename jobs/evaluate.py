@@ -24,6 +24,8 @@ from w2v2.cluster import connection, prediction
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
 from w2v2.data import file_facts, manifest, transcripts, usable_clips
+from w2v2.data.accounting import account
+from w2v2.data.corpora.rows import OTHER_SPLIT
 from w2v2.errors import UserError
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
@@ -48,6 +50,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     info, digest = read_info(config.model)
     logger.info("run: %s", config.run)
     found = read_clips(config, info)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     connection.start()
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
@@ -59,8 +62,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         column = pa.array([getattr(one, name) for one in said if not one.reject])
         found = replace(found, clips=found.clips.append_column(name, column))
     run_directory.write_table(config.run, "manifest", found.clips)
-    run_directory.write_table(config.run, "rejects", found.rejects)
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     predictions = predictions_of(found.clips, [one for one in said if not one.reject], info)
     run_directory.write_table(config.run, "predictions", predictions)
     card = read_card(config.model)
@@ -85,6 +87,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "heard_by_audio": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
         "model": {"uri": config.model, "digest": digest},
         "encoder": {"name": info.encoder.name},
+        "clips": account(found),
         "seconds": round(time.monotonic() - started, 1),
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
@@ -122,7 +125,9 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
             raise UserError(
                 f"no clip has split {config.split!r}; the data has {have}: look at data.split_column"
             )
-        found = replace(found, clips=chosen)
+        left_out = {OTHER_SPLIT: len(found.clips) - len(chosen)}
+        passed_over = dict(found.passed_over) | {name: num for name, num in left_out.items() if num}
+        found = replace(found, clips=chosen, passed_over=passed_over)
     if info.kind == "transcript":
         return file_facts.add_file_facts(found, data)
     told = (
@@ -183,8 +188,9 @@ def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Heard
     sentence += f", split {config.split}" if config.split else ""
     if not heard:
         return f"{sentence}, none of whom trained the model, by name or by recording"
-    logger.warning("%s trained this model: these are no scores of unseen speakers", heard)
-    return f"{sentence}; {heard} TRAINED THIS MODEL, so this is no score of unseen speakers"
+    caveat = heard.caveat("this model")
+    logger.warning("%s", caveat)
+    return f"{sentence}; {caveat}"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from typing import Any
 from w2v2.cluster import connection
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.data import manifest, usable_clips
+from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.models.pretrained_name import check_folder
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -41,10 +42,13 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     logger.info("run: %s, table: %s", config.run, config.table)
     data = usable_clips.with_demo_made(config.data)
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
-    found = manifest.read(data, task="none", carried=further)
+    found = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
+    check_folder(config.encoder.name)
+    manifest.check_rejects(
+        found, max_reject_fraction=config.data.max_reject_fraction, run="" if config.plan else config.run
+    )
 
     from w2v2.cluster import embedding  # after the first messages: these take seconds to import
-    from w2v2.data import file_facts
     from w2v2.inference import extraction
     from w2v2.inference.extraction_plan import estimate
     from w2v2.results.extract_embeddings import write_outcome
@@ -62,12 +66,9 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     num_made = len(todo)
     clips, audio_s = embedding.embed_all(clips, todo, found, job)
-    found = manifest.with_rejects(
-        manifest.Manifest(clips=clips, rejects=found.rejects), extraction.rejected(clips)
-    )
+    found = manifest.with_rejects(replace(found, clips=clips), extraction.rejected(clips))
     run_directory.write_table(config.run, "manifest", clips)
-    run_directory.write_table(config.run, "rejects", found.rejects)
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     assert table is not None  # but for a plan
     return write_outcome(clips, found, job, table, num_made=num_made, audio_s=audio_s, started=started)
 

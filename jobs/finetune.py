@@ -27,9 +27,10 @@ from w2v2.cluster import connection, features
 from w2v2.config import command_line
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data import manifest, splits, text, transcripts, usable_clips
+from w2v2.data import file_facts, manifest, splits, text, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures
 from w2v2.models import provenance
+from w2v2.models.pretrained_name import check_folder
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -45,6 +46,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     before = main(without_remapping(config)) if config.before_remapping else None
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    check_folder(config.encoder.name)
     found = read_clips(config)
     connection.start()
     connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
@@ -122,13 +124,13 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     """The clips that can be had by name, split once to show early what would not work."""
     data = usable_clips.with_demo_made(config.data, task=config.task.kind)
-    found = manifest.read(data, task=config.task.kind)
+    found = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
     if config.task.kind == "transcript":
         found = transcripts.with_references(found, config.text)
     if config.task.kind == "classes":
-        manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+        manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
     else:
-        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction)
+        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
     split(config, found)
     logger.info(
         "data: %d clips of %d speakers, %d rejected by name",

@@ -17,10 +17,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from w2v2.cluster import connection, prediction
 from w2v2.config import command_line
 from w2v2.config.finetune import PredictConfig
 from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.data.accounting import account
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models.model_info import read_info
 from w2v2.storage import files as storage
@@ -39,16 +42,18 @@ def main(config: PredictConfig) -> dict[str, Any]:
     logger.info("run: %s, table: %s", config.run, config.table)
     open_place(config, info)  # a table that cannot be written is told before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
-    found = manifest.read(data, task="none")
+    found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     connection.start()
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
     said = prediction.predict(config, found.clips, digest=digest)
     rows = rows_of(found.clips, said, info, digest, words=config.words)
+    tolerated = pa.array([one.tolerated for one in said], pa.string())
+    found = replace(found, clips=found.clips.append_column("tolerated", tolerated))
     found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
-    run_directory.write_table(config.run, "rejects", found.rejects)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     write_rows(config, rows, info)
     num_clips = len(found.clips) + len(found.rejects)
     metrics = {
@@ -58,6 +63,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "num_clips": num_clips,
         "num_rows": len(rows),
         "rejected": len(found.rejects),
+        "clips": account(found),
         "seconds": round(time.monotonic() - started, 1),
     }
     run_directory.write_json(config.run, "metrics", metrics)

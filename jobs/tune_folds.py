@@ -30,6 +30,7 @@ from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.preparation import cached_features
 from w2v2.features.requests import AudioIndex, ClipFeatures
 from w2v2.models import provenance
+from w2v2.models.pretrained_name import check_folder
 from w2v2.search.space import default_space, distribution, field_at, variants
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan
@@ -65,7 +66,10 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
-    found = usable_clips.read_clips_and_check_folds(config.data, config.folds)
+    choices = config.search.space["encoder.name"].choices if "encoder.name" in config.search.space else ()
+    for name in (config.encoder.name, *map(str, choices or ())):
+        check_folder(name)
+    found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
     encoders = variants(config.encoder, config.search.space)
     prepared = in_cache(config, encoders, found.clips) or on_workers(config, encoders, found.clips)
     found = usable_clips.in_folds(config.run, found, prepared.features, data=config.data, dealt=config.folds)

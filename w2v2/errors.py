@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
+from w2v2.redaction import redacted
+
 
 class UserError(ValueError):
     """A mistake the user can fix: one sentence with what is wrong, what was given, what was expected and what to do."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class ResumableError(UserError):
@@ -29,7 +34,7 @@ class Reject:
         >>> Reject(kind="too short", detail="0.04 s < audio.min_s 0.1", place="row 17").reason
         'row 17: too short: 0.04 s < audio.min_s 0.1'
         """
-        return ": ".join(filter(None, (self.place, self.kind, self.detail)))
+        return redacted(": ".join(filter(None, (self.place, self.kind, self.detail))))
 
 
 class ClipError(ValueError):

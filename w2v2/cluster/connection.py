@@ -13,6 +13,13 @@ from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, clust
 import ray  # after its environment was set
 import yaml
 
+from w2v2.cluster.local_ray import (
+    away_from_start_folder,
+    child_processes,
+    end_children,
+    listen_on_loopback_alone,
+)
+from w2v2.cluster.worker_warnings import ReportingTask, logged, reporting
 from w2v2.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -21,7 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-NUM_STARTS = 3
+NUM_STARTS = 10
+"""Ray gives up after 30 s, which is short on a busy machine."""
 
 
 def start() -> None:
@@ -37,11 +45,16 @@ def start() -> None:
 
 
 def _init(*, tries_left: int) -> None:
+    others = child_processes()
     try:
-        # A local Ray ends with the job, and its dashboard would take seconds to start.
-        ray.init(
-            address=_address(), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
-        )
+        address = _address()
+        if address == "local":
+            listen_on_loopback_alone()
+        with away_from_start_folder():
+            # A local Ray ends with the job, and its dashboard would take seconds to start.
+            ray.init(
+                address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
+            )
     except ConnectionError as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise UserError(
@@ -52,6 +65,7 @@ def _init(*, tries_left: int) -> None:
         if SLOW_START not in str(error):
             raise
         ray.shutdown()
+        end_children(others)
         if tries_left == 1:
             raise UserError(
                 f"Ray did not start on this machine within 30 s, {NUM_STARTS} times: it is too busy; end other work and "
@@ -62,10 +76,12 @@ def _init(*, tries_left: int) -> None:
 
 
 def _address() -> str | None:
-    """None, so that Ray looks itself, unless it would look for minutes for a cluster that was killed here."""
+    """'local' where there is no cluster to join, or one that was killed here, which Ray would wait for; else None."""
+    if named := os.environ.get("RAY_ADDRESS"):
+        return "local" if named == "local" else None
     record = cluster_record()
-    if os.environ.get("RAY_ADDRESS") or not record.exists():
-        return None
+    if not record.exists():
+        return "local"
     where = record.read_text().strip()
     host, _, port = where.rpartition(":")
     try:
@@ -129,7 +145,8 @@ def user_error(error: BaseException) -> UserError | None:
 def get(reference: "ray.ObjectRef[R]") -> R:
     """A task's result; what the user can mend arrives as a UserError."""
     try:
-        return ray.get(reference)
+        result: R = logged(ray.get(reference))
+        return result
     except ray.exceptions.RayError as error:
         mistake = user_error(error)
         if mistake is None:
@@ -157,8 +174,10 @@ def task(function: Callable[P, R], *, cpus: float, gpus: float, in_trial: bool =
     }
     if not in_trial:  # a trial has it from Tune, and said twice it would count as another
         options["runtime_env"] = RUNTIME_ENV
-    remote: Any = ray.remote(**options)(function)
-    return remote
+    # A trial is a worker itself, whose log nobody reads.
+    remote: Any = ray.remote(**options)(function if in_trial else reporting)
+    task: Any = remote if in_trial else ReportingTask(remote_reporting=remote, function=function)
+    return task
 
 
 def chunks(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Sequence[T]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import ctrl_c_interrupts
+from w2v2.cluster.worker_warnings import logged
 
 # isort: split
 
@@ -43,7 +44,7 @@ def train_on_workers(
         try:
             if num_workers == 1:  # on a worker that has loaded the encoder already
                 task = connection.task(_with_queue, cpus=cpus, gpus=gpus)
-                return ray.get(task.remote(work, queue, ProcessGroup()))
+                return logged(ray.get(task.remote(work, queue, ProcessGroup())))
             with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
                 return work_together(
                     functools.partial(_with_queue, work, queue),

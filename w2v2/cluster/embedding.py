@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import ray
 
 from w2v2.cluster import connection
+from w2v2.cluster.worker_warnings import reporting
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
@@ -93,8 +94,10 @@ def _loaded(config: ExtractConfig) -> "tuple[Encoder, str]":
 def inspect(config: ExtractConfig, run_id: str) -> "Job":
     """The Job, told by a worker that loaded the encoder."""
     workers = config.workers
-    task = ray.remote(num_cpus=ENCODER_SHARE * min(1, workers.cpus_per_encoder), max_retries=3)(_inspect)
-    job = connection.get(task.remote(config, run_id))
+    task: Any = ray.remote(num_cpus=ENCODER_SHARE * min(1, workers.cpus_per_encoder), max_retries=3)(
+        reporting
+    )
+    job = connection.get(task.remote(_inspect, config, run_id))
     if config.encoder.precision == "bf16" and not connection.gpus(1):
         raise UserError(
             "encoder.precision is bf16, but the cluster has no GPU: use float32, which is faster on a CPU"
@@ -272,8 +275,8 @@ def measure(clips: pa.Table, job: "Job") -> Measured:
     by_size = clips.sort_by("size_bytes")
     chosen = np.unique(np.linspace(0, len(clips) - 1, NUM_MEASURED).round().astype(int))
     shape = shape_of(job.config)
-    task = ray.remote(num_cpus=shape.encoder_cpus, num_gpus=shape.encoder_gpus)(_measure)
-    return connection.get(task.remote(by_size.take(chosen), job, shape.num_threads))
+    task: Any = ray.remote(num_cpus=shape.encoder_cpus, num_gpus=shape.encoder_gpus)(reporting)
+    return connection.get(task.remote(_measure, by_size.take(chosen), job, shape.num_threads))
 
 
 def _measure(clips: pa.Table, job: "Job", num_threads: int) -> Measured:

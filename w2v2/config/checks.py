@@ -1,5 +1,7 @@
 """Checks that sections of settings share."""
 
+from dataclasses import fields, is_dataclass
+
 from w2v2.errors import UserError
 
 
@@ -17,3 +19,25 @@ def fraction(section: str, config: object, *names: str) -> None:
         value = getattr(config, name)
         if not 0 <= value < 1:
             raise UserError(f"{section}.{name} must be in [0, 1), got {value}")
+
+
+LARGEST = 2.0**53
+"""Up to here floats hold all whole numbers; no setting is meant to be larger."""
+
+
+def refuse_absurd_numbers(value: object, name: str = "") -> None:
+    """Raises UserError naming a field whose number is not finite or larger than any can be meant to be."""
+    if is_dataclass(value):
+        inside = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif isinstance(value, dict):
+        inside = value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            refuse_absurd_numbers(one, name)
+        return
+    else:
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise UserError(f"{name} must be a number of at most {LARGEST:g} in size, got {value:g}")
+        return
+    for key, one in inside.items():
+        refuse_absurd_numbers(one, f"{name}.{key}" if name else str(key))

@@ -3,16 +3,21 @@
 import itertools
 import json
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from w2v2.config.checks import refuse_absurd_numbers
+from w2v2.config.config_file import check_config_file
 from w2v2.config.digest import plain
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.errors import UserError
+from w2v2.redaction import RedactingFilter
 
 C = TypeVar("C")
 
@@ -24,11 +29,15 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
     """
     from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
+    words = _config_first(sys.argv[1:] if args is None else args)
+    for uri in _config_files(words):
+        check_config_file(uri)
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
     try:
-        return auto_cli(
+        config = auto_cli(
             config_class,
-            args=_config_first(sys.argv[1:] if args is None else args),
+            args=words,
             as_positional=False,
             return_instance=True,
             exit_on_error=False,
@@ -39,6 +48,8 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
             '"<unicode string>"', "the --config file"
         )
         raise UserError(f"{told}; --help lists all settings") from error
+    refuse_absurd_numbers(config)
+    return config
 
 
 def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
@@ -62,6 +73,14 @@ def _config_first(args: Iterable[str]) -> list[str]:
         else:
             (files if word.startswith("--config=") else flags).append(word)
     return files + flags
+
+
+def _config_files(words: Sequence[str]) -> Iterator[str]:
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if word == "--config":
+            yield following
+        elif word.startswith("--config="):
+            yield word.removeprefix("--config=")
 
 
 def dump(config: Any) -> str:
@@ -89,8 +108,12 @@ def run_job(main: Callable[[C], object], config_class: type[C], *, words: str = 
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
     )
     logging.getLogger("w2v2").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RedactingFilter())
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    received: list[int] = []
+    _interrupt_at_signals(received)
     try:
         args = sys.argv[1:]
         main(parse(config_class, leading_words(args, words) if words else args))
@@ -99,6 +122,22 @@ def run_job(main: Callable[[C], object], config_class: type[C], *, words: str = 
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        print("stopped; run the same command again to resume", file=sys.stderr)
+        return 128 + (received[0] if received else signal.SIGINT)
     return 0
+
+
+def _interrupt_at_signals(received: list[int]) -> None:
+    """Let SIGTERM (of a scheduler) and SIGHUP (of a closed terminal) end a job as Ctrl-C does."""
+    # nohup has SIGHUP ignored, and it stays so.
+    handled = [own for own in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(own) != signal.SIG_IGN]
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        for own in handled:
+            signal.signal(own, signal.SIG_IGN)  # it is ending
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for own in handled:
+            signal.signal(own, interrupt)

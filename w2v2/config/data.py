@@ -13,8 +13,25 @@ TaskKind = Literal["classes", "multi_label", "regression", "transcript"]
 SPLITS = ("train", "val", "test")
 
 
-Layout = Literal["auto", "ravdess", "csv", "clinic", "deam", "librispeech", "common_voice", "files"]
 Descriptor = Literal["mfcc", "chroma", "spectral", "pitch", "energy", "egemaps"]
+
+
+Layout = Literal[
+    "auto",
+    "ravdess",
+    "csv",
+    "clinic",
+    "deam",
+    "emodb",
+    "crema_d",
+    "savee",
+    "tess",
+    "iemocap",
+    "msp_podcast",
+    "librispeech",
+    "common_voice",
+    "files",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +45,8 @@ class DataConfig:
     """How to read uri: RAVDESS's file names hold label and speaker; a CSV has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
     and songs; librispeech is a folder with *.trans.txt files next to the audio, common_voice a folder with
-    train.tsv, dev.tsv, test.tsv and clips/; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
+    train.tsv, dev.tsv, test.tsv and clips/; emodb, crema_d, savee, tess, iemocap and msp_podcast are these corpora as
+    they are published; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
     ravdess otherwise (jobs that need no labels: files, where not all names are RAVDESS's)."""
     vocal_channel: Literal["speech", "song", "both"] = "speech"
     """RAVDESS: which vocal channel to use."""
@@ -62,6 +80,9 @@ class DataConfig:
     """clinic: the subfolders whose recordings are used; empty is all."""
     classes: dict[str, str] = field(default_factory=dict)
     """Class names to rename or merge, e.g. {calm: neutral}; the name 'drop' leaves a class out."""
+    merge_names: bool = False
+    """Take speakers (and classes) whose names look the same for one: '7' and '07', 'Anna' and 'anna ', accents
+    written in two ways. Without it they stay different, and a warning lists them."""
     max_reject_fraction: float = 0.01
     """The job stops when a larger fraction of the clips cannot be used."""
     num_readers: int = 16
@@ -98,6 +119,8 @@ class AudioConfig:
         if not self.min_s < self.max_s <= 3600:
             raise UserError(f"audio.max_s must be in (audio.min_s={self.min_s:g}, 3600], got {self.max_s:g}")
         for name in ("crop_s", "fixed_s"):
+            if getattr(self, name) > 3600:
+                raise UserError(f"audio.{name} must be at most 3600, got {getattr(self, name):g}")
             if 0 < getattr(self, name) < self.min_s:
                 raise UserError(
                     f"audio.{name}={getattr(self, name):g} is shorter than audio.min_s={self.min_s:g}: no clip would be left"
@@ -112,9 +135,10 @@ FIRST_AUDIO_FIELDS = ("resampler", "trim_db", "crop_s", "fixed_s", "min_s", "max
 class FoldsConfig:
     """How speakers are assigned to folds; no speaker is ever in two."""
 
-    kind: Literal["published", "consecutive", "grouped"] = "published"
+    kind: Literal["published", "consecutive", "grouped", "column"] = "published"
     """published: EmoBox's six folds of four RAVDESS actors; consecutive: speakers in order, equal
-    runs; grouped: computed, balanced in clips and classes, for any corpus."""
+    runs; grouped: computed, balanced in clips and classes, for any corpus; column: the data says it
+    (data.split_column, IEMOCAP's sessions), num_folds different values in their order."""
     num_folds: int = 6
     """Number of folds; the published ones are six."""
 

@@ -44,6 +44,9 @@ class FinetuneConfig:
     """CPUs (and threads) of one worker."""
     gpus_per_worker: float = 1.0
     """GPUs of one worker; a cluster without GPUs trains on CPUs."""
+    tuned_on: str = ""
+    """The run directory of the search that chose these settings; its best.yaml says it. Whom the search has scored
+    is not unseen by these settings, and the test split says so."""
     before_remapping: bool = False
     """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
     show its report next to that of the remapped classes."""

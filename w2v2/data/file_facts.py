@@ -24,7 +24,7 @@ def add_file_facts(found: Manifest, data: DataConfig) -> Manifest:
     lost = [
         (clip_id, reject)
         for clip_id, uri in zip(found.clips["clip_id"].to_pylist(), uris, strict=True)
-        if (reject := _reject(infos[uri]))
+        if (reject := reject_of(infos[uri]))
     ]
     found = with_rejects(found, lost)
     own = [infos[uri] for uri in found.clips["uri"].to_pylist()]
@@ -38,6 +38,20 @@ def add_file_facts(found: Manifest, data: DataConfig) -> Manifest:
     return replace(found, clips=clips)
 
 
+def without_missing_files(found: Manifest, data: DataConfig) -> Manifest:
+    """The clips, those whose local file is not there or cannot be read rejected: found before anything is computed."""
+    uris = [uri for uri in found.clips["uri"].unique().to_pylist() if not storage.is_remote(uri)]
+    infos = dict(zip(uris, storage.stat_many(uris, num_at_once=data.num_readers), strict=True))
+    lost = [
+        (clip_id, reject)
+        for clip_id, uri in zip(
+            found.clips["clip_id"].to_pylist(), found.clips["uri"].to_pylist(), strict=True
+        )
+        if uri in infos and (reject := reject_of(infos[uri]))
+    ]
+    return with_rejects(found, lost)
+
+
 def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
     uris = clips["uri"].unique().to_pylist()
     found: dict[str, FileInfo | StorageError] = {}
@@ -48,8 +62,8 @@ def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageErr
     return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
 
 
-def _reject(info: FileInfo | StorageError) -> Reject | None:
-    """Why a file is not read, if it is not."""
+def reject_of(info: FileInfo | StorageError) -> Reject | None:
+    """Why a file is not read, if it is not: it cannot be looked up, or is too large to be held in memory."""
     if isinstance(info, StorageError):
         return info.reject
     if info.size_bytes > MAX_FILE_BYTES:

@@ -33,7 +33,7 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
     A function of the set of clips (speaker, label) alone: the order of the rows does not matter, and
     other machines and other runs get the same folds. 'published' puts EMOBOX_ACTORS[k] into fold k;
     'consecutive' deals the speakers in order ('2' before '10') in runs whose sizes differ by at most one;
-    'grouped' balances the clips of each class over the folds.
+    'grouped' balances the clips of each class over the folds; 'column' takes those of the column split.
 
     Raises UserError for fewer speakers than folds, a speaker that is not in the published list, a fold
     without clips, and a class that has no clip outside some fold.
@@ -45,6 +45,8 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
             fold_of = _consecutive(clips, num_folds=folds.num_folds)
         case "grouped":
             fold_of = _grouped(clips, num_folds=folds.num_folds)
+        case "column":
+            fold_of = _of_column(clips, num_folds=folds.num_folds)
     fold = np.array([fold_of[speaker] for speaker in clips["speaker"].to_pylist()], np.int64)
     _check_filled(fold, folds)
     _check_classes(clips, fold, num_folds=folds.num_folds)
@@ -79,6 +81,30 @@ def _published(clips: pa.Table) -> dict[str, int]:
     return fold_of
 
 
+def _of_column(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
+    """The folds that the data says, numbered in the order of their names."""
+    names = _in_order(clips["split"].unique().to_pylist())
+    if names == [""]:
+        raise UserError(
+            "folds.kind=column wants the fold of each clip in the column data.split_column, which the data does not "
+            "have: set --data.split_column, or use --folds.kind grouped"
+        )
+    if "" in names:
+        raise UserError(
+            "folds.kind=column: some clips have an empty data.split_column: fill it for every clip"
+        )
+    if len(names) != num_folds:
+        raise UserError(
+            f"folds.num_folds is {num_folds}, but data.split_column has {len(names)} different values "
+            f"({listed(names)}): set --folds.num_folds {len(names)}"
+        )
+    leaks.refuse_divided_speakers(clips, part="split")
+    return {
+        speaker: names.index(name)
+        for speaker, name in zip(clips["speaker"].to_pylist(), clips["split"].to_pylist(), strict=True)
+    }
+
+
 def _consecutive(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
     speakers = _enough_speakers(clips, num_folds=num_folds)
     runs = np.array_split(np.array(speakers, object), num_folds)
@@ -106,12 +132,16 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
 
 
 def _speakers(clips: pa.Table) -> list[str]:
-    """The speakers in order, runs of digits by their value: '2' before '10'."""
+    return _in_order(clips["speaker"].unique().to_pylist())
 
-    def padded(speaker: str) -> tuple[str, str]:
-        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), speaker), speaker
 
-    return sorted(clips["speaker"].unique().to_pylist(), key=padded)
+def _in_order(names: list[str]) -> list[str]:
+    """Sorted, runs of digits by their value: '2' before '10'."""
+
+    def padded(name: str) -> tuple[str, str]:
+        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
+
+    return sorted(names, key=padded)
 
 
 def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:

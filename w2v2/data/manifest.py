@@ -7,22 +7,29 @@ trace.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.data import DataConfig
+from w2v2.data import names
 from w2v2.data.corpora.clinic import read_clinic
 from w2v2.data.corpora.common_voice import read_common_voice
 from w2v2.data.corpora.csv_corpus import read_csv
 from w2v2.data.corpora.deam import read_deam
+from w2v2.data.corpora.file_names import read_named
+from w2v2.data.corpora.iemocap import read_iemocap
 from w2v2.data.corpora.librispeech import read_librispeech
+from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
-from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, listed
-from w2v2.data.rejects import REJECTS, commonest, reject_columns
+from w2v2.data.corpora.rows import DROPPED, ClipRow, Found, Groups, Labels, listed
+from w2v2.data.rejects import REJECTS, commonest, kinds_of, reject_columns
 from w2v2.errors import Reject, UserError
+from w2v2.redaction import redacted
+from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +68,8 @@ class Manifest:
 
     clips: pa.Table
     rejects: pa.Table
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many files and rows are neither, by what they are: hidden files, dropped classes, other splits."""
     groups: Groups = ()
     """The names of the targets, one inner tuple per head; empty for classes."""
 
@@ -82,14 +91,48 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
         )
     carried = (*carried, *_slice_columns(data, task))
     found = _found(data, task, carried)
-    good = [row for row in found.rows if not row.reject]
-    bad = [row for row in found.rows if row.reject]
+    rows = [_checked(row) for row in found.rows]
+    good = [row for row in rows if not row.reject]
+    bad = [row for row in rows if row.reject]
     _refuse_doubles(good, data)
-    clips = _with_classes(_with_further(_table(good, CLIPS), good, found.groups, carried), data)
+    clips = _with_further(_table(good, CLIPS), good, found.groups, carried)
     if task == "transcript":
         clips = clips.append_column("text", pa.array([row.text for row in good], pa.string()))
-    logger.info("%s: %d clips, %d rejected", data.uri, len(clips), len(bad))
-    return Manifest(clips=clips, rejects=_rejects(bad), groups=found.groups)
+    for column in ("speaker", "label"):
+        clips = names.merged(clips, column, merge=data.merge_names)
+    kept = _with_classes(clips, data)
+    passed_over = Counter(found.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
+    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(bad))
+    return Manifest(clips=kept, rejects=_rejects(bad), groups=found.groups, passed_over=passed_over)
+
+
+def _checked(row: ClipRow) -> ClipRow:
+    """The row, as a reject where a name is no text or says that there is no value."""
+    texts = {name: getattr(row, name) for name in ("clip_id", "uri", "speaker", "label", "split")}
+    if any(not text.isascii() and not _is_text(text) for text in texts.values()):
+        shown: dict[str, Any] = {name: _shown(text) for name, text in texts.items()}
+        reject = Reject(
+            kind="name is no text", detail=f"{shown['uri']} has bytes that are not UTF-8: rename it"
+        )
+        return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=reject)
+    if row.reject:
+        return replace(row, clip_id=redacted(row.clip_id), uri=redacted(row.uri))
+    for name in ("speaker", "label"):
+        if texts[name] in names.MISSING:
+            return replace(row, reject=Reject(kind=f"no {name}", detail=f"it is {texts[name]!r}"))
+    return replace(row, clip_id=redacted(row.clip_id)) if "://" in row.clip_id else row
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are not UTF-8
+        return False
+    return True
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
@@ -118,6 +161,12 @@ def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
             return read_librispeech(data, task=task, carried=carried)
         case "common_voice":
             return read_common_voice(data, task=task, carried=carried)
+        case "emodb" | "crema_d" | "savee" | "tess":
+            return read_named(data, task=task, carried=carried)
+        case "iemocap":
+            return read_iemocap(data, task=task, carried=carried)
+        case "msp_podcast":
+            return read_msp_podcast(data, task=task, carried=carried)
         case "auto" if data.uri.lower().endswith(".csv"):
             return read_csv(data, task=task, carried=carried)
         case "auto" | "ravdess" | "files":
@@ -132,9 +181,9 @@ def classes_of(clips: pa.Table) -> list[str]:
     return sorted(found)
 
 
-def check(manifest: Manifest, *, max_reject_fraction: float) -> None:
+def check(manifest: Manifest, *, max_reject_fraction: float, run: str = "") -> None:
     """Raises UserError when there is no clip, one class only, or too large a fraction of rejects."""
-    check_rejects(manifest, max_reject_fraction=max_reject_fraction)
+    check_rejects(manifest, max_reject_fraction=max_reject_fraction, run=run)
     classes = classes_of(manifest.clips)
     if len(classes) == 1:
         raise UserError(
@@ -143,8 +192,10 @@ def check(manifest: Manifest, *, max_reject_fraction: float) -> None:
         )
 
 
-def check_rejects(manifest: Manifest, *, max_reject_fraction: float) -> None:
-    """Raises UserError when there is no clip or too large a fraction of rejects."""
+def check_rejects(manifest: Manifest, *, max_reject_fraction: float, run: str = "") -> None:
+    """Raises UserError when there is no clip or too large a fraction of rejects, after `<run>/rejects.parquet` is written."""
+    if run:
+        run_directory.write_table(run, "rejects", manifest.rejects)
     num_rejects = len(manifest.rejects)
     num_all = len(manifest.clips) + num_rejects
     if not num_all:
@@ -155,8 +206,15 @@ def check_rejects(manifest: Manifest, *, max_reject_fraction: float) -> None:
         raise UserError(
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
             f"data.max_reject_fraction={max_reject_fraction:g}: {commonest(manifest.rejects)}; "
-            "mend these clips or raise --data.max_reject_fraction"
+            f"fix these clips{_advice(manifest.rejects)} or raise --data.max_reject_fraction"
         )
+
+
+def _advice(rejects: pa.Table) -> str:
+    kinds = kinds_of(rejects)
+    if "too long" in kinds:
+        return ", use the beginning of long ones (--audio.crop_s 60), take longer ones (--audio.max_s)"
+    return ", take shorter ones (--audio.min_s)" if "too short" in kinds else ""
 
 
 def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, Reject]]) -> Manifest:
@@ -188,8 +246,8 @@ def _with_further(
     clips: pa.Table, rows: Sequence[ClipRow], groups: Groups, carried: Sequence[str]
 ) -> pa.Table:
     """The clips with a column for each target and each carried column."""
-    names = [name for group in groups for name in group]
-    for i, name in enumerate(names):
+    targets = [name for group in groups for name in group]
+    for i, name in enumerate(targets):
         values = pa.array([row.targets[i] for row in rows], pa.float64())
         clips = clips.append_column(pa.field(f"target_{name}", pa.float64()), values)
     for i, name in enumerate(carried):

@@ -10,13 +10,12 @@ import pyarrow as pa
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import DataConfig, FoldsConfig
-from w2v2.data import folds, manifest
+from w2v2.data import file_facts, folds, manifest
 from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
-from w2v2.errors import Reject
+from w2v2.errors import Reject, UserError
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,7 @@ def with_usable_audio(
     prepared has one for every clip, in order. Raises UserError when too many are rejected.
     """
     found = manifest.with_rejects(found, [(p.clip_id, p.reject) for p in prepared if p.reject])
-    run_directory.write_table(run, "rejects", found.rejects)
-    manifest.check_rejects(found, max_reject_fraction=max_reject_fraction)
+    manifest.check_rejects(found, max_reject_fraction=max_reject_fraction, run=run)
     good = [p for p in prepared if not p.reject]
     clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
@@ -87,11 +85,24 @@ def with_usable_audio(
     return replace(found, clips=clips)
 
 
-def read_clips_and_check_folds(data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
+def refuse_foreign_folds(data: DataConfig, dealt: FoldsConfig) -> None:
+    """Raises UserError where the folds are those published for RAVDESS, whose names of actors others use too."""
+    if dealt.kind != "published" or data.layout in ("auto", "csv", "ravdess"):
+        return
+    own = {
+        "iemocap": "use its sessions (--folds.kind column --folds.num_folds 5)",
+        "msp_podcast": "use its splits (jobs/finetune.py), or --folds.kind grouped",
+    }
+    todo = own.get(data.layout, "none were published with it, so use --folds.kind grouped")
+    raise UserError(f"folds.kind=published are the folds of RAVDESS, got data.layout={data.layout}: {todo}")
+
+
+def read_clips_and_check_folds(run: str, data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
     """The clips that can be had by name, dealt into folds once to show early what would not work."""
+    refuse_foreign_folds(data, dealt)
     data = with_demo_made(data)
-    found = manifest.read(data)
-    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    found = file_facts.without_missing_files(manifest.read(data), data)
+    manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
     folds.assign(found.clips, dealt)
     logger.info(
         "data: %d clips of %d speakers, %d rejected by name",

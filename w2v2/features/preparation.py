@@ -13,11 +13,12 @@ from jaxtyping import Float
 from w2v2.audio.decoding import AudioError, Clip
 from w2v2.audio.waveforms import read_clip, waveform_digest
 from w2v2.config.data import AudioConfig
+from w2v2.data.file_facts import reject_of
 from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
 from w2v2.features.requests import ClipFeatures, Request
 from w2v2.storage import files as storage
-from w2v2.storage.files import StorageError
+from w2v2.storage.files import FileInfo, StorageError
 
 Waveforms = Mapping[str, Float[np.ndarray, " _"]]
 """16 kHz waveforms by clip_id or by digest."""
@@ -125,9 +126,9 @@ def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[s
     rejects: dict[str, Reject] = {}
     infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
     for request, info in zip(requests, infos, strict=True):
-        if isinstance(info, StorageError):
-            rejects[request.clip_id] = info.reject
-        else:
+        if reject := reject_of(info):
+            rejects[request.clip_id] = reject
+        elif isinstance(info, FileInfo):
             fingerprints[request.clip_id] = info.fingerprint
     return fingerprints, rejects
 

@@ -121,5 +121,11 @@ def to_csv(rows: pa.Table) -> bytes:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(rows.column_names)
-    writer.writerows(row.values() for row in rows.to_pylist())
+    writer.writerows([_safe(value) for value in row.values()] for row in rows.to_pylist())
     return sink.getvalue().encode()
+
+
+def _safe(value: object) -> object:
+    """The value, a text with an apostrophe in front where a spreadsheet would take it for a formula."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -22,10 +21,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.encoder import Encoder
 from w2v2.models.onednn_linear import use_fastest_linear
+from w2v2.models.pretrained_name import check_folder, local_path
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -84,10 +85,17 @@ def read_checkpoint(
     settings = {} if model_config is None else {"config": model_config}
     try:
         model, report = model_class.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **settings
+            folder,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            **settings,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    # A folder may hold anything: pickles that torch refuses, pointers of git-lfs, words where numbers belong.
+    except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
+    _refuse_adapter(name, model.config)
     return model, report, _normalizes(name, folder)
 
 
@@ -95,9 +103,19 @@ def read_model_config(name: str) -> tuple[Any, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
     folder = open_folder(name)
     try:
-        return AutoConfig.from_pretrained(folder), _normalizes(name, folder)
-    except (OSError, ValueError) as error:
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
+    _refuse_adapter(name, found)
+    return found, _normalizes(name, folder)
+
+
+def _refuse_adapter(name: str, config: Any) -> None:
+    if getattr(config, "add_adapter", False):
+        raise UserError(
+            f"encoder.name {name!r}: its config.json has add_adapter: true, and layers behind the encoder are not "
+            "computed here, so its vectors would not be transformers'; give a model without an adapter"
+        )
 
 
 def missing_weights(report: Mapping[str, Any]) -> set[str]:
@@ -153,35 +171,39 @@ def _local_folder(name: str) -> str:
             storage.download_folder(name, folder)
             (folder / ".complete").touch()
         return str(folder)
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_dir():
         return str(path)
-    if name.startswith(("/", "./", "../", "~")):
-        raise UserError(
-            f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
-        )
+    check_folder(name)
     return name
 
 
 def _normalizes(name: str, folder: str) -> bool:
     """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
     try:
-        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
-    except OSError as error:
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+        rate, normalizes = int(extractor.sampling_rate), bool(extractor.do_normalize)
+    except Exception as error:
         if (Path(folder) / "preprocessor_config.json").exists():
             raise UserError(
                 f"encoder.name {name!r}: its preprocessor_config.json cannot be read; "
-                "mend it, or remove it to have waveforms normalised"
+                "fix it, or remove it to have waveforms normalised"
             ) from error
         logger.warning(
             "encoder.name %s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base",
             name,
         )
         return True
+    if rate != SAMPLE_RATE:
+        raise UserError(
+            f"encoder.name {name!r} wants audio of {rate} Hz (sampling_rate in preprocessor_config.json), and audio "
+            f"is {SAMPLE_RATE} Hz here: give a model for {SAMPLE_RATE} Hz"
+        )
+    return normalizes
 
 
 def _why_not(name: str, folder: str, error: Any) -> str:
-    text = str(error)
+    text = str(error) or type(error).__name__
     if Path(folder).is_dir():
         why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
         todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"

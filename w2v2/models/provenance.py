@@ -31,7 +31,7 @@ class Heard:
     """How many of some speakers and clips a model was made from."""
 
     num_speakers: int
-    """Speakers that have the name of one who made it."""
+    """Speakers that have the name of one in its training, who may be another person."""
     num_clips: int
     """Clips whose samples are those of one that made it, whoever is said to speak."""
     num_audio_speakers: int = 0
@@ -46,6 +46,19 @@ class Heard:
         labels = _counts(self.num_speakers, self.num_clips)
         audio = _counts(self.num_audio_speakers, self.num_audio_clips)
         return " and ".join(filter(None, (labels, audio and f"{audio} (audio only, without labels)")))
+
+    def caveat(self, what: str) -> str:
+        """What follows from it for a score: certain for recordings, for names alone only possible; empty for nothing."""
+        num_names = self.num_speakers + self.num_audio_speakers
+        names = f"{num_names} of the speakers have the name of one in its training" if num_names else ""
+        audio = _counts(0, self.num_audio_clips)
+        clips = filter(None, (_counts(0, self.num_clips), audio and f"{audio} (audio only, without labels)"))
+        if recordings := " and ".join(clips):
+            also = f", and {names}" if names else ""
+            return f"{recordings} TRAINED {what.upper()}{also}, so this is no score of unseen speakers"
+        if names:
+            return f"as for {what}, {names}: IF THEY ARE THE SAME PEOPLE, this is no score of unseen speakers"
+        return ""
 
 
 def _counts(num_speakers: int, num_clips: int) -> str:
@@ -102,19 +115,52 @@ def num_seen_texts(uri: str, references: Sequence[str]) -> int:
 
 
 def encoder_heard(name: str, clips: pa.Table) -> dict[str, str]:
-    """{"heard": how much of clips to be scored made the encoder}, where it says that; told in the log, too."""
+    """{"heard": what follows of the encoder's training for a score of the clips}, where it says that; also in the log."""
     if not says(name):
         return {}
-    found = heard(name, clips)
+    found = heard(name, clips).caveat("the encoder")
     if found:
-        logger.warning("encoder %s: %s trained it, so there will be no score of unseen speakers", name, found)
-    return {"heard": str(found)}
+        logger.warning("encoder %s: %s", name, found)
+    return {"heard": found}
 
 
 def caveat(encoder: Mapping[str, str]) -> str:
     """What follows the sentence on what a score was computed on, where encoder_heard found something."""
     heard = encoder.get("heard")
-    return f"; but {heard} TRAINED THE ENCODER, so this is no score of unseen speakers" if heard else ""
+    return f"; but {heard}" if heard else ""
+
+
+def tuning_caveat(run: str, clips: pa.Table) -> str:
+    """What follows for a score of the clips where a search over others chose the settings; empty where none did.
+
+    run is the search's directory, whose manifest.parquet names its speakers and recordings.
+    """
+    if not run:
+        return ""
+    try:
+        manifest = storage.join(storage.expand(run), "manifest.parquet")
+        rows = parse_parquet(manifest, storage.read_bytes(manifest))
+    except storage.StorageError:
+        logger.warning(
+            "tuned_on %s cannot be read: whether its clips are in the test split is not known", run
+        )
+        return (
+            f"; the search that chose the settings, {run}, cannot be read: these clips may be among its own"
+        )
+    same = (
+        pc.sum(pc.is_in(clips["audio_digest"], value_set=rows["audio_digest"].combine_chunks())).as_py() or 0
+    )
+    names = len(set(clips["speaker"].to_pylist()) & set(rows["speaker"].to_pylist()))
+    if not same and not names:
+        return ""
+    found = (
+        f"{same} of these clips chose the settings"
+        if same
+        else f"{names} of these speakers have the name of one"
+    )
+    words = f"; but {found} in the search {run}, so this is NO SCORE OF SPEAKERS UNSEEN BY THE SEARCH"
+    logger.warning("test split%s", words.replace("; but", ":"))
+    return words
 
 
 def _texts(uri: str) -> set[str]:

@@ -54,7 +54,7 @@ def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
         yield _check(
             not seen,
             "None of the scored speakers and recordings were used to train the encoder.",
-            f"{seen} were used to train the encoder that this run began with: this is not a score on unseen speakers.",
+            f"Of what this run began with: {seen}.",
         )
 
 
@@ -64,9 +64,9 @@ def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
     num_speakers, num_clips = metrics["heard_speakers"], metrics["heard_clips"]
     yield _check(
         not num_speakers,
-        f"None of the {metrics['num_speakers']} speakers was seen in training, by name.",
-        f"{num_speakers} of the {metrics['num_speakers']} speakers were seen in training: this is not a score on "
-        "unseen speakers.",
+        f"None of the {metrics['num_speakers']} speakers has the name of one seen in training.",
+        f"{num_speakers} of the {metrics['num_speakers']} speakers have the name of one seen in training: if they are "
+        "the same people, this is not a score on unseen speakers.",
     )
     yield _check(
         not num_clips,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from w2v2.config.baseline import BaselineConfig
+from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
@@ -66,6 +67,7 @@ def write_outcome(
             "num_speakers": len(found.clips["speaker"].unique()),
             "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
         },
+        "clips": account(found),
         "seconds": round(seconds, 1),
         "made": describe_run(),
         "versions": library_versions("scikit-learn", "librosa", "ray"),

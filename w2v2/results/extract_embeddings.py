@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.errors import ResumableError
 from w2v2.inference.extraction import Job, counts, lost_to_newer, parts_of
@@ -57,6 +58,7 @@ def write_outcome(
         "num_made": num_made,
         "rows": {"inserted": taken.inserted, "replaced": taken.replaced, "unchanged": taken.unchanged, "stale": taken.stale, "removed": taken.removed},
         "audio_hours": audio_s / 3600,
+        "clips": account(found),
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
         "made": describe_run(),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from w2v2.config.data import TaskKind
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import transcripts
+from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
 from w2v2.evaluation.details import class_details, detail_lines
@@ -55,6 +56,7 @@ def write_outcome(
     run_directory.write_table(config.run, "predictions", predictions)
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
     run_directory.write_table(config.run, "curves", curves)
+    scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
     metrics = score_predictions(
@@ -62,14 +64,17 @@ def write_outcome(
     )
     metrics |= {
         "job": "finetune",
-        "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers whom nothing of the "
-        "training has heard" + provenance.caveat(encoder),
+        "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers, none of "
+        "whom is in train or val"
+        + provenance.caveat(encoder)
+        + provenance.tuning_caveat(config.tuned_on, scored_once),
         "splits": splits,
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
         "model": {"digest": trained.digest, "uri": f"{config.run}/model"},
         "trunk": dict(trunk),
+        "clips": account(found),
         "seconds": round(seconds, 1),
         "made": describe_run(),
         "versions": versions(),

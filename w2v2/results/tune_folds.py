@@ -12,6 +12,7 @@ import yaml
 from w2v2.config.command_line import dump
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison, classification
@@ -101,6 +102,7 @@ def write_outcome(
         "encoder": encoder,
         "data": _data(config, found),
         "trunk": trunk,
+        "clips": account(found),
         "seconds": round(seconds, 1),
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
@@ -164,6 +166,7 @@ def best_config(config: TuneFoldsConfig, params: dict[str, Any], found: Mapping[
     tree = yaml.safe_load(dump(with_params(config, params)))
     for name in ("run", "search", "folds", "baseline"):
         tree.pop(name)
+    tree["tuned_on"] = config.run
     own = found["metrics"][found["metric"]]
     worth = f"# {found['metric']} on new speakers: {_number(own['value'])} {_within(own)} ({found['name']})\n"
     return worth + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -66,10 +66,10 @@ def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | Stora
     return list(_outcomes(gcs.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
 
 
-def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
+def list_files(uri: str, *, suffixes: tuple[str, ...] = (), hidden: bool = False) -> list[FileInfo]:
     """All files below a folder, sorted by uri; suffixes such as `.wav` are compared without case.
 
-    Left out: what has a name that starts with a dot, or is in a folder that has. StorageError where the
+    Left out unless hidden is set: what has a name that starts with a dot, or is in a folder that has. StorageError where the
     folder or the bucket is missing, or uri is a file.
     """
     base = expand(uri)
@@ -77,9 +77,13 @@ def list_files(uri: str, *, suffixes: tuple[str, ...] = ()) -> list[FileInfo]:
     return [
         info
         for info in _do(gcs.list_files, local_files.list_files, base)
-        if not any(part.startswith(".") for part in info.uri[len(base) :].split("/"))
-        and (not endings or info.uri.lower().endswith(endings))
+        if (hidden or not is_hidden(info.uri, base)) and (not endings or info.uri.lower().endswith(endings))
     ]
+
+
+def is_hidden(uri: str, base: str) -> bool:
+    """Whether a name below base starts with a dot."""
+    return any(part.startswith(".") for part in uri[len(base) :].split("/"))
 
 
 def read_bytes(uri: str) -> bytes:

@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import stat as stat_modes
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from w2v2.storage.uris import (
@@ -87,36 +89,61 @@ def exists(uri: str) -> bool:
 def stat(uri: str) -> FileInfo:
     """Size and fingerprint of one file."""
     try:
-        path = _path(uri)
-        if path.is_dir():
-            raise IsADirectoryError
-        return _info(str(path))
+        path = str(_path(uri))
+        _refuse_irregular(uri, os.stat(path))
+        return _info(path)
     except OSError as error:
         raise failure(uri, error) from error
 
 
 def list_files(uri: str) -> list[FileInfo]:
-    """All files below a folder, sorted."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
+    """All files below a folder, sorted; those that cannot be looked up have size 0 and fail when they are read."""
     try:
-        # Links are followed: corpora are often assembled from links. An unreadable folder is an error.
-        walk = os.walk(_path(uri), onerror=refuse, followlinks=True)
-        paths = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
         # Another process may be writing here, and its parts vanish at any time.
-        return [_info(path) for path in paths if not _PART.fullmatch(os.path.basename(path))]
+        return [_listed(path) for path in sorted(_walk(uri)) if not _PART.fullmatch(os.path.basename(path))]
     except OSError as error:
         raise failure(error.filename or uri, error) from error
 
 
-def read(uri: str) -> bytes:
-    """The content of a file."""
+def _walk(uri: str) -> Iterator[str]:
+    """The files below a folder. Links are followed, as corpora are assembled from links, but to no folder above."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(_path(uri), onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if not os.path.islink(link := os.path.join(folder, name))
+            or not f"{real}/".startswith(f"{os.path.realpath(link)}/")
+        ]
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def _listed(path: str) -> FileInfo:
     try:
-        return _path(uri).read_bytes()
+        return _info(path)
+    except OSError:  # a link that leads nowhere
+        return FileInfo(uri=path, size_bytes=0, fingerprint="unknown")
+
+
+def read(uri: str) -> bytes:
+    """The content of a regular file; nothing is read of what has no end."""
+    try:
+        path = _path(uri)
+        _refuse_irregular(uri, os.stat(path))  # a pipe that nobody writes to would be waited for
+        return path.read_bytes()
     except OSError as error:
         raise failure(uri, error) from error
+
+
+def _refuse_irregular(uri: str, found: os.stat_result) -> None:
+    if stat_modes.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat_modes.S_ISREG(found.st_mode):
+        raise RefusedError(f"{uri}: is a device, pipe or socket; give a regular file")
 
 
 def write(uri: str, data: bytes) -> None:

@@ -69,6 +69,8 @@ def expand(uri: str) -> str:
 
     Raises RefusedError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
     """
+    if "\0" in uri:
+        raise RefusedError(f"{uri!r}: no file can have a NUL character in its name; write the name out")
     scheme, found, _ = uri.partition("://")
     match scheme if found else "":
         case "gs":
@@ -81,7 +83,12 @@ def expand(uri: str) -> str:
         case "":
             return os.path.abspath(os.path.expanduser(uri))
         case "file":
-            return os.path.abspath(unquote(urlsplit(uri).path))
+            try:
+                return os.path.abspath(unquote(urlsplit(uri).path))
+            except ValueError as error:
+                raise RefusedError(
+                    f"{uri}: is no file:// uri ({error}); write file:///folder/name"
+                ) from error
         case _:
             raise RefusedError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
 

@@ -1,6 +1,7 @@
 """Rows of a CSV become clips and rejects; every mistake says what to do."""
 
 import csv
+import logging
 import math
 
 import pyarrow as pa
@@ -51,9 +52,12 @@ def test_csv_reads_bom_quotes_and_crlf(tmp_path):
 
 
 def test_csv_keeps_what_looks_like_numbers_and_nulls_as_text(tmp_path):
-    result = read_csv(tmp_path, "uri,label,speaker\n1.wav,NA,007\n2.wav,1e3,nan\n")
+    result = read_csv(
+        tmp_path, "uri,label,speaker\n1.wav,NA,007\n2.wav,1e3,null\n3.wav,1e3,nan\n4.wav,NaN,x\n"
+    )
     assert result.clips["label"].to_pylist() == ["NA", "1e3"]
-    assert result.clips["speaker"].to_pylist() == ["007", "nan"]
+    assert result.clips["speaker"].to_pylist() == ["007", "null"]
+    assert reasons(result) == {"3.wav": "no speaker: it is 'nan'", "4.wav": "no label: it is 'NaN'"}
 
 
 CELL = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
@@ -142,7 +146,7 @@ def test_csv_bad_row_is_a_reject(tmp_path, row, reason):
     assert result.clips["clip_id"].to_pylist() == ["good.wav"]
 
 
-@pytest.mark.parametrize("uri", ["../a.wav", "s3://bucket/a.wav"])
+@pytest.mark.parametrize("uri", ["s3://bucket/a.wav", "a\0.wav", "file://[::1/x"])
 def test_csv_uri_that_cannot_be_opened_is_a_reject(tmp_path, uri):
     result = read_csv(tmp_path, f"uri,label,speaker\ngood.wav,x,s\n{uri},x,s\n")
     assert reasons(result)[uri].startswith("row 3: ")
@@ -177,10 +181,31 @@ def test_csv_optional_column_that_was_asked_for_must_be_there(tmp_path):
         read_csv(tmp_path, "uri,label,speaker\na.wav,x,s\n", start_column="begin")
 
 
-def test_csv_with_semicolons(tmp_path):
-    wanted = "no column 'uri', its columns are 'uri;label;speaker': .*put commas between the columns"
-    with pytest.raises(UserError, match=wanted):
-        read_csv(tmp_path, "uri;label;speaker\na.wav;x;s\n")
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_csv_with_other_separators(tmp_path, separator):
+    text = 'uri,label,speaker\n"a.wav",x,s\nb.wav,y,t\n'.replace(",", separator)
+    for first in ("", f"sep={separator}\n"):
+        result = read_csv(tmp_path, first + text)
+        assert result.clips["clip_id"].to_pylist() == ["a.wav", "b.wav"]
+        assert result.clips["label"].to_pylist() == ["x", "y"]
+
+
+def test_csv_with_folders_above(tmp_path):
+    (tmp_path / "tables").mkdir()
+    result = read_csv(tmp_path / "tables", "uri,label,speaker\n../audio/a.wav,x,s\n")
+    assert result.clips["uri"].to_pylist() == [f"{tmp_path}/audio/a.wav"]
+    assert result.clips["clip_id"].to_pylist() == ["../audio/a.wav"]
+
+
+def test_csv_of_audformat(tmp_path):
+    text = (
+        "file,start,end,label,speaker\na.wav,0 days 00:00:01.5,0 days 00:01:02.25,x,s\nb.wav,0 days,NaT,x,s\n"
+    )
+    result = read_csv(tmp_path, text.replace("0 days,", "0 days 00:00:00,"))
+    assert result.clips["start_s"].to_pylist() == [1.5, 0.0]
+    assert result.clips["end_s"].to_pylist() == [62.25, math.inf]
+    bad = read_csv(tmp_path, "file,start,end,label,speaker\na.wav,soon,NaT,x,s\nb.wav,00:00:00,NaT,x,s\n")
+    assert reasons(bad) == {"a.wav": "row 2: bad segment: start is 'soon', wanted seconds, 0 or more"}
 
 
 def test_csv_column_twice(tmp_path):
@@ -198,16 +223,47 @@ def test_csv_header_alone(tmp_path):
         read_csv(tmp_path, "uri,label,speaker\n\n")
 
 
-def test_csv_that_is_not_utf8(tmp_path):
-    uri = csv_file(tmp_path, "uri,label,speaker\nü.wav,x,s\n", encoding="latin-1")
-    with pytest.raises(UserError, match=r"is not UTF-8 text \(byte 18\): save it as CSV UTF-8"):
-        manifest.read(DataConfig(uri=uri))
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_csv_of_excel(tmp_path, encoding, caplog):
+    uri = csv_file(tmp_path, "uri;label;speaker\nü.wav;traurig;Jürgen\n", encoding=encoding)
+    with caplog.at_level(logging.WARNING, "w2v2"):
+        clips = manifest.read(DataConfig(uri=uri)).clips
+    assert clips["speaker"].to_pylist() == ["Jürgen"] and clips["clip_id"].to_pylist() == ["ü.wav"]
+    assert ("read as Windows-1252" in caplog.text) == (encoding == "cp1252")
 
 
-def test_csv_with_an_open_quote(tmp_path):
-    rows = "".join(f"{i}.wav,x,s\n" for i in range(20_000))
-    with pytest.raises(UserError, match=r"is not CSV from line \d+ on .*look for an open quote"):
+def test_csv_that_is_no_text(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_bytes(b"uri,label\x81\n")
+    with pytest.raises(
+        UserError, match=r"is neither UTF-8 \(byte 9\) nor Windows-1252 text: save it as CSV UTF-8"
+    ):
+        manifest.read(DataConfig(uri=str(path)))
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 20_000])
+def test_csv_with_an_open_quote_loses_no_row(tmp_path, num_rows):
+    rows = "".join(f"{i}.wav,x,s\n" for i in range(num_rows))
+    with pytest.raises(
+        UserError, match=r"from line 2 on .*look for an open quote|the row that begins in line 2 goes on"
+    ):
         read_csv(tmp_path, f'uri,label,speaker\n"a.wav,x,s\n{rows}')
+    with pytest.raises(
+        UserError, match="the row that begins in line 2 goes on to line 4, as a quote is open"
+    ):
+        read_csv(tmp_path, 'uri,label,speaker\n"a.wav,x,s\nb.wav,x,s\nc"\nd.wav,x,s\n')
+
+
+def test_signatures_in_uris_are_written_nowhere(tmp_path, caplog):
+    uri = "https://me:pw@host/a.wav?X-Goog-Signature=5ec7e7&x=1"
+    with caplog.at_level(logging.DEBUG):
+        result = read_csv(tmp_path, f"uri,label,speaker\n{uri},x,s\ngood.wav,x,s\n")
+        with pytest.raises(UserError) as failure:
+            manifest.check_rejects(result, max_reject_fraction=0, run=str(tmp_path / "run"))
+    told = f"{result.rejects.to_pylist()}{result.clips.to_pylist()}{caplog.text}{failure.value}"
+    assert "https://***@host/a.wav?***" in told
+    assert "5ec7e7" not in told and "pw@" not in told
+    assert (tmp_path / "run" / "rejects.parquet").exists()
 
 
 def test_csv_missing_file(tmp_path):

@@ -60,7 +60,7 @@ def test_songs_and_annotations_without_each_other(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "w2v2"):
         result = read(tmp_path, {FIRST: text, "dynamic/arousal.csv": "song_id,x\n2,1\n"}, songs)
     assert result.clips["clip_id"].to_pylist() == ["2", "10"]
-    wanted = f"row 3 of static_annotations_averaged_songs_1_2000.csv: missing: no 4.wav or .flac or .ogg or .mp3 below {tmp_path}"
+    wanted = f"row 3 of static_annotations_averaged_songs_1_2000.csv: missing: no 4.wav, .mp3 or other audio below {tmp_path}"
     assert reasons(result) == {"4": wanted}
     assert "1 songs have no annotation and are left out" in caplog.text
     assert "passed over 1 audio files whose name is no number" in caplog.text

@@ -15,11 +15,14 @@ from w2v2.data.corpora import recordings
 from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
 from w2v2.data.corpora.recordings import Recordings
 from w2v2.data.corpora.rows import (
+    NOT_AUDIO,
+    OTHER_STUDY,
     ClipRow,
     Found,
     Groups,
     Labels,
     audio_among,
+    files_below,
     grouped,
     listed,
     resolved,
@@ -74,19 +77,21 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
             "set --task.kind multi_label"
         )
     root = storage.expand(data.uri)
-    uris = [info.uri for info in storage.list_files(root)]
+    uris, passed_over = files_below(root)
     splits = _splits(root, uris, data)
     groups = () if task == "none" else _groups(root, data, task)
     targets = [name for group in groups for name in group]
-    audio = recordings.index(root, uris, audio_among(uris, data), studies=data.studies)
+    audio = recordings.index(root, uris, audio_among(uris, data, passed_over), studies=data.studies)
     rows: list[_Row] = []
     for split in splits:
         uri = storage.join(root, f"{split}.csv")
         file = open_csv(uri, told=uri)
-        rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried))
+        rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried), passed_over)
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
-    return Found(rows=clips, groups=groups)
+    # Tables, labels.txt and metadata.json are no recordings, and rows are what is given here.
+    del passed_over[NOT_AUDIO]
+    return Found(rows=clips, groups=groups, passed_over=passed_over)
 
 
 def _splits(root: str, uris: Sequence[str], data: DataConfig) -> list[str]:
@@ -142,7 +147,9 @@ def _wanted(
     )
 
 
-def _read_split(file: CsvFile, split: str, audio: Recordings, wanted: _Wanted) -> Iterator[_Row]:
+def _read_split(
+    file: CsvFile, split: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
+) -> Iterator[_Row]:
     """A row for each recording, without those of studies that are not asked for."""
     columns = file.places(wanted.columns)
     num_rows = num_kept = 0
@@ -163,6 +170,7 @@ def _read_split(file: CsvFile, split: str, audio: Recordings, wanted: _Wanted) -
     if not num_rows:
         raise UserError(f"{file.told} has a header and no rows: wanted one row per recording")
     if num_kept < num_rows:
+        passed_over[OTHER_STUDY] += num_rows - num_kept
         logger.info("%s: data.studies leaves out %d recordings", file.told, num_rows - num_kept)
 
 

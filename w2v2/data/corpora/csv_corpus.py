@@ -1,14 +1,19 @@
 """A CSV with a row per clip: any corpus."""
 
+import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
 from w2v2.data.corpora.rows import ClipRow, Found, Labels, grouped, listed, resolved, targets_of
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,7 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found
     """
     uri = storage.expand(data.uri)
     file = open_csv(uri, told=f"data.uri {uri}")
+    data = _as_audformat(file, data)
     targets = _target_columns(file, data, task)
     rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
     if not rows:
@@ -35,33 +41,48 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found
     return Found(rows=rows, groups=grouped(targets, task))
 
 
+def _as_audformat(file: CsvFile, data: DataConfig) -> DataConfig:
+    """The settings with the names that audformat gives its columns, where the file has those and not ours."""
+    theirs = {"uri_column": "file", "start_column": "start", "end_column": "end"}
+    found: dict[str, Any] = {
+        flag: name
+        for flag, name in theirs.items()
+        if getattr(data, flag) == getattr(DataConfig, flag)
+        and getattr(data, flag) not in file.header
+        and name in file.header
+    }
+    if found:
+        logger.info("%s: columns %s are read as audformat's", file.told, ", ".join(found.values()))
+    return replace(data, **found)
+
+
 def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str, ...]:
-    names = data.target_columns
+    targets = data.target_columns
     if task == "none":
         return ()
     if task == "classes":
-        if names:
+        if targets:
             raise UserError(
-                f"data.target_columns ({listed(names)}) is for several labels or values, got task.kind=classes: "
+                f"data.target_columns ({listed(targets)}) is for several labels or values, got task.kind=classes: "
                 "set --task.kind multi_label or regression, or --data.label_column"
             )
         return ()
     if task == "transcript":
-        if names:
+        if targets:
             raise UserError(
-                f"data.target_columns ({listed(names)}) is for several labels or values, got task.kind=transcript: "
+                f"data.target_columns ({listed(targets)}) is for several labels or values, got task.kind=transcript: "
                 "set --data.text_column to the column of the text"
             )
         return ()
-    if not names:
+    if not targets:
         raise UserError(
             f"data.target_columns is empty, but task.kind={task} wants the columns of its "
             f"{'labels' if task == 'multi_label' else 'values'}: set --data.target_columns to some of "
             f"{listed(file.header) or 'none'}, the columns of {file.told}"
         )
-    if double := [name for name in names if names.count(name) > 1]:
+    if double := [name for name in targets if targets.count(name) > 1]:
         raise UserError(f"data.target_columns names {double[0]!r} twice: name each column once")
-    return names
+    return targets
 
 
 def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
@@ -138,10 +159,21 @@ def _clip(cells: dict[str, str], folder: str, wanted: _Wanted) -> ClipRow:
 
 def _seconds(cells: dict[str, str], column: str, *, default: float) -> float:
     text = cells.get(column, "")
+    if text == "NaT":  # audformat: the end of the file
+        text = ""
     try:
         seconds = float(text or default)
     except ValueError:
-        seconds = math.nan
+        seconds = _of_timedelta(text)
     if not seconds >= 0:
         raise ClipError("bad segment", f"{column} is {text!r}, wanted seconds, 0 or more")
     return seconds
+
+
+def _of_timedelta(text: str) -> float:
+    """Seconds of '0 days 00:01:02.5' or '00:01:02.5', as pandas and audformat write them; NaN for anything else."""
+    found = re.fullmatch(r"(?:(\d+) days? )?\+?(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    if not found:
+        return math.nan
+    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

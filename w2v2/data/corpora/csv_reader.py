@@ -1,13 +1,17 @@
-"""CSV files as cells of text: UTF-8, commas, a header; every mistake names the file and its columns."""
+"""CSV files as cells of text: a header, commas, semicolons or tabs; every mistake names the file and its columns."""
 
 import csv
 import io
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from w2v2.data.corpora.rows import listed
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class CsvFile:
     def need(self, name: str, todo: str) -> None:
         """Raises UserError where there is no such column."""
         if name not in self.header:
-            alone = ", and put commas between the columns" if len(self.header) < 2 else ""
+            alone = ", and put commas, semicolons or tabs between the columns" if len(self.header) < 2 else ""
             raise UserError(
                 f"{self.told} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{alone}"
             )
@@ -58,7 +62,7 @@ class CsvFile:
 
 
 def open_csv(uri: str, *, told: str) -> CsvFile:
-    """The CSV, in UTF-8 with or without a byte order mark, cells without spaces around them.
+    """The CSV, in UTF-8, UTF-16 or Windows-1252, cells without spaces around them.
 
     Raises UserError for what is no text and, while rows are read, for what is no CSV.
     """
@@ -73,18 +77,54 @@ def named(cells: Sequence[str], places: Mapping[str, int]) -> dict[str, str]:
 
 
 def _records(uri: str, told: str) -> Iterator[list[str]]:
-    try:
-        text = storage.read_bytes(uri).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{told} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
+    text = _text(storage.read_bytes(uri), told)
+    # Excel names its separator in a line of its own where it is asked to.
+    first, _, rest = text.partition("\n")
+    if named_separator := re.fullmatch("sep=(.)\r?", first):
+        text, delimiter = rest, named_separator[1]
+    else:
+        delimiter = _delimiter(first)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    before = 0
     try:
         for cells in reader:
+            if reader.line_num > before + 1:
+                raise UserError(
+                    f"{told}: the row that begins in line {before + 1} goes on to line {reader.line_num}, as a quote "
+                    "is open or a cell has several lines; close the quote, or write the cell on one line"
+                )
+            before = reader.line_num
             yield [cell.strip() for cell in cells]
     except csv.Error as error:
         raise UserError(
-            f"{told} is not CSV from line {reader.line_num} on ({error}): look for an open quote"
+            f"{told} is not CSV from line {before + 1} on ({error}): look for an open quote"
         ) from error
+
+
+def _text(data: bytes, told: str) -> str:
+    """UTF-8, UTF-16 with a byte order mark, or what Excel writes in western countries."""
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        try:
+            text = data.decode("cp1252")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{told} is neither UTF-8 (byte {error.start}) nor Windows-1252 text: save it as CSV UTF-8"
+            ) from error
+    if "\0" in text:
+        raise UserError(f"{told} is no text (it holds NUL characters): save it as CSV UTF-8")
+    logger.warning(
+        "%s is not UTF-8: read as Windows-1252, as Excel writes it; look at names with accents", told
+    )
+    return text
+
+
+def _delimiter(header: str) -> str:
+    """What separates the columns: of comma, semicolon and tab the one that the header has most of."""
+    bare = re.sub('"[^"]*"', "", header)
+    return max(",;\t", key=bare.count)
 
 
 def _numbered(records: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:

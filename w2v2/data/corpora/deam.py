@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
 from w2v2.data.corpora.rows import (
-    AUDIO_SUFFIXES,
+    UNANNOTATED,
+    UNNAMED,
     ClipRow,
     Found,
     Labels,
     audio_among,
     below,
+    files_below,
     grouped,
     listed,
     targets_of,
@@ -56,14 +58,24 @@ def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Foun
             f"data.layout=deam has no columns to carry along, but {listed(carried)} are asked for"
         )
     root = storage.expand(data.uri)
-    uris = [info.uri for info in storage.list_files(root)]
-    songs = _songs(root, audio_among(uris, data))
+    uris, passed_over = files_below(root)
+    audio = audio_among(uris, data, passed_over)
+    songs = _songs(root, audio)
+    if len(songs) < len(audio):
+        passed_over[UNNAMED] = len(audio) - len(songs)
     if task == "none":
-        return Found(rows=[_clip(song_id, songs[song_id]) for song_id in sorted(songs, key=int)])
+        rows = [_clip(song_id, songs[song_id]) for song_id in sorted(songs, key=int)]
+        return Found(rows=rows, passed_over=passed_over)
     annotations = _annotations(root, uris, data)
     num_unknown = len(set(songs) - {annotation.song_id for annotation in annotations})
     logger.info("%s: %d songs have no annotation and are left out", root, num_unknown)
-    return Found(rows=[_row(note, songs, root) for note in annotations], groups=grouped(TARGETS, task))
+    if num_unknown:
+        passed_over[UNANNOTATED] = num_unknown
+    return Found(
+        rows=[_row(note, songs, root) for note in annotations],
+        groups=grouped(TARGETS, task),
+        passed_over=passed_over,
+    )
 
 
 def _clip(song_id: str, uri: str, targets: tuple[float | None, ...] = ()) -> ClipRow:
@@ -73,7 +85,7 @@ def _clip(song_id: str, uri: str, targets: tuple[float | None, ...] = ()) -> Cli
 def _row(note: _Annotation, songs: dict[str, str], root: str) -> ClipRow:
     reject = note.reject
     if not reject and note.song_id not in songs:
-        missing = f"no {note.song_id}{' or '.join(AUDIO_SUFFIXES)} below {root}"
+        missing = f"no {note.song_id}.wav, .mp3 or other audio below {root}"
         reject = Reject(kind="missing", detail=missing, place=note.place)
     if reject:
         return ClipRow(clip_id=note.song_id or note.place, uri=songs.get(note.song_id, ""), reject=reject)

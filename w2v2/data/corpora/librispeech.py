@@ -9,7 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, listed
+from w2v2.data.corpora.rows import (
+    UNANNOTATED,
+    ClipRow,
+    Found,
+    Labels,
+    audio_among,
+    below,
+    files_below,
+    listed,
+)
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
 
@@ -36,8 +45,11 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
             f"data.layout=librispeech has no columns to carry along, but {listed(carried)} are asked for"
         )
     root = storage.expand(data.uri)
-    uris = [info.uri for info in storage.list_files(root)]
-    audio = {str(PurePosixPath(below(uri, root)).with_suffix("")): uri for uri in audio_among(uris, data)}
+    uris, passed_over = files_below(root)
+    audio = {
+        str(PurePosixPath(below(uri, root)).with_suffix("")): uri
+        for uri in audio_among(uris, data, passed_over)
+    }
     files = [uri for uri in uris if uri.lower().endswith(SUFFIX)]
     if not files:
         raise UserError(
@@ -48,7 +60,8 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     num_untold = len(set(audio.values()) - {row.uri for row in rows})
     if num_untold:
         logger.info("%s: %d audio files have no line in a *%s and are left out", root, num_untold, SUFFIX)
-    return Found(rows=rows)
+        passed_over[UNANNOTATED] = num_untold
+    return Found(rows=rows, passed_over=passed_over)
 
 
 def _rows(root: str, files: Sequence[str], audio: dict[str, str], data: DataConfig) -> Iterator[ClipRow]:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, listed
+from w2v2.data.corpora.rows import (
+    OTHER_CHANNEL,
+    ClipRow,
+    Found,
+    Labels,
+    audio_among,
+    below,
+    files_below,
+    listed,
+)
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 
@@ -32,12 +41,17 @@ def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     """
     _refuse_settings(data, task, carried)
     root = storage.expand(data.uri)
-    audio = audio_among([info.uri for info in storage.list_files(root)], data)
+    uris, passed_over = files_below(root)
+    audio = audio_among(uris, data, passed_over)
     if data.layout != "files" and (
         data.layout == "ravdess" or task != "none" or all(map(_is_ravdess, audio))
     ):
-        return Found(rows=_ravdess_clips(root, audio, data))
-    return Found(rows=[ClipRow(clip_id=below(uri, root), uri=uri) for uri in audio])
+        rows = _ravdess_clips(root, audio, data)
+        if len(rows) < len(audio):
+            passed_over[OTHER_CHANNEL] = len(audio) - len(rows)
+    else:
+        rows = [ClipRow(clip_id=below(uri, root), uri=uri) for uri in audio]
+    return Found(rows=rows, passed_over=passed_over)
 
 
 def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ class Recordings:
         if not hits:
             where = f"{self.root}/{study}" if study else self.root
             raise ClipError(
-                "missing", f"no {name} and no {name}/waveform.wav (or .flac, .ogg, .mp3) below {where}"
+                "missing", f"no {name} and no {name}/waveform.wav (or .flac, .mp3, ...) below {where}"
             )
         if self.studies:
             hits = [hit for hit in hits if hit.is_in(self.studies)]

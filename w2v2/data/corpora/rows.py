@@ -4,7 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, NoReturn
 
@@ -44,6 +44,8 @@ class Found:
 
     rows: Sequence[ClipRow]
     groups: Groups = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files and rows that are neither clips nor rejects, by what they are."""
 
 
 def grouped(names: Sequence[str], task: Labels) -> Groups:
@@ -83,6 +85,8 @@ def resolved(uri: str, folder: str) -> str:
     """The whole uri of what a cell or setting names: relative ones are below the folder."""
     if "://" in uri or uri.startswith(("/", "~")):
         return storage.expand(uri)
+    if not storage.is_remote(folder) and ".." in PurePosixPath(uri).parts:
+        return storage.expand(f"{folder}/{uri}")
     return storage.join(folder, *PurePosixPath(uri).parts)
 
 
@@ -102,12 +106,29 @@ logger = logging.getLogger(__name__)
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".mka")
 
 
-def audio_among(uris: Sequence[str], data: DataConfig) -> list[str]:
-    """Those with an audio suffix, of any case, in their order; UserError where there is none."""
+HIDDEN, NOT_AUDIO = "hidden files", "files that are not audio"
+UNNAMED, UNANNOTATED = "audio files of another name", "recordings without a row"
+OTHER_CHANNEL, OTHER_STUDY, OTHER_SPLIT = "other vocal channel", "other studies", "other splits"
+DROPPED = "dropped classes"
+
+
+def files_below(root: str) -> tuple[list[str], Counter[str]]:
+    """The uris of the files below a folder, sorted, and how many others there are: hidden ones."""
+    uris = [info.uri for info in storage.list_files(root, hidden=True)]
+    visible = [uri for uri in uris if not storage.is_hidden(uri, root)]
+    return visible, Counter({HIDDEN: len(uris) - len(visible)} if len(visible) < len(uris) else {})
+
+
+def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]) -> list[str]:
+    """Those with an audio suffix, of any case, in their order; the others are counted in passed_over.
+
+    Raises UserError where there is none.
+    """
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:
         _refuse_no_audio(data, uris)
     if len(audio) < len(uris):
+        passed_over[NOT_AUDIO] += len(uris) - len(audio)
         logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
     return audio
 

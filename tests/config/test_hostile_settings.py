@@ -1,0 +1,170 @@
+"""Settings that no one can mean end in one sentence that names the field and shows nothing of a file."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from w2v2.config.baseline import BaselineConfig
+from w2v2.config.command_line import parse
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.redaction import RedactingFilter, redacted
+
+CONFIGS: list[Any] = [
+    BaselineConfig,
+    ExtractConfig,
+    FinetuneConfig,
+    EvaluateConfig,
+    PredictConfig,
+    TuneFoldsConfig,
+]
+SECRET = "hunter2-in-clear"
+
+
+def paths(config_class: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, kind in get_type_hints(config_class).items():
+        if is_dataclass(kind):
+            yield from paths(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind
+
+
+def outcome(config_class: Any, path: Path) -> str:
+    needed = ["--model", "m"] if "model" in {f.name for f in fields(config_class)} else []
+    try:
+        parse(config_class, ["--config", str(path), *needed])
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+HOSTILE = [
+    "",
+    " null",
+    " .nan",
+    " .inf",
+    " -.inf",
+    " 1.0e+30",
+    " [[[]]]",
+    " {a: {b: c}}",
+    " !!python/object:os.system {}",
+]
+
+
+def check(config_class: Any, field: str, kind: Any, value: str, path: Path) -> None:
+    *sections, name = field.split(".")
+    lines = [f"{'  ' * depth}{section}:" for depth, section in enumerate(sections)]
+    path.write_text("\n".join([*lines, f"{'  ' * len(sections)}{name}:{value}"]))
+    told = outcome(config_class, path)
+    if kind in (int, float):
+        assert told, (field, value)
+    assert "\n" not in told and "Traceback" not in told
+
+
+def test_a_hostile_value_for_every_field(tmp_path: Path) -> None:
+    """Each field of any job once; the values take turns."""
+    fields_of = {field: (config, kind) for config in CONFIGS for field, kind in paths(config)}
+    for number, (field, (config_class, kind)) in enumerate(fields_of.items()):
+        check(config_class, field, kind, HOSTILE[number % len(HOSTILE)], tmp_path / "c.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_every_hostile_value_for_every_field(config_class: Any, tmp_path: Path) -> None:
+    for field, kind in paths(config_class):
+        for value in HOSTILE:
+            check(config_class, field, kind, value, tmp_path / "c.yaml")
+
+
+FILES: dict[str, bytes] = {
+    "utf-16": "seed: 1".encode("utf-16"),
+    "no yaml": f"password = {SECRET}: [".encode(),
+    "text": SECRET.encode(),
+    "a list": f"- {SECRET}".encode(),
+    "a key": f"-----BEGIN KEY-----\n{SECRET}\n-----END KEY-----".encode(),
+    "binary": b"PK\x03\x04\x00" + SECRET.encode(),
+    "bomb": b"a: &a [x, x]\nb: &b [*a, *a]\nseed: *b\n",
+    "deep": b"[" * 5_000,
+    "empty": b"",
+    "numbers": b"1: 2\n",
+    "large": b"# " + b"x" * 2**21,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_file_that_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(FILES[name])
+    told = outcome(FinetuneConfig, path)
+    assert told.startswith(f"--config {path}") and SECRET not in told and len(told) < 300
+
+
+def test_a_config_file_that_is_not_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "pipe"):
+        assert "there is no such file" in outcome(FinetuneConfig, path)
+
+
+def test_redaction() -> None:
+    for uri, shown in {
+        "https://me:pw@host/a.wav?X-Goog-Signature=1f": "https://***@host/a.wav?***",
+        "s3://key:secret@bucket/a": "s3://***@bucket/a",
+        "gs://bucket/a?b.wav": "gs://bucket/a?b.wav",
+        "duckdb:///f.db?table=a": "duckdb:///f.db?table=a",
+        "a.wav?x=1": "a.wav?x=1",
+        "see https://h/x?t=1, then": "see https://h/x?*** then",
+    }.items():
+        assert redacted(uri) == shown
+        assert str(UserError(uri)) == shown
+    record = logging.LogRecord("w2v2", logging.INFO, "", 0, "reading %s", ("https://h/a?sig=5ec7e7",), None)
+    assert RedactingFilter().filter(record) and record.getMessage() == "reading https://h/a?***"
+
+
+JOB = """
+import sys, time
+from dataclasses import dataclass
+from w2v2.config.command_line import run_job
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+def main(config):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+sys.exit(run_job(main, Config))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_job_in_a_sentence(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", JOB]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == "cleaned up\n" and err == "stopped; run the same command again to resume\n"
+
+
+def test_formulas_in_a_csv_of_predictions() -> None:
+    import pyarrow as pa
+
+    from w2v2.inference.predictions_table import to_csv
+
+    ids = ["=1+1", "+1", "-1", "@x", "\tx", "a=b", ""]
+    text = to_csv(pa.table({"clip_id": ids, "pred_valence": [-0.5] * len(ids)})).decode()
+    cells = [line.rpartition(",")[0] for line in text.splitlines()[1:]]
+    assert cells[:4] == ["'=1+1", "'+1", "'-1", "'@x"] and cells[5] == "a=b"
+    assert all(line.endswith(",-0.5") for line in text.splitlines()[1:])

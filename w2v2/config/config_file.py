@@ -1,0 +1,57 @@
+"""The file of --config, checked before the parser sees it: nothing of its content is repeated in an error."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from w2v2.errors import UserError
+
+MAX_BYTES = 2**20
+_WANTED = "wanted UTF-8 YAML with names and values, such as `seed: 1`"
+
+
+def check_config_file(uri: str) -> None:
+    """Raises UserError unless this is a small UTF-8 YAML of names with values, without aliases, local or gs://."""
+    try:
+        text = _read(uri).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--config {uri} is not UTF-8 text (byte {error.start}): {_WANTED}") from None
+    try:
+        # Aliases of aliases write gigabytes in a few lines.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise UserError(f"--config {uri} has an alias (*name): write its value out")
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise UserError(f"--config {uri} is not YAML{where}: {_WANTED}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"--config {uri} is no YAML of names and values: {_WANTED}")
+    if empty := next(_empty(found), None):
+        raise UserError(f"--config {uri}: {empty} has no value: give one, or remove the line")
+
+
+def _read(uri: str) -> bytes:
+    import fsspec
+
+    if "://" not in uri and not os.path.isfile(os.path.expanduser(uri)):
+        raise UserError(f"--config {uri}: there is no such file; give a YAML file of settings")
+    try:
+        with fsspec.open(uri, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except Exception as error:  # each file system has its own
+        raise UserError(f"--config {uri} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(f"--config {uri} is larger than {MAX_BYTES} bytes: {_WANTED}")
+    return data
+
+
+def _empty(found: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The names without a value."""
+    for name, value in found.items():
+        if value is None:
+            yield f"{prefix}{name}"
+        elif isinstance(value, dict):
+            yield from _empty(value, f"{prefix}{name}.")

@@ -1,0 +1,22 @@
+"""The name of an encoder as a path: relative ones are below the folder where the job was started."""
+
+import os
+from pathlib import Path
+
+from w2v2.errors import UserError
+
+START_FOLDER = "W2V2_START_FOLDER"
+"""The environment variable that names that folder; workers are started in another one."""
+
+
+def check_folder(name: str) -> None:
+    """Raises UserError for a name that can only be a folder where there is none."""
+    if name.startswith(("/", "./", "../", "~")) and not local_path(name).is_dir():
+        raise UserError(
+            f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
+        )
+
+
+def local_path(name: str) -> Path:
+    """The folder that a name may be."""
+    return Path(os.environ.get(START_FOLDER, "")) / Path(name).expanduser()
