@@ -174,7 +174,7 @@ def test_a_node_has_neither_w2v2_nor_git(environment: dict[str, str], folder: Pa
 
 def test_a_submitted_search_leaves_a_whole_run_directory(run_job, folder: Path) -> None:
     cached = ("--cache.uri", str(folder / "cache"), "--folds.kind", "grouped", "--folds.num_folds", "2")
-    run_job("baseline", *cached, "--svm.features", "[energy]")
+    run_job("baseline", *cached, "--svm.features", "[energy]", "--svm.num_inner_folds", "3")
     run = run_job(
         "tune_folds", *cached, *TINY, "--search.num_trials", "1", "--baseline", str(folder / "runs/baseline")
     )
