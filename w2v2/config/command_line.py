@@ -27,17 +27,25 @@ def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
 
     Raises UserError with a sentence that names the field.
     """
-    from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
-
     words = _config_first(sys.argv[1:] if args is None else args)
     for uri in _config_files(words):
         check_config_file(uri)
+    return _parsed(config_class, words)
+
+
+def parse_text(config_class: type[C], text: str) -> C:
+    """Settings from YAML text, such as a run directory keeps. Raises UserError with a sentence that names the field."""
+    return _parsed(config_class, [f"--config={text}"])
+
+
+def _parsed(config_class: type[C], words: Sequence[str]) -> C:
+    from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
     try:
         config = auto_cli(
             config_class,
-            args=words,
+            args=list(words),
             as_positional=False,
             return_instance=True,
             exit_on_error=False,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.config.command_line import dump, parse
+from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
@@ -67,7 +67,7 @@ def _earlier_manifest(run: str) -> pa.Table | None:
 def _check_same_settings(config: Any, text: str) -> None:
     uri = storage.join(config.run, "config.yaml")
     try:
-        before = parse(type(config), [f"--config={text}"])
+        before = parse_text(type(config), text)
     except UserError as error:
         raise UserError(
             f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
