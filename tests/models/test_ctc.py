@@ -14,7 +14,8 @@ from tests.models.test_encoder import make_encoder, padded
 from w2v2.config.model import HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import frames_needed, padded_targets, vocabulary_of
-from w2v2.models.ctc import FrameLogits, Transcriber, ctc_sum
+from w2v2.models.ctc import Transcriber
+from w2v2.models.ctc_loss import FrameLogits, ctc_sum
 from w2v2.models.decoding import forced_path, greedy_path, runs_of, transcript_of
 from w2v2.models.probabilities import log_softmax
 

@@ -50,7 +50,7 @@ def changed(config: Any) -> dict[str, Any]:
 
 
 def differences(before: Any, now: Any, *, besides: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
-    """Dotted paths of the fields that differ between two configs of one class, with both values.
+    """Dotted paths of the fields that differ between two configs of one class, with both values as YAML has them.
 
     besides are paths that are left out, of fields or of whole sections.
     """
@@ -66,7 +66,7 @@ def _differences(before: Any, now: Any, prefix: str, besides: set[str]) -> Any:
         if is_dataclass(new) and is_dataclass(old):
             yield from _differences(old, new, f"{path}.", besides)
         elif old != new:
-            yield path, (old, new)
+            yield path, (plain(old), plain(new))
 
 
 def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from w2v2.config.model import TaskConfig, TrainingConfig
 from w2v2.models import losses
-from w2v2.models.ctc import FrameLogits, ctc_sum
+from w2v2.models.ctc_loss import FrameLogits, ctc_sum
 
 Outputs = Float[Tensor, "batch outputs"] | FrameLogits
 """One row per clip, or for transcripts one per frame."""

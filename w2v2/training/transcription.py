@@ -8,7 +8,8 @@ from jaxtyping import Int
 
 from w2v2.data.text import Vocabulary
 from w2v2.features.batches import ClipSet, batches_by_budget
-from w2v2.models.ctc import FrameLogits, Transcriber
+from w2v2.models.ctc import Transcriber
+from w2v2.models.ctc_loss import FrameLogits
 from w2v2.models.decoding import Transcript, greedy_path, transcript_of
 from w2v2.models.device import to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
