@@ -50,7 +50,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     prepared, by_clip = baseline.describe_clips(
         found.clips, kinds=config.svm.features, data=config.data, audio=config.audio, cache=config.cache
     )
-    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, dealt=config.folds)
+    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, fold_config=config.folds)
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
     classes = manifest.classes_of(found.clips)
     fits = baseline.fit_folds(

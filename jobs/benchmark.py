@@ -37,8 +37,8 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
     from w2v2.benchmarks import report
 
     config = replace(config, run=storage.expand(config.run))
-    told = report.machine()
-    logger.info("%s", report.machine_line(told))
+    machine = report.machine()
+    logger.info("%s", report.machine_line(machine))
     results = []
     for case in config.cases:
         with tempfile.TemporaryDirectory(prefix=f"w2v2-bench-{case}-") as scratch:
@@ -46,7 +46,7 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
         for line in lines_of(result):
             logger.info("%s", line)
         results.append(result)
-        report.write(config, results, told)
+        report.write(config, results, machine)
     logger.info("written to %s", config.run)
     return results
 

@@ -6,7 +6,7 @@
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet metrics.json report.html plots/ tables/
-        and, to go on from, done/
+        and, to resume from, done/
 """
 
 import logging
@@ -54,16 +54,18 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     connection.start()
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    said = prediction.predict(config, found.clips, digest=digest)
+    clip_predictions = prediction.predict(config, found.clips, digest=digest)
     if info.kind == "transcript":
-        said = long_enough(config, found, said)
-    found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
+        clip_predictions = long_enough(config, found, clip_predictions)
+    found = manifest.with_rejects(
+        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
+    )
     for name in ("duration_s", "audio_digest", "tolerated"):
-        column = pa.array([getattr(one, name) for one in said if not one.reject])
+        column = pa.array([getattr(one, name) for one in clip_predictions if not one.reject])
         found = replace(found, clips=found.clips.append_column(name, column))
     run_directory.write_table(config.run, "manifest", found.clips)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    predictions = predictions_of(found.clips, [one for one in said if not one.reject], info)
+    predictions = predictions_of(found.clips, [one for one in clip_predictions if not one.reject], info)
     run_directory.write_table(config.run, "predictions", predictions)
     card = read_card(config.model)
     metrics = score_predictions(
@@ -78,7 +80,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         metrics |= class_details(
             predictions, found.clips, info.names, columns=config.data.slice_columns, seed=0
         )
-    heard = provenance.heard(config.model, found.clips)
+    heard = provenance.overlap(config.model, found.clips)
     metrics |= {
         "job": "evaluate",
         "computed_on": computed_on(config, found.clips, heard),
@@ -130,26 +132,26 @@ def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
         found = replace(found, clips=chosen, passed_over=passed_over)
     if info.kind == "transcript":
         return file_facts.add_file_facts(found, data)
-    told = (
+    data_names = (
         manifest.classes_of(found.clips) if info.kind == "classes" else [n for g in found.groups for n in g]
     )
-    unknown = [name for name in told if name not in info.names]
-    lacking = [name for name in info.names if name not in told] if info.kind != "classes" else []
+    unknown = [name for name in data_names if name not in info.names]
+    lacking = [name for name in info.names if name not in data_names] if info.kind != "classes" else []
     if unknown or lacking:
         raise UserError(
-            f"the model tells {', '.join(info.names)}, the data has {', '.join(told)}: rename or drop classes with "
+            f"the model predicts {', '.join(info.names)}, the data has {', '.join(data_names)}: rename or drop classes with "
             "--data.classes, or choose the columns of the model's labels or values"
         )
     return file_facts.add_file_facts(found, data)
 
 
 def long_enough(
-    config: EvaluateConfig, found: manifest.Manifest, said: list[ClipPrediction]
+    config: EvaluateConfig, found: manifest.Manifest, clip_predictions: list[ClipPrediction]
 ) -> list[ClipPrediction]:
     """What is predicted of each clip, or why it has too few frames for its transcript."""
     kernels, strides = read_convolutions(config.model)
     checked = []
-    for one, reference in zip(said, found.clips["reference"].to_pylist(), strict=True):
+    for one, reference in zip(clip_predictions, found.clips["reference"].to_pylist(), strict=True):
         num_samples = round(one.duration_s * SAMPLE_RATE)
         num_frames = transcripts.num_frames(num_samples, kernels=kernels, strides=strides)
         reject = one.reject or transcripts.reject_too_short(reference, num_frames)
@@ -157,12 +159,14 @@ def long_enough(
     return checked
 
 
-def predictions_of(clips: pa.Table, said: list[ClipPrediction], info: ModelInfo) -> pa.Table:
+def predictions_of(clips: pa.Table, clip_predictions: list[ClipPrediction], info: ModelInfo) -> pa.Table:
     """The rows of predictions.parquet."""
     keep = ["clip_id", "speaker", "split"]
     if info.kind == "transcript":
-        return transcripts_table(clips, [one.transcript for one in said if one.transcript], keep=keep)
-    values = np.concatenate([one.values for one in said])
+        return transcripts_table(
+            clips, [one.transcript for one in clip_predictions if one.transcript], keep=keep
+        )
+    values = np.concatenate([one.values for one in clip_predictions])
     return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
 
 
@@ -181,7 +185,7 @@ def about_text(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict
     return {"unknown_characters": unknown, "num_seen_sentences": num_seen}
 
 
-def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Heard) -> str:
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overlap) -> str:
     """A sentence on what the scores are of."""
     num = len(clips["speaker"].unique())
     sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"

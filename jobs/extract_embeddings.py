@@ -8,8 +8,8 @@
     ray job submit --working-dir . -- python jobs/extract_embeddings.py --data.uri gs://bucket/audio ...
 
 Reads   a folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
-Writes  the table and, beside it, a table of rejects; <run>/config.yaml manifest.parquet rejects.parquet
-        metrics.json report.html plots/ tables/ and, to go on from, parts/ done/ reject_parts/
+Writes  the table and, next to it, a table of rejects; <run>/config.yaml manifest.parquet rejects.parquet
+        metrics.json report.html plots/ tables/ and, to resume from, parts/ done/ reject_parts/
 The same command continues a run that was stopped: vectors that were made are not made again, and clips
 whose audio, weights and settings have not changed since the table got their rows are left alone.
 """

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Train one model on several workers, and score it once on speakers it has never heard.
+"""Train one model on several workers, and score it once on speakers that it has never seen.
 
     jobs/finetune.py                                              # the built-in corpus, a minute or two
     jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --workers 4
     jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
         --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
-    jobs/finetune.py --config jobs/recipes/transcript.yaml        # what is said, as text
+    jobs/finetune.py --config jobs/recipes/transcript.yaml        # transcripts
     ray job submit --working-dir . -- python jobs/finetune.py --data.uri gs://bucket/ravdess ...
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
 Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.parquet curves.parquet
-        metrics.json report.html plots/ tables/ tensorboard/ and, to go on from, checkpoints/
+        metrics.json report.html plots/ tables/ tensorboard/ and, to resume from, checkpoints/
 The same command continues a run that was stopped, from its newest checkpoint.
 """
 
@@ -76,7 +76,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         "train": config.encoder.train,
         "digest": preparation.infos[0].digest,
         "cut": preparation.infos[0].cut,
-        **provenance.encoder_heard(
+        **provenance.encoder_overlap(
             config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
         ),
     }
@@ -184,8 +184,8 @@ def usable(
     found = split(config, found)
     splits.audit(found.clips)
     counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
-    said = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
-    logger.info("splits: %s; no speaker and no audio in two", said)
+    counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
+    logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
     return found
 
 

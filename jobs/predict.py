@@ -7,8 +7,8 @@
 
 Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
 Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
-        rejects.parquet metrics.json and, to go on from, done/
-The same command continues a run that was stopped: what was said of files that have not changed is not said again.
+        rejects.parquet metrics.json and, to resume from, done/
+The same command continues a run that was stopped: files that have not changed are not predicted again.
 """
 
 import logging
@@ -40,18 +40,20 @@ def main(config: PredictConfig) -> dict[str, Any]:
     config = resolved(config)
     info, digest = read_info(config.model)
     logger.info("run: %s, table: %s", config.run, config.table)
-    open_place(config, info)  # a table that cannot be written is told before anything is computed
+    open_place(config, info)  # a table that cannot be written is reported before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
     found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     connection.start()
     connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
-    said = prediction.predict(config, found.clips, digest=digest)
-    rows = rows_of(found.clips, said, info, digest, words=config.words)
-    tolerated = pa.array([one.tolerated for one in said], pa.string())
+    clip_predictions = prediction.predict(config, found.clips, digest=digest)
+    rows = rows_of(found.clips, clip_predictions, info, digest, words=config.words)
+    tolerated = pa.array([one.tolerated for one in clip_predictions], pa.string())
     found = replace(found, clips=found.clips.append_column("tolerated", tolerated))
-    found = manifest.with_rejects(found, [(one.clip_id, one.reject) for one in said if one.reject])
+    found = manifest.with_rejects(
+        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
+    )
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     write_rows(config, rows, info)

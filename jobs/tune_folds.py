@@ -72,7 +72,9 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
     encoders = variants(config.encoder, config.search.space)
     prepared = in_cache(config, encoders, found.clips) or on_workers(config, encoders, found.clips)
-    found = usable_clips.in_folds(config.run, found, prepared.features, data=config.data, dealt=config.folds)
+    found = usable_clips.in_folds(
+        config.run, found, prepared.features, data=config.data, fold_config=config.folds
+    )
     if baseline is not None:
         baseline_comparison.check_same(baseline, found.clips)
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
@@ -156,7 +158,7 @@ def encoders_told(
     infos: Mapping[EncoderConfig, EncoderInfo], clips: pa.Table
 ) -> dict[EncoderConfig, dict[str, str]]:
     """Of each encoder that a trial may have: its digest, its cut and, where it says so, which clips trained it."""
-    heard = {name: provenance.encoder_heard(name, clips) for name in {encoder.name for encoder in infos}}
+    heard = {name: provenance.encoder_overlap(name, clips) for name in {encoder.name for encoder in infos}}
     return {
         encoder: {"digest": info.digest, "cut": info.cut, **heard[encoder.name]}
         for encoder, info in infos.items()

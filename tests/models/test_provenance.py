@@ -37,7 +37,7 @@ def clips(**speakers: str) -> pa.Table:
 )
 def test_names_and_samples_are_known_again(tmp_path, scored, num_speakers, num_clips, words):
     provenance.write(str(tmp_path), clips(d1="ann", d2="bob", d3="ann"), encoder="tiny")
-    heard = provenance.heard(str(tmp_path), scored)
+    heard = provenance.overlap(str(tmp_path), scored)
     assert (heard.num_speakers, heard.num_clips, heard.caveat("it")) == (num_speakers, num_clips, words)
     assert bool(heard) == bool(words)
     assert b"ann" not in (tmp_path / provenance.FILE).read_bytes()
@@ -47,11 +47,11 @@ def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     provenance.write(first, clips(d1="ann"), encoder="facebook/wav2vec2-base")
     provenance.write(second, clips(d2="bob"), encoder=first)
-    found = provenance.heard(second, clips(d1="x", d2="bob"))
+    found = provenance.overlap(second, clips(d1="x", d2="bob"))
     assert (found.num_speakers, found.num_clips) == (1, 2)
-    assert provenance.encoder_heard("facebook/wav2vec2-base", clips(d1="ann")) == {}
-    assert provenance.encoder_heard(first, clips(d2="bob")) == {"heard": ""} and not caplog.messages
-    told = provenance.encoder_heard(first, clips(d2="ann"))["heard"]
+    assert provenance.encoder_overlap("facebook/wav2vec2-base", clips(d1="ann")) == {}
+    assert provenance.encoder_overlap(first, clips(d2="bob")) == {"heard": ""} and not caplog.messages
+    told = provenance.encoder_overlap(first, clips(d2="ann"))["heard"]
     assert (
         told.startswith("as for the encoder, 1 of the speakers have the name of one") and told in caplog.text
     )
@@ -60,10 +60,10 @@ def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
 
 def test_a_damaged_or_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match=provenance.FILE):
-        provenance.heard(str(tmp_path), clips(d1="ann"))
+        provenance.overlap(str(tmp_path), clips(d1="ann"))
     (tmp_path / provenance.FILE).write_bytes(b"PAR1")
     with pytest.raises(UserError, match=rf"{provenance.FILE} cannot be read .*save the model again"):
-        provenance.heard(str(tmp_path), clips(d1="ann"))
+        provenance.overlap(str(tmp_path), clips(d1="ann"))
 
 
 def test_who_chose_the_settings_is_not_unseen(tmp_path, caplog):

@@ -82,7 +82,7 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
         last = min(last, first + math.ceil((keep_s + _MARGIN_S) * rate))
     stop = _affordable(first, last, decoder, audio)
     sound = decoder.read(first, stop)
-    if sound.num_frames < last:  # shorter than the header tells, or of a length that no header tells
+    if sound.num_frames < last:  # shorter than the header claims, or of a length that no header gives
         _segment(sound.num_frames, rate, start_s=start_s, end_s=end_s)
     if last > stop <= sound.num_frames:
         raise AudioError("too long", f"more than {(stop - first) / rate:.4g} s (audio.max_s {audio.max_s:g})")

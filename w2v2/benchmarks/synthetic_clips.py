@@ -43,10 +43,14 @@ def speech(length_s: float, *, actor: int, emotion: int, seed: int) -> Float[np.
     waveform = 1e-3 * np.random.default_rng([seed, actor, emotion]).standard_normal(num_samples)
     at = SAMPLE_RATE // 4
     for repetition in itertools.count(1):
-        said = synthesis.synthesize(actor, synthesis.EMOTIONS[emotion - 1], repetition=repetition, seed=seed)
-        said = resample(said.astype(np.float32), synthesis.SAMPLE_RATE_HZ, "soxr")[: max(0, num_samples - at)]
-        waveform[at : at + len(said)] += said
-        at += len(said) + SAMPLE_RATE // 4
+        utterance = synthesis.synthesize(
+            actor, synthesis.EMOTIONS[emotion - 1], repetition=repetition, seed=seed
+        )
+        utterance = resample(utterance.astype(np.float32), synthesis.SAMPLE_RATE_HZ, "soxr")[
+            : max(0, num_samples - at)
+        ]
+        waveform[at : at + len(utterance)] += utterance
+        at += len(utterance) + SAMPLE_RATE // 4
         if at >= num_samples:
             return waveform.clip(-1, 1).astype(np.float32)
     raise AssertionError

@@ -143,7 +143,7 @@ def user_error(error: BaseException) -> UserError | None:
 
 
 def get(reference: "ray.ObjectRef[R]") -> R:
-    """A task's result; what the user can mend arrives as a UserError."""
+    """A task's result; what the user can fix arrives as a UserError."""
     try:
         result: R = logged(ray.get(reference))
         return result
@@ -170,9 +170,9 @@ def task(function: Callable[P, R], *, cpus: float, gpus: float, in_trial: bool =
         "num_gpus": gpus,
         "max_retries": 3,
         "max_calls": 0,  # a worker with a GPU would otherwise end with its first task
-        "scheduling_strategy": "DEFAULT",  # beside a trial that asks for it, not within what Tune holds for that
+        "scheduling_strategy": "DEFAULT",  # in addition to what Tune holds for the trial that asks for it
     }
-    if not in_trial:  # a trial has it from Tune, and said twice it would count as another
+    if not in_trial:  # a trial has it from Tune, and given twice it would count as another
         options["runtime_env"] = RUNTIME_ENV
     # A trial is a worker itself, whose log nobody reads.
     remote: Any = ray.remote(**options)(function if in_trial else reporting)

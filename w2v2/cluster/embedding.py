@@ -52,7 +52,7 @@ class Shape:
 
 
 def shape_of(config: ExtractConfig) -> Shape:
-    """The cluster dealt out: GPUs, or else CPUs, to encoders; the rest reads and writes."""
+    """The cluster divided: GPUs, or else CPUs, to encoders; the rest reads and writes."""
     workers = config.workers
     have = ray.cluster_resources()
     gpus, cpus = connection.gpus(workers.gpus_per_encoder), have.get("CPU", 1.0)
@@ -92,7 +92,7 @@ def _loaded(config: ExtractConfig) -> "tuple[Encoder, str]":
 
 
 def inspect(config: ExtractConfig, run_id: str) -> "Job":
-    """The Job, told by a worker that loaded the encoder."""
+    """The job, as reported by a worker that loaded the encoder."""
     workers = config.workers
     task: Any = ray.remote(num_cpus=ENCODER_SHARE * min(1, workers.cpus_per_encoder), max_retries=3)(
         reporting
@@ -225,7 +225,7 @@ def _quiet() -> None:
 
 
 def _chunks(clips: pa.Table, shape: Shape) -> list[pa.Table]:
-    """Clips that a reader takes at once; those of one file stand together."""
+    """Clips that a reader takes at once; those of one file are adjacent."""
     clips = clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
     size = max(4, min(128, -(-len(clips) // (8 * shape.num_encoders))))
     return [clips.slice(at, size) for at in range(0, len(clips), size)]
@@ -287,8 +287,8 @@ def _measure(clips: pa.Table, job: "Job", num_threads: int) -> Measured:
     clips = clips.set_column(clips.column_names.index("known"), "known", known)
     encode(pa.concat_tables(_read(clips.slice(0, 1), job)))  # the first pass warms up
     started = time.monotonic()
-    heard = pa.concat_tables(_read(clips, job))
-    embedded = encode(heard)
+    decoded = pa.concat_tables(_read(clips, job))
+    embedded = encode(decoded)
     good = embedded.filter(pc.equal(embedded["status"], EMBEDDED))
     return Measured(
         num_clips=len(clips),

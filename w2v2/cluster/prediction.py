@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[ClipPrediction]:
-    """What the model says of every clip, in order; what an earlier attempt of this run kept is not said again.
+    """Predictions of every clip, in order; those that an earlier attempt of this run kept are not computed again.
 
     clips are those of clip_files.add_file_facts.
     """

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Proposals(Searcher):
-    """Hands out the study's trials; what becomes of them is `_Judge`'s to tell."""
+    """Hands out the study's trials; `_Judge` reports what becomes of them."""
 
     def __init__(self, study: Study, judge: "_Judge") -> None:
         super().__init__(metric=None, mode=None)
@@ -160,7 +160,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
     """Score one trial fold by fold; folds in the ledger are read, not trained again.
 
     As many as num_ahead folds are under way at once, and are reported in their order. What another try would
-    not mend is reported; everything else is raised, and Tune tries again.
+    not fix is reported; everything else is raised, and Tune tries again.
     """
     number = config["number"]
     ledger = Ledger(plan.run)

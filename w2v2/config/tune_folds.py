@@ -101,7 +101,7 @@ class TuneFoldsConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     baseline: str = ""
     """The run directory of a finished jobs/baseline.py over the same clips and folds, whose scores the page
-    puts beside these; empty is none."""
+    puts next to these; empty is none."""
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageErr
     uris = clips["uri"].unique().to_pylist()
     found: dict[str, FileInfo | StorageError] = {}
     if not data.uri.lower().endswith(".csv"):
-        # A listing tells of a thousand files at once.
+        # A listing describes a thousand files at once.
         found = {info.uri: info for info in storage.list_files(data.uri)}
     rest = [uri for uri in uris if uri not in found]
     return found | dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))

@@ -1,4 +1,4 @@
-"""What may not stand on both sides of a fold or split: speakers, and audio that is the very same."""
+"""What may not be on both sides of a fold or split: speakers, and audio that is the very same."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
         )
 
 
-def heard(clips: pa.Table) -> pa.Table:
+def with_digest(clips: pa.Table) -> pa.Table:
     """The clips whose audio_digest (of the clip's own samples) is known; none where there is no such column."""
     if "audio_digest" not in clips.column_names:
         return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
@@ -39,7 +39,7 @@ def refuse_same_audio(clips: pa.Table, column: str, consequence: str) -> None:
             for leak in leaks
         ]
         raise UserError(
-            f"the same audio is {consequence}: {listed(which, '; ')}; remove or mend these clips in the data"
+            f"the same audio is {consequence}: {listed(which, '; ')}; remove or fix these clips in the data"
         )
 
 

@@ -83,7 +83,7 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
     Folders give clips in the order of their uri, DEAM in the order of its songs, a CSV in its own. Clips of a
     class that is dropped, of the other vocal channel and of other studies are neither clips nor rejects;
     their number is logged. Raises UserError when nothing can be found at all, for a CSV without a needed
-    column, for a clip_id that stands twice, and where the data cannot have what the task learns.
+    column, for a duplicate clip_id, and where the data cannot have what the task learns.
     """
     if data.classes and task in ("multi_label", "regression", "transcript"):
         raise UserError(
@@ -260,7 +260,7 @@ def _refuse_doubles(clips: Sequence[ClipRow], data: DataConfig) -> None:
     doubles = [clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1]
     if doubles:
         raise UserError(
-            f"{data.uri}: {len(doubles)} clip ids stand more than once: {listed(doubles)}; "
+            f"{data.uri}: {len(doubles)} clip ids are not unique: {listed(doubles)}; "
             "remove the copies, or give each clip its own id (--data.id_column) or --data.start_column"
         )
 

@@ -1,4 +1,4 @@
-"""Which clips train, which tell when to stop, which are scored once: no speaker in two of them."""
+"""Which clips train, which decide when to stop, which are scored once: no speaker in two of them."""
 
 import hashlib
 import logging
@@ -71,14 +71,14 @@ def hold_back(clips: pa.Table, *, fraction: float, seed: int) -> pa.Table:
 
 
 def audit(clips: pa.Table) -> None:
-    """Raises UserError naming the culprits when a speaker, or the same audio, stands in two splits.
+    """Raises UserError naming the culprits when a speaker, or the same audio, is in two splits.
 
     Audio is compared by a column audio_digest (of the clip's own samples) where there is one; nulls are
     passed over.
     """
     leaks.refuse_divided_speakers(clips, part="split")
     consequence = "in two splits, so what is trained on would be scored"
-    leaks.refuse_same_audio(leaks.heard(clips), "split", consequence)
+    leaks.refuse_same_audio(leaks.with_digest(clips), "split", consequence)
 
 
 def _with_split(clips: pa.Table, split: Iterable[str]) -> pa.Table:
@@ -97,7 +97,7 @@ def _of_column(clips: pa.Table) -> list[str]:
     if unknown:
         told = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
         raise UserError(
-            f"the column data.split_column has {listed(told)}, wanted train, val or test for every clip: mend "
+            f"the column data.split_column has {listed(told)}, wanted train, val or test for every clip: fix "
             "these cells, or draw the splits with --split.kind speakers"
         )
     return [meant[word.strip().lower()] for word in written]
@@ -108,8 +108,8 @@ def _of_fold(clips: pa.Table, split: SplitConfig, folds: FoldsConfig) -> list[st
         raise UserError(
             f"split.fold must be below folds.num_folds={folds.num_folds} (the first fold is 0), got {split.fold}"
         )
-    dealt = speaker_folds.assign(clips, folds)["fold"].to_pylist()
-    return ["test" if fold == split.fold else "train" for fold in dealt]
+    assigned = speaker_folds.assign(clips, folds)["fold"].to_pylist()
+    return ["test" if fold == split.fold else "train" for fold in assigned]
 
 
 def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:

@@ -85,9 +85,9 @@ def with_usable_audio(
     return replace(found, clips=clips)
 
 
-def refuse_foreign_folds(data: DataConfig, dealt: FoldsConfig) -> None:
+def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
     """Raises UserError where the folds are those published for RAVDESS, whose names of actors others use too."""
-    if dealt.kind != "published" or data.layout in ("auto", "csv", "ravdess"):
+    if fold_config.kind != "published" or data.layout in ("auto", "csv", "ravdess"):
         return
     own = {
         "iemocap": "use its sessions (--folds.kind column --folds.num_folds 5)",
@@ -97,13 +97,13 @@ def refuse_foreign_folds(data: DataConfig, dealt: FoldsConfig) -> None:
     raise UserError(f"folds.kind=published are the folds of RAVDESS, got data.layout={data.layout}: {todo}")
 
 
-def read_clips_and_check_folds(run: str, data: DataConfig, dealt: FoldsConfig) -> manifest.Manifest:
-    """The clips that can be had by name, dealt into folds once to show early what would not work."""
-    refuse_foreign_folds(data, dealt)
+def read_clips_and_check_folds(run: str, data: DataConfig, fold_config: FoldsConfig) -> manifest.Manifest:
+    """The clips that can be had by name, assigned to folds once, to find early what would not work."""
+    refuse_foreign_folds(data, fold_config)
     data = with_demo_made(data)
     found = file_facts.without_missing_files(manifest.read(data), data)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
-    folds.assign(found.clips, dealt)
+    folds.assign(found.clips, fold_config)
     logger.info(
         "data: %d clips of %d speakers, %d rejected by name",
         len(found.clips),
@@ -114,12 +114,17 @@ def read_clips_and_check_folds(run: str, data: DataConfig, dealt: FoldsConfig) -
 
 
 def in_folds(
-    run: str, found: manifest.Manifest, prepared: Sequence[ReadClip], *, data: DataConfig, dealt: FoldsConfig
+    run: str,
+    found: manifest.Manifest,
+    prepared: Sequence[ReadClip],
+    *,
+    data: DataConfig,
+    fold_config: FoldsConfig,
 ) -> manifest.Manifest:
     """The clips whose audio could be used, with their folds, audited."""
     found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
-    clips = folds.assign(found.clips, dealt)
+    clips = folds.assign(found.clips, fold_config)
     folds.audit(clips)
     logger.info(
         "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)

@@ -1,4 +1,4 @@
-"""A baseline's scores beside those of a search, over the same clips in the same folds."""
+"""A baseline's scores next to those of a search, over the same clips in the same folds."""
 
 import json
 from collections.abc import Sequence

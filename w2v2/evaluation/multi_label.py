@@ -23,7 +23,7 @@ def scores(
     probability. `auc` is the probability that a clip with the label ranks above one without, ties counting
     half. `macro_auc` is the mean over the labels that have both kinds of clips, `weighted_auc` weighs it by
     the clips with the label (scikit-learn's averages). A label with one kind of clip or none has None, and
-    stands under `undefined` with the reason; `num_defined` says how many labels the means are over.
+    appears under `undefined` with the reason; `num_defined` says how many labels the means are over.
     """
     once = np.ones((1, len(target)), np.int64)
     found = _metrics(target, predicted, np.arange(len(target)), once)

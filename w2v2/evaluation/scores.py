@@ -243,8 +243,8 @@ def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
         if row["auc"] is not None:
             counts = (row[f"num_{count}"] for count in ("positive", "negative", "missing"))
             within = within_text(pooled["intervals"]["labels"][name]["auc"], why.get(f"auc:{name}"))
-            told = "".join(f"  {count:>7}" for count in counts)
-            lines.append(f"{name:{width}}{_number(row['auc']):>10}  {within:>18}{told}")
+            cell = "".join(f"  {count:>7}" for count in counts)
+            lines.append(f"{name:{width}}{_number(row['auc']):>10}  {within:>18}{cell}")
     for name in ("macro", "weighted"):
         within = _within(pooled["intervals"], f"{name}_auc")
         lines.append(f"{name:{width}}{_number(pooled[f'{name}_auc']):>10}  {within:>18}")
@@ -262,8 +262,8 @@ def _regression_lines(found: Mapping[str, Any]) -> list[str]:
     for name, row, within_of, of in [*rows, ("mean", pooled["mean"], intervals["mean"], "")]:
         for metric in ("rmse", "r2", "pearson", "ccc"):
             within = within_text(within_of[metric], why.get(f"{metric}{of}"))
-            told = name if metric == "rmse" else ""
-            lines.append(f"{told:{width}}{metric:10}{_number(row[metric]):>10}  {within:>18}")
+            cell = name if metric == "rmse" else ""
+            lines.append(f"{cell:{width}}{metric:10}{_number(row[metric]):>10}  {within:>18}")
     if "quadrants" in found:
         right = found["quadrants"]
         lines.append(f"quadrants: accuracy {_number(right['accuracy'])}, UAR {_number(right['uar'])}")

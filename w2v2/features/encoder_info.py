@@ -68,7 +68,7 @@ class KnownEncoders:
             storage.write_text(uri, json.dumps({"info": kept, "crc32c": _seal(kept)}))
 
     def _uri(self, encoder: EncoderConfig) -> str:
-        """The encoder's file; empty where the state of its weights cannot be told without loading them."""
+        """The encoder's file; empty where the state of its weights is unknown without loading them."""
         weights = _weights_state(encoder.name, self._seed)
         if not weights:
             return ""

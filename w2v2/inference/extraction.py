@@ -204,7 +204,7 @@ def _in_table(clips: pa.Table, job: Job, table: Table) -> pa.Table:
     rows = table.read(
         [*columns, *job.config.carried], where={"model": encoder.name, "pooling": encoder.pooling}
     )
-    # A clip's first window is written anew whenever its others are: it tells which audio they are of.
+    # A clip's first window is written anew whenever its others are: it records which audio they are of.
     place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
     is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
     return rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))

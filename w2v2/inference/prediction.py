@@ -94,17 +94,17 @@ def _with_values(
     found: Sequence[ClipPrediction], values: Float[np.ndarray, "pieces outputs"]
 ) -> list[ClipPrediction]:
     """Each clip with its rows of values; one whose values are not finite is rejected."""
-    told, at = [], 0
+    predictions, at = [], 0
     for said in found:
         own = values[at : at + len(said.spans)]
         at += len(said.spans)
         if said.reject:
-            told.append(said)
+            predictions.append(said)
         elif np.isfinite(own).all():
-            told.append(replace(said, values=own))
+            predictions.append(replace(said, values=own))
         else:
-            told.append(ClipPrediction(clip_id=said.clip_id, reject=NOT_FINITE))
-    return told
+            predictions.append(ClipPrediction(clip_id=said.clip_id, reject=NOT_FINITE))
+    return predictions
 
 
 @malloc_keeps_freed_memory()

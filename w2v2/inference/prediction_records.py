@@ -1,4 +1,4 @@
-"""What a saved model says of clips, kept in the run directory part by part, so that a stopped job goes on."""
+"""Predictions of a saved model, kept in the run directory part by part, so that a stopped job resumes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -50,9 +50,9 @@ class ClipPrediction:
     transcript: Transcript | None = None
     """What is written of the whole clip, where the model writes transcripts."""
     duration_s: float = 0.0
-    """Length of the clip as the model heard it."""
+    """Length of the clip as the model received it."""
     audio_digest: str = ""
-    """Digest of the samples that the model heard (features.waveform_digest)."""
+    """Digest of the samples that the model received (features.waveform_digest)."""
     tolerated: str = ""
     """What the file lacks though its sound is whole (audio.decoding.Clip)."""
     reject: Reject | None = None
@@ -61,7 +61,7 @@ class ClipPrediction:
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
-    """For each clip a digest of all that depends on what is said of it; model is the digest of a model."""
+    """For each clip a digest of every input that its prediction depends on; model is the digest of a model."""
     columns = [clips[name].to_pylist() for name in ("clip_id", "uri", "start_s", "end_s", "fingerprint")]
     return [_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in zip(*columns, strict=True)]
 
@@ -71,7 +71,7 @@ def _digest(*parts: object) -> str:
 
 
 def write_predictions(run: str, said: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:
-    """Keep what was said in `<run>/done`, but for clips that another try may be able to read."""
+    """Keep predictions in `<run>/done`, but for clips that another attempt may be able to read."""
     rows = [_row(one, own) for one, own in zip(said, inputs, strict=True) if not one.unread]
     if rows:
         write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SCHEMA))

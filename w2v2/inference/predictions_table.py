@@ -50,13 +50,18 @@ def output_columns(info: ModelInfo) -> list[str]:
 
 
 def rows_of(
-    clips: pa.Table, said: Sequence[ClipPrediction], info: ModelInfo, digest: str, *, words: bool = False
+    clips: pa.Table,
+    predictions: Sequence[ClipPrediction],
+    info: ModelInfo,
+    digest: str,
+    *,
+    words: bool = False,
 ) -> pa.Table:
-    """The rows of the clips that could be used; said has one for every clip."""
+    """The rows of the clips that could be used; predictions has one for every clip."""
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
     rows = []
-    for one in said:
+    for one in predictions:
         if one.reject:
             continue
         for (start_s, end_s), values in zip(one.spans, _cells(one, info, words=words), strict=True):

@@ -50,16 +50,16 @@ def read_clips(
         checksum = "" if isinstance(body, StorageError) else checksum_of(body)
         for index in same:
             row = clips.slice(index, 1)
-            heard = _heard(row.to_pylist()[0], body, checksum, audio, min_samples)
+            decoded = _decoded(row.to_pylist()[0], body, checksum, audio, min_samples)
             for field in DECODED:
-                row = row.append_column(field, pa.array([heard[field.name]], field.type))
+                row = row.append_column(field, pa.array([decoded[field.name]], field.type))
             yield row
 
 
-def _heard(
+def _decoded(
     clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
 ) -> dict:
-    heard: dict = {
+    decoded: dict = {
         "status": "",
         **record_fields(None),
         "checksum": checksum,
@@ -68,14 +68,14 @@ def _heard(
         "waveform": [],
     }
     if isinstance(body, StorageError):
-        return heard | {"status": UNREADABLE, **record_fields(body.reject)}
+        return decoded | {"status": UNREADABLE, **record_fields(body.reject)}
     if clip["known"] == checksum:
-        return heard | {"status": THERE}
+        return decoded | {"status": THERE}
     try:
         found = read_clip(body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples)
     except AudioError as error:
-        return heard | {"status": REJECTED, **record_fields(error.reject)}
-    return heard | {
+        return decoded | {"status": REJECTED, **record_fields(error.reject)}
+    return decoded | {
         "status": EMBEDDED,
         "sample_rate": found.sample_rate,
         "tolerated": found.tolerated,

@@ -18,7 +18,7 @@ def rejects_table(uri: str) -> str:
 
 
 def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
-    """Make the table tell this run's rejects; reason becomes empty where a clip is no longer rejected."""
+    """Make the table hold this run's rejects; reason becomes empty where a clip is no longer rejected."""
     assert rejects.schema == REJECTS
     now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}
     before = {

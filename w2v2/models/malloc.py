@@ -1,4 +1,4 @@
-"""glibc's malloc, told to keep freed memory while large arrays come and go: fewer page faults, the same numbers."""
+"""glibc's malloc, set to keep freed memory while large arrays come and go: fewer page faults, the same numbers."""
 
 import contextlib
 import ctypes

@@ -27,13 +27,13 @@ How = Literal["labels", "audio"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class Overlap:
     """How many of some speakers and clips a model was made from."""
 
     num_speakers: int
     """Speakers that have the name of one in its training, who may be another person."""
     num_clips: int
-    """Clips whose samples are those of one that made it, whoever is said to speak."""
+    """Clips whose samples are those of one that made it, under whatever speaker's name."""
     num_audio_speakers: int = 0
     """Further speakers whose audio, without labels, pre-trained it."""
     num_audio_clips: int = 0
@@ -90,7 +90,7 @@ def says(name: str) -> bool:
     return storage.exists(_place(name))
 
 
-def heard(uri: str, clips: pa.Table) -> Heard:
+def overlap(uri: str, clips: pa.Table) -> Overlap:
     """How much of these clips (speaker, audio_digest) made the model of a folder; UserError where it does not say."""
     rows = _read(uri)
     own_marks = set(_marks(_speakers(clips)))
@@ -100,7 +100,7 @@ def heard(uri: str, clips: pa.Table) -> Heard:
         pc.is_in(clips["audio_digest"], value_set=part["audio_digest"].combine_chunks())
         for part in (labels, audio)
     )
-    return Heard(
+    return Overlap(
         num_speakers=len(taught),
         num_clips=pc.sum(same).as_py() or 0,
         num_audio_speakers=len(pretrained - taught),
@@ -114,11 +114,11 @@ def num_seen_texts(uri: str, references: Sequence[str]) -> int:
     return sum(bool(reference) and _text_mark(reference) in texts for reference in references)
 
 
-def encoder_heard(name: str, clips: pa.Table) -> dict[str, str]:
+def encoder_overlap(name: str, clips: pa.Table) -> dict[str, str]:
     """{"heard": what follows of the encoder's training for a score of the clips}, where it says that; also in the log."""
     if not says(name):
         return {}
-    found = heard(name, clips).caveat("the encoder")
+    found = overlap(name, clips).caveat("the encoder")
     if found:
         logger.warning("encoder %s: %s", name, found)
     return {"heard": found}
@@ -200,5 +200,5 @@ def _speakers(clips: pa.Table) -> list[str]:
 
 
 def _marks(speakers: Sequence[str]) -> list[str]:
-    """A mark of each that does not tell the name."""
+    """A hash of each name."""
     return [hashlib.sha256(f"speaker:{name}".encode()).hexdigest()[:12] for name in speakers]

@@ -1,4 +1,4 @@
-"""Each finished fold of a search: kept, told to the study, which may end its trial, and logged."""
+"""Each finished fold of a search: kept, reported to the study, which may end its trial, and logged."""
 
 import logging
 import time

@@ -64,7 +64,7 @@ def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
 
 
 def _holder() -> dict[str, Any]:
-    """This process, as the others are to know it; token tells it from every other."""
+    """This process, as the others are to know it; token distinguishes it from every other."""
     return {
         "host": socket.gethostname(),
         "user": _user(),

@@ -66,10 +66,12 @@ def fit_svm_on_fold(
         (
             rows,
             decisions(
-                machine(search.best_params_).fit(known[heard], labels[heard]), known[rows], num_classes
+                machine(search.best_params_).fit(known[train_rows], labels[train_rows]),
+                known[rows],
+                num_classes,
             ),
         )
-        for heard, rows in parts
+        for train_rows, rows in parts
     ]
     temperature = fitted_temperature(
         np.concatenate([found for _, found in inner]), labels[np.concatenate([rows for rows, _ in inner])]

@@ -319,8 +319,8 @@ def test_column_twice(tmp_path):
     [
         (None, r"data.labels_file, with one head per line, cannot be read: .*labels.txt: no such file"),
         (" \n\n", "labels.txt is empty: wanted one head per line, its labels separated by commas"),
-        ("tremor,,breathy\n", "labels.txt has a comma with no label beside it: remove the comma"),
-        ("tremor,\nbreathy\n", "labels.txt has a comma with no label beside it: remove the comma"),
+        ("tremor,,breathy\n", "labels.txt has a comma with no label next to it: remove the comma"),
+        ("tremor,\nbreathy\n", "labels.txt has a comma with no label next to it: remove the comma"),
         ("tremor\nbreathy,tremor\n", "labels.txt names 'tremor' twice: name each label once"),
     ],
 )
@@ -331,7 +331,7 @@ def test_labels_file_that_cannot_be_used(tmp_path, labels, wanted):
 
 def test_the_same_recording_in_two_splits(tmp_path):
     wanted = (
-        r"2 recordings stand more than once in train.csv, val.csv and test.csv: "
+        r"2 recordings are listed more than once in train.csv, val.csv and test.csv: "
         r"'A/r1.wav \(row 2 of train.csv, row 2 of test.csv\)', 'u4 \(row 3 of test.csv, row 4 of test.csv\)'"
     )
     test = "uid,speaker,tremor,breathy\nA/r1,p1,1,0\nu4,p3,1,0\nu4,p3,1,1\n"

@@ -275,7 +275,7 @@ def test_csv_clip_id_twice(tmp_path):
     rows = "".join(f"{i}.wav,x,s\n" for i in range(13)) * 2
     listed = ", ".join(f"'{i}.wav'" for i in range(10))
     with pytest.raises(
-        UserError, match=f"13 clip ids stand more than once: {listed} and 3 more; .*--data.id_column"
+        UserError, match=f"13 clip ids are not unique: {listed} and 3 more; .*--data.id_column"
     ):
         read_csv(tmp_path, f"uri,label,speaker\n{rows}")
 

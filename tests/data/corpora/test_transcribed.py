@@ -76,7 +76,7 @@ def test_the_text_of_a_csv_is_kept_as_it_is(tmp_path):
             "has neither train.tsv, dev.tsv, test.tsv nor validated.tsv",
         ),
         ({"train.tsv": "path\tsentence\n"}, {"layout": "common_voice"}, "has no column 'client_id'"),
-        ({"03-01-06-01-02-01-12.wav": ""}, {}, "whose names tell no transcript"),
+        ({"03-01-06-01-02-01-12.wav": ""}, {}, "whose names hold no transcript"),
         ({"a.wav": ""}, {"layout": "deam"}, "got task.kind=transcript"),
         ({"a.wav": ""}, {"layout": "clinic"}, "got task.kind=transcript"),
     ],

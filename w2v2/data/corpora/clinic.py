@@ -2,7 +2,7 @@
 
 A row names its recording in the column file_name or, where there is none, uid (any case). The audio is
 <root>/[<study>/]NAME, with or without its suffix, or <root>/[<study>/]NAME/waveform.EXT with a metadata.json
-beside it. An optional column study says in which subfolder.
+next to it. An optional column study says in which subfolder.
 """
 
 import logging
@@ -85,7 +85,7 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     rows: list[_Row] = []
     for split in splits:
         uri = storage.join(root, f"{split}.csv")
-        file = open_csv(uri, told=uri)
+        file = open_csv(uri, shown_as=uri)
         rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried), passed_over)
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
@@ -120,7 +120,7 @@ def _groups(root: str, data: DataConfig, task: Labels) -> Groups:
             f"data.labels_file {uri} is empty: wanted one head per line, its labels separated by commas"
         )
     if "" in names:
-        raise UserError(f"data.labels_file {uri} has a comma with no label beside it: remove the comma")
+        raise UserError(f"data.labels_file {uri} has a comma with no label next to it: remove the comma")
     if double := [name for name, n in Counter(names).items() if n > 1]:
         raise UserError(f"data.labels_file {uri} names {double[0]!r} twice: name each label once")
     return tuple(lines) if task == "multi_label" else grouped(names, task)
@@ -135,7 +135,7 @@ def _wanted(
         file.need("file_name", "name the recordings in a column file_name or uid")
     for target in targets:
         labels_file = data.labels_file or "labels.txt"
-        file.need(target, f"{labels_file} names it (data.labels_file), so mend one of the two")
+        file.need(target, f"{labels_file} names it (data.labels_file), so fix one of the two")
     file.need_carried(carried)
     return _Wanted(
         task=task,
@@ -168,10 +168,10 @@ def _read_split(
             num_kept += 1
             yield row
     if not num_rows:
-        raise UserError(f"{file.told} has a header and no rows: wanted one row per recording")
+        raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per recording")
     if num_kept < num_rows:
         passed_over[OTHER_STUDY] += num_rows - num_kept
-        logger.info("%s: data.studies leaves out %d recordings", file.told, num_rows - num_kept)
+        logger.info("%s: data.studies leaves out %d recordings", file.shown_as, num_rows - num_kept)
 
 
 def _row(cells: Mapping[str, str], place: str, split: str, audio: Recordings, wanted: _Wanted) -> _Row | None:
@@ -203,7 +203,7 @@ def _refuse_twice(rows: Sequence[_Row]) -> None:
     twice = [f"{clip_id} ({', '.join(own)})" for clip_id, own in places.items() if len(own) > 1]
     if twice:
         raise UserError(
-            f"{len(twice)} recordings stand more than once in train.csv, val.csv and test.csv: {listed(twice)}; "
+            f"{len(twice)} recordings are listed more than once in train.csv, val.csv and test.csv: {listed(twice)}; "
             "keep one row of each"
         )
 
@@ -211,11 +211,11 @@ def _refuse_twice(rows: Sequence[_Row]) -> None:
 def _with_speakers(rows: Sequence[_Row], data: DataConfig) -> list[ClipRow]:
     """The clips, those without a speaker named by their metadata.json or counted as their own speaker."""
     todo = {i: row for i, row in enumerate(rows) if not row.clip.reject and not row.clip.speaker}
-    told = recordings.speakers_in([row.metadata for row in todo.values() if row.metadata], data)
+    speakers = recordings.speakers_in([row.metadata for row in todo.values() if row.metadata], data)
     clips = [row.clip for row in rows]
     num_alone = 0
     for i, row in todo.items():
-        speaker = told.get(row.metadata, "")
+        speaker = speakers.get(row.metadata, "")
         if isinstance(speaker, Reject):
             clips[i] = replace(row.clip, reject=replace(speaker, place=row.place))
             continue
@@ -224,7 +224,7 @@ def _with_speakers(rows: Sequence[_Row], data: DataConfig) -> list[ClipRow]:
     if num_alone:
         logger.warning(
             "%d of %d recordings have no speaker, neither a column %r nor that key in metadata.json: each counts "
-            "as a speaker of its own, so one person may stand in two splits; set --data.speaker_column",
+            "as a speaker of its own, so one person may be in two splits; set --data.speaker_column",
             num_alone, len(rows), data.speaker_column,
         )  # fmt: skip
     return clips

@@ -32,12 +32,12 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found
     All labels of a multi_label task are one head; each value of a regression is a head of its own.
     """
     uri = storage.expand(data.uri)
-    file = open_csv(uri, told=f"data.uri {uri}")
+    file = open_csv(uri, shown_as=f"data.uri {uri}")
     data = _as_audformat(file, data)
     targets = _target_columns(file, data, task)
     rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
     if not rows:
-        raise UserError(f"{file.told} has a header and no rows: wanted one row per clip")
+        raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per clip")
     return Found(rows=rows, groups=grouped(targets, task))
 
 
@@ -52,7 +52,7 @@ def _as_audformat(file: CsvFile, data: DataConfig) -> DataConfig:
         and name in file.header
     }
     if found:
-        logger.info("%s: columns %s are read as audformat's", file.told, ", ".join(found.values()))
+        logger.info("%s: columns %s are read as audformat's", file.shown_as, ", ".join(found.values()))
     return replace(data, **found)
 
 
@@ -78,7 +78,7 @@ def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str,
         raise UserError(
             f"data.target_columns is empty, but task.kind={task} wants the columns of its "
             f"{'labels' if task == 'multi_label' else 'values'}: set --data.target_columns to some of "
-            f"{listed(file.header) or 'none'}, the columns of {file.told}"
+            f"{listed(file.header) or 'none'}, the columns of {file.shown_as}"
         )
     if double := [name for name in targets if targets.count(name) > 1]:
         raise UserError(f"data.target_columns names {double[0]!r} twice: name each column once")
@@ -86,7 +86,7 @@ def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str,
 
 
 def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
-    """Where in a row the columns that are used stand."""
+    """Positions in a row of the columns that are used."""
     data = wanted.data
     flags = ["uri_column"]
     optional = ["id_column", "start_column", "end_column", "split_column"]

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class CsvFile:
     """A CSV whose header has been read."""
 
-    told: str
+    shown_as: str
     """How messages name it."""
     header: Sequence[str]
     rows: Iterator[tuple[int, list[str]]]
@@ -29,14 +29,14 @@ class CsvFile:
         if name not in self.header:
             alone = ", and put commas, semicolons or tabs between the columns" if len(self.header) < 2 else ""
             raise UserError(
-                f"{self.told} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{alone}"
+                f"{self.shown_as} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{alone}"
             )
 
     def need_carried(self, names: Sequence[str]) -> None:
         """Raises UserError where one of these further columns is missing."""
         if lost := [name for name in names if name not in self.header]:
             raise UserError(
-                f"{self.told} has no column {lost[0]!r} to carry along, its columns are {listed(self.header)}"
+                f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {listed(self.header)}"
             )
 
     def spelled(self, name: str) -> str:
@@ -46,13 +46,13 @@ class CsvFile:
         return next((own for own in self.header if own.lower() == name.lower()), "")
 
     def places(self, names: Iterable[str]) -> dict[str, int]:
-        """Where in a row the columns of these names stand, of those that are there.
+        """Positions in a row of the columns of these names, of those that exist.
 
-        Raises UserError for one that stands twice.
+        Raises UserError for a duplicate.
         """
         there = [name for name in dict.fromkeys(names) if name in self.header]
         if double := [name for name in there if self.header.count(name) > 1]:
-            raise UserError(f"{self.told} has two columns {double[0]!r}: rename one of them")
+            raise UserError(f"{self.shown_as} has two columns {double[0]!r}: rename one of them")
         return {name: self.header.index(name) for name in there}
 
     def check_width(self, cells: Sequence[str]) -> None:
@@ -61,14 +61,14 @@ class CsvFile:
             raise ClipError("wrong number of fields", f"{len(cells)}, the header has {len(self.header)}")
 
 
-def open_csv(uri: str, *, told: str) -> CsvFile:
+def open_csv(uri: str, *, shown_as: str) -> CsvFile:
     """The CSV, in UTF-8, UTF-16 or Windows-1252, cells without spaces around them.
 
     Raises UserError for what is no text and, while rows are read, for what is no CSV.
     """
-    records = _records(uri, told)
+    records = _records(uri, shown_as)
     header = next(records, [])
-    return CsvFile(told=told, header=header, rows=_numbered(records))
+    return CsvFile(shown_as=shown_as, header=header, rows=_numbered(records))
 
 
 def named(cells: Sequence[str], places: Mapping[str, int]) -> dict[str, str]:
@@ -76,8 +76,8 @@ def named(cells: Sequence[str], places: Mapping[str, int]) -> dict[str, str]:
     return {name: cells[i] for name, i in places.items() if i < len(cells)}
 
 
-def _records(uri: str, told: str) -> Iterator[list[str]]:
-    text = _text(storage.read_bytes(uri), told)
+def _records(uri: str, shown_as: str) -> Iterator[list[str]]:
+    text = _text(storage.read_bytes(uri), shown_as)
     # Excel names its separator in a line of its own where it is asked to.
     first, _, rest = text.partition("\n")
     if named_separator := re.fullmatch("sep=(.)\r?", first):
@@ -90,18 +90,18 @@ def _records(uri: str, told: str) -> Iterator[list[str]]:
         for cells in reader:
             if reader.line_num > before + 1:
                 raise UserError(
-                    f"{told}: the row that begins in line {before + 1} goes on to line {reader.line_num}, as a quote "
+                    f"{shown_as}: the row that begins in line {before + 1} goes on to line {reader.line_num}, as a quote "
                     "is open or a cell has several lines; close the quote, or write the cell on one line"
                 )
             before = reader.line_num
             yield [cell.strip() for cell in cells]
     except csv.Error as error:
         raise UserError(
-            f"{told} is not CSV from line {before + 1} on ({error}): look for an open quote"
+            f"{shown_as} is not CSV from line {before + 1} on ({error}): look for an open quote"
         ) from error
 
 
-def _text(data: bytes, told: str) -> str:
+def _text(data: bytes, shown_as: str) -> str:
     """UTF-8, UTF-16 with a byte order mark, or what Excel writes in western countries."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -111,12 +111,12 @@ def _text(data: bytes, told: str) -> str:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
             raise UserError(
-                f"{told} is neither UTF-8 (byte {error.start}) nor Windows-1252 text: save it as CSV UTF-8"
+                f"{shown_as} is neither UTF-8 (byte {error.start}) nor Windows-1252 text: save it as CSV UTF-8"
             ) from error
     if "\0" in text:
-        raise UserError(f"{told} is no text (it holds NUL characters): save it as CSV UTF-8")
+        raise UserError(f"{shown_as} is no text (it holds NUL characters): save it as CSV UTF-8")
     logger.warning(
-        "%s is not UTF-8: read as Windows-1252, as Excel writes it; look at names with accents", told
+        "%s is not UTF-8: read as Windows-1252, as Excel writes it; look at names with accents", shown_as
     )
     return text
 

@@ -1,4 +1,4 @@
-"""DEAM: songs as <song_id>.mp3 and a CSV of the mean valence and arousal that people heard in each.
+"""DEAM: songs as <song_id>.mp3 and a CSV of the mean valence and arousal that listeners rated in each.
 
 Aljanaki, Yang and Soleymani, Developing a benchmark for emotional analysis of music, PLoS ONE 12(3), 2017.
 """
@@ -142,7 +142,7 @@ def _annotations(root: str, uris: Sequence[str], data: DataConfig) -> list[_Anno
 
 
 def _read_annotations(uri: str) -> Iterator[_Annotation]:
-    file = open_csv(uri, told=uri)
+    file = open_csv(uri, shown_as=uri)
     columns = _columns(file)
     for number, fields in file.rows:
         place = f"row {number} of {PurePosixPath(uri).name}"
@@ -150,7 +150,7 @@ def _read_annotations(uri: str) -> Iterator[_Annotation]:
 
 
 def _columns(file: CsvFile) -> dict[str, int]:
-    """Where song_id, valence and arousal stand."""
+    """Positions of song_id, valence and arousal."""
     names = ["song_id"]
     file.need("song_id", "wanted DEAM's columns song_id, valence_mean and arousal_mean")
     for target in TARGETS:

@@ -49,7 +49,7 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     tables = [uri for uri in uris if PurePosixPath(uri).name == "labels_consensus.csv"]
     if not tables:
         raise UserError(f"data.uri {data.uri} has no labels_consensus.csv: give the folder of MSP-Podcast")
-    file = open_csv(tables[0], told=tables[0])
+    file = open_csv(tables[0], shown_as=tables[0])
     names = ("FileName", "EmoClass", "SpkrID", "Split_Set", *TARGETS.values())
     for name in names:
         file.need(name, "wanted MSP-Podcast's own columns")

@@ -1,4 +1,4 @@
-"""Folders in which each audio file is a clip: RAVDESS's names tell all of it, other names nothing."""
+"""Folders in which each audio file is a clip: RAVDESS's names hold its label and speaker, other names nothing."""
 
 import logging
 import re
@@ -65,12 +65,12 @@ def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> 
         )
     if task == "transcript":
         raise UserError(
-            f"data.uri {data.uri} is read as RAVDESS, whose names tell no transcript, got task.kind=transcript: give a "
+            f"data.uri {data.uri} is read as RAVDESS, whose names hold no transcript, got task.kind=transcript: give a "
             "CSV with data.text_column, or set --data.layout librispeech or common_voice"
         )
     if task in ("multi_label", "regression"):
         raise UserError(
-            f"data.uri {data.uri} is read as RAVDESS, whose names tell one class, got task.kind={task}: give a "
+            f"data.uri {data.uri} is read as RAVDESS, whose names hold one class, got task.kind={task}: give a "
             "CSV with data.target_columns, or set --data.layout clinic or deam"
         )
 
@@ -95,7 +95,7 @@ def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[Cl
 
 
 def _ravdess_clip(uri: str, clip_id: str, data: DataConfig) -> ClipRow | None:
-    """The clip that the file name tells, or None for one of the other vocal channel."""
+    """The clip that the file name describes, or None for one of the other vocal channel."""
     try:
         fields = _ravdess_fields(PurePosixPath(clip_id).stem)
     except ClipError as error:

@@ -20,7 +20,7 @@ class Recording:
     path: str
     """Below the root; without the file's own name where that is waveform.EXT in a folder of its own."""
     metadata: str
-    """The metadata.json beside it; empty where there is none."""
+    """The metadata.json next to it; empty where there is none."""
 
     def is_in(self, studies: Iterable[str]) -> bool:
         """Whether it lies in one of these subfolders of the root."""
