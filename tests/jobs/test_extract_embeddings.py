@@ -355,7 +355,8 @@ def test_mistakes_are_one_sentence(tmp_path, audio, ray_session, change, message
 
 @pytest.mark.parametrize("name", ["dim", "status"])
 def test_columns_that_have_another_use_are_refused(tmp_path, audio, name):
-    (tmp_path / "clips.csv").write_text(f"uri,{name}\na.wav,1\n")
+    path = next(audio.rglob("*.wav"))
+    (tmp_path / "clips.csv").write_text(f"uri,{name}\n{path},1\n")
     config = make_config(tmp_path, tmp_path / "clips.csv", labels=(name,))
     with pytest.raises(UserError, match="rename"):
         extract_embeddings.main(config)

@@ -126,7 +126,7 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
     page = (tmp_path / "report.html").read_text()
-    assert "speakers were seen in training: this is not a score on unseen speakers" in page
+    assert "have the name of one seen in training: if they are the same people" in page
     assert f"{len(clips)} of the clips were seen in training, by their samples" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from
 
@@ -223,7 +223,7 @@ def test_mistakes_are_one_sentence(tmp_path):
 def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
     flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
     flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
-    config = command_line.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e30"])
+    config = command_line.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e15"])
     with pytest.raises(
         UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
     ):
