@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
     "RAY_idle_worker_killing_time_threshold_ms": "300000",
+    # When several tasks fail with one cause, the first one's sentence is the message; no tracebacks of the others.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
 """Ray's settings for this process and its workers, where the user has not set them."""
 
