@@ -252,7 +252,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), r"cannot open it \(.*header too small.*\)"),
     "missing layer": (lambda f: change_config(f, num_hidden_layers=3), r"16 weights .* missing or of another shape, such as encoder\.layers\.2\."),
     "other shape": (lambda f: change_config(f, intermediate_size=41), r"6 weights .* missing or of another shape, such as encoder\.layers\.0\."),
-    "bad preprocessor": (lambda f: (f / "preprocessor_config.json").write_text("{"), r"preprocessor_config\.json cannot be read; mend"),
+    "bad preprocessor": (lambda f: (f / "preprocessor_config.json").write_text("{"), r"preprocessor_config\.json cannot be read; fix"),
 }  # fmt: skip
 
 

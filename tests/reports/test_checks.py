@@ -31,7 +31,7 @@ def test_an_encoder_that_saw_the_speakers_in_training_asks_for_care(run: TuneRun
     assert "used to train the encoder" not in _care(_with(run, "encoder", heard=""))
     cares = _care(_with(run, "encoder", heard="4 of the speakers and 9 of the clips"))
     assert (
-        "4 of the speakers and 9 of the clips were used to train the encoder that this run began with"
+        "The encoder that this run began with: 4 of the speakers and 9 of the clips were used to train the encoder."
         in cares
     )
 

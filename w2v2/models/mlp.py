@@ -19,6 +19,6 @@ class Mlp(nn.Module):
             layers += [nn.Dropout(config.dropout), nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
-    def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch outputs"]:
-        """One row of outputs per clip."""
+    def forward(self, embedding: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
+        """One row of outputs per clip, or per frame of each clip."""
         return self.layers(embedding)

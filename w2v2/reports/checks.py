@@ -51,10 +51,12 @@ def _check(is_good: bool, good: str, care: str) -> Check:
 def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
     """Whether an encoder that was trained here before has seen what is scored now."""
     if (seen := metrics.get("encoder", {}).get("heard")) is not None:
+        if seen and "score" not in seen:  # a run of before the sentence was whole
+            seen = f"{seen} were used to train the encoder"
         yield _check(
             not seen,
             "None of the scored speakers and recordings were used to train the encoder.",
-            f"Of what this run began with: {seen}.",
+            f"The encoder that this run began with: {seen}.",
         )
 
 

@@ -102,7 +102,10 @@ def _make_file(path: Path, uri: str) -> None:
 
 
 def _is_stub(path: Path) -> bool:
-    """Whether the file is DuckDB's but too short for its headers, so that it never held a row."""
+    """Whether the file is DuckDB's but too short for its headers, so that it never held a row.
+
+    One of fewer than 12 bytes, without DuckDB's name in it, may be anybody's: it is one only if empty.
+    """
     if not path.is_file() or path.stat().st_size >= _HEADER_BYTES:
         return False
     body = path.read_bytes()
