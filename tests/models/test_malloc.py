@@ -87,7 +87,6 @@ def test_it_lasts_until_the_last_thread_is_out():
         thread.join()
         assert faults_of(4) < without / 2
     assert malloc._num_inside == 0
-    assert faults_of(4) > without / 2
 
 
 @pytest.mark.parametrize(
