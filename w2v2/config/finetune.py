@@ -14,6 +14,7 @@ from w2v2.config.model import (
     OptimConfig,
     TaskConfig,
     TrainingConfig,
+    check_trains_layers,
 )
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
@@ -69,6 +70,7 @@ class FinetuneConfig:
         at_least("", self, 0, "gpus_per_worker")
         if not self.cpus_per_worker > 0:
             raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        check_trains_layers(self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1})
         if self.augment.kinds and self.encoder.train != "all":
             raise UserError(
                 f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "

@@ -1,5 +1,6 @@
 """Settings of an encoder, a head and how they are trained."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,6 +102,9 @@ class OptimConfig:
 
     learning_rate: float = 1.5e-3
     """Peak learning rate; the default suits the built-in encoder, pretrained ones want 1e-5 to 1e-4."""
+    layer_decay: float = 1.0
+    """Layer-wise decay of the learning rate: factor on it from each layer to the one below, the head having all of it;
+    1 is off, 0.8 to 0.95 are usual for pretrained encoders."""
     weight_decay: float = 0.01
     """Decoupled weight decay, not applied to biases and normalisation weights."""
     beta1: float = 0.9
@@ -129,12 +133,31 @@ class OptimConfig:
         for name in ("learning_rate", "eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"optim.{name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"optim.layer_decay must be in (0, 1], got {self.layer_decay}")
         at_least("optim", self, 0, "weight_decay", "clip_norm")
         at_least("optim", self, 1, "batch_size", "late_batch_factor", "accumulation_steps")
         fraction("optim", self, "beta1", "beta2", "warmup_fraction")
         if self.schedule == "late_decay" and self.warmup_fraction > 0.7:
             raise UserError(
                 f"optim.warmup_fraction must be at most 0.7 with late_decay, got {self.warmup_fraction}"
+            )
+
+
+def check_trains_layers(
+    encoder: EncoderConfig, settings: Mapping[str, bool], *, searched: Collection[str] = ()
+) -> None:
+    """Raises UserError where a setting of the encoder's trained layers is used (True) or searched, and none is trained.
+
+    settings and searched are dotted paths.
+    """
+    if encoder.train != "head" or "encoder.train" in searched:
+        return
+    for path, is_used in settings.items():
+        if is_used or path in searched:
+            raise UserError(
+                f"{path} is for trained layers of the encoder, and encoder.train=head trains none: leave it out, or train "
+                "some with --encoder.train last"
             )
 
 

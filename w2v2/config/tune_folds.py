@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
-from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig, check_trains_layers
 from w2v2.errors import UserError
 
 
@@ -112,6 +112,9 @@ class TuneFoldsConfig:
                 "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "
                 "chosen on held-out clips"
             )
+        check_trains_layers(
+            self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1}, searched=self.search.space
+        )
         for path in self.search.space:
             section, _, name = path.partition(".")
             if section not in ("encoder", "head", "optim", "training"):

@@ -14,7 +14,7 @@ from w2v2.models.objective import Objective, make_objective
 from w2v2.training.optimizer import batch_size_at
 
 OF_ITS_OWN = {
-    *("learning_rate", "weight_decay", "beta1", "beta2", "eps", "amsgrad"),
+    *("learning_rate", "layer_decay", "weight_decay", "beta1", "beta2", "eps", "amsgrad"),
     *("schedule", "warmup_fraction", "clip_norm"),
 }
 """Fields of optim that may differ between trials of one shape."""

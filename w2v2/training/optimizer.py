@@ -1,6 +1,8 @@
-"""AdamW over a model's trained parameters."""
+"""AdamW over a model's trained parameters, with the learning rate of each."""
 
 import math
+import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ LATE_FRACTION = 0.7
 """Where 'late' begins: the last 30 % of training."""
 NUM_CYCLES = 5
 """Cycles of triangular2 over the steps after warm-up."""
+LAYER = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
 
 
 def learning_rate_scale(step: int, *, num_steps: int, optim: OptimConfig) -> float:
@@ -48,12 +51,44 @@ def batch_size_at(epoch: int, *, num_epochs: int, optim: OptimConfig) -> int:
     return optim.batch_size * (optim.late_batch_factor if late else 1)
 
 
+def layer_depth(name: str, *, top: int, stable: bool) -> int:
+    """How far below the head a parameter is: 0 in the head, 1 in the highest layer that is used, `top` in the first.
+
+    What enters the first layer is at top + 1, the convolutions at top + 2. name is that of a model's parameter; in a
+    stable encoder the last normalisation follows the layers and counts with the highest.
+
+    >>> layer_depth("heads.0.layers.1.weight", top=12, stable=False)
+    0
+    >>> layer_depth("encoder.model.encoder.layers.11.attention.q_proj.weight", top=12, stable=False)
+    1
+    """
+    if not name.startswith("encoder."):
+        return 0
+    if match := LAYER.match(name):
+        return top - int(match[1])
+    if name.startswith("encoder.model.feature_extractor."):
+        return top + 2
+    return 1 if stable and name.startswith("encoder.model.encoder.layer_norm.") else top + 1
+
+
 def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019); biases, normalisation weights and other vectors do not decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """AdamW (Loshchilov & Hutter 2019); biases, normalisation weights and other vectors do not decay.
+
+    The first groups are the head's. Below it the learning rate is that of optim times layer_decay ** layer_depth, as
+    in ELECTRA (Clark et al. 2020, arXiv:2003.10555, appendix A), for models with an `encoder`.
+    """
+    by_depth: dict[int, list[nn.Parameter]] = {0: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            by_depth.setdefault(_depth(model, name, optim), []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": optim.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in by_depth[depth] if (p.ndim >= 2) is decays],
+            "weight_decay": optim.weight_decay if decays else 0.0,
+            "lr": optim.learning_rate * optim.layer_decay**depth,
+        }
+        for depth in sorted(by_depth)
+        for decays in (True, False)
     ]
     return torch.optim.AdamW(
         groups,
@@ -63,3 +98,11 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         amsgrad=optim.amsgrad,
         fused=True,
     )
+
+
+def _depth(model: nn.Module, name: str, optim: OptimConfig) -> int:
+    """The depth of a parameter where rates differ by it, else 0: one group for all, as checkpoints of before have it."""
+    if optim.layer_decay == 1.0:
+        return 0
+    encoder: Any = model.encoder
+    return layer_depth(name, top=encoder.top, stable=encoder.stable)

@@ -23,6 +23,7 @@ from w2v2.models.pretraining import PretrainingModel
 from w2v2.training import optimizer
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.forward import device_for, memory_hint, predict_logits
+from w2v2.training.gradients import check_gradients
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.transcription import transcript_loss
@@ -75,6 +76,7 @@ class Trainer:
         model.encoder.mask_time_fraction = training.mask_time_fraction
         model.encoder.mask_feature_fraction = training.mask_feature_fraction
         self.optimizer = make_optimizer(model, optim)
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         blank = model.blank if isinstance(model, Transcriber) else 0
         objective = make_objective(
             self.task, training, train.targets, num_outputs=model.num_outputs, blank=blank
@@ -82,6 +84,7 @@ class Trainer:
         self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
         several = self.world.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
+        self._is_checked = False
         self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
         self.num_steps = sum(len(batches) for batches in self._plan)
         self.position = Position()
@@ -128,13 +131,16 @@ class Trainer:
     def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
         """One optimizer step on this process's share of `batch`."""
         scale = optimizer.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.optim.learning_rate * scale
+        for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
+            group["lr"] = peak * scale
         self.optimizer.zero_grad(set_to_none=True)
         if self.objective.is_batch_level:
             self._backward_whole(batch)
         else:
             self._backward_in_parts(batch)
+        if not self._is_checked:
+            check_gradients(self.model)
+            self._is_checked = True
         if self.optim.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
         self.optimizer.step()

@@ -1,0 +1,24 @@
+"""Whether every weight that is to be trained is reached by the gradient of the loss."""
+
+from torch import nn
+
+from w2v2.errors import UserError
+
+NUM_SHOWN = 8
+
+
+def check_gradients(model: nn.Module) -> None:
+    """Raises UserError naming the trained parameters that have no gradient after the backward pass of a step.
+
+    A gradient of zeros is one. Without any, a weight would stay as it is while every setting says that it is trained:
+    some forwards, such as WavLM's attention, read the weights of layers and never call what is wrapped around them.
+    """
+    trained = [(name, p.grad is not None) for name, p in model.named_parameters() if p.requires_grad]
+    missing = [name for name, has_gradient in trained if not has_gradient]
+    if missing:
+        more = f" and {len(missing) - NUM_SHOWN} more" if len(missing) > NUM_SHOWN else ""
+        raise UserError(
+            f"{len(missing)} of {len(trained)} trained weights of this encoder get no gradient from the loss, so they would "
+            f"stay as they are: {', '.join(missing[:NUM_SHOWN])}{more}; train less of it (--encoder.train head), or "
+            "another encoder"
+        )
