@@ -1,21 +1,26 @@
 """What the end of a search says of the choice among its trials."""
 
-from types import SimpleNamespace
-
 import optuna
 import pyarrow as pa
 import pytest
 import yaml
 
-from jobs import tune_folds
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.features.encoder_info import EncoderInfo
 from w2v2.models import provenance
 from w2v2.results import tune_folds as outcome
-from w2v2.results.tune_folds import score_lines, selection_of
+from w2v2.results.search_score_lines import score_lines
+from w2v2.results.tune_folds import selection_of
+from w2v2.search.prepared_search import PreparedSearch
 from w2v2.search.space import variants
 
 STATES = {"C": optuna.trial.TrialState.COMPLETE, "P": optuna.trial.TrialState.PRUNED}
+
+
+def encoder_info(*, digest):
+    sizes = {"num_layers": 2, "num_parameters": 1000, "kernels": (10,), "strides": (5,), "vector_size": 0}
+    return EncoderInfo(digest=digest, cut="conv", key="conv-1", **sizes)
 
 
 def estimate_of(value, *, name="BBC-CV"):
@@ -92,13 +97,14 @@ def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, 
     space = {"encoder.name": Dimension(choices=tuple(names.values()))}
     config = TuneFoldsConfig(encoder=EncoderConfig(name=names["fresh"]), search=SearchConfig(space=space))
     encoders = variants(config.encoder, space)
-    infos = [SimpleNamespace(digest=f"digest of {e.name}", cut="conv") for e in encoders]
-    told = tune_folds.encoders_told(dict(zip(encoders, infos, strict=True)), clips)
+    infos = [encoder_info(digest=f"digest of {e.name}") for e in encoders]
+    prepared = PreparedSearch(infos=dict(zip(encoders, infos, strict=True)), features=[], gpus=0.0)
+    entries = prepared.encoder_entries(clips)
     trial = optuna.trial.create_trial(
         value=0.5,
         params={"encoder.name": names[best]},
         distributions={"encoder.name": optuna.distributions.CategoricalDistribution(list(names.values()))},
     )
-    found = outcome._encoder(config, trial, told)
+    found = outcome._encoder(config, trial, entries)
     assert (found["name"], found["digest"]) == (names[best], f"digest of {names[best]}")
     assert ("1 of the" in provenance.caveat(found)) == (best == "tuned")

@@ -18,6 +18,7 @@ from w2v2.errors import UserError
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures, Request
 from w2v2.progress import Progress
+from w2v2.search.prepared_search import PreparedSearch
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.models.encoder import Encoder
@@ -163,3 +164,19 @@ class FeaturePreparation:
             on_done=done,
         )
         return [prepared for part in results for prepared in part]
+
+
+def prepare_search(
+    config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
+) -> PreparedSearch:
+    """The encoders and features of a search, computed by workers where the cache lacks them; starts Ray."""
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = connection.gpus(config.search.gpus_per_trial)
+    preparation = FeaturePreparation(config, encoders=encoders, cpus=config.search.cpus_per_trial, gpus=gpus)
+
+    from w2v2.cluster import search  # noqa: F401  takes a second to import, as the workers do meanwhile
+
+    features = preparation.run(clips)
+    infos = dict(zip(preparation.encoders, preparation.infos, strict=True))
+    return PreparedSearch(infos=infos, features=features, gpus=gpus)

@@ -4,6 +4,8 @@ import logging
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
 
@@ -32,6 +34,17 @@ def account(found: Manifest) -> dict[str, Any]:
         f"; of those used, {_words(numbers['tolerated'])} tolerated" if tolerated else "",
     )  # fmt: skip
     return numbers
+
+
+def data_summary(uri: str, found: Manifest) -> dict[str, Any]:
+    """`data` of metrics.json: where the clips are, how many clips, rejects and speakers, and hours of audio."""
+    return {
+        "uri": uri,
+        "num_clips": len(found.clips),
+        "num_rejects": len(found.rejects),
+        "num_speakers": len(found.clips["speaker"].unique()),
+        "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
+    }
 
 
 def _by_kind(tolerated: Counter[str]) -> dict[str, int]:

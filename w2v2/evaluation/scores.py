@@ -206,12 +206,12 @@ def _class_lines(found: Mapping[str, Any]) -> list[str]:
     pooled = found["pooled"]
     lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}"]
     for name in ("uar", "accuracy", "macro_f1"):
-        lines.append(f"{name:12}{_number(pooled[name]):>10}  {_within(pooled['intervals'], name):>18}")
+        lines.append(f"{name:12}{number_text(pooled[name]):>10}  {_within(pooled['intervals'], name):>18}")
     before = found.get("before_remapping")
     if before:
-        scores = ", ".join(f"{name} {_number(before[name])}" for name in ("uar", "accuracy", "macro_f1"))
+        scores = ", ".join(f"{name} {number_text(before[name])}" for name in ("uar", "accuracy", "macro_f1"))
         lines.append(f"before remapping, {len(before['recall'])} classes: {scores}")
-    lines.append(f"chance UAR is {_number(found['chance_uar'])}")
+    lines.append(f"chance UAR is {number_text(found['chance_uar'])}")
     lines += [f"never predicted: {name}" for name in pooled["never_predicted"]]
     return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
 
@@ -224,7 +224,7 @@ def _transcript_lines(pooled: Mapping[str, Any]) -> list[str]:
             errors = sum(counts[kind] for kind in ("substitutions", "deletions", "insertions"))
             within = _within(pooled["intervals"], name)
             lines.append(
-                f"{name:12}{_number(pooled[name]):>10}  {within:>18}  {errors:>7}  {counts['reference']:>7}"
+                f"{name:12}{number_text(pooled[name]):>10}  {within:>18}  {errors:>7}  {counts['reference']:>7}"
             )
     lines += [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
     lines.append(f"{pooled['num_right']} of {pooled['num_clips']} clips without an error")
@@ -244,10 +244,10 @@ def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
             counts = (row[f"num_{count}"] for count in ("positive", "negative", "missing"))
             within = within_text(pooled["intervals"]["labels"][name]["auc"], why.get(f"auc:{name}"))
             cell = "".join(f"  {count:>7}" for count in counts)
-            lines.append(f"{name:{width}}{_number(row['auc']):>10}  {within:>18}{cell}")
+            lines.append(f"{name:{width}}{number_text(row['auc']):>10}  {within:>18}{cell}")
     for name in ("macro", "weighted"):
         within = _within(pooled["intervals"], f"{name}_auc")
-        lines.append(f"{name:{width}}{_number(pooled[f'{name}_auc']):>10}  {within:>18}")
+        lines.append(f"{name:{width}}{number_text(pooled[f'{name}_auc']):>10}  {within:>18}")
     lines.append(f"macro and weighted are over {pooled['num_defined']} of {len(pooled['labels'])} labels")
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 
@@ -263,14 +263,15 @@ def _regression_lines(found: Mapping[str, Any]) -> list[str]:
         for metric in ("rmse", "r2", "pearson", "ccc"):
             within = within_text(within_of[metric], why.get(f"{metric}{of}"))
             cell = name if metric == "rmse" else ""
-            lines.append(f"{cell:{width}}{metric:10}{_number(row[metric]):>10}  {within:>18}")
+            lines.append(f"{cell:{width}}{metric:10}{number_text(row[metric]):>10}  {within:>18}")
     if "quadrants" in found:
         right = found["quadrants"]
-        lines.append(f"quadrants: accuracy {_number(right['accuracy'])}, UAR {_number(right['uar'])}")
+        lines.append(f"quadrants: accuracy {number_text(right['accuracy'])}, UAR {number_text(right['uar'])}")
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """The value with three decimals, or `undefined`."""
     return "undefined" if value is None else f"{value:.3f}"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from w2v2.config.baseline import BaselineConfig
-from w2v2.data.accounting import account
+from w2v2.data.accounting import account, data_summary
 from w2v2.data.manifest import Manifest
 from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
@@ -60,13 +60,7 @@ def write_outcome(
         "chosen": [{name: row[name] for name in ("fold", "c", "gamma", "inner_uar")} for row in folds],
         "model": {"name": f"SVM on {', '.join(config.svm.features)}", "num_features": len(names)},
         "features": list(names),
-        "data": {
-            "uri": config.data.uri,
-            "num_clips": len(found.clips),
-            "num_rejects": len(found.rejects),
-            "num_speakers": len(found.clips["speaker"].unique()),
-            "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
-        },
+        "data": data_summary(config.data.uri, found),
         "clips": account(found),
         "seconds": round(seconds, 1),
         "made": describe_run(),

@@ -17,10 +17,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from w2v2.config.tune_folds import SearchConfig
+from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.search.optuna_internals import running_trial
-from w2v2.search.space import Params, holds
+from w2v2.search.space import Params, distribution, field_at, holds
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -171,3 +171,16 @@ def _pruner(search: SearchConfig) -> optuna.pruners.BasePruner:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.15, n_startup_steps=2)
+
+
+def open_study(config: TuneFoldsConfig) -> Study:
+    """The study in the run directory, new or continued; config.search.space is written out."""
+    space = config.search.space
+    defaults = {path: field_at(config, path) for path in space}
+    return Study(
+        config.run,
+        search=config.search,
+        space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
+        defaults=defaults,
+        seed=config.seed,
+    )

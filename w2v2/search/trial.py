@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
+from w2v2.search.prepared_search import PreparedSearch
 from w2v2.training.fold_result import FoldScore
 
 if TYPE_CHECKING:  # imports torch
@@ -55,6 +57,19 @@ class Plan:
     def num_folds(self) -> int:
         """Folds of a trial."""
         return self.config.folds.num_folds
+
+
+def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> Plan:
+    """The plan of a search whose features are prepared; clips are the usable ones, with their folds."""
+    return Plan(
+        config=config,
+        run=config.run,
+        classes=tuple(classes_of(clips)),
+        keys={encoder: info.key for encoder, info in prepared.infos.items()},
+        clips=clips.select(["clip_id", "fold", "label", "audio_digest", "num_samples"]),
+        gpus=prepared.gpus,
+        vector_size=prepared.vector_size,
+    )
 
 
 def fold_seed(seed: int, fold: int) -> int:

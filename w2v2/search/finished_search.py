@@ -1,0 +1,86 @@
+"""A search whose trials have all ended, as the tables and numbers of the run directory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import pyarrow as pa
+
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.evaluation.bootstrap import Scored
+from w2v2.search import estimate, summary
+from w2v2.search.fold_store import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedSearch:
+    """Trials in the order of their numbers, and the scores of their finished folds."""
+
+    config: TuneFoldsConfig
+    classes: Sequence[str]
+    trials: Sequence[optuna.trial.FrozenTrial]
+    scores: summary.Scores
+
+    @property
+    def num_folds(self) -> int:
+        """Folds of a complete trial."""
+        return self.config.folds.num_folds
+
+    @property
+    def complete(self) -> list[int]:
+        """Numbers of the trials that have all their folds."""
+        return [t.number for t in self.trials if t.state == optuna.trial.TrialState.COMPLETE]
+
+    def best(self) -> optuna.trial.FrozenTrial:
+        """The complete trial with the highest value; UserError with the first trial's error where none is complete."""
+        best = summary.best_trial(self.trials)
+        if best is None:
+            errors = [t.user_attrs["error"] for t in self.trials if "error" in t.user_attrs]
+            raise UserError(
+                f"none of {len(self.trials)} trials has all its {self.num_folds} folds; the first error: {errors[:1]}"
+            )
+        return best
+
+    def predictions(self, clips: pa.Table) -> pa.Table:
+        """Out-of-fold predictions of the best trial: every clip once, in the order of `clips`."""
+        number = self.best().number
+        folds = [self.scores[number, fold] for fold in range(self.num_folds)]
+        return summary.predictions_table(folds, clips, self.classes)
+
+    def scored(self, clips: pa.Table) -> Scored:
+        """The predictions that the estimate is the score of, BBC-CV over complete trials; clips have clip_id, speaker and fold."""
+        return estimate.search_scored(
+            self.scores,
+            self.complete,
+            clips=clips,
+            classes=self.classes,
+            metric=self.config.search.metric,
+            num_folds=self.num_folds,
+            seed=self.config.seed,
+        )
+
+    def estimate(self, scored: Scored, *, best: dict[str, Any]) -> dict[str, Any]:
+        """`estimate` of metrics.json; scored is what `scored` returns, best are the best trial's pooled scores."""
+        return estimate.estimate(
+            scored,
+            metric=self.config.search.metric,
+            num_folds=self.num_folds,
+            num_trials=len(self.trials),
+            num_complete=len(self.complete),
+            best=best,
+            seed=self.config.seed,
+        )
+
+    def nested_score(self) -> float | None:
+        """The searched metric with each fold's trial chosen on the other folds; None with fewer than two complete trials."""
+        metric = self.config.search.metric
+        return summary.nested_score(self.scores, self.complete, self.classes, metric, self.num_folds)
+
+
+def read_finished(config: TuneFoldsConfig, classes: Sequence[str], study: optuna.Study) -> FinishedSearch:
+    """The study's trials with their folds' scores from the ledger in the run directory."""
+    trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
+    scores = Ledger(config.run).read_all([t.number for t in trials], config.folds.num_folds)
+    return FinishedSearch(config=config, classes=classes, trials=trials, scores=scores)

@@ -1,0 +1,74 @@
+"""The encoders of a search and the features of its clips, before anything is trained."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from w2v2.config.model import EncoderConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
+from w2v2.features.requests import AudioIndex, ClipFeatures
+from w2v2.models import provenance
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSearch:
+    """Every encoder that a trial may ask for, and every clip's features by all of them."""
+
+    infos: dict[EncoderConfig, EncoderInfo]
+    features: list[ClipFeatures]
+    """Of every clip, in order."""
+    gpus: float
+    """Of a trial."""
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers of a clip's pooled vectors, of all encoders together; 0 where frames cross the cut of one."""
+        sizes = {info.key: info.vector_size for info in self.infos.values()}
+        return sum(sizes.values()) if all(sizes.values()) else 0
+
+    @property
+    def trunk_counts(self) -> dict[str, int]:
+        """`trunk` of metrics.json: passes through the frozen trunk, usable clips, and those that the cache had."""
+        usable = [clip for clip in self.features if not clip.reject]
+        return {
+            "clip_forwards": sum(clip.num_forwards for clip in self.features),
+            "num_clips": len(usable),
+            "reused": sum(clip.num_forwards == 0 for clip in usable),
+        }
+
+    def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, str]]:
+        """Each encoder's digest, its cut and, where its checkpoint records it, which of the clips trained it."""
+        names = {encoder.name for encoder in self.infos}
+        overlaps = {name: provenance.encoder_overlap(name, clips) for name in names}
+        return {
+            encoder: {"digest": info.digest, "cut": info.cut, **overlaps[encoder.name]}
+            for encoder, info in self.infos.items()
+        }
+
+
+def read_prepared(
+    config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
+) -> PreparedSearch | None:
+    """The cached encoders and features, where they are all that a search of heads alone needs; else None."""
+    training = config.training
+    if training.precision != "float32" or any(encoder.train != "head" for encoder in encoders):
+        return None
+    kept = KnownEncoders(config.cache, precision=training.precision, seed=config.seed)
+    infos = {encoder: info for encoder in encoders if (info := kept.find(encoder))}
+    if len(infos) < len(encoders) or not all(info.vector_size for info in infos.values()):
+        return None
+    from w2v2.features.cache import FeatureCache  # these import torch
+    from w2v2.features.preparation import cached_features
+
+    caches = [FeatureCache(config.cache, key) for key in dict.fromkeys(i.key for i in infos.values())]
+    requests = AudioIndex(config.data, config.audio, config.cache).requests(clips)
+    features = cached_features(requests, caches=caches, num_readers=config.data.num_readers)
+    if features is None:
+        return None
+    logger.info("features: all %d clips are in the cache, no worker is needed", len(features))
+    return PreparedSearch(infos=infos, features=features, gpus=0.0)
