@@ -1,6 +1,7 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ os.environ.update(
         "CUDA_VISIBLE_DEVICES": "",  # what is checked bit for bit is checked on CPUs
     }
 )
+# Compiled files are kept, also where a container's environment forbids it: every process of every Ray would compile anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads that wait for each other's core cost more than they compute.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})

@@ -9,6 +9,7 @@ import yaml
 from w2v2.errors import UserError
 
 MAX_BYTES = 2**20
+MAX_DEPTH = 20
 _WANTED = "wanted UTF-8 YAML with names and values, such as `seed: 1`"
 
 
@@ -19,9 +20,7 @@ def check_config_file(uri: str) -> None:
     except UnicodeDecodeError as error:
         raise UserError(f"--config {uri} is not UTF-8 text (byte {error.start}): {_WANTED}") from None
     try:
-        # Aliases of aliases write gigabytes in a few lines.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise UserError(f"--config {uri} has an alias (*name): write its value out")
+        _check_structure(uri, text)
         found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -31,6 +30,17 @@ def check_config_file(uri: str) -> None:
         raise UserError(f"--config {uri} is no YAML of names and values: {_WANTED}")
     if empty := next(_empty(found), None):
         raise UserError(f"--config {uri}: {empty} has no value: give one, or remove the line")
+
+
+def _check_structure(uri: str, text: str) -> None:
+    """Raises UserError for aliases, which write gigabytes in a few lines, and for deep nesting, which takes minutes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(f"--config {uri} has an alias (*name): write its value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise UserError(f"--config {uri} is nested more than {MAX_DEPTH} deep: {_WANTED}")
 
 
 def _read(uri: str) -> bytes:
