@@ -1,34 +1,9 @@
 #!/usr/bin/env python
-"""Compare finished runs over the same clips: which differences are more than chance.
+"""`w2v2 compare` as a script, for `ray job submit` and for a checkout that is not installed."""
 
-    jobs/compare.py runs/base runs/large runs/svm
-    jobs/compare.py gs://bucket/runs/a gs://bucket/runs/b --metric macro_f1 --run gs://bucket/runs/a-or-b
-
-Reads   run directories of jobs/tune_folds.py, baseline.py, evaluate.py or finetune.py (its test split); a search by its
-        ledger, so that the choice among its trials does not favour it.
-Writes  <run>/config.yaml metrics.json report.html plots/ tables/
-"""
-
-import logging
 import sys
-from dataclasses import replace
-from typing import Any
 
-from w2v2.config import command_line
-from w2v2.config.compare import CompareConfig
-from w2v2.results.compare import compare_runs
-from w2v2.storage import files as storage
-
-logger = logging.getLogger("w2v2.jobs.compare")
-
-
-def main(config: CompareConfig) -> dict[str, Any]:
-    """The comparison, after everything has been written to the run directory."""
-    config = replace(config, run=storage.expand(config.run), runs=tuple(map(storage.expand, config.runs)))
-    logger.info("run: %s", config.run)
-    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    return compare_runs(config)
-
+from w2v2.jobs import compare
 
 if __name__ == "__main__":
-    sys.exit(command_line.run_job(main, CompareConfig, words="runs"))
+    sys.exit(compare.run(sys.argv[1:]))

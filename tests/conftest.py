@@ -1,6 +1,7 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def _ray_of(file: Path) -> str:
     text = file.read_text()
     if "ray_session" not in text:
         return ""
-    return "Ray Data" if "import extract_embeddings" in text else "Ray"
+    return "Ray Data" if re.search(r"jobs import (\w+, )*extract_embeddings", text) else "Ray"
 
 
 NOT_QUICK = ("tests/jobs/", "tests/cluster/", "tests/benchmarks/", "tests/tables/test_killed.py")

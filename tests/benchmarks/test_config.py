@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import benchmark
 import pytest
 
 from w2v2.benchmarks.config import (
@@ -15,6 +14,7 @@ from w2v2.benchmarks.config import (
 )
 from w2v2.config import command_line
 from w2v2.errors import UserError
+from w2v2.jobs import benchmark
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Vectors, against loops of transformers."""
 
-import benchmark
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from w2v2.benchmarks.config import (
 )
 from w2v2.benchmarks.result import OURS
 from w2v2.benchmarks.transformers_loop import Loop, embed_files
+from w2v2.jobs import benchmark
 from w2v2.storage import run_directory
 
 

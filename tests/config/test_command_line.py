@@ -1,7 +1,6 @@
 """Settings: what each class refuses, and the command line with its files, flags, help and exit codes."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -316,10 +315,9 @@ def _logging_as_before() -> Iterator[None]:
     logging.getLogger().handlers[:] = root_handlers
 
 
-def test_a_job_that_ends_well_gives_0(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["job", "--number", "7"])
+def test_a_job_that_ends_well_gives_0(capsys):
     seen = []
-    assert run_job(seen.append, JobConfig) == 0
+    assert run_job(seen.append, JobConfig, ["--number", "7"]) == 0
     assert seen == [JobConfig(number=7)]
     assert capsys.readouterr().err == ""
 
@@ -334,25 +332,22 @@ def test_a_job_that_ends_well_gives_0(monkeypatch, capsys):
         ),
     ],
 )
-def test_a_users_mistake_gives_2_and_one_line(monkeypatch, capsys, args, expected):
+def test_a_users_mistake_gives_2_and_one_line(capsys, args, expected):
     def main(config: JobConfig) -> None:
         raise UserError(f"data.uri {config.number}:\n  no such folder;   give another")
 
-    monkeypatch.setattr(sys, "argv", ["job", *args])
-    assert run_job(main, JobConfig) == 2
+    assert run_job(main, JobConfig, args) == 2
     assert capsys.readouterr().err == expected
 
 
-def test_an_interrupt_gives_130_and_says_how_to_go_on(monkeypatch, capsys):
+def test_an_interrupt_gives_130_and_says_how_to_go_on(capsys):
     def main(config: JobConfig) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "argv", ["job"])
-    assert run_job(main, JobConfig) == 130
+    assert run_job(main, JobConfig, []) == 130
     assert "run the same command again" in capsys.readouterr().err
 
 
-def test_a_bug_is_not_hidden(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["job"])
+def test_a_bug_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        run_job(lambda config: 1 // 0, JobConfig)
+        run_job(lambda config: 1 // 0, JobConfig, [])

@@ -1,10 +1,10 @@
 """A finished search."""
 
 import pytest
-import tune_folds
 
 from tests.jobs.searches import make_config
 from w2v2.config.tune_folds import SearchConfig
+from w2v2.jobs import tune_folds
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import baseline
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tune_folds
 import yaml
 from sklearn import metrics as sklearn_metrics
 
@@ -23,6 +21,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.jobs import baseline, tune_folds
 
 
 def table(run: str, name: str):

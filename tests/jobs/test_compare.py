@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from jobs import compare
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.errors import UserError
+from w2v2.jobs import compare
 from w2v2.search.estimate import search_scored
 from w2v2.search.fold_store import Ledger
 from w2v2.search.summary import predictions_table

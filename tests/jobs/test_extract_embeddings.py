@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
-import extract_embeddings
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +31,7 @@ from w2v2.config.data import AudioConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
+from w2v2.jobs import extract_embeddings
 from w2v2.models.pretrained import load_encoder
 from w2v2.storage import files as storage
 
@@ -434,8 +434,8 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
 @pytest.mark.slow
 def test_one_cpu_is_enough(tmp_path, audio):
     code = (
-        "import sys; sys.path.insert(0, 'jobs'); import ray; ray.init(num_cpus=1, include_dashboard=False);"
-        "from w2v2.config import command_line; from w2v2.config.extract_embeddings import ExtractConfig; import extract_embeddings as e;"
+        "import sys, ray; ray.init(num_cpus=1, include_dashboard=False);"
+        "from w2v2.config import command_line as cli; from w2v2.config.extract_embeddings import ExtractConfig; from w2v2.jobs import extract_embeddings as e;"
         "print(e.main(cli.parse(ExtractConfig, sys.argv[1:]))['written'])"
     )
     flags = ["--data.uri", str(audio), "--run", str(tmp_path / "run"), "--workers.clips_per_part", "3"]

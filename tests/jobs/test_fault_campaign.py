@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import extract_embeddings
-import finetune
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tune_folds
 
 from tests.jobs.searches import make_config
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
@@ -28,6 +25,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig
 from w2v2.errors import UserError
+from w2v2.jobs import extract_embeddings, finetune, tune_folds
 from w2v2.storage import files as storage
 
 NUM_DRAWS = int(os.environ.get("W2V2_FAULT_DRAWS", "6"))

@@ -6,10 +6,7 @@ import logging
 from dataclasses import replace
 
 import duckdb
-import evaluate
-import finetune
 import numpy as np
-import predict
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +20,7 @@ from w2v2.config import command_line
 from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.errors import UserError
+from w2v2.jobs import evaluate, finetune, predict
 from w2v2.models.model_info import read_card
 
 RECIPES = {

@@ -6,10 +6,7 @@ import wave
 from dataclasses import replace
 from pathlib import Path
 
-import evaluate
-import finetune
 import numpy as np
-import pretrain
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
@@ -27,6 +24,7 @@ from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.errors import UserError
+from w2v2.jobs import evaluate, finetune, pretrain
 
 KEPT_OUT = ["21", "22", "23", "24"]
 

@@ -4,13 +4,13 @@ import csv
 import json
 from pathlib import Path
 
-import baseline
 import pyarrow.parquet as pq
 import pytest
 
 from tests.audio.recordings import debian_recordings
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
+from w2v2.jobs import baseline
 
 
 @pytest.mark.slow

@@ -4,10 +4,7 @@ import re
 from pathlib import Path
 
 import duckdb
-import extract_embeddings
-import finetune
 import pytest
-import tune_folds
 import yaml
 
 from tests import ROOT
@@ -16,6 +13,7 @@ from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.jobs import extract_embeddings, finetune, tune_folds
 
 RECIPES = sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
 JOBS = {

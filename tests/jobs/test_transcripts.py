@@ -5,10 +5,7 @@ import json
 from dataclasses import replace
 
 import duckdb
-import evaluate
-import finetune
 import jiwer
-import predict
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +14,7 @@ from tests.made.corpora import sentences_csv
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.errors import UserError
+from w2v2.jobs import evaluate, finetune, predict
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tune_folds
 import yaml
 from sklearn import metrics as sklearn_metrics
 
@@ -17,6 +16,7 @@ from tests.jobs.searches import make_config, table
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig
+from w2v2.jobs import tune_folds
 
 RUN_FILES = (
     "config.yaml", "manifest.parquet", "rejects.parquet", "trials.parquet", "folds.parquet", "curves.parquet",

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tune_folds
 
 from tests import ROOT
 from tests.jobs.searches import make_config, table
@@ -14,6 +13,7 @@ from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig
 from w2v2.errors import UserError
+from w2v2.jobs import tune_folds
 
 
 def test_run_directory_of_another_run_is_refused(finished):

@@ -5,19 +5,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import tune_folds
-
 from tests import ROOT
 from tests.jobs.searches import make_config
 from w2v2.config import command_line
 from w2v2.config.model import EncoderConfig
+from w2v2.jobs import tune_folds
 
 AGAIN = """
 import sys
-sys.path.insert(0, "jobs")
-import tune_folds
+from w2v2.jobs import tune_folds
 from w2v2.config import command_line
-code = command_line.run_job(tune_folds.main, tune_folds.TuneFoldsConfig)
+code = command_line.run_job(tune_folds.main, tune_folds.TuneFoldsConfig, sys.argv[1:])
 print(code, [name for name in ("ray", "transformers") if name in sys.modules])
 """
 

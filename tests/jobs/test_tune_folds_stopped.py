@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import tune_folds
 
 from tests import ROOT
 from tests.jobs.searches import make_config, table
@@ -20,6 +19,7 @@ from w2v2.config import command_line
 from w2v2.config.data import FoldsConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
+from w2v2.jobs import tune_folds
 
 
 @pytest.mark.slow

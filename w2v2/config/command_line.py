@@ -22,12 +22,12 @@ from w2v2.redaction import RedactingFilter
 C = TypeVar("C")
 
 
-def parse(config_class: type[C], args: Sequence[str] | None = None) -> C:
+def parse(config_class: type[C], args: Sequence[str]) -> C:
     """Settings from defaults < --config YAML (local or gs://) < --section.field flags.
 
     Raises UserError with a sentence that names the field.
     """
-    words = _config_first(sys.argv[1:] if args is None else args)
+    words = _config_first(args)
     for uri in _config_files(words):
         check_config_file(uri)
     return _parsed(config_class, words)
@@ -107,8 +107,10 @@ def leading_words(args: Sequence[str], name: str) -> list[str]:
     return ([f"--{name}={json.dumps(words)}"] if words else []) + list(args[len(words) :])
 
 
-def run_job(main: Callable[[C], object], config_class: type[C], *, words: str = "") -> int:
-    """The exit code of a job: 0, or 2 with one sentence for what the user can fix.
+def run_job(
+    main: Callable[[C], object], config_class: type[C], args: Sequence[str], *, words: str = ""
+) -> int:
+    """The exit code of a job with these arguments: 0, or 2 with one sentence for what the user can fix.
 
     words is the field that takes the arguments in front of all flags, for a job that has one.
     """
@@ -123,7 +125,6 @@ def run_job(main: Callable[[C], object], config_class: type[C], *, words: str = 
     received: list[int] = []
     _interrupt_at_signals(received)
     try:
-        args = sys.argv[1:]
         main(parse(config_class, leading_words(args, words) if words else args))
     except UserError as error:
         sys.stdout.flush()

@@ -1,0 +1,78 @@
+"""Score a support vector machine on hand-made features over the very folds of jobs/tune_folds.py.
+
+    jobs/baseline.py                                              # the built-in corpus, a minute
+    jobs/baseline.py --data.uri gs://bucket/ravdess --svm.features '[mfcc, pitch, energy]' \
+        --run gs://bucket/runs/svm
+    jobs/tune_folds.py --data.uri gs://bucket/ravdess --baseline gs://bucket/runs/svm ...   # side by side
+
+Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
+Writes  <run>/config.yaml manifest.parquet rejects.parquet folds.parquet predictions.parquet metrics.json
+        report.html plots/ tables/
+The features are computed once per clip and kept in cache.uri. C and gamma of each held-out fold are chosen
+on the other folds alone, by inner folds that keep speakers apart.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from w2v2.audio import descriptors
+from w2v2.cluster import connection
+from w2v2.config import command_line
+from w2v2.config.baseline import BaselineConfig
+from w2v2.data import manifest, usable_clips
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
+
+logger = logging.getLogger("w2v2.jobs.baseline")
+
+
+@exclusive
+def main(config: BaselineConfig) -> dict[str, Any]:
+    """The run's metrics, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    continued = run_directory.open_or_continue(config)
+    logger.info("run: %s (%s)", config.run, "again" if continued else "new")
+    found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
+    names = descriptors.names(config.svm.features)
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+
+    from w2v2.cluster import baseline
+    from w2v2.data.targets import target_array
+    from w2v2.results.baseline import write_outcome
+
+    prepared, by_clip = baseline.describe_clips(
+        found.clips, kinds=config.svm.features, data=config.data, audio=config.audio, cache=config.cache
+    )
+    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, fold_config=config.folds)
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
+    classes = manifest.classes_of(found.clips)
+    fits = baseline.fit_folds(
+        config,
+        by_clip,
+        found.clips,
+        target=target_array(found.clips, "classes", classes),
+        num_classes=len(classes),
+    )
+    seconds = time.monotonic() - started
+    return write_outcome(config, found, classes, fits, names=names, seconds=seconds)
+
+
+def resolved(config: BaselineConfig) -> BaselineConfig:
+    """The config with places made absolute."""
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        data=usable_clips.with_absolute_uri(config.data),
+        cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+    )
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, BaselineConfig, args)

@@ -1,0 +1,93 @@
+"""Compare this package with the usual tools, side by side, on this machine, at equal results.
+
+    jobs/benchmark.py extract                     # vectors of clips, against the AutoModel loop
+    jobs/benchmark.py search head all             # training, against Hugging Face's Trainer
+    jobs/benchmark.py pretrain                    # pre-training, against Hugging Face's example
+    jobs/benchmark.py reading memory startup
+    jobs/benchmark.py extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
+    jobs/benchmark.py extract --through_job true  # whole commands, from files to a table
+
+Each side runs in turn in one process tree, on the same audio, weights, epochs and batches; medians, ratios
+with their spread and how far results agree are printed with the machine and the date. Cases that compare
+with Trainer need accelerate, memory needs psutil (pip install 'w2v2[bench]'); reading needs a checkout.
+
+Reads   nothing: audio and weights are made; --encoder may be a hub name or a folder.
+Writes  <run>/benchmark.parquet (every round), benchmark-<case>.json and plots/benchmark-<cases>.png
+"""
+
+import itertools
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from w2v2.benchmarks.config import BenchmarkConfig, Case
+from w2v2.benchmarks.result import CaseResult, lines_of
+from w2v2.config import command_line
+from w2v2.storage import files as storage
+
+logger = logging.getLogger("w2v2.jobs.benchmark")
+
+
+def main(config: BenchmarkConfig) -> list[CaseResult]:
+    """What the cases found, after it has been printed and written."""
+    from w2v2.benchmarks import report
+
+    config = replace(config, run=storage.expand(config.run))
+    machine = report.machine()
+    logger.info("%s", report.machine_line(machine))
+    results = []
+    for case in config.cases:
+        with tempfile.TemporaryDirectory(prefix=f"w2v2-bench-{case}-") as scratch:
+            result = run_case(case, config, Path(scratch))
+        for line in lines_of(result):
+            logger.info("%s", line)
+        results.append(result)
+        report.write(config, results, machine)
+    logger.info("written to %s", config.run)
+    return results
+
+
+def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
+    """What one case found; the modules of the others are not imported."""
+    match case:
+        case "search" | "head":
+            from w2v2.benchmarks.search_case import search
+
+            return search(config, scratch, case)
+        case "all":
+            from w2v2.benchmarks.train_case import train
+
+            return train(config, scratch)
+        case "extract":
+            from w2v2.benchmarks.extract_case import extract
+
+            return extract(config, scratch)
+        case "pretrain":
+            from w2v2.benchmarks.pretrain_case import pretrain
+
+            return pretrain(config)
+        case "reading":
+            from w2v2.benchmarks.reading_case import reading
+
+            return reading(config, scratch)
+        case "memory":
+            from w2v2.benchmarks.memory_case import memory
+
+            return memory(config, scratch)
+        case "startup":
+            from w2v2.benchmarks.startup_case import startup
+
+            return startup(config, scratch)
+
+
+def with_cases(args: Sequence[str]) -> list[str]:
+    """The arguments with the words before the first flag given as --cases."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
+    return (["--cases", f"[{', '.join(words)}]"] if words else []) + list(args[len(words) :])
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, BenchmarkConfig, with_cases(args))

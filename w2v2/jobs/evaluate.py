@@ -1,0 +1,201 @@
+"""Score a saved model on any data with labels.
+
+    jobs/evaluate.py --model runs/finetune/model --data.uri other.csv --run runs/other
+    jobs/evaluate.py --model gs://bucket/runs/clinic/model --data.layout clinic --data.uri gs://bucket/clinic --split test
+
+Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
+Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet metrics.json report.html plots/ tables/
+        and, to resume from, done/
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.cluster import connection, prediction
+from w2v2.config import command_line
+from w2v2.config.finetune import EvaluateConfig
+from w2v2.data import file_facts, manifest, transcripts, usable_clips
+from w2v2.data.accounting import account
+from w2v2.data.corpora.rows import OTHER_SPLIT
+from w2v2.errors import UserError
+from w2v2.evaluation.details import class_details, detail_lines
+from w2v2.evaluation.predictions import predictions_table, transcripts_table
+from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.machine import describe_run
+from w2v2.models import provenance
+from w2v2.models.model_info import ModelInfo, read_card, read_convolutions, read_info
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
+from w2v2.versions import library_versions
+
+logger = logging.getLogger("w2v2.jobs.evaluate")
+
+
+@exclusive
+def main(config: EvaluateConfig) -> dict[str, Any]:
+    """The metrics, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    info, digest = read_info(config.model)
+    logger.info("run: %s", config.run)
+    found = read_clips(config, info)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    connection.start()
+    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
+    clip_predictions = prediction.predict(config, found.clips, digest=digest)
+    if info.kind == "transcript":
+        clip_predictions = long_enough(config, found, clip_predictions)
+    found = manifest.with_rejects(
+        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
+    )
+    for name in ("duration_s", "audio_digest", "tolerated"):
+        column = pa.array([getattr(one, name) for one in clip_predictions if not one.reject])
+        found = replace(found, clips=found.clips.append_column(name, column))
+    run_directory.write_table(config.run, "manifest", found.clips)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    predictions = predictions_of(found.clips, [one for one in clip_predictions if not one.reject], info)
+    run_directory.write_table(config.run, "predictions", predictions)
+    card = read_card(config.model)
+    metrics = score_predictions(
+        predictions,
+        kind=info.kind,
+        names=info.names,
+        seed=0,
+        midpoints=card.get("midpoints"),
+        spaces=info.text is None or info.text.spaces,
+    )
+    if info.kind == "classes":
+        metrics |= class_details(
+            predictions, found.clips, info.names, columns=config.data.slice_columns, seed=0
+        )
+    heard = provenance.overlap(config.model, found.clips)
+    metrics |= {
+        "job": "evaluate",
+        "computed_on": computed_on(config, found.clips, heard),
+        "heard_speakers": heard.num_speakers,
+        "heard_clips": heard.num_clips,
+        "heard_by_audio": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
+        "model": {"uri": config.model, "digest": digest},
+        "encoder": {"name": info.encoder.name},
+        "clips": account(found),
+        "seconds": round(time.monotonic() - started, 1),
+        "made": describe_run(),
+        "versions": library_versions("torch", "transformers", "ray"),
+        **({"text": about_text(config, found.clips, info)} if info.kind == "transcript" else {}),
+    }
+    run_directory.write_json(config.run, "metrics", metrics)
+    from w2v2.reports.model_page import write_model_report
+
+    page = write_model_report(config.run)
+    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics)]))
+    logger.info("page: %s", page)
+    return metrics
+
+
+def resolved(config: EvaluateConfig) -> EvaluateConfig:
+    """The config with places made absolute."""
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        model=storage.expand(config.model),
+        data=usable_clips.with_absolute_uri(config.data),
+    )
+
+
+def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
+    """The clips to score; raises UserError where the model does not know what they are labelled with."""
+    data = usable_clips.with_demo_made(config.data, task=info.kind)
+    found = manifest.read(data, task=info.kind)
+    if info.text is not None:
+        found = transcripts.with_references(found, info.text)
+    if config.split:
+        chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))
+        if not len(chosen):
+            have = sorted(set(found.clips["split"].to_pylist()))
+            raise UserError(
+                f"no clip has split {config.split!r}; the data has {have}: look at data.split_column"
+            )
+        left_out = {OTHER_SPLIT: len(found.clips) - len(chosen)}
+        passed_over = dict(found.passed_over) | {name: num for name, num in left_out.items() if num}
+        found = replace(found, clips=chosen, passed_over=passed_over)
+    if info.kind == "transcript":
+        return file_facts.add_file_facts(found, data)
+    data_names = (
+        manifest.classes_of(found.clips) if info.kind == "classes" else [n for g in found.groups for n in g]
+    )
+    unknown = [name for name in data_names if name not in info.names]
+    lacking = [name for name in info.names if name not in data_names] if info.kind != "classes" else []
+    if unknown or lacking:
+        raise UserError(
+            f"the model predicts {', '.join(info.names)}, the data has {', '.join(data_names)}: rename or drop classes with "
+            "--data.classes, or choose the columns of the model's labels or values"
+        )
+    return file_facts.add_file_facts(found, data)
+
+
+def long_enough(
+    config: EvaluateConfig, found: manifest.Manifest, clip_predictions: list[ClipPrediction]
+) -> list[ClipPrediction]:
+    """What is predicted of each clip, or why it has too few frames for its transcript."""
+    kernels, strides = read_convolutions(config.model)
+    checked = []
+    for one, reference in zip(clip_predictions, found.clips["reference"].to_pylist(), strict=True):
+        num_samples = round(one.duration_s * SAMPLE_RATE)
+        num_frames = transcripts.num_frames(num_samples, kernels=kernels, strides=strides)
+        reject = one.reject or transcripts.reject_too_short(reference, num_frames)
+        checked.append(replace(one, reject=reject))
+    return checked
+
+
+def predictions_of(clips: pa.Table, clip_predictions: list[ClipPrediction], info: ModelInfo) -> pa.Table:
+    """The rows of predictions.parquet."""
+    keep = ["clip_id", "speaker", "split"]
+    if info.kind == "transcript":
+        return transcripts_table(
+            clips, [one.transcript for one in clip_predictions if one.transcript], keep=keep
+        )
+    values = np.concatenate([one.values for one in clip_predictions])
+    return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
+
+
+def about_text(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
+    """Which characters of the references the model cannot write, and how many clips have a sentence that it was trained on."""
+    references = clips["reference"].to_pylist()
+    assert info.vocabulary is not None
+    unknown = transcripts.warn_unknown(references, info.vocabulary, where=config.data.uri)
+    num_seen = provenance.num_seen_texts(config.model, references)
+    if num_seen:
+        logger.warning(
+            "%d of %d clips have a transcript that was seen in training: their score is not of new sentences",
+            num_seen,
+            len(references),
+        )
+    return {"unknown_characters": unknown, "num_seen_sentences": num_seen}
+
+
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overlap) -> str:
+    """A sentence on what the scores are of."""
+    num = len(clips["speaker"].unique())
+    sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
+    sentence += f", split {config.split}" if config.split else ""
+    if not heard:
+        return f"{sentence}, none of whom trained the model, by name or by recording"
+    caveat = heard.caveat("this model")
+    logger.warning("%s", caveat)
+    return f"{sentence}; {caveat}"
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, EvaluateConfig, args)

@@ -1,0 +1,225 @@
+"""Train one model on several workers, and score it once on speakers that it has never seen.
+
+    jobs/finetune.py                                              # the built-in corpus, a minute or two
+    jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --workers 4
+    jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
+        --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
+    jobs/finetune.py --config jobs/recipes/transcript.yaml        # transcripts
+    ray job submit --working-dir . -- python jobs/finetune.py --data.uri gs://bucket/ravdess ...
+
+Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
+Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.parquet curves.parquet
+        metrics.json report.html plots/ tables/ tensorboard/ and, to resume from, checkpoints/
+The same command continues a run that was stopped, from its newest checkpoint.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from w2v2.cluster import connection, features
+from w2v2.config import command_line
+from w2v2.config.data import SPLITS
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.data import file_facts, manifest, splits, text, transcripts, usable_clips
+from w2v2.features.requests import ClipFeatures
+from w2v2.models import provenance
+from w2v2.models.pretrained_name import check_folder
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
+
+logger = logging.getLogger("w2v2.jobs.finetune")
+
+
+@exclusive
+def main(config: FinetuneConfig) -> dict[str, Any]:
+    """The metrics of the test split, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    before = main(without_remapping(config)) if config.before_remapping else None
+    continued = run_directory.open_or_continue(config)
+    logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    check_folder(config.encoder.name)
+    found = read_clips(config)
+    connection.start()
+    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = connection.gpus(config.gpus_per_worker)
+    preparation = features.FeaturePreparation(
+        config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
+    )
+
+    # Importing torch takes seconds; the workers import it at the same time.
+    from w2v2.cluster.finetune import finetune_on_ray
+    from w2v2.data.targets import output_groups
+    from w2v2.results.finetune import write_outcome, write_vocabulary
+    from w2v2.training.finetuning import FinetunePlan
+
+    prepared = preparation.run(found.clips)
+    described, by_clip = joined(config, found)
+    refused = {clip.clip_id: clip for clip in described if clip.reject}
+    prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
+    if config.task.kind == "transcript":
+        prepared = long_enough(config, found, prepared, preparation.infos[0])
+    found = usable(config, found, prepared)
+    vocabulary = vocabulary_of(config, found) if config.task.kind == "transcript" else None
+    run_directory.keep_manifest(config.run, found.clips, found.rejects)
+    about_text = write_vocabulary(config.run, found.clips, vocabulary) if vocabulary else None
+    encoder = {
+        "name": config.encoder.name,
+        "train": config.encoder.train,
+        "digest": preparation.infos[0].digest,
+        "cut": preparation.infos[0].cut,
+        **provenance.encoder_overlap(
+            config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
+        ),
+    }
+    plan = FinetunePlan(
+        config=config,
+        groups=(vocabulary.tokens,) if vocabulary else output_groups(found, config.task.kind),
+        key=preparation.infos[0].key,
+        clips=found.clips,
+        descriptors=in_order(by_clip, found),
+        vocabulary=vocabulary,
+        card=card(config, found, encoder),
+    )
+    return write_outcome(
+        config,
+        found,
+        plan.names,
+        trained=finetune_on_ray(plan, gpus=gpus),
+        midpoints=plan.midpoints,
+        encoder=encoder,
+        trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
+        before=before,
+        text=about_text,
+        seconds=time.monotonic() - started,
+    )
+
+
+def resolved(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with places made absolute, and with frames that are not pooled where transcripts need them."""
+    pooling = "none" if config.task.kind == "transcript" else config.encoder.pooling
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        encoder=replace(config.encoder, pooling=pooling),
+        data=usable_clips.with_absolute_uri(config.data),
+        cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+    )
+
+
+def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
+    """The same training on the classes as they are in the data."""
+    run = storage.join(config.run, "before_remapping")
+    return replace(config, run=run, data=replace(config.data, classes={}), before_remapping=False)
+
+
+def read_clips(config: FinetuneConfig) -> manifest.Manifest:
+    """The clips that can be had by name, split once to show early what would not work."""
+    data = usable_clips.with_demo_made(config.data, task=config.task.kind)
+    found = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
+    if config.task.kind == "transcript":
+        found = transcripts.with_references(found, config.text)
+    if config.task.kind == "classes":
+        manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
+    else:
+        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
+    split(config, found)
+    logger.info(
+        "data: %d clips of %d speakers, %d rejected by name",
+        len(found.clips),
+        len(found.clips["speaker"].unique()),
+        len(found.rejects),
+    )
+    return found
+
+
+def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest:
+    """The clips with their splits."""
+    need_val = config.training.patience_epochs > 0
+    return replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+
+
+def long_enough(
+    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures], info: features.EncoderInfo
+) -> list[ClipFeatures]:
+    """What became of each clip, with a reject for those that have too few frames for their transcript."""
+    speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
+    made = []
+    for clip, reference in zip(prepared, found.clips["reference"].to_pylist(), strict=True):
+        num_frames = transcripts.num_frames(
+            clip.num_samples, kernels=info.kernels, strides=info.strides, speed=max(speed, 1.0)
+        )
+        reject = clip.reject or transcripts.reject_too_short(reference, num_frames)
+        made.append(replace(clip, reject=reject))
+    return made
+
+
+def vocabulary_of(config: FinetuneConfig, found: manifest.Manifest) -> text.Vocabulary:
+    """The characters of the training split, or those of the CTC model that is trained further."""
+    references = transcripts.references_of(found.clips, "train")
+    if config.text.vocab == "train":
+        return text.vocabulary_of(references, config.text)
+    from w2v2.models.ctc_checkpoint import read_vocabulary
+
+    vocabulary = read_vocabulary(config.encoder.name)
+    transcripts.check_known(references, vocabulary, max_fraction=config.text.max_unknown_fraction)
+    return vocabulary
+
+
+def usable(
+    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures]
+) -> manifest.Manifest:
+    """The clips whose audio could be used, with their splits, audited."""
+    found = usable_clips.with_usable_audio(
+        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
+    )
+    found = split(config, found)
+    splits.audit(found.clips)
+    counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
+    counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
+    logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
+    return found
+
+
+def joined(
+    config: FinetuneConfig, found: manifest.Manifest
+) -> tuple[list[ClipFeatures], dict[str, np.ndarray]]:
+    """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
+    if not config.head.joined:
+        return [], {}
+    from w2v2.cluster import baseline
+
+    return baseline.describe_clips(
+        found.clips, kinds=config.head.joined, data=config.data, audio=config.audio, cache=config.cache
+    )
+
+
+def in_order(by_clip: dict[str, np.ndarray], found: manifest.Manifest) -> np.ndarray | None:
+    """The hand-made features as rows in the order of the clips; None where there are none."""
+    return np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()]) if by_clip else None
+
+
+def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
+    """What the model card says of data, encoder, settings and versions."""
+    from w2v2.results.finetune import versions
+
+    data = {
+        "uri": config.data.uri,
+        "num_clips": len(found.clips),
+        "num_speakers": len(found.clips["speaker"].unique()),
+        "num_rejects": len(found.rejects),
+        "splits": {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()},
+    }
+    return {"data": data, "encoder": encoder, "settings": command_line.tree(config), "versions": versions()}
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, FinetuneConfig, args)

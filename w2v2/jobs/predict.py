@@ -1,0 +1,91 @@
+"""Write what a saved model says of recordings whose labels are not known.
+
+    jobs/predict.py --model runs/finetune/model --data.uri ~/recordings
+    jobs/predict.py --model gs://bucket/runs/clinic/model --data.uri gs://bucket/audio --window_s 5 --hop_s 2.5 \
+        --table bq://project.dataset.predictions --run gs://bucket/runs/predict
+
+Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
+Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
+        rejects.parquet metrics.json and, to resume from, done/
+The same command continues a run that was stopped: files that have not changed are not predicted again.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.cluster import connection, prediction
+from w2v2.config import command_line
+from w2v2.config.finetune import PredictConfig
+from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.data.accounting import account
+from w2v2.inference.predictions_table import open_place, rows_of, write_rows
+from w2v2.models.model_info import read_info
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
+
+logger = logging.getLogger("w2v2.jobs.predict")
+
+
+@exclusive
+def main(config: PredictConfig) -> dict[str, Any]:
+    """How many clips were predicted and rejected, after all is written."""
+    started = time.monotonic()
+    config = resolved(config)
+    info, digest = read_info(config.model)
+    logger.info("run: %s, table: %s", config.run, config.table)
+    open_place(config, info)  # a table that cannot be written is reported before anything is computed
+    data = usable_clips.with_demo_made(config.data, task=info.kind)
+    found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    connection.start()
+    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    found = file_facts.add_file_facts(found, data)
+    clip_predictions = prediction.predict(config, found.clips, digest=digest)
+    rows = rows_of(found.clips, clip_predictions, info, digest, words=config.words)
+    tolerated = pa.array([one.tolerated for one in clip_predictions], pa.string())
+    found = replace(found, clips=found.clips.append_column("tolerated", tolerated))
+    found = manifest.with_rejects(
+        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
+    )
+    storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
+    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    write_rows(config, rows, info)
+    num_clips = len(found.clips) + len(found.rejects)
+    metrics = {
+        "job": "predict",
+        "model": {"uri": config.model, "digest": digest},
+        "table": config.table,
+        "num_clips": num_clips,
+        "num_rows": len(rows),
+        "rejected": len(found.rejects),
+        "clips": account(found),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    run_directory.write_json(config.run, "metrics", metrics)
+    logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(found.rejects), config.table)
+    return metrics
+
+
+def resolved(config: PredictConfig) -> PredictConfig:
+    """The config with places made absolute and the table named."""
+    run = storage.expand(config.run)
+    table = config.table or storage.join(run, "predictions.csv")
+    table = table if "://" in table else storage.expand(table)
+    return replace(
+        config,
+        run=run,
+        model=storage.expand(config.model),
+        data=usable_clips.with_absolute_uri(config.data),
+        table=table,
+    )
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, PredictConfig, args)

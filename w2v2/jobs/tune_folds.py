@@ -1,0 +1,97 @@
+"""Search AdamW's hyperparameters; score every trial by cross-validation over folds of unseen speakers.
+
+    jobs/tune_folds.py                                            # the built-in corpus, a few minutes
+    jobs/tune_folds.py --data.uri gs://bucket/ravdess --encoder.name facebook/wav2vec2-base \
+        --encoder.train last --search.num_trials 30 --run gs://bucket/runs/base-last2
+    ray job submit --working-dir . -- python jobs/tune_folds.py --data.uri gs://bucket/ravdess ...
+
+Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
+Writes  <run>/config.yaml manifest.parquet rejects.parquet trials.parquet folds.parquet curves.parquet
+        predictions.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db ledger/
+The same command continues a run that was stopped: finished folds are not trained again.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from w2v2.config import command_line
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import usable_clips
+from w2v2.evaluation import baseline_comparison
+from w2v2.models.pretrained_name import check_folder
+from w2v2.search.prepared_search import read_prepared
+from w2v2.search.space import default_space, variants
+from w2v2.search.study import open_study
+from w2v2.search.trial import plan_trials
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.storage.lease import exclusive
+
+logger = logging.getLogger("w2v2.jobs.tune_folds")
+
+
+@exclusive
+def main(config: TuneFoldsConfig) -> dict[str, Any]:
+    """The run's metrics, after everything has been written to the run directory."""
+    started = time.monotonic()
+    config = resolved(config)
+    continued = run_directory.open_or_continue(config)
+    logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
+    encoders = variants(config.encoder, config.search.space)
+    for encoder in encoders:
+        check_folder(encoder.name)
+    manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
+
+    prepared = read_prepared(config, encoders, manifest.clips)
+    if prepared is None:
+        from w2v2.cluster.features import prepare_search  # starts Ray, which the cache can do without
+
+        prepared = prepare_search(config, encoders, manifest.clips)
+    manifest = usable_clips.in_folds(
+        config.run, manifest, prepared.features, data=config.data, fold_config=config.folds
+    )
+    if baseline is not None:
+        baseline_comparison.check_same(baseline, manifest.clips)
+    run_directory.keep_manifest(config.run, manifest.clips, manifest.rejects)
+
+    study, plan = open_study(config), plan_trials(config, prepared, manifest.clips)
+    if plan.trains_heads_alone:
+        from w2v2.search.head_search import search_heads as search
+    else:
+        from w2v2.cluster.search import search
+    search(plan, study)
+
+    from w2v2.results.tune_folds import write_outcome
+
+    return write_outcome(
+        config,
+        manifest,
+        plan.classes,
+        study.study,
+        trunk=prepared.trunk_counts,
+        encoders=prepared.encoder_entries(manifest.clips),
+        baseline=baseline,
+        seconds=time.monotonic() - started,
+    )
+
+
+def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
+    """The config with the default space written out and places made absolute."""
+    space = config.search.space or default_space(config.encoder.name)
+    return replace(
+        config,
+        run=storage.expand(config.run),
+        data=usable_clips.with_absolute_uri(config.data),
+        search=replace(config.search, space=space),
+        baseline=storage.expand(config.baseline) if config.baseline else "",
+        cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+    )
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit code of the command with these arguments."""
+    return command_line.run_job(main, TuneFoldsConfig, args)
