@@ -77,6 +77,7 @@ def svg(figure: Figure, *, name: str) -> str:
     """An <svg> element without metadata, ids unique to name, colours as CSS variables (--ink, --blue)."""
     buffer = io.StringIO()
     with style(), matplotlib.rc_context({"svg.hashsalt": name}):
+        _lay_out(figure)
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)
     text = buffer.getvalue()
@@ -93,8 +94,17 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG on white, 150 dots per inch."""
     buffer = io.BytesIO()
     with style():
+        _lay_out(figure)
         figure.savefig(buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes once: each savefig would lay the figure out anew, and draw it a second time for that."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)
 
 
 def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
