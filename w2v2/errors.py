@@ -1,4 +1,4 @@
-"""The errors that every job reports in a sentence, and why one clip cannot be used."""
+"""Errors that a job reports in one sentence, and the reason why a clip is rejected."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class ResumableError(UserError):
-    """Nothing is wrong with the settings or a trial: something is gone that the same command makes again."""
+    """An interruption that the same command recovers from: the settings are right, a file that is made again was lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +21,15 @@ class Reject:
     """Why one clip cannot be used."""
 
     kind: str
-    """The same for all clips that lack the same, such as `too short`; rejects are counted by it."""
+    """The category, such as `too short`, by which rejects are counted."""
     detail: str = ""
-    """What it is of this clip: numbers, names, paths, the decoder's own words."""
+    """Specifics of this clip: numbers, names, paths, the decoder's message."""
     place: str = ""
-    """Where the clip is named, such as `row 17 of train.csv`."""
+    """Where the data names the clip, such as `row 17 of train.csv`."""
 
     @property
     def reason(self) -> str:
-        """Place, kind and detail as one text, for a person to read: no program takes it apart again.
+        """Place, kind and detail as one text for people; programs read the fields.
 
         >>> Reject(kind="too short", detail="0.04 s < audio.min_s 0.1", place="row 17").reason
         'row 17: too short: 0.04 s < audio.min_s 0.1'
@@ -38,10 +38,10 @@ class Reject:
 
 
 class ClipError(ValueError):
-    """One clip that cannot be used; the others can."""
+    """Raised for one clip that cannot be used; a job counts it as a reject and continues."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(kind, detail)  # as pickle hands them to a copy
+        super().__init__(kind, detail)  # the arguments that pickle passes to a copy
         self.reject = Reject(kind=kind, detail=detail)
 
     def __str__(self) -> str:

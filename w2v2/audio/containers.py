@@ -1,7 +1,7 @@
-"""Bytes of a file by what they hold: the format by its first bytes, and what the container says of its end.
+"""Container formats: recognised by a file's first bytes, and checked for a missing end.
 
-A file that promises more bytes than there are is refused; one that promises nothing (written to a pipe, or by a
-recorder that died) is taken to its end, and what was tolerated is written down.
+A file whose header promises more bytes than it has is refused; one that promises nothing (written to a pipe, or by
+a recorder that died) is read to its end, and `tolerated` reports that.
 """
 
 from collections.abc import Iterator
@@ -25,22 +25,24 @@ NO_END_MARK = "no mark of the end"
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A file whose format is known and whose end is not contradicted."""
+    """A file of a recognised format that has all the bytes its header promises."""
 
     format: Literal["wav", "aiff", "flac", "mp3", "ogg", "mov", "matroska"]
     """As ffmpeg calls its demuxer."""
     parts: tuple[bytes, ...]
-    """What is decoded one after the other: several only for chained Ogg streams."""
+    """Streams to decode one after the other: several only for chained Ogg files."""
     decoder: Literal["libsndfile", "ffmpeg"] = "ffmpeg"
     tolerated: str = ""
-    """What the file should have and lacks, though its sound is whole; empty for most."""
+    """What the file lacks although its sound is whole, such as a size in its header; '' for most files."""
 
 
 def identify(data: bytes) -> Container:
-    """What the bytes are, without ID3 tags in front of them.
+    """The container of a file's bytes, without ID3 tags in front.
 
-    Raises AudioError for no bytes, no format that is read, and where the container says that bytes are missing
-    at the end.
+    Raises AudioError for an empty file, for a format that is not read, and where bytes are missing at the end.
+
+    >>> identify(b"OggS" + bytes(23)).format
+    'ogg'
     """
     if not data:
         raise AudioError("empty", "the file has 0 bytes")
@@ -66,7 +68,7 @@ def identify(data: bytes) -> Container:
 
 
 def _chunks(data: bytes, order: Literal["little", "big"]) -> Iterator[tuple[bytes, int, int]]:
-    """The name, the size and the place of the content of each chunk, as far as sizes lead."""
+    """Name, size and content offset of each chunk, as far as the sizes lead."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], order)
@@ -85,20 +87,20 @@ def _wav(data: bytes) -> Container:
         elif name == b"data":
             if data[:4] == b"RF64" and size == 0xFFFFFFFF and size_of_64 > 0:
                 size = size_of_64
-            found = Container(
+            container = Container(
                 format="wav", parts=(data,), decoder="libsndfile" if codec in _WAV_CODECS else "ffmpeg"
             )
             if size < _PLACEHOLDER and not _hides_sound(data, at, size, order):
                 _refuse_missing(size - (len(data) - at), size, "data bytes")
-                return found
+                return container
             length = (len(data) - at).to_bytes(4, order)
             fixed = data[: at - 4] + length + data[at:]
-            return replace(found, parts=(fixed,), tolerated=NO_SIZE)
+            return replace(container, parts=(fixed,), tolerated=NO_SIZE)
     raise AudioError("not audio", f"a wav file without a data chunk ({READ})")
 
 
 def _hides_sound(data: bytes, at: int, size: int, order: Literal["little", "big"]) -> bool:
-    """Whether a size of 0 was never filled in: what follows is no chain of chunks up to the end."""
+    """Whether a size of 0 was never filled in: the bytes after it are no chain of chunks up to the end."""
     if size:
         return False
     while at + 8 <= len(data) and data[at : at + 4].isalnum():
@@ -132,7 +134,7 @@ def _flac(data: bytes) -> Container:
 
 
 def _ogg(data: bytes) -> Container:
-    """The streams that are chained one behind the other; pages are walked by their own sizes (RFC 3533)."""
+    """The chained streams, found by walking from page to page (RFC 3533)."""
     at, starts, has_sound, is_end = 0, [], True, False
     while at < len(data):
         head = data[at : at + 27]
@@ -141,7 +143,7 @@ def _ogg(data: bytes) -> Container:
         if head[:4] != b"OggS"[: len(head)]:
             following = data.find(b"OggS", at)
             if following < 0:
-                break  # a tag behind the last page
+                break  # a tag after the last page
             at = following
             continue
         if len(head) < 27 or len(sizes) < head[26] or behind > len(data):
@@ -156,19 +158,19 @@ def _ogg(data: bytes) -> Container:
 
 
 def _mp3(data: bytes) -> Container:
-    found = mpeg.count_frames(data)
-    if found is None:
+    count = mpeg.count_frames(data)
+    if count is None:
         raise AudioError("not audio", f"no format that is known ({READ})")
-    _refuse_missing(found.promised_frames - found.num_frames - 1, found.promised_frames, "frames")
-    if found.missing_bytes:
-        raise AudioError("truncated", f"the last frame lacks {found.missing_bytes} bytes")
+    _refuse_missing(count.promised_frames - count.num_frames - 1, count.promised_frames, "frames")
+    if count.missing_bytes:
+        raise AudioError("truncated", f"the last frame lacks {count.missing_bytes} bytes")
     # FFmpeg takes bytes between frames, such as a picture's, for frames.
-    frames = b"".join(data[start:end] for start, end in found.runs)
+    frames = b"".join(data[start:end] for start, end in count.runs)
     return Container(format="mp3", parts=(frames,))
 
 
 def _mp4(data: bytes) -> Container:
-    """Boxes of a size and a name; a size of 0 is 'up to the end' (ISO/IEC 14496-12)."""
+    """Checked box by box: each has a size and a name, and a size of 0 means 'up to the end' (ISO/IEC 14496-12)."""
     at, names = 0, []
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -183,7 +185,7 @@ def _mp4(data: bytes) -> Container:
 
 
 def _matroska(data: bytes) -> Container:
-    """The EBML header, then a segment whose size may be unknown (RFC 8794, RFC 9559)."""
+    """Checked by its EBML header and the segment after it, whose size may be unknown (RFC 8794, RFC 9559)."""
     size, at = _vint(data, 4)
     size, at = _vint(data, at + size + 4)
     if size < 0:
@@ -193,7 +195,7 @@ def _matroska(data: bytes) -> Container:
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length and the place behind it; -1 where it is unknown (all bits 1)."""
+    """An EBML variable-length integer, -1 if unknown (all bits 1), and the offset of the byte after it."""
     first = data[at] if at < len(data) else 0
     length = 9 - first.bit_length()
     if not first or at + length > len(data):

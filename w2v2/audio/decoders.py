@@ -18,7 +18,7 @@ from w2v2.audio.containers import READ, Container
 MAX_CHANNELS = 64
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 _BLOCK_FRAMES = 2**18
-# Of a stream's packets, those that may be damaged, as where a recording of a broadcast begins.
+# The largest share of a stream's packets that may be damaged, as at the start of a recorded broadcast.
 _DAMAGED_FRACTION = 0.01
 
 
@@ -27,29 +27,37 @@ class Sound:
     """Decoded samples, mono."""
 
     values: Float[np.ndarray, " samples"]
+    """float32, at rate_hz; full scale is [-1, 1]."""
     rate_hz: int
     num_frames: int
-    """Up to where the file was decoded; its length, where that is below what was asked for."""
+    """Frames from the start of the file to where decoding ended; the file's length if that was reached."""
     is_integer: bool
-    """Whether the file holds integers, which are finite and on a scale that is known."""
+    """Whether the file holds integers, which are always finite and within full scale."""
     tolerated: str = ""
+    """Damage that was passed over, such as packets that cannot be decoded; '' for most files."""
 
 
 class Decoder:
-    """One open file: its rate, its length where that is known without decoding, and its samples."""
+    """An open file: its sampling rate, the length in its header if there is one, and its samples."""
 
     rate_hz: int
     num_frames: float
-    """What the header promises; inf where it promises nothing."""
+    """Frames that the header promises; inf where it promises none."""
     num_channels: int
 
     def read(self, first: int, last: float) -> Sound:
-        """The frames from first to last, fewer where the file ends before; AudioError for what is cut or damaged."""
+        """The frames from `first` up to `last`, fewer if the file ends before.
+
+        Raises AudioError where the file is truncated or damaged.
+        """
         raise NotImplementedError
 
 
 def open_decoder(container: Container) -> Decoder:
-    """A decoder of the container; AudioError for what it cannot open and absurd numbers in its header."""
+    """The decoder for a container.
+
+    Raises AudioError where the file cannot be opened, or has an absurd number of channels or sampling rate.
+    """
     decoder: Decoder = _Sndfile(container) if container.decoder == "libsndfile" else _Ffmpeg(container)
     if decoder.num_channels > MAX_CHANNELS:
         raise AudioError("absurd header", f"{decoder.num_channels} channels > {MAX_CHANNELS}")
@@ -73,7 +81,7 @@ class _Sndfile(Decoder):
             try:
                 # Blocks of GSM and ADPCM cannot be entered in their middle.
                 skipped = 0 if is_integer or file.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW") else first
-                if first and not skipped:  # a FLAC's seek decodes, wherever it goes
+                if first and not skipped:  # seeking in a FLAC file decodes up to there
                     file.seek(first)
                 values = np.concatenate(
                     list(self._blocks(first - skipped, last)) or [np.zeros(0, np.float32)]
@@ -146,7 +154,7 @@ class _Damage:
         self.is_last = False
 
     def checked(self) -> str:
-        """What is tolerated; AudioError where it is too much."""
+        """`tolerated` of the sound. Raises AudioError where the last packet or too many are damaged."""
         if self.is_last:
             raise AudioError("truncated", "the last packet cannot be decoded")
         if not self.num_damaged:
@@ -198,7 +206,7 @@ def _words(error: Exception) -> str:
 
 
 def _float32(frame) -> Float[np.ndarray, "samples channels"]:
-    """The samples of FFmpeg's frame in [-1, 1]."""
+    """The samples of an FFmpeg frame as float32 in [-1, 1], shape (samples, channels)."""
     values = frame.to_ndarray()
     num_channels = frame.layout.nb_channels
     values = values.T if frame.format.is_planar else values.reshape(-1, num_channels)

@@ -1,4 +1,4 @@
-"""Bytes of an audio file to a mono 16 kHz waveform; what cannot be used raises AudioError."""
+"""Bytes of an audio file to a mono 16 kHz waveform; AudioError for audio that cannot be used."""
 
 import math
 from dataclasses import dataclass
@@ -43,30 +43,36 @@ _HOP = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """What a file's bytes gave."""
+    """A decoded clip."""
 
     waveform: Float[np.ndarray, " samples"]
     """float32, mono, 16 kHz."""
     sample_rate: int
-    """That of the file."""
+    """The file's sampling rate in Hz."""
     tolerated: str
-    """What the file should have and lacks (a mark of its end, a size), or has of damage; empty for most."""
+    """What the file lacks (an end mark, a size) or has of damage, though it is used; '' for most files."""
 
 
 def decoder_of(uri: str) -> tuple[int, ...]:
-    """The version of the decoder that reads a file; nothing for formats whose samples no version has changed."""
+    """The version of the decoder that reads a file, () for formats whose samples no version has changed.
+
+    Part of the key under which features of the file are cached.
+    """
     return () if uri.lower().endswith((".wav", ".flac")) else (DECODER_VERSION,)
 
 
 def load_waveform(
     data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: float = math.inf
 ) -> Float[np.ndarray, " samples"]:
-    """The waveform of load_clip."""
+    """The mono waveform at 16 kHz, float32, of a file's bytes from start_s to end_s (seconds); see load_clip.
+
+    Raises AudioError for a clip that cannot be used.
+    """
     return load_clip(data, audio, start_s=start_s, end_s=end_s).waveform
 
 
 def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: float = math.inf) -> Clip:
-    """A file's bytes from start_s to end_s: float32, mono (mean of the channels), 16 kHz.
+    """The clip in a file's bytes from start_s to end_s (seconds): float32, mono (mean of the channels), 16 kHz.
 
     Then trimmed (audio.trim_db), cropped (audio.crop_s, audio.fixed_s), checked and filled up (audio.fixed_s);
     values are those of the decoder, in [-1, 1] but for the overshoot of lossy codecs, resampling and float files.
@@ -142,9 +148,9 @@ def trim(waveform: Float[np.ndarray, " samples"], *, trim_db: float) -> Float[np
 
 
 def _segment(num_frames: float, rate: int, *, start_s: float, end_s: float) -> tuple[int, float]:
-    """First and last frame of the segment; an end up to 0.05 s behind the file's is the file's.
+    """First and last frame of the segment; an end at most 0.05 s after the file's counts as the file's.
 
-    num_frames is inf where the length is not known; then the last frame may be behind the end, too.
+    num_frames is inf where the length is unknown; the last frame may then be after the end, too.
     """
     duration_s = num_frames / rate
     starts_inside = 0 <= start_s < min(end_s, duration_s)
@@ -158,7 +164,7 @@ def _segment(num_frames: float, rate: int, *, start_s: float, end_s: float) -> t
 
 
 def _affordable(first: int, last: float, decoder: Decoder, audio: AudioConfig) -> float:
-    """Where to stop decoding; AudioError, before decoding, for what is too much or cannot pass the check of length."""
+    """The frame at which to stop decoding. Raises AudioError, before decoding, for a segment that is too long or too short."""
     rate, channels = decoder.rate_hz, decoder.num_channels
     most = min(MAX_DECODED_S * rate, MAX_DECODED_VALUES / channels)
     num_frames = last - first
@@ -179,7 +185,7 @@ def _shortens(audio: AudioConfig) -> bool:
 
 
 def _checked_samples(sound: Sound) -> tuple[Float[np.ndarray, " samples"], str]:
-    """The samples, and what is tolerated of their scale; AudioError for NaN, infinite and absurd ones."""
+    """The samples, and `tolerated` if their scale is unusual. Raises AudioError for NaN, infinite and absurd samples."""
     if sound.is_integer or not len(sound.values):
         return sound.values, ""
     peak = float(np.abs(sound.values).max())

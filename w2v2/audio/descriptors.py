@@ -40,7 +40,7 @@ Tracks = Mapping[str, Float[np.ndarray, " frames"]]
 
 
 def names(kinds: Sequence[Descriptor]) -> list[str]:
-    """What each number of `describe` is, in order.
+    """The name of each number that `describe` returns, in order.
 
     Raises UserError where egemaps is asked for and opensmile is not installed.
     """
@@ -61,7 +61,7 @@ def describe(
     - energy: RMS level (dB of full scale), share of zero crossings
     - egemaps: the 88 functionals of eGeMAPSv02, by opensmile; short clips have none
 
-    A function of the samples alone. Raises AudioError "not finite: ..." where a value is undefined.
+    Depends on the samples alone. Raises AudioError (kind "not finite") where a value is undefined.
     """
     peak = float(np.abs(waveform).max())
     if not peak < MAX_PEAK:
@@ -81,7 +81,7 @@ def _names(kind: Descriptor) -> list[str]:
         case "pitch":
             return ["voiced_fraction", "f0_mean_st", "f0_std_st", "f0_range_st"]
         case _:
-            # The names are those of a clip, so that they cannot differ from the values.
+            # Taken from a described clip, so that names cannot differ from values.
             tracks = _tracks(np.zeros(PITCH_FRAME, np.float32), kind)
             return [f"{name}_{functional}" for name in tracks for functional in ("mean", "std")]
 
@@ -116,7 +116,7 @@ def _mfcc(waveform: Float[np.ndarray, " samples"]) -> Iterator[tuple[str, Float[
 
     mel = librosa.feature.melspectrogram(S=_power(waveform, **FRAME), sr=SAMPLE_RATE, n_mels=NUM_MELS)
     coefficients = librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=NUM_MFCC)
-    # Three frames are there in the shortest clip.
+    # The shortest clip has three frames.
     change = librosa.feature.delta(coefficients, width=3)
     for name, rows in (("mfcc", coefficients), ("mfcc_change", change)):
         yield from ((f"{name}_{i:02d}", row) for i, row in enumerate(rows))
@@ -164,7 +164,7 @@ def _pitch(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "4"]:
     import librosa
 
     low, high = PITCH_HZ
-    waveform = waveform - waveform.mean()  # or an offset would be like itself, and voiced
+    waveform = waveform - waveform.mean()  # a constant offset would correlate with itself and count as voiced
     f0_hz = librosa.yin(
         waveform, fmin=low, fmax=high, sr=SAMPLE_RATE, frame_length=PITCH_FRAME, hop_length=HOP
     )
@@ -179,7 +179,7 @@ def _pitch(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "4"]:
 def _is_voiced(
     waveform: Float[np.ndarray, " samples"], f0_hz: Float[np.ndarray, " frames"]
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which frames are loud, and like themselves one period later."""
+    """Whether each frame is loud and correlates with itself one period later."""
     import librosa
 
     period = np.round(SAMPLE_RATE / f0_hz).astype(int)

@@ -22,7 +22,7 @@ _SEARCHED_BYTES = 2**16
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What one frame header says."""
+    """The fields of one frame header."""
 
     size_bytes: int
     rate_hz: int
@@ -32,7 +32,7 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameCount:
-    """What a walk over all frame headers found."""
+    """The frames of a file, counted by walking over their headers."""
 
     num_frames: int
     """Frames of sound."""
@@ -45,7 +45,7 @@ class FrameCount:
 
 
 def count_frames(data: bytes) -> FrameCount | None:
-    """The frames in data, which may be several files joined; None where this is no MPEG audio.
+    """The number of frames in data, which may be several files joined; None where data is not MPEG audio.
 
     Bytes between frames (ID3, APE and Lyrics3 tags, garbage) are passed over: a frame counts where another
     follows it or the data ends with it.
@@ -75,7 +75,7 @@ def count_frames(data: bytes) -> FrameCount | None:
 
 
 def skip_id3(data: bytes, at: int = 0) -> int:
-    """Where the ID3v2 tags that begin there end; the same place where there is none."""
+    """The offset after the ID3v2 tags at offset `at`; `at` itself where it has none."""
     while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
         size = 0
         for byte in data[at + 6 : at + 10]:
@@ -85,7 +85,7 @@ def skip_id3(data: bytes, at: int = 0) -> int:
 
 
 def _next_frame(data: bytes, at: int, end: int) -> int:
-    """The first frame that another follows, or with which the data ends; -1 where there is none."""
+    """Offset of the first frame that another frame or the end of the data follows; -1 if there is none."""
     while (at := data.find(b"\xff", at, end)) >= 0:
         frame = _frame(data, at)
         if frame:
@@ -118,7 +118,7 @@ def _frame(data: bytes, at: int) -> Frame | None:
 
 
 def _counted(data: bytes, at: int, frame: Frame) -> int:
-    """How many frames a Xing, Info or VBRI header in this frame counts; 0 where it is a frame of sound."""
+    """Number of frames in this frame's Xing, Info or VBRI header; 0 where it is a frame of sound."""
     place = at + frame.counter_at
     if data[place : place + 4] in (b"Xing", b"Info"):
         has_count = int.from_bytes(data[place + 4 : place + 8], "big") & 1

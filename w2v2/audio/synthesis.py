@@ -72,7 +72,7 @@ MANNERS: dict[Emotion, Manner] = {
         pitch_st=5, accent_st=6, final_st=6, tempo_log=0.08, loudness_db=3, tilt_db=1, breath_db=-26
     ),
 }  # fmt: skip
-# Standardizer deviation of what an actor adds to an emotion, for every field above; a clip adds 0.7 of it again.
+# Standard deviation of what an actor adds to an emotion, for every field above; a clip adds 0.7 of it again.
 SPREAD = Manner(
     pitch_st=0.9, accent_st=0.5, final_st=0.8, tempo_log=0.05, loudness_db=1.5, tilt_db=0.7, breath_db=2.5,
     jitter=0.004, tremor_st=0.08, tract_log=0.01,

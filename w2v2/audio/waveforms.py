@@ -19,10 +19,10 @@ def read_clip(
     end_s: float = math.inf,
     min_samples: int = 0,
 ) -> Clip:
-    """The 16 kHz waveform of a segment of a file, as `storage.read_many` returns the file, and what was tolerated.
+    """The clip from start_s to end_s (seconds) of a file, given as `storage.read_many` returns it: bytes or an error.
 
-    Raises the StorageError in place of the bytes, and AudioError for a clip that cannot be used or has fewer
-    than min_samples samples, the least that the encoder needs for one frame.
+    Raises that StorageError, and AudioError for a clip that cannot be used or that has fewer than min_samples
+    samples (at 16 kHz), the least that the encoder needs for one frame.
     """
     if isinstance(body, StorageError):
         raise body
@@ -39,15 +39,22 @@ def waveform_digest(waveform: Float[np.ndarray, " samples"]) -> str:
 
 
 def normalized(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
-    """Zero mean and unit variance over the clip's own samples, as transformers' feature extractor does."""
+    """The waveform with zero mean and unit variance over its samples, float32.
+
+    Computed as transformers' Wav2Vec2FeatureExtractor does for a single clip.
+    """
     wide = waveform.astype(np.float64)
     return ((wide - wide.mean()) / np.sqrt(wide.var() + 1e-7)).astype(np.float32)
 
 
 def windows(num_samples: int, *, window_s: float, hop_s: float, min_samples: int) -> list[tuple[int, int]]:
-    """First and last sample of each window, the last one cut at the clip's end; window_s 0 is the whole clip.
+    """First sample and end of each window of a clip at 16 kHz; window_s 0 is the whole clip.
 
-    A cut window of fewer than min_samples is left out (unless it is the only one).
+    The last window is cut at the clip's end, and left out if it has fewer than min_samples (unless it is the
+    only one). hop_s 0 is hop_s = window_s.
+
+    >>> windows(40_000, window_s=1.0, hop_s=0.0, min_samples=400)
+    [(0, 16000), (16000, 32000), (32000, 40000)]
     """
     if not window_s:
         return [(0, num_samples)]
