@@ -262,6 +262,13 @@ def cut(fmt: str, subtype: str, fraction: float) -> bytes:
 
 
 WHOLE = encode(sine(1.0), subtype="PCM_16")
+
+
+def without_first_page(subtype: str) -> bytes:
+    whole = encode(sine(1.0), fmt="OGG", subtype=subtype)
+    return whole[whole.index(b"OggS", 1) :]
+
+
 REJECTS = {
     "no bytes": (b"", "empty: the file has 0 bytes"),
     "text": (b"clip_id,label\na,b\n", r"not audio: .+ \(wav, flac, .+ are read\)"),
@@ -275,6 +282,7 @@ REJECTS = {
     "float wav cut": (cut("WAV", "FLOAT", 0.5), "truncated: "),
     "flac cut": (cut("FLAC", "PCM_16", 0.6), "truncated: "),
     "ogg cut": (cut("OGG", "VORBIS", 0.6), "truncated: the last page is cut"),
+    "ogg without its first page": (without_first_page("VORBIS"), "truncated: the first page is missing"),
     "opus cut": (cut("OGG", "OPUS", 0.6), "truncated: the last page is cut"),
     "mp3 cut": (
         cut("MP3", "MPEG_LAYER_III", 0.6),

@@ -1,4 +1,4 @@
-"""Calls and jobs of BigQuery: what is tried again, a job's next id, and errors in one sentence each."""
+"""Calls and jobs of BigQuery: retries, the next id of a job, and errors in one sentence each."""
 
 import itertools
 import logging
@@ -36,12 +36,12 @@ _TRANSIENT = {
 
 
 def calls() -> dict[str, Any]:
-    """What every call takes: how to try again, and how long to wait for one answer."""
+    """Keyword arguments of every call: its retries, and the timeout of one answer."""
     return {"retry": retries(), "timeout": REQUEST_S}
 
 
 def retries(*, lost: bool = False) -> retry.Retry:
-    """Tries of one request, two minutes in all; lost takes a job that is not found for one not found yet."""
+    """The retries of one request, two minutes in all; with `lost`, a job that is not found is looked up again."""
 
     def again(error: Exception) -> bool:
         if isinstance(error, exceptions.NotFound):
@@ -59,8 +59,8 @@ def run_until(
 ) -> None:
     """Run jobs name_0, name_1, ... until done().
 
-    A job id runs once, for ever: one that exists is waited for and not started again, and one that failed,
-    or that an earlier commit of the same parts used up, is stepped over. start(job_id) inserts a job.
+    BigQuery runs a job id only once: one that exists is waited for and not started again; one that failed, or that
+    an earlier commit of the same parts used, is skipped. start(job_id) inserts a job.
 
     Raises:
         UserError: a job ended well and it is still not done.
@@ -78,7 +78,7 @@ def run_until(
         try:
             job = start(job_id)
         except exceptions.Conflict:
-            # Ours, its answer lost, or of a run that was killed: either way it is the one to wait for.
+            # Inserted by an earlier try whose answer was lost, or by a run that was killed: wait for it.
             is_new = False
             job = client.get_job(job_id, retry=retries(lost=True), timeout=REQUEST_S)
         _wait(job)
@@ -99,7 +99,7 @@ def _wait(job: Any) -> None:
 
 
 def _is_transient(error: dict[str, Any]) -> bool:
-    """Whether the job may be tried again: a passing error, or another writer was there at the same time."""
+    """Whether the job may be tried again: a transient error, or a conflict with another writer."""
     return error.get("reason") in {*_TRANSIENT, "duplicate"} or "concurrent update" in error.get(
         "message", ""
     )
@@ -107,7 +107,7 @@ def _is_transient(error: dict[str, Any]) -> bool:
 
 @contextmanager
 def in_words(uri: str) -> Iterator[None]:
-    """Turns what Google's client raises inside into a UserError about the table."""
+    """A block in which errors of Google's client become a UserError about the table."""
     try:
         yield
     except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, RequestException) as error:
@@ -143,7 +143,7 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """Google's own sentence in an error, without the request in front of it and on one line."""
+    """Google's message in an error, on one line, without the request in front of it."""
     cause = error.cause if isinstance(error, exceptions.RetryError) else None
     words = getattr(error, "message", "") or str(error)
     line = re.sub(r"^(GET|POST|PUT|DELETE) \S+: ", "", " ".join(words.split()))

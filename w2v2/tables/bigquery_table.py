@@ -25,7 +25,7 @@ from w2v2.tables import sql as table_sql
 from w2v2.tables.bigquery_jobs import REQUEST_S, calls, in_words, retries, run_until
 from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
 
-# Nothing from a user goes into SQL or a URL unless it matches this in full.
+# A name from the user goes into SQL or a URL only if all of it matches this.
 _URI = re.compile(
     r"bq://((?:[a-z0-9.-]{1,60}:)?[a-z][a-z0-9-]{4,28}[a-z0-9])"
     r"\.([A-Za-z0-9_]{1,1024})\.([A-Za-z0-9_-]{1,900})"
@@ -36,11 +36,11 @@ _STAGING_DAYS = 7
 
 
 class BigQueryTable:
-    """The table named by bq://project.dataset.table; it is made where missing, its dataset is not.
+    """The table bq://project.dataset.table; it is made where missing, its dataset is not.
 
-    Killed anywhere and run again, the table is the same: job ids follow from the content of the parts, so a
-    job is looked up and waited for and not started twice; and what is repeated all the same is a load into
-    an empty staging table or a MERGE that finds nothing newer.
+    Rows get in exactly once, even if a commit is killed anywhere and run again: job ids are hashes of the parts'
+    content, so that a job is looked up and waited for and not started twice; and any step that is repeated all the
+    same is a load into an empty staging table or a MERGE that finds nothing newer.
     """
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
@@ -70,7 +70,7 @@ class BigQueryTable:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
         if not parts:
             return Commit()
-        # A load job takes so many parts: more are loaded by several, each into a staging table of its own.
+        # The most parts of one load job: more are loaded by several jobs, each into its own staging table.
         parts = sorted(parts, key=lambda part: part.rpartition("/")[2])
         chunks = [parts[at : at + _MAX_URIS] for at in range(0, len(parts), _MAX_URIS)]
         stagings: list[str] = []
@@ -94,13 +94,17 @@ class BigQueryTable:
             if self._spec.cluster_by:
                 table.clustering_fields = list(self._spec.cluster_by)
         else:
-            # Whatever dies here and is never run again leaves no more than a table that ends by itself.
+            # A run that dies here and is never run again leaves only a table that expires.
             table.expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=_STAGING_DAYS)
         self._client.create_table(table, exists_ok=True, **calls())
 
     def _check(self) -> None:
-        found = {field.name: _spelled(field) for field in self._client.get_table(self._id, **calls()).schema}
-        check_columns(self.uri, found=found, wanted={f.name: _spelled(f) for f in _schema(self._spec.schema)})
+        existing = {
+            field.name: _spelled(field) for field in self._client.get_table(self._id, **calls()).schema
+        }
+        check_columns(
+            self.uri, existing=existing, wanted={f.name: _spelled(f) for f in _schema(self._spec.schema)}
+        )
         # A dry run needs the permissions of the real one: better refused now than after hours of work.
         sql = table_sql.merge(self._spec, target=f"`{self._id}`", staging=f"`{self._id}`", quote=_QUOTE)
         config = bigquery.QueryJobConfig(dry_run=True)
@@ -166,7 +170,7 @@ class BigQueryTable:
             return self._count(stagings).pending == 0
 
         def start(job_id: str) -> Any:
-            # One id, one job: another try is another id, which is run_until's to give.
+            # One id is one job: run_until gives another try another id.
             return self._client.query(sql, job_id=job_id, job_retry=None, **calls())
 
         run_until(self._client, merged, start, name=f"w2v2_merge_{write_id}")
@@ -179,7 +183,7 @@ class BigQueryTable:
         return self._client.query_and_wait(sql, job_config=config, retry=retries(), api_timeout=REQUEST_S)
 
     def _names(self, stagings: Sequence[str]) -> dict[str, str]:
-        """What the SQL calls the table and its staging tables, which are read as one."""
+        """The names in SQL of the table and of its staging tables, which are read as one."""
         staging = f"`{stagings[0]}`"
         if len(stagings) > 1:
             each = " UNION ALL ".join(f"SELECT * FROM `{name}`" for name in stagings)
@@ -235,7 +239,7 @@ def _schema(schema: pa.Schema) -> list[bigquery.SchemaField]:
 
 
 def _spelled(field: bigquery.SchemaField) -> str:
-    """A column's type in one spelling, without distinguishing REQUIRED from NULLABLE."""
+    """A column's type in one spelling, the same for REQUIRED and NULLABLE."""
     legacy = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "BOOL": "BOOLEAN"}
     kind = legacy.get(field.field_type, field.field_type)
     return f"ARRAY<{kind}>" if field.mode == "REPEATED" else kind

@@ -1,4 +1,4 @@
-"""A table in a DuckDB file, written by one process at a time, queried with SQL by anybody.
+"""A table in a DuckDB file: written by one process at a time, queried with SQL by any program.
 
 Nearest embeddings, in SQL: SELECT clip_id, list_cosine_similarity(embedding, ?) AS similarity FROM
 embeddings WHERE model = ? ORDER BY similarity DESC LIMIT 10.
@@ -27,10 +27,10 @@ _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
 
 class DuckTable:
-    """The table named by duckdb:///folder/file.db?table=name; file and table are made where missing.
+    """The table duckdb:///folder/file.db?table=name; file and table are made where missing.
 
-    The file has no primary key: a MERGE in one transaction is faster, refuses double keys, and a process
-    killed anywhere in it leaves the table as it was.
+    Rows get in exactly once without a primary key: a commit is one MERGE in one transaction, which refuses duplicate
+    keys, and a process killed anywhere in it leaves the table unchanged.
     """
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
@@ -42,8 +42,8 @@ class DuckTable:
             types = {field.name: _type(field.type) for field in spec.schema}
             made = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
             connection.execute(f"CREATE TABLE IF NOT EXISTS {self._name} ({made})")
-            found = connection.sql(f"DESCRIBE {self._name}").fetchall()
-        check_columns(uri, found={row[0]: row[1] for row in found}, wanted=types)
+            rows = connection.sql(f"DESCRIBE {self._name}").fetchall()
+        check_columns(uri, existing={row[0]: row[1] for row in rows}, wanted=types)
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows with the columns (none named: all) where each column of where equals its value."""
@@ -80,7 +80,7 @@ class DuckTable:
 
 
 def _make_file(path: Path, uri: str) -> None:
-    """Make the database where there is none: elsewhere, and put whole in its place, as a disk may be full."""
+    """Make the database if it is missing: under another name, then renamed, so that a full disk leaves no partial file."""
     try:
         if _is_stub(path):
             logger.warning(
@@ -102,9 +102,9 @@ def _make_file(path: Path, uri: str) -> None:
 
 
 def _is_stub(path: Path) -> bool:
-    """Whether the file is DuckDB's but too short for its headers, so that it never held a row.
+    """Whether the file is a DuckDB file too short for its headers, which never held a row.
 
-    One of fewer than 12 bytes, without DuckDB's name in it, may be anybody's: it is one only if empty.
+    A file of fewer than 12 bytes does not have DuckDB's name in it yet: it counts only if empty.
     """
     if not path.is_file() or path.stat().st_size >= _HEADER_BYTES:
         return False

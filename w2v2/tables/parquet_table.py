@@ -1,10 +1,10 @@
-"""A table in a folder of Parquet files, local or gs://, with manifests that say which files are the table.
+"""A table in a folder of Parquet files, local or gs://, with manifests that list the files of each version.
 
     <folder>/_manifest/00000003.json    the newest manifest names the files; made once, never changed
-    <folder>/00000002-<digest>.parquet  rows that commit 2 took in; never changed, removed when not named
+    <folder>/00000002-<digest>.parquet  rows of commit 2; never changed, removed once no manifest names them
 
-`read()` follows the manifest and is right at any time. A plain reader of `<folder>/*.parquet` is right
-whenever no commit is under way and none was killed since the last one that ended.
+`read()` follows the manifest and is right at any time. A program that reads `<folder>/*.parquet` is right
+unless a commit is running, or was killed and not repeated.
 """
 
 import hashlib
@@ -43,9 +43,9 @@ class _Version:
 class ParquetTable:
     """The table in a folder; a folder that is missing or empty becomes one.
 
-    A commit writes new files, then creates the next manifest, which fails where another writer has made
-    it: then it begins again from that one. So any number of writers lose nothing, and a process killed
-    anywhere leaves the table as it was.
+    Rows get in exactly once: a commit writes new files, then creates the next manifest, which fails if another
+    writer has created it, and then the commit starts again from that one. So no number of concurrent writers
+    loses a row, and a process killed anywhere leaves the table unchanged.
     """
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
@@ -58,7 +58,7 @@ class ParquetTable:
             )
         if not numbers:
             self._publish(_Version(number=0, files=()))
-        check_columns(uri, found=self._manifest(max(numbers, default=0))["columns"], wanted=columns)
+        check_columns(uri, existing=self._manifest(max(numbers, default=0))["columns"], wanted=columns)
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows with the columns (none named: all) where each column of where equals its value."""
@@ -115,7 +115,7 @@ class ParquetTable:
         return pa.concat_tables([empty, *numbered])
 
     def _compare(self, staged: pa.Table, stored: pa.Table) -> tuple[Commit, pa.Table, pa.Table]:
-        """What there is to do, and the place and position of the rows to add and to drop."""
+        """The counts of the commit, and the places and positions of the rows to add and to drop."""
         spec, quote = self._spec, '"'
         with duckdb.connect() as connection:
             connection.register("stored", stored)
@@ -147,7 +147,7 @@ class ParquetTable:
     def _write_file(self, number: int, rows: pa.Table) -> Iterator[str]:
         if rows.num_rows:
             data = to_parquet(rows)
-            # The number of the manifest that is to name it: see _clean.
+            # The number of the manifest that will name it: see _clean.
             name = f"{number:08d}-{hashlib.sha256(data).hexdigest()[:40]}.parquet"
             storage.write_bytes(storage.join(self.uri, name), data)
             yield name
@@ -184,7 +184,7 @@ class ParquetTable:
         return storage.join(self.uri, f"_manifest/{number:08d}.json")
 
     def _publish(self, version: _Version) -> bool:
-        """Whether this version is now the table; False where another writer's has its number."""
+        """Whether this version became the table; False where another writer's version has its number."""
         columns = {field.name: str(field.type) for field in self._spec.schema}
         text = seal_json({"columns": columns, "files": version.files}, indent=1)
         return storage.create(self._manifest_uri(version.number), text.encode())

@@ -1,4 +1,4 @@
-"""Parts: Parquet files named by their content, what workers leave behind and a commit takes up."""
+"""Parts: Parquet files named by their content, written by workers and taken into a table by a commit."""
 
 import hashlib
 import io
@@ -17,10 +17,10 @@ _PART = re.compile(r"([0-9a-f]{40})-([0-9]{1,12})\.parquet")
 
 
 class DamagedPartError(UserError):
-    """A part whose bytes are not those that its name was made of."""
+    """Raised for a part whose bytes do not match the digest in its name."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri)  # as pickle hands it to a copy
+        super().__init__(uri)  # the argument that pickle passes to a copy
         self.uri = uri
 
     def __str__(self) -> str:
@@ -28,10 +28,10 @@ class DamagedPartError(UserError):
 
 
 def write_part(folder_uri: str, rows: pa.Table, *, spec: TableSpec) -> str:
-    """The uri of the part that holds the rows, named by its content, so that writing it twice makes one file.
+    """The uri of the part with the rows, named by its content, so that writing it twice makes one file.
 
     Raises:
-        UserError: what table_spec.checked finds wrong with the rows.
+        UserError: the rows do not fit the spec; see spec.checked.
     """
     rows = checked(rows, spec)
     data = to_parquet(rows)
@@ -53,7 +53,7 @@ def read_part(uri: str, columns: Sequence[str]) -> pa.Table:
     """The columns of one part.
 
     Raises:
-        DamagedPartError: the part's bytes are not those that its name was made of.
+        DamagedPartError: the part's bytes do not match the digest in its name.
     """
     digest = _match(uri)[1]
     data = storage.read_bytes(uri)
@@ -68,7 +68,7 @@ def num_rows(parts: Sequence[str]) -> int:
 
 
 def write_id(uri: str, parts: Sequence[str]) -> str:
-    """40 hex digits that name the writing of these parts, in any order, into this table."""
+    """A digest (40 hex digits) of a table's uri and its parts in any order; BigQuery's job ids begin with it."""
     digests = sorted(_match(part)[1] for part in parts)
     return hashlib.sha256("\n".join([uri, *digests]).encode()).hexdigest()[:40]
 

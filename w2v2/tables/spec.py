@@ -1,4 +1,4 @@
-"""What a table holds: its columns, the key of a row, and which of two rows with the same key is kept."""
+"""The contract of a table: its columns, the key of a row, and which of two rows with the same key is kept."""
 
 import re
 from collections import Counter
@@ -49,7 +49,7 @@ class TableSpec:
 
     @property
     def unit(self) -> tuple[str, ...]:
-        """Columns that name what is replaced as one."""
+        """Columns of a group whose rows are replaced together."""
         return self.group or self.key
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class TableSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """What a commit found to do, in rows; all parts' rows with one key count once."""
+    """Numbers of rows that a commit changed; rows of several parts with the same key count once."""
 
     inserted: int = 0
     """Rows with a key that the table did not have."""
@@ -91,18 +91,18 @@ class Commit:
 
     @classmethod
     def of_row(cls, counts: Iterable[Any]) -> "Commit":
-        """The row that the SQL of table_sql.count gives."""
+        """The commit from the row that the SQL of sql.count returns."""
         inserted, replaced, unchanged, stale, removed = map(int, counts)
         return cls(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale, removed=removed)
 
     @property
     def pending(self) -> int:
-        """Number of rows by which the table differs from what it shall be."""
+        """Number of rows that the commit inserts, replaces or removes."""
         return self.inserted + self.replaced + self.removed
 
 
 def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
-    """Table of one row a clip, model, pooling, layer and segment; carried are text columns taken along."""
+    """The spec of embeddings: one row per clip, model, pooling, layer and segment; `carried` are extra text columns."""
     text, number = pa.string(), pa.float64()
     columns = {
         "clip_id": text,
@@ -119,8 +119,8 @@ def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
         "sample_rate": pa.int64(),
         "duration_s": number,
     }
-    own = {"run_id": text, "code_version": text, "created_at": TIMESTAMP}
-    schema = pa.schema([*columns.items(), *((name, text) for name in carried), *own.items()])
+    of_the_run = {"run_id": text, "code_version": text, "created_at": TIMESTAMP}
+    schema = pa.schema([*columns.items(), *((name, text) for name in carried), *of_the_run.items()])
     return TableSpec(
         schema=schema,
         key=("clip_id", "model", "pooling", "layer", "start_s"),
@@ -133,7 +133,7 @@ def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
 
 
 def rejects_spec() -> TableSpec:
-    """Table of one row a clip that a run could not use, with the reason."""
+    """The spec of rejects: one row per clip that a run could not use, with the reason."""
     text = pa.string()
     names = ("run_id", "clip_id", "uri", "reason", "code_version")
     return TableSpec(
@@ -203,14 +203,14 @@ def _refuse(rows: pa.Table, spec: TableSpec, bad: pa.ChunkedArray | pa.Array, wh
         raise UserError(f"row {key} cannot be written (and {culprits.num_rows - 1} more): {what}")
 
 
-def check_columns(uri: str, *, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Raises UserError that says how an existing table's columns (name to type) differ; order is free."""
-    lacks = [f"lacks {name} ({kind})" for name, kind in wanted.items() if name not in found]
-    extra = [f"has {name} ({kind}) too" for name, kind in found.items() if name not in wanted]
+def check_columns(uri: str, *, existing: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raises UserError if an existing table's columns (name to type) differ from the spec's, in any order."""
+    lacks = [f"lacks {name} ({kind})" for name, kind in wanted.items() if name not in existing]
+    extra = [f"has {name} ({kind}) too" for name, kind in existing.items() if name not in wanted]
     other = [
-        f"has {name} as {found[name]} where {kind} is needed"
+        f"has {name} as {existing[name]} where {kind} is needed"
         for name, kind in wanted.items()
-        if found.get(name, kind) != kind
+        if existing.get(name, kind) != kind
     ]
     if lacks or extra or other:
         ways = ", ".join([*lacks, *other, *extra])

@@ -18,7 +18,7 @@ def columns(names: Sequence[str], quote: str, *, of: str = "") -> str:
 
 
 def count(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """One row: staged keys to insert, to replace, unchanged, stale; and rows of the table to remove."""
+    """SQL that returns one row: staged keys to insert, to replace, unchanged, stale; and rows of the table to remove."""
     by = f"{quote}{spec.newest_by}{quote}"
     cases = (
         f"t.{by} IS NULL AND (g.{by} IS NULL OR s.{by} >= g.{by})",
@@ -37,7 +37,7 @@ def count(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """MERGE that makes the table's groups those of the staging table, where these are newer."""
+    """The MERGE that replaces the table's groups by those of the staging table that are newer."""
     names, value_names = spec.schema.names, [name for name in spec.schema.names if name not in spec.key]
     places = {"target": target, "staging": staging, "quote": quote}
     by = f"{quote}{spec.newest_by}{quote}"
@@ -57,7 +57,7 @@ def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def dims(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """At most one row: values of dim_per whose vectors would have two lengths, least and greatest dim."""
+    """SQL that returns at most one row: values of dim_per whose vectors would have two lengths, least and greatest dim."""
     groups = columns(spec.dim_per, quote)
     both = " UNION ALL ".join(
         f"SELECT {groups}, {quote}dim{quote} FROM {table}" for table in (target, staging)
@@ -70,7 +70,7 @@ def dims(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def fresh(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """Place and position of the staged rows that a merge would take in."""
+    """SQL that returns place and position of the staged rows that a merge would take in."""
     by = f"{quote}{spec.newest_by}{quote}"
     return (
         f"SELECT s.place, s.position FROM {_compared(spec, target=target, staging=staging, quote=quote)} "
@@ -79,7 +79,7 @@ def fresh(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def dead(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """Place and position of the table's rows that a merge would replace or remove."""
+    """SQL that returns place and position of the table's rows that a merge would replace or remove."""
     return f"SELECT t.place, t.position FROM {target} AS t {_outdated_by(spec, staging, quote)}"
 
 
@@ -103,7 +103,7 @@ def _staged(spec: TableSpec, staging: str, quote: str) -> str:
 
 
 def _gone(spec: TableSpec, names: Sequence[str], *, target: str, staging: str, quote: str) -> str:
-    """These columns of the table's rows whose group is staged anew, without them."""
+    """Columns of the table's rows that are not staged but whose group is: the merge removes them."""
     by = f"{quote}{spec.newest_by}{quote}"
     return (
         f"SELECT {columns(names, quote, of='t')} FROM {target} AS t {_outdated_by(spec, staging, quote)} "
@@ -112,7 +112,7 @@ def _gone(spec: TableSpec, names: Sequence[str], *, target: str, staging: str, q
 
 
 def _outdated_by(spec: TableSpec, staging: str, quote: str) -> str:
-    """A join that keeps the rows of t whose group is staged anew."""
+    """A join that keeps the rows of t whose group is staged with newer rows."""
     by = f"{quote}{spec.newest_by}{quote}"
     return f"JOIN ({_ages(spec, staging, quote)}) AS n ON {_same(spec.unit, 'n', 't', quote)} AND n.{by} > t.{by}"
 

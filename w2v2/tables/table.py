@@ -1,4 +1,4 @@
-"""Tables of rows that a job makes, in BigQuery, DuckDB or a folder of Parquet files, by one protocol."""
+"""Exactly-once tables in BigQuery, DuckDB or a folder of Parquet files, behind one protocol."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ _OTHER = re.compile(r"(?!(gs|file)://)[A-Za-z][A-Za-z0-9+.-]+:")
 class Table(Protocol):
     """A table that takes in parts exactly once.
 
-    Of all rows ever committed of one TableSpec.unit, those with the greatest newest_by are in the table. A commit that is killed anywhere and run again, or run twice, leaves the same table.
+    Of all rows ever committed of one TableSpec.unit, those with the greatest newest_by are in the table. So a commit
+    that is run twice, or killed anywhere and run again, leaves the same table.
     """
 
     uri: str
@@ -24,14 +25,14 @@ class Table(Protocol):
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows, in no order, with the columns (none named: all) where each column of where equals its value.
 
-        What a resumed job asks first: read(["clip_id", "start_s", "checksum"], where={"model": "..."}).
+        A resumed job begins with read(["clip_id", "start_s", "checksum"], where={"model": "..."}).
         """
         ...
 
     def commit(self, parts: Sequence[str]) -> Commit:
-        """What the commit of these parts (uris from table_parts.write_part) found to do, once it is done.
+        """The numbers of rows that committing these parts (uris from parts.write_part) changed.
 
-        Readers see all of it or nothing. No parts do nothing.
+        Readers see all of a commit or nothing of it. No parts change nothing.
 
         Raises:
             UserError: no permission, quota, table open elsewhere, vectors of two lengths, a damaged part.
