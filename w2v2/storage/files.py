@@ -59,9 +59,9 @@ def stat(uri: str) -> FileInfo:
 
 
 def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | StorageError]:
-    """What stat finds for each uri, in the order given, num_at_once at a time; errors are in place.
+    """The result of stat for each uri, in their order, or its error; num_at_once calls run at a time.
 
-    UnreachableError is raised: it says nothing about a file.
+    Raises UnreachableError, after which nothing is known about any file.
     """
     return list(_outcomes(gcs.stat, local_files.stat, ((uri,) for uri in uris), num_at_once=num_at_once))
 
@@ -69,8 +69,8 @@ def stat_many(uris: Sequence[str], *, num_at_once: int) -> list[FileInfo | Stora
 def list_files(uri: str, *, suffixes: tuple[str, ...] = (), hidden: bool = False) -> list[FileInfo]:
     """All files below a folder, sorted by uri; suffixes such as `.wav` are compared without case.
 
-    Left out unless hidden is set: what has a name that starts with a dot, or is in a folder that has. StorageError where the
-    folder or the bucket is missing, or uri is a file.
+    Files whose name, or a folder's name in their path, starts with a dot are left out unless hidden is set. Raises
+    StorageError where the folder or the bucket is missing, or uri is a file.
     """
     base = expand(uri)
     endings = tuple(suffix.lower() for suffix in suffixes)
@@ -87,22 +87,24 @@ def is_hidden(uri: str, base: str) -> bool:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The content of a file; from gs:// verified against its crc32c, and read again once if it differs."""
+    """The content of a file; from gs:// it is checked against its crc32c, and read again once if that differs.
+
+    Raises StorageError: NotFoundError, RefusedError, UnreachableError, or DamagedError if the crc32c differs again.
+    """
     return _do(gcs.read, local_files.read, uri)
 
 
 def read_many(uris: Sequence[str], *, num_at_once: int) -> Iterator[bytes | StorageError]:
     """The content of each file in the order given, or the error of that file.
 
-    num_at_once reads are under way at any time, and no more than one result beyond them is held. Missing
-    credentials and UnreachableError are raised: they say nothing about a file, so nobody takes a file for
-    missing or bad because of them.
+    num_at_once reads run at any time, and at most one more result is held in memory. UnreachableError and missing
+    credentials are raised and not returned, so that no file is taken for missing or damaged because of them.
     """
     return _outcomes(gcs.read, local_files.read, ((uri,) for uri in uris), num_at_once=num_at_once)
 
 
 def read_text(uri: str) -> str:
-    """The content of a UTF-8 file."""
+    """The content of a UTF-8 file. Raises StorageError, DamagedError for content that is not UTF-8."""
     try:
         return read_bytes(uri).decode()
     except UnicodeDecodeError as error:
@@ -110,22 +112,22 @@ def read_text(uri: str) -> str:
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write a file whole or not at all; local folders are made, an existing file is replaced."""
+    """Write a file whole or not at all; local folders are made, an existing file is replaced. Raises StorageError."""
     _do(gcs.write, local_files.write, uri, data)
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Whether the file now has this content: it is written whole, and only where there is none."""
+    """Whether the file has this content now: it is written whole, and only if no file has this name."""
     return _do(gcs.create, local_files.create, uri, data)
 
 
 def read_version(uri: str) -> tuple[bytes, int]:
-    """The content of a gs:// object and its generation, which every writing changes."""
+    """The content of a gs:// object and its generation, which every write changes."""
     return _begin_remote(gcs.read_version, uri).result()
 
 
 def write_version(uri: str, data: bytes, generation: int) -> int | None:
-    """The new generation of a gs:// object; None, with nothing written, where the live one is another than given.
+    """The new generation of a gs:// object; None, with nothing written, if its live generation is not the given one.
 
     Generation 0 means that there is no object. Of several writers that read the same generation, one succeeds.
     """
@@ -138,7 +140,7 @@ def delete_version(uri: str, generation: int) -> None:
 
 
 def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
-    """Write (uri, data) pairs, num_at_once at a time; raises the first failure, later ones may be written."""
+    """Write (uri, data) pairs, num_at_once at a time. Raises the first StorageError; later pairs may be written."""
     for outcome in _outcomes(gcs.write, local_files.write, items, num_at_once=num_at_once):
         if isinstance(outcome, StorageError):
             raise outcome
@@ -170,7 +172,7 @@ def download_folder(uri: str, folder: Path) -> Path:
     return folder
 
 
-# -- one door: a remote coroutine or a local function
+# -- dispatch: a coroutine for gs://, a function for local files
 
 
 def _do(

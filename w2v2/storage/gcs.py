@@ -1,4 +1,4 @@
-"""Objects in Google Cloud Storage, as coroutines on gcsfs's own loop; storage.py is the door to them.
+"""Objects in Google Cloud Storage, as coroutines on gcsfs's own loop; called through files.py.
 
 Requests are tried six times with growing pauses and give up after CONNECT_S or SILENCE_S seconds without a
 sign of life. Every failure is a StorageError.
@@ -34,7 +34,7 @@ _LOGIN = (
     "service account's key"
 )
 
-# What marks a refusal that no permission lifts, and what does; the sentences are those of Google's error pages.
+# Refusals that no permission lifts, by a phrase of Google's error pages, and what to do about each.
 _ADVICE = (
     (("retention", "hold", "bucket lock"), "wait until then, or use a bucket without retention policy or hold for what is written"),
     (("billing",), "have the billing account of the bucket's project enabled"),
@@ -56,13 +56,13 @@ def _object(uri: str) -> tuple[str, str]:
 
 
 def client() -> Any:
-    """The gcsfs client of this process; a forked or started worker makes its own."""
+    """The gcsfs client of this process; a forked or spawned worker makes its own."""
     return client_of(os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
 
 @functools.lru_cache(maxsize=4)
 def client_of(pid: int, emulator: str) -> Any:
-    """The client of a process, by what it depends on."""
+    """The client of the process `pid`, cached by its arguments."""
     # gcsfs would ask for the bucket's type over gRPC before each call: two minutes where that is blocked.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import aiohttp
@@ -94,17 +94,17 @@ async def exists(fs: Any, uri: str) -> bool:
     """Whether there is an object, or objects below that name."""
     bucket, name = bucket_and_name(uri)
     work = fs._call("GET", "b/{}/o", bucket, prefix=name or None, maxResults=1, json_out=True)
-    first = await _told(fs, uri, "storage.objects.list", work)
+    first = await _answer(fs, uri, "storage.objects.list", work)
     if not name or (first.get("items") and first["items"][0]["name"] in (name, f"{name}/")):
         return True
     work = fs._call("GET", "b/{}/o", bucket, prefix=f"{name}/", maxResults=1, json_out=True)
-    return "items" in await _told(fs, uri, "storage.objects.list", work)
+    return "items" in await _answer(fs, uri, "storage.objects.list", work)
 
 
 async def stat(fs: Any, uri: str) -> FileInfo:
     """Size and fingerprint of one object."""
     work = fs._call("GET", "b/{}/o/{}", *_object(uri), json_out=True)
-    return _info(uri, await _told(fs, uri, "storage.objects.get", work))
+    return _info(uri, await _answer(fs, uri, "storage.objects.get", work))
 
 
 def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
@@ -115,15 +115,15 @@ def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
 async def list_files(fs: Any, uri: str) -> list[FileInfo]:
     """All objects below a prefix, sorted."""
     bucket, name = bucket_and_name(uri)
-    found = await _told(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
-    if uri.removeprefix("gs://") in found:
+    paths = await _answer(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
+    if uri.removeprefix("gs://") in paths:
         raise RefusedError(f"{uri}: is a file, where a folder was wanted; give a folder")
-    if name and not found:
+    if name and not paths:
         raise NotFoundError(
             f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
         )
     # An object whose name ends in a slash is what some tools leave for an empty folder.
-    files = {path: info for path, info in found.items() if not path.endswith("/")}
+    files = {path: info for path, info in paths.items() if not path.endswith("/")}
     return [_info(f"gs://{path}", files[path]) for path in sorted(files)]
 
 
@@ -131,7 +131,7 @@ async def read(fs: Any, uri: str) -> bytes:
     """The content of an object, verified against its crc32c, and read again once if it differs."""
     url = fs.url("/".join(_object(uri)))
     for _ in range(2):
-        headers, data = await _told(fs, uri, "storage.objects.get", fs._call("GET", url))
+        headers, data = await _answer(fs, uri, "storage.objects.get", fs._call("GET", url))
         if _intact(headers, data):
             return data
         logger.warning("%s: the bytes do not match the checksum sent with them", uri)
@@ -141,7 +141,7 @@ async def read(fs: Any, uri: str) -> bytes:
 
 
 def _intact(headers: Any, data: bytes) -> bool:
-    """Whether the data have the crc32c of the headers; stored compressed, it is that of other bytes."""
+    """Whether the data match the crc32c in the headers; a file stored compressed has the crc32c of its compressed bytes."""
     import google_crc32c
 
     if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
@@ -159,7 +159,7 @@ async def write(fs: Any, uri: str, data: bytes) -> None:
     for _ in range(2):
         work = asyncio.wait_for(fs._pipe_file(path, data, consistency="md5"), limit_s)
         try:
-            await _told(fs, uri, "storage.objects.create", work)
+            await _answer(fs, uri, "storage.objects.create", work)
             return
         except ChecksumError:
             logger.warning("%s: what arrived does not match what was sent", uri)
@@ -179,13 +179,13 @@ async def create(fs: Any, uri: str, data: bytes) -> bool:
             # Perhaps by ourselves: the answer to a first try may have been lost.
             return await read(fs, uri) == data
 
-    return await _told(fs, uri, "storage.objects.create", put())
+    return await _answer(fs, uri, "storage.objects.create", put())
 
 
 async def read_version(fs: Any, uri: str) -> tuple[bytes, int]:
     """The content of an object, and its generation."""
     url = fs.url("/".join(_object(uri)))
-    headers, data = await _told(fs, uri, "storage.objects.get", fs._call("GET", url))
+    headers, data = await _answer(fs, uri, "storage.objects.get", fs._call("GET", url))
     return data, int(headers["x-goog-generation"])
 
 
@@ -218,7 +218,7 @@ async def write_version(fs: Any, uri: str, data: bytes, generation: int) -> int 
                 return None
             return current if body == data else None
 
-    return await _told(fs, uri, "storage.objects.create", put())
+    return await _answer(fs, uri, "storage.objects.create", put())
 
 
 async def delete_version(fs: Any, uri: str, generation: int) -> None:
@@ -230,7 +230,7 @@ async def delete_version(fs: Any, uri: str, generation: int) -> None:
         except (FileNotFoundError, FileExistsError):
             logger.debug("%s: not there in generation %d", uri, generation)
 
-    await _told(fs, uri, "storage.objects.delete", remove())
+    await _answer(fs, uri, "storage.objects.delete", remove())
 
 
 async def delete(fs: Any, uri: str) -> None:
@@ -242,10 +242,10 @@ async def delete(fs: Any, uri: str) -> None:
         except FileNotFoundError:
             logger.debug("%s: was not there", uri)
 
-    await _told(fs, uri, "storage.objects.delete", remove())
+    await _answer(fs, uri, "storage.objects.delete", remove())
 
 
-async def _told(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> Result:
+async def _answer(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> Result:
     """What the work returns; its failures as a StorageError."""
     import aiohttp
     from gcsfs.retry import HttpError, NonRetryableError
@@ -294,7 +294,7 @@ def _failure(uri: str, permission: str, error: Exception) -> StorageError:
 
 
 def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
-    """The error for a 403: a permission where Google names one, else Google's own words and what to do."""
+    """The error for a 403: the permission to grant if Google names one, else Google's message and what to do."""
     bucket, _ = bucket_and_name(uri)
     denied = re.search(r"(\S+) does not have (storage\.[\w.]+)", words)
     if denied:
@@ -311,7 +311,7 @@ def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
 
 
 def _advice(words: str) -> str:
-    """What to do about a refusal that Google gives in these words."""
+    """What the user can do about a refusal with this message of Google's."""
     lower = words.lower()
     for marks, todo in _ADVICE:
         if any(mark in lower for mark in marks):

@@ -1,8 +1,8 @@
-"""A lease on a run directory: of two drivers, one continues and the other ends with a sentence on who holds it.
+"""A lease on a run directory: of two drivers, one continues and the other ends with a sentence on who holds the lease.
 
-Local: a lock on `<run>/lease.json`, which the kernel lets go when its process ends. gs://: the object
-`<run>/lease.json`, made and renewed under generation preconditions; one that is not renewed for EXPIRY_S, as
-its holder died, is taken over. The file says who holds it.
+Local: a lock on `<run>/lease.json`, which the kernel releases when its process ends. gs://: the object
+`<run>/lease.json`, made and renewed under generation preconditions; a lease that was not renewed for EXPIRY_S
+because its holder died is taken over. The file names the holder.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ R = TypeVar("R")
 
 @contextlib.contextmanager
 def hold(run: str) -> Iterator[None]:
-    """Hold the run directory for the time of the block.
+    """A block during which this process holds the run directory.
 
-    Raises UserError where another process holds it. Ends this process where another one has taken a lease in
-    gs:// over, because it was not renewed for EXPIRY_S: the machine slept, say.
+    Raises UserError where another process holds it. Ends this process if another one has taken over its lease in
+    gs:// because it was not renewed for EXPIRY_S, as on a machine that slept.
     """
     uri = storage.join(run, FILE)
     with _hold_remote(uri) if storage.is_remote(run) else _hold_local(uri):
@@ -51,7 +51,7 @@ def hold(run: str) -> Iterator[None]:
 
 
 def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
-    """The job's main function, holding config.run for as long as it runs; a plan writes nothing and holds nothing."""
+    """The job's main function, which then holds config.run while it runs; with --plan it writes nothing and holds nothing."""
 
     @functools.wraps(main)
     def held(config: C) -> R:
@@ -64,7 +64,7 @@ def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
 
 
 def _holder() -> dict[str, Any]:
-    """This process, as the others are to know it; token distinguishes it from every other."""
+    """This process, as lease.json describes it; its token is unique."""
     return {
         "host": socket.gethostname(),
         "user": _user(),
@@ -106,7 +106,7 @@ def _hold_local(uri: str) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            path.unlink(missing_ok=True)  # before the lock is let go: see _locked
+            path.unlink(missing_ok=True)  # before the lock is released: see _locked
             os.close(lock)
         if made:
             with contextlib.suppress(OSError):  # a job that wrote nothing leaves nothing
@@ -140,7 +140,7 @@ def _locked(path: Path) -> int | None:
 
 
 def _is_open_at(path: Path, lock: int) -> bool:
-    """Whether the open file is the one of that name: its holder may have removed it before we had the lock."""
+    """Whether the open file still has that name: its last holder may have removed it before we got the lock."""
     try:
         return os.stat(path).st_ino == os.fstat(lock).st_ino
     except FileNotFoundError:
@@ -208,9 +208,9 @@ def _read_holder(uri: str) -> dict[str, Any]:
 
 
 def _end_process(error: UserError) -> None:
-    """End this process at once with a sentence, as another one writes into its run directory now.
+    """End this process at once with a sentence, as another process now writes into its run directory.
 
-    From a thread, and whatever the main one waits for: a process in the background ignores SIGINT.
+    Called from a thread, whatever the main thread waits for; SIGINT would not do, which background processes ignore.
     """
     sys.stdout.flush()
     print(f"error: {error}", file=sys.stderr, flush=True)
@@ -218,7 +218,7 @@ def _end_process(error: UserError) -> None:
 
 
 def _acquire(uri: str, holder: dict[str, Any]) -> int:
-    """The generation of the lease, ours now; waits for one that may have lost its holder."""
+    """The generation of the lease that this process took; waits where the holder of an old one may be dead."""
     while True:
         generation = storage.write_version(uri, _body(holder, 0), 0)
         if generation is not None:
@@ -236,7 +236,7 @@ def _acquire(uri: str, holder: dict[str, Any]) -> int:
 
 
 def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
-    """Whether the lease's holder has died: seen here, or by its not renewing it for EXPIRY_S."""
+    """Whether the lease's holder has died: its process is gone from this machine, or it did not renew for EXPIRY_S."""
     alive = _is_alive(_parsed(body))
     if alive is not None:
         return not alive
@@ -260,7 +260,7 @@ def _body(holder: dict[str, Any], num_renewals: int) -> bytes:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool | None:
-    """Whether the holder runs; None where it is of another machine or container, so that nobody here knows."""
+    """Whether the holder's process runs; None if it is on another machine or in another container."""
     if not _machine() or holder.get("machine") != _machine():
         return None
     started = holder.get("process_started")
@@ -268,7 +268,7 @@ def _is_alive(holder: dict[str, Any]) -> bool | None:
 
 
 def _machine() -> str:
-    """This boot of this machine's kernel and namespace of process numbers; '' where the system does not say."""
+    """Identifies this machine since its last boot, and its namespace of process ids; '' where the system has no such names."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -277,7 +277,7 @@ def _machine() -> str:
 
 
 def _process_started(pid: int) -> str:
-    """When a process began, in ticks since the boot, so that a later one of its number is another; '' if it is gone."""
+    """When a process started, in ticks since the boot, which tells a reused process id; '' if it is gone."""
     try:
         # The name, in parentheses, may hold anything; the 20th field after it is the start.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -1,4 +1,4 @@
-"""Files on local disks; storage.py is the door to them. Every failure is a StorageError."""
+"""Files on local disks; called through files.py. Every failure is a StorageError."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from w2v2.storage.uris import (
     expand,
 )
 
-# A disk or share that does not answer, or a process that may not open more: nothing follows about the file.
+# A disk or share that does not answer, or too many open files: the file itself may be fine.
 _NO_ANSWER = {
     errno.EIO,
     errno.ESTALE,
@@ -45,7 +45,7 @@ def _path(uri: str) -> Path:
 
 
 def failure(uri: str, error: OSError) -> StorageError:
-    """The error of a kind that says what failed on a path."""
+    """The StorageError for an OSError on a path."""
     words = error.strerror or str(error)
     match error:
         case FileNotFoundError():
@@ -71,8 +71,8 @@ def failure(uri: str, error: OSError) -> StorageError:
 
 
 def _info(path: str) -> FileInfo:
-    found = os.stat(path)
-    return FileInfo(uri=path, size_bytes=found.st_size, fingerprint=f"{found.st_size}-{found.st_mtime_ns}")
+    status = os.stat(path)
+    return FileInfo(uri=path, size_bytes=status.st_size, fingerprint=f"{status.st_size}-{status.st_mtime_ns}")
 
 
 def exists(uri: str) -> bool:
@@ -106,7 +106,7 @@ def list_files(uri: str) -> list[FileInfo]:
 
 
 def _walk(uri: str) -> Iterator[str]:
-    """The files below a folder. Links are followed, as corpora are assembled from links, but to no folder above."""
+    """The files below a folder. Links are followed, as corpora are assembled from links, except to a parent folder."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -130,7 +130,7 @@ def _listed(path: str) -> FileInfo:
 
 
 def read(uri: str) -> bytes:
-    """The content of a regular file; nothing is read of what has no end."""
+    """The content of a regular file; pipes and devices, which may have no end, are refused."""
     try:
         path = _path(uri)
         _refuse_irregular(uri, os.stat(path))  # a pipe that nobody writes to would be waited for
@@ -139,10 +139,10 @@ def read(uri: str) -> bytes:
         raise failure(uri, error) from error
 
 
-def _refuse_irregular(uri: str, found: os.stat_result) -> None:
-    if stat_modes.S_ISDIR(found.st_mode):
+def _refuse_irregular(uri: str, status: os.stat_result) -> None:
+    if stat_modes.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat_modes.S_ISREG(found.st_mode):
+    if not stat_modes.S_ISREG(status.st_mode):
         raise RefusedError(f"{uri}: is a device, pipe or socket; give a regular file")
 
 
@@ -162,7 +162,7 @@ def write(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Whether the file now has this content; it is written whole, and only where there is none."""
+    """Whether the file has this content now: it is written whole, and only if no file has this name."""
     part = os.path.join(os.path.dirname(uri), f".{uuid.uuid4().hex}.part")
     write(part, data)
     try:

@@ -1,4 +1,4 @@
-"""What workers leave in a folder for a later attempt to resume from: small Parquet files named by their content."""
+"""Records: small Parquet files named by their content, written by workers, from which a later attempt resumes."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_record(folder: str, rows: pa.Table) -> None:
-    """Keep the rows; the same rows twice are one file."""
+    """Write the rows as one file, named by its content: the same rows twice are one file."""
     data = to_parquet(rows)
     storage.write_bytes(storage.join(folder, _name(data)), data)
 
@@ -24,7 +24,10 @@ def _name(data: bytes) -> str:
 
 
 def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Table:
-    """All rows that were kept; none where the folder is missing. A damaged file is passed over with a warning."""
+    """The rows of all records; none where the folder is missing.
+
+    A damaged file is skipped with a warning. Raises StorageError where the folder cannot be listed or read.
+    """
     if not storage.exists(folder):
         return schema.empty_table()
     uris = [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]

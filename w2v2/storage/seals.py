@@ -1,7 +1,7 @@
-"""Seals: checksums inside of files that are trusted later, so that damaged bytes are noticed and never used.
+"""Seals: checksums inside files that later attempts rely on, so that damaged bytes are noticed and never used.
 
-A sealed Parquet file has its crc32c between the last page and the footer, where no reader looks: every
-program opens it. A sealed JSON object has it under the key `seal`. Files of earlier versions have none.
+A sealed Parquet file has its crc32c between the last page and the footer, where no reader looks, so every program
+can open it. A sealed JSON object has it under the key `seal`. Files of earlier versions have no seal.
 """
 
 import json
@@ -28,25 +28,25 @@ def seal_parquet(data: bytes) -> bytes:
 def parse_parquet(uri: str, data: bytes, schema: pa.Schema | None = None) -> pa.Table:
     """The rows of a Parquet file, with the columns of the schema (null where the file lacks one).
 
-    Raises DamagedError where the seal is broken, or where the bytes are no such file.
+    Raises DamagedError where the seal does not match, or the bytes are not a Parquet file.
     """
     _check_seal(uri, data)
     try:
         return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
-    except Exception as error:  # of many kinds: a byte of a file without seal may mean anything
+    except Exception as error:  # of any type: a wrong byte in a file without a seal can raise anything
         raise DamagedError(f"{uri}: damaged: {_first_line(error)}") from error
 
 
 def seal_json(value: Mapping[str, Any], *, indent: int | None = None) -> str:
     """The object as JSON, with a seal over its keys and values."""
-    as_read = json.loads(json.dumps(dict(value)))  # keys are texts there, tuples lists
+    as_read = json.loads(json.dumps(dict(value)))  # as JSON has them: keys are strings, tuples are lists
     return json.dumps({**as_read, "seal": _json_seal(as_read)}, indent=indent)
 
 
 def parse_json(uri: str, data: bytes) -> dict[str, Any]:
     """The object of a JSON file, without its seal.
 
-    Raises DamagedError where the seal is broken, or where the bytes are no JSON object.
+    Raises DamagedError where the seal does not match, or the bytes are not a JSON object.
     """
     value = load_json(uri, data)
     seal = value.pop("seal", None)
@@ -56,7 +56,7 @@ def parse_json(uri: str, data: bytes) -> dict[str, Any]:
 
 
 def load_json(uri: str, data: bytes) -> dict[str, Any]:
-    """The object of a JSON file as it is, its seal not looked at; DamagedError where the bytes are none."""
+    """The object of a JSON file, its seal not checked. Raises DamagedError where the bytes are not a JSON object."""
     try:
         value = json.loads(data)
     except ValueError as error:

@@ -12,9 +12,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 class StorageError(UserError):
-    """A file or bucket that cannot be read, listed or written: one sentence that names its uri.
+    """Raised for a file or bucket that cannot be read, listed or written: one sentence that names its uri.
 
-    Raised as one of its kinds, which say what a caller may conclude.
+    Each subclass tells callers what they may conclude: only NotFoundError means that there is no such file.
     """
 
     reject_kind = "not read"
@@ -32,17 +32,17 @@ class NotFoundError(StorageError):
 
 
 class RefusedError(StorageError):
-    """The storage answered, and the answer is no: no permission, no space, a folder for a file, a bad name."""
+    """The storage answered with a refusal: no permission, no space, a folder in place of a file, an invalid name."""
 
     reject_kind = "not readable"
 
 
 class UnreachableError(StorageError):
-    """No answer: network, service, disk or share failed. Nothing follows about the file; try again later."""
+    """No answer: network, service, disk or share failed. The file may exist or not; try again later."""
 
 
 class DamagedError(StorageError):
-    """The bytes that arrived, twice, do not match their checksum, or are no text where text was wanted."""
+    """The content does not match its checksum, even when read again, or is no text where text is wanted."""
 
     reject_kind = "damaged"
 
@@ -54,7 +54,7 @@ class FileInfo:
     uri: str
     """gs:// or an absolute local path."""
     size_bytes: int
-    """Its length."""
+    """Length of its content."""
     fingerprint: str
     """Changes when the content changes: gs:// crc32c and generation, local size and modification time."""
 
@@ -65,14 +65,18 @@ def is_remote(uri: str) -> bool:
 
 
 def expand(uri: str) -> str:
-    """The uri with `~`, file:// and relative local paths made absolute and a gs:// uri's last slashes cut.
+    """The absolute uri: `~`, file:// and relative local paths are resolved, a gs:// uri loses its last slashes.
 
-    Raises RefusedError for other schemes and what looks like one mistyped (gs:/bucket), bucket names that cannot be, and `.` or `..` in a gs:// name.
+    Raises RefusedError for other schemes, mistyped ones (gs:/bucket), invalid bucket names, and `.` or `..` in a
+    gs:// name.
+
+    >>> expand("gs://bucket/folder/")
+    'gs://bucket/folder'
     """
     if "\0" in uri:
         raise RefusedError(f"{uri!r}: no file can have a NUL character in its name; write the name out")
-    scheme, found, _ = uri.partition("://")
-    match scheme if found else "":
+    scheme, separator, _ = uri.partition("://")
+    match scheme if separator else "":
         case "gs":
             return _normalised(uri)
         case "" if match := _SCHEME.match(uri):
@@ -114,6 +118,10 @@ def join(uri: str, *parts: str) -> str:
 
 
 def bucket_and_name(uri: str) -> tuple[str, str]:
-    """The two parts of a gs:// uri; the name is empty for a bucket."""
+    """Bucket and object name of a gs:// uri; the name is '' for a bucket.
+
+    >>> bucket_and_name("gs://bucket/folder/a.wav")
+    ('bucket', 'folder/a.wav')
+    """
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     return bucket, name
