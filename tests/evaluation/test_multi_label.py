@@ -63,9 +63,9 @@ def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ([1, 1, 1, np.nan], "all 3 known clips have it"),
-        ([0, 0, np.nan, np.nan], "none of 2 known clips has it"),
-        ([np.nan] * 4, "no clip is known"),
+        ([1, 1, 1, np.nan], "all 3 labelled clips are positive"),
+        ([0, 0, np.nan, np.nan], "none of 2 labelled clips is positive"),
+        ([np.nan] * 4, "no labelled clips"),
     ],
 )
 def test_label_with_one_kind_of_clips_is_undefined_and_left_out_of_the_means(target, why):

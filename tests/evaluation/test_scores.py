@@ -155,7 +155,9 @@ def test_lines_of_labels_name_the_undefined(of_labels):
     assert "scores of 53 clips of 6 speakers" in text
     counts = "".join(f"  {row[f'num_{count}']:>7}" for count in ("positive", "negative", "missing"))
     assert f"{row['auc']:.3f}" in text and counts in text
-    assert "macro and weighted are over 1 of 2 labels\nundefined: x (all 53 known clips have it)" in text
+    assert (
+        "macro and weighted are over 1 of 2 labels\nundefined: x (all 53 labelled clips are positive)" in text
+    )
 
 
 def test_lines_of_values(of_values):

@@ -132,7 +132,7 @@ def test_labels_have_auc_with_intervals_and_the_undefined_is_said(texts, folders
         key = f"{name}_auc"
         assert f"{name} {three(pooled[key])} ({span(pooled['intervals'][key], three)})" in text
     assert "tremor undefined undefined 0 77 0" in text
-    assert "Undefined: tremor: none of 77 known clips has it." in text
+    assert "Undefined: tremor: none of 77 labelled clips is positive." in text
     assert "2 of 8 checks ask for care:" in text and "tremor 0 of 84 0 of 21 0 of 77" in text
 
 

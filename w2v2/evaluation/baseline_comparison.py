@@ -25,19 +25,19 @@ class Baseline:
 
 
 def read_baseline(uri: str) -> Baseline:
-    """The baseline in a run directory; UserError where there is none, or none that is finished."""
+    """The baseline in a run directory. Raises UserError for a directory without a finished run of jobs/baseline.py."""
     place = storage.join(uri, "metrics.json")
     if not storage.exists(place):
         raise UserError(
             f"baseline {uri} is not a finished run of jobs/baseline.py: it has no metrics.json; run "
             "jobs/baseline.py with the same --data and --folds first"
         )
-    found = json.loads(storage.read_text(place))
-    if found["job"] != "baseline":
+    metrics = json.loads(storage.read_text(place))
+    if metrics["job"] != "baseline":
         raise UserError(
-            f"baseline {uri} is a run of jobs/{found['job']}.py: give the run directory of a jobs/baseline.py"
+            f"baseline {uri} is a run of jobs/{metrics['job']}.py: give the run directory of a jobs/baseline.py"
         )
-    return Baseline(uri=uri, metrics=found, predictions=run_directory.read_table(uri, "predictions"))
+    return Baseline(uri=uri, metrics=metrics, predictions=run_directory.read_table(uri, "predictions"))
 
 
 def check_same(baseline: Baseline, clips: pa.Table) -> None:
@@ -54,16 +54,16 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
         )
 
 
-def side_by_side(own: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """The baseline's scores, and how much higher those of `own` are, with intervals.
+def side_by_side(search: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """The baseline's scores, and how much higher those of the search are, with intervals.
 
-    `difference` has for each metric `value`, `interval` and, where there is none, `undefined`. `own` is what
-    the estimate of a search is computed from, so the choice among its trials does not favour the search.
+    `difference` has for each metric `value`, `interval` and, if the interval is undefined, `undefined`. `search` are
+    the predictions of its BBC-CV estimate, so the choice among its trials does not favour it.
     """
     theirs = scored(baseline.predictions, "classes", classes)
     return {
         "run": baseline.uri,
         "name": baseline.metrics["model"]["name"],
         "pooled": baseline.metrics["pooled"],
-        "difference": differences(own, theirs, seed=seed),
+        "difference": differences(search, theirs, seed=seed),
     }

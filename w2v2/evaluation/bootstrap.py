@@ -1,15 +1,14 @@
 """Standard errors and 95 % intervals of scores, by resampling whole speakers and whole folds.
 
-A score of many clips (UAR, AUC, CCC) is a ratio of sums and no mean over speakers, so no sample of speakers'
-scores has its standard deviation. Its standard error is that of the bootstrap: as many speakers as there
-are, drawn with replacement; their sums added up and the ratio taken once; the standard deviation of the
-score over such samples, times sqrt(n / (n - 1)) as the bootstrap divides by n (Davison and Hinkley,
-Bootstrap Methods and their Application, 1997, sections 2.2.1 and 3.8). The interval is the score plus and
+A score of many clips (UAR, AUC, CCC) is a ratio of sums and not a mean over speakers, so its standard error does not
+follow from the speakers' scores. It is estimated by the bootstrap: n of n speakers are drawn with replacement, their
+sums added up and the ratio taken once; the standard deviation of the score over such samples is multiplied by
+sqrt(n / (n - 1)), as the bootstrap divides by n (Davison and Hinkley, Bootstrap Methods and their Application,
+1997, sections 2.2.1 and 3.8). The interval is the score plus and
 minus Student's t of n - 1 degrees of freedom times it: with 8 to 24 speakers the bootstrap's percentiles cover the
 truth in 83 to 91 % of simulated experiments, this in 92 to 95 %.
 
-The clips of a fold share a model, and what is peculiar to that model does not average out over the fold's
-speakers. So whole folds are resampled as well, and the wider of the two intervals is reported. In
+The clips of a fold share a model, whose errors do not average out over the fold's speakers. So whole folds are resampled as well, and the wider of the two intervals is reported. In
 tests/evaluation/test_simulation.py that covers the truth in 95 to 97 % and finds a difference between equal
 models in 4 to 7 %; speakers alone find one in 10 to 15 %.
 """
@@ -71,7 +70,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Predictions of some clips as what is resampled: the speakers, their folds, and the scores of any sample."""
+    """Predictions of some clips, ready to be resampled: the speakers, their folds, and the scores of any sample."""
 
     speakers: Shaped[np.ndarray, " speakers"]
     """Names, sorted."""
@@ -86,7 +85,7 @@ class Scored:
 
 
 def drawn(num_units: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples units"]:
-    """How often each unit is drawn in each of the seeded bootstrap samples."""
+    """Counts of each unit in each of the seeded bootstrap samples; each row sums to num_units."""
     places = np.random.default_rng(seed).integers(num_units, size=(num_samples, num_units))
     cells = places + num_units * np.arange(num_samples)[:, None]
     return np.bincount(cells.ravel(), minlength=places.size).reshape(places.shape)
@@ -94,9 +93,12 @@ def drawn(num_units: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "sa
 
 @cache
 def resamples(num_units: int, *, seed: int, num_samples: int = NUM_SAMPLES) -> Resamples:
-    """All bootstrap samples of up to ten units with their multinomial probabilities; of more, seeded draws.
+    """All bootstrap samples of up to ten units with their multinomial probabilities; for more units, seeded draws.
 
-    There are C(2 n - 1, n) multisets of n units: 10 of three, 462 of six.
+    n units have C(2 n - 1, n) multisets: three have 10, six have 462.
+
+    >>> resamples(3, seed=0).counts.shape
+    (10, 3)
     """
     if num_units > MAX_ENUMERATED:
         counts = drawn(num_units, num_samples=num_samples, seed=seed)
@@ -112,10 +114,10 @@ def intervals(
 ) -> dict[str, Interval]:
     """The score of all clips and its interval, by name: the wider of that over speakers and that over folds.
 
-    A sample that does not define a score, as none of its clips has the class, is left out of that score's
-    standard error. There is no interval where fewer than five speakers are scored, where the score is undefined
-    or where it is the same in every sample. Of fewer than five folds the standard error counts if it
-    is the larger, but with the speakers' degrees of freedom.
+    A sample in which a score is undefined, because none of its clips has the class, is left out of that score's
+    standard error. The interval is undefined for fewer than five speakers, for an undefined score, and for a
+    score that is the same in every sample. With fewer than five folds their standard error counts if it is the
+    larger, but with the speakers' degrees of freedom.
     """
     once = np.ones((1, len(scored.speakers)), np.int64)
     point = {name: float(values[0]) for name, values in scored.values(once).items()}
@@ -140,23 +142,23 @@ def intervals(
     }
 
 
-def difference(one: Scored, other: Scored) -> Scored:
-    """How much higher `one` scores than `other` on the same samples of their speakers, who must be the same.
+def difference(first: Scored, other: Scored) -> Scored:
+    """How much higher `first` scores than `other` on the same samples of their speakers, who must be the same.
 
-    What makes a speaker hard for both cancels out. The folds are those of both, each once.
+    So differences between speakers that affect both cancel out. The folds are those of both, each once.
     """
-    assert one.speakers.tolist() == other.speakers.tolist()
-    new = [fold for fold in other.folds if not any(np.array_equal(fold, own) for own in one.folds)]
+    assert first.speakers.tolist() == other.speakers.tolist()
+    new = [fold for fold in other.folds if not any(np.array_equal(fold, same) for same in first.folds)]
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
-        own, theirs = one.values(counts), other.values(counts)
-        return {name: own[name] - theirs[name] for name in own}
+        first_values, other_values = first.values(counts), other.values(counts)
+        return {name: first_values[name] - other_values[name] for name in first_values}
 
     return Scored(
-        speakers=one.speakers,
+        speakers=first.speakers,
         values=values,
-        folds=[*one.folds, *new],
-        num_speakers=one.num_speakers,
+        folds=[*first.folds, *new],
+        num_speakers=first.num_speakers,
     )
 
 
@@ -166,18 +168,18 @@ def _over_folds(scored: Scored, fold: Int[np.ndarray, " speakers"], *, seed: int
 
 
 def _standard_errors(values: Values, samples: Resamples) -> dict[str, tuple[float, int]]:
-    """Of each score the standard error (NaN where too few samples define it), and how many are left out."""
+    """Each score's standard error (NaN where too few samples define the score) and number of samples left out."""
     num_units = samples.counts.shape[1]
-    found = {}
+    errors = {}
     for name, column in values.items():
-        known = ~np.isnan(column)
-        weight, some = samples.probability[known], column[known]
+        defined = ~np.isnan(column)
+        weight, sampled = samples.probability[defined], column[defined]
         error = np.nan
-        if len(some) > 1 and weight.sum() >= _MIN_DEFINED_FRACTION:
-            variance = np.average((some - np.average(some, weights=weight)) ** 2, weights=weight)
+        if len(sampled) > 1 and weight.sum() >= _MIN_DEFINED_FRACTION:
+            variance = np.average((sampled - np.average(sampled, weights=weight)) ** 2, weights=weight)
             error = float(np.sqrt(variance * num_units / (num_units - 1)))
-        found[name] = (error, int((~known).sum()))
-    return found
+        errors[name] = (error, int((~defined).sum()))
+    return errors
 
 
 def _undefined(value: float, num_speakers: int, *, num_left_out: int = 0) -> Interval:
@@ -197,10 +199,10 @@ def _interval(
     error, num_left_out = over_speakers
     if num_speakers < MIN_UNITS:
         return _undefined(value, num_speakers, num_left_out=num_left_out)
-    known = [(one, num_folds) for one, num_folds in over_folds if not np.isnan(one)]
+    fold_errors = [(se, num_folds) for se, num_folds in over_folds if not np.isnan(se)]
     halves = [error * _quantile(num_speakers, confidence)]
-    halves += [one * _quantile(n if n >= MIN_UNITS else num_speakers, confidence) for one, n in known]
-    half = max((one for one in halves if not np.isnan(one)), default=np.nan)
+    halves += [se * _quantile(n if n >= MIN_UNITS else num_speakers, confidence) for se, n in fold_errors]
+    half = max((half for half in halves if not np.isnan(half)), default=np.nan)
     low, high, why = None, None, ""
     if np.isnan(value):
         why = "no clip defines the score"
@@ -215,7 +217,7 @@ def _interval(
         low=low,
         high=high,
         se_speakers=plain(error),
-        se_folds=max((one for one, _ in known), default=None),
+        se_folds=max((se for se, _ in fold_errors), default=None),
         num_left_out=num_left_out,
         undefined=why,
     )
@@ -223,7 +225,7 @@ def _interval(
 
 @cache
 def _quantile(num_units: int, confidence: float) -> float:
-    """Half the width of the middle part of Student's t with n - 1 degrees of freedom."""
+    """The quantile of Student's t with n - 1 degrees of freedom that bounds its middle `confidence`."""
     from scipy.special import stdtrit  # takes a tenth of a second to import
 
     return float(stdtrit(num_units - 1, 0.5 + confidence / 2))
@@ -234,21 +236,21 @@ def fold_of_each(
 ) -> Int[np.ndarray, " groups"]:
     """The fold of each group of clips, numbered from 0 without gaps.
 
-    Raises UserError where the clips of one speaker are in two folds: then folds cannot be resampled, nor
-    is any speaker held out.
+    Raises UserError where the clips of one speaker are in two folds: then folds cannot be resampled, and no
+    speaker was held out.
     """
     numbers = np.unique(fold, return_inverse=True)[1]
-    found = np.zeros(num_groups, np.int64)
-    found[group] = numbers
-    if (found[group] != numbers).any():
+    fold_of = np.zeros(num_groups, np.int64)
+    fold_of[group] = numbers
+    if (fold_of[group] != numbers).any():
         raise UserError(
             "predictions.parquet has clips of one speaker in several folds: give the folds again with the speakers kept together"
         )
-    return found
+    return fold_of
 
 
 def blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
-    """Slices of rows whose cells fit into memory together."""
+    """Slices of rows, each small enough to hold all its cells in memory."""
     step = max(1, _CELLS_AT_ONCE // max(num_columns, 1))
     return (slice(start, start + step) for start in range(0, num_rows, step))
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: calibration error, Brier score, and a temperature that corrects them."""
+"""Calibration of class probabilities: calibration error, Brier score, and a temperature that corrects them."""
 
 from typing import Any
 
@@ -20,21 +20,21 @@ def calibration(
     `ece` is the expected calibration error of the predicted class over 15 bins of equal width, the mean of
     |accuracy - confidence| weighted by clips (Guo et al. 2017); it is biased upward where bins hold few clips. `brier` is the
     mean over clips of the squared distance between the probabilities and the target as 0s and 1s, 0 to 2 (Brier 1950);
-    `cross_entropy` is in nats. The temperature of a fold is fitted on the clips of the other folds, so that no speaker
-    has a part in the correction of the own clips; `temperature` has it and the scores after it. None without clips.
+    `cross_entropy` is in nats. The temperature of a fold (Guo et al. 2017) is fitted on the clips of the other folds, so
+    that no speaker's clips correct themselves; `temperature` has it and the scores after it. None without clips.
     """
     if not len(target):
         return {"ece": None, "brier": None, "cross_entropy": None, "bins": []}
-    found = _scores(probabilities, target) | {"bins": _bins(probabilities, target)}
+    uncorrected = _scores(probabilities, target) | {"bins": _bins(probabilities, target)}
     if fold is None or len(np.unique(fold)) < 2:
-        return found
+        return uncorrected
     corrected, by_fold = np.empty_like(probabilities, dtype=np.float64), {}
-    for one in np.unique(fold):
-        own = fold == one
-        by_fold[str(one)] = fitted_temperature(probabilities[~own], target[~own])
-        corrected[own] = with_temperature(probabilities[own], by_fold[str(one)])
+    for held_out in np.unique(fold):
+        is_held_out = fold == held_out
+        by_fold[str(held_out)] = fitted_temperature(probabilities[~is_held_out], target[~is_held_out])
+        corrected[is_held_out] = with_temperature(probabilities[is_held_out], by_fold[str(held_out)])
     after = _scores(corrected, target) | {"bins": _bins(corrected, target)}
-    return found | {
+    return uncorrected | {
         "temperature": {"by_fold": by_fold, "all": fitted_temperature(probabilities, target)} | after
     }
 
@@ -42,7 +42,7 @@ def calibration(
 def with_temperature(
     probabilities: Float[np.ndarray, "clips classes"], temperature: float
 ) -> Float[np.ndarray, "clips classes"]:
-    """softmax(log p / temperature): above 1 less sure, below 1 surer; the largest stays the largest."""
+    """Rows softmax(log p / temperature): closer to uniform above 1, sharper below 1; the predicted class stays the same."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
@@ -51,14 +51,14 @@ def with_temperature(
 def fitted_temperature(
     probabilities: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> float:
-    """The temperature from 0.05 to 20 of the lowest mean cross-entropy."""
+    """The temperature in [0.05, 20] with the lowest mean cross-entropy."""
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return _cross_entropy(with_temperature(probabilities, float(np.exp(log_temperature))), target)
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def _scores(
@@ -84,15 +84,15 @@ def _cross_entropy(
 def _bins(
     probabilities: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> list[dict[str, Any]]:
-    """Mean confidence, accuracy and number of clips of each bin that has clips, by confidence."""
+    """Mean confidence, accuracy and number of clips of each bin that is not empty, in order of confidence."""
     confidence = probabilities.max(1)
     is_right = probabilities.argmax(1) == target
     number = np.minimum((confidence * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     return [
         {
-            "confidence": float(confidence[number == one].mean()),
-            "accuracy": float(is_right[number == one].mean()),
-            "num_clips": int((number == one).sum()),
+            "confidence": float(confidence[number == bin_number].mean()),
+            "accuracy": float(is_right[number == bin_number].mean()),
+            "num_clips": int((number == bin_number).sum()),
         }
-        for one in np.unique(number)
+        for bin_number in np.unique(number)
     ]

@@ -16,9 +16,9 @@ def class_intervals(
 ) -> dict[str, dict[str, Interval]]:
     """Precision, recall and F1 of each class, by class and metric, with intervals as bootstrap.intervals has them.
 
-    predictions has speaker, target, predicted and, where every fold has a model of its own, fold. A precision is
-    of the speakers for whom the class was predicted, a recall of those who have clips of it: of fewer than five
-    there is no interval.
+    predictions has speaker, target, predicted and, for cross-validation, fold. The interval of a precision is over the
+    speakers for whom the class was predicted, that of a recall over those who have clips of it; it is undefined
+    for fewer than five of them.
     """
     number = {name: place for place, name in enumerate(classes)}
     target, predicted = (
@@ -32,9 +32,9 @@ def class_intervals(
     folds = []
     if "fold" in predictions.column_names:
         folds.append(fold_of_each(group, predictions["fold"].to_numpy(), len(speakers)))
-    found = intervals(_scored(counts, speakers, folds), seed=seed)
+    by_name = intervals(_scored(counts, speakers, folds), seed=seed)
     return {
-        name: {metric: found[f"{metric}:{place}"] for metric in CLASS_METRICS}
+        name: {metric: by_name[f"{metric}:{place}"] for metric in CLASS_METRICS}
         for name, place in number.items()
     }
 
@@ -44,7 +44,7 @@ def _scored(
     speakers: Shaped[np.ndarray, " speakers"],
     folds: Sequence[Int[np.ndarray, " speakers"]],
 ) -> Scored:
-    """The scores as metric:place of the class, for any sample of the speakers."""
+    """The scores of any sample of the speakers, named metric:number of the class."""
     num_classes = counts.shape[1]
     hits = np.einsum("scc->sc", counts)
     columns = np.concatenate([hits, counts.sum(2), counts.sum(1)], axis=1).astype(np.float64)

@@ -16,7 +16,11 @@ def confusion(
 ) -> Int[np.ndarray, "classes classes"]:
     """Confusion matrix, rows target and columns predicted, as int64 counts.
 
-    Matrices of disjoint sets of clips add up to that of their union; no clips give zeros.
+    Matrices of disjoint sets of clips add up to the matrix of their union.
+
+    >>> confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
+    array([[1, 0],
+           [1, 1]])
     """
     group = np.zeros(len(target), np.int64)
     return _confusions(target, predicted, group, num_classes=num_classes, num_groups=1)[0]
@@ -28,7 +32,7 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
     `uar` is the mean recall over the classes that have clips. `macro_f1` is the mean of
     2 TP / (2 TP + FP + FN) over the classes that are a target or a prediction of any clip (scikit-learn's
     macro average). What is undefined (no clips; the recall of a class without clips) is None.
-    `absent` lists the classes without clips, `never_predicted` those that no clip was taken for.
+    `absent` lists the classes without clips, `never_predicted` those without predictions.
     """
     assert len(classes) == len(confusion), (len(classes), confusion.shape)
     recalls = _recalls(confusion[None])[0]
@@ -50,7 +54,7 @@ def by_speaker(
     num_classes: int,
     fold: Sequence[int] | Int[np.ndarray, " clips"] | None = None,
 ) -> Scored:
-    """Accuracy, UAR and macro F1 of any sample of the speakers; fold is that of each clip, where there are folds."""
+    """Accuracy, UAR and macro F1 of any sample of the speakers; fold is each clip's fold in cross-validation."""
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
     counts = _confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
     folds = [] if fold is None else [fold_of_each(group, np.asarray(fold, np.int64), len(speakers))]
@@ -65,24 +69,24 @@ def scored(
 ) -> Scored:
     """Accuracy, UAR and macro F1 of any sample of speakers with these confusion matrices.
 
-    The counts need not be whole: where a clip is predicted by several models in turn, each counts for its
-    part. UAR and macro F1 are NaN in a sample that lacks a class that all speakers together have: over fewer classes they would be other scores.
+    Counts may be fractions, where several models predict a clip and share its count. UAR and macro F1 are NaN in a
+    sample that lacks a class which all speakers together have: over fewer classes they would be other scores.
     """
     num_classes = confusions.shape[1]
     flat = confusions.reshape(len(speakers), num_classes**2).astype(np.float64)
     total = confusions.sum(0)[None]
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
-        found: dict[str, np.ndarray] = {name: np.empty(len(counts)) for name in METRICS}
+        sampled: dict[str, np.ndarray] = {name: np.empty(len(counts)) for name in METRICS}
         for rows in blocks(len(counts), num_classes**2):
             summed = (counts[rows].astype(np.float64) @ flat).reshape(-1, num_classes, num_classes)
             lacks_target = ((total.sum(-1) > 0) & (summed.sum(-1) == 0)).any(-1)
             lacks_any = lacks_target | ((_occurrences(total) > 0) & (_occurrences(summed) == 0)).any(-1)
             of_sample = metrics_of(summed)
-            found["accuracy"][rows] = of_sample["accuracy"]
-            found["uar"][rows] = np.where(lacks_target, np.nan, of_sample["uar"])
-            found["macro_f1"][rows] = np.where(lacks_any, np.nan, of_sample["macro_f1"])
-        return found
+            sampled["accuracy"][rows] = of_sample["accuracy"]
+            sampled["uar"][rows] = np.where(lacks_target, np.nan, of_sample["uar"])
+            sampled["macro_f1"][rows] = np.where(lacks_any, np.nan, of_sample["macro_f1"])
+        return sampled
 
     return Scored(speakers=speakers, values=values, folds=folds, bounds=dict.fromkeys(METRICS, (0.0, 1.0)))
 
@@ -117,7 +121,7 @@ def metrics_of(
 def _occurrences(
     confusions: Shaped[np.ndarray, "matrices classes classes"],
 ) -> Shaped[np.ndarray, "matrices classes"]:
-    """How many targets and predictions are of each class."""
+    """Number of targets plus predictions of each class."""
     return confusions.sum(-1) + confusions.sum(-2)
 
 

@@ -10,27 +10,29 @@ from w2v2.evaluation.bootstrap import Interval, Scored, difference, intervals, p
 CONFIDENCE = 0.95
 
 
-def differences(one: Scored, other: Scored, *, seed: int) -> dict[str, dict[str, Any]]:
-    """How much higher `one` scores than `other`, by metric, as plain JSON: value, interval, errors.
+def differences(first: Scored, other: Scored, *, seed: int) -> dict[str, dict[str, Any]]:
+    """How much higher `first` scores than `other`, by metric, as plain JSON: value, interval, standard errors.
 
-    Where one is what a search's estimate is the score of, the choice among its trials does not favour it.
+    A search takes part with the predictions of its BBC-CV estimate, so the choice among its trials does not favour it.
     """
-    return {name: as_json(found) for name, found in intervals(difference(one, other), seed=seed).items()}
+    return {
+        name: as_json(interval) for name, interval in intervals(difference(first, other), seed=seed).items()
+    }
 
 
-def as_json(found: Interval) -> dict[str, Any]:
+def as_json(interval: Interval) -> dict[str, Any]:
     """An interval as plain JSON."""
     return {
-        "value": found.value,
-        "interval": found.between,
-        "undefined": found.undefined,
-        "se_speakers": found.se_speakers,
-        "se_folds": found.se_folds,
+        "value": interval.value,
+        "interval": interval.between,
+        "undefined": interval.undefined,
+        "se_speakers": interval.se_speakers,
+        "se_folds": interval.se_folds,
     }
 
 
 def ranking(runs: Mapping[str, Scored], metric: str, *, seed: int) -> list[dict[str, Any]]:
-    """The runs, best first: name, value, and whether another run is better beyond doubt (`is_worse`).
+    """The runs, best first: name, value, and whether some other run is significantly better (`is_worse`).
 
     A run is worse where some other run's score is higher by more than the half width of an interval that is wide
     enough for all comparisons of the run at once (Bonferroni): the best run is known only after a look at
@@ -40,15 +42,15 @@ def ranking(runs: Mapping[str, Scored], metric: str, *, seed: int) -> list[dict[
     level = 1 - (1 - CONFIDENCE) / max(len(runs) - 1, 1)
     values = {name: _value(scored, metric) for name, scored in runs.items()}
     order = sorted(runs, key=lambda name: (np.isnan(values[name]), -np.nan_to_num(values[name]), name))
-    found = []
+    rows = []
     for place, name in enumerate(order):
         higher = [
             intervals(difference(runs[other], runs[name]), seed=seed, confidence=level)[metric]
             for other in order[:place]
         ]
-        is_worse = any(one.low is not None and one.low > 0 for one in higher)
-        found.append({"name": name, "value": plain(values[name]), "is_worse": is_worse})
-    return found
+        is_worse = any(gain.low is not None and gain.low > 0 for gain in higher)
+        rows.append({"name": name, "value": plain(values[name]), "is_worse": is_worse})
+    return rows
 
 
 def by_speaker(scored: Scored, metric: str) -> dict[str, float | None]:
@@ -60,17 +62,21 @@ def by_speaker(scored: Scored, metric: str) -> dict[str, float | None]:
     }
 
 
-def wins(own: Mapping[str, float | None], other: Mapping[str, float | None]) -> dict[str, int]:
-    """Of how many speakers the own score is higher, equal and lower; `undefined` counts the rest."""
-    found = {"wins": 0, "ties": 0, "losses": 0, "undefined": 0}
-    for name, value in own.items():
+def wins(first: Mapping[str, float | None], other: Mapping[str, float | None]) -> dict[str, int]:
+    """Numbers of speakers on whom the first run scores higher, equally and lower; `undefined` counts the rest.
+
+    >>> wins({"ann": 0.5, "bob": 0.25, "eve": None}, {"ann": 0.25, "bob": 0.25, "eve": 1.0})
+    {'wins': 1, 'ties': 1, 'losses': 0, 'undefined': 1}
+    """
+    counts = {"wins": 0, "ties": 0, "losses": 0, "undefined": 0}
+    for name, value in first.items():
         theirs = other[name]
         if value is None or theirs is None:
-            found["undefined"] += 1
+            counts["undefined"] += 1
         else:
             gain = value - theirs
-            found["ties" if abs(gain) < 1e-12 else "wins" if gain > 0 else "losses"] += 1
-    return found
+            counts["ties" if abs(gain) < 1e-12 else "wins" if gain > 0 else "losses"] += 1
+    return counts
 
 
 def _value(scored: Scored, metric: str) -> float:

@@ -1,4 +1,4 @@
-"""What the scores of classes look like from closer by: slices of the clips, and calibration; lines about both."""
+"""Details of a classifier's scores: slices of the clips, calibration, and lines about both for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +18,11 @@ def class_details(
 ) -> dict[str, Any]:
     """`slices` and `calibration` of a predictions table, as plain JSON.
 
-    columns are those of the clips to score by, besides what RAVDESS's names have. Only a slice that has at least two values is there.
+    columns are columns of clips to slice by, in addition to those that RAVDESS's file names give, which are left out
+    where all clips have the same value.
     """
     place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
-    own = clips.take(place)
+    rows = clips.take(place)
     target, predicted = (
         class_numbers(predictions[name].to_pylist(), classes) for name in ("target", "predicted")
     )
@@ -29,31 +30,33 @@ def class_details(
     speaker = predictions["speaker"].to_pylist()
     by_column = {
         name: slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
-        for name, values in slice_columns(own, columns).items()
+        for name, values in slice_columns(rows, columns).items()
         if name in columns or len(set(values)) > 1
     }
     probabilities = scores.columns(predictions, "prob", classes)
     return {"slices": by_column, "calibration": calibration(probabilities, target, fold=fold)}
 
 
-def detail_lines(found: Mapping[str, Any]) -> list[str]:
-    """A line for each slice and one on calibration, for the terminal; none where there are no such numbers."""
+def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal: one for each slice and one on calibration, for those that metrics has."""
     lines = []
-    for name, row in found.get("slices", {}).items():
+    for name, row in metrics.get("slices", {}).items():
         if "gap" not in row:
             lines.append(f"by {name}: undefined, {row['undefined']}")
             continue
         gap = row["gap"]
         within = scores.within_text(gap["interval"], gap["undefined"])
         each = (row["values"][gap[end]]["value"] for end in ("highest", "lowest"))
-        high, low = ("undefined" if value is None else f"{value:.3f}" for value in each)
-        value = "undefined" if gap["value"] is None else f"{gap['value']:.3f}"
+        high, low = map(scores.number_text, each)
+        value = scores.number_text(gap["value"])
         lines.append(
             f"by {name}: {gap['highest']} {high}, {gap['lowest']} {low}; gap {value} {within}, p {row['p']:.3f}"
         )
-    own = found.get("calibration", {})
-    if own.get("ece") is not None:
-        after = own.get("temperature")
+    calibrated = metrics.get("calibration", {})
+    if calibrated.get("ece") is not None:
+        after = calibrated.get("temperature")
         text = f"; after a temperature fitted on the other folds {after['ece']:.3f}" if after else ""
-        lines.append(f"calibration error {own['ece']:.3f}{text}; Brier score {own['brier']:.3f}")
+        lines.append(
+            f"calibration error {calibrated['ece']:.3f}{text}; Brier score {calibrated['brier']:.3f}"
+        )
     return lines

@@ -23,23 +23,23 @@ def scores(
     probability. `auc` is the probability that a clip with the label ranks above one without, ties counting
     half. `macro_auc` is the mean over the labels that have both kinds of clips, `weighted_auc` weighs it by
     the clips with the label (scikit-learn's averages). A label with one kind of clip or none has None, and
-    appears under `undefined` with the reason; `num_defined` says how many labels the means are over.
+    appears under `undefined` with the reason; `num_defined` is the number of labels that the means are over.
     """
     once = np.ones((1, len(target)), np.int64)
-    found = _metrics(target, predicted, np.arange(len(target)), once)
+    by_label = _metrics(target, predicted, np.arange(len(target)), once)
     counts = {
         "num_positive": np.sum(target == 1, 0),
         "num_negative": np.sum(target == 0, 0),
         "num_missing": np.isnan(target).sum(0),
     }
     labels = {
-        name: {metric: plain(found[metric][0, i]) for metric in METRICS}
+        name: {metric: plain(by_label[metric][0, i]) for metric in METRICS}
         | {count: int(values[i]) for count, values in counts.items()}
         for i, name in enumerate(names)
     }
     return {
         "num_clips": len(target),
-        **{name: plain(values[0]) for name, values in _means(found).items()},
+        **{name: plain(values[0]) for name, values in _means(by_label).items()},
         "num_defined": sum(row["auc"] is not None for row in labels.values()),
         "labels": labels,
         "undefined": {name: _why(row) for name, row in labels.items() if row["auc"] is None},
@@ -61,10 +61,12 @@ def by_speaker(
     defined = ((target == 1).any(0) & (target == 0).any(0))[None]
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
-        found = _metrics(target, predicted, group, counts)
-        lacks = (defined & np.isnan(found["auc"])).any(1)
-        means = {name: np.where(lacks, np.nan, column) for name, column in _means(found).items()}
-        each = {f"{metric}:{name}": found[metric][:, i] for metric in METRICS for i, name in enumerate(names)}
+        by_label = _metrics(target, predicted, group, counts)
+        lacks = (defined & np.isnan(by_label["auc"])).any(1)
+        means = {name: np.where(lacks, np.nan, column) for name, column in _means(by_label).items()}
+        each = {
+            f"{metric}:{name}": by_label[metric][:, i] for metric in METRICS for i, name in enumerate(names)
+        }
         return means | each
 
     of_label = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
@@ -84,16 +86,22 @@ def roc(
 
     NaN targets are left out; the label must have both kinds of clips.
     """
-    known = ~np.isnan(target)
-    positive, negative = _by_value(target[known] == 1, predicted[known], np.ones((1, known.sum()), np.int64))
+    has_target = ~np.isnan(target)
+    positive, negative = _by_value(
+        target[has_target] == 1, predicted[has_target], np.ones((1, has_target.sum()), np.int64)
+    )
     rates = [np.append(0, np.cumsum(counts[0, ::-1])) / counts.sum() for counts in (negative, positive)]
     return rates[0], rates[1]
 
 
 def _why(row: dict[str, Any]) -> str:
     if row["num_positive"]:
-        return f"all {row['num_positive']} known clips have it"
-    return f"none of {row['num_negative']} known clips has it" if row["num_negative"] else "no clip is known"
+        return f"all {row['num_positive']} labelled clips are positive"
+    return (
+        f"none of {row['num_negative']} labelled clips is positive"
+        if row["num_negative"]
+        else "no labelled clips"
+    )
 
 
 def _metrics(
@@ -102,18 +110,18 @@ def _metrics(
     group: Int[np.ndarray, " clips"],
     drawn: Shaped[np.ndarray, "samples groups"],
 ) -> dict[str, Float[np.ndarray, "samples labels"]]:
-    """AUC, average precision and number of positives per sample, in which each group counts as often as drawn."""
+    """AUC, average precision and number of positives of each label per sample, in which a group counts as often as drawn."""
     shape = (len(drawn), target.shape[1])
-    found = {name: np.empty(shape) for name in (*METRICS, "num_positive")}
+    by_metric = {name: np.empty(shape) for name in (*METRICS, "num_positive")}
     for i in range(target.shape[1]):
-        known = ~np.isnan(target[:, i])
-        is_positive, values, own = target[known, i] == 1, predicted[known, i], group[known]
-        for rows in blocks(len(drawn), max(len(own), 1)):
-            counts = _by_value(is_positive, values, drawn[rows][:, own])
-            found["auc"][rows, i] = _auc(*counts)
-            found["average_precision"][rows, i] = _average_precision(*counts)
-            found["num_positive"][rows, i] = counts[0].sum(1)
-    return found
+        has_target = ~np.isnan(target[:, i])
+        is_positive, values, groups = target[has_target, i] == 1, predicted[has_target, i], group[has_target]
+        for rows in blocks(len(drawn), max(len(groups), 1)):
+            counts = _by_value(is_positive, values, drawn[rows][:, groups])
+            by_metric["auc"][rows, i] = _auc(*counts)
+            by_metric["average_precision"][rows, i] = _average_precision(*counts)
+            by_metric["num_positive"][rows, i] = counts[0].sum(1)
+    return by_metric
 
 
 def _by_value(
@@ -137,7 +145,7 @@ def _by_value(
 def _auc(
     positive: Float[np.ndarray, "samples values"], negative: Float[np.ndarray, "samples values"]
 ) -> Float[np.ndarray, " samples"]:
-    """Mann and Whitney's U over the number of pairs; NaN where there are none."""
+    """Mann and Whitney's U divided by the number of pairs; NaN without pairs."""
     twice_below = 2 * np.cumsum(negative, 1) - negative
     twice_u = np.einsum("sv,sv->s", positive, twice_below)
     return ratio(twice_u, 2 * positive.sum(1) * negative.sum(1))
@@ -146,7 +154,7 @@ def _auc(
 def _average_precision(
     positive: Float[np.ndarray, "samples values"], negative: Float[np.ndarray, "samples values"]
 ) -> Float[np.ndarray, " samples"]:
-    """Mean over the positives of the precision at their threshold; NaN where the AUC is."""
+    """Mean over the positives of the precision at their threshold; NaN where the AUC is NaN."""
     hits, misses = (np.cumsum(counts[:, ::-1], 1)[:, ::-1] for counts in (positive, negative))
     precision = np.divide(hits, hits + misses, out=np.zeros_like(hits), where=hits > 0)
     has_both = (positive.sum(1) > 0) & (negative.sum(1) > 0)
@@ -155,14 +163,14 @@ def _average_precision(
 
 
 def _means(
-    found: dict[str, Float[np.ndarray, "samples labels"]],
+    by_label: dict[str, Float[np.ndarray, "samples labels"]],
 ) -> dict[str, Float[np.ndarray, " samples"]]:
     """Means over the labels that a sample defines; NaN where it defines none."""
-    defined = ~np.isnan(found["auc"])
-    weights = np.where(defined, found["num_positive"], 0)
-    weighted = np.einsum("sl,sl->s", weights, np.where(defined, found["auc"], 0))
+    defined = ~np.isnan(by_label["auc"])
+    weights = np.where(defined, by_label["num_positive"], 0)
+    weighted = np.einsum("sl,sl->s", weights, np.where(defined, by_label["auc"], 0))
     return {
-        "macro_auc": mean_of_defined(found["auc"]),
+        "macro_auc": mean_of_defined(by_label["auc"]),
         "weighted_auc": ratio(weighted, weights.sum(1)),
-        "macro_average_precision": mean_of_defined(found["average_precision"]),
+        "macro_average_precision": mean_of_defined(by_label["average_precision"]),
     }

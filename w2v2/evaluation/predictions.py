@@ -18,7 +18,7 @@ def predictions_table(
     names: Sequence[str],
     keep: Sequence[str],
 ) -> pa.Table:
-    """One row per clip: the columns to keep, targets where they are known, and what the model says.
+    """One row per clip: the columns to keep, targets if the clips have them, and the model's outputs.
 
     values are probabilities of classes or labels, or values of a regression.
     """
@@ -30,16 +30,16 @@ def predictions_table(
             columns["target"] = clips["label"]
         columns["predicted"] = pa.array([names[index] for index in values.argmax(1)], pa.string())
     else:
-        known = [f"target_{name}" for name in names if f"target_{name}" in clips.column_names]
-        columns |= {name: clips[name] for name in known}
+        targets = [f"target_{name}" for name in names if f"target_{name}" in clips.column_names]
+        columns |= {name: clips[name] for name in targets}
     prefix = "pred" if kind == "regression" else "prob"
-    found = {f"{prefix}_{name}": pa.array(values[:, index]) for index, name in enumerate(names)}
-    return pa.table(columns | found)
+    outputs = {f"{prefix}_{name}": pa.array(values[:, index]) for index, name in enumerate(names)}
+    return pa.table(columns | outputs)
 
 
 def transcripts_table(clips: pa.Table, transcripts: Sequence[Transcript], *, keep: Sequence[str]) -> pa.Table:
-    """One row per clip: the columns to keep, the reference, what the model writes, and how sure it is."""
+    """One row per clip: the columns to keep, the reference, the model's transcript and its confidence."""
     columns = {name: clips[name] for name in keep} | {"target": clips["reference"]}
-    columns["predicted"] = pa.array([one.text for one in transcripts], pa.string())
-    columns["confidence"] = pa.array([one.confidence for one in transcripts], pa.float64())
+    columns["predicted"] = pa.array([transcript.text for transcript in transcripts], pa.string())
+    columns["confidence"] = pa.array([transcript.confidence for transcript in transcripts], pa.float64())
     return pa.table(columns)

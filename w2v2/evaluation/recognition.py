@@ -19,7 +19,7 @@ NO_SPACES = "text.spaces is false: nothing parts words"
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """How a hypothesis differs from its reference, by one alignment with the fewest edits (Levenshtein 1966)."""
+    """Counts of substitutions, deletions and insertions in an alignment with the fewest edits (Levenshtein 1966)."""
 
     reference: int
     """Units (words or characters) of the reference."""
@@ -37,7 +37,11 @@ class Edits:
 
 
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
-    """The edits from a reference to a hypothesis, both sequences of words or of characters."""
+    """The edits from a reference to a hypothesis, both sequences of words or of characters.
+
+    >>> edits("the cat sat".split(), "the hat".split()).errors
+    2
+    """
     from rapidfuzz.distance import Levenshtein
 
     confused: Counter[tuple[str, str]] = Counter()
@@ -81,7 +85,7 @@ def scores(
     words = [edits(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
     characters = [edits(r, h) for r, h in zip(references, hypotheses, strict=True)]
     units = {"wer": words if spaces else [], "cer": characters}
-    rates = {name: plain(_rates(_counts(own).sum(0)[None])[0]) for name, own in units.items()}
+    rates = {name: plain(_rates(_counts(unit_edits).sum(0)[None])[0]) for name, unit_edits in units.items()}
     undefined = {name: "no reference has text" for name, rate in rates.items() if rate is None}
     undefined |= {} if spaces else {"wer": NO_SPACES}
     within = intervals(_scored(units, speakers), seed=seed, num_samples=num_samples)
@@ -89,10 +93,10 @@ def scores(
         "num_clips": len(clip_ids),
         **rates,
         "undefined": undefined,
-        "intervals": {name: one.between for name, one in within.items()},
+        "intervals": {name: interval.between for name, interval in within.items()},
         "words": _totals(words) if spaces else None,
         "characters": _totals(characters),
-        "num_right": sum(not one.errors for one in characters),
+        "num_right": sum(not clip_edits.errors for clip_edits in characters),
         "empty_references": sum(not text for text in references),
         "empty_predictions": sum(bool(r) and not h for r, h in zip(references, hypotheses, strict=True)),
         "confused_words": _commonest(words) if spaces else [],
@@ -105,21 +109,21 @@ def scores(
 def by_speaker(
     references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str], *, spaces: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """The error rates of each speaker's clips, None where they are not defined."""
-    found: dict[str, dict[str, Any]] = {}
+    """The error rates of each speaker's clips; None where undefined."""
+    by_name: dict[str, dict[str, Any]] = {}
     for name in sorted(set(speakers)):
-        own = [(r, h) for r, h, s in zip(references, hypotheses, speakers, strict=True) if s == name]
+        pairs = [(r, h) for r, h, s in zip(references, hypotheses, speakers, strict=True) if s == name]
         units = {
-            "wer": [edits(r.split(), h.split()) for r, h in own if spaces],
-            "cer": [edits(*pair) for pair in own],
+            "wer": [edits(r.split(), h.split()) for r, h in pairs if spaces],
+            "cer": [edits(*pair) for pair in pairs],
         }
         rates = {metric: plain(_rates(_counts(values).sum(0)[None])[0]) for metric, values in units.items()}
-        found[name] = {"num_clips": len(own)} | rates
-    return found
+        by_name[name] = {"num_clips": len(pairs)} | rates
+    return by_name
 
 
 def scored(references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str]) -> Scored:
-    """The error rates as what is resampled by speaker, of texts whose words are parted by spaces."""
+    """The error rates of any bootstrap sample of the speakers, for texts whose words are separated by spaces."""
     pairs = list(zip(references, hypotheses, strict=True))
     units = {"wer": [edits(r.split(), h.split()) for r, h in pairs], "cer": [edits(r, h) for r, h in pairs]}
     return _scored(units, speakers)
@@ -127,7 +131,9 @@ def scored(references: Sequence[str], hypotheses: Sequence[str], speakers: Seque
 
 def _counts(clips: Sequence[Edits]) -> Shaped[np.ndarray, "clips 2"]:
     """Errors and reference units of each clip."""
-    return np.array([(one.errors, one.reference) for one in clips], np.int64).reshape(-1, 2)
+    return np.array([(clip_edits.errors, clip_edits.reference) for clip_edits in clips], np.int64).reshape(
+        -1, 2
+    )
 
 
 def _rates(counts: Shaped[np.ndarray, "samples 2"]) -> Shaped[np.ndarray, " samples"]:
@@ -143,13 +149,15 @@ def _scored(units: Mapping[str, Sequence[Edits]], speakers: Sequence[str]) -> Sc
             np.add.at(sums[name], group, _counts(clips))
     return Scored(
         speakers=names,
-        values=lambda counts: {name: _rates(counts @ own) for name, own in sums.items()},
+        values=lambda counts: {
+            name: _rates(counts @ counts_of_unit) for name, counts_of_unit in sums.items()
+        },
         bounds=dict.fromkeys(units, (0.0, np.inf)),
     )
 
 
 def _totals(clips: Sequence[Edits]) -> dict[str, int]:
-    return {name: sum(getattr(one, name) for one in clips) for name in COUNTS}
+    return {name: sum(getattr(clip_edits, name) for clip_edits in clips) for name in COUNTS}
 
 
 def _commonest(clips: Sequence[Edits]) -> list[dict[str, Any]]:
@@ -178,7 +186,7 @@ def _worst(
             "target": references[row],
             "predicted": hypotheses[row],
             "errors": characters[row].errors,
-            # Without a reference a rate is not defined; the insertions count all the same.
+            # Without a reference a rate is undefined; the insertions count all the same.
             "cer": characters[row].errors / len(references[row]) if references[row] else None,
         }
         for row in wrong[:NUM_WORST]

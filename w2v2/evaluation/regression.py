@@ -45,14 +45,14 @@ def from_sums(sums: Float[np.ndarray, "targets 7"], names: Sequence[str]) -> dic
     constant predictions, RMSE and MSE without clips; `undefined` says why. A mean is over the targets
     that define it.
     """
-    found = _ratios(sums)
+    ratios = _ratios(sums)
     targets = {
-        name: {"num_clips": int(sums[i, 0])} | {metric: plain(found[metric][i]) for metric in METRICS}
+        name: {"num_clips": int(sums[i, 0])} | {metric: plain(ratios[metric][i]) for metric in METRICS}
         for i, name in enumerate(names)
     }
     return {
         "targets": targets,
-        "mean": {name: plain(value[0]) for name, value in _means(found).items()},
+        "mean": {name: plain(value[0]) for name, value in _means(ratios).items()},
         "undefined": {name: _why(row) for name, row in targets.items() if row["pearson"] is None},
     }
 
@@ -62,11 +62,11 @@ def scores(
     predicted: Float[np.ndarray, "clips targets"],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """What `from_sums` gives, with the number of clips and of missing (NaN) targets."""
-    found = from_sums(sums(target, predicted, shift=_means_of_known(target)), names)
+    """The scores of `from_sums`, with the numbers of clips and of missing (NaN) targets."""
+    tree = from_sums(sums(target, predicted, shift=_means_of_known(target)), names)
     for name, num_missing in zip(names, np.isnan(target).sum(0), strict=True):
-        found["targets"][name]["num_missing"] = int(num_missing)
-    return {"num_clips": len(target)} | found
+        tree["targets"][name]["num_missing"] = int(num_missing)
+    return {"num_clips": len(target)} | tree
 
 
 def by_speaker(
@@ -84,10 +84,10 @@ def by_speaker(
     whole = _ratios(sums.sum(0))
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
-        found = _ratios(np.einsum("sg,gtk->stk", counts.astype(np.float64), sums, optimize=True))
-        lacks = {m: (np.isnan(found[m]) & ~np.isnan(whole[m])).any(1) for m in METRICS}
-        means = {name: np.where(lacks[name], np.nan, column) for name, column in _means(found).items()}
-        return means | {f"{m}:{name}": found[m][:, i] for m in METRICS for i, name in enumerate(names)}
+        ratios = _ratios(np.einsum("sg,gtk->stk", counts.astype(np.float64), sums, optimize=True))
+        lacks = {m: (np.isnan(ratios[m]) & ~np.isnan(whole[m])).any(1) for m in METRICS}
+        means = {name: np.where(lacks[name], np.nan, column) for name, column in _means(ratios).items()}
+        return means | {f"{m}:{name}": ratios[m][:, i] for m in METRICS for i, name in enumerate(names)}
 
     of_target = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
     every = ["", *(f":{name}" for name in names)]
@@ -108,11 +108,11 @@ def quadrants(
 ) -> dict[str, Any]:
     """Scores of the quadrants around the midpoints as classes, over the clips with both targets.
 
-    A value at its midpoint is high. `classes` names the quadrants, `meaning` says what they are.
+    A value equal to its midpoint is high. `classes` names the quadrants, `meaning` describes them.
     """
-    known = ~np.isnan(target).any(1)
+    has_both = ~np.isnan(target).any(1)
     counts = classification.confusion(
-        quadrant(target[known], midpoints), quadrant(predicted[known], midpoints), len(QUADRANTS)
+        quadrant(target[has_both], midpoints), quadrant(predicted[has_both], midpoints), len(QUADRANTS)
     )
     first, second = names
     sides = (("high", "high"), ("low", "high"), ("low", "low"), ("high", "low"))
@@ -147,17 +147,17 @@ def _sums_by_group(
     num_groups: int,
     shift: Float[np.ndarray, " targets"],
 ) -> Float[np.ndarray, "groups targets 7"]:
-    known = ~np.isnan(target)
-    t = np.where(known, target.astype(np.float64) - shift, 0.0)
-    p = np.where(known, predicted.astype(np.float64) - shift, 0.0)
-    terms = np.stack([known.astype(np.float64), t, p, t * t, p * p, t * p, (t - p) ** 2], -1)
-    found = np.zeros((num_groups, *terms.shape[1:]))
-    np.add.at(found, group, terms)
-    return found
+    has_target = ~np.isnan(target)
+    t = np.where(has_target, target.astype(np.float64) - shift, 0.0)
+    p = np.where(has_target, predicted.astype(np.float64) - shift, 0.0)
+    terms = np.stack([has_target.astype(np.float64), t, p, t * t, p * p, t * p, (t - p) ** 2], -1)
+    totals = np.zeros((num_groups, *terms.shape[1:]))
+    np.add.at(totals, group, terms)
+    return totals
 
 
 def _ratios(sums: Float[np.ndarray, "*sets targets 7"]) -> dict[str, Float[np.ndarray, "*sets targets"]]:
-    """The scores of each set of sums; NaN where undefined."""
+    """RMSE, MSE, R2, Pearson's r and CCC of each set of sums; NaN where undefined."""
     n = sums[..., 0]
     mean_t, mean_p, mean_tt, mean_pp, mean_tp, mse = (ratio(sums[..., k], n) for k in range(1, 7))
     var_t, var_p = _variance(mean_t, mean_tt), _variance(mean_p, mean_pp)
@@ -177,13 +177,13 @@ def _ratios(sums: Float[np.ndarray, "*sets targets 7"]) -> dict[str, Float[np.nd
 def _variance(
     mean: Float[np.ndarray, "*shape"], mean_of_squares: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """Mean of squares less square of the mean; a spread below the rounding of the sums is none."""
+    """Population variance from sums; 0 where it is below their rounding error."""
     variance = mean_of_squares - mean**2
     return np.where(variance > _ROUNDING * mean_of_squares, variance, 0.0)
 
 
 def _means(
-    found: dict[str, Float[np.ndarray, "*sets targets"]],
+    ratios: dict[str, Float[np.ndarray, "*sets targets"]],
 ) -> dict[str, Float[np.ndarray, " sets"]]:
     """Means over the targets that a set defines; NaN where it defines none."""
-    return {name: mean_of_defined(np.atleast_2d(values)) for name, values in found.items()}
+    return {name: mean_of_defined(np.atleast_2d(values)) for name, values in ratios.items()}

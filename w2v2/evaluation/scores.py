@@ -35,14 +35,15 @@ def score_predictions(
     midpoints: Sequence[float] | None = None,
     spaces: bool = True,
 ) -> dict[str, Any]:
-    """The scores of all rows of a predictions table, as this module says; seed is that of the bootstrap.
+    """The scores of all rows of a predictions table, with the keys in this module's docstring.
 
-    The table has `speaker`, `fold` where every fold has a model of its own, and, for classes, `target` and `predicted`; for multi_label `target_<name>` (1, 0
-    or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and `pred_<name>`; for
-    transcript `target` and `predicted`, normalised texts. midpoints are the middles that part the quadrants, one
-    a target; without them there are none. spaces: whether spaces separate the words of transcripts.
+    The table has `speaker`, in cross-validation `fold`, and, for classes, `target` and `predicted`; for multi_label
+    `target_<name>` (1, 0 or null) and `prob_<name>`; for regression `target_<name>` (a number or null) and
+    `pred_<name>`; for transcript `target` and `predicted`, normalised texts. seed is for the bootstrap. midpoints,
+    one per target, separate the quadrants; without them quadrants are left out. spaces: whether spaces separate
+    the words of transcripts.
     """
-    found = {
+    about = {
         "kind": kind,
         "names": list(names),
         "num_clips": len(predictions),
@@ -52,25 +53,25 @@ def score_predictions(
         case "classes":
             pooled = pooled_metrics(predictions, names, seed=seed)
             by_speaker = speaker_metrics(predictions, names)
-            return found | {
+            return about | {
                 "classes": list(names),
                 "chance_uar": chance_uar(pooled),
                 "pooled": pooled,
                 "by_speaker": by_speaker,
             }
         case "multi_label":
-            return found | {"pooled": _multi(predictions, names, seed=seed)}
+            return about | {"pooled": _multi(predictions, names, seed=seed)}
         case "regression":
-            return found | _regression(predictions, names, seed=seed, midpoints=midpoints)
+            return about | _regression(predictions, names, seed=seed, midpoints=midpoints)
         case "transcript":
-            return found | _transcripts(predictions, spaces=spaces, seed=seed)
+            return about | _transcripts(predictions, spaces=spaces, seed=seed)
 
 
 def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """Scores of all predictions together, with their 95 % intervals."""
     target, predicted, _ = _class_columns(predictions, classes)
-    found = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
-    return found | {"intervals": _intervals(scored(predictions, "classes", classes), seed=seed)}
+    tree = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
+    return tree | {"intervals": _intervals(scored(predictions, "classes", classes), seed=seed)}
 
 
 def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str,
 
 
 def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Scored:
-    """The predictions as what can be resampled by speaker, and by fold where the table has folds."""
+    """The predictions, ready to be resampled by speaker, and by fold if the table has folds."""
     match kind:
         case "classes":
             target, predicted, speaker = _class_columns(predictions, names)
@@ -102,29 +103,35 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Score
             return recognition.scored(target, predicted, speaker)
 
 
-def _intervals(found: Scored, *, seed: int) -> dict[str, Any]:
+def _intervals(scored: Scored, *, seed: int) -> dict[str, Any]:
     """[low, high] or None by score, those of `ccc:<target>` under targets, of `auc:<label>` under labels.
 
     `num_left_out` counts the samples that lack a class, a label or a target; `undefined` says why there is no interval.
     """
-    by_name = bootstrap.intervals(found, seed=seed)
-    tree: dict[str, Any] = {name: one.between for name, one in by_name.items() if ":" not in name}
-    for name, one in by_name.items():
+    by_name = bootstrap.intervals(scored, seed=seed)
+    tree: dict[str, Any] = {name: interval.between for name, interval in by_name.items() if ":" not in name}
+    for name, interval in by_name.items():
         metric, _, of = name.partition(":")
         if of:
             row = tree.setdefault("of", {}).setdefault(of, {})
-            row |= {metric: one.between, "num_left_out": max(one.num_left_out, row.get("num_left_out", 0))}
-    errors = {name: {"speakers": one.se_speakers, "folds": one.se_folds} for name, one in by_name.items()}
+            row |= {
+                metric: interval.between,
+                "num_left_out": max(interval.num_left_out, row.get("num_left_out", 0)),
+            }
+    errors = {
+        name: {"speakers": interval.se_speakers, "folds": interval.se_folds}
+        for name, interval in by_name.items()
+    }
     return tree | {
         "num_samples": bootstrap.NUM_SAMPLES,
-        "num_left_out": max(one.num_left_out for one in by_name.values()),
+        "num_left_out": max(interval.num_left_out for interval in by_name.values()),
         "standard_errors": errors,
-        "undefined": {name: one.undefined for name, one in by_name.items() if one.undefined},
+        "undefined": {name: interval.undefined for name, interval in by_name.items() if interval.undefined},
     }
 
 
 def chance_uar(pooled: Mapping[str, Any]) -> float | None:
-    """UAR of a model that learned nothing: one over the number of classes that have clips; None without any."""
+    """UAR of a model that learned nothing: 1 / number of classes that have clips; None without clips."""
     num_present = len(pooled["recall"]) - len(pooled["absent"])
     return 1 / num_present if num_present else None
 
@@ -132,29 +139,35 @@ def chance_uar(pooled: Mapping[str, Any]) -> float | None:
 def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Scores of each speaker's clips."""
     target, predicted, speaker = _class_columns(predictions, classes)
-    found = {}
+    by_speaker = {}
     for name in sorted(set(speaker.tolist())):
-        own = speaker == name
-        scores = metrics.scores(metrics.confusion(target[own], predicted[own], len(classes)), classes)
-        found[str(name)] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
-    return found
+        is_speaker = speaker == name
+        scores = metrics.scores(
+            metrics.confusion(target[is_speaker], predicted[is_speaker], len(classes)), classes
+        )
+        by_speaker[str(name)] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
+    return by_speaker
 
 
 def over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each metric the values of the folds in order, their mean, and their standard deviation."""
-    found = {}
+    """For each metric the values of the folds in order, their mean and their standard deviation (n - 1)."""
+    by_metric = {}
     for name in metrics.METRICS:
         values = [row[name] for row in rows]
-        known = [value for value in values if value is not None]
-        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-        found[name] = {"mean": float(np.mean(known)) if known else None, "std": spread, "values": values}
-    return found
+        defined = [value for value in values if value is not None]
+        spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+        by_metric[name] = {
+            "mean": float(np.mean(defined)) if defined else None,
+            "std": spread,
+            "values": values,
+        }
+    return by_metric
 
 
 def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndarray, "clips names"]:
-    """The columns <prefix>_<name> side by side; null is NaN."""
-    found = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]
-    return np.stack(found, 1)
+    """The columns <prefix>_<name> as an array, a column per name; null becomes NaN."""
+    arrays = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]
+    return np.stack(arrays, 1)
 
 
 def _class_columns(
@@ -181,14 +194,14 @@ def _regression(
     intervals["targets"] = intervals.pop("of")
     intervals["mean"] = {metric: intervals.pop(metric) for metric in regression.METRICS}
     scores = regression.scores(target, predicted, names)
-    found = {"pooled": scores | {"intervals": intervals}}
+    tree = {"pooled": scores | {"intervals": intervals}}
     if len(names) == 2 and midpoints is not None:
-        found["quadrants"] = regression.quadrants(target, predicted, names, midpoints=midpoints)
-    return found
+        tree["quadrants"] = regression.quadrants(target, predicted, names, midpoints=midpoints)
+    return tree
 
 
 def score_lines(metrics: Mapping[str, Any]) -> str:
-    """The score table that a job prints at its end."""
+    """The lines of the score table that a job prints at its end, from metrics.json."""
     on = metrics.get("computed_on") or f"{metrics['num_clips']} clips of {metrics['num_speakers']} speakers"
     match metrics["kind"]:
         case "classes":
@@ -202,16 +215,16 @@ def score_lines(metrics: Mapping[str, Any]) -> str:
     return "\n".join(["", f"scores of {on}", *lines])
 
 
-def _class_lines(found: Mapping[str, Any]) -> list[str]:
-    pooled = found["pooled"]
+def _class_lines(metrics: Mapping[str, Any]) -> list[str]:
+    pooled = metrics["pooled"]
     lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}"]
     for name in ("uar", "accuracy", "macro_f1"):
         lines.append(f"{name:12}{number_text(pooled[name]):>10}  {_within(pooled['intervals'], name):>18}")
-    before = found.get("before_remapping")
+    before = metrics.get("before_remapping")
     if before:
         scores = ", ".join(f"{name} {number_text(before[name])}" for name in ("uar", "accuracy", "macro_f1"))
         lines.append(f"before remapping, {len(before['recall'])} classes: {scores}")
-    lines.append(f"chance UAR is {number_text(found['chance_uar'])}")
+    lines.append(f"chance UAR is {number_text(metrics['chance_uar'])}")
     lines += [f"never predicted: {name}" for name in pooled["never_predicted"]]
     return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
 
@@ -252,8 +265,8 @@ def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 
 
-def _regression_lines(found: Mapping[str, Any]) -> list[str]:
-    pooled = found["pooled"]
+def _regression_lines(metrics: Mapping[str, Any]) -> list[str]:
+    pooled = metrics["pooled"]
     width = max(len("mean"), *map(len, pooled["targets"])) + 2
     lines = [f"{'':{width}}{'':10}{'all clips':>10}  {'95 % interval':>18}"]
     intervals = pooled["intervals"]
@@ -264,8 +277,8 @@ def _regression_lines(found: Mapping[str, Any]) -> list[str]:
             within = within_text(within_of[metric], why.get(f"{metric}{of}"))
             cell = name if metric == "rmse" else ""
             lines.append(f"{cell:{width}}{metric:10}{number_text(row[metric]):>10}  {within:>18}")
-    if "quadrants" in found:
-        right = found["quadrants"]
+    if "quadrants" in metrics:
+        right = metrics["quadrants"]
         lines.append(f"quadrants: accuracy {number_text(right['accuracy'])}, UAR {number_text(right['uar'])}")
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 

@@ -1,4 +1,4 @@
-"""What the best of several trials is worth, when the folds that score the trials also chose among them.
+"""An unbiased score after a search, where the folds that score the trials also choose among them.
 
 Bootstrap bias corrected cross-validation, BBC-CV (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107,
 2018), with folds as the units: folds are drawn with replacement, the trial with the highest mean on the drawn folds
@@ -18,7 +18,7 @@ _TIE = 1e-12
 def trial_shares(
     values: Float[np.ndarray, "trials folds"], *, seed: int
 ) -> Float[np.ndarray, "folds trials"]:
-    """How often each trial is the one that predicts a fold, over all samples that leave the fold out; rows sum to 1.
+    """The share of each trial in predicting each fold, over all samples that leave the fold out; rows sum to 1.
 
     values are what the search maximises, of every complete trial and fold; there must be at least two folds. A
     sample counts by its probability over the number of folds that it leaves out, so that all samples count
@@ -40,11 +40,11 @@ def trial_shares(
     chosen = means >= means.max(1, keepdims=True) - _TIE
     chosen_shares = chosen / chosen.sum(1, keepdims=True)
     weight = np.where(num_out > 0, samples.probability / np.maximum(num_out, 1), 0)
-    found = (is_out * weight[:, None]).T @ chosen_shares
-    return found / found.sum(1, keepdims=True)
+    shares = (is_out * weight[:, None]).T @ chosen_shares
+    return shares / shares.sum(1, keepdims=True)
 
 
 def chosen_on_other_folds(values: Float[np.ndarray, "trials folds"]) -> Int[np.ndarray, " folds"]:
-    """For each fold the row of the trial with the highest mean on the other folds, the first of equals."""
+    """For each fold the row of the trial with the highest mean on the other folds; the first among equals."""
     others = values.sum(1, keepdims=True) - values
     return np.array([int(np.flatnonzero(row >= row.max() - _TIE)[0]) for row in others.T], np.int64)

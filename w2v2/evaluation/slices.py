@@ -18,7 +18,7 @@ _MANY_CLIPS = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class _Clips:
-    """Clips of classes that every value has, with the number of their value."""
+    """Clips of the classes that every value has, with the number of their value."""
 
     target: Int[np.ndarray, " clips"]
     predicted: Int[np.ndarray, " clips"]
@@ -39,16 +39,16 @@ class _Clips:
         return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
 
     def scored(self) -> list[Scored]:
-        """The clips of each value as what can be resampled, on the same speakers."""
+        """The clips of each value, ready to be resampled on the same speakers."""
         num_speakers = len(self.speakers)
         counts = self.confusions(self.group * self.num_values + self.value, num_speakers * self.num_values)
         by_value = counts.reshape(num_speakers, self.num_values, self.num_classes, self.num_classes)
-        found = []
+        parts = []
         for v in range(self.num_values):
-            one = classification.scored(by_value[:, v], self.speakers, folds=self.folds)
+            part = classification.scored(by_value[:, v], self.speakers, folds=self.folds)
             num = int((by_value[:, v].sum((1, 2)) > 0).sum())
-            found.append(replace(one, num_speakers=dict.fromkeys(classification.METRICS, num)))
-        return found
+            parts.append(replace(part, num_speakers=dict.fromkeys(classification.METRICS, num)))
+        return parts
 
 
 def slice_scores(
@@ -64,8 +64,8 @@ def slice_scores(
 ) -> dict[str, Any]:
     """The metric of the clips of each value, and the gap between the highest and the lowest, as plain JSON.
 
-    All values are scored over the classes that each of them has, as the metric over other classes is another one;
-    `left_out` names the others. `gap` has the interval of the difference between the two values, on the same
+    All values are scored over the classes that every value has, since UAR over other classes is another metric;
+    `left_out` names the other classes. `gap` has the interval of the difference between the two values, on the same
     samples of speakers. `p` is how often a gap as large is found where the values are permuted: among speakers where
     every speaker has one value, else within each speaker's clips of a class. As the permuted gap is between the highest and
     the lowest as well, p allows for the two values having been chosen for being far apart; the interval does not.
@@ -97,8 +97,8 @@ def slice_scores(
 
 def _compared(clips: _Clips, names: Sequence[str], metric: str, *, seed: int) -> dict[str, Any]:
     parts = clips.scored()
-    found = {name: intervals(part, seed=seed)[metric] for name, part in zip(names, parts, strict=True)}
-    order = sorted(range(len(names)), key=lambda v: (found[names[v]].value or 0.0, -v))
+    by_name = {name: intervals(part, seed=seed)[metric] for name, part in zip(names, parts, strict=True)}
+    order = sorted(range(len(names)), key=lambda v: (by_name[names[v]].value or 0.0, -v))
     low, high = order[0], order[-1]
 
     def gap(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
@@ -109,7 +109,7 @@ def _compared(clips: _Clips, names: Sequence[str], metric: str, *, seed: int) ->
     num_clips = np.bincount(clips.value, minlength=len(names))
     return {
         "values": {
-            name: as_json(found[name])
+            name: as_json(by_name[name])
             | {"num_clips": int(num_clips[v]), "num_speakers": parts[v].num_speakers[metric]}
             for v, name in enumerate(names)
         },
@@ -130,9 +130,9 @@ def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
     def permuted() -> Int[np.ndarray, " clips"]:
         if is_of_speaker:
             return rng.permutation(first)[clips.group]
-        found = np.empty_like(clips.value)
-        found[np.lexsort((rng.random(len(stratum)), stratum))] = clips.value[base]
-        return found
+        values = np.empty_like(clips.value)
+        values[np.lexsort((rng.random(len(stratum)), stratum))] = clips.value[base]
+        return values
 
     num = NUM_PERMUTATIONS if len(stratum) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
     observed = _gap(clips, clips.value, metric)

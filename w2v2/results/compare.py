@@ -8,7 +8,7 @@ from w2v2.config.compare import CompareConfig
 from w2v2.errors import UserError
 from w2v2.evaluation import comparison
 from w2v2.evaluation.bootstrap import Scored, intervals
-from w2v2.evaluation.scores import within_text
+from w2v2.evaluation.scores import number_text, within_text
 from w2v2.results.compared_runs import ComparedRun, all_names, read_runs, scored_run
 from w2v2.storage import run_directory
 
@@ -23,13 +23,13 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
     runs = read_runs(config.runs)
     names = all_names(list(runs.values()))
     kind = next(iter(runs.values())).kind
-    found = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
-    metrics = [name for name in next(iter(found.values())).bounds if ":" not in name]
+    scored = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
+    metrics = [name for name in next(iter(scored.values())).bounds if ":" not in name]
     metric = config.metric or LEADING[kind]
     ranked = [name for name in metrics if name not in LOWER_IS_BETTER]
     if metric not in ranked:
         raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
-    written = _compared(runs, found, metrics, metric, seed=config.seed)
+    written = _compared(runs, scored, metrics, metric, seed=config.seed)
     run_directory.write_json(config.run, "metrics", written)
     # Imported here: matplotlib takes a second, which an error need not wait for.
     from w2v2.reports.compare_page import write_compare_report
@@ -42,18 +42,18 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
 
 def _compared(
     runs: Mapping[str, ComparedRun],
-    found: Mapping[str, Scored],
+    scored: Mapping[str, Scored],
     metrics: Sequence[str],
     metric: str,
     *,
     seed: int,
 ) -> dict[str, Any]:
-    ranking = comparison.ranking(found, metric, seed=seed)
+    ranking = comparison.ranking(scored, metric, seed=seed)
     order = [row["name"] for row in ranking]
     # A speaker need not have every class, so classes are compared by the fraction right.
     speaker_metric = "accuracy" if "accuracy" in metrics else metric
-    by_speaker = {name: comparison.by_speaker(found[name], speaker_metric) for name in order}
-    first = found[order[0]]
+    by_speaker = {name: comparison.by_speaker(scored[name], speaker_metric) for name in order}
+    first = scored[order[0]]
     return {
         "job": "compare",
         "kind": runs[order[0]].kind,
@@ -61,11 +61,11 @@ def _compared(
         "metrics": list(metrics),
         "num_clips": len(runs[order[0]].clips),
         "num_speakers": len(first.speakers),
-        "runs": {name: _run(runs[name], found[name], metrics, seed=seed) for name in order},
+        "runs": {name: _run(runs[name], scored[name], metrics, seed=seed) for name in order},
         "ranking": ranking,
         "differences": [
             {"higher": one, "lower": other}
-            | _pick(comparison.differences(found[one], found[other], seed=seed), metrics)
+            | _pick(comparison.differences(scored[one], scored[other], seed=seed), metrics)
             for i, one in enumerate(order)
             for other in order[i + 1 :]
         ],
@@ -90,34 +90,32 @@ def _pick(tree: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     return {name: tree[name] for name in metrics}
 
 
-def comparison_lines(found: Mapping[str, Any]) -> str:
+def comparison_lines(metrics: Mapping[str, Any]) -> str:
     """The ranking, and the differences from the best, as lines."""
-    metric, width = found["metric"], max(map(len, found["runs"])) + 2
-    best = found["ranking"][0]["name"]
-    from_best = {row["lower"]: row[metric] for row in found["differences"] if row["higher"] == best}
+    metric, width = metrics["metric"], max(map(len, metrics["runs"])) + 2
+    best = metrics["ranking"][0]["name"]
+    from_best = {row["lower"]: row[metric] for row in metrics["differences"] if row["higher"] == best}
     lines = [
         "",
-        f"{len(found['runs'])} runs over {found['num_clips']} clips of {found['num_speakers']} speakers, by {metric}",
+        f"{len(metrics['runs'])} runs over {metrics['num_clips']} clips of {metrics['num_speakers']} speakers, by {metric}",
         f"{'':{width}}{metric:>10}  {'95 % interval':>18}  {'best is higher by':>18}  {'95 % interval':>18}  speakers won, lost",
     ]
-    for row in found["ranking"]:
-        own = found["runs"][row["name"]]["scores"][metric]
-        text = f"{row['name']:{width}}{_number(own['value']):>10}  {_within(own):>18}"
+    for row in metrics["ranking"]:
+        score = metrics["runs"][row["name"]]["scores"][metric]
+        text = f"{row['name']:{width}}{number_text(score['value']):>10}  {_within(score):>18}"
         if row["name"] != best:
-            gain, wins = from_best[row["name"]], found["wins"][row["name"]]
-            text += f"  {_number(gain['value']):>18}  {_within(gain):>18}  {wins['wins']}, {wins['losses']}"
+            gain, wins = from_best[row["name"]], metrics["wins"][row["name"]]
+            text += (
+                f"  {number_text(gain['value']):>18}  {_within(gain):>18}  {wins['wins']}, {wins['losses']}"
+            )
         lines.append(text)
-    same = [row["name"] for row in found["ranking"][1:] if not row["is_worse"]]
+    same = [row["name"] for row in metrics["ranking"][1:] if not row["is_worse"]]
     lines.append(
         f"cannot be distinguished from {best}: {', '.join(same)}"
         if same
         else f"{best} is better than every other run"
     )
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _within(row: Mapping[str, Any]) -> str:
