@@ -1,7 +1,7 @@
-"""Random changes of training waveforms, each by its seed, epoch and clip alone: the same in any order, on any worker.
+"""Augmentation of training waveforms, drawn by seed, epoch and clip alone: the same in any order and on any worker.
 
-By librosa and numpy: audiomentations holds soxr back to versions before 1.0, and draws from the generators
-of the whole process, which prefetching and a resumed run would upset.
+By librosa and numpy: audiomentations needs soxr before 1.0, and draws from the process-wide random generators,
+whose state depends on prefetching and is lost when a run resumes.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def augmented(
     """The waveform (16 kHz) with each of the changes of `config.kinds` made or not, by `config.probability`.
 
     float32 and finite; the same generator state gives the same samples. All changes keep the length but
-    `speed`, which divides it by its factor. They are made in this order, whatever that of kinds:
+    `speed`, which divides it by its factor. They are applied in this order, whatever the order of kinds:
 
     - speed: phase vocoder, so that pitch stays; factor uniform on a log scale
     - shift: rotated in time by up to `shift_fraction` of the clip, either way
@@ -50,11 +50,11 @@ def augmented(
 
 
 class AugmentedFeatures:
-    """Waveforms of training clips as `augmented` changes them, anew in each epoch.
+    """Waveforms of training clips, changed anew in each epoch by `augmented`.
 
-    `features` are waveforms (the cut of encoder.train=all), of zero mean and unit variance where `normalize`
-    says that the encoder wants them so; they are again afterwards, which takes back any gain. A clip's changes
-    depend on seed, epoch and its index alone.
+    `features` are waveforms (the cut of encoder.train=all), with zero mean and unit variance if the encoder wants
+    them (`normalize`); they are normalised again afterwards, which undoes any gain. A clip's changes depend on
+    seed, epoch and its index alone.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AugmentedFeatures:
         return normalized(changed) if self._normalize else changed
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
-        """Have what these are made of ready, where that takes a while to come."""
+        """Begin to load the waveforms of these clips, if loading them takes time."""
         if isinstance(self._features, Fetched):
             self._features.expect(indices)
 

@@ -15,7 +15,7 @@ WINDOW_BATCHES = 50
 
 @runtime_checkable
 class Features(Protocol):
-    """What crosses the encoder's cut, one array per clip, frames first."""
+    """The output of the encoder's trunk at the cut, one array per clip, frames first."""
 
     def __len__(self) -> int: ...
 
@@ -24,16 +24,16 @@ class Features(Protocol):
 
 @runtime_checkable
 class Fetched(Protocol):
-    """Features that take a while to load, and accept a hint of which will be needed next."""
+    """Features that take time to load and accept a hint which clips are needed next."""
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
-        """Get ready to give these."""
+        """Begin to load these clips."""
         ...
 
 
 @runtime_checkable
 class PerEpoch(Protocol):
-    """Features that differ from epoch to epoch, as augmentation makes them."""
+    """Features that differ from epoch to epoch because of augmentation."""
 
     epoch: int
 
@@ -55,11 +55,11 @@ class ClipSet:
     def select(
         self, indices: Int[np.ndarray, " batch"]
     ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
-        """Features of some clips, zero past their ends, and their lengths."""
+        """Features of some clips, padded with zeros, and their lengths (in frames, or samples at the waveform cut)."""
         return collate([self.features[int(index)] for index in indices])
 
     def descriptors_of(self, indices: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch descriptors"] | None:
-        """Hand-made features of some clips, where there are any."""
+        """Hand-made features of some clips; None if the clip set has none."""
         return None if self.descriptors is None else torch.from_numpy(self.descriptors[indices])
 
 
@@ -73,7 +73,7 @@ def shuffled_batches(
 ) -> list[Int[np.ndarray, " batch"]]:
     """Every clip once, in batches of `batch_size` (the last may be smaller) of similar length.
 
-    With `balance`, a class of each clip, as many clips are drawn with replacement, all classes alike.
+    With `balance`, the class of each clip, as many clips are drawn with replacement, each class equally likely.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
@@ -92,7 +92,7 @@ def shuffled_batches(
 def batches_by_seconds(
     num_samples: Int[np.ndarray, " clips"], *, max_samples: int, seed: int, epoch: int
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Every clip once, in batches of similar length of at most `max_samples` samples together, at least one clip each."""
+    """Every clip once, in batches of clips of similar length, with at most `max_samples` samples or one clip each."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(num_samples))
     window = max(1, round(WINDOW_BATCHES * max_samples / max(1.0, float(num_samples.mean()))))
@@ -105,7 +105,7 @@ def batches_by_seconds(
 
 
 def _cuts(num_samples: Int[np.ndarray, " clips"], max_samples: int) -> list[int]:
-    """Where runs of clips begin whose samples add up to at most max_samples."""
+    """The first clips of runs whose samples add up to at most max_samples."""
     cuts, total = [], 0
     for place, samples in enumerate(num_samples.tolist()):
         if total and total + samples > max_samples:
@@ -130,7 +130,10 @@ def batches_by_budget(
 def scoring_batches(
     lengths: Int[np.ndarray, " clips"], *, num_longest: int = 8, longest: int = 0
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Every clip once, in batches as large as `num_longest` of the longest clips (or of clips as long as `longest`)."""
+    """Every clip once, in batches that padded hold no more than `num_longest` clips of the greatest length.
+
+    That is the longest clip's, or `longest` if it is greater.
+    """
     longest = longest or int(lengths.max(initial=1))
     return batches_by_budget(lengths, max_padded=longest * num_longest)
 

@@ -1,4 +1,4 @@
-"""Arrays of clips by digest, in a folder or a bucket: sealed, mirrored on the local disk, mapped and not copied."""
+"""The feature cache: arrays by digest in a folder or bucket, sealed, mirrored on the local disk and memory-mapped."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class FeatureCache:
-    """Arrays by digest in a folder or gs:// prefix; what is remote is mirrored on the local disk."""
+    """Arrays by digest in a folder or gs:// prefix; entries in gs:// are mirrored on the local disk."""
 
     def __init__(self, cache: CacheConfig, key: str) -> None:
         self.dtype = np.dtype(cache.dtype)
@@ -77,7 +77,7 @@ class FeatureCache:
 
 
 def _mark(uri: str) -> str:
-    """A remote cache's own mark, made with it: the mirror of one that was deleted is not taken for its successor's."""
+    """An id made with a remote cache, so that the mirror of a deleted cache is not used for its successor."""
     place = storage.join(uri, "mark.txt")
     if not storage.exists(place):
         storage.create(place, uuid.uuid4().hex.encode())
@@ -85,10 +85,10 @@ def _mark(uri: str) -> str:
 
 
 class MappedFeatures:
-    """Entries of a cache, mapped and not copied, so that all processes of a machine share them.
+    """Entries of a cache, memory-mapped so that all processes of a machine share them.
 
-    A remote entry that is not on this machine's disk is fetched when it is asked for, or before, in the
-    background, when it is to be expected: a worker reads its own share only.
+    A remote entry that is not on this machine's disk is downloaded when it is read, or before that in the
+    background, after `expect`: so each worker downloads its share only.
     """
 
     def __init__(self, cache: FeatureCache, digests: Sequence[str], *, num_at_once: int = 16) -> None:
@@ -114,7 +114,7 @@ class MappedFeatures:
             ) from error
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
-        """Begin to fetch what of these is not here yet."""
+        """Begin to download the entries of these clips that are not on this machine's disk."""
         wanted = [self._digests[int(index)] for index in indices]
         missing = [d for d in wanted if d not in self._fetching and not self._cache.path(d).exists()]
         if missing:
@@ -123,7 +123,7 @@ class MappedFeatures:
 
 
 def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> None:
-    """Make sure that every entry is on this machine's disk."""
+    """Download the entries that are not on this machine's disk. Raises ResumableError where one is gone from the cache."""
     missing = [digest for digest in digests if not cache.path(digest).exists()]
     if missing and not storage.is_remote(cache.uri):
         raise ResumableError(
@@ -140,7 +140,7 @@ def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -
 
 
 def open_features(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> Features:
-    """The entries of some clips in order; pooled vectors, small as they are, all in memory."""
+    """The entries of some clips in order, memory-mapped; pooled vectors are small and held in memory."""
     features = MappedFeatures(cache, digests, num_at_once=num_at_once)
     if not cache.pooled:
         return features

@@ -1,4 +1,4 @@
-"""Hand-made features computed once per clip, cached in the same way as what encoders output."""
+"""Hand-made features computed once per clip, cached as encoder features are."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class DescriptorFeatures:
     num_forwards: int = 0
 
     def compute(self, waveforms: Waveforms) -> dict[str, Vector | AudioError]:
-        """Each waveform's features, or the reason why it has none, by digest."""
+        """Each waveform's features, or the error why it has none, by digest."""
         return {digest: self._describe(waveform) for digest, waveform in waveforms.items()}
 
     def _describe(self, waveform: Float[np.ndarray, " samples"]) -> Vector | AudioError:
@@ -47,7 +47,7 @@ class DescriptorFeatures:
 
 
 def descriptor_cache(kind: Descriptor, cache: CacheConfig) -> FeatureCache:
-    """Where the features of one kind are; in float32 always, as Hz and dB do not fit into less."""
+    """The cache of one kind of features, always in float32: half precision has too few digits for Hz and dB."""
     library = "opensmile" if kind == "egemaps" else "librosa"
     parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
     key = f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
@@ -64,7 +64,10 @@ def prepare_descriptors(
 ) -> list[Described]:
     """Each clip's features, in order: read and computed only where the file is new or an entry is missing."""
     caches = [descriptor_cache(kind, cache) for kind in kinds]
-    features = [DescriptorFeatures(kind=kind, cache=own) for kind, own in zip(kinds, caches, strict=True)]
+    features = [
+        DescriptorFeatures(kind=kind, cache=kind_cache)
+        for kind, kind_cache in zip(kinds, caches, strict=True)
+    ]
     clips = prepare(requests, kinds=features, audio=audio, num_readers=num_readers)
     return [
         Described(prepared=clip, values=None if clip.reject else _values(clip.audio_digest, caches))

@@ -1,4 +1,4 @@
-"""What a job must know of an encoder without loading it: kept in the cache when it was last loaded."""
+"""Facts about an encoder that a job needs before loading it, kept in the cache by the worker that loaded it last."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ INFO_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
-    """An encoder, as far as planning and pages need it."""
+    """The facts about an encoder that plans and pages need."""
 
     digest: str
     """Of its weights."""
@@ -41,13 +41,13 @@ class EncoderInfo:
 
 
 class KnownEncoders:
-    """`<cache>/encoders/`: one file for an encoder's settings and the state of its weights' files."""
+    """`<cache>/encoders/`: one file per encoder, named by its settings and the state of its weight files."""
 
     def __init__(self, cache: CacheConfig, *, precision: str, seed: int) -> None:
         self._cache, self._precision, self._seed = cache, precision, seed
 
     def find(self, encoder: EncoderConfig) -> EncoderInfo | None:
-        """What is known of the encoder; None where it, or its files as they now are, have not been loaded before."""
+        """The facts about an encoder; None where it, or the present version of its files, was never loaded."""
         uri = self._uri(encoder)
         if not uri or not storage.exists(uri):
             return None
@@ -62,13 +62,13 @@ class KnownEncoders:
         return None
 
     def add(self, encoder: EncoderConfig, info: EncoderInfo) -> None:
-        """Keep what was found of an encoder that has just been loaded."""
+        """Keep the facts about an encoder that was just loaded."""
         if uri := self._uri(encoder):
             kept = asdict(info)
             storage.write_text(uri, json.dumps({"info": kept, "crc32c": _seal(kept)}))
 
     def _uri(self, encoder: EncoderConfig) -> str:
-        """The encoder's file; empty where the state of its weights is unknown without loading them."""
+        """The encoder's file in the cache; '' where the state of its weights is unknown without loading them."""
         weights = _weights_state(encoder.name, self._seed)
         if not weights:
             return ""
@@ -82,7 +82,7 @@ def _seal(info: dict[str, object]) -> int:
 
 
 def _weights_state(name: str, seed: int) -> str:
-    """What changes when the weights behind a name may have changed; empty where that is not known."""
+    """A text that changes whenever the weights behind a name may have changed; '' where that is unknown."""
     if name == "tiny":
         return f"tiny {seed} torch {version('torch')} transformers {version('transformers')}"
     try:
@@ -91,20 +91,20 @@ def _weights_state(name: str, seed: int) -> str:
             return repr(sorted((file.uri, file.fingerprint) for file in files))
         return _hub_revision(name)
     except storage.StorageError:
-        return ""  # the encoder's loader says it better
+        return ""  # the loader of the encoder raises the better error
 
 
 def _hub_revision(name: str) -> str:
-    """The commit of a model on the Hugging Face hub, or, where that does not answer, of its copy on this machine."""
+    """The commit of a model on the Hugging Face hub or, if the hub does not answer, of the copy on this machine."""
     import huggingface_hub
 
     try:
         if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
             return huggingface_hub.HfApi().model_info(name, timeout=5).sha or ""
-    except Exception:  # whatever the network does: the loader has its own sentences for that
+    except Exception:  # any network error: the loader reports those
         pass
     try:
         copy = huggingface_hub.try_to_load_from_cache(name, "config.json")
-    except ValueError:  # no name of the hub
+    except ValueError:  # not a name on the hub
         return ""
     return Path(copy).parent.name if isinstance(copy, str) else ""

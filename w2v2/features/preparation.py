@@ -1,6 +1,6 @@
-"""Frozen features computed once per clip and cached by the digest of its waveform: the steps for every kind of them.
+"""Preparation of frozen features: computed once per clip and cached by the digest of its waveform.
 
-`TrunkFeatures` (what the frozen part of an encoder outputs) and `DescriptorFeatures` (hand-made ones) are such kinds.
+The kinds are `TrunkFeatures` (outputs of an encoder's frozen part) and `DescriptorFeatures` (hand-made features).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,16 @@ Waveforms = Mapping[str, Float[np.ndarray, " _"]]
 
 @runtime_checkable
 class FeatureKind(Protocol):
-    """One kind of frozen features: where they are cached, and how those of a waveform are computed."""
+    """One kind of frozen features: their cache, and how those of a waveform are computed."""
 
     @property
     def cache(self) -> FeatureCache:
-        """Where the features of this kind are."""
+        """The cache of this kind of features."""
         ...
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform that has features."""
+        """Samples (at 16 kHz) of the shortest waveform that has features."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class FeatureKind(Protocol):
         ...
 
     def compute(self, waveforms: Waveforms) -> Mapping[str, Float[np.ndarray, "_ ..."] | AudioError]:
-        """Each waveform's features, or the reason why it has none, by digest."""
+        """Each waveform's features, or the error why it has none, by digest."""
         ...
 
 
@@ -61,9 +61,10 @@ class _Filled:
 def prepare(
     requests: Sequence[Request], *, kinds: Sequence[FeatureKind], audio: AudioConfig, num_readers: int
 ) -> list[ClipFeatures]:
-    """Each clip's features in every kind's cache: read, decoded and computed only where an entry is missing.
+    """A ClipFeatures for each request, in order, after every kind's cache has its features.
 
-    In order of the requests. A clip that cannot be read, decoded or computed has a reject and stops no other.
+    A clip is read, decoded and computed only where an entry is missing. A clip for which that fails has a reject
+    and does not stop the others.
     """
     fingerprints, rejects = _fingerprints(requests, num_readers)
     cached = _cached(requests, fingerprints, [kind.cache for kind in kinds], num_readers)
@@ -94,12 +95,12 @@ def prepare(
 def cached_features(
     requests: Sequence[Request], *, caches: Sequence[FeatureCache], num_readers: int
 ) -> list[ClipFeatures] | None:
-    """Each clip's features where all of them are in all the caches, and no file has changed; else None."""
+    """A ClipFeatures for each request, in order, if all caches have all entries and no file has changed; else None."""
     if not all(request.audio_digest for request in requests):
         return None
     fingerprints, _ = _fingerprints(requests, num_readers)
-    found = _cached(requests, fingerprints, caches, num_readers)
-    return [found[r.clip_id] for r in requests] if len(found) == len(requests) else None
+    cached = _cached(requests, fingerprints, caches, num_readers)
+    return [cached[r.clip_id] for r in requests] if len(cached) == len(requests) else None
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
@@ -121,7 +122,7 @@ def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: in
 
 
 def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[str, str], dict[str, Reject]]:
-    """Of the files that can be looked up their fingerprints, of the others the rejects, by clip."""
+    """Fingerprints of the files that can be looked up, and rejects for the others, by clip."""
     fingerprints: dict[str, str] = {}
     rejects: dict[str, Reject] = {}
     infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
@@ -160,7 +161,7 @@ def _cached(
 def _decoded(
     requests: Sequence[Request], audio: AudioConfig, kinds: Sequence[FeatureKind], num_readers: int
 ) -> tuple[dict[str, Clip], dict[str, Reject]]:
-    """The audio of the clips that can be used, and the rejects of the others, by clip."""
+    """Decoded audio of the clips that can be used, and rejects for the others, by clip."""
     min_samples = max(kind.min_samples for kind in kinds)
     decoded: dict[str, Clip] = {}
     rejects: dict[str, Reject] = {}
@@ -176,6 +177,6 @@ def _decoded(
 
 
 def _with_forwards(prepared: Sequence[ClipFeatures], filled: _Filled) -> list[ClipFeatures]:
-    """The clips with the passes that each took; of several clips with the same audio, the first took them."""
+    """The clips with num_forwards; of several clips with the same audio the first has them all."""
     left = dict(filled.num_forwards)
-    return [replace(one, num_forwards=left.pop(one.audio_digest, 0)) for one in prepared]
+    return [replace(clip, num_forwards=left.pop(clip.audio_digest, 0)) for clip in prepared]

@@ -1,4 +1,4 @@
-"""A clip whose features are asked for, and what became of it."""
+"""Requests for the features of clips, their outcome, and the index from files to the digests of their audio."""
 
 import hashlib
 import logging
@@ -19,7 +19,7 @@ from w2v2.storage.seals import parse_parquet, seal_parquet
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One clip to prepare, and what an earlier run knew of its file ('' if nothing)."""
+    """One clip to prepare, with what an earlier run learnt about its file ('' if nothing)."""
 
     clip_id: str
     uri: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """A clip whose features are in the cache, or why it cannot be used."""
+    """A clip whose features are in the cache, or the reject that says why it cannot be used."""
 
     clip_id: str
     fingerprint: str = ""
@@ -43,11 +43,11 @@ class ClipFeatures:
     """What the file lacks though its sound is whole (audio.decoding.Clip)."""
     reject: Reject | None = None
     num_forwards: int = 0
-    """Passes of this clip through a trunk: 0 when every entry was there."""
+    """Passes of this clip through a trunk: 0 if the cache had every entry."""
 
 
 def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
-    """Digests of a corpus's place and the preprocessing of its audio: today's, and that of earlier versions."""
+    """Digests of a corpus's place and its audio settings: the present one, then those that earlier versions used."""
     keys = [settings_digest("audio index", audio=audio, uri=uri)]
     values = positional(audio, FIRST_AUDIO_FIELDS)
     if values is not None:
@@ -83,17 +83,17 @@ class AudioIndex:
         self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
 
     def requests(self, clips: pa.Table) -> list[Request]:
-        """A request for every clip, with what is known of its file."""
+        """A request for every clip, with what earlier runs learnt about its file."""
         return [
             self._request(row) for row in clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
         ]
 
     def _request(self, clip: dict[str, Any]) -> Request:
-        known = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
-        return Request(**clip, **{name: known[name] for name in LEARNT if known.get(name) is not None})
+        row = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
+        return Request(**clip, **{name: row[name] for name in LEARNT if row.get(name) is not None})
 
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
-        """Keep what was learnt now; clips that could not be used are asked for again."""
+        """Write the index with the usable clips added; the others are read again by the next run."""
         rows = [
             {
                 "uri": request.uri,
@@ -109,10 +109,10 @@ class AudioIndex:
 
 
 def _read_rows(uri: str) -> list[dict[str, Any]] | None:
-    """The rows of an index; None where there is none that is whole."""
+    """The rows of an index; None where it is missing or damaged."""
     try:
         rows = parse_parquet(uri, storage.read_bytes(uri), INDEX).to_pylist()
-        # What an earlier decoder made of a file may have been a part of it.
+        # An earlier decoder may have decoded only a part of the file.
         return [row for row in rows if row["decoder"] == DECODER_VERSION or not decoder_of(row["uri"])]
     except storage.NotFoundError:
         return None

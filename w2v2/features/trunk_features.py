@@ -1,7 +1,7 @@
-"""What is frozen, computed once per clip: arrays at the encoder's cut, cached by content.
+"""Outputs of an encoder's frozen trunk, computed once per clip and cached by content.
 
-An entry's key is the digest of the waveform (so of the audio and its preprocessing), under a folder
-named by the weights, the cut and the arithmetic. Whoever has the same frozen part shares it.
+An entry's key is the digest of the waveform (so of the audio and its preprocessing), in a folder named by a digest of
+weights, cut and arithmetic. Encoders with the same frozen part share its entries.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from w2v2.models.malloc import malloc_keeps_freed_memory
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:
-    """The folder name: a digest of everything but the audio that a trunk's output depends on."""
+    """The name of the cache folder: a digest of all that a trunk's output depends on except the audio."""
     stage = encoder.cut.stage
     parts: list[object] = [TRUNK_VERSION, stage, encoder.normalize, cache.dtype]
     if stage != "waveform":
@@ -39,7 +39,7 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkFeatures:
-    """What crosses an encoder's cut: the output of its frozen part, or the waveform where nothing is frozen."""
+    """The features at an encoder's cut: the output of its frozen trunk, or the waveform if nothing is frozen."""
 
     encoder: Encoder
     cache: FeatureCache
@@ -48,12 +48,12 @@ class TrunkFeatures:
 
     @property
     def min_samples(self) -> int:
-        """The samples that one frame of the encoder takes."""
+        """Samples (at 16 kHz) of the shortest waveform that gives one frame."""
         return self.encoder.min_samples
 
     @property
     def num_forwards(self) -> int:
-        """Passes through the encoder per clip: none for a cut at the waveform."""
+        """Passes through the encoder per clip: 0 for a cut at the waveform, else 1."""
         return 0 if self.encoder.cut.stage == "waveform" else 1
 
     def compute(self, waveforms: Waveforms) -> dict[str, Float[np.ndarray, "_ ..."]]:

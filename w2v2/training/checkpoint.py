@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training as files, from which it resumes bit for bit."""
+"""Checkpoints: the state of a training as files, from which it resumes with the same bits."""
 
 import logging
 import re
@@ -67,7 +67,10 @@ class Checkpoints:
             storage.delete(self._uri(old, "safetensors"))
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None where there is none."""
+        """The newest checkpoint that is not damaged; None without one.
+
+        Raises StorageError where the folder or a checkpoint cannot be read.
+        """
         for step in reversed(self._steps()):
             try:
                 seal = parse_json(self._uri(step, "json"), storage.read_bytes(self._uri(step, "json")))
@@ -76,7 +79,7 @@ class Checkpoints:
                     return Checkpoint(tensors=safetensors.torch.load(body), state=seal["state"])
                 why = "its checksum differs"
             except storage.StorageError as error:
-                # Unreachable or refused, it may well be there: an older one would train these steps again.
+                # If it is unreachable or refused it may still exist; to resume from an older one would repeat its steps.
                 if not isinstance(error, storage.NotFoundError | storage.DamagedError):
                     raise
                 why = str(error)
@@ -86,7 +89,7 @@ class Checkpoints:
         return None
 
     def _steps(self) -> list[int]:
-        """Steps of the checkpoints that were written to their end, in order."""
+        """Steps of the completely written checkpoints, in order."""
         try:
             names = [info.uri.rpartition("/")[2] for info in storage.list_files(self._folder)]
         except storage.NotFoundError:  # no folder yet
@@ -97,23 +100,23 @@ class Checkpoints:
 def take(fitting: Resumable) -> Checkpoint:
     """A checkpoint of a training at its present step; all its processes call this together."""
     optimizer = fitting.optimizer.state_dict()
-    own = {"position": asdict(fitting.position), "rng": _rng_state()}
-    ranks = fitting.world.states(own)
+    of_this_process = {"position": asdict(fitting.position), "rng": _rng_state()}
+    ranks = fitting.world.states(of_this_process)
     tensors = {f"model.{name}": value for name, value in trained_state(fitting.model).items()}
     tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
     for index, values in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    for rank, found in enumerate(ranks):
-        tensors |= {f"rng.{rank}.{name}": value for name, value in found["rng"].items()}
+    for rank, process_state in enumerate(ranks):
+        tensors |= {f"rng.{rank}.{name}": value for name, value in process_state["rng"].items()}
     state = {
-        "positions": [found["position"] for found in ranks],
+        "positions": [process_state["position"] for process_state in ranks],
         "param_groups": optimizer["param_groups"],
     }
     return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
 
 
 def restore(fitting: Resumable, checkpoint: Checkpoint) -> None:
-    """Put a training where the checkpoint was taken; raises UserError for another number of processes."""
+    """Set a training to the state of a checkpoint. Raises UserError if it was taken with another number of processes."""
     positions = checkpoint.state["positions"]
     rank = fitting.world.rank
     if len(positions) != fitting.world.size:
@@ -144,10 +147,10 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _rng_state() -> dict[str, Tensor]:
-    found = {"cpu": torch.get_rng_state()}
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
 def _set_rng_state(state: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ NUM_MFCC = 13
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFeatures:
-    """What is clustered, one array [frames dims] per clip, at the frames of the encoder."""
+    """The features to cluster, one array [frames dims] per clip, at the frame rate of the encoder."""
 
     features: Features
     """Waveforms, or hidden states."""
@@ -53,7 +53,7 @@ class FrameFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """Centres of clusters, and how often each occurs among the frames that they were found by."""
+    """Centres of clusters, and how often each occurs among the frames that they were fitted to."""
 
     centres: Float[np.ndarray, "clusters dims"]
     fractions: Float[np.ndarray, " clusters"]
@@ -106,15 +106,15 @@ def find_clusters(
 
 
 def _sample(frames: FrameFeatures, num_clips: int, seed: int) -> Float[np.ndarray, "frames dims"]:
-    """All frames of clips in a drawn order, until there are NUM_SAMPLED."""
-    found: list[np.ndarray] = []
+    """The frames of clips in random order, NUM_SAMPLED of them at most."""
+    sampled: list[np.ndarray] = []
     total = 0
     for index in np.random.default_rng([seed, num_clips]).permutation(num_clips).tolist():
-        found.append(frames[index])
-        total += len(found[-1])
+        sampled.append(frames[index])
+        total += len(sampled[-1])
         if total >= NUM_SAMPLED:
             break
-    return np.concatenate(found)[:NUM_SAMPLED]
+    return np.concatenate(sampled)[:NUM_SAMPLED]
 
 
 class ClusterTargets:
@@ -132,5 +132,5 @@ class ClusterTargets:
         return self._kept[index].astype(np.int64)
 
     def guessing(self, labels: Int[np.ndarray, " masked"]) -> tuple[float, float]:
-        """Hits of always guessing the commonest cluster, and the loss in nats of guessing by how often clusters occur."""
+        """Hits of always guessing the most frequent cluster, and the loss in nats of guessing by cluster frequencies."""
         return float((labels == self._commonest).sum()), float(-self._log_fractions[labels].sum())

@@ -1,4 +1,4 @@
-"""The two pictures of collapse in pre-training, distinguished from slow learning by plain numbers.
+"""The two ways in which pre-training collapses, distinguished from slow learning by thresholds.
 
 Codes: the quantizer uses one code of each book, every negative is left out, and loss 0 with accuracy 1 looks like
 perfect success. Stuck: the loss stays at that of guessing and its gradient vanishes, while the diversity loss spreads
@@ -33,14 +33,14 @@ class StepReading:
 
 @dataclass(frozen=True, kw_only=True)
 class Alarms:
-    """For how many steps in a row each picture has been seen."""
+    """Numbers of consecutive steps that showed each kind of collapse."""
 
     few_codes: int = 0
     stuck: int = 0
 
     @property
     def is_rising(self) -> bool:
-        """Whether the last step looked like collapse, so that a checkpoint of it may be of a collapsed model."""
+        """Whether the last step looked like a collapse, so that a checkpoint of it may be of a collapsed model."""
         return bool(self.few_codes or self.stuck)
 
     def after(self, step: StepReading) -> "Alarms":
@@ -51,7 +51,7 @@ class Alarms:
         return Alarms(few_codes=few * (self.few_codes + 1), stuck=stuck * (self.stuck + 1))
 
     def reason(self, step: StepReading) -> str:
-        """What has collapsed, with what to change; '' if nothing has."""
+        """What has collapsed and which setting to change; '' if nothing has."""
         perfect = self.few_codes and step.accuracy > PERFECT_ACCURACY
         if self.few_codes >= FEW_CODES_STEPS or perfect:
             return (
@@ -82,7 +82,7 @@ LEARNED_LOSS_FRACTION, LEARNED_ACCURACY_FACTOR = 0.98, 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of a pre-training."""
+    """The outcome of a pre-training: its state and a sentence about it."""
 
     state: State
     sentence: str
@@ -104,7 +104,7 @@ def verdict(
     )
     hit = "are put into their cluster" if has_clusters else "are found among their candidates"
     codes = "clusters predicted" if has_clusters else "codes"
-    found = (
+    measured = (
         f"on clips {whose}, {last['accuracy']:.1%} of the masked frames {hit} (guessing: "
         f"{last['chance_accuracy']:.1%}), with a loss of {last['loss']:.2f} nats (guessing: {last['chance_loss']:.2f}) and "
         f"a perplexity of {last['perplexity']:.0f} of {num_codes} {codes}"
@@ -112,6 +112,6 @@ def verdict(
     learned = last["loss"] < LEARNED_LOSS_FRACTION * last["chance_loss"]
     factor = 1.0 if has_clusters else LEARNED_ACCURACY_FACTOR
     if learned and last["accuracy"] > factor * last["chance_accuracy"]:
-        return Verdict(state="healthy", sentence=f"Healthy: {found}.")
+        return Verdict(state="healthy", sentence=f"Healthy: {measured}.")
     todo = "train longer (--training.num_epochs, in a run of its own), or try another --optim.learning_rate"
-    return Verdict(state="not learning", sentence=f"Not learning yet: {found}; {todo}.")
+    return Verdict(state="not learning", sentence=f"Not learning yet: {measured}; {todo}.")

@@ -1,4 +1,4 @@
-"""What is random when heads are trained on folds, and the same for all trials of one shape: batches and dropout."""
+"""The random draws of heads trained on folds, shared by all trials of one shape: batches and dropout masks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class PooledClips:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """The rows that train and those that are held out, and the seed of all that is random in the fold."""
+    """The rows that train and those that are held out, and the seed of the fold's draws."""
 
     number: int
     train: Int[np.ndarray, " clips"]
@@ -46,7 +46,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Shape:
-    """What trials that train side by side have in common."""
+    """The settings that trials must share to be trained side by side."""
 
     head: HeadConfig
     training: TrainingConfig
@@ -144,9 +144,9 @@ class FoldDraws:
             for step, batch in enumerate(of_fold):
                 rows[step, index, : len(batch)] = batch
                 num_rows[step, index] = len(batch)
-                own = self._objectives[index].weight(torch.from_numpy(self.clips.targets[batch]))
-                of_batch[step, index] = 1.0 / (own or 1.0)
-                weight[index] += own
+                batch_weight = self._objectives[index].weight(torch.from_numpy(self.clips.targets[batch]))
+                of_batch[step, index] = 1.0 / (batch_weight or 1.0)
+                weight[index] += batch_weight
         inside = torch.from_numpy(np.arange(size) < num_rows[..., None])
         targets = torch.from_numpy(self.clips.targets[rows])
         loss = [_loss_weight(targets[:, index], o) for index, o in enumerate(self._objectives)]
@@ -176,7 +176,7 @@ class FoldDraws:
 def _loss_weight(
     targets: Int[Tensor, "steps batch"], objective: Objective
 ) -> Float[Tensor, "steps batch classes"]:
-    """The weights of `losses.cross_entropy_sum`: of the targets, and of all classes where labels are smoothed."""
+    """The weights in `losses.cross_entropy_sum`: of the targets, and of all classes if labels are smoothed."""
     of_class, smoothing = objective.class_weights, objective.label_smoothing
     one_hot = nn.functional.one_hot(targets, len(of_class)).float()
     return of_class * (one_hot * (1.0 - smoothing) + smoothing / len(of_class))

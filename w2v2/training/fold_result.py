@@ -10,12 +10,12 @@ from w2v2.models.probabilities import log_softmax
 
 
 class DivergenceError(ArithmeticError):
-    """The loss is not finite any more; the message names the step."""
+    """Raised when the loss is no longer finite; the message names the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One point of a learning curve; all of it but val_loss is measured on training clips."""
+    """One point of a learning curve; all values except val_loss are measured on training clips."""
 
     epoch: int
     train_loss: float
@@ -28,7 +28,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldScore:
-    """What one fold of one trial leaves: held-out predictions and how the training went."""
+    """The result of one fold of one trial: held-out predictions and the learning curve."""
 
     fold: int
     clip_ids: list[str]

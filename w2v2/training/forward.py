@@ -1,4 +1,4 @@
-"""What a model in memory says of clips, and where it runs."""
+"""Outputs of a model in memory for clips, and the device it runs on."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ def predict_logits(
     model.eval()
     world = world or ProcessGroup()
     device = next(model.parameters()).device
-    own = world.share(np.arange(len(clips)))
+    share = world.share(np.arange(len(clips)))
     outputs = torch.zeros(len(clips), model.num_outputs, device=device)
     longest = int(clips.lengths.max(initial=1))
     num_longest = 64 if device.type == "cuda" else 8
-    for rows in scoring_batches(clips.lengths[own], num_longest=num_longest, longest=longest):
-        batch = own[rows]
+    for rows in scoring_batches(clips.lengths[share], num_longest=num_longest, longest=longest):
+        batch = share[rows]
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             outputs[batch] = model(*(to_device(x, device) for x in inputs if x is not None)).float()
@@ -40,7 +40,7 @@ def predict_logits(
 
 
 def device_for(precision: str) -> torch.device:
-    """The GPU where there is one; UserError where training.precision needs one and there is none."""
+    """The GPU if this process has one, else the CPU. Raises UserError for bf16 without a GPU."""
     device = select_device()
     if precision == "bf16" and device.type == "cpu":
         raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
@@ -55,7 +55,7 @@ LESS_MEMORY = (
 
 @contextlib.contextmanager
 def memory_hint(less_memory: str = LESS_MEMORY) -> Iterator[None]:
-    """Running out of GPU memory as a UserError that says which settings to change."""
+    """A block in which running out of GPU memory becomes a UserError that says which settings to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:

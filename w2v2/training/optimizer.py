@@ -46,16 +46,16 @@ def _triangular2(cycles: float) -> float:
 
 
 def batch_size_at(epoch: int, *, num_epochs: int, optim: OptimConfig) -> int:
-    """Clips per optimizer step in `epoch` (from 0): larger late, where late_batch_factor asks for it."""
+    """Clips per optimizer step in `epoch` (from 0), larger in late epochs if late_batch_factor is above 1."""
     late = epoch >= math.ceil(LATE_FRACTION * num_epochs)
     return optim.batch_size * (optim.late_batch_factor if late else 1)
 
 
 def layer_depth(name: str, *, top: int, stable: bool) -> int:
-    """How far below the head a parameter is: 0 in the head, 1 in the highest layer that is used, `top` in the first.
+    """The depth of a parameter below the head: 0 in the head, 1 in the highest layer used, `top` in the first.
 
-    What enters the first layer is at top + 1, the convolutions at top + 2. name is that of a model's parameter; in a
-    stable encoder the last normalisation follows the layers and counts with the highest.
+    The projection and positions before the first layer are at top + 1, the convolutions at top + 2. name is the
+    parameter's name in the model; in a stable encoder the last normalisation counts with the highest layer.
 
     >>> layer_depth("heads.0.layers.1.weight", top=12, stable=False)
     0
@@ -74,7 +74,7 @@ def layer_depth(name: str, *, top: int, stable: bool) -> int:
 def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); biases, normalisation weights and other vectors do not decay.
 
-    The first groups are the head's. Below it the learning rate is that of optim times layer_decay ** layer_depth, as
+    The first groups are the head's. Below it the learning rate is optim.learning_rate * layer_decay ** layer_depth, as
     in ELECTRA (Clark et al. 2020, arXiv:2003.10555, appendix A), for models with an `encoder`.
     """
     by_depth: dict[int, list[nn.Parameter]] = {0: []}
@@ -101,7 +101,7 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
 
 
 def _depth(model: nn.Module, name: str, optim: OptimConfig) -> int:
-    """The depth of a parameter where rates differ by it, else 0: one group for all, as checkpoints of before have it."""
+    """The depth of a parameter if learning rates depend on it, else 0: a single group, as in earlier checkpoints."""
     if optim.layer_decay == 1.0:
         return 0
     encoder: Any = model.encoder

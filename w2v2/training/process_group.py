@@ -36,10 +36,10 @@ class ProcessGroup:
         rows[self.rank :: self.size] = share
         return rows
 
-    def states(self, own: Any) -> list[Any]:
-        """What each process gives, in the order of their ranks."""
+    def states(self, state: Any) -> list[Any]:
+        """The state of every process, in the order of their ranks; each passes its own."""
         if self.size == 1:
-            return [own]
-        found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, own)
-        return found
+            return [state]
+        states: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(states, state)
+        return states

@@ -159,8 +159,8 @@ class StackedHeads:
                     why = f"the training loss is {loss} in epoch {number + 1}, by step {done}"
                     self._diverged.setdefault((trial, fold), DivergenceError(why))
                     continue
-                found = predicted[:, trial, fold].numpy()[rows]
-                counts = classification.confusion(targets[:, fold][rows], found, len(names))
+                of_fold = predicted[:, trial, fold].numpy()[rows]
+                counts = classification.confusion(targets[:, fold][rows], of_fold, len(names))
                 self._curves[trial][fold].append(
                     Epoch(
                         epoch=number + 1,
@@ -248,13 +248,13 @@ class _AdamW:
 
     def __init__(self, parameters: Sequence[Tensor], trial: int, optim: OptimConfig, *, even: bool) -> None:
         self._optim = optim
-        own = [parameter[trial] for parameter in parameters]
-        self._whole = [even and parameter[0].numel() % WIDEST_VECTOR == 0 for parameter in own]
+        of_trial = [parameter[trial] for parameter in parameters]
+        self._whole = [even and parameter[0].numel() % WIDEST_VECTOR == 0 for parameter in of_trial]
         self._even = even
         # Weights decay, vectors (biases, a mix of layers) do not.
         self._parts = [
             [_Part.of(p, decays=parameter.ndim > 2) for p in ([parameter] if whole else parameter.unbind(0))]
-            for parameter, whole in zip(own, self._whole, strict=True)
+            for parameter, whole in zip(of_trial, self._whole, strict=True)
         ]
 
     def __call__(

@@ -19,7 +19,7 @@ Parts = list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]
 
 @dataclass(frozen=True, kw_only=True)
 class FoldFit:
-    """What the clips outside a fold taught, and its probabilities for the clips in the fold."""
+    """A machine fitted on the clips outside a fold, and its probabilities for the clips in the fold."""
 
     fold: int
     c: float
@@ -48,8 +48,8 @@ def fit_svm_on_fold(
 ) -> FoldFit:
     """The held-out fold predicted by a model of all other folds.
 
-    C and gamma are those of the highest mean UAR over inner folds, by speaker, of the other folds' clips; the
-    features are standardised by the clips that train, within the inner folds too. Probabilities are a softmax
+    C and gamma have the highest mean UAR over inner folds, by speaker, of the other folds' clips; features are
+    standardised with statistics of the training clips, within the inner folds too. Probabilities are a softmax
     of the one-vs-rest decision values over a temperature, which is fitted on the inner folds (Guo et al.,
     On calibration of modern neural networks, 2017), so the largest is the machine's own prediction.
     """
@@ -57,24 +57,24 @@ def fit_svm_on_fold(
 
     started = time.perf_counter()
     train, test = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-    known, labels = descriptors[train], target[train]
+    train_descriptors, labels = descriptors[train], target[train]
     parts = inner_folds(labels, speaker[train], num_folds=svm.num_inner_folds, held_out=held_out)
     grid = {"svc__C": list(svm.c), "svc__gamma": [value or "scale" for value in svm.gamma]}
     search = GridSearchCV(machine(), grid, scoring=_uar, cv=parts, error_score="raise")
-    search.fit(known, labels)
+    search.fit(train_descriptors, labels)
     inner = [
         (
             rows,
             decisions(
-                machine(search.best_params_).fit(known[train_rows], labels[train_rows]),
-                known[rows],
+                machine(search.best_params_).fit(train_descriptors[train_rows], labels[train_rows]),
+                train_descriptors[rows],
                 num_classes,
             ),
         )
         for train_rows, rows in parts
     ]
     temperature = fitted_temperature(
-        np.concatenate([found for _, found in inner]), labels[np.concatenate([rows for rows, _ in inner])]
+        np.concatenate([values for _, values in inner]), labels[np.concatenate([rows for rows, _ in inner])]
     )
     return FoldFit(
         fold=held_out,
@@ -110,7 +110,7 @@ def inner_folds(
 ) -> Parts:
     """Folds of the training clips, balanced in classes, with no speaker on both sides.
 
-    Raises UserError where there are too few speakers or clips for so many.
+    Raises UserError for too few speakers or clips for num_folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -141,17 +141,17 @@ def decisions(
 ) -> Float[np.ndarray, "clips classes"]:
     """One-vs-rest decision values; -inf for a class that was not among the training clips."""
     values = fitted.decision_function(descriptors)
-    if values.ndim == 1:  # of two classes there is one alone
+    if values.ndim == 1:  # with two classes scikit-learn returns a single column
         values = np.stack([-values / 2, values / 2], axis=1)
-    found = np.full((len(descriptors), num_classes), -np.inf)
-    found[:, fitted.classes_] = values
-    return found
+    columns = np.full((len(descriptors), num_classes), -np.inf)
+    columns[:, fitted.classes_] = values
+    return columns
 
 
 def fitted_temperature(
     decisions: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> float:
-    """The temperature in [0.01, 100] of the lowest mean cross-entropy, over clips of classes with a value."""
+    """The temperature in [0.01, 100] with the lowest mean cross-entropy, over clips whose class has a finite value."""
     from scipy.optimize import minimize_scalar
 
     rows = np.flatnonzero(np.isfinite(decisions[np.arange(len(target)), target]))
@@ -160,18 +160,18 @@ def fitted_temperature(
         likely = softmax(decisions[rows] / np.exp(log_temperature))[np.arange(len(rows)), target[rows]]
         return float(-np.log(np.maximum(likely, 1e-12)).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def softmax(values: Float[np.ndarray, "clips classes"]) -> Float[np.ndarray, "clips classes"]:
-    """Each row as probabilities."""
+    """The softmax of each row."""
     from scipy import special
 
     return special.softmax(values, axis=1)
 
 
 def _uar(fitted: Any, descriptors: Any, target: Any) -> float:
-    """UAR over the classes that are there (scikit-learn's balanced accuracy warns of the others)."""
+    """UAR over the classes that occur in target (scikit-learn's balanced_accuracy_score warns about the others)."""
     predicted = fitted.predict(descriptors)
     return float(np.mean([(predicted[target == name] == name).mean() for name in np.unique(target)]))

@@ -34,7 +34,7 @@ NUM_AHEAD = 4
 
 @dataclass(kw_only=True)
 class Position:
-    """How far a training is, and what it has summed up of the epoch it is in."""
+    """How far a training has come: its step, and the sums of the present epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -89,7 +89,7 @@ class Trainer:
         self.num_steps = sum(len(batches) for batches in self._plan)
         self.position = Position()
         self.best: dict[str, Tensor] = {}
-        """The trained weights after the best epoch, where training.patience_epochs looks for one."""
+        """The trained weights after the best epoch, if training.patience_epochs is set."""
 
     @property
     def ended(self) -> bool:
@@ -148,9 +148,9 @@ class Trainer:
     def _backward_in_parts(self, batch: Int[np.ndarray, " batch"]) -> None:
         """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
         batch_weight = self.objective.weight(torch.from_numpy(self.train.targets[batch])) or 1.0
-        own = self.world.share(batch)
+        clips = self.world.share(batch)
         # A process without a clip of this batch keeps in step with one that does not count.
-        share, counts = (own, 1) if len(own) else (batch[:1], 0)
+        share, counts = (clips, 1) if len(clips) else (batch[:1], 0)
         parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -164,16 +164,20 @@ class Trainer:
                 self._count(outputs, targets, loss)
 
     def _backward_whole(self, batch: Int[np.ndarray, " batch"]) -> None:
-        """Gradients of a loss of the batch as a whole: each process has all outputs, and gradients of its own."""
+        """Gradients of a loss over the whole batch: each process has all outputs, and gradients for its share."""
         share = self.world.share(batch)
         outputs, targets = self._forward(share if len(share) else batch[:1])
         assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
-        own = outputs[: len(share)]
-        whole = self.world.whole(own, len(batch))
-        known = torch.from_numpy(self.train.targets[batch]).to(self.device)
-        loss = self.objective.whole_batch_loss(whole, known) + 0.0 * outputs.sum()
+        share_outputs = outputs[: len(share)]
+        whole = self.world.whole(share_outputs, len(batch))
+        batch_targets = torch.from_numpy(self.train.targets[batch]).to(self.device)
+        loss = self.objective.whole_batch_loss(whole, batch_targets) + 0.0 * outputs.sum()
         (loss * self.world.size).backward()
-        self._count(own, targets[: len(share)], self.objective.loss_sum(own, targets[: len(share)]))
+        self._count(
+            share_outputs,
+            targets[: len(share)],
+            self.objective.loss_sum(share_outputs, targets[: len(share)]),
+        )
 
     def _forward(self, clips: Int[np.ndarray, " part"]) -> tuple[Outputs, Shaped[Tensor, "part ..."]]:
         features, lengths = self.train.select(clips)
@@ -244,7 +248,7 @@ class Trainer:
 
 
 def trained_state(model: SpeechModel | PretrainingModel) -> dict[str, Float[Tensor, "..."]]:
-    """What training may change: trained weights, and numbers taken from the training clips."""
+    """All tensors that training changes: trained weights, and statistics of the training clips."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
@@ -287,7 +291,11 @@ def score_fold(
     seed: int,
     world: ProcessGroup | None = None,
 ) -> FoldScore:
-    """Train on `train` for all epochs, then look at the held-out clips once."""
+    """The score of a classifier on held-out clips, after training on `train` for all epochs.
+
+    The held-out clips are used once, at the end. Raises DivergenceError when the loss is not finite, UserError
+    when the GPU's memory does not suffice.
+    """
     started = time.perf_counter()
     curve = fit(model, train, optim=optim, training=training, seed=seed, world=world)
     logits = predict_logits(model, held_out, precision=training.precision)
