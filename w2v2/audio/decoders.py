@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from w2v2.audio.audio_error import AudioError
 from w2v2.audio.containers import READ, Container
+from w2v2.wording import counted
 
 MAX_CHANNELS = 64
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
@@ -161,7 +162,7 @@ class _Damage:
             return ""
         if self.num_damaged > max(1, _DAMAGED_FRACTION * self.num_packets):
             raise AudioError("damaged", f"{self.num_damaged} of {self.num_packets} packets cannot be decoded")
-        return f"{self.num_damaged} damaged packet{'s' if self.num_damaged > 1 else ''}"
+        return counted(self.num_damaged, "damaged packets")
 
 
 def _opened(format_name: str, data: bytes):

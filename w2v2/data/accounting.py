@@ -8,6 +8,7 @@ import numpy as np
 
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -58,5 +59,5 @@ def _by_kind(tolerated: Counter[str]) -> dict[str, int]:
 
 def _words(numbers: dict[str, int]) -> str:
     total = sum(numbers.values())
-    kinds = ", ".join(f"{num} {kind}" for kind, num in numbers.items())
+    kinds = ", ".join(counted(num, kind) for kind, num in numbers.items())
     return f"{total} ({kinds})" if total else "0"

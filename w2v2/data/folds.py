@@ -11,8 +11,8 @@ from jaxtyping import Int
 
 from w2v2.config.data import FoldsConfig
 from w2v2.data import leaks
-from w2v2.data.leaks import listed
 from w2v2.errors import UserError
+from w2v2.wording import listed
 
 logger = logging.getLogger(__name__)
 

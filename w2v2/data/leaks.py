@@ -1,14 +1,13 @@
 """What may not be on both sides of a fold or split: speakers, and audio that is the very same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.errors import UserError
-
-NUM_LISTED = 10
+from w2v2.wording import listed as listed
 
 
 def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
@@ -48,9 +47,3 @@ def _conflicts(clips: pa.Table, *, key: str, column: str) -> list[Mapping[str, A
     groups = clips.group_by(key).aggregate([(column, "distinct"), ("clip_id", "list"), ("clip_id", "min")])
     several = groups.filter(pc.greater(pc.list_value_length(groups[f"{column}_distinct"]), 1))
     return several.sort_by("clip_id_min").to_pylist()
-
-
-def listed(values: Sequence[Any], separator: str = ", ") -> str:
-    """The first ten values, and how many more there are."""
-    shown = separator.join(str(value) for value in values[:NUM_LISTED])
-    return shown if len(values) <= NUM_LISTED else f"{shown}{separator}and {len(values) - NUM_LISTED} more"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from w2v2.data.leaks import listed
+from w2v2.wording import listed
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from w2v2.config.data import SPLITS
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
+from w2v2.wording import listed
 
 BLANK = "<pad>"
 """The token of CTC's blank: transformers takes the padding token for it."""
@@ -157,6 +158,4 @@ def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Voc
 def listed_characters(counts: Mapping[str, int]) -> str:
     """The characters, commonest first, each with its code point and count; the first twenty."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{char!r} U+{ord(char):04X} ({n})" for char, n in ordered[:NUM_LISTED])
-    more = len(ordered) - NUM_LISTED
-    return shown if more <= 0 else f"{shown} and {more} more"
+    return listed([f"{char!r} U+{ord(char):04X} ({n})" for char, n in ordered], num_shown=NUM_LISTED)

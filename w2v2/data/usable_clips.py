@@ -16,6 +16,7 @@ from w2v2.data.corpora.rows import Labels
 from w2v2.errors import Reject, UserError
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +105,19 @@ def read_clips_and_check_folds(run: str, data: DataConfig, fold_config: FoldsCon
     found = file_facts.without_missing_files(manifest.read(data), data)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
     folds.assign(found.clips, fold_config)
+    log_clips(found)
+    return found
+
+
+def log_clips(found: manifest.Manifest) -> None:
+    """Log how many clips of how many speakers were found, and how many were rejected by name."""
+    clips, speakers = len(found.clips), len(found.clips["speaker"].unique())
     logger.info(
-        "data: %d clips of %d speakers, %d rejected by name",
-        len(found.clips),
-        len(found.clips["speaker"].unique()),
+        "data: %s of %s, %d rejected by name",
+        counted(clips, "clips"),
+        counted(speakers, "speakers"),
         len(found.rejects),
     )
-    return found
 
 
 def in_folds(

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.errors import UserError
+from w2v2.wording import counted
 
 MIN_UNITS = 5
 """Of fewer speakers (or folds) no interval is computed: its width would be noise itself."""
@@ -183,7 +184,7 @@ def _standard_errors(values: Values, samples: Resamples) -> dict[str, tuple[floa
 
 
 def _undefined(value: float, num_speakers: int, *, num_left_out: int = 0) -> Interval:
-    why = f"{num_speakers} speaker{'s' * (num_speakers != 1)}"
+    why = counted(num_speakers, "speakers")
     return Interval(value=plain(value), num_left_out=num_left_out, undefined=why)
 
 

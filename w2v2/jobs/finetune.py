@@ -131,12 +131,7 @@ def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     else:
         manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
     split(config, found)
-    logger.info(
-        "data: %d clips of %d speakers, %d rejected by name",
-        len(found.clips),
-        len(found.clips["speaker"].unique()),
-        len(found.rejects),
-    )
+    usable_clips.log_clips(found)
     return found
 
 

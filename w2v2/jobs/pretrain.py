@@ -26,12 +26,12 @@ from w2v2.cluster import connection, features
 from w2v2.config import command_line
 from w2v2.config.pretrain import PretrainConfig, with_recipe
 from w2v2.data import manifest, splits, usable_clips
-from w2v2.data.leaks import listed
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 from w2v2.versions import library_versions
+from w2v2.wording import listed
 
 logger = logging.getLogger("w2v2.jobs.pretrain")
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
-from w2v2.reports.text import listed, percent_text
+from w2v2.reports.text import percent_text
+from w2v2.wording import listed
 
 
 def tune_checks(run: TuneRun) -> list[Check]:

@@ -40,8 +40,9 @@ from w2v2.reports.shared_sections import (
     rejects_blocks,
     verdict_blocks,
 )
-from w2v2.reports.text import duration_text, interval_text, listed, percent_text, score_text, without_home
+from w2v2.reports.text import duration_text, interval_text, percent_text, score_text, without_home
 from w2v2.storage import files as storage
+from w2v2.wording import listed
 
 SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
 

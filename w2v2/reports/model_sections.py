@@ -29,8 +29,9 @@ from w2v2.reports.shared_sections import (
     pictured,
     surest_mistakes,
 )
-from w2v2.reports.text import METRIC_LABELS, listed, percent_text
+from w2v2.reports.text import METRIC_LABELS, percent_text
 from w2v2.reports.transcript_sections import transcript_sections
+from w2v2.wording import listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,8 +29,9 @@ from w2v2.reports.blocks import (
 from w2v2.reports.checks import in_two, verdict
 from w2v2.reports.recordings import sounds
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
-from w2v2.reports.text import duration_text, job_command, listed
+from w2v2.reports.text import duration_text, job_command
 from w2v2.storage import files as storage
+from w2v2.wording import listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -50,12 +50,6 @@ def setting_text(value: object) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def listed(names: Sequence[str], *, num_shown: int = 6) -> str:
-    """The first names with commas between, and how many more there are."""
-    more = len(names) - num_shown
-    return ", ".join(names[:num_shown]) + (f" and {more} more" if more > 0 else "")
-
-
 def shortened(name: str, *, num_characters: int = 18) -> str:
     """The name on one line, unprintable characters as '?', cut to num_characters."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(name.split()))

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.reports.run_files import TuneRun
-from w2v2.reports.text import METRIC_LABELS, duration_text, listed, percent_text
+from w2v2.reports.text import METRIC_LABELS, duration_text, percent_text
+from w2v2.wording import listed
 
 MIN_TRIALS_FOR_IMPORTANCE = 5
 

@@ -33,12 +33,12 @@ from w2v2.reports.shared_sections import (
 from w2v2.reports.text import (
     METRIC_LABELS,
     interval_text,
-    listed,
     percent_text,
     points_text,
     shortened,
 )
 from w2v2.reports.tune_findings import course, importances, saved, spread
+from w2v2.wording import listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

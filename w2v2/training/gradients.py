@@ -3,6 +3,7 @@
 from torch import nn
 
 from w2v2.errors import UserError
+from w2v2.wording import listed
 
 NUM_SHOWN = 8
 
@@ -16,9 +17,8 @@ def check_gradients(model: nn.Module) -> None:
     trained = [(name, p.grad is not None) for name, p in model.named_parameters() if p.requires_grad]
     missing = [name for name, has_gradient in trained if not has_gradient]
     if missing:
-        more = f" and {len(missing) - NUM_SHOWN} more" if len(missing) > NUM_SHOWN else ""
         raise UserError(
             f"{len(missing)} of {len(trained)} trained weights of this encoder get no gradient from the loss, so they would "
-            f"stay as they are: {', '.join(missing[:NUM_SHOWN])}{more}; train less of it (--encoder.train head), or "
+            f"stay as they are: {listed(missing, num_shown=NUM_SHOWN)}; train less of it (--encoder.train head), or "
             "another encoder"
         )

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.baseline import SvmConfig
-from w2v2.data.leaks import listed
 from w2v2.errors import UserError
+from w2v2.wording import listed
 
 Parts = list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]
 """Places of the clips that train and of those that are scored, for each inner fold."""

@@ -6,9 +6,10 @@ Ardila et al., Common Voice: a massively-multilingual speech corpus, LREC 2020.
 from collections.abc import Iterator, Sequence
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, listed
+from w2v2.data.corpora.rows import ClipRow, Found, Labels
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 SPLITS = {"train": "train", "dev": "val", "test": "test"}
 COLUMNS = ("client_id", "path", "sentence")
@@ -26,7 +27,7 @@ def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str])
         )
     if carried:
         raise UserError(
-            f"data.layout=common_voice carries no columns along, but {listed(carried)} are asked for"
+            f"data.layout=common_voice carries no columns along, but {quoted(carried)} are asked for"
         )
     root = storage.expand(data.uri)
     parts = {
@@ -52,7 +53,7 @@ def _rows(root: str, name: str, split: str) -> Iterator[ClipRow]:
     header = lines[0].rstrip("\r").split("\t")
     if lost := [column for column in COLUMNS if column not in header]:
         raise UserError(
-            f"{file} has no column {lost[0]!r}, its columns are {listed(header)}: wanted a file of Common Voice"
+            f"{file} has no column {lost[0]!r}, its columns are {quoted(header)}: wanted a file of Common Voice"
         )
     for number, line in enumerate(lines[1:], start=2):
         if line.strip():

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, files_below, listed
+from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, files_below
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ NAMED = {"emodb": EMODB, "crema_d": CREMA_D, "savee": SAVEE, "tess": TESS}
 def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """A clip for each audio file below data.uri; one whose name does not tell is a reject."""
     if carried:
-        raise UserError(f"data.layout={data.layout} has no columns, but {listed(carried)} are asked for")
+        raise UserError(f"data.layout={data.layout} has no columns, but {quoted(carried)} are asked for")
     if task in ("multi_label", "regression"):
         raise UserError(f"data.layout={data.layout} has one class a clip, got task.kind={task}")
     corpus = NAMED[data.layout]

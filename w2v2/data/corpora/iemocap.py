@@ -17,10 +17,10 @@ from w2v2.data.corpora.rows import (
     audio_among,
     files_below,
     grouped,
-    listed,
 )
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 TARGETS = ("valence", "activation", "dominance")
 EMOTIONS = {
@@ -39,7 +39,7 @@ def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> F
     Classes have 'no agreement' and 'other' among them: drop them by data.classes.
     """
     if carried or task == "multi_label":
-        asked = f"columns {listed(carried)}" if carried else f"task.kind={task}"
+        asked = f"columns {quoted(carried)}" if carried else f"task.kind={task}"
         raise UserError(f"data.layout=iemocap has one class and three values an utterance, got {asked}")
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)

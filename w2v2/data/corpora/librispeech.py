@@ -17,10 +17,10 @@ from w2v2.data.corpora.rows import (
     audio_among,
     below,
     files_below,
-    listed,
 )
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
         )
     if carried:
         raise UserError(
-            f"data.layout=librispeech has no columns to carry along, but {listed(carried)} are asked for"
+            f"data.layout=librispeech has no columns to carry along, but {quoted(carried)} are asked for"
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)

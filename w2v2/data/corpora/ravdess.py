@@ -14,10 +14,10 @@ from w2v2.data.corpora.rows import (
     audio_among,
     below,
     files_below,
-    listed,
 )
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
 def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> None:
     if carried:
         raise UserError(
-            f"data.uri {data.uri} is no CSV and has no columns, but {listed(carried)} are asked for"
+            f"data.uri {data.uri} is no CSV and has no columns, but {quoted(carried)} are asked for"
         )
     if data.layout == "files" and task != "none":
         raise UserError(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import below, listed
+from w2v2.data.corpora.rows import below
 from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Recordings:
             paths = [below(hit.uri, self.root) for hit in hits]
             raise ClipError(
                 "found twice",
-                f"{name} may be {listed(paths)}; say which by a column study or by data.studies",
+                f"{name} may be {quoted(paths)}; say which by a column study or by data.studies",
             )
         return hits[0] if hits else None
 
@@ -86,8 +87,8 @@ def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tupl
                 by_stem[str(PurePosixPath(name).with_suffix(""))].append(recording)
     if unknown := [study for study in studies if study not in folders]:
         raise UserError(
-            f"data.studies names {listed(unknown)}, where {root} has no recordings; its subfolders with "
-            f"recordings are {listed(sorted(folders)) or 'none'}"
+            f"data.studies names {quoted(unknown)}, where {root} has no recordings; its subfolders with "
+            f"recordings are {quoted(sorted(folders)) or 'none'}"
         )
     return Recordings(root=root, studies=studies, by_name=by_name, by_stem=by_stem)
 

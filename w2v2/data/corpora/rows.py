@@ -11,13 +11,15 @@ from typing import Literal, NoReturn
 from w2v2.config.data import DataConfig, TaskKind
 from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 Labels = TaskKind | Literal["none"]
 """What is learned of the clips; none where labels may be unknown."""
 Groups = tuple[tuple[str, ...], ...]
 """The names of the targets, one inner tuple per head."""
 
-NUM_LISTED = 10
+logger = logging.getLogger(__name__)
+listed = quoted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,7 @@ def targets_of(cells: Mapping[str, str], names: Sequence[str], task: Labels) -> 
     """
     values = tuple(_target(name, cells[name], task) for name in names)
     if names and all(value is None for value in values):
-        raise ClipError("no target", f"{listed(names)} {'are all' if len(names) > 1 else 'is'} empty")
+        raise ClipError("no target", f"{quoted(names)} {'are all' if len(names) > 1 else 'is'} empty")
     return values
 
 
@@ -94,14 +96,6 @@ def below(uri: str, root: str) -> str:
     """The path of a file below the root."""
     return uri.removeprefix(root).lstrip("/")
 
-
-def listed(values: Sequence[str]) -> str:
-    """The first ten values in quotes, and how many more there are."""
-    shown = ", ".join(repr(value) for value in values[:NUM_LISTED])
-    return shown if len(values) <= NUM_LISTED else f"{shown} and {len(values) - NUM_LISTED} more"
-
-
-logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".mka")
 
