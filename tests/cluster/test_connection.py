@@ -97,12 +97,3 @@ def test_a_cluster_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capl
     assert (f"the cluster at 127.0.0.1:{port}, started on this machine, is gone" in caplog.text) != alive
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert connection._address() is None  # who names a cluster means that one
-
-
-def test_chunks_are_of_8_to_64_items_and_keep_their_order():
-    for num_items in (0, 1, 7, 100, 1_000, 10_001):
-        items = list(range(num_items))
-        chunks = connection.chunks(items, num_at_once=4)
-        assert [item for chunk in chunks for item in chunk] == items
-        assert all(8 <= len(chunk) <= 64 for chunk in chunks[:-1])
-    assert [len(chunk) for chunk in connection.chunks(range(10), num_at_once=2, size=4)] == [4, 4, 2]

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import ray
 
-from w2v2.cluster import search
+from w2v2.cluster import search, worker_warnings
+from w2v2.cluster.worker_warnings import Reported
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import ResumableError, UserError
 from w2v2.search.fold_reports import FoldReports, seconds_left
@@ -51,7 +52,7 @@ def run(monkeypatch, tmp_path):
             def wait():
                 if fold == fails:
                     raise error or DivergenceError("the training loss is nan")
-                return score(fold)
+                return Reported(result=score(fold), warnings=(f"fold {fold} is odd",))
 
             return wait
 
@@ -60,6 +61,9 @@ def run(monkeypatch, tmp_path):
                 events.append(f"stops: {type(result['stops']).__name__}: {result['stops']}")
                 return
             known = "" if result.get("trained") else " known"
+            assert "error" in result or result["warnings"] == (
+                [] if known else [f"fold {result['fold_score'].fold} is odd"]
+            )
             events.append(result.get("error") or f"score {result['fold_score'].fold}{known}")
 
         monkeypatch.setattr(search, "_begin", begin)
@@ -132,6 +136,18 @@ def test_what_ends_the_search_fails_no_trial(number, result):
     assert judge.on_trial_result(None, trial, {"error": "another trial, ended with it"}) == "STOP"
     assert study.failures == [9][: number == 9]
     assert search._Proposals(study, judge).suggest("x") == "FINISHED"
+
+
+def test_what_the_workers_of_a_trial_warn_of_is_logged_by_the_driver(monkeypatch, caplog):
+    monkeypatch.setattr(worker_warnings, "_shown", set())
+    plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
+    judge = search._Judge(FoldReports(plan, Told(), at_once=1))
+    trial = SimpleNamespace(config={"number": 1, "params": {}})
+    for _ in range(2):
+        judge.on_trial_result(None, trial, {"error": "nan", "warnings": ["the cache is slow"]})
+    assert [r.getMessage() for r in caplog.records if "cache" in r.getMessage()] == [
+        "worker: the cache is slow"
+    ]
 
 
 def test_the_last_trials_have_not_all_workers():

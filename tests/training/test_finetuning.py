@@ -80,14 +80,15 @@ print("ray" in sys.modules)
 
 
 def test_without_ray_and_on_ray_give_the_same_weights_bit_for_bit(tmp_path: Path, ray_session) -> None:
-    from w2v2.cluster.finetune import finetune_on_ray
+    from w2v2.cluster import connection
+    from w2v2.cluster.finetune import finetune_on
 
     corpus = labelled_csv(tmp_path / "data")
     command = [sys.executable, "-c", WITHOUT_RAY, str(corpus), str(tmp_path)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert output.split() == ["False"]
     plan = make_plan(make_config(corpus, tmp_path, "ray"))
-    on_ray = finetune_on_ray(plan, gpus=0)
+    on_ray = finetune_on(connection, plan, gpus=0)
     alone, other = weights(make_config(corpus, tmp_path, "without_ray")), weights(plan.config)
     assert alone and alone.keys() == other.keys()
     for name, tensor in alone.items():

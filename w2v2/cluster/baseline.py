@@ -1,14 +1,14 @@
-"""A baseline over Ray tasks: hand-made features of some clips each, then one held-out fold each."""
+"""A baseline over tasks: hand-made features of some clips each, then one held-out fold each."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import ray
 from jaxtyping import Float, Int, Shaped
 
-from w2v2.cluster import connection
+from w2v2.cluster.chunks import chunks_of
+from w2v2.cluster.workers import Workers
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor
 from w2v2.features.requests import AudioIndex, ClipFeatures, Request
@@ -26,21 +26,22 @@ def describe_clips(
     data: DataConfig,
     audio: AudioConfig,
     cache: CacheConfig,
+    workers: Workers,
 ) -> tuple[list[ClipFeatures], dict[str, Float[np.ndarray, " descriptors"]]]:
     """A ClipFeatures for every clip, in order, and the hand-made features of those that can be used, by clip_id."""
     index = AudioIndex(data, audio, cache)
     requests = index.requests(clips)
-    num_at_once = connection.slots(cpus=1, gpus=0)
-    chunks = connection.chunks(requests, num_at_once=num_at_once)
+    num_at_once = workers.slots(cpus=1, gpus=0)
+    chunks = chunks_of(requests, num_at_once=num_at_once)
     results: list[list[Described]] = [[]] * len(chunks)
-    task = connection.task(_describe_chunk, cpus=1, gpus=0)
+    task = workers.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
 
     def done(number: int, result: "list[Described]") -> None:
         results[number] = result
         progress(sum(len(part) for part in results))
 
-    connection.map_tasks(
+    workers.map_tasks(
         lambda chunk: task.remote(chunk, tuple(kinds), audio, cache, data.num_readers),
         chunks,
         num_at_once=num_at_once,
@@ -73,26 +74,26 @@ def fit_folds(
     *,
     target: Int[np.ndarray, " clips"],
     num_classes: int,
+    workers: Workers,
 ) -> "list[FoldFit]":
     """A FoldFit for each fold, in order; clips have fold and speaker, descriptors are by clip_id."""
     rows = np.stack([descriptors[clip_id] for clip_id in clips["clip_id"].to_pylist()])
     num_folds = config.folds.num_folds
-    # Ray hands a task the value in place of the reference.
-    data: Any = ray.put(
+    data = workers.shared(
         (rows, target, np.array(clips["speaker"].to_pylist(), np.str_), clips["fold"].to_numpy())
     )
     results: dict[int, FoldFit] = {}
-    task = connection.task(_fit_fold, cpus=1, gpus=0)
+    task = workers.task(_fit_fold, cpus=1, gpus=0)
     progress = Progress("folds", num_folds, unit="folds")
 
     def done(number: int, result: "FoldFit") -> None:
         results[number] = result
         progress(len(results))
 
-    connection.map_tasks(
+    workers.map_tasks(
         lambda held_out: task.remote(data, held_out, config.svm, num_classes),
         range(num_folds),
-        num_at_once=connection.slots(cpus=1, gpus=0),
+        num_at_once=workers.slots(cpus=1, gpus=0),
         on_done=done,
     )
     return [results[fold] for fold in range(num_folds)]

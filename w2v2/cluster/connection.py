@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record
 
@@ -20,11 +20,11 @@ from w2v2.cluster.local_ray import (
     listen_on_loopback_alone,
 )
 from w2v2.cluster.worker_warnings import ReportingTask, logged, reporting
+from w2v2.cluster.workers import Task
 from w2v2.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -154,16 +154,7 @@ def get(reference: "ray.ObjectRef[R]") -> R:
         raise mistake from None
 
 
-@runtime_checkable
-class Task(Protocol[P, R]):
-    """A function that runs on a worker."""
-
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> "ray.ObjectRef[R]":
-        """Submit a call; `get` waits for its result."""
-        ...
-
-
-def task(function: Callable[P, R], *, cpus: float, gpus: float, in_trial: bool = False) -> Task[P, R]:
+def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Task:
     """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
     options: dict[str, Any] = {
         "num_cpus": cpus,
@@ -174,16 +165,12 @@ def task(function: Callable[P, R], *, cpus: float, gpus: float, in_trial: bool =
     }
     if not in_trial:  # a trial has it from Tune, and given twice it would count as another
         options["runtime_env"] = RUNTIME_ENV
-    # A trial is a worker itself, whose log nobody reads.
-    remote: Any = ray.remote(**options)(function if in_trial else reporting)
-    task: Any = remote if in_trial else ReportingTask(remote_reporting=remote, function=function)
-    return task
+    return ReportingTask(remote_reporting=ray.remote(**options)(reporting), function=function)
 
 
-def chunks(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Sequence[T]]:
-    """Items in order, `size` to a task, or about four tasks to each of num_at_once workers, of 8 to 64 items."""
-    size = size or max(8, min(64, -(-len(items) // (4 * num_at_once))))
-    return [items[at : at + size] for at in range(0, len(items), size)]
+def shared(value: Any) -> Any:
+    """The value for many tasks, which Ray hands them in place of what this returns."""
+    return ray.put(value)
 
 
 def map_tasks(

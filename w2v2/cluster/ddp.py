@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import ctrl_c_interrupts
-from w2v2.cluster.worker_warnings import logged
+from w2v2.cluster.worker_warnings import Reported, logged, reporting
 
 # isort: split
 
@@ -46,7 +46,7 @@ def train_on_workers(
                 task = connection.task(_with_queue, cpus=cpus, gpus=gpus)
                 return logged(ray.get(task.remote(work, queue, ProcessGroup())))
             with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
-                return work_together(
+                reported = work_together(
                     functools.partial(_with_queue, work, queue),
                     num_workers=num_workers,
                     cpus=cpus,
@@ -54,6 +54,7 @@ def train_on_workers(
                     name=name,
                     storage_path=scratch,
                 )
+            return logged(reported)
         except Exception as error:
             raise connection.user_error(error) or error from error
 
@@ -83,15 +84,15 @@ def _queue_into(report: Report) -> Iterator[Queue]:
 
 
 def work_together(
-    compute: Callable[[ProcessGroup], T],
+    compute: Callable[[ProcessGroup], Any],
     *,
     num_workers: int,
     cpus: float,
     gpus: float,
     name: str,
     storage_path: str,
-) -> T:
-    """What the first of `num_workers` processes found, all of which call `compute` together.
+) -> Reported:
+    """What the first of `num_workers` processes found, all of which call `compute` together, and its warnings.
 
     Raises what a worker raised; a worker that is lost has all of them start again.
     """
@@ -115,4 +116,5 @@ def work_together(
 
 def _work(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    return config["compute"](ProcessGroup(rank=context.get_world_rank(), size=context.get_world_size()))
+    world = ProcessGroup(rank=context.get_world_rank(), size=context.get_world_size())
+    return reporting(config["compute"], world)

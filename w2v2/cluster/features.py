@@ -1,4 +1,4 @@
-"""Every clip's features, prepared once by Ray tasks before anything trains."""
+"""Every clip's features, prepared once by tasks before anything trains."""
 
 import functools
 import itertools
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection
+from w2v2.cluster.chunks import chunks_of
+from w2v2.cluster.workers import Workers, start_workers
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
@@ -90,19 +91,25 @@ class FeaturePreparation:
     """
 
     def __init__(
-        self, config: Prepares, *, encoders: Sequence[EncoderConfig], cpus: float, gpus: float
+        self,
+        config: Prepares,
+        *,
+        encoders: Sequence[EncoderConfig],
+        cpus: float,
+        gpus: float,
+        workers: Workers,
     ) -> None:
         if config.training.precision == "bf16" and not gpus:
             raise UserError(
                 "training.precision is bf16 but there is no GPU for it in this cluster: use float32, which is faster on a CPU"
             )
-        self._config, self._cpus, self._gpus = config, cpus, gpus
+        self._config, self._cpus, self._gpus, self._workers = config, cpus, gpus, workers
         self.encoders = encoders
         inspect = self._task(inspect_encoder)
         # Every worker is asked, though one answer would do: all of them import and load at the same time.
-        num_workers = connection.slots(cpus=cpus, gpus=gpus, now=True)
+        num_workers = workers.slots(cpus=cpus, gpus=gpus, now=True)
         logger.info(
-            "encoder: %d workers start and load %s; this may take a minute", num_workers, encoders[0].name
+            "encoder: loading %s on %d worker(s); this may take a minute", encoders[0].name, num_workers
         )
         asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
         self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
@@ -111,7 +118,7 @@ class FeaturePreparation:
     def infos(self) -> list[EncoderInfo]:
         """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
-        found: list[EncoderInfo] = [connection.get(reference) for reference in asked]
+        found: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
         training, seed = self._config.training, self._config.seed
         known = KnownEncoders(self._config.cache, precision=training.precision, seed=seed)
         for encoder, info in zip(self.encoders, found, strict=True):
@@ -128,20 +135,20 @@ class FeaturePreparation:
         return found
 
     def _task(self, function: Callable[..., Any]) -> Any:
-        """A Ray task as large as a trial."""
-        return connection.task(function, cpus=self._cpus, gpus=self._gpus)
+        """A task as large as a trial."""
+        return self._workers.task(function, cpus=self._cpus, gpus=self._gpus)
 
     def run(self, clips: pa.Table) -> list[ClipFeatures]:
         """A ClipFeatures for every clip, in order; what is in the cache is not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
-        num_at_once = connection.slots(cpus=self._cpus, gpus=self._gpus)
+        num_at_once = self._workers.slots(cpus=self._cpus, gpus=self._gpus)
         prepared = self._over_tasks(requests, num_at_once)
         index.save(requests, prepared)
         return prepared
 
     def _over_tasks(self, requests: list[Request], num_at_once: int) -> list[ClipFeatures]:
-        chunks = connection.chunks(requests, num_at_once=num_at_once)
+        chunks = chunks_of(requests, num_at_once=num_at_once)
         distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
         encoders = [(encoder, key) for key, encoder in distinct.items()]
         threads = max(1, int(self._cpus))
@@ -157,7 +164,7 @@ class FeaturePreparation:
             note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
             progress(sum(len(part) for part in results), note=note)
 
-        connection.map_tasks(
+        self._workers.map_tasks(
             lambda chunk: task.remote(chunk, encoders, self._config, threads),
             chunks,
             num_at_once=num_at_once,
@@ -169,13 +176,16 @@ class FeaturePreparation:
 def prepare_search(
     config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
 ) -> PreparedSearch:
-    """The encoders and features of a search, computed by workers where the cache lacks them; starts Ray."""
-    connection.start()
-    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = connection.gpus(config.search.gpus_per_trial)
-    preparation = FeaturePreparation(config, encoders=encoders, cpus=config.search.cpus_per_trial, gpus=gpus)
+    """The encoders and features of a search, computed by workers where the cache lacks them; starts the workers."""
+    workers = start_workers(local=config.local)
+    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = workers.gpus(config.search.gpus_per_trial)
+    preparation = FeaturePreparation(
+        config, encoders=encoders, cpus=config.search.cpus_per_trial, gpus=gpus, workers=workers
+    )
 
-    from w2v2.cluster import search  # noqa: F401  takes a second to import, as the workers do meanwhile
+    if not config.local:
+        from w2v2.cluster import search  # noqa: F401  takes a second to import, as the workers do meanwhile
 
     features = preparation.run(clips)
     infos = dict(zip(preparation.encoders, preparation.infos, strict=True))

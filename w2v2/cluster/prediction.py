@@ -1,4 +1,4 @@
-"""A saved model over Ray tasks: some clips each, on workers that keep it."""
+"""A saved model over tasks of some clips each, on workers that keep it."""
 
 import functools
 import logging
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection
+from w2v2.cluster.chunks import chunks_of
+from w2v2.cluster.workers import Workers
 from w2v2.config.finetune import EvaluateConfig, PredictConfig
 from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
 from w2v2.progress import Progress
@@ -18,7 +19,9 @@ if TYPE_CHECKING:  # imports torch
 logger = logging.getLogger(__name__)
 
 
-def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str) -> list[ClipPrediction]:
+def predict(
+    config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str, workers: Workers
+) -> list[ClipPrediction]:
     """Predictions of every clip, in order; those that an earlier attempt of this run kept are not computed again.
 
     clips are those of clip_files.add_file_facts.
@@ -30,22 +33,23 @@ def predict(config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: 
     todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
     if len(todo) < len(rows):
         logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
-    known |= _predicted(config, todo, digest, window_s, hop_s)
+    known |= _predicted(workers, config, todo, digest, window_s, hop_s)
     return [known[own] for own in inputs]
 
 
 def _predicted(
+    workers: Workers,
     config: EvaluateConfig | PredictConfig,
     todo: Sequence[tuple[dict[str, Any], str]],
     digest: str,
     window_s: float,
     hop_s: float,
 ) -> dict[str, ClipPrediction]:
-    workers = config.workers
-    gpus = connection.gpus(workers.gpus_per_encoder)
-    cpus = min(1.0, workers.cpus_per_encoder) if gpus else workers.cpus_per_encoder
-    at_once = workers.num_encoders or connection.slots(cpus=cpus, gpus=gpus)
-    chunks = connection.chunks(todo, num_at_once=at_once, size=workers.clips_per_part)
+    sizes = config.workers
+    gpus = workers.gpus(sizes.gpus_per_encoder)
+    cpus = min(1.0, sizes.cpus_per_encoder) if gpus else sizes.cpus_per_encoder
+    at_once = sizes.num_encoders or workers.slots(cpus=cpus, gpus=gpus)
+    chunks = chunks_of(todo, num_at_once=at_once, size=sizes.clips_per_part)
     found: dict[str, ClipPrediction] = {}
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
@@ -53,13 +57,13 @@ def _predicted(
             "predictions: %d workers start and load the model; this may take a minute",
             min(at_once, len(chunks)),
         )
-    task = connection.task(_predict_chunk, cpus=cpus, gpus=gpus)
+    task = workers.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
     def done(number: int, result: list[ClipPrediction]) -> None:
         found.update(zip((own for _, own in chunks[number]), result, strict=True))
         progress(len(found))
 
-    connection.map_tasks(
+    workers.map_tasks(
         lambda chunk: task.remote(chunk, config, digest, window_s, hop_s),
         chunks,
         num_at_once=at_once,

@@ -6,11 +6,12 @@ Workers only compute and report; the driver alone writes the study and the ledge
 import functools
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from w2v2.cluster import connection
 from w2v2.cluster.ray_internals import ON_HEAD, trial_error
+from w2v2.cluster.worker_warnings import Reported, collected, show
 from w2v2.errors import ResumableError, UserError
 
 import ray  # isort: skip
@@ -26,7 +27,7 @@ from w2v2.search.space import with_params
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan, score_here, score_together
 from w2v2.storage.files import StorageError
-from w2v2.training.fold_result import DivergenceError, FoldScore
+from w2v2.training.fold_result import DivergenceError
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class _Judge(FIFOScheduler):
             return TrialScheduler.STOP
 
     def _judged(self, number: int, result: dict, params: dict[str, Any]) -> str:
+        show(result.get("warnings", ()))
         if "stops" in result:
             raise result["stops"]
         if "error" in result:
@@ -162,30 +164,41 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
     As many as num_ahead folds are under way at once, and are reported in their order. What another try would
     not fix is reported; everything else is raised, and Tune tries again.
     """
-    number = config["number"]
+    with collected() as texts:
+
+        def report(warnings: Iterable[str] = (), **values: Any) -> None:
+            tune.report({**values, "warnings": [*texts, *warnings]})
+            texts.clear()
+
+        _score_folds(config["number"], config["params"], plan, num_ahead, report)
+
+
+def _score_folds(
+    number: int, params: dict[str, Any], plan: Plan, num_ahead: int, report: Callable[..., None]
+) -> None:
     ledger = Ledger(plan.run)
-    settings = with_params(plan.config, config["params"])
-    recorded = {fold: ledger.read(number, fold, params=config["params"]) for fold in range(plan.num_folds)}
+    settings = with_params(plan.config, params)
+    recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
     known = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in known]
-    under_way: dict[int, Callable[[], FoldScore]] = {}
+    under_way: dict[int, Callable[[], Reported]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
             if ahead not in under_way:
                 under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
         try:
-            score = known[fold] if fold in known else under_way[fold]()
+            reported = Reported(result=known[fold], warnings=()) if fold in known else under_way[fold]()
         except (UserError, DivergenceError) as error:
             mistake = connection.user_error(error)
             if isinstance(mistake, StorageError | ResumableError):
-                tune.report({"stops": mistake})
+                report(stops=mistake)
             else:
-                tune.report({"error": _why(error)})
+                report(error=_why(error))
             return
-        tune.report({"fold_score": score, "trained": fold not in known})
+        report(reported.warnings, fold_score=reported.result, trained=fold not in known)
 
 
-def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], FoldScore]:
+def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], Reported]:
     """What waits for the fold's score: of a task on a worker that has the encoder at hand, or of several together.
 
     Tasks, unlike Tune's actors, take up workers that are there already: what a process must import and
@@ -200,7 +213,7 @@ def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Ca
     return functools.partial(_score_by_several, settings, plan, fold, name)
 
 
-def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> FoldScore:
+def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> Reported:
     from w2v2.cluster.ddp import work_together
 
     with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:

@@ -1,7 +1,8 @@
 """What our code warns of in a worker, brought back with the result and logged by the driver, each text once."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +20,31 @@ class Reported:
 
 
 class _Collector(logging.Handler):
-    def __init__(self) -> None:
+    def __init__(self, texts: dict[str, None]) -> None:
         super().__init__(logging.WARNING)
-        self.texts: dict[str, None] = {}
+        self._texts = texts
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts[record.getMessage()] = None
+        self._texts[record.getMessage()] = None
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[dict[str, None]]:
+    """The texts, each once, that this package warns of during the block; filled as they come."""
+    texts: dict[str, None] = {}
+    collector, package = _Collector(texts), logging.getLogger("w2v2")
+    package.addHandler(collector)
+    try:
+        yield texts
+    finally:
+        package.removeHandler(collector)
 
 
 def reporting(function: Callable[..., Any], *args: Any, **settings: Any) -> Reported:
     """The result of the function, with the warnings of all that it calls in this package."""
-    collector, package = _Collector(), logging.getLogger("w2v2")
-    package.addHandler(collector)
-    try:
+    with collected() as texts:
         result = function(*args, **settings)
-    finally:
-        package.removeHandler(collector)
-    return Reported(result=result, warnings=tuple(collector.texts))
+    return Reported(result=result, warnings=tuple(texts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +59,17 @@ class ReportingTask:
         return self.remote_reporting.remote(self.function, *args, **settings)
 
 
+def show(texts: Iterable[str]) -> None:
+    """Log warnings of workers, each text once."""
+    for text in texts:
+        if text not in _shown:
+            _shown.add(text)
+            logger.warning("worker: %s", text)
+
+
 def logged(found: Any) -> Any:
     """The result without its warnings, which the log now has."""
     if not isinstance(found, Reported):
         return found
-    for text in found.warnings:
-        if text not in _shown:
-            _shown.add(text)
-            logger.warning("worker: %s", text)
+    show(found.warnings)
     return found.result

@@ -34,6 +34,7 @@ class BaselineConfig:
     """Score a support vector machine on hand-made features over the same folds as jobs/tune_folds.py."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "local",
         "data.max_reject_fraction",
         "data.num_readers",
         "data.slice_columns",
@@ -42,6 +43,9 @@ class BaselineConfig:
     """Settings that do not change a score, so a run may be continued with others."""
     run: str = "runs/baseline"
     """The run directory, local or gs://."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     seed: int = 0
     """Seed of the bootstrap."""
     data: DataConfig = field(default_factory=DataConfig)

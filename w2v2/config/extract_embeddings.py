@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from w2v2.config.checks import at_least
+from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, DataConfig
 from w2v2.errors import UserError
 
@@ -61,6 +61,9 @@ class ExtractConfig:
 
     run: str = "runs/extract_embeddings"
     """The run directory, local or gs://; the same directory continues the same run."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     table: str = ""
     """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
     Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
@@ -81,6 +84,7 @@ class ExtractConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
+        alone_if_local(self, "workers.num_encoders")
         if self.window_s and self.window_s < self.audio.min_s:
             raise UserError(
                 f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"

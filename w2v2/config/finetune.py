@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from w2v2.config.checks import at_least
+from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
 from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.model import (
@@ -25,6 +25,7 @@ class FinetuneConfig:
     """Train one model on the train split and score it once on the test split."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "local",
         "cpus_per_worker",
         "gpus_per_worker",
         "checkpoint.every_steps",
@@ -37,6 +38,9 @@ class FinetuneConfig:
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
     """The run directory, local or gs://; the same directory continues the same run."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     seed: int = 0
     """Seed of weights and batches."""
     workers: int = 1
@@ -67,6 +71,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         at_least("", self, 1, "workers")
+        alone_if_local(self, "workers")
         at_least("", self, 0, "gpus_per_worker")
         if not self.cpus_per_worker > 0:
             raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
@@ -143,10 +148,16 @@ class EvaluateConfig:
     """The model/ folder of a jobs/finetune.py run, local or gs://."""
     run: str = "runs/evaluate"
     """The run directory, local or gs://."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     split: str = ""
     """Only the clips of this split of the data (train, val or test); empty is all clips."""
     data: DataConfig = field(default_factory=DataConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        alone_if_local(self, "workers.num_encoders")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +168,9 @@ class PredictConfig:
     """The model/ folder of a jobs/finetune.py run, local or gs://."""
     run: str = "runs/predict"
     """The run directory, local or gs://."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     table: str = ""
     """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
     (local or gs://) of Parquet; empty is <run>/predictions.csv."""
@@ -172,6 +186,7 @@ class PredictConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
+        alone_if_local(self, "workers.num_encoders")
         at_least("", self, 0, "window_s", "hop_s")
         if self.hop_s and self.hop_s > self.window_s:
             raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")

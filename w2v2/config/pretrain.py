@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from w2v2.config.checks import at_least, fraction
+from w2v2.config.checks import alone_if_local, at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
 from w2v2.errors import UserError
@@ -201,6 +201,7 @@ class PretrainConfig:
     """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "local",
         "cpus_per_worker",
         "gpus_per_worker",
         "checkpoint.every_steps",
@@ -213,6 +214,9 @@ class PretrainConfig:
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker."""
     seed: int = 0
     """Seed of weights, batches, masks, negatives and noise."""
     workers: int = 1
@@ -235,6 +239,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         at_least("", self, 1, "workers")
+        alone_if_local(self, "workers")
         at_least("", self, 0, "gpus_per_worker")
         if not self.cpus_per_worker > 0:
             raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
-from w2v2.config.checks import at_least
+from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig, check_trains_layers
 from w2v2.errors import UserError
@@ -75,6 +75,7 @@ class TuneFoldsConfig:
     """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
+        "local",
         "search.num_trials",
         "search.max_concurrent_trials",
         "search.cpus_per_trial",
@@ -89,6 +90,9 @@ class TuneFoldsConfig:
     """Settings that do not change what a trial's score is, so a run may be continued with others."""
     run: str = "runs/tune_folds"
     """The run directory, local or gs://; the same directory continues the same run."""
+    local: bool = False
+    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one trial at a time."""
     seed: int = 0
     """Seed of weights, batches and search."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -105,6 +109,9 @@ class TuneFoldsConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
+        alone_if_local(self, "search.workers_per_fold")
+        if self.encoder.train != "head":
+            alone_if_local(self, "search.max_concurrent_trials")
         if self.encoder.pooling == "none":
             raise UserError("encoder.pooling=none is for transcripts, which jobs/finetune.py trains")
         if self.training.patience_epochs:

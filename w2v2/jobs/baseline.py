@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from w2v2.audio import descriptors
-from w2v2.cluster import connection
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig
 from w2v2.data import manifest, usable_clips
@@ -39,15 +39,20 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
     found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
     names = descriptors.names(config.svm.features)
-    connection.start()
-    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    workers = start_workers(local=config.local)
+    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
 
     from w2v2.cluster import baseline
     from w2v2.data.targets import target_array
     from w2v2.results.baseline import write_outcome
 
     prepared, by_clip = baseline.describe_clips(
-        found.clips, kinds=config.svm.features, data=config.data, audio=config.audio, cache=config.cache
+        found.clips,
+        kinds=config.svm.features,
+        data=config.data,
+        audio=config.audio,
+        cache=config.cache,
+        workers=workers,
     )
     found = usable_clips.in_folds(config.run, found, prepared, data=config.data, fold_config=config.folds)
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
@@ -58,6 +63,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
         found.clips,
         target=target_array(found.clips, "classes", classes),
         num_classes=len(classes),
+        workers=workers,
     )
     seconds = time.monotonic() - started
     return write_outcome(config, found, classes, fits, names=names, seconds=seconds)

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.audio.decoding import SAMPLE_RATE
-from w2v2.cluster import connection, prediction
+from w2v2.cluster import prediction
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
 from w2v2.data import file_facts, manifest, transcripts, usable_clips
@@ -50,10 +51,10 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     logger.info("run: %s", config.run)
     found = read_clips(config, info)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    connection.start()
-    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    workers = start_workers(local=config.local)
+    workers.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    clip_predictions = prediction.predict(config, found.clips, digest=digest)
+    clip_predictions = prediction.predict(config, found.clips, digest=digest, workers=workers)
     if info.kind == "transcript":
         clip_predictions = long_enough(config, found, clip_predictions)
     found = manifest.with_rejects(

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from w2v2.cluster import connection
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data import file_facts, manifest, usable_clips
@@ -53,18 +53,18 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     from w2v2.results.extract_embeddings import write_outcome
 
     table = opened(config)
-    connection.start()
-    job = embedding.inspect(config, extraction.run_id(config.run))
+    workers = start_workers(local=config.local)
+    job = embedding.inspect(config, workers)
     found = file_facts.add_file_facts(found, data)
     clips = extraction.sort_out(found.clips, job, done=extraction.read_done(config), table=table)
     todo = extraction.to_do(clips, job)
     if config.plan:
-        measured = embedding.measure(todo, job) if len(todo) else None
-        num_encoders = embedding.shape_of(config).num_encoders
+        measured = embedding.measure(todo, job, workers) if len(todo) else None
+        num_encoders = embedding.shape_of(config, workers).num_encoders
         return estimate(todo, clips, found, job, measured, num_encoders=num_encoders)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     num_made = len(todo)
-    clips, audio_s = embedding.embed_all(clips, todo, found, job)
+    clips, audio_s = embedding.embed_all(clips, todo, found, job, workers)
     found = manifest.with_rejects(replace(found, clips=clips), extraction.rejected(clips))
     run_directory.write_table(config.run, "manifest", clips)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from w2v2.cluster import connection, features
+from w2v2.cluster import features
+from w2v2.cluster.workers import Workers, start_workers
 from w2v2.config import command_line
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
@@ -47,21 +48,21 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     check_folder(config.encoder.name)
     found = read_clips(config)
-    connection.start()
-    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = connection.gpus(config.gpus_per_worker)
+    workers = start_workers(local=config.local)
+    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = workers.gpus(config.gpus_per_worker)
     preparation = features.FeaturePreparation(
-        config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus
+        config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus, workers=workers
     )
 
     # Importing torch takes seconds; the workers import it at the same time.
-    from w2v2.cluster.finetune import finetune_on_ray
+    from w2v2.cluster.finetune import finetune_on
     from w2v2.data.targets import output_groups
     from w2v2.results.finetune import write_outcome, write_vocabulary
     from w2v2.training.finetuning import FinetunePlan
 
     prepared = preparation.run(found.clips)
-    described, by_clip = joined(config, found)
+    described, by_clip = joined(config, found, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
     prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
     if config.task.kind == "transcript":
@@ -92,7 +93,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         config,
         found,
         plan.names,
-        trained=finetune_on_ray(plan, gpus=gpus),
+        trained=finetune_on(workers, plan, gpus=gpus),
         midpoints=plan.midpoints,
         encoder=encoder,
         trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
@@ -184,7 +185,7 @@ def usable(
 
 
 def joined(
-    config: FinetuneConfig, found: manifest.Manifest
+    config: FinetuneConfig, found: manifest.Manifest, workers: Workers
 ) -> tuple[list[ClipFeatures], dict[str, np.ndarray]]:
     """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
     if not config.head.joined:
@@ -192,7 +193,12 @@ def joined(
     from w2v2.cluster import baseline
 
     return baseline.describe_clips(
-        found.clips, kinds=config.head.joined, data=config.data, audio=config.audio, cache=config.cache
+        found.clips,
+        kinds=config.head.joined,
+        data=config.data,
+        audio=config.audio,
+        cache=config.cache,
+        workers=workers,
     )
 
 

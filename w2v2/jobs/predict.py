@@ -18,7 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.cluster import connection, prediction
+from w2v2.cluster import prediction
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.finetune import PredictConfig
 from w2v2.data import file_facts, manifest, usable_clips
@@ -43,10 +44,10 @@ def main(config: PredictConfig) -> dict[str, Any]:
     data = usable_clips.with_demo_made(config.data, task=info.kind)
     found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    connection.start()
-    connection.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    workers = start_workers(local=config.local)
+    workers.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
-    clip_predictions = prediction.predict(config, found.clips, digest=digest)
+    clip_predictions = prediction.predict(config, found.clips, digest=digest, workers=workers)
     rows = rows_of(found.clips, clip_predictions, info, digest, words=config.words)
     tolerated = pa.array([one.tolerated for one in clip_predictions], pa.string())
     found = replace(found, clips=found.clips.append_column("tolerated", tolerated))

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.audio.decoding import SAMPLE_RATE
-from w2v2.cluster import connection, features
+from w2v2.cluster import features
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.pretrain import PretrainConfig, with_recipe
 from w2v2.data import manifest, splits, usable_clips
@@ -44,16 +45,16 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
-    connection.start()
-    connection.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = connection.gpus(config.gpus_per_worker)
+    workers = start_workers(local=config.local)
+    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = workers.gpus(config.gpus_per_worker)
     encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
     preparation = features.FeaturePreparation(
-        config, encoders=encoders, cpus=config.cpus_per_worker, gpus=gpus
+        config, encoders=encoders, cpus=config.cpus_per_worker, gpus=gpus, workers=workers
     )
 
     # Importing torch takes seconds; the workers import it at the same time.
-    from w2v2.cluster.pretraining import pretrain_on_ray
+    from w2v2.cluster.pretraining import pretrain_on
     from w2v2.results.pretrain import write_outcome
     from w2v2.training.pretraining import PretrainPlan
 
@@ -74,7 +75,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
         clips=found.clips,
         card=card(config, found, encoder),
     )
-    trained = pretrain_on_ray(plan, gpus=gpus)
+    trained = pretrain_on(workers, plan, gpus=gpus)
     return write_outcome(config, found, trained, encoder=encoder, seconds=time.monotonic() - started)
 
 

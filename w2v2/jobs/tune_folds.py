@@ -48,7 +48,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
 
     prepared = read_prepared(config, encoders, manifest.clips)
     if prepared is None:
-        from w2v2.cluster.features import prepare_search  # starts Ray, which the cache can do without
+        from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
 
         prepared = prepare_search(config, encoders, manifest.clips)
     manifest = usable_clips.in_folds(
@@ -61,6 +61,8 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     study, plan = open_study(config), plan_trials(config, prepared, manifest.clips)
     if plan.trains_heads_alone:
         from w2v2.search.head_search import search_heads as search
+    elif config.local:
+        from w2v2.search.one_by_one import search_one_by_one as search
     else:
         from w2v2.cluster.search import search
     search(plan, study)

@@ -1,0 +1,158 @@
+"""An extraction on Ray Data: readers, encoders that stay on their GPUs, writers, all at once and in bounded memory."""
+
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from w2v2.cluster import connection
+from w2v2.cluster.embedding import BLOCK_BYTES, Shape, portions
+from w2v2.cluster.worker_warnings import collected, reporting, show
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.inference import extraction_steps
+from w2v2.inference.extraction import Job
+
+# Of an encoder's CPUs, what Ray holds for it: with every CPU held by encoders nothing could be read or
+# written, and Ray Data would wait for ever.
+ENCODER_SHARE = 0.75
+HELPER_CPUS = 0.125
+
+WARNINGS = "warnings"
+"""The column that carries what workers warn of to the driver: a list of texts in every row, mostly empty."""
+
+
+def shape_of(config: ExtractConfig) -> Shape:
+    """The cluster divided: GPUs, or else CPUs, to encoders; the rest reads and writes."""
+    workers = config.workers
+    have = ray.cluster_resources()
+    gpus, cpus = connection.gpus(workers.gpus_per_encoder), have.get("CPU", 1.0)
+    num = workers.num_encoders or connection.slots(cpus=1e-9 if gpus else workers.cpus_per_encoder, gpus=gpus)
+    if gpus:
+        own = min(1.0, ENCODER_SHARE * cpus / num)
+        return Shape(
+            num_encoders=num,
+            encoder_cpus=own,
+            encoder_gpus=gpus,
+            num_threads=1,
+            reader_cpus=min(1.0, (cpus - own * num) / 2),
+            num_readers=max(1, int(cpus - own * num)),
+        )
+    # Never more than the CPUs hold, whatever was asked for.
+    num = min(num, max(1, int(cpus / workers.cpus_per_encoder)))
+    own = ENCODER_SHARE * min(workers.cpus_per_encoder, cpus)
+    return Shape(
+        num_encoders=num,
+        encoder_cpus=own,
+        encoder_gpus=0.0,
+        num_threads=max(1, int(workers.cpus_per_encoder)),
+        reader_cpus=HELPER_CPUS,
+        num_readers=max(1, int(cpus) // 2),
+    )
+
+
+def inspect(config: ExtractConfig, run_id: str) -> Job:
+    """The job, as reported by a worker that loaded the encoder, in the environment in which Ray Data finds it again."""
+    cpus = ENCODER_SHARE * min(1, config.workers.cpus_per_encoder)
+    task: Any = ray.remote(num_cpus=cpus, max_retries=3)(reporting)
+    return connection.get(task.remote(extraction_steps.inspect, config, run_id))
+
+
+def embed(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
+    """What became of the clips (extraction.DONE), part by part, as the parts are written."""
+    dataset = _dataset(clips, job, shape, per_part)
+    try:
+        parts: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        for part in parts:
+            for texts in part[WARNINGS].to_pylist():
+                show(texts)
+            yield part.drop_columns([WARNINGS])
+    except Exception as error:
+        raise connection.user_error(error) or error from error
+
+
+def _dataset(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> ray.data.Dataset:
+    """The steps; each asks for CPUs of its own, so Ray Data does not fuse them into one process."""
+    _quiet()
+    read: Any = functools.partial(_read, job=job)
+    write: Any = functools.partial(_write, job=job)
+    return (
+        ray.data.from_arrow(portions(clips, shape))
+        .map_batches(
+            read,
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=shape.reader_cpus,
+            compute=ray.data.TaskPoolStrategy(size=shape.num_readers),
+        )
+        .map_batches(
+            _Encoder,
+            fn_constructor_kwargs={"job": job, "num_threads": shape.num_threads},
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=shape.encoder_cpus,
+            num_gpus=shape.encoder_gpus,
+            compute=ray.data.ActorPoolStrategy(size=shape.num_encoders),
+        )
+        .map_batches(
+            write,
+            batch_size=per_part,
+            batch_format="pyarrow",
+            num_cpus=min(HELPER_CPUS, shape.reader_cpus) / 2,
+            # Each task at once is a process, and one writes what many encoders make.
+            compute=ray.data.TaskPoolStrategy(size=shape.num_readers),
+        )
+    )
+
+
+def _quiet() -> None:
+    """Ray Data's own lines and bars off: ours say it. Blocks of BLOCK_BYTES."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _with_warnings(clips: pa.Table, texts: list[str]) -> pa.Table:
+    """The rows with these texts at the first, in addition to those that the rows bring along."""
+    before = (
+        clips[WARNINGS].to_pylist() if WARNINGS in clips.column_names else [[] for _ in range(len(clips))]
+    )
+    if before:
+        before[0] = [*before[0], *texts]
+    column = pa.array(before, pa.list_(pa.string()))
+    clips = clips.drop_columns([WARNINGS]) if WARNINGS in clips.column_names else clips
+    return clips.append_column(WARNINGS, column)
+
+
+def _read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
+    with collected() as texts:
+        for row in extraction_steps.read(clips, job):
+            yield _with_warnings(row, list(texts))
+            texts.clear()
+
+
+class _Encoder:
+    """The step of the encoder, on an actor of Ray Data."""
+
+    def __init__(self, job: Job, num_threads: int) -> None:
+        with collected() as self._texts:
+            self._step = extraction_steps.EncoderStep(job, num_threads)
+
+    def __call__(self, clips: pa.Table) -> pa.Table:
+        with collected() as texts:
+            embedded = self._step(clips)
+        embedded = _with_warnings(embedded, [*self._texts, *texts])
+        self._texts.clear()
+        return embedded
+
+
+def _write(clips: pa.Table, job: Job) -> pa.Table:
+    with collected() as texts:
+        done = extraction_steps.write(clips, job)
+    brought = [text for own in clips[WARNINGS].to_pylist() for text in own]
+    return _with_warnings(done, [*brought, *texts])

@@ -1,0 +1,127 @@
+"""Where a job's work is done: on Ray's workers, or in this process. Ray is imported for the first alone."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from w2v2.machine import gpu_names
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A function that runs on a worker."""
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call; `Workers.get` waits for its result."""
+        ...
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """What a job asks of the place where its work is done."""
+
+    def gpus(self, wanted: float) -> float:
+        """GPUs to ask for: none where there are none."""
+        ...
+
+    def slots(self, *, cpus: float, gpus: float, now: bool = False) -> int:
+        """How many workers of this size there may be, or are now; at least 1."""
+        ...
+
+    def check_places(self, **places: str) -> None:
+        """Raises UserError when a setting names a place that a worker cannot reach."""
+        ...
+
+    def task(self, function: Callable[..., Any], *, cpus: float, gpus: float) -> Task:
+        """The function, for workers of this size."""
+        ...
+
+    def get(self, reference: Any) -> Any:
+        """The result of a call; raises UserError where the function did."""
+        ...
+
+    def shared(self, value: Any) -> Any:
+        """A large value, as an argument for many tasks."""
+        ...
+
+    def map_tasks(
+        self,
+        submit: Callable[[Any], Any],
+        items: Sequence[Any],
+        *,
+        num_at_once: int,
+        on_done: Callable[[int, Any], None],
+    ) -> None:
+        """Run submit(item) as tasks, num_at_once in flight; on_done(index, result) in order of completion."""
+        ...
+
+
+def start_workers(*, local: bool) -> Workers:
+    """This process where local is set; else the workers of Ray, joined or started.
+
+    Raises UserError where there is no such cluster, or Ray does not start.
+    """
+    if local:
+        logger.info("local: all work is done in this process, without Ray")
+        return ThisProcess()
+    from w2v2.cluster import connection
+
+    connection.start()
+    return connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """A task that runs in this process when its result is asked for."""
+
+    compute: Callable[[], Any]
+
+    def remote(self, *args: Any, **kwargs: Any) -> "_Call":
+        return _Call(compute=functools.partial(self.compute, *args, **kwargs))
+
+
+class ThisProcess:
+    """Workers that are this process: one thing after the other, and any place within reach."""
+
+    def gpus(self, wanted: float) -> float:
+        """The GPUs wanted, where this machine has one that torch can use."""
+        if not gpu_names():  # spares importing torch
+            return 0.0
+        import torch
+
+        return wanted if torch.cuda.is_available() else 0.0
+
+    def slots(self, *, cpus: float, gpus: float, now: bool = False) -> int:
+        """One."""
+        return 1
+
+    def check_places(self, **places: str) -> None:
+        """Nothing: this process reaches what the job reaches."""
+
+    def task(self, function: Callable[..., Any], *, cpus: float, gpus: float) -> _Call:
+        """The function."""
+        return _Call(compute=function)
+
+    def get(self, reference: _Call) -> Any:
+        """The result of a call, which runs now."""
+        return reference.compute()
+
+    def shared(self, value: Any) -> Any:
+        """The value."""
+        return value
+
+    def map_tasks(
+        self,
+        submit: Callable[[Any], Any],
+        items: Sequence[Any],
+        *,
+        num_at_once: int,
+        on_done: Callable[[int, Any], None],
+    ) -> None:
+        """on_done(index, result) for each item in order."""
+        for index, item in enumerate(items):
+            on_done(index, self.get(submit(item)))

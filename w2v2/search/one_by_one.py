@@ -1,0 +1,39 @@
+"""The search in this process: one trial after the other, fold after fold, as Ray Tune runs them one at a time."""
+
+import logging
+
+from w2v2.errors import ResumableError, UserError
+from w2v2.search.fold_reports import FoldReports
+from w2v2.search.fold_store import Ledger
+from w2v2.search.space import with_params
+from w2v2.search.study import Proposal, Study
+from w2v2.search.trial import Plan, score_here
+from w2v2.storage.files import StorageError
+from w2v2.training.fold_result import DivergenceError
+
+logger = logging.getLogger(__name__)
+
+
+def search_one_by_one(plan: Plan, study: Study) -> None:
+    """Run trials until the study has them all; continues a search that was stopped."""
+    num_trials = plan.config.search.num_trials
+    logger.info("search: %d trials of %d folds, one after the other", num_trials, plan.num_folds)
+    reports, ledger = FoldReports(plan, study, at_once=1), Ledger(plan.run)
+    while (proposal := study.ask()) is not None:
+        _run_trial(plan, proposal, reports, ledger)
+
+
+def _run_trial(plan: Plan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
+    """Score and report the folds of a trial in order; those in the ledger are read, not trained again."""
+    settings = with_params(plan.config, proposal.params)
+    for fold in range(plan.num_folds):
+        known = ledger.read(proposal.number, fold, params=proposal.params)
+        try:
+            score = known or score_here(settings, plan, fold)
+        except (StorageError, ResumableError):
+            raise  # nothing is wrong with the trial
+        except (UserError, DivergenceError) as error:
+            reports.fail(proposal.number, str(error))
+            return
+        if reports.add(proposal.number, score, params=proposal.params, trained=known is None):
+            return
