@@ -1,4 +1,4 @@
-"""What became of everything that a job was given: used, rejected by kind, passed over by kind; the sums agree."""
+"""Accounts of a job's input: clips used, rejected by kind and passed over by kind, whose sum is all that was given."""
 
 import logging
 from collections import Counter
@@ -13,20 +13,20 @@ from w2v2.wording import counted
 logger = logging.getLogger(__name__)
 
 
-def account(found: Manifest) -> dict[str, Any]:
-    """{"given", "used", "rejected": {kind: n}, "passed_over": {kind: n}, "tolerated": {what: n}}, also in the log.
+def account(manifest: Manifest) -> dict[str, Any]:
+    """`clips` of metrics.json: {"given", "used", "rejected": {kind: n}, "passed_over": {kind: n}, "tolerated": {kind: n}}.
 
-    given = used + all rejected + all passed over. tolerated are of those used.
+    given = used + all rejected + all passed over; tolerated counts clips among those used. Logged, too.
     """
-    rejected = dict(Counter(kinds_of(found.rejects)).most_common())
+    rejected = dict(Counter(kinds_of(manifest.rejects)).most_common())
     tolerated: Counter[str] = Counter()
-    if "tolerated" in found.clips.column_names:
-        tolerated.update(filter(None, found.clips["tolerated"].to_pylist()))
+    if "tolerated" in manifest.clips.column_names:
+        tolerated.update(filter(None, manifest.clips["tolerated"].to_pylist()))
     numbers: dict[str, Any] = {
-        "given": len(found.clips) + sum(rejected.values()) + sum(found.passed_over.values()),
-        "used": len(found.clips),
+        "given": len(manifest.clips) + sum(rejected.values()) + sum(manifest.passed_over.values()),
+        "used": len(manifest.clips),
         "rejected": rejected,
-        "passed_over": dict(found.passed_over),
+        "passed_over": dict(manifest.passed_over),
         "tolerated": _by_kind(tolerated),
     }
     logger.info(
@@ -37,23 +37,23 @@ def account(found: Manifest) -> dict[str, Any]:
     return numbers
 
 
-def data_summary(uri: str, found: Manifest) -> dict[str, Any]:
+def data_summary(uri: str, manifest: Manifest) -> dict[str, Any]:
     """`data` of metrics.json: where the clips are, how many clips, rejects and speakers, and hours of audio."""
     return {
         "uri": uri,
-        "num_clips": len(found.clips),
-        "num_rejects": len(found.rejects),
-        "num_speakers": len(found.clips["speaker"].unique()),
-        "hours": float(np.asarray(found.clips["duration_s"]).sum()) / 3600,
+        "num_clips": len(manifest.clips),
+        "num_rejects": len(manifest.rejects),
+        "num_speakers": len(manifest.clips["speaker"].unique()),
+        "hours": float(np.asarray(manifest.clips["duration_s"]).sum()) / 3600,
     }
 
 
 def _by_kind(tolerated: Counter[str]) -> dict[str, int]:
-    """Numbers in a text, such as a peak, differ from clip to clip."""
+    """Counts by kind, without the numbers in a text, such as a peak, that differ from clip to clip."""
     kinds: Counter[str] = Counter()
     for text, num in tolerated.items():
-        for one in text.split("; "):
-            kinds["samples on another scale" if one.startswith("samples up to") else one] += num
+        for kind in text.split("; "):
+            kinds["samples on another scale" if kind.startswith("samples up to") else kind] += num
     return dict(kinds.most_common())
 
 

@@ -32,7 +32,7 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
 
     A function of the set of clips (speaker, label) alone: the order of the rows does not matter, and
     other machines and other runs get the same folds. 'published' puts EMOBOX_ACTORS[k] into fold k;
-    'consecutive' deals the speakers in order ('2' before '10') in runs whose sizes differ by at most one;
+    'consecutive' takes the speakers in order ('2' before '10') in runs whose sizes differ by at most one;
     'grouped' balances the clips of each class over the folds; 'column' takes those of the column split.
 
     Raises UserError for fewer speakers than folds, a speaker that is not in the published list, a fold
@@ -54,11 +54,11 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
 
 
 def audit(clips: pa.Table) -> None:
-    """Raises UserError naming the culprits when anything of a held-out clip could be known in training.
+    """Raises UserError naming the culprits when something of a held-out clip leaks into training.
 
-    That is a speaker in two folds, or, where there is a column audio_digest (of the clip's own samples;
-    nulls are passed over), the same audio in two folds, under two speakers or with two labels. The same
-    audio twice for one speaker and label is logged as a warning: it counts double, but leaks nothing.
+    That is a speaker in two folds or, with a column audio_digest (of the clip's samples; nulls are skipped), the
+    same audio in two folds, under two speakers or with two labels. The same audio twice for one speaker and label
+    is logged as a warning: it counts double, but leaks nothing.
     """
     leaks.refuse_divided_speakers(clips, part="fold")
     digests = leaks.with_digest(clips)
@@ -82,7 +82,7 @@ def _published(clips: pa.Table) -> dict[str, int]:
 
 
 def _of_column(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
-    """The folds that the data says, numbered in the order of their names."""
+    """The folds in the column split, numbered in the order of their names."""
     names = _in_order(clips["split"].unique().to_pylist())
     if names == [""]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What may not be on both sides of a fold or split: speakers, and audio that is the very same."""
+"""Leaks between folds or splits: a speaker, or identical audio, on both sides."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
 
 
 def with_digest(clips: pa.Table) -> pa.Table:
-    """The clips whose audio_digest (of the clip's own samples) is known; none where there is no such column."""
+    """The clips with an audio_digest (of the clip's samples); no clips if the table lacks that column."""
     if "audio_digest" not in clips.column_names:
         return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
     return clips.filter(pc.is_valid(clips["audio_digest"]))

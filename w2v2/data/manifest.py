@@ -175,10 +175,10 @@ def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
 
 def classes_of(clips: pa.Table) -> list[str]:
     """The classes of the clips: in RAVDESS's order when all are emotions of RAVDESS, else sorted."""
-    found = set(clips["label"].unique().to_pylist())
-    if found <= set(RAVDESS_CLASSES):
-        return [name for name in RAVDESS_CLASSES if name in found]
-    return sorted(found)
+    labels = set(clips["label"].unique().to_pylist())
+    if labels <= set(RAVDESS_CLASSES):
+        return [name for name in RAVDESS_CLASSES if name in labels]
+    return sorted(labels)
 
 
 def check(manifest: Manifest, *, max_reject_fraction: float, run: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Names of speakers and classes that an eye takes for the same: '7' and '07', 'Anna' and 'anna ', accents written in two ways."""
+"""Names of speakers and classes that look the same: '7' and '07', 'Anna' and 'anna ', accents written in two ways."""
 
 import logging
 import re
@@ -13,11 +13,11 @@ from w2v2.wording import listed
 logger = logging.getLogger(__name__)
 
 MISSING = ("nan", "NaN", "NaT", "<NA>", "#N/A")
-"""How pandas and Excel write a value that is not there."""
+"""How pandas and Excel write a missing value."""
 
 
 def alike(name: str) -> str:
-    r"""What two names that look the same have in common.
+    r"""A canonical form, the same for two names that look the same.
 
     Compatible forms and accents are composed (Unicode NFKC), characters without width dropped, upper and lower
     case and runs of spaces are one, and numbers are compared by value.
@@ -34,23 +34,23 @@ def alike(name: str) -> str:
 
 
 def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:
-    """The clips with names of the column that look the same given the commonest spelling, where merge is set.
+    """The clips with names of the column that look the same given the most frequent spelling, if merge is set.
 
-    Without it they stay what they are, and a warning lists them.
+    Without it the names stay unchanged, and a warning lists them.
     """
-    found = spellings(clips[column].to_pylist())
-    if not found:
+    groups = spellings(clips[column].to_pylist())
+    if not groups:
         return clips
-    shown = listed([" = ".join(repr(name) for name in group) for group in found], "; ")
+    shown = listed([" = ".join(repr(name) for name in group) for group in groups], "; ")
     if not merge:
         logger.warning(
             "%d %ss are written in several ways and count as different ones, which may put a person on both sides of "
             "a fold or split: %s; --data.merge_names true merges them",
-            len(found), column, shown,
+            len(groups), column, shown,
         )  # fmt: skip
         return clips
     logger.info("%ss merged, each under its commonest spelling: %s", column, shown)
-    chosen = {name: group[0] for group in found for name in group}
+    chosen = {name: group[0] for group in groups for name in group}
     values = [chosen.get(name, name) for name in clips[column].to_pylist()]
     index = clips.column_names.index(column)
     return clips.set_column(index, clips.schema.field(index), pa.array(values, pa.string()))

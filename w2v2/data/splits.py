@@ -1,4 +1,4 @@
-"""Which clips train, which decide when to stop, which are scored once: no speaker in two of them."""
+"""Train, val and test splits with no speaker in two of them."""
 
 import hashlib
 import logging
@@ -25,15 +25,15 @@ WORDS = {
 
 
 def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val: bool) -> pa.Table:
-    """The clips in their order, column split set to train, val or test for every one.
+    """The clips in their order, with column split set to train, val or test.
 
     A function of the set of clips and the settings alone; 'speakers' draws by the set of speakers and
-    split.seed alone, and test is the same with and without val. Where val is needed and nothing has made one,
-    it is drawn from the speakers of train; where it is not, none is drawn, but one that the data has stays.
-    A class or label that test has and train lacks is logged as a warning.
+    split.seed alone, and test is the same with and without val. If val is needed and the data has none, it is
+    drawn from the speakers of train; if it is not needed, none is drawn, but a val of the data stays. A class or
+    label that test has and train lacks is logged as a warning.
 
-    Raises UserError for too few speakers, a fold that does not exist, a word in the column that names no
-    split, and where train or test would be empty.
+    Raises UserError for too few speakers, a fold that does not exist, a word in the column that names no split,
+    and where train or test would be empty.
     """
     match split.kind, any(clips["split"].to_pylist()):
         case ("column", _) | ("auto", True):
@@ -42,7 +42,7 @@ def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val:
             clips = _with_split(clips, _of_fold(clips, split, folds))
         case _:
             clips = _with_split(clips, _drawn(clips, split, need_val=need_val))
-    if need_val and "val" not in _found(clips):
+    if need_val and "val" not in _num_clips(clips):
         clips = _val_from_train(clips, split)
     _check_filled(clips)
     _warn_untaught(clips)
@@ -52,8 +52,8 @@ def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val:
 def hold_back(clips: pa.Table, *, fraction: float, seed: int) -> pa.Table:
     """The clips (speaker, uri, audio_digest) with split val for a fraction of the speakers, drawn by seed, and train for the rest.
 
-    Where not two speakers are known, recordings (uri) take their place. Clips with the same audio as one of val are
-    val too. Raises UserError where nothing would be left to train on.
+    With fewer than two named speakers, recordings (uri) are drawn instead. Clips with the same audio as a val clip are
+    val, too. Raises UserError where no clip would be left to train on.
     """
     rows = clips.select(["speaker", "uri", "audio_digest"]).to_pylist()
     by_speaker = len({row["speaker"] for row in rows} - {""}) > 1
@@ -86,7 +86,7 @@ def _with_split(clips: pa.Table, split: Iterable[str]) -> pa.Table:
     return clips.set_column(clips.column_names.index("split"), pa.field("split", pa.string()), values)
 
 
-def _found(clips: pa.Table) -> Counter[str]:
+def _num_clips(clips: pa.Table) -> Counter[str]:
     return Counter(clips["split"].to_pylist())
 
 
@@ -95,9 +95,9 @@ def _of_column(clips: pa.Table) -> list[str]:
     meant = {word: split for split, words in WORDS.items() for word in words}
     unknown = Counter(word for word in written if word.strip().lower() not in meant)
     if unknown:
-        told = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
+        shown = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
         raise UserError(
-            f"the column data.split_column has {listed(told)}, wanted train, val or test for every clip: fix "
+            f"the column data.split_column has {listed(shown)}, wanted train, val or test for every clip: fix "
             "these cells, or draw the splits with --split.kind speakers"
         )
     return [meant[word.strip().lower()] for word in written]
@@ -130,7 +130,7 @@ def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
 
 def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
     rows = list(zip(clips["speaker"].to_pylist(), clips["split"].to_pylist(), strict=True))
-    speakers = _shuffled((speaker for speaker, own in rows if own == "train"), split.seed)
+    speakers = _shuffled((speaker for speaker, split_name in rows if split_name == "train"), split.seed)
     num_val = _share(speakers, split.val_fraction)
     if num_val >= len(speakers):
         raise UserError(
@@ -138,56 +138,58 @@ def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
             f"{split.val_fraction:g} takes {num_val} for val and leaves none: add speakers, or give a val split"
         )
     chosen = set(speakers[:num_val])
-    moved = ("val" if own == "train" and speaker in chosen else own for speaker, own in rows)
+    moved = (
+        "val" if split_name == "train" and speaker in chosen else split_name for speaker, split_name in rows
+    )
     return _with_split(clips, moved)
 
 
 def _shuffled(speakers: Iterable[str], seed: int) -> list[str]:
     """The speakers, each once, in an order drawn by the seed.
 
-    The order is that of hashes, not of a random generator: other machines and versions get the same, and a
-    speaker more or less moves no other.
+    They are ordered by hashes and not by a random generator: so other machines and versions get the same order, and
+    another speaker added or removed does not move the others.
     """
     return sorted(set(speakers), key=lambda speaker: hashlib.sha256(f"{seed}:{speaker}".encode()).digest())
 
 
 def _share(speakers: Sequence[str], fraction: float) -> int:
-    """So many of the speakers, rounded, at least one."""
+    """The number of speakers in a fraction of them, rounded, at least one."""
     return max(1, math.floor(fraction * len(speakers) + 0.5))
 
 
 def _check_filled(clips: pa.Table) -> None:
-    found = _found(clips)
-    told = ", ".join(f"{found[name]} {name}" for name in SPLITS if name in found) or "no clip at all"
+    counts = _num_clips(clips)
+    shown = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts) or "no clip at all"
     for name in ("train", "test"):
-        if not found[name]:
+        if not counts[name]:
             raise UserError(
-                f"no clip is in split {name} (found {told}): name some so in data.split_column (clinic: "
+                f"no clip is in split {name} (found {shown}): name some so in data.split_column (clinic: "
                 f"{name}.csv), or draw the splits with --split.kind speakers"
             )
 
 
 def _warn_untaught(clips: pa.Table) -> None:
-    """Says which classes and labels test has and train lacks."""
+    """Warns of classes and labels that test has and train lacks."""
     contents = _contents(clips)
     split = clips["split"].to_pylist()
-    there = {name: {what for what, own in contents if split[own] == name} for name in ("train", "test")}
-    lacking = sorted(there["test"] - there["train"])
+    contents_of = {name: {what for what, row in contents if split[row] == name} for name in ("train", "test")}
+    lacking = sorted(contents_of["test"] - contents_of["train"])
     if lacking:
         logger.warning("test has %s, which train lacks, so nothing teaches it", listed(lacking))
 
 
 def _contents(clips: pa.Table) -> set[tuple[str, int]]:
-    """What can be learned of which row: its class; a label's 0 or 1; a value that is known."""
-    found = {(f"class {label}", row) for row, label in enumerate(clips["label"].to_pylist()) if label}
+    """Pairs of something that can be learned (a class, a label's 0 or 1, values of a target) and a row that has it."""
+    pairs = {(f"class {label}", row) for row, label in enumerate(clips["label"].to_pylist()) if label}
     for name in clips.column_names:
         if name.startswith("target_"):
             values = clips[name].to_pylist()
             is_label = set(values) <= {0.0, 1.0, None}
             what = name.removeprefix("target_")
-            found |= {
+            pairs |= {
                 (f"{what}={value:g}" if is_label else f"values of {what}", row)
                 for row, value in enumerate(values)
                 if value is not None
             }
-    return found
+    return pairs

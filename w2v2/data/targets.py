@@ -1,4 +1,4 @@
-"""The labels of clips as the numbers that models are trained on and scored against."""
+"""Labels of clips as arrays to train models on and to score them against."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,11 @@ from w2v2.data import manifest
 
 
 def class_numbers(labels: Iterable[str], classes: Sequence[str]) -> Int[np.ndarray, " clips"]:
-    """The position of each label among the classes, int64."""
+    """The position of each label among the classes, int64.
+
+    >>> class_numbers(["sad", "calm"], ["angry", "calm", "sad"])
+    array([2, 1])
+    """
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number[label] for label in labels], np.int64)
 
@@ -26,6 +30,6 @@ def target_array(
     return np.stack(columns, axis=1)
 
 
-def output_groups(found: manifest.Manifest, kind: TaskKind) -> tuple[tuple[str, ...], ...]:
+def output_groups(data: manifest.Manifest, kind: TaskKind) -> tuple[tuple[str, ...], ...]:
     """The names of the outputs, head by head: all classes in one, or as the data groups its targets."""
-    return (tuple(manifest.classes_of(found.clips)),) if kind == "classes" else found.groups
+    return (tuple(manifest.classes_of(data.clips)),) if kind == "classes" else data.groups

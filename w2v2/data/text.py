@@ -1,4 +1,4 @@
-"""Transcripts: normalised as the settings say, and as numbers of a vocabulary of single characters."""
+"""Transcripts: normalised text, and text as numbers of a vocabulary of single characters."""
 
 import json
 import unicodedata
@@ -23,7 +23,7 @@ NUM_LISTED = 20
 
 
 def normalize(text: str, config: TextConfig) -> str:
-    """The text as it is learned and scored: Unicode form, characters left out, single spaces, case.
+    """The normalised text, which is learned and scored: Unicode form, dropped characters, single spaces, case.
 
     The steps in this order: unicode, drop_chars, space_chars and white space, case. A change of case can undo
     a Unicode form (the lower case of Turkish \u0130 is two code points), so the form is applied after it, too.
@@ -72,7 +72,7 @@ class Vocabulary:
 
     @property
     def characters(self) -> tuple[str, ...]:
-        """What each output writes; empty for the blank and special tokens."""
+        """The character that each output writes; '' for the blank and special tokens."""
         skipped = {*self.special, self.tokens[self.blank]}
         return tuple(
             "" if token in skipped else " " if token == self.word_delimiter else token
@@ -80,17 +80,17 @@ class Vocabulary:
         )
 
     def to_json(self) -> str:
-        """Tokens with their numbers, as vocab.json has them."""
+        """The text of vocab.json: tokens with their numbers."""
         numbers = {token: number for number, token in enumerate(self.tokens)}
         return json.dumps(numbers, ensure_ascii=False, indent=2) + "\n"
 
     def encode(self, text: str) -> Int[np.ndarray, " characters"]:
-        """The numbers of the characters of a normalised text; those that it does not have are left out."""
+        """The numbers of the characters of a normalised text; characters that the vocabulary lacks are left out."""
         numbers = self._numbers
         return np.array([numbers[char] for char in text if char in numbers], np.int32)
 
     def unknown(self, text: str) -> Counter[str]:
-        """How often the text has each character that this vocabulary lacks."""
+        """Counts of the characters of the text that this vocabulary lacks."""
         numbers = self._numbers
         return Counter(char for char in text if char not in numbers)
 
@@ -118,21 +118,24 @@ def vocabulary_of(texts: Iterable[str], config: TextConfig) -> Vocabulary:
 
 
 def frames_needed(text: str) -> int:
-    """The fewest frames from which CTC can write the text: one a character, and a blank between two equal ones.
+    """The fewest frames from which CTC can write the text: one per character, and a blank between two equal ones.
 
-    Graves et al. 2006, section 3: a path repeats a label only across a blank. Characters that a vocabulary
-    leaves out can only lower the number.
+    Graves et al. 2006, section 3: a path repeats a label only across a blank. Characters that the vocabulary lacks
+    are not written and can only lower the number.
+
+    >>> frames_needed("hello")
+    6
     """
     return len(text) + sum(before == char for before, char in pairwise(text))
 
 
 def padded_targets(texts: Sequence[str], vocabulary: Vocabulary) -> Int[np.ndarray, "clips characters"]:
-    """The numbers of each text in a row, -1 behind its end."""
+    """The numbers of each text in a row, padded with -1."""
     rows = [vocabulary.encode(text) for text in texts]
-    found = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int32)
-    for row, numbers in zip(found, rows, strict=True):
+    padded = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int32)
+    for row, numbers in zip(padded, rows, strict=True):
         row[: len(numbers)] = numbers
-    return found
+    return padded
 
 
 def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Vocabulary) -> pa.Table:
@@ -140,22 +143,22 @@ def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Voc
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for text, split in zip(texts, splits, strict=True):
         counts.setdefault(split, Counter()).update(text)
-    known = set(vocabulary.characters)
-    found = {char for counter in counts.values() for char in counter} | known - {""}
+    in_vocabulary = set(vocabulary.characters)
+    characters = {char for counter in counts.values() for char in counter} | in_vocabulary - {""}
     rows: list[dict[str, Any]] = [
         {
             "character": char,
             "code_point": f"U+{ord(char):04X}",
             "name": unicodedata.name(char, "unnamed"),
             **{f"num_{split}": counter[char] for split, counter in counts.items()},
-            "in_vocabulary": char in known,
+            "in_vocabulary": char in in_vocabulary,
         }
-        for char in sorted(found)
+        for char in sorted(characters)
     ]
     return pa.Table.from_pylist(rows)
 
 
 def listed_characters(counts: Mapping[str, int]) -> str:
-    """The characters, commonest first, each with its code point and count; the first twenty."""
+    """The twenty most frequent characters, each with its code point and count, as text."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return listed([f"{char!r} U+{ord(char):04X} ({n})" for char, n in ordered], num_shown=NUM_LISTED)

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 
 def with_references(found: Manifest, text: TextConfig) -> Manifest:
-    """The clips with a column reference, their text normalised; those without any are rejected, unless kept by choice."""
-    references = [normalize(own, text) for own in found.clips["text"].to_pylist()]
+    """The clips with a column reference, their normalised text; clips with an empty one are rejected unless text.keep_empty."""
+    references = [normalize(reference, text) for reference in found.clips["text"].to_pylist()]
     clips = found.clips.append_column("reference", pa.array(references, pa.string()))
     found = replace(found, clips=clips)
     if text.keep_empty:
@@ -26,8 +26,8 @@ def with_references(found: Manifest, text: TextConfig) -> Manifest:
     rows = zip(clips["clip_id"].to_pylist(), clips["text"].to_pylist(), references, strict=True)
     empty = [
         (clip_id, Reject(kind="no text", detail=f"{raw!r} is empty once normalised" if raw else ""))
-        for clip_id, raw, own in rows
-        if not own
+        for clip_id, raw, reference in rows
+        if not reference
     ]
     return with_rejects(found, empty)
 
@@ -43,7 +43,7 @@ def num_frames(
 
 
 def reject_too_short(reference: str, frames: int) -> Reject | None:
-    """Why a clip of so many frames cannot have this transcript; None where it can."""
+    """The reject of a clip with too few frames for CTC to write its transcript; None if it has enough."""
     needed = frames_needed(reference)
     if frames >= needed:
         return None
@@ -53,7 +53,7 @@ def reject_too_short(reference: str, frames: int) -> Reject | None:
 def references_of(clips: pa.Table, split: str) -> list[str]:
     """The references of one split."""
     rows = zip(clips["reference"].to_pylist(), clips["split"].to_pylist(), strict=True)
-    return [reference for reference, own in rows if own == split]
+    return [reference for reference, split_name in rows if split_name == split]
 
 
 def check_known(references: Sequence[str], vocabulary: Vocabulary, *, max_fraction: float) -> None:
@@ -73,7 +73,7 @@ def check_known(references: Sequence[str], vocabulary: Vocabulary, *, max_fracti
 
 
 def unknown_characters(references: Sequence[str], vocabulary: Vocabulary) -> Counter[str]:
-    """How often the references have each character that the vocabulary lacks."""
+    """Counts of the characters of the references that the vocabulary lacks."""
     total: Counter[str] = Counter()
     for reference in references:
         total += vocabulary.unknown(reference)
@@ -81,7 +81,7 @@ def unknown_characters(references: Sequence[str], vocabulary: Vocabulary) -> Cou
 
 
 def warn_unknown(references: Sequence[str], vocabulary: Vocabulary, *, where: str) -> dict[str, int]:
-    """The characters of the references that the vocabulary lacks, with counts; a warning where there are some."""
+    """Counts of the characters of the references that the vocabulary lacks; logs a warning if there are any."""
     unknown = unknown_characters(references, vocabulary)
     if unknown:
         logger.warning(
@@ -93,6 +93,6 @@ def warn_unknown(references: Sequence[str], vocabulary: Vocabulary, *, where: st
 
 
 def num_in_train(clips: pa.Table) -> int:
-    """How many clips of the test split have a reference that a training clip has, too."""
+    """The number of test clips whose reference a training clip has, too."""
     train = set(references_of(clips, "train"))
     return sum(bool(reference) and reference in train for reference in references_of(clips, "test"))

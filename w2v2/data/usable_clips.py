@@ -34,12 +34,12 @@ class ReadClip(Protocol):
 
     @property
     def reject(self) -> Reject | None:
-        """Why it cannot be used; None where it can."""
+        """The reason why it cannot be used; None if it can."""
         ...
 
     @property
     def num_samples(self) -> int:
-        """Its length at 16 kHz."""
+        """Number of its samples at 16 kHz."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class ReadClip(Protocol):
 
     @property
     def tolerated(self) -> str:
-        """What was taken as it is of the file's end; empty for a file that is whole."""
+        """What its file lacks or has of damage, though it is used; '' for most files."""
         ...
 
 
@@ -59,7 +59,7 @@ def with_absolute_uri(data: D) -> D:
 
 
 def with_demo_made(data: D, *, task: Labels = "classes") -> D:
-    """The data, with the built-in corpus made where it is asked for; that of sentences for transcripts."""
+    """The data, with the built-in corpus made if data.uri is demo: sentences for transcripts, else acted emotions."""
     if data.uri != "demo":
         return data
     folder = Path(storage.expand("~/.cache/w2v2/demo"))
@@ -74,7 +74,7 @@ def with_usable_audio(
 ) -> manifest.Manifest:
     """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
 
-    prepared has one for every clip, in order. Raises UserError when too many are rejected.
+    prepared has an item for every clip, in order. Raises UserError when too many are rejected.
     """
     found = manifest.with_rejects(found, [(p.clip_id, p.reject) for p in prepared if p.reject])
     manifest.check_rejects(found, max_reject_fraction=max_reject_fraction, run=run)
@@ -90,16 +90,19 @@ def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
     """Raises UserError where the folds are those published for RAVDESS, whose names of actors others use too."""
     if fold_config.kind != "published" or data.layout in ("auto", "csv", "ravdess"):
         return
-    own = {
+    folds_of = {
         "iemocap": "use its sessions (--folds.kind column --folds.num_folds 5)",
         "msp_podcast": "use its splits (jobs/finetune.py), or --folds.kind grouped",
     }
-    todo = own.get(data.layout, "none were published with it, so use --folds.kind grouped")
+    todo = folds_of.get(data.layout, "none were published with it, so use --folds.kind grouped")
     raise UserError(f"folds.kind=published are the folds of RAVDESS, got data.layout={data.layout}: {todo}")
 
 
 def read_clips_and_check_folds(run: str, data: DataConfig, fold_config: FoldsConfig) -> manifest.Manifest:
-    """The clips that can be had by name, assigned to folds once, to find early what would not work."""
+    """The clips by name, after a trial assignment to folds that finds mistakes early.
+
+    Raises UserError for too many rejects and for folds that cannot be made of these clips.
+    """
     refuse_foreign_folds(data, fold_config)
     data = with_demo_made(data)
     found = file_facts.without_missing_files(manifest.read(data), data)
@@ -128,7 +131,10 @@ def in_folds(
     data: DataConfig,
     fold_config: FoldsConfig,
 ) -> manifest.Manifest:
-    """The clips whose audio could be used, with their folds, audited."""
+    """The clips whose audio could be used, with their folds.
+
+    Raises UserError for too many rejects, and where a speaker or the same audio is in two folds.
+    """
     found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
     manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     clips = folds.assign(found.clips, fold_config)

@@ -18,8 +18,8 @@ COLUMNS = ("client_id", "path", "sentence")
 def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """A clip for each row of train.tsv, dev.tsv and test.tsv, else of validated.tsv, in their order.
 
-    client_id is the speaker, sentence the transcript. A row with too few fields is a reject; a clip whose file
-    is missing becomes one when it is read.
+    client_id is the speaker, sentence the transcript. A row with too few fields is a reject; a clip whose file is
+    missing becomes one when it is read. Raises UserError for missing files or columns.
     """
     if task not in ("transcript", "none"):
         raise UserError(
@@ -49,7 +49,7 @@ def _rows(root: str, name: str, split: str) -> Iterator[ClipRow]:
         lines = storage.read_bytes(file).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    # Quotes are characters of the sentences there, not marks of a field.
+    # Quotes are part of the sentences and do not enclose fields.
     header = lines[0].rstrip("\r").split("\t")
     if lost := [column for column in COLUMNS if column not in header]:
         raise UserError(

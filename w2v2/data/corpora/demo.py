@@ -24,7 +24,7 @@ from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
 
-# Stands in the name of the corpus's folder: raise it with every change that changes the sound.
+# Part of the name of the corpus's folder: raise it with every change to the sound.
 VERSION = 1
 
 
@@ -41,7 +41,7 @@ def make_corpus(
 
     384 clips of one to two seconds, or RAVDESS's 1,440 with two of everything (neutral has no strong
     intensity). A finished corpus is returned at once and an interrupted one is continued.
-    `on_progress` gets the number of clips that are there, and of all clips.
+    `on_progress` gets the number of clips made so far, and of all clips.
     """
     root = folder / f"v{VERSION}-seed{seed}-{num_statements}x{num_repetitions}x{num_intensities}"
     paths = [root / name for name in clip_names(num_statements, num_repetitions, num_intensities)]
@@ -55,10 +55,10 @@ def make_sentences(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda num_done, num_clips: None,
 ) -> Path:
-    """The folder of a corpus in LibriSpeech's layout under `folder`: so many sentences of each of 24 speakers.
+    """The folder of a corpus in LibriSpeech's layout under `folder`, with num_sentences by each of 24 speakers.
 
-    A sentence is two to five of sixteen words drawn at random; none is spoken twice, so that no sentence of
-    the test split is one of training.
+    A sentence is two to five of sixteen words drawn at random; none is spoken twice, so that no sentence of the test
+    split is in training.
     """
     root = folder / f"sentences-v{VERSION}-seed{seed}-{num_sentences}"
     drawn = draw_sentences(NUM_ACTORS * num_sentences, seed=seed)
@@ -67,14 +67,14 @@ def make_sentences(
         speaker, place = number // num_sentences + 1, number % num_sentences + 1
         words[root / f"{speaker:02d}" / f"{speaker:02d}-{place:04d}.wav"] = sentence
     for speaker in range(1, NUM_ACTORS + 1):
-        own = [
+        lines = [
             f"{path.stem} {' '.join(sentence)}"
             for path, sentence in words.items()
             if path.parent.name == f"{speaker:02d}"
         ]
         place_of = root / f"{speaker:02d}" / f"{speaker:02d}.trans.txt"
         if not place_of.exists():
-            storage.write_text(str(place_of), "\n".join(own) + "\n")
+            storage.write_text(str(place_of), "\n".join(lines) + "\n")
 
     def sound(path: Path) -> bytes:
         speaker, place = map(int, path.stem.split("-"))
@@ -85,14 +85,14 @@ def make_sentences(
 
 
 def draw_sentences(num: int, *, seed: int) -> list[list[str]]:
-    """So many different sentences of two to five words."""
+    """`num` different sentences of two to five words."""
     rng = np.random.default_rng(seed)
     vocabulary = sorted(WORDS)
-    found: dict[tuple[str, ...], None] = {}
-    while len(found) < num:
-        found.setdefault(tuple(rng.choice(vocabulary, size=rng.integers(2, 6)).tolist()))
-    # Short sentences run out: in another order no speaker has fewer of them.
-    sentences = [list(words) for words in found]
+    distinct: dict[tuple[str, ...], None] = {}
+    while len(distinct) < num:
+        distinct.setdefault(tuple(rng.choice(vocabulary, size=rng.integers(2, 6)).tolist()))
+    # Short sentences run out: in random order no speaker has fewer of them.
+    sentences = [list(words) for words in distinct]
     return [sentences[index] for index in rng.permutation(num)]
 
 
@@ -102,7 +102,7 @@ def _made(
     sound: Callable[[Path], bytes],
     on_progress: Callable[[int, int], None],
 ) -> Path:
-    """The folder of a corpus, once all clips are there: makes those that are missing, and marks the end."""
+    """The folder of a corpus, after the missing clips have been made; a mark in it tells that it is finished."""
     if (root / ".complete").exists():
         return root
     missing = [path for path in paths if not path.exists()]

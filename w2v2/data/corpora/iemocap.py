@@ -36,7 +36,8 @@ _LINE = re.compile(
 def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """The utterances of all sessions; split is the session, a label without its wav is a reject.
 
-    Classes have 'no agreement' and 'other' among them: drop them by data.classes.
+    Classes include 'no agreement' and 'other': drop them by data.classes. Raises UserError for a folder that is not
+    IEMOCAP's.
     """
     if carried or task == "multi_label":
         asked = f"columns {quoted(carried)}" if carried else f"task.kind={task}"
@@ -61,18 +62,18 @@ def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> F
 
 
 def _rows(uri: str, wavs: dict[str, str], task: Labels) -> Iterator[ClipRow]:
-    for found in _LINE.finditer(storage.read_text(uri)):
-        name, emotion = found["name"], EMOTIONS.get(found["emotion"])
+    for match in _LINE.finditer(storage.read_text(uri)):
+        name, emotion = match["name"], EMOTIONS.get(match["emotion"])
         if name not in wavs or not emotion:
-            why = ("missing", f"no {name}.wav") if emotion else ("unknown emotion", found["emotion"])
+            why = ("missing", f"no {name}.wav") if emotion else ("unknown emotion", match["emotion"])
             yield ClipRow(clip_id=name, uri=wavs.get(name, ""), reject=Reject(kind=why[0], detail=why[1]))
             continue
-        values = tuple(float(value) for value in found["targets"].split(", "))
+        values = tuple(float(value) for value in match["targets"].split(", "))
         yield ClipRow(
             clip_id=name,
             uri=wavs[name],
-            speaker=f"{found['session']}{found['sex']}",
-            split=f"Session{found['session'][-1]}",
+            speaker=f"{match['session']}{match['sex']}",
+            split=f"Session{match['session'][-1]}",
             label=emotion if task in ("classes", "none") else "",
             targets=values if task == "regression" else (),
         )

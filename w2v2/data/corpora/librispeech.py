@@ -25,7 +25,7 @@ from w2v2.wording import quoted
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".trans.txt"
-# How the first folder of a subset such as train-clean-100 begins, and the split that it is.
+# The beginning of a subset's folder, such as train-clean-100, and its split.
 SUBSETS = {"train": "train", "dev": "val", "test": "test"}
 
 
@@ -33,8 +33,8 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     """A clip for each line of the *.trans.txt files, in the order of the files.
 
     A line is the clip's name, which begins with the speaker, and its text. Subsets whose folder begins with
-    train, dev or test are the splits train, val and test. A line without its audio is a reject; audio without
-    a line is neither a clip nor a reject, and its number is logged.
+    train, dev or test are the splits train, val and test. A line without its audio is a reject; audio without a line
+    is passed over. Raises UserError where there are no such files.
     """
     if task not in ("transcript", "none"):
         raise UserError(
@@ -86,5 +86,5 @@ def _clip(folder: str, number: int, line: str, file: str, audio: dict[str, str])
         reject = Reject(kind="missing", detail=f"no audio file {clip_id}.*", place=f"line {number} of {file}")
         return ClipRow(clip_id=clip_id, uri="", reject=reject)
     first = folder.partition("/")[0].lower()
-    split = next((own for word, own in SUBSETS.items() if first.startswith(word)), "")
+    split = next((name for word, name in SUBSETS.items() if first.startswith(word)), "")
     return ClipRow(clip_id=clip_id, uri=uri, speaker=name.partition("-")[0], split=split, text=text.strip())

@@ -37,7 +37,7 @@ RAVDESS_FIELDS = {
 def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """The audio files below data.uri in the order of their uri, without those of the other vocal channel.
 
-    For task none, layout auto takes the names for RAVDESS's where all have that form; layout files never.
+    For task none, layout auto reads RAVDESS's names if all files have that form; layout files never does.
     """
     _refuse_settings(data, task, carried)
     root = storage.expand(data.uri)
@@ -95,7 +95,7 @@ def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[Cl
 
 
 def _ravdess_clip(uri: str, clip_id: str, data: DataConfig) -> ClipRow | None:
-    """The clip that the file name describes, or None for one of the other vocal channel."""
+    """The clip that the file name describes; None for a clip of the other vocal channel."""
     try:
         fields = _ravdess_fields(PurePosixPath(clip_id).stem)
     except ClipError as error:

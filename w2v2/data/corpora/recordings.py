@@ -72,12 +72,12 @@ class Recordings:
 
 def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tuple[str, ...]) -> Recordings:
     """The audio among the files below root; UserError where a study has none."""
-    there = set(uris)
+    all_uris = set(uris)
     by_name: dict[str, list[Recording]] = defaultdict(list)
     by_stem: dict[str, list[Recording]] = defaultdict(list)
     folders: set[str] = set()
     for uri in audio:
-        recording = _recording(root, uri, there)
+        recording = _recording(root, uri, all_uris)
         folders.update(_folders(recording.path))
         for name in _names(recording.path):
             if _has_own_folder(uri, root):
@@ -93,12 +93,12 @@ def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tupl
     return Recordings(root=root, studies=studies, by_name=by_name, by_stem=by_stem)
 
 
-def _recording(root: str, uri: str, there: set[str]) -> Recording:
+def _recording(root: str, uri: str, uris: set[str]) -> Recording:
     if not _has_own_folder(uri, root):
         return Recording(uri=uri, path=below(uri, root), metadata="")
     folder = uri.rpartition("/")[0]
     metadata = f"{folder}/metadata.json"
-    return Recording(uri=uri, path=below(folder, root), metadata=metadata if metadata in there else "")
+    return Recording(uri=uri, path=below(folder, root), metadata=metadata if metadata in uris else "")
 
 
 def _has_own_folder(uri: str, root: str) -> bool:
@@ -129,10 +129,12 @@ def _speaker_in(content: bytes | storage.StorageError, key: str) -> str | Reject
     if isinstance(content, storage.StorageError):
         return Reject(kind="metadata unreadable", detail=str(content))
     try:
-        found = json.loads(content)
+        metadata = json.loads(content)
     except ValueError as error:
         return Reject(kind="metadata not JSON", detail=str(error))
-    if not isinstance(found, dict):
-        return Reject(kind="metadata not JSON of keys and values", detail=f"it is a {type(found).__name__}")
-    speaker = found.get(key)
+    if not isinstance(metadata, dict):
+        return Reject(
+            kind="metadata not JSON of keys and values", detail=f"it is a {type(metadata).__name__}"
+        )
+    speaker = metadata.get(key)
     return "" if speaker is None else str(speaker).strip()
