@@ -38,13 +38,18 @@ def test_settings_that_make_no_sense_are_refused(make, message):
         make()
 
 
-def test_words_before_the_flags_are_cases():
-    args = benchmark.with_cases(["search", "head", "--encoder", "tiny", "--rounds", "2"])
-    config = command_line.parse(BenchmarkConfig, args)
-    assert (config.cases, config.encoder, config.rounds) == (("search", "head"), "tiny", 2)
-    assert benchmark.with_cases(["--cases", "[all]"]) == ["--cases", "[all]"]
-    with pytest.raises(UserError, match="cases"):
-        command_line.parse(BenchmarkConfig, benchmark.with_cases(["extrakt"]))
+@pytest.mark.parametrize(
+    "args",
+    [["search", "head", "--encoder", "tiny"], ["--encoder", "tiny", "search", "head"], ["search", "--encoder=tiny", "head"]],
+)
+def test_words_that_belong_to_no_flag_are_cases(args):
+    config = command_line.parse(BenchmarkConfig, command_line.listed_words(args, "cases"))
+    assert (config.cases, config.encoder) == (("search", "head"), "tiny")
+
+
+def test_an_unknown_case_is_named(capsys):
+    assert benchmark.run(["extrakt"]) == 2
+    assert "extrakt" in capsys.readouterr().err
 
 
 def test_rounds_are_those_of_the_case_unless_given():

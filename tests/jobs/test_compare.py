@@ -131,7 +131,7 @@ def test_the_page_and_the_files_have_it_all(compared):
 
 
 def test_directories_come_first_on_the_command_line_and_flags_after():
-    args = command_line.leading_words(["runs/a", "gs://b/c d", "--metric", "uar"], "runs")
+    args = command_line.listed_words(["runs/a", "gs://b/c d", "--metric", "uar"], "runs")
     config = command_line.parse(CompareConfig, args)
     assert config.runs == ("runs/a", "gs://b/c d") and config.metric == "uar"
 

@@ -148,16 +148,16 @@ TINY = ("--training.num_epochs", "1", "--encoder.name", "tiny")
 def run_job(head: str, checkout: Path, environment: dict[str, str], corpus: Path, folder: Path):
     """Submits a job with the corpus, to end well; gives its run directory."""
 
-    def run(name: str, *flags: str, data: Path = corpus) -> Path:
-        place = folder / "runs" / name
+    def run(name: str, *flags: str, data: Path | None = corpus, place: str = "") -> Path:
+        run = folder / "runs" / (place or name)
         code, output = submit(
-            *(head, checkout, environment, f"jobs/{name}.py", "--run", str(place), *flags),
-            *(("--data.uri", str(data)) if name != "benchmark" else ()),
+            *(head, checkout, environment, f"jobs/{name}.py", "--run", str(run), *flags),
+            *(("--data.uri", str(data)) if data else ()),
         )
         assert code == 0, output
         assert "succeeded" in output
         assert "Traceback" not in output
-        return place
+        return run
 
     return run
 
@@ -198,10 +198,22 @@ def test_a_model_is_trained_scored_and_used(run_job, folder: Path) -> None:
     assert used["num_rows"] == 18
 
 
+def test_an_encoder_is_pretrained_and_two_of_its_models_are_compared(run_job, folder: Path) -> None:
+    once = ("--training.num_epochs", "1", "--optim.batch_s", "20")
+    encoder = str(run_job("pretrain", *once) / "model")
+    folds = ("--folds.kind", "grouped", "--folds.num_folds", "2", "--svm.num_inner_folds", "3")
+    runs = [
+        str(run_job("baseline", *folds, "--svm.features", f"[{features}]", place=features))
+        for features in ("energy", "mfcc")
+    ]
+    run_job("extract_embeddings", "--encoder.name", encoder, place="pretrained")
+    compared = run_job("compare", *runs, data=None)
+    assert (compared / "report.html").exists()
+
+
 def test_a_benchmark_runs(run_job) -> None:
-    run = run_job(
-        *("benchmark", "extract", "--encoder", "tiny", "--extract.num_clips", "2", "--rounds", "1"),
-    )
+    small = ("--encoder", "tiny", "--extract.num_clips", "2", "--rounds", "1")
+    run = run_job("benchmark", "extract", *small, data=None)
     assert (run / "benchmark-extract.json").exists()
 
 

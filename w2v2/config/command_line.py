@@ -101,10 +101,23 @@ def tree(config: Any) -> dict[str, Any]:
     return plain(config)
 
 
-def leading_words(args: Sequence[str], name: str) -> list[str]:
-    """The arguments with the words in front of all flags as the list --name."""
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
-    return ([f"--{name}={json.dumps(words)}"] if words else []) + list(args[len(words) :])
+def listed_words(args: Sequence[str], name: str) -> list[str]:
+    """The arguments with the words that are neither flags nor values of flags as the list --name.
+
+    >>> listed_words(["runs/a", "--metric", "uar", "runs/b"], "runs")
+    ['--runs=["runs/a", "runs/b"]', '--metric', 'uar']
+    """
+    words: list[str] = []
+    flags: list[str] = []
+    left = iter(args)
+    for arg in left:
+        if not arg.startswith("-"):
+            words.append(arg)
+        elif "=" in arg or arg in ("--help", "-h"):
+            flags.append(arg)
+        else:
+            flags += [arg, *itertools.islice(left, 1)]
+    return ([f"--{name}={json.dumps(words)}"] if words else []) + flags
 
 
 def run_job(
@@ -112,7 +125,7 @@ def run_job(
 ) -> int:
     """The exit code of a job with these arguments: 0, or 2 with one sentence for what the user can fix.
 
-    words is the field that takes the arguments in front of all flags, for a job that has one.
+    words is the field that takes the arguments that belong to no flag, for a job that has such a list.
     """
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
@@ -125,7 +138,7 @@ def run_job(
     received: list[int] = []
     _interrupt_at_signals(received)
     try:
-        main(parse(config_class, leading_words(args, words) if words else args))
+        main(parse(config_class, listed_words(args, words) if words else args))
     except UserError as error:
         sys.stdout.flush()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

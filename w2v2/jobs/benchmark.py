@@ -15,7 +15,6 @@ Reads   nothing: audio and weights are made; --encoder may be a hub name or a fo
 Writes  <run>/benchmark.parquet (every round), benchmark-<case>.json and plots/benchmark-<cases>.png
 """
 
-import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -82,12 +81,6 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
             return startup(config, scratch)
 
 
-def with_cases(args: Sequence[str]) -> list[str]:
-    """The arguments with the words before the first flag given as --cases."""
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
-    return (["--cases", f"[{', '.join(words)}]"] if words else []) + list(args[len(words) :])
-
-
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, BenchmarkConfig, with_cases(args))
+    return command_line.run_job(main, BenchmarkConfig, args, words="cases")
