@@ -40,7 +40,11 @@ def test_settings_that_make_no_sense_are_refused(make, message):
 
 @pytest.mark.parametrize(
     "args",
-    [["search", "head", "--encoder", "tiny"], ["--encoder", "tiny", "search", "head"], ["search", "--encoder=tiny", "head"]],
+    [
+        ["search", "head", "--encoder", "tiny"],
+        ["--encoder", "tiny", "search", "head"],
+        ["search", "--encoder=tiny", "head"],
+    ],
 )
 def test_words_that_belong_to_no_flag_are_cases(args):
     config = command_line.parse(BenchmarkConfig, command_line.listed_words(args, "cases"))
