@@ -139,8 +139,10 @@ def test_no_command_of_rays_defaults_slips_in(config: Config) -> None:
 
 def test_image_and_requirements_have_one_ray(config: Config) -> None:
     pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split())
-    assert config["docker"]["image"].startswith(f"rayproject/ray:{pins['ray']}-py311")
-    assert f"ray[default]=={pins['ray']}" in (ROOT / "cluster.yaml").read_text()
+    text = (ROOT / "cluster.yaml").read_text()
+    assert f"FROM rayproject/ray:{pins['ray']}-py311-gpu\n" in text
+    assert f"ray[default]=={pins['ray']}" in text
+    assert config["docker"]["image"].startswith("MY-REGISTRY/")
 
 
 def test_what_is_mounted_is_what_is_used(config: Config) -> None:
