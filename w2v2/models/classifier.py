@@ -15,7 +15,7 @@ from w2v2.models.pooling import AttentionPool, LayerMix, pool, pooled_dim
 
 
 class Standardizer(nn.Module):
-    """Columns to zero mean and unit variance and back, by numbers that `fit` takes from training clips alone."""
+    """Standardises columns with statistics of the training clips; `restore` inverts it."""
 
     mean: Tensor
     scale: Tensor
@@ -26,7 +26,7 @@ class Standardizer(nn.Module):
         self.register_buffer("scale", torch.ones(num_columns))
 
     def fit(self, rows: Float[np.ndarray, "clips columns"]) -> None:
-        """Mean and standard deviation of what is known (not NaN); a constant column keeps its scale."""
+        """Take mean and standard deviation from training rows, ignoring NaN; a constant column keeps its scale."""
         deviation = np.nanstd(rows, axis=0)
         self.mean.copy_(torch.from_numpy(np.nanmean(rows, axis=0)))
         self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-8, deviation, 1.0)))
@@ -36,7 +36,7 @@ class Standardizer(nn.Module):
         return (rows - self.mean) / self.scale
 
     def restore(self, rows: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
-        """Columns in their own units again."""
+        """Columns in their original units."""
         return rows * self.scale + self.mean
 
 
@@ -95,5 +95,5 @@ class Classifier(nn.Module):
 
 
 def fresh(encoder: Encoder) -> Encoder:
-    """A copy whose trained weights are its own; frozen ones are shared."""
+    """A copy of the encoder with trained weights of its own; frozen weights are shared."""
     return copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})

@@ -26,8 +26,8 @@ def contrast_clip(
 ) -> Contrast:
     """The contrastive loss of a clip's masked frames, given their negatives (numbers of masked frames).
 
-    Similarities are taken once between all masked frames and then looked up. A negative with the very codes
-    of the frame itself is left out.
+    Cosine similarities between all masked frames are computed once and then looked up. A negative with the same codes
+    as the frame itself is left out.
     """
     similarity = nn.functional.normalize(context, dim=1) @ nn.functional.normalize(targets, dim=1).T
     same = (codes[:, None] == codes[None]).all(2)
@@ -51,7 +51,7 @@ def diversity(
 ) -> Float[Tensor, ""]:
     """The fraction of the codes that the mean probabilities leave unused, 0 to 1.
 
-    It is a function of the mean over all masked frames of a batch, so it does not add up over parts of it.
+    It depends on the mean over all masked frames of a batch, so it is not a sum over parts of the batch.
     """
     return 1 - perplexity(code_sums, num_masked).sum() / code_sums.numel()
 
@@ -61,8 +61,8 @@ def diversity_weights(
 ) -> Float[Tensor, "groups codes"]:
     """The derivative of diversity by code_sums, taken at the sums of a whole batch.
 
-    Parts of a batch, on this process or others, that add the product of it and their own sums to their loss
-    have together the gradient of the whole batch's diversity.
+    If each part of a batch, on this process or others, adds the product of these weights and its sums to its loss, the
+    parts' gradients add up to the gradient of the whole batch's diversity.
     """
     sums = code_sums.detach().clone().requires_grad_()
     with torch.enable_grad():

@@ -20,8 +20,8 @@ def convolve(
 ) -> Float[Tensor, "batch frames channels"]:
     """Output of a model's convolution layers; frames past a clip's end are not zero.
 
-    What needs no gradient is computed in pieces of time no longer than a batch of short clips: the first
-    layer's output has a hundred times the bytes of the audio, 4 GB for ten minutes of it.
+    Without gradients, long clips are computed in pieces: the first layer's output has a hundred times the bytes of the
+    audio, 4 GB for ten minutes.
     """
     first = _first(layers[0], waveforms, num_samples)
     found = []
@@ -34,7 +34,7 @@ def convolve(
 
 
 def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:
-    """Samples that one frame is made of, and samples from one frame to the next."""
+    """Samples that one frame sees, and samples from one frame to the next."""
     samples, hop = 1, 1
     for layer in reversed(list(layers)):
         kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
@@ -43,7 +43,7 @@ def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:
 
 
 def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) -> list[tuple[int, int]]:
-    """First and last sample of each piece. Pieces overlap by what their frames share, so the frames equal those of the whole clip."""
+    """First sample and end of each piece. Pieces overlap so that their frames equal those of the whole clip."""
     batch, num_samples = waveforms.shape
     longest = padded_budget(waveforms.device) // batch
     if torch.is_grad_enabled() or num_samples <= longest:
@@ -59,7 +59,7 @@ def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) ->
 def _first(
     layer: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
 ) -> Callable[[Float[Tensor, "batch samples"]], Float[Tensor, "batch channels frames"]]:
-    """Convolution 0 of pieces of these clips, normalised by what it is of the clips as a whole."""
+    """The first convolution, applied piece by piece with group-norm statistics of the whole clip."""
     if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
         return _folded(layer, waveforms, num_samples)
     return lambda piece: layer(piece[:, None])
@@ -68,7 +68,7 @@ def _first(
 def _folded(
     layer: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
 ) -> Callable[[Float[Tensor, "batch samples"]], Float[Tensor, "batch channels frames"]]:
-    """Convolution 0 with its group normalisation folded into weights of each clip's own.
+    """The first convolution with its group normalisation folded into its weights, separately for each clip.
 
     The convolution is linear with one input channel, so the mean and variance of every output channel
     over a clip follow exactly from the mean and the second moment of its patches: mean = w m and

@@ -1,4 +1,4 @@
-"""A trained model as transformers' own class of the same outputs, where there is one."""
+"""A trained model as a class of transformers with the same outputs, if there is one."""
 
 import tempfile
 from pathlib import Path
@@ -20,17 +20,17 @@ PROBLEM = {
 
 
 def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
-    """Whether transformers has this architecture whole."""
+    """Whether transformers has a class with this architecture."""
     if info.kind == "transcript":
         return info.encoder.layer == "last" and not info.head.widths
-    # Where the last layer is normalised apart, transformers mixes it as it was before that.
+    # If the last layer has a separate normalisation, transformers mixes its output from before that.
     mix = info.encoder.layer == "mix" and not info.encoder.layers and not model.encoder.stable
     layers = info.encoder.layer == "last" or mix
     return layers and info.encoder.pooling == "mean" and not info.head.widths and not info.num_descriptors
 
 
 def counterpart(model: SpeechModel, info: ModelInfo) -> Any:
-    """The model as transformers' own class; see has_counterpart."""
+    """The model as an instance of transformers' class; see has_counterpart."""
     if isinstance(model, Transcriber):
         return _ctc_counterpart(model, info)
     return _classifier_counterpart(model, info)
@@ -87,7 +87,7 @@ def save_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
         tokenizer = Wav2Vec2CTCTokenizer(
             place,
             pad_token=vocabulary.tokens[vocabulary.blank],
-            # Without these it would add tokens of its own, for which the model has no outputs.
+            # Without these it would add further tokens, for which the model has no outputs.
             bos_token=special.get("<s>"),
             eos_token=special.get("</s>"),
             unk_token=special.get("<unk>"),

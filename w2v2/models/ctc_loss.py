@@ -1,6 +1,6 @@
 """Connectionist temporal classification: the loss of transcripts, which needs no alignment (Graves et al. 2006).
 
-Apart from the model (ctc.py), as objectives are imported where no encoder is.
+In a file of its own, as objectives are imported by processes that have no encoder.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class FrameLogits(NamedTuple):
-    """One row of logits per frame; those of a clip past its own frames mean nothing."""
+    """One row of logits per frame; rows past a clip's last frame are padding."""
 
     logits: Float[Tensor, "batch frames outputs"]
     num_frames: Int[Tensor, " batch"]
@@ -21,8 +21,8 @@ def ctc_sum(
 ) -> Float[Tensor, ""]:
     """Negative log likelihoods of the targets in nats, summed over the batch; divide by its characters.
 
-    targets have -1 behind their ends. A clip with fewer frames than data.text.frames_needed makes the sum
-    infinite: such clips are rejected before training, not silently passed over (torch's zero_infinity).
+    targets are padded with -1. A clip with fewer frames than data.text.frames_needed makes the sum infinite: such clips
+    are rejected before training and not silently skipped (as by torch's zero_infinity).
     """
     log_probabilities = outputs.logits.float().log_softmax(-1).transpose(0, 1)
     return nn.functional.ctc_loss(

@@ -11,7 +11,7 @@ from w2v2.data.text import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """A word and the frames that write it."""
+    """A word, its frames and its confidence."""
 
     text: str
     start_s: float
@@ -22,7 +22,7 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """What is written of one clip."""
+    """The text of one clip, its confidence and its words."""
 
     text: str
     confidence: float | None
@@ -40,7 +40,7 @@ class Run:
 
 
 def greedy_path(log_probabilities: Float[np.ndarray, "frames outputs"]) -> Int[np.ndarray, " frames"]:
-    """The likeliest path: the likeliest label of every frame."""
+    """The most probable path: the most probable label of every frame."""
     return log_probabilities.argmax(1).astype(np.int64)
 
 
@@ -50,13 +50,13 @@ def forced_path(
     *,
     blank: int,
 ) -> Int[np.ndarray, " frames"]:
-    """The likeliest path that writes just these labels, by Viterbi's algorithm (Graves et al. 2006, section 4.1).
+    """The most probable path that writes exactly these labels, by Viterbi's algorithm (cf. Graves et al. 2006, section 4.1).
 
     Raises ValueError where there are fewer frames than data.text.frames_needed.
     """
     states = np.full(2 * len(labels) + 1, blank, np.int64)
     states[1::2] = labels
-    # Two back: from one label to the next without a blank, which equal labels need.
+    # Two states back: from one label to the next without the blank between them, which equal labels need.
     skips = np.zeros(len(states), bool)
     skips[3::2] = states[3::2] != states[1:-2:2]
     num_frames = len(log_probabilities)
@@ -80,7 +80,7 @@ def forced_path(
 
 
 def runs_of(path: Int[np.ndarray, " frames"], *, blank: int) -> list[Run]:
-    """The labels that a path writes, each with its frames: repeats are one, blanks are none."""
+    """The labels that a path writes, each with its frames: repeats are merged, blanks removed."""
     starts = np.flatnonzero(np.diff(path, prepend=-1))
     ends = np.append(starts[1:], len(path))
     return [
@@ -98,9 +98,9 @@ def transcript_of(
     frame_s: float,
     start_s: float = 0.0,
 ) -> Transcript:
-    """What a path writes. Frame n starts n * frame_s after start_s; a word ends with its last frame.
+    """The transcript that a path writes. Frame n starts n * frame_s after start_s; a word ends with its last frame.
 
-    CTC is free to write a character anywhere within its sound or soon after it: times are as good as that.
+    CTC may write a character anywhere within its sound or soon after it: times are no more exact than that.
     """
     characters = vocabulary.characters
     runs = [run for run in runs_of(path, blank=vocabulary.blank) if characters[run.label]]

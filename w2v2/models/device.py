@@ -1,4 +1,4 @@
-"""Where forward passes run, and how much audio goes through at once."""
+"""The device of forward passes, and how much audio goes through at once."""
 
 import torch
 from jaxtyping import Shaped
@@ -11,7 +11,7 @@ PASS_S = {"cpu": 8.0, "cuda": 240.0}
 
 
 def select_device() -> torch.device:
-    """The GPU, where there is one, else the CPU.
+    """The GPU if this process has one, else the CPU.
 
     Disables TF32 in cuDNN for this process, so that convolutions in float32 match those of the CPU.
     """
@@ -22,7 +22,7 @@ def select_device() -> torch.device:
 
 
 def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
-    """Samples, padding included, of one forward pass: batch_s seconds of them, or else what suits the device."""
+    """Samples (16 kHz), padding included, of one forward pass: batch_s seconds; 0 is a default for the device."""
     return round(SAMPLE_RATE * (batch_s or PASS_S[device.type]))
 
 

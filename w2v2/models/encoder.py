@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
     @property
     def frame_s(self) -> float:
-        """Seconds from the start of one frame to that of the next."""
+        """Seconds from the start of one frame to the start of the next."""
         return math.prod(self.model.config.conv_stride) / SAMPLE_RATE
 
     @property
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
             module.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Self, with only the trained modules in training mode: the frozen part never drops out."""
+        """Self, with only the trained modules in training mode: the frozen part is always in evaluation mode."""
         super().train(mode)
         self.model.eval()
         self.model.encoder.dropout.train(mode and self.cut.stage in ("waveform", "conv"))
@@ -165,11 +165,11 @@ class Encoder(nn.Module):
         num_frames: Int[Tensor, " batch"],
         masked: Bool[Tensor, "batch frames"],
     ) -> Float[Tensor, "batch frames dim"]:
-        """The last hidden state where the masked frames are hidden behind the model's vector for them."""
+        """The last hidden state, with the model's mask vector in place of the masked frames."""
         return self._transform(self._enter(convolved, num_frames, masked), num_frames, 0, self.num_layers)[-1]
 
     def _select(self, below: list[Tensor], states: list[Tensor], first: int) -> Tensor:
-        """What leaves the encoder of the hidden states first..top and the chosen ones below them."""
+        """The encoder's output: the chosen states among first..top and those below them."""
         if not self.several:
             return states[-1]
         return torch.stack(below + [states[n - first] for n in self.states if n >= first], dim=2)

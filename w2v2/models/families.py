@@ -1,8 +1,8 @@
-"""Inner parts of transformers' models of the wav2vec2 family that differ from one model type to the next.
+"""Internals of transformers' models of the wav2vec2 family that differ between model types.
 
-transformers promises none of them from one version to the next: pyproject.toml bounds its version, and
-tests/test_internals.py says what a new one has changed. What all families share by name (`feature_extractor`,
-`feature_projection`, `encoder.layers`, ...) the Encoder uses itself.
+transformers may change them in any version: pyproject.toml bounds its version, and tests/test_internals.py reports
+what a new one has changed. Parts with the same names in all families (`feature_extractor`, `feature_projection`,
+`encoder.layers`, ...) are used by the Encoder directly.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def positions(
 def layer_runner(
     model: Any, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"] | None
 ) -> LayerRunner:
-    """A function (layer, hidden) -> hidden with the attention mask that the model's family wants."""
+    """A function (layer, hidden) -> hidden that passes the attention mask in the form of the model's family."""
     first = model.encoder.layers[0].attention
     if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
         batch, frames = hidden.shape[:2]

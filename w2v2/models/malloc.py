@@ -1,4 +1,4 @@
-"""glibc's malloc, set to keep freed memory while large arrays come and go: fewer page faults, the same numbers."""
+"""Settings of glibc's malloc that keep freed memory in the process: fewer page faults, the same results."""
 
 import contextlib
 import ctypes
@@ -21,10 +21,10 @@ _num_inside = 0
 
 @contextlib.contextmanager
 def malloc_keeps_freed_memory() -> Iterator[None]:
-    """Inside, freed memory stays with the process; the last of all blocks to end gives it back to the system.
+    """A block during which freed memory stays with the process; the last such block to end returns it to the system.
 
-    May be nested, open in several threads at once, and used as a decorator. A no-op without glibc. glibc cannot be
-    asked for its settings, so afterwards they are those of the environment (mallopt(3): MALLOC_TRIM_THRESHOLD_,
+    Blocks may be nested, run in several threads, and be used as decorators. A no-op without glibc. glibc's settings
+    cannot be read, so afterwards they are set to those of the environment (mallopt(3): MALLOC_TRIM_THRESHOLD_,
     MALLOC_MMAP_THRESHOLD_, MALLOC_MMAP_MAX_, or glibc.malloc.* in GLIBC_TUNABLES), else what glibc usually has by then.
     """
     libc = _glibc()
@@ -59,7 +59,7 @@ def _leave(libc: Any) -> None:
 
 
 def _setting(name: str, usual: int) -> int:
-    """The value that the environment gives a setting of malloc, else the usual one."""
+    """The value of a malloc setting in the environment, else glibc's usual value."""
     tunables = dict(part.partition("=")[::2] for part in os.environ.get("GLIBC_TUNABLES", "").split(":"))
     for text in (tunables.get(f"glibc.malloc.{name}"), os.environ.get(f"MALLOC_{name.upper()}_")):
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""What is random about a clip in pre-training: its crop, mask, negatives and noise, from the seed, the epoch and its audio alone."""
+"""Random draws of a clip in pre-training: crop, mask, negatives and noise, by seed, epoch and its audio alone."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ def clip_generator(seed: int, epoch: int, digest: str) -> np.random.Generator:
 
 
 def crop_start(length: int, crop: int, rng: np.random.Generator) -> int:
-    """Where a crop of `crop` of `length` samples or frames starts, uniformly; 0 for what is not longer."""
+    """The start of a crop of `crop` out of `length` samples or frames, drawn uniformly; 0 if length <= crop."""
     return int(rng.integers(length - crop + 1)) if length > crop else 0
 
 
@@ -49,7 +49,7 @@ def gumbel_noise(
 ) -> Float[np.ndarray, "masked groups codes"]:
     """Standard Gumbel noise in float32, always finite.
 
-    It is -log of exponential draws, of which numpy makes an exact 0 about once in seven million.
+    Computed as -log of exponential draws, clamped because numpy draws an exact 0 about once in seven million.
     """
     draws = rng.standard_exponential(shape, dtype=np.float32)
     return -np.log(np.maximum(draws, np.finfo(np.float32).tiny))

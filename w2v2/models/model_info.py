@@ -41,7 +41,7 @@ class ModelInfo:
 
 
 def read_info(uri: str) -> tuple[ModelInfo, str]:
-    """What the model in a folder is, and its digest; raises UserError where there is none."""
+    """The ModelInfo of the model in a folder, and its digest. Raises UserError for a folder without a model."""
     place = storage.join(storage.expand(uri), "w2v2.json")
     if not storage.exists(place):
         raise UserError(
@@ -69,7 +69,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
 
 
 def read_convolutions(uri: str) -> tuple[list[int], list[int]]:
-    """Kernels and strides of the convolutions of a saved model's encoder, which make frames of samples."""
+    """Kernels and strides of the convolutions of a saved model's encoder."""
     config = json.loads(storage.read_text(storage.join(storage.expand(uri), "config.json")))
     return config["conv_kernel"], config["conv_stride"]
 
@@ -96,5 +96,5 @@ def extend_card(uri: str, more: Mapping[str, Any]) -> None:
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that they were."""
+    """The value with JSON's lists turned back into tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

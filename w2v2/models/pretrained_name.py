@@ -1,4 +1,4 @@
-"""The name of an encoder as a path: relative ones are below the folder where the job was started."""
+"""Names of encoders that are paths: relative ones are relative to the folder where the job was started."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ START_FOLDER = "W2V2_START_FOLDER"
 
 
 def check_folder(name: str) -> None:
-    """Raises UserError for a name that can only be a folder where there is none."""
+    """Raises UserError for a name that can only be a folder and that does not exist."""
     if name.startswith(("/", "./", "../", "~")) and not local_path(name).is_dir():
         raise UserError(
             f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
@@ -18,5 +18,5 @@ def check_folder(name: str) -> None:
 
 
 def local_path(name: str) -> Path:
-    """The folder that a name may be."""
+    """The folder that a name refers to if it is a path."""
     return Path(os.environ.get(START_FOLDER, "")) / Path(name).expanduser()

@@ -38,7 +38,7 @@ TINY = {
 
 @dataclass(frozen=True, kw_only=True)
 class BatchDraw:
-    """The draws of a padded batch; those of masked frames of all clips follow each other."""
+    """The draws of a padded batch; arrays over masked frames have those of all clips in a row."""
 
     masked: Bool[Tensor, "batch frames"]
     negatives: Int[Tensor, "masked negatives"] | None = None
@@ -53,7 +53,7 @@ class BatchDraw:
     """Loss of guessing, summed over masked frames."""
 
     def to(self, device: torch.device) -> "BatchDraw":
-        """The same on a device."""
+        """The draws on a device."""
         if device.type == "cpu":
             return self
         moved: dict[str, Any] = {
@@ -158,7 +158,7 @@ class ContrastiveModel(_Pretraining):
     def code_probabilities(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"], draw: BatchDraw
     ) -> Float[Tensor, "groups codes"]:
-        """The sums of code probabilities that a whole pass gives, without one through the transformer."""
+        """The sums of code probabilities of a forward pass, without running the transformer."""
         convolved, _ = self._convolved(features, lengths)
         logits = self.quantizer.code_logits(self._latents(convolved, draw.masked))
         return logits.softmax(2).sum(0)
@@ -166,7 +166,7 @@ class ContrastiveModel(_Pretraining):
     def _latents(
         self, convolved: Float[Tensor, "batch frames channels"], masked: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "masked channels"]:
-        """What the encoder would have entered at the masked frames: the convolutions' output, normalised."""
+        """The normalised output of the convolutions at the masked frames, which the mask hides from the transformer."""
         return self.encoder.model.feature_projection.layer_norm(convolved[masked])
 
     def as_transformers(self) -> PreTrainedModel:
@@ -269,7 +269,7 @@ def _open_clusters(config: PretrainConfig) -> Opened:
 
 
 def _have_mask_vector(architecture: Any) -> None:
-    """See to it that the model has a vector for masked frames, which it has for SpecAugment alone."""
+    """Give the model a vector for masked frames, which it lacks if it was saved without SpecAugment."""
     if not architecture.mask_time_prob and not architecture.mask_feature_prob:
         architecture.mask_time_prob = 0.05
 
@@ -327,7 +327,7 @@ def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:
 
 
 def _chosen(quantizer: QuantizerConfig) -> dict[str, Any]:
-    """The sizes that were asked for, by transformers' names."""
+    """The sizes in the settings, by transformers' names."""
     names = {
         "num_codevector_groups": quantizer.num_groups,
         "num_codevectors_per_group": quantizer.num_codes,

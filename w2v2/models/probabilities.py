@@ -15,7 +15,7 @@ def log_softmax(logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, 
 def probabilities(
     outputs: Float[np.ndarray, "clips outputs"], kind: TaskKind
 ) -> Float[np.ndarray, "clips outputs"]:
-    """Outputs as a user reads them: softmax over classes, a sigmoid per label, values of a regression as they are."""
+    """Predictions from outputs: softmax over classes, a sigmoid per label, values of a regression unchanged."""
     match kind:
         case "classes":
             return np.exp(log_softmax(outputs))

@@ -40,7 +40,7 @@ class Quantizer(nn.Module):
         *,
         temperature: float,
     ) -> Quantized:
-        """The codes of latent frames: the likeliest, or with Gumbel noise the straight-through draw.
+        """The codes of latent frames: the most probable ones, or with Gumbel noise a straight-through draw.
 
         With noise, gradients are those of a softmax at this temperature (Jang et al. 2017, arXiv:1611.01144).
         """
