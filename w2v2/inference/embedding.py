@@ -38,11 +38,11 @@ VECTORS = pa.list_(
 """The vectors of one clip: its layers and windows."""
 
 
-# -- what is asked of the encoder
+# -- settings of the encoder
 
 
 def encoder_config(vector: VectorConfig) -> EncoderConfig:
-    """The settings under which an Encoder gives the hidden states that are asked for."""
+    """The settings of an Encoder that outputs the hidden states in `vector`."""
     whole = EncoderConfig(name=vector.name, train="head", pooling=vector.pooling)
     match vector.layers:
         case "last" | int():
@@ -54,7 +54,10 @@ def encoder_config(vector: VectorConfig) -> EncoderConfig:
 
 
 def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
-    """The hidden states that are asked for, of 0 (enters the first layer) to num_layers (the last one)."""
+    """Numbers of the hidden states in `vector`, from 0 (enters the first layer) to num_layers (the last one).
+
+    Raises UserError for a layer that the encoder does not have.
+    """
     match vector.layers:
         case "last":
             return [num_layers]
@@ -72,7 +75,11 @@ def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
 
 
 def layer_name(number: int, num_layers: int) -> str:
-    """How the table calls a hidden state: its number, or 'last', so that no state has two names."""
+    """The name of a hidden state in the table: its number, or 'last', so that no state has two names.
+
+    >>> layer_name(3, 12), layer_name(12, 12)
+    ('3', 'last')
+    """
     return "last" if number == num_layers else str(number)
 
 
@@ -94,7 +101,7 @@ def pooled_vectors(
     encoder = encoder.to(device).eval()
     prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)
-    found = []
+    computed = []
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device, batch_s)):
         padded, num_samples = collate([prepared[index] for index in batch])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -102,9 +109,11 @@ def pooled_vectors(
             if encoder.cut.stage != "pooled":
                 states, num_frames = encoder(features, num_frames)
                 features = pool(states, num_frames, pooling)
-        found.append((batch, features.float()))  # where it is: fetching it now would wait for the GPU
+        computed.append(
+            (batch, features.float())
+        )  # keep on the GPU: .cpu() here would synchronise every batch
     results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
-    for batch, rows in found:
+    for batch, rows in computed:
         for index, row in zip(batch, rows.cpu().numpy(), strict=True):
             results[index] = row if encoder.several else row[None]
     return results
@@ -113,7 +122,7 @@ def pooled_vectors(
 def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.Table:
     """The clips, without their waveforms, with duration_s, created_at and VECTORS.
 
-    A clip with a vector that is not finite is rejected; one that is not EMBEDDED has no vectors.
+    A clip with a vector that is not finite is rejected; only clips with status EMBEDDED have vectors.
     """
     waveforms = _waveforms(clips)
     least = max(encoder.min_samples, round(config.audio.min_s * SAMPLE_RATE))
@@ -121,27 +130,27 @@ def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.
         windows(len(w), window_s=config.window_s, hop_s=config.hop_s, min_samples=least) if len(w) else []
         for w in waveforms
     ]
-    pieces = [w[first:last] for w, own in zip(waveforms, spans, strict=True) for first, last in own]
+    pieces = [w[first:last] for w, of_clip in zip(waveforms, spans, strict=True) for first, last in of_clip]
     vector = config.encoder
-    found = iter(
+    vectors = iter(
         pooled_vectors(
             encoder, pieces, pooling=vector.pooling, batch_s=vector.batch_s, precision=vector.precision
         )
     )
-    by_clip = [[next(found) for _ in own] for own in spans]
-    finite = [all(np.isfinite(piece).all() for piece in own) for own in by_clip]
+    by_clip = [[next(vectors) for _ in of_clip] for of_clip in spans]
+    finite = [all(np.isfinite(piece).all() for piece in of_clip) for of_clip in by_clip]
     states = layer_numbers(vector, encoder.num_layers)
     names = [layer_name(state, encoder.num_layers) for state in states]
     starts = clips["start_s"].to_pylist()
     made = [
         [
             (name, start_s + first / SAMPLE_RATE, start_s + last / SAMPLE_RATE, pooled)
-            for (first, last), piece in zip(own, pieces_of, strict=True)
+            for (first, last), piece in zip(of_clip, pieces_of, strict=True)
             for name, pooled in zip(names, piece, strict=True)
         ]
         if good
         else []
-        for own, pieces_of, start_s, good in zip(spans, by_clip, starts, finite, strict=True)
+        for of_clip, pieces_of, start_s, good in zip(spans, by_clip, starts, finite, strict=True)
     ]
     clips = _reject(clips, finite).drop_columns(["waveform"])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,7 +1,7 @@
-"""The bookkeeping of an extraction: what is to be done, what was done before, what the table has.
+"""The bookkeeping of an extraction: which clips are to be embedded, were embedded before, and are in the table.
 
 <run>/parts/*.parquet   rows for the table, written by workers
-<run>/done/*.parquet    what became of each clip, written after its part; what is there is not done again
+<run>/done/*.parquet    the outcome of each clip, written after its part; a clip with one is not embedded again
 """
 
 import hashlib
@@ -51,13 +51,13 @@ created_at (null in records of earlier versions)."""
 
 _REASONS = tuple(name for name, _ in RECORD)
 _TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
-# Columns of our own on the way to the table, besides those that the table has too.
+# Columns of intermediate tables that the final table does not have.
 _OWN = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {"clip_id", "uri", "start_s", "end_s"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """An extraction as its workers must know it."""
+    """An extraction: settings and facts about the encoder that every worker needs."""
 
     config: ExtractConfig
     digest: str
@@ -75,12 +75,15 @@ class Job:
     def constants(self) -> dict[str, str]:
         """Columns that are the same in every row."""
         encoder = self.config.encoder
-        own = {"model": encoder.name, "model_digest": self.digest, "pooling": encoder.pooling}
-        return own | {"run_id": self.run_id, "code_version": self.code_version}
+        of_model = {"model": encoder.name, "model_digest": self.digest, "pooling": encoder.pooling}
+        return of_model | {"run_id": self.run_id, "code_version": self.code_version}
 
 
 def spec_of(config: ExtractConfig) -> TableSpec:
-    """The table of embeddings, with the digest of the settings and the columns carried along."""
+    """The spec of the table of embeddings, with the digest of the settings and the extra columns of clips.
+
+    Raises UserError where an extra column has the name of one of the table's.
+    """
     if taken := sorted(_OWN & set(config.carried)):
         raise UserError(f"labels: the name {taken[0]!r} has another use here, rename that column of the CSV")
     return embeddings_spec(carried=("settings", *config.carried))
@@ -91,13 +94,13 @@ def run_id(run: str) -> str:
     return f"{run.rstrip('/').rpartition('/')[2]}-{_digest(run)[:8]}"
 
 
-# -- what is to be done
+# -- clips to embed
 
 
 def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) -> pa.Table:
-    """The clips with settings, inputs, known and the columns of DONE; status is empty for what is to be done.
+    """The clips with settings, inputs, known and the columns of DONE; status is '' for clips to embed.
 
-    known is the checksum of the audio whose vectors the table has. done are outcomes of earlier attempts.
+    known is the checksum of the audio whose vectors the table has. `done` are outcomes of earlier attempts.
     """
     config = job.config
     columns = [
@@ -111,13 +114,15 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("inputs", pa.array(inputs, pa.string()))
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
-    known = pa.array([""] * len(clips)) if rows is None else _known(clips, rows, first_settings, job)
-    clips = clips.append_column("known", known)
+    known_checksums = (
+        pa.array([""] * len(clips)) if rows is None else _known(clips, rows, first_settings, job)
+    )
+    clips = clips.append_column("known", known_checksums)
     done = _reusable(_with_inputs(done, dict(zip(first_inputs, inputs, strict=True))))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)
-    there = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
-    outdated = pc.and_(pc.invert(there), _outdated(clips, earlier, rows))
+    in_table = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
+    outdated = pc.and_(pc.invert(in_table), _outdated(clips, earlier, rows))
     if num_outdated := pc.sum(outdated).as_py():
         logger.info(
             "%d clips were embedded by this run before, but the table has got newer rows of other settings or weights "
@@ -125,12 +130,12 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
             num_outdated,
         )
     status = pc.if_else(outdated, "", pc.fill_null(earlier["status"], ""))
-    clips = clips.append_column("status", pc.if_else(there, THERE, status))
+    clips = clips.append_column("status", pc.if_else(in_table, THERE, status))
     for name in (*_REASONS, "tolerated"):
-        clips = clips.append_column(name, pc.if_else(there, "", pc.fill_null(earlier[name], "")))
+        clips = clips.append_column(name, pc.if_else(in_table, "", pc.fill_null(earlier[name], "")))
     part = pc.fill_null(earlier["part"], "")
-    clips = clips.append_column("part", pc.if_else(pc.or_(there, outdated), "", part))
-    # What the page is drawn from, whether or not there is something to write.
+    clips = clips.append_column("part", pc.if_else(pc.or_(in_table, outdated), "", part))
+    # Columns from which the page is drawn, whether or not any clip is embedded.
     clips = clips.append_column("vectors_in", pc.if_else(outdated, "", part))
     for name in ("duration_s", "num_rows"):
         clips = clips.append_column(name, earlier[name])
@@ -138,7 +143,7 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
 
 
 def to_do(clips: pa.Table, job: Job) -> pa.Table:
-    """The clips without an outcome, with what the workers need of them."""
+    """The clips without an outcome, with the columns that workers need."""
     return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.carried])
 
 
@@ -147,9 +152,9 @@ def _digest(*parts: object) -> str:
 
 
 def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
-    """For each clip the digest of what its vectors depend on besides audio and weights, and that of before.
+    """For each clip a digest of all that its vectors depend on except audio and weights, now and by earlier versions.
 
-    Rows and records with the second, of versions that hashed all fields by their places, are as good.
+    Earlier versions hashed all fields by their positions; their rows and records are as valid.
     """
     config = job.config
     common = settings_digest(
@@ -171,18 +176,18 @@ def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
 
 
 def _with_inputs(done: pa.Table, now: Mapping[str, str]) -> pa.Table:
-    """The records with today's inputs in the place of those of earlier versions."""
+    """The records with inputs of earlier versions replaced by those of this one."""
     inputs = [now.get(own, own) for own in done["inputs"].to_pylist()]
     return done.set_column(done.column_names.index("inputs"), "inputs", pa.array(inputs, pa.string()))
 
 
 def _key(table: pa.Table, *names: str) -> pa.ChunkedArray:
-    """One text per row out of several columns; the separator is in no column's text that matters."""
+    """One text per row out of several columns, joined by a separator that their texts do not contain."""
     return pc.binary_join_element_wise(*(table[name] for name in names), "\x1f")
 
 
 def _with_checksums(clips: pa.Table, done: pa.Table) -> pa.Table:
-    """Checksums that earlier attempts learnt of files that have not changed since."""
+    """Checksums that earlier attempts computed for files that have not changed since."""
     read = done.filter(pc.not_equal(done["checksum"], ""))
     files = ("uri", "fingerprint")
     place = pc.index_in(_key(clips, *files), value_set=_key(read, *files).combine_chunks())
@@ -192,26 +197,26 @@ def _with_checksums(clips: pa.Table, done: pa.Table) -> pa.Table:
 
 
 def _reusable(done: pa.Table) -> pa.Table:
-    """Outcomes that would be the same again, the newest first."""
+    """Outcomes of earlier attempts that another attempt would repeat, the newest first."""
     reusable = done.filter(pc.is_in(done["status"], pa.array([EMBEDDED, REJECTED])))
     return reusable.sort_by([("created_at", "descending")])
 
 
 def _in_table(clips: pa.Table, job: Job, table: Table) -> pa.Table:
-    """The first rows of each clip and layer that the table has for this model and pooling, of any weights and settings."""
+    """The table's first row of each clip and layer for this model and pooling, with any weights and settings."""
     encoder = job.config.encoder
     columns = ["clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at"]
     rows = table.read(
         [*columns, *job.config.carried], where={"model": encoder.name, "pooling": encoder.pooling}
     )
-    # A clip's first window is written anew whenever its others are: it records which audio they are of.
+    # The first window is replaced together with a clip's other windows, so its row records their audio.
     place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
     is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
     return rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
 
 
 def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.Array | pa.ChunkedArray:
-    """Whether the table has newer rows of a clip than its earlier outcome: a commit of that would be left out.
+    """Whether the table has newer rows of each clip than its earlier outcome, so that committing that would change nothing.
 
     An outcome of a version that did not record its time counts as older.
     """
@@ -226,9 +231,9 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.A
 
 
 def _known(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job) -> pa.ChunkedArray:
-    """Checksum of the audio whose vectors the table has, all layers and under these settings, else ''.
+    """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
-    rows are those of _in_table; first_settings are the digests of the same settings in rows of earlier versions.
+    rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
     """
     same = ("clip_id", "settings", *job.config.carried)
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
@@ -245,18 +250,18 @@ def _known(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: 
 
 
 def lost_to_newer(clips: pa.Table, job: Job, table: Table) -> int:
-    """How many of the clips that were written have other rows in the table: newer ones, of another run."""
+    """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)
-    known = _known(written, rows, _settings(job, written)[1], job)
-    return pc.sum(pc.not_equal(known, written["checksum"])).as_py() or 0
+    in_table = _known(written, rows, _settings(job, written)[1], job)
+    return pc.sum(pc.not_equal(in_table, written["checksum"])).as_py() or 0
 
 
-# -- what was done
+# -- outcomes
 
 
 def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
-    """A row of the schema for each vector: its own columns, those of its clip, and constants."""
+    """A row of the schema for each vector: columns of the vector, of its clip, and constants."""
     vectors = clips["vectors"].combine_chunks()
     rows = pa.Table.from_struct_array(vectors.flatten())
     of_clip = clips.take(pc.list_parent_indices(vectors))
@@ -270,7 +275,7 @@ def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str])
 
 
 def write_chunk(clips: pa.Table, job: Job) -> pa.Table:
-    """What became of the clips (DONE), after their part and then this very table are written."""
+    """The outcomes of the clips (DONE), after their part and then this table have been written."""
     spec = spec_of(job.config)
     rows = table_rows(clips, schema=spec.schema, constants=job.constants)
     part = write_part(parts_uri(job.config.run), rows, spec=spec) if len(rows) else ""
@@ -289,15 +294,15 @@ def parts_uri(run: str) -> str:
 
 
 def read_done(config: ExtractConfig) -> pa.Table:
-    """What earlier attempts of this run did (DONE), without what named a part that is gone."""
+    """The outcomes of earlier attempts of this run (DONE), without those whose part is gone."""
     folder = storage.join(config.run, "done")
     done = read_records(folder, DONE, num_at_once=config.data.num_readers).combine_chunks()
-    there = [uri.rpartition("/")[2] for uri in list_parts(parts_uri(config.run))]
-    return done.filter(pc.is_in(done["part"], pa.array(["", *there])))
+    existing = [uri.rpartition("/")[2] for uri in list_parts(parts_uri(config.run))]
+    return done.filter(pc.is_in(done["part"], pa.array(["", *existing])))
 
 
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
-    """The clips with the outcomes of those that were to be done."""
+    """The clips, with the outcomes of those that were embedded now."""
     place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
     for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows", "tolerated"):
         new = outcomes[name].take(place)
@@ -308,13 +313,13 @@ def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
 
 
 def parts_of(clips: pa.Table, run: str) -> list[str]:
-    """The parts with the vectors of these clips that are to be written."""
+    """Uris of the parts with the vectors of these clips that the table must take in."""
     names = sorted(set(clips["part"].to_pylist()) - {""})
     return [storage.join(parts_uri(run), name) for name in names]
 
 
 def parts_to_draw(clips: pa.Table, run: str) -> list[str]:
-    """The parts of this run with vectors of these clips, whether or not they were written before."""
+    """Uris of this run's parts with vectors of these clips, whether or not the table has them already."""
     column = "vectors_in" if "vectors_in" in clips.column_names else "part"
     names = sorted(set(clips[column].to_pylist()) - {""})
     return [storage.join(parts_uri(run), name) for name in names]
@@ -328,7 +333,7 @@ def rejected(clips: pa.Table) -> list[tuple[str, Reject]]:
 
 
 def counts(clips: pa.Table) -> dict[str, int]:
-    """Numbers of clips by what became of them; rejected are those that could not be read, too."""
-    found = {item["values"]: item["counts"] for item in clips["status"].value_counts().to_pylist()}
-    bad = found.get(REJECTED, 0) + found.get(UNREADABLE, 0)
-    return {"embedded": found.get(EMBEDDED, 0), "there": found.get(THERE, 0), "rejected": bad}
+    """Numbers of clips by outcome: embedded, there (in the table before) and rejected, which includes unreadable ones."""
+    by_status = {item["values"]: item["counts"] for item in clips["status"].value_counts().to_pylist()}
+    bad = by_status.get(REJECTED, 0) + by_status.get(UNREADABLE, 0)
+    return {"embedded": by_status.get(EMBEDDED, 0), "there": by_status.get(THERE, 0), "rejected": bad}

@@ -1,4 +1,4 @@
-"""What an extraction would do and how long it would take, estimated from a few clips."""
+"""The plan of an extraction: its work and time, estimated from a few clips."""
 
 import logging
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ def estimate(
     *,
     num_encoders: int,
 ) -> dict[str, Any]:
-    """What an extraction would do, logged and returned: clips, bytes, hours of audio, rows, seconds.
+    """The work of an extraction, also logged: numbers of clips, bytes, hours of audio, rows and seconds.
 
-    todo are the clips to embed, of all `clips`; measured is of a few of them, None where there are none.
+    todo are the clips to embed, of all `clips`; measured is of a few of them, None if there are none.
     """
     num_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
     plan: dict[str, Any] = {"num_clips": len(todo), "num_bytes": num_bytes, **counts(clips)}

@@ -27,7 +27,7 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
 
 
 def inspect(config: ExtractConfig, run_id: str) -> Job:
-    """The job, as who loads the encoder knows it."""
+    """The job, with the facts about the encoder that only loading it tells."""
     from w2v2.inference.embedding import layer_name, layer_numbers
     from w2v2.models.pooling import pooled_dim
 
@@ -76,7 +76,7 @@ class EncoderStep:
 
 
 def write(clips: pa.Table, job: Job) -> pa.Table:
-    """What became of the clips, after their vectors were written."""
+    """The outcomes of the clips, after their vectors have been written."""
     return write_chunk(clips, job)
 
 

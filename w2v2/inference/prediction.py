@@ -1,4 +1,4 @@
-"""What a saved model says of recordings: read, decoded, cut into windows, run in batches by length."""
+"""Predictions of a saved model for recordings: read, decoded, cut into windows, run in batches by length."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPrediction:
-    """Windows of one clip and what the model says of each; or why the clip cannot be used."""
+    """The windows of one clip with the model's prediction for each, or the reject that says why it cannot be used."""
 
     clip_id: str
     spans: tuple[tuple[float, float], ...] = ()
@@ -61,7 +61,7 @@ class ClipPrediction:
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
-    """For each clip a digest of every input that its prediction depends on; model is the digest of a model."""
+    """For each clip a digest of every input that its prediction depends on; `model` is the model's digest."""
     columns = [clips[name].to_pylist() for name in ("clip_id", "uri", "start_s", "end_s", "fingerprint")]
     return [_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in zip(*columns, strict=True)]
 
@@ -70,25 +70,29 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-def write_predictions(run: str, said: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:
-    """Keep predictions in `<run>/done`, but for clips that another attempt may be able to read."""
-    rows = [_row(one, own) for one, own in zip(said, inputs, strict=True) if not one.unread]
+def write_predictions(run: str, predictions: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:
+    """Write predictions to `<run>/done`, except clips that another attempt may be able to read."""
+    rows = [
+        _row(prediction, digest)
+        for prediction, digest in zip(predictions, inputs, strict=True)
+        if not prediction.unread
+    ]
     if rows:
         write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _row(said: ClipPrediction, inputs: str) -> dict[str, Any]:
+def _row(prediction: ClipPrediction, inputs: str) -> dict[str, Any]:
     return {
         "inputs": inputs,
-        "clip_id": said.clip_id,
-        "start_s": [start for start, _ in said.spans],
-        "end_s": [end for _, end in said.spans],
-        "values": [] if said.values is None else said.values.tolist(),
-        "duration_s": said.duration_s,
-        "audio_digest": said.audio_digest,
-        **record_fields(said.reject),
-        "tolerated": said.tolerated,
-        **(_text(said.transcript) if said.transcript else {}),
+        "clip_id": prediction.clip_id,
+        "start_s": [start for start, _ in prediction.spans],
+        "end_s": [end for _, end in prediction.spans],
+        "values": [] if prediction.values is None else prediction.values.tolist(),
+        "duration_s": prediction.duration_s,
+        "audio_digest": prediction.audio_digest,
+        **record_fields(prediction.reject),
+        "tolerated": prediction.tolerated,
+        **(_text(prediction.transcript) if prediction.transcript else {}),
     }
 
 
@@ -98,7 +102,7 @@ def _text(transcript: Transcript) -> dict[str, Any]:
 
 
 def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]:
-    """What earlier attempts of the run kept, by inputs."""
+    """The predictions of earlier attempts of the run, by inputs."""
     rows = read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once).to_pylist()
     return {row["inputs"]: _said(row) for row in rows}
 

@@ -1,4 +1,4 @@
-"""Predictions where a user wants them: a CSV file, or a table in BigQuery, DuckDB or Parquet, exactly once."""
+"""The table of predictions: a CSV file, or exactly once in BigQuery, DuckDB or Parquet."""
 
 import csv
 import datetime
@@ -44,7 +44,7 @@ def spec_of(info: ModelInfo, *, words: bool = False) -> TableSpec:
 
 
 def output_columns(info: ModelInfo) -> list[str]:
-    """The names of the columns of what the model says."""
+    """The names of the columns of the model's outputs."""
     prefix = "pred" if info.kind == "regression" else "prob"
     return [f"{prefix}_{name}" for name in info.names]
 
@@ -57,28 +57,31 @@ def rows_of(
     *,
     words: bool = False,
 ) -> pa.Table:
-    """The rows of the clips that could be used; predictions has one for every clip."""
+    """The rows of the clips that could be used; predictions has an item for every clip, in order."""
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
     rows = []
-    for one in predictions:
-        if one.reject:
+    for prediction in predictions:
+        if prediction.reject:
             continue
-        for (start_s, end_s), values in zip(one.spans, _cells(one, info, words=words), strict=True):
-            row = {"clip_id": one.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
-            row |= {"uri": uris[one.clip_id], "code_version": W2V2, "created_at": now}
+        for (start_s, end_s), values in zip(
+            prediction.spans, _cells(prediction, info, words=words), strict=True
+        ):
+            row = {"clip_id": prediction.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
+            row |= {"uri": uris[prediction.clip_id], "code_version": W2V2, "created_at": now}
             rows.append(row | values)
     return pa.Table.from_pylist(rows, schema=spec_of(info, words=words).schema)
 
 
-def _cells(one: ClipPrediction, info: ModelInfo, *, words: bool) -> list[dict[str, Any]]:
-    """What is predicted of each window, by column."""
-    if one.transcript is not None:
-        found: dict[str, Any] = {"text": one.transcript.text, "confidence": one.transcript.confidence}
-        return [found | ({"words": words_json(one.transcript)} if words else {})]
-    assert one.values is not None
+def _cells(prediction: ClipPrediction, info: ModelInfo, *, words: bool) -> list[dict[str, Any]]:
+    """The predictions of each window, by column."""
+    if prediction.transcript is not None:
+        text = prediction.transcript
+        row: dict[str, Any] = {"text": text.text, "confidence": text.confidence}
+        return [row | ({"words": words_json(text)} if words else {})]
+    assert prediction.values is not None
     cells = []
-    for values in one.values:
+    for values in prediction.values:
         row = {"predicted": info.names[int(values.argmax())]} if info.kind == "classes" else {}
         cells.append(row | dict(zip(output_columns(info), map(float, values), strict=True)))
     return cells
@@ -122,7 +125,7 @@ def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:
 
 
 def to_csv(rows: pa.Table) -> bytes:
-    """A CSV in UTF-8 with a header; numbers so that they read back the same."""
+    """A CSV in UTF-8 with a header; numbers have all digits, so that they read back the same."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(rows.column_names)
@@ -131,6 +134,6 @@ def to_csv(rows: pa.Table) -> bytes:
 
 
 def _safe(value: object) -> object:
-    """The value, a text with an apostrophe in front where a spreadsheet would take it for a formula."""
+    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value

@@ -1,4 +1,4 @@
-"""Clips as bytes of files to waveforms: read many at once, compared with what the table has, decoded, checked."""
+"""Files to waveforms of clips: read many at once, compared with the checksums in the table, decoded and checked."""
 
 import base64
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def checksum_of(data: bytes) -> str:
 def read_clips(
     clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
 ) -> Iterator[pa.Table]:
-    """Each clip, one row at a time, with what was DECODED of it; files that follow each other are read once.
+    """Each clip as a table of one row, with the columns DECODED; a file with successive clips is read once.
 
     clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
     """
@@ -72,12 +72,12 @@ def _decoded(
     if clip["known"] == checksum:
         return decoded | {"status": THERE}
     try:
-        found = read_clip(body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples)
+        sound = read_clip(body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples)
     except AudioError as error:
         return decoded | {"status": REJECTED, **record_fields(error.reject)}
     return decoded | {
         "status": EMBEDDED,
-        "sample_rate": found.sample_rate,
-        "tolerated": found.tolerated,
-        "waveform": found.waveform,
+        "sample_rate": sound.sample_rate,
+        "tolerated": sound.tolerated,
+        "waveform": sound.waveform,
     }

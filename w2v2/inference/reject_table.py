@@ -1,4 +1,4 @@
-"""The rejects of an extraction, in a table of their own next to that of the embeddings."""
+"""The table of an extraction's rejects, next to the table of embeddings."""
 
 import datetime
 
@@ -13,12 +13,16 @@ from w2v2.tables.table import Table
 
 
 def rejects_table(uri: str) -> str:
-    """The table of the rejects of a table: its name with _rejects."""
+    """The name of the table of rejects: the embeddings' name with _rejects.
+
+    >>> rejects_table("bq://project.dataset.embeddings")
+    'bq://project.dataset.embeddings_rejects'
+    """
     return f"{uri.rstrip('/')}_rejects"
 
 
 def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
-    """Make the table hold this run's rejects; reason becomes empty where a clip is no longer rejected."""
+    """Write this run's rejects to the table; the reason becomes '' for a clip that is no longer rejected."""
     assert rejects.schema == REJECTS
     now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}
     before = {
@@ -31,10 +35,10 @@ def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
     ]
     if not changed:
         return
-    own = {
+    of_run = {
         "run_id": job.run_id,
         "code_version": job.code_version,
         "created_at": datetime.datetime.now(datetime.UTC),
     }
-    rows = pa.Table.from_pylist([row | own for row in changed], schema=rejects_spec().schema)
+    rows = pa.Table.from_pylist([row | of_run for row in changed], schema=rejects_spec().schema)
     table.commit([write_part(storage.join(job.config.run, "reject_parts"), rows, spec=rejects_spec())])
