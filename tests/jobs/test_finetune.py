@@ -120,7 +120,10 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     parts = ["train", "val"] if config.training.patience_epochs else ["train"]  # val chose the epoch
     clips = table(run, "manifest")
     clips = clips[clips["split"].isin(parts)]
-    assert (metrics["heard_speakers"], metrics["heard_clips"]) == (clips["speaker"].nunique(), len(clips))
+    assert (metrics["speakers_seen_in_training"], metrics["clips_seen_in_training"]) == (
+        clips["speaker"].nunique(),
+        len(clips),
+    )
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
     page = (tmp_path / "report.html").read_text()

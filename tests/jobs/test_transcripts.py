@@ -73,7 +73,10 @@ def test_evaluating_the_saved_model_gives_the_same_transcripts_and_names_what_wa
     assert now.loc[before.index, "target"].tolist() == before["target"].tolist()
     clips = table(run, "manifest")
     num_train = int((clips["split"] == "train").sum())
-    assert (metrics["heard_clips"], metrics["text"]["num_seen_sentences"]) == (num_train, num_train)
+    assert (metrics["clips_seen_in_training"], metrics["text"]["num_seen_sentences"]) == (
+        num_train,
+        num_train,
+    )
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert "have a transcript that was seen in training" in (tmp_path / "report.html").read_text()
 

@@ -50,8 +50,10 @@ def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
     found = provenance.overlap(second, clips(d1="x", d2="bob"))
     assert (found.num_speakers, found.num_clips) == (1, 2)
     assert provenance.encoder_overlap("facebook/wav2vec2-base", clips(d1="ann")) == {}
-    assert provenance.encoder_overlap(first, clips(d2="bob")) == {"heard": ""} and not caplog.messages
-    told = provenance.encoder_overlap(first, clips(d2="ann"))["heard"]
+    assert (
+        provenance.encoder_overlap(first, clips(d2="bob")) == {"seen_in_training": ""} and not caplog.messages
+    )
+    told = provenance.encoder_overlap(first, clips(d2="ann"))["seen_in_training"]
     assert (
         told.startswith("as for the encoder, 1 of the speakers have the name of one") and told in caplog.text
     )

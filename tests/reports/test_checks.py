@@ -28,8 +28,8 @@ def _with(run: TuneRun, section: str, **values: Any) -> TuneRun:
 
 def test_an_encoder_that_saw_the_speakers_in_training_asks_for_care(run: TuneRun) -> None:
     assert "used to train the encoder" not in _care(run)
-    assert "used to train the encoder" not in _care(_with(run, "encoder", heard=""))
-    cares = _care(_with(run, "encoder", heard="4 of the speakers and 9 of the clips"))
+    assert "used to train the encoder" not in _care(_with(run, "encoder", seen_in_training=""))
+    cares = _care(_with(run, "encoder", seen_in_training="4 of the speakers and 9 of the clips"))
     assert (
         "The encoder that this run began with: 4 of the speakers and 9 of the clips were used to train the encoder."
         in cares

@@ -43,7 +43,7 @@ def lines(states, value=0.487, heard=None):
     folds = {name: {"mean": 0.5, "std": None} for name in ("uar", "accuracy", "macro_f1")}
     metrics = {"pooled": pooled, "folds": folds, "selection": selection, "trial": 0, "chance_uar": 0.125}
     metrics |= {"estimate": estimate_of(value)}
-    metrics["encoder"] = {} if heard is None else {"heard": heard}
+    metrics["encoder"] = {} if heard is None else {"seen_in_training": heard}
     return score_lines(metrics | {"params": {"optim.learning_rate": 1e-4}}), selection["note"]
 
 

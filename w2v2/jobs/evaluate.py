@@ -84,9 +84,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     metrics |= {
         "job": "evaluate",
         "computed_on": computed_on(config, found.clips, heard),
-        "heard_speakers": heard.num_speakers,
-        "heard_clips": heard.num_clips,
-        "heard_by_audio": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
+        "speakers_seen_in_training": heard.num_speakers,
+        "clips_seen_in_training": heard.num_clips,
+        "seen_as_audio_alone": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
         "model": {"uri": config.model, "digest": digest},
         "encoder": {"name": info.encoder.name},
         "clips": account(found),

@@ -1,4 +1,7 @@
-"""Which speakers and recordings made a model: kept in its folder, without names, so that no score of them passes for one of others."""
+"""Provenance of a model: hashes of the speakers and recordings that trained it, kept in its folder.
+
+A score on them is reported as such, so that it is not taken for a score on unseen speakers.
+"""
 
 import hashlib
 import logging
@@ -20,7 +23,7 @@ FILE = "trained_on.parquet"
 TEXTS_FILE = "trained_on_text.parquet"
 TEXTS_SCHEMA = pa.schema([("text_digest", pa.string())])
 SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string()), ("how", pa.string())])
-"""speaker is null where it is not known; files of before there was pre-training have no column how."""
+"""speaker is null where it is unknown; files of versions without pre-training have no column how."""
 
 How = Literal["labels", "audio"]
 """With their labels, or by audio alone, as in pre-training."""
@@ -28,12 +31,12 @@ How = Literal["labels", "audio"]
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How many of some speakers and clips a model was made from."""
+    """How many of some speakers and clips were seen in a model's training."""
 
     num_speakers: int
-    """Speakers that have the name of one in its training, who may be another person."""
+    """Speakers with the name of one in its training, who may be another person."""
     num_clips: int
-    """Clips whose samples are those of one that made it, under whatever speaker's name."""
+    """Clips with the same samples as a training clip, under any speaker's name."""
     num_audio_speakers: int = 0
     """Further speakers whose audio, without labels, pre-trained it."""
     num_audio_clips: int = 0
@@ -48,7 +51,7 @@ class Overlap:
         return " and ".join(filter(None, (labels, audio and f"{audio} (audio only, without labels)")))
 
     def caveat(self, what: str) -> str:
-        """What follows from it for a score: certain for recordings, for names alone only possible; empty for nothing."""
+        """A sentence for scores of them: certain for recordings, only possible for names alone; '' without overlap."""
         num_names = self.num_speakers + self.num_audio_speakers
         names = f"{num_names} of the speakers have the name of one in its training" if num_names else ""
         audio = _counts(0, self.num_audio_clips)
@@ -68,9 +71,9 @@ def _counts(num_speakers: int, num_clips: int) -> str:
 
 
 def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> None:
-    """Keep in a model folder what made the model: clips with speaker and audio_digest, and what made its encoder.
+    """Write to a model folder hashes of its training clips (speaker, audio_digest) and of those of its encoder.
 
-    encoder is the name of the encoder that training began with; '' where it began with random weights.
+    encoder is the name of the encoder that training began with; '' for random weights.
     """
     names = _speakers(clips)
     marks = dict(zip(names, _marks(names), strict=True))
@@ -86,12 +89,15 @@ def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> No
 
 
 def says(name: str) -> bool:
-    """Whether this is the folder of a model that says what made it; hub names and others' folders do not."""
+    """Whether this is a model folder that records its training clips; hub names and other folders do not."""
     return storage.exists(_place(name))
 
 
 def overlap(uri: str, clips: pa.Table) -> Overlap:
-    """How much of these clips (speaker, audio_digest) made the model of a folder; UserError where it does not say."""
+    """The overlap of these clips (speaker, audio_digest) with the training clips of a model folder that records them.
+
+    Raises UserError where the record is damaged.
+    """
     rows = _read(uri)
     own_marks = set(_marks(_speakers(clips)))
     labels, audio = (rows.filter(pc.equal(rows["how"], how)) for how in get_args(How))
@@ -109,29 +115,32 @@ def overlap(uri: str, clips: pa.Table) -> Overlap:
 
 
 def num_seen_texts(uri: str, references: Sequence[str]) -> int:
-    """How many of these transcripts, normalised as the model's, are ones that it was trained on; 0 where it does not say."""
+    """The number of these transcripts, normalised as the model's, that were seen in training; 0 without a record."""
     texts = _texts(uri)
     return sum(bool(reference) and _text_mark(reference) in texts for reference in references)
 
 
 def encoder_overlap(name: str, clips: pa.Table) -> dict[str, str]:
-    """{"heard": what follows of the encoder's training for a score of the clips}, where it says that; also in the log."""
+    """{"seen_in_training": a sentence on clips that trained the encoder, or ''}; {} for an encoder without a record.
+
+    The sentence is logged as a warning, too.
+    """
     if not says(name):
         return {}
-    found = overlap(name, clips).caveat("the encoder")
-    if found:
-        logger.warning("encoder %s: %s", name, found)
-    return {"heard": found}
+    sentence = overlap(name, clips).caveat("the encoder")
+    if sentence:
+        logger.warning("encoder %s: %s", name, sentence)
+    return {"seen_in_training": sentence}
 
 
 def caveat(encoder: Mapping[str, str]) -> str:
-    """What follows the sentence on what a score was computed on, where encoder_heard found something."""
-    heard = encoder.get("heard")
-    return f"; but {heard}" if heard else ""
+    """The end of a sentence on what a score was computed on, from encoder_overlap; '' if nothing was seen in training."""
+    seen = encoder.get("seen_in_training")
+    return f"; but {seen}" if seen else ""
 
 
 def tuning_caveat(run: str, clips: pa.Table) -> str:
-    """What follows for a score of the clips where a search over others chose the settings; empty where none did.
+    """The end of a sentence on a score of clips that a search used to choose the settings; '' if it did not.
 
     run is the search's directory, whose manifest.parquet names its speakers and recordings.
     """
@@ -164,7 +173,7 @@ def tuning_caveat(run: str, clips: pa.Table) -> str:
 
 
 def _texts(uri: str) -> set[str]:
-    """The marks of the transcripts that a model was trained on; none for models of other tasks."""
+    """Hashes of the transcripts that a model was trained on; none for models of other tasks."""
     place = storage.join(storage.expand(uri), TEXTS_FILE)
     if not storage.exists(place):
         return set()
@@ -195,7 +204,7 @@ def _read(uri: str) -> pa.Table:
 
 
 def _speakers(clips: pa.Table) -> list[str]:
-    """The speakers that are known, each once."""
+    """The named speakers, each once."""
     return sorted(set(clips["speaker"].to_pylist()) - {""})
 
 

@@ -51,8 +51,8 @@ def _check(is_good: bool, good: str, care: str) -> Check:
 
 def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
     """Whether an encoder that was trained here before has seen what is scored now."""
-    if (seen := metrics.get("encoder", {}).get("heard")) is not None:
-        if seen and "score" not in seen:  # a run of before the sentence was whole
+    if (seen := metrics.get("encoder", {}).get("seen_in_training")) is not None:
+        if seen and "score" not in seen:  # a run of a version that wrote the numbers alone
             seen = f"{seen} were used to train the encoder"
         yield _check(
             not seen,
@@ -62,9 +62,9 @@ def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
-    if "heard_speakers" not in metrics:
+    if "speakers_seen_in_training" not in metrics:
         return
-    num_speakers, num_clips = metrics["heard_speakers"], metrics["heard_clips"]
+    num_speakers, num_clips = (metrics[f"{what}_seen_in_training"] for what in ("speakers", "clips"))
     yield _check(
         not num_speakers,
         f"None of the {metrics['num_speakers']} speakers has the name of one seen in training.",
@@ -76,8 +76,8 @@ def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
         "No clip was seen in training, by its samples.",
         f"{num_clips} of the clips were seen in training, by their samples: this is not a score on unseen recordings.",
     )
-    # Runs of before there was pre-training do not have it.
-    by_audio = metrics.get("heard_by_audio", {"speakers": 0, "clips": 0})
+    # Runs of versions without pre-training do not have it.
+    by_audio = metrics.get("seen_as_audio_alone", {"speakers": 0, "clips": 0})
     yield _check(
         not any(by_audio.values()),
         "None of the audio pre-trained the encoder of this model here.",

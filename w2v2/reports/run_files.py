@@ -9,12 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from w2v2.reports.earlier_names import with_present_names
 from w2v2.storage import files as storage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFiles:
-    """What every job leaves in its run directory."""
+    """The files that every job leaves in its run directory."""
 
     uri: str
     metrics: dict[str, Any]
@@ -53,7 +54,7 @@ class TuneRun(RunFiles):
 
     @property
     def speaker_metric(self) -> Literal["accuracy", "uar"]:
-        """What a speaker is scored by: accuracy where the search maximised it, UAR otherwise."""
+        """The metric of single speakers: accuracy if the search maximised it, else UAR."""
         return "accuracy" if self.metric == "accuracy" else "uar"
 
     @property
@@ -68,13 +69,13 @@ class ModelRun(RunFiles):
     """The files of a run that scores one model, or one per fold: jobs/finetune.py, evaluate.py, baseline.py."""
 
     predictions: pa.Table
-    """Of the clips that are scored."""
+    """Rows of the scored clips."""
     curves: pa.Table = field(default_factory=lambda: pa.table({"epoch": pa.array([], pa.int64())}))
     """Empty where nothing was trained."""
 
     @property
     def part(self) -> Literal["split", "fold"]:
-        """What keeps speakers apart: splits, or folds that are held out in turn."""
+        """The column that separates speakers: split, or fold for folds that are held out in turn."""
         return "fold" if self.metrics["job"] == "baseline" else "split"
 
     @property
@@ -104,7 +105,7 @@ class PretrainRun(RunFiles):
         return self.metrics["alarms"]
 
     def num_speakers(self, split: str) -> int:
-        """How many speakers are known of the clips of a split."""
+        """The number of named speakers of a split."""
         clips = self.manifest.filter(pc.equal(self.manifest["split"], split))
         return len(set(clips["speaker"].to_pylist()) - {""})
 
@@ -121,13 +122,13 @@ def read_model_run(uri: str) -> ModelRun:
     curves.parquet may be missing: an evaluation trains nothing. Of a fine-tuning's predictions those of the
     test split are scored.
     """
-    found = _common(uri)
+    common = _common(uri)
     predictions = read_table(uri, "predictions")
-    if found["metrics"]["job"] == "finetune":
+    if common["metrics"]["job"] == "finetune":
         predictions = predictions.filter(pc.equal(predictions["split"], "test"))
     is_trained = storage.exists(storage.join(uri, "curves.parquet"))
     curves = {"curves": read_table(uri, "curves")} if is_trained else {}
-    return ModelRun(**found, predictions=predictions, **curves)
+    return ModelRun(**common, predictions=predictions, **curves)
 
 
 def read_pretrain_run(uri: str) -> PretrainRun:
@@ -146,8 +147,8 @@ def _common(uri: str) -> dict[str, Any]:
     metrics = storage.read_text(storage.join(uri, "metrics.json"))
     return {
         "uri": uri,
-        # Undefined is None in what follows, whoever wrote NaN.
-        "metrics": json.loads(metrics, parse_constant=lambda _: None),
+        # Files written by other programs may have NaN, which becomes None here: undefined.
+        "metrics": with_present_names(json.loads(metrics, parse_constant=lambda _: None)),
         "config": yaml.safe_load(config_text),
         "config_text": config_text,
         "manifest": read_table(uri, "manifest"),
