@@ -1,14 +1,17 @@
 """Bad luck ends well: whatever happens to a run, the same command again ends with the same numbers.
 
-Each draw takes a job, stops it at a random one of the files that its driver writes (Ctrl-C, a full disk, a
-bucket that does not answer), does something to what it left (a flipped bit, a deleted cache, a moved
-directory), runs it again and compares with a run that nothing happened to. W2V2_FAULT_DRAWS=100 draws more.
+Each draw takes a job, ends it at a random one of the files that it writes (Ctrl-C, a disk that is full from then on, a
+place that does not answer from then on), does something to what it left (a flipped bit, a deleted cache, a moved
+directory, another command in the same directory), runs it again and compares with a run that nothing happened to.
+W2V2_FAULT_DRAWS=100 draws more; every fifth is on Ray, the others in this process.
 """
 
+import errno
+import functools
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,41 +20,27 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 
-from tests.jobs.searches import make_config
+from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig, WorkersConfig
-from w2v2.config.finetune import FinetuneConfig
-from w2v2.config.model import EncoderConfig, TrainingConfig
-from w2v2.config.tune_folds import SearchConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
+from w2v2.config.pretrain import PretrainConfig, PretrainDataConfig, PretrainTrainingConfig
+from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
-from w2v2.jobs import extract_embeddings, finetune, tune_folds
-from w2v2.storage import files as storage
+from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, pretrain, tune_folds
+from w2v2.storage import local as local_files
 
-NUM_DRAWS = int(os.environ.get("W2V2_FAULT_DRAWS", "6"))
+NUM_DRAWS = int(os.environ.get("W2V2_FAULT_DRAWS", "21"))
 MAX_ATTEMPTS = 4
-
-ENDS: dict[str, Callable[[str], BaseException]] = {
-    "stopped": lambda uri: KeyboardInterrupt(),
-    "full disk": lambda uri: storage.RefusedError(f"{uri}: No space left on device; free the disk"),
-    "unreachable": lambda uri: storage.UnreachableError(
-        f"{uri}: could not be reached; run the same command again"
-    ),
-}
-DAMAGES = ("nothing", "bit", "cache", "moved", "other settings")
-# Not trusted later, or (databases) with checks of their own, which have tests of their own.
-NOT_TRUSTED = (
-    ".db",
-    ".html",
-    ".png",
-    ".csv",
-    ".tex",
-    ".md",
-    ".wal",
-    "lease.json",
-    "metrics.json",
-    "mark.txt",
-)
+ENDS = ("stopped", "full disk", "unreachable")
+DAMAGES = ("nothing", "bit", "bit", "cache", "moved", "other settings")
+NOT_TRUSTED = (".html", ".png", ".csv", ".tex", ".md", "lease.json", "metrics.json", "mark.txt")
+"""Files that no later attempt takes anything from."""
+PICTURES = {"tensorboard", "plots", "tables"}
+ONE = WorkersConfig(num_encoders=1, clips_per_part=9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,108 +50,209 @@ class Job:
     main: Callable[[Any], Any]
     config: Any
     """With run and cache below the folder `place`."""
-    numbers: Callable[[Path], Any]
-    other: Callable[[Any], Any] | None = None
-    """The same directory with other settings in between, where a job allows that."""
+    numbers: Callable[[Path], dict[Any, np.ndarray]]
+    other: Callable[[Any], Any]
+    """The config with other settings, in the same directory."""
+    refuses_other: bool = True
+    """Whether a run that has computed something refuses them; else it is another run in the same directory."""
+    tolerance: float = 0.0
+    """How much numbers may differ after a resume, as an encoder rounds otherwise on other batches."""
 
 
-def rows_of(run: Path) -> dict[tuple, np.ndarray]:
+def vectors_of(run: Path) -> dict[tuple, np.ndarray]:
     with duckdb.connect(str(run / "embeddings.db"), read_only=True) as connection:
         rows = connection.sql("FROM embeddings").to_arrow_table().to_pylist()
     return {(row["clip_id"], row["layer"], row["start_s"]): np.array(row["embedding"]) for row in rows}
 
 
-def predictions_of(run: Path) -> dict[tuple, np.ndarray]:
+def predictions_of(run: Path) -> dict[str, np.ndarray]:
     """What was predicted of each clip, as exact numbers."""
     table = pq.read_table(run / "predictions.parquet")
-    numbers = [name for name in table.column_names if name.startswith("prob_")]
-    return {
-        (row["clip_id"], row["predicted"]): np.array([row[n] for n in numbers]) for row in table.to_pylist()
-    }
+    names = [name for name in table.column_names if name.startswith("prob_")]
+    return {row["clip_id"]: np.array([row[name] for name in names]) for row in table.to_pylist()}
 
 
-def jobs(place: Path, audio: Path) -> dict[str, Job]:
-    run, cache, data = str(place / "run"), CacheConfig(uri=str(place / "cache")), DataConfig(uri=str(audio))
+def rows_of_csv(run: Path) -> dict[str, np.ndarray]:
+    header, *lines = (run / "predictions.csv").read_text().splitlines()
+    numbers = [index for index, name in enumerate(header.split(",")) if name.startswith("prob_")]
+    rows = [line.split(",") for line in lines]
+    return {row[0]: np.array([float(row[index]) for index in numbers]) for row in rows}
+
+
+def weights_of(run: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(run / "model" / "model.safetensors")
+
+
+def jobs(place: Path, audio: Path, model: Path) -> dict[str, Job]:
+    run, data = str(place / "run"), DataConfig(uri=str(audio))
+    common: dict[str, Any] = {
+        "run": run, "data": data, "cache": CacheConfig(uri=str(place / "cache")), "local": True
+    }  # fmt: skip
     encoder = EncoderConfig(train="last", num_last_layers=1)
     search = SearchConfig(num_trials=2, max_concurrent_trials=1, pruning="none")
+    other_audio = AudioConfig(crop_s=0.4)
+    scoring: dict[str, Any] = {"run": run, "data": data, "local": True, "model": str(model), "workers": ONE}
     return {
         "extract": Job(
             main=extract_embeddings.main,
-            config=ExtractConfig(run=run, data=data, workers=WorkersConfig(num_encoders=1, clips_per_part=5)),
-            numbers=rows_of,
-            other=lambda config: replace(config, audio=AudioConfig(crop_s=0.4)),
+            config=ExtractConfig(run=run, data=data, workers=ONE, local=True),
+            numbers=vectors_of,
+            other=lambda config: replace(config, audio=other_audio),
+            refuses_other=False,
+            tolerance=2e-5,
         ),
         "finetune": Job(
             main=finetune.main,
-            config=FinetuneConfig(
-                run=run, data=data, cache=cache, encoder=encoder, training=TrainingConfig(num_epochs=3)
-            ),
+            config=FinetuneConfig(encoder=encoder, training=TrainingConfig(num_epochs=3), **common),
             numbers=predictions_of,
+            other=lambda config: replace(config, optim=OptimConfig(learning_rate=0.1)),
         ),
         "tune_folds": Job(
             main=tune_folds.main,
-            config=make_config(
-                place, audio, encoder=encoder, search=search, training=TrainingConfig(num_epochs=1)
+            config=TuneFoldsConfig(
+                encoder=encoder, search=search, training=TrainingConfig(num_epochs=1), **common
             ),
             numbers=predictions_of,
+            other=lambda config: replace(config, audio=other_audio),
+        ),
+        "tune heads": Job(
+            main=tune_folds.main,
+            config=TuneFoldsConfig(
+                encoder=EncoderConfig(train="head"),
+                search=replace(search, num_trials=4, pruning="median"),
+                training=TrainingConfig(num_epochs=2),
+                **common,
+            ),
+            numbers=predictions_of,
+            other=lambda config: replace(config, audio=other_audio),
+        ),
+        "evaluate": Job(
+            main=evaluate.main,
+            config=EvaluateConfig(**scoring),
+            numbers=predictions_of,
+            other=lambda config: replace(config, data=replace(data, classes={"03": "drop"})),
+            refuses_other=False,
+            tolerance=2e-5,
+        ),
+        "predict": Job(
+            main=predict.main,
+            config=PredictConfig(**scoring),
+            numbers=rows_of_csv,
+            other=lambda config: replace(config, window_s=0.3),
+            refuses_other=False,
+            tolerance=2e-5,
+        ),
+        "pretrain": Job(
+            main=pretrain.main,
+            config=PretrainConfig(
+                **common | {"data": PretrainDataConfig(uri=str(audio))},
+                training=PretrainTrainingConfig(num_epochs=2, on_collapse="warn"),
+            ),
+            numbers=weights_of,
+            other=lambda config: replace(config, seed=1),
+        ),
+        "baseline": Job(
+            main=baseline.main,
+            config=BaselineConfig(svm=SvmConfig(features=("mfcc",)), **common),
+            numbers=predictions_of,
+            other=lambda config: replace(config, audio=other_audio),
+            tolerance=1e-6,
         ),
     }
 
 
+NAMES = tuple(jobs(Path("place"), Path("audio"), Path("model")))
+
+
 class Writes:
-    """The files that the driver writes are counted, and at one of them it ends."""
+    """Counts the files that a job writes; from the one at which it ends on, nothing more is written."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count, self.end_at, self.end = 0, 0, ENDS["stopped"]
-        for name in ("write_bytes", "write_version", "write_many", "create"):
-            monkeypatch.setattr(storage, name, self._counted(getattr(storage, name)))
+        self.count, self.end_at, self.end = 0, 0, "stopped"
+        self._write_bytes, self._read = Path.write_bytes, local_files.read
+        monkeypatch.setattr(Path, "write_bytes", self._write)
+        monkeypatch.setattr(local_files, "read", self._read_or_fail)
 
-    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.count += 1
+    @property
+    def has_ended(self) -> bool:
+        return 0 < self.end_at <= self.count
+
+    def of(self, path: Path, data: bytes) -> int:
+        self.count += 1
+        if not self.has_ended:
+            return self._write_bytes(path, data)
+        if self.end == "stopped":
             if self.count == self.end_at:
-                raise self.end(str(args[0]))
-            return write(*args, **kwargs)
+                raise KeyboardInterrupt
+            return self._write_bytes(path, data)  # what a job does while it ends
+        if self.end == "full disk":
+            self._write_bytes(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH), str(path))
 
-        return counted
+    @property
+    def _write(self) -> Callable[[Path, bytes], int]:
+        return lambda path, data: self.of(path, data)
+
+    def _read_or_fail(self, uri: str) -> bytes:
+        if self.has_ended and self.end == "unreachable":
+            raise local_files.failure(uri, OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)))
+        return self._read(uri)
 
 
 @pytest.fixture(scope="module")
 def audio(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips of twelve actors, two each of two emotions and more."""
+    """48 clips: two emotions of 24 actors."""
     folder = tmp_path_factory.mktemp("audio")
     for path in sorted(corpus.rglob("*.wav")):
-        if int(path.stem[-2:]) <= 24 and path.stem.split("-")[2] in ("03", "05"):
+        if path.stem.split("-")[2] in ("03", "05"):
             (folder / path.parent.name).mkdir(exist_ok=True)
             shutil.copy(path, folder / path.parent.name / path.name)
     return folder
 
 
 @pytest.fixture(scope="module")
-def undisturbed(audio: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: Any) -> dict[str, Any]:
-    """The numbers of each job, and how many files its driver writes."""
-    found = {}
-    for name in ("extract", "finetune", "tune_folds"):
-        place = tmp_path_factory.mktemp(name)
-        job = jobs(place, audio)[name]
+def model(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model to score and to predict with."""
+    place = tmp_path_factory.mktemp("model")
+    job = jobs(place, audio, place)["finetune"]
+    job.main(replace(job.config, training=TrainingConfig(num_epochs=1)))
+    return place / "run" / "model"
+
+
+Undisturbed = Callable[[str], tuple[dict[Any, np.ndarray], int]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(audio: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Of a job its numbers, and how many files it writes."""
+
+    @functools.cache
+    def run(name: str) -> tuple[dict[Any, np.ndarray], int]:
+        place = tmp_path_factory.mktemp(name.replace(" ", "_"))
+        job = jobs(place, audio, model)[name]
         with pytest.MonkeyPatch.context() as patch:
             writes = Writes(patch)
             job.main(job.config)
-        found[name] = (job.numbers(place / "run"), writes.count)
-    return found
+        return job.numbers(place / "run"), writes.count
+
+    return run
+
+
+def trusted(place: Path) -> Iterator[Path]:
+    """The files that a later attempt takes something from."""
+    for path in sorted(place.rglob("*")):
+        is_picture = PICTURES & set(path.relative_to(place).parts)
+        if path.is_file() and path.stat().st_size and not is_picture and not path.name.endswith(NOT_TRUSTED):
+            yield path
 
 
 def flip_a_bit(place: Path, rng: random.Random) -> str:
     """Damage one file that a later attempt trusts; its name."""
-    trusted = [
-        path
-        for path in sorted(place.rglob("*"))
-        if path.is_file() and path.stat().st_size and not path.name.endswith(NOT_TRUSTED)
-        if not {"model", "tensorboard", "plots", "tables"} & set(path.relative_to(place).parts)
-    ]
-    if not trusted:
+    files = list(trusted(place))
+    if not files:
         return "nothing there"
-    path = rng.choice(trusted)
+    path = rng.choice(files)
     body = bytearray(path.read_bytes())
     bit = rng.randrange(8 * len(body))
     body[bit // 8] ^= 1 << bit % 8
@@ -181,54 +271,81 @@ def disturb(damage: str, job: Job, place: Path, rng: random.Random) -> tuple[Any
         case "moved" if (place / "run").exists():
             shutil.move(place / "run", place / "elsewhere")
             return replace(job.config, run=str(place / "elsewhere")), "moved"
-        case "other settings" if job.other is not None:
+        case "other settings" if not job.refuses_other:
             job.main(job.other(job.config))
             return job.config, "ran with other settings"
+        case "other settings" if (place / "run" / "manifest.parquet").exists():
+            with pytest.raises(UserError, match="holds a run with"):
+                job.main(job.other(job.config))
+            return job.config, "other settings refused"
         case _:
             return job.config, "nothing"
 
 
-def run_until_done(job: Job, config: Any) -> int:
-    """The number of attempts; each that does not come to its end says to run the same command again."""
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+def run_until_done(job: Job, config: Any, place: Path) -> list[str]:
+    """The errors of the attempts before the last; what an error says to delete is deleted."""
+    errors: list[str] = []
+    while True:
         try:
             job.main(config)
-            return attempt
+            return errors
         except UserError as error:
-            assert "run the same command again" in str(error), error
-    raise AssertionError(f"not done after {MAX_ATTEMPTS} attempts")
+            errors.append(str(error))
+            assert len(errors) < MAX_ATTEMPTS, errors
+            assert "\n" not in str(error) and "run the same command again" in str(error), error
+            named = [path for path in trusted(place) if f"{path}" in str(error)]
+            if "delete it" in str(error):
+                assert named, error
+                named[0].unlink()
 
 
-def tolerance_of(name: str, damage: str) -> float:
-    """How much numbers may differ: not at all, but where an encoder runs again on other batches, which it rounds otherwise."""
-    if name == "extract":
-        return 2e-5
-    return 1e-3 if damage in ("bit", "cache") else 0.0
+def disturbed(
+    name: str, draw: int, places: tuple[Path, Path, Path], num_writes: int
+) -> tuple[Path, str, Job]:
+    """The run directory of a job that something happened to, and what."""
+    place, audio, model = places
+    rng = random.Random(f"{name} {draw}")
+    job = jobs(place, audio, model)[name]
+    if draw % 5 == 4:
+        job = replace(job, config=replace(job.config, local=False))
+    with pytest.MonkeyPatch.context() as patch:
+        writes = Writes(patch)
+        writes.end, writes.end_at = rng.choice(ENDS), rng.randint(1, num_writes + 1)
+        ended = "came to its end"
+        try:
+            job.main(job.config)
+        except (KeyboardInterrupt, UserError) as error:
+            assert writes.has_ended, error
+            ended = f"{type(error).__name__}: {error}"
+    damage = rng.choice(DAMAGES)
+    config, done = disturb(damage, job, place, rng)
+    story = f"{name}: {writes.end} at write {writes.end_at} of {num_writes} ({ended}), then {damage} ({done})"
+    print(story)
+    errors = run_until_done(job, config, place)
+    if damage in ("bit", "cache") and name in ("finetune", "tune_folds", "tune heads"):
+        job = replace(job, tolerance=1e-3)  # the encoder has run again, on other batches
+    return Path(config.run), f"{story}, {errors}", job
+
+
+def check(name: str, draw: int, undisturbed: Undisturbed, places: tuple[Path, Path, Path]) -> None:
+    wanted, num_writes = undisturbed(name)
+    run, story, job = disturbed(name, draw, places, num_writes)
+    found = job.numbers(run)
+    assert found.keys() == wanted.keys(), story
+    for key, values in wanted.items():
+        assert np.allclose(found[key], values, rtol=0, atol=job.tolerance), f"{story}, {key}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", range(NUM_DRAWS))
 def test_the_same_command_again_ends_with_the_same_numbers(
-    draw: int, undisturbed: dict[str, Any], audio: Path, tmp_path: Path
+    draw: int, undisturbed: Undisturbed, audio: Path, model: Path, tmp_path: Path, ray_session: Any
 ) -> None:
-    rng = random.Random(f"faults {draw}")
-    name = ("extract", "finetune", "tune_folds")[draw % 3]
-    job = jobs(tmp_path, audio)[name]
-    wanted, num_writes = undisturbed[name]
-    with pytest.MonkeyPatch.context() as patch:
-        writes = Writes(patch)
-        end = rng.choice(sorted(ENDS))
-        writes.end, writes.end_at = ENDS[end], rng.randint(1, num_writes + 1)
-        try:
-            job.main(job.config)
-        except (KeyboardInterrupt, UserError) as error:
-            assert writes.count >= writes.end_at, error
-    damage = rng.choice(DAMAGES)
-    config, done = disturb(damage, job, tmp_path, rng)
-    story = f"{name}: {end} at write {writes.end_at} of {num_writes}, then {damage} ({done})"
-    attempts = run_until_done(job, config)
-    found = job.numbers(Path(config.run))
-    assert found.keys() == wanted.keys(), story
-    for key, values in wanted.items():
-        tolerance = tolerance_of(name, damage)
-        assert np.allclose(found[key], values, rtol=0, atol=tolerance), f"{story}, {key}, {attempts} attempts"
+    check(NAMES[draw % len(NAMES)], draw, undisturbed, (tmp_path, audio, model))
+
+
+@pytest.mark.parametrize(("name", "draw"), [("extract", 0), ("evaluate", 1), ("finetune", 2)])
+def test_a_few_draws(
+    name: str, draw: int, undisturbed: Undisturbed, audio: Path, model: Path, tmp_path: Path
+) -> None:
+    check(name, draw, undisturbed, (tmp_path, audio, model))

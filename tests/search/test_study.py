@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 from w2v2.config.tune_folds import Dimension, SearchConfig
 from w2v2.errors import UserError
 from w2v2.search.space import distribution
-from w2v2.search.study import STUDY_NAME, Study
+from w2v2.search.study import Study
+from w2v2.search.study_file import STUDY_NAME
 
 SPACE = {
     "optim.learning_rate": distribution(

@@ -55,7 +55,7 @@ class FoldReports:
 
     def _log(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
         search = self._plan.config.search
-        trials = self._study.study.trials
+        trials = self._study.trials()
         complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
         ended = sum(t.state.is_finished() for t in trials)
         logger.info(

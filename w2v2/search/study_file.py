@@ -1,0 +1,155 @@
+"""`<run>/study.db`: Optuna's SQLite file, opened, checked against the ledger, made again from it, and copied to a bucket."""
+
+import contextlib
+import logging
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import optuna
+import sqlalchemy.exc
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from w2v2.errors import ResumableError, UserError
+from w2v2.search.trial_records import Record, TrialRecords, record_of, trial_of
+from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
+
+STUDY_NAME = "tune_folds"
+LOCK_WAIT_S = 60
+"""How long another program, such as a dashboard, may keep the file locked."""
+
+_DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
+
+
+class StudyFile:
+    """The file of one study; that of a run in a bucket is a copy on the local disk, written back by `save`."""
+
+    def __init__(self, run: str, *, pruner: optuna.pruners.BasePruner) -> None:
+        self.uri = storage.join(run, "study.db")
+        self._pruner = pruner
+        self._path = Path(self.uri)
+        self._generation = 0
+        """Of the study in a bucket, as this process has read or written it last."""
+        if storage.is_remote(self.uri):
+            self._scratch = tempfile.TemporaryDirectory(prefix="w2v2-study-")  # as long as this lives
+            self._path = Path(self._scratch.name) / "study.db"
+            with contextlib.suppress(storage.NotFoundError):
+                body, self._generation = storage.read_version(self.uri)
+                self._path.write_bytes(body)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def open(self, records: TrialRecords, space: Mapping[str, BaseDistribution]) -> optuna.Study:
+        """The study, with the trials that the records have; made again from them where it has others."""
+        existed = self._path.exists()
+        if self._is_whole():
+            try:
+                study = self._create()
+                given_out = [trial for trial in study.trials if trial.state != TrialState.WAITING]
+                complete = records.complete(given_out, num_params=len(space))
+                if _agree(given_out, complete, space):
+                    return study
+            except storage.StorageError:
+                raise
+            except Exception as error:  # a flipped bit may be anything to Optuna
+                if _is_locked(error):
+                    raise self._failure(error) from error
+                complete = records.read()
+        else:
+            complete = records.read()
+        self._check_complete(complete, records)
+        if complete:
+            what = "damaged, or a step behind" if existed else "gone"
+            logger.warning("%s is %s: it is made again from the ledger", self.uri, what)
+        return self._made_again(complete.values(), space)
+
+    def _is_whole(self) -> bool:
+        """Whether SQLite finds nothing wrong with the file; a missing one is whole."""
+        if not self._path.exists():
+            return True
+        try:
+            with contextlib.closing(sqlite3.connect(self._path, timeout=LOCK_WAIT_S)) as connection:
+                return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        except sqlite3.DatabaseError as error:
+            if _is_locked(error):
+                raise self._failure(error) from error
+            return False
+
+    def _check_complete(self, complete: Mapping[int, Record], records: TrialRecords) -> None:
+        """Raises UserError where study.db cannot be made again: a trial has no record."""
+        lacking = [number for number in range(max(complete, default=-1) + 1) if number not in complete]
+        if lacking or (not complete and records.has_folds()):
+            raise UserError(
+                f"{self.uri} is damaged, and the ledger has no whole record of trial {lacking[0] if lacking else 0} to make "
+                "it again from: put a copy of it back, or give this run a directory of its own with --run"
+            )
+
+    def _made_again(self, complete: Iterable[Record], space: Mapping[str, BaseDistribution]) -> optuna.Study:
+        for path in (self._path, Path(f"{self._path}-journal"), Path(f"{self._path}-wal")):
+            path.unlink(missing_ok=True)
+        with self.in_use():
+            study = self._create()
+            for record in complete:
+                study.add_trial(trial_of(record, space))
+            return study
+
+    def _create(self) -> optuna.Study:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        database = optuna.storages.RDBStorage(
+            f"sqlite:///{self._path}", engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}}
+        )
+        return optuna.create_study(
+            study_name=STUDY_NAME,
+            storage=database,
+            direction="maximize",
+            pruner=self._pruner,
+            load_if_exists=True,
+        )
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Where the file cannot be read or written during the block, a ResumableError says what to do."""
+        try:
+            yield
+        except _DATABASE_ERRORS as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> ResumableError:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        if _is_locked(error):
+            return ResumableError(
+                f"{self.uri} is locked by another program, such as optuna-dashboard or an SQL client: close it there and "
+                "run the same command again"
+            )
+        return ResumableError(
+            f"{self.uri} cannot be read or written ({reason}): see that its disk has space and that it may be written, and "
+            "run the same command again, which makes it again from the ledger where it is damaged"
+        )
+
+    def save(self) -> None:
+        """Write the study of a run in a bucket back; raises UserError where another process has written it meanwhile."""
+        if not storage.is_remote(self.uri):
+            return
+        generation = storage.write_version(self.uri, self._path.read_bytes(), self._generation)
+        if generation is None:
+            raise UserError(
+                f"{self.uri} was written by another process: another job works on this run; let that one end, or give "
+                "this one a directory of its own with --run"
+            )
+        self._generation = generation
+
+
+def _agree(
+    trials: Sequence[FrozenTrial], complete: Mapping[int, Record], space: Mapping[str, BaseDistribution]
+) -> bool:
+    """Whether the trials are those of the records, and their distributions those of the space."""
+    return [record_of(trial) for trial in trials] == list(complete.values()) and all(
+        trial.distributions == {path: space[path] for path in trial.params} for trial in trials
+    )
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    return error is not None and ("database is locked" in str(error) or _is_locked(error.__cause__))

@@ -1,0 +1,98 @@
+"""What became of each trial, in the ledger and sealed: study.db can be made again from it, for the same next trials."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from w2v2.storage import files as storage
+from w2v2.storage.seals import parse_json, seal_json
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+"""A trial as plain JSON values: number, state, value, params, intermediate values by step, attributes."""
+
+
+def record_of(trial: FrozenTrial) -> Record:
+    """The trial as plain JSON values; ASHA keeps what it decides by in the system attributes."""
+    record = {
+        "number": trial.number,
+        "state": trial.state.name,
+        "value": trial.value,
+        "params": trial.params,
+        "intermediate_values": trial.intermediate_values,
+        "user_attrs": trial.user_attrs,
+        "system_attrs": trial.system_attrs,
+    }
+    found: Record = json.loads(json.dumps(record))  # keys are texts there, tuples lists
+    return found
+
+
+def trial_of(record: Record, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """The trial of a record."""
+    return optuna.trial.create_trial(
+        state=TrialState[record["state"]],
+        value=record["value"],
+        params=record["params"],
+        distributions={path: space[path] for path in record["params"]},
+        intermediate_values={int(step): value for step, value in record["intermediate_values"].items()},
+        user_attrs=record["user_attrs"],
+        system_attrs=record["system_attrs"],
+    )
+
+
+class TrialRecords:
+    """`<run>/ledger/trial-*.json`: one file for each trial that was handed out, written again at each of its folds."""
+
+    def __init__(self, run: str) -> None:
+        self._folder = storage.join(run, "ledger")
+
+    def _uri(self, number: int) -> str:
+        return storage.join(self._folder, f"trial-{number:05d}.json")
+
+    def write(self, trial: FrozenTrial) -> None:
+        """Record the trial as it now is."""
+        storage.write_text(self._uri(trial.number), seal_json(record_of(trial)))
+
+    def read(self) -> dict[int, Record]:
+        """The records that are whole, by the trial's number; a damaged one is passed over with a warning."""
+        try:
+            uris = [info.uri for info in storage.list_files(self._folder, suffixes=(".json",))]
+        except storage.NotFoundError:
+            return {}
+        found: dict[int, Record] = {}
+        for uri, body in zip(uris, storage.read_many(uris, num_at_once=16), strict=True):
+            if isinstance(body, storage.StorageError):
+                raise body
+            try:
+                record = parse_json(uri, body)
+                if uri == self._uri(record["number"]):
+                    found[record["number"]] = record
+            except (storage.DamagedError, KeyError, TypeError, ValueError) as error:
+                logger.warning("%s: it is made again from study.db", error)
+        return found
+
+    def complete(self, trials: Sequence[FrozenTrial], *, num_params: int) -> dict[int, Record]:
+        """The record of every trial in order, by number; of those that have none the trial itself, now recorded.
+
+        Runs of earlier versions have none; after a kill the last trial may have none. It is left out where it was handed
+        out without all its num_params hyperparameters.
+        """
+        records = self.read()
+        for trial in trials:
+            if trial.number not in records and len(trial.params) == num_params:
+                self.write(trial)
+                records[trial.number] = record_of(trial)
+        return {number: records[number] for number in sorted(records)}
+
+    def has_folds(self) -> bool:
+        """Whether the ledger has a fold of some trial."""
+        try:
+            return bool(storage.list_files(self._folder, suffixes=(".parquet",)))
+        except storage.NotFoundError:
+            return False
