@@ -1,60 +1,21 @@
 """What a file decodes to is used whole, whatever its headers estimate, leave open or hide; what is cut is refused."""
 
 import io
-import shutil
 import struct
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
 
+from tests.made.sounds import encoded, sound, written
 from w2v2.audio.containers import NO_END_MARK, NO_SIZE
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError, load_clip, load_waveform
 from w2v2.config.data import AudioConfig
 
 LONG = AudioConfig(max_s=600.0)
-
-
-def sound(seconds: float, *, seed: int = 0, rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Noise whose pitch and loudness wander, so that each second differs from every other."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    sweep = np.sin(2 * np.pi * (200 + 40 * seed + 30 * time) * time)
-    return (0.3 * sweep * (0.6 + 0.4 * np.sin(time)) + 0.01 * rng.standard_normal(len(time))).astype(
-        np.float32
-    )
-
-
-def written(values: np.ndarray, fmt: str, subtype: str | None = None, rate: int = SAMPLE_RATE) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, values, rate, format=fmt, subtype=subtype)
-    return file.getvalue()
-
-
-def encoded(
-    values: np.ndarray, container: str, codec: str, *, rate: int = SAMPLE_RATE, **options: str
-) -> bytes:
-    """What FFmpeg writes."""
-    file = tempfile.NamedTemporaryFile()  # noqa: SIM115
-    bits = int(options.pop("bit_rate", 64_000))
-    with file, av.open(file.name, "w", format=container, options=options) as out:
-        stream = out.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = bits
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate)
-        for at in range(0, len(values), 4_096):
-            frame = av.AudioFrame.from_ndarray(values[None, at : at + 4_096], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = rate, at
-            for piece in resampler.resample(frame):
-                out.mux(stream.encode(piece))
-        out.mux(stream.encode(None))
-        out.close()
-        return Path(file.name).read_bytes()
 
 
 def without_xing(mp3: bytes) -> bytes:
@@ -314,44 +275,3 @@ def test_a_playlist_is_no_audio(tmp_path: Path) -> None:
     ):
         with pytest.raises(AudioError, match="not audio: no format that is known"):
             load_waveform(text.encode(), LONG)
-
-
-# -- against the programs themselves, where they are installed
-
-
-def by_ffmpeg(path: Path) -> np.ndarray:
-    command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-map", "0:a:0", "-f", "f32le", "-"]
-    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
-
-
-COMMANDS = {
-    "pipe.mp3": "ffmpeg -v error -i in.wav -q:a 4 -f mp3 pipe:1 > pipe.mp3",
-    "lame.mp3": "lame --quiet -V 2 -t in.wav lame.mp3",
-    "sox.mp3": "sox in.wav sox.mp3",
-    "sox.wav": "sox in.wav -t wav - | cat > sox.wav",
-    "pipe.wav": "ffmpeg -v error -i in.wav -f wav - | cat > pipe.wav",
-    "pipe.flac": "ffmpeg -v error -i in.wav -f flac - | cat > pipe.flac",
-    "gsm.wav": "sox in.wav -r 8000 -e gsm gsm.wav",
-    "x.aiff": "sox in.wav x.aiff",
-    "x.m4a": "ffmpeg -v error -i in.wav x.m4a",
-    "x.webm": "ffmpeg -v error -i in.wav -f webm - | cat > x.webm",
-}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_equal_to_ffmpeg(name: str, tmp_path: Path) -> None:
-    for program in ("ffmpeg", COMMANDS[name].split()[0]):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed")
-    (tmp_path / "in.wav").write_bytes(written(sound(14.0), "WAV", "PCM_16"))
-    subprocess.run(COMMANDS[name], shell=True, cwd=tmp_path, check=True)
-    from w2v2.audio.containers import identify
-    from w2v2.audio.decoders import open_decoder
-
-    wanted = by_ffmpeg(tmp_path / name)
-    decoder = open_decoder(identify((tmp_path / name).read_bytes()))
-    got = decoder.read(0, 10**8).values
-    # Releases of FFmpeg differ in how much of an encoder's delay they cut off where times are in milliseconds.
-    delay = len(got) - len(wanted)
-    assert delay == 0 or (name == "x.webm" and 0 <= delay <= 312)
-    np.testing.assert_allclose(got[delay:], wanted, atol=0 if decoder.num_frames < np.inf else 1e-4)

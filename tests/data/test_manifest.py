@@ -6,22 +6,13 @@ import pyarrow as pa
 import pytest
 
 from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.made.csv_clips import csv_file, read_csv
 from w2v2.config.data import DataConfig
 from w2v2.data import manifest
 from w2v2.data.rejects import kinds_of
 from w2v2.errors import Reject, UserError
 
 SPEECH = "03-01-06-01-02-01-12.wav"
-
-
-def csv_file(tmp_path, text, name="clips.csv", encoding="utf-8"):
-    path = tmp_path / name
-    path.write_bytes(text.encode(encoding))
-    return str(path)
-
-
-def read_csv(tmp_path, text, **data):
-    return manifest.read(DataConfig(uri=csv_file(tmp_path, text), **data))
 
 
 def test_layout_can_be_set_against_the_name(tmp_path):

@@ -6,41 +6,12 @@ import re
 import pytest
 
 from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.made.clinic_folder import FILES, column, read
 from tests.made.corpora import LABELS, clinic_corpus
+from tests.made.csv_clips import reasons
 from w2v2.config.data import DataConfig, FoldsConfig, SplitConfig
 from w2v2.data import manifest, splits
-from w2v2.data.corpora import recordings
 from w2v2.errors import UserError
-
-FILES = ("A/r1.wav", "A/r2.flac", "B/u3/waveform.mp3", "B/u3/metadata.json", "u4/waveform.wav", "r5.ogg")
-TRAIN = "file_name,speaker,tremor,breathy,pitch\nr1.wav,p1,1,0,101.5\nr2,p1,0,,\nu3,p2,,1,99\n"
-TEST = "UID,Speaker,breathy,tremor,pitch\nu4,p3,0,0,-1e3\nr5,p4,1.0,,7\n"
-
-
-def make(tmp_path, *, files=FILES, train=TRAIN, test=TEST, labels="tremor,breathy\n", **tables):
-    for name in files:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"not opened here")
-    for name, text in {"train": train, "test": test, **tables}.items():
-        if text is not None:
-            (tmp_path / f"{name}.csv").write_text(text)
-    if labels is not None:
-        (tmp_path / "labels.txt").write_text(labels)
-    return str(tmp_path)
-
-
-def read(tmp_path, *, task="multi_label", carried=(), data=None, **made):
-    uri = make(tmp_path, **made)
-    return manifest.read(DataConfig(uri=uri, layout="clinic", **(data or {})), task=task, carried=carried)
-
-
-def reasons(result):
-    return dict(zip(result.rejects["clip_id"].to_pylist(), result.rejects["reason"].to_pylist(), strict=True))
-
-
-def column(result, name):
-    return dict(zip(result.clips["clip_id"].to_pylist(), result.clips[name].to_pylist(), strict=True))
 
 
 def test_recordings_are_found_in_every_way_of_lying(tmp_path):
@@ -201,69 +172,6 @@ def test_unknown_study(tmp_path):
     wanted = "data.studies names 'D', where .* has no recordings; its subfolders with recordings are 'A', 'B'"
     with pytest.raises(UserError, match=wanted):
         read(tmp_path, data={"studies": ("A", "D")})
-
-
-# Speakers
-
-NO_SPEAKER = "uid,tremor,breathy\nr1,1,0\nu3,0,1\nu4,1,1\n"
-
-
-def read_speakers(tmp_path, told, train=NO_SPEAKER, **data):
-    """The folder with these contents of metadata.json."""
-    make(tmp_path, test=None)
-    for name, content in told.items():
-        (tmp_path / name / "metadata.json").write_text(content)
-    return read(tmp_path, files=(), train=train, test=None, data=data)
-
-
-def test_metadata_names_the_speaker_where_the_table_does_not(tmp_path, caplog):
-    told = {"B/u3": '{"speaker": 17, "x": 1}', "u4": '{"patient": "bo", "speaker": " ann "}'}
-    with caplog.at_level(logging.WARNING, "w2v2"):
-        result = read_speakers(tmp_path, told)
-    assert column(result, "speaker") == {"A/r1.wav": "A/r1.wav", "B/u3": "17", "u4": "ann"}
-    wanted = "1 of 3 recordings have no speaker, neither a column 'speaker' nor that key in metadata.json: "
-    (message,) = caplog.messages
-    assert message.startswith(wanted) and message.endswith("set --data.speaker_column")
-
-
-def test_speaker_column_names_the_key_of_metadata_too(tmp_path):
-    told = {"B/u3": '{"patient": "ann"}', "u4": '{"patient": null}'}
-    result = read_speakers(tmp_path, told, speaker_column="patient")
-    assert list(column(result, "speaker").values()) == ["A/r1.wav", "ann", "u4"]
-
-
-def test_a_recording_without_speaker_is_its_own_said_once(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, "w2v2"):
-        result = read_speakers(tmp_path, {"B/u3": "{}"})
-    assert column(result, "speaker") == {name: name for name in ("A/r1.wav", "B/u3", "u4")}
-    assert len(caplog.messages) == 1
-
-
-def test_the_table_is_asked_before_metadata(tmp_path, caplog):
-    result = read_speakers(tmp_path, {"B/u3": '{"speaker": "x"}'}, train=TRAIN)
-    assert list(column(result, "speaker").values()) == ["p1", "p1", "p2"] and not caplog.messages
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("not opened here", "row 3 of train.csv: metadata not JSON: Expecting value"),
-        ('["speaker"]', "row 3 of train.csv: metadata not JSON of keys and values: it is a list"),
-    ],
-)
-def test_metadata_that_cannot_be_read_is_a_reject(tmp_path, content, reason):
-    result = read_speakers(tmp_path, {"B/u3": content})
-    assert reasons(result)["B/u3"].startswith(reason)
-    assert result.rejects["uri"].to_pylist() == [f"{tmp_path}/B/u3/waveform.mp3"]
-    assert result.clips["clip_id"].to_pylist() == ["A/r1.wav", "u4"]
-
-
-def test_metadata_that_is_gone_by_the_time_it_is_read_is_a_reject(tmp_path):
-    data, uris = DataConfig(), [str(tmp_path / "gone.json"), str(tmp_path / "there.json")]
-    (tmp_path / "there.json").write_text('{"speaker": "ann"}')
-    told = recordings.speakers_in(uris, data)
-    assert told[uris[1]] == "ann"
-    assert told[uris[0]].kind == "metadata unreadable" and "no such file" in told[uris[0]].detail
 
 
 # Mistakes

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from tests.made.corpora import deam_corpus
+from tests.made.csv_clips import reasons
 from w2v2.config.data import DataConfig, FoldsConfig, SplitConfig
 from w2v2.data import manifest, splits
 from w2v2.errors import UserError
@@ -22,10 +23,6 @@ def read(tmp_path, tables, songs=("MEMD_audio/2.mp3", "MEMD_audio/10.mp3"), *, t
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return manifest.read(DataConfig(uri=str(tmp_path), layout="deam"), task=task, **kwargs)
-
-
-def reasons(result):
-    return dict(zip(result.rejects["clip_id"].to_pylist(), result.rejects["reason"].to_pylist(), strict=True))
 
 
 def test_files_of_annotations_are_joined(tmp_path):

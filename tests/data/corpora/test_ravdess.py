@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from tests.made.csv_clips import reasons
 from w2v2.config.data import DataConfig
 from w2v2.data import manifest
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES
@@ -24,10 +25,6 @@ def folder(tmp_path, *names):
 
 def read_folder(tmp_path, *names, **data):
     return manifest.read(DataConfig(uri=folder(tmp_path, *names), **data))
-
-
-def reasons(result):
-    return dict(zip(result.rejects["clip_id"].to_pylist(), result.rejects["reason"].to_pylist(), strict=True))
 
 
 def test_ravdess_name_becomes_a_clip(tmp_path):

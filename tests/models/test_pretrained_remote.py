@@ -1,0 +1,141 @@
+"""Encoders in gs:// folders and on the Hugging Face hub."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
+
+from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.cloud.http import LoopbackServer, Request, Response
+from tests.made.encoders import SMALL, load
+from w2v2.errors import UserError
+from w2v2.models.pretrained import weights_digest
+
+
+@pytest.fixture
+def model_bucket(monkeypatch, tmp_path, saved):
+    """A loopback bucket with the saved model under models/w2v, and a scratch folder of one's own."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with FakeGcs("weights") as server:
+        for name, value in gcs_environment(server).items():
+            monkeypatch.setenv(name, value)
+        for path in saved.iterdir():
+            server.put("weights", f"models/w2v/{path.name}", path.read_bytes())
+        yield server
+
+
+def test_a_gs_folder_equals_the_local_one_and_is_downloaded_once(model_bucket, saved):
+    expected = weights_digest(load(saved).model)
+    reads = []
+    for _ in range(2):
+        assert weights_digest(load("gs://weights/models/w2v").model) == expected
+        reads.append(model_bucket.count("GET", "model.safetensors"))
+    assert reads[0] == reads[1] >= 1
+
+
+def test_new_weights_in_a_gs_folder_are_seen(model_bucket, tmp_path):
+    before = weights_digest(load("gs://weights/models/w2v").model)
+    torch.manual_seed(77)
+    other = Wav2Vec2Model(Wav2Vec2Config(**SMALL))
+    other.save_pretrained(tmp_path / "other")
+    model_bucket.put(
+        "weights", "models/w2v/model.safetensors", (tmp_path / "other/model.safetensors").read_bytes()
+    )
+    after = weights_digest(load("gs://weights/models/w2v").model)
+    assert after == weights_digest(other) != before
+
+
+@pytest.mark.parametrize("name", ["gs://weights/models/none", "gs://nobucket/models"])
+def test_a_missing_gs_folder_is_named(model_bucket, name):
+    with pytest.raises(UserError, match=name):
+        load(name)
+
+
+@pytest.fixture
+def empty_hub_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_a_hub_name_offline_says_what_to_do(monkeypatch, empty_hub_cache):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        UserError, match=r"'facebook/wav2vec2-base': the Hugging Face hub cannot be reached and"
+    ):
+        load("facebook/wav2vec2-base")
+
+
+class FakeHub(LoopbackServer):
+    """Serves the files of one folder as any model's, or answers everything with one error."""
+
+    def __init__(self, *, folder: Path | None = None, status: int = 200, error: str = "") -> None:
+        super().__init__()
+        self.folder = folder
+        self.refusal = Response(status=status, headers={"X-Error-Code": error, "X-Error-Message": "no"})
+
+    def handle(self, request: Request) -> Response:
+        if self.folder is None:
+            return self.refusal
+        path = self.folder / request.path.split("/")[-1]
+        if "/resolve/" not in request.path or not path.is_file():
+            return Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
+        body = path.read_bytes()
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        return Response(body=body, headers={"ETag": etag, "X-Repo-Commit": "0" * 40})
+
+    def visit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Send huggingface_hub's requests here."""
+        place = "huggingface_hub.constants."
+        monkeypatch.setattr(place + "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(place + "ENDPOINT", self.url)
+        template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(place + "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.mark.parametrize(
+    "status, error, message",
+    [
+        (
+            404,
+            "RepoNotFound",
+            r"no such folder and no such model on the Hugging Face hub; check the spelling",
+        ),
+        (
+            401,
+            "RepoNotFound",
+            r"no such model on the Hugging Face hub; .* \(for a private model, log in with",
+        ),
+        (403, "GatedRepo", r"the hub does not give it \(.*gated.*\); check the name \(for a gated"),
+    ],
+)
+def test_a_hub_name_that_the_hub_refuses(monkeypatch, empty_hub_cache, status, error, message):
+    with FakeHub(status=status, error=error) as hub:
+        hub.visit(monkeypatch)
+        with pytest.raises(UserError, match=message.replace("the hub", "the Hugging Face hub")):
+            load("nobody/nothing")
+        assert hub.count(path_contains="nobody/nothing")
+
+
+def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    with FakeHub(folder=folder) as hub:
+        hub.visit(monkeypatch)
+        encoder = load("somebody/model")
+        assert hub.count("GET", "/model.safetensors") == 1
+    assert weights_digest(encoder.model) == weights_digest(load(folder).model)
+    assert encoder.normalize is False
+
+
+@pytest.mark.parametrize("name", ["bad name!", "a/b/c"])
+def test_a_name_that_no_hub_model_can_have(name):
+    with pytest.raises(UserError, match=rf"encoder\.name '{name}': the Hugging Face hub does not give it"):
+        load(name)
