@@ -1,7 +1,5 @@
 """Trimming and cropping of clips."""
 
-from typing import get_args, get_type_hints
-
 import librosa
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from w2v2.audio.decoding import AudioError, load_waveform, trim
 from w2v2.config.data import AudioConfig
 
 PLAIN = AudioConfig()
-RESAMPLERS = get_args(get_type_hints(AudioConfig)["resampler"])
 
 
 def padded(seconds_before: float, seconds_after: float, quiet: float = 0.0) -> np.ndarray:
