@@ -47,11 +47,10 @@ def describe_clips(
         num_at_once=num_at_once,
         on_done=done,
     )
-    found = [one for part in results for one in part]
-    index.save(requests, [one.prepared for one in found])
-    return [one.prepared for one in found], {
-        one.prepared.clip_id: one.values for one in found if one.values is not None
-    }
+    described = [clip for part in results for clip in part]
+    index.save(requests, [clip.prepared for clip in described])
+    values = {clip.prepared.clip_id: clip.values for clip in described if clip.values is not None}
+    return [clip.prepared for clip in described], values
 
 
 def _describe_chunk(

@@ -16,17 +16,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig
-from w2v2.data import file_facts, manifest, transcripts, usable_clips
+from w2v2.data import manifest, transcripts, usable_clips
 from w2v2.data.accounting import account
-from w2v2.data.corpora.rows import OTHER_SPLIT
-from w2v2.errors import UserError
+from w2v2.data.scored_clips import read_scored_clips
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
@@ -114,35 +112,11 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
     )
 
 
-def read_clips(config: EvaluateConfig, info: Any) -> manifest.Manifest:
-    """The clips to score; raises UserError where the model does not know what they are labelled with."""
-    data = usable_clips.with_demo_made(config.data, task=info.kind)
-    found = manifest.read(data, task=info.kind)
-    if info.text is not None:
-        found = transcripts.with_references(found, info.text)
-    if config.split:
-        chosen = found.clips.filter(pc.equal(found.clips["split"], config.split))
-        if not len(chosen):
-            have = sorted(set(found.clips["split"].to_pylist()))
-            raise UserError(
-                f"no clip has split {config.split!r}; the data has {have}: look at data.split_column"
-            )
-        left_out = {OTHER_SPLIT: len(found.clips) - len(chosen)}
-        passed_over = dict(found.passed_over) | {name: num for name, num in left_out.items() if num}
-        found = replace(found, clips=chosen, passed_over=passed_over)
-    if info.kind == "transcript":
-        return file_facts.add_file_facts(found, data)
-    data_names = (
-        manifest.classes_of(found.clips) if info.kind == "classes" else [n for g in found.groups for n in g]
+def read_clips(config: EvaluateConfig, info: ModelInfo) -> manifest.Manifest:
+    """The clips to score; raises UserError where they are not labelled with what the model predicts."""
+    return read_scored_clips(
+        config.data, split=config.split, kind=info.kind, names=info.names, text=info.text
     )
-    unknown = [name for name in data_names if name not in info.names]
-    lacking = [name for name in info.names if name not in data_names] if info.kind != "classes" else []
-    if unknown or lacking:
-        raise UserError(
-            f"the model predicts {', '.join(info.names)}, the data has {', '.join(data_names)}: rename or drop classes with "
-            "--data.classes, or choose the columns of the model's labels or values"
-        )
-    return file_facts.add_file_facts(found, data)
 
 
 def long_enough(

@@ -19,18 +19,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
 from w2v2.cluster import features
-from w2v2.cluster.workers import Workers, start_workers
+from w2v2.cluster.joined_descriptors import descriptor_rows, joined_descriptors
+from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data import file_facts, manifest, splits, text, transcripts, usable_clips
+from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures
 from w2v2.models import provenance
 from w2v2.models.pretrained_name import check_folder
+from w2v2.models.vocabulary import vocabulary_of
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -62,7 +63,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     from w2v2.training.finetuning import FinetunePlan
 
     prepared = preparation.run(found.clips)
-    described, by_clip = joined(config, found, workers)
+    described, descriptors = joined_descriptors(config, found.clips, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
     prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
     if config.task.kind == "transcript":
@@ -85,7 +86,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         groups=(vocabulary.tokens,) if vocabulary else output_groups(found, config.task.kind),
         key=preparation.infos[0].key,
         clips=found.clips,
-        descriptors=in_order(by_clip, found),
+        descriptors=descriptor_rows(descriptors, found.clips),
         vocabulary=vocabulary,
         card=card(config, found, encoder),
     )
@@ -157,18 +158,6 @@ def long_enough(
     return made
 
 
-def vocabulary_of(config: FinetuneConfig, found: manifest.Manifest) -> text.Vocabulary:
-    """The characters of the training split, or those of the CTC model that is trained further."""
-    references = transcripts.references_of(found.clips, "train")
-    if config.text.vocab == "train":
-        return text.vocabulary_of(references, config.text)
-    from w2v2.models.ctc_checkpoint import read_vocabulary
-
-    vocabulary = read_vocabulary(config.encoder.name)
-    transcripts.check_known(references, vocabulary, max_fraction=config.text.max_unknown_fraction)
-    return vocabulary
-
-
 def usable(
     config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures]
 ) -> manifest.Manifest:
@@ -182,29 +171,6 @@ def usable(
     counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
     return found
-
-
-def joined(
-    config: FinetuneConfig, found: manifest.Manifest, workers: Workers
-) -> tuple[list[ClipFeatures], dict[str, np.ndarray]]:
-    """What became of each clip's hand-made features, and the features by clip, where the head joins some."""
-    if not config.head.joined:
-        return [], {}
-    from w2v2.cluster import baseline
-
-    return baseline.describe_clips(
-        found.clips,
-        kinds=config.head.joined,
-        data=config.data,
-        audio=config.audio,
-        cache=config.cache,
-        workers=workers,
-    )
-
-
-def in_order(by_clip: dict[str, np.ndarray], found: manifest.Manifest) -> np.ndarray | None:
-    """The hand-made features as rows in the order of the clips; None where there are none."""
-    return np.stack([by_clip[name] for name in found.clips["clip_id"].to_pylist()]) if by_clip else None
 
 
 def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
