@@ -1,4 +1,4 @@
-"""Where and when a job runs: date, processor, memory, GPUs, and the commit of its code."""
+"""The circumstances of a run: date, processor, memory, GPUs, and the commit of its code."""
 
 import datetime
 import os
@@ -28,8 +28,8 @@ def describe_run() -> dict[str, Any]:
 
 
 def commit(root: Path = _ROOT) -> str:
-    """The commit of the code, with "-dirty" where files were changed since; "" where it is no git checkout."""
-    # An installed package may be inside of the checkout of another project.
+    """The commit of the code, with "-dirty" if files were changed since; "" outside of a git checkout."""
+    # An installed package may be inside another project's checkout.
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""Progress of long work in log lines: how many are done, how fast, how long it will take."""
+"""Progress of long work as log lines: items done, rate and time left."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, what: str, total: int = 0, *, unit: str, interval_s: float = 2.0) -> None:
         self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
-        self._began = self._said = time.monotonic()
+        self._began = self._logged = time.monotonic()
         self._first: tuple[int, float] | None = None
 
     def __call__(self, done: int, total: int | None = None, *, note: str = "") -> None:
@@ -22,9 +22,9 @@ class Progress:
         now = time.monotonic()
         self._total = total or self._total
         is_first = self._first is None and done > 0
-        if not is_first and now - self._said < self._interval_s and done < self._total:
+        if not is_first and now - self._logged < self._interval_s and done < self._total:
             return
-        self._said = now
+        self._logged = now
         pace = self._pace(done, now)
         if is_first:
             self._first = done, now
@@ -42,7 +42,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds as m:ss, or h:mm:ss; ? for what is not known."""
+    """Minutes and seconds as m:ss, or h:mm:ss; ? for NaN."""
     if seconds != seconds:
         return "?"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Items in portions, one to a task."""
+"""Items divided into chunks, one per task."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,6 +7,6 @@ T = TypeVar("T")
 
 
 def chunks_of(items: Sequence[T], *, num_at_once: int, size: int = 0) -> list[Sequence[T]]:
-    """Items in order, `size` to a task, or about four tasks to each of num_at_once workers, of 8 to 64 items."""
+    """The items in order as chunks of `size`; 0 makes about four chunks of 8 to 64 items for each of num_at_once workers."""
     size = size or max(8, min(64, -(-len(items) // (4 * num_at_once))))
     return [items[at : at + size] for at in range(0, len(items), size)]

@@ -1,4 +1,4 @@
-"""Ray, local or a cluster: start it, ask what it has, run tasks over it."""
+"""Ray, local or a cluster: start it, ask for its resources, run tasks on it."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ NUM_STARTS = 10
 
 
 def start() -> None:
-    """Join the cluster that RAY_ADDRESS names or that runs on this machine, or start one of this machine's size.
+    """Connect to the cluster in RAY_ADDRESS or on this machine, or start one with this machine's resources.
 
     Raises UserError where there is no such cluster, or Ray does not start.
     """
@@ -61,7 +61,7 @@ def _init(*, tries_left: int) -> None:
             f"no Ray cluster answers at {where} ({' '.join(str(error).split())[:200]}): start it, or unset RAY_ADDRESS "
             "for a Ray of this job's own"
         ) from error
-    except Exception as error:  # Ray's own for this has no name
+    except Exception as error:  # Ray's own way to set this has no public name
         if SLOW_START not in str(error):
             raise
         ray.shutdown()
@@ -76,7 +76,7 @@ def _init(*, tries_left: int) -> None:
 
 
 def _address() -> str | None:
-    """'local' where there is no cluster to join, or one that was killed here, which Ray would wait for; else None."""
+    """'local' without a cluster to join, or after one was killed here, for which Ray would wait; else None."""
     if named := os.environ.get("RAY_ADDRESS"):
         return "local" if named == "local" else None
     record = cluster_record()
@@ -95,12 +95,12 @@ def _address() -> str | None:
 
 
 def gpus(wanted: float) -> float:
-    """GPUs to ask for: none where the cluster has none and cannot get any."""
+    """GPUs to ask for: `wanted`, or 0 if the cluster has none and cannot get any."""
     return wanted if _capacity().get("GPU", 0) > 0 else 0.0
 
 
 def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
-    """How many workers of this size fit into the cluster, as it may grow to or is now; at least 1."""
+    """The number of workers of this size that fit into the cluster, at its largest or (now) as it is; at least 1."""
     have = ray.cluster_resources() if now else _capacity()
     by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
     by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
@@ -108,7 +108,7 @@ def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
 
 
 def _capacity() -> dict[str, float]:
-    """Resources that the cluster has or may grow to: `ray up` leaves its node types in the head's home."""
+    """Resources of the cluster at its largest: `ray up` writes its node types to the head's home directory."""
     have = {name: float(number) for name, number in ray.cluster_resources().items()}
     if not BOOTSTRAP.exists():
         return have
@@ -131,11 +131,11 @@ def check_places(**places: str) -> None:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """The user's mistake behind an error that came from a worker, of the kind that it was raised as, if it is one."""
+    """The UserError behind an error from a worker, of the class that was raised there; None if there is no such error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):
-            # Ray raises a class of both kinds, whose text is the worker's traceback; its cause is the error itself.
+            # Ray raises a class derived from both, whose text is the worker's traceback; its cause is the error itself.
             cause = getattr(seen, "cause", None)
             return cause if isinstance(cause, UserError) else seen
         seen = getattr(seen, "cause", None) or seen.__cause__
@@ -143,7 +143,7 @@ def user_error(error: BaseException) -> UserError | None:
 
 
 def get(reference: "ray.ObjectRef[R]") -> R:
-    """A task's result; what the user can fix arrives as a UserError."""
+    """A task's result. Raises UserError where the task did."""
     try:
         result: R = logged(ray.get(reference))
         return result
@@ -155,7 +155,7 @@ def get(reference: "ray.ObjectRef[R]") -> R:
 
 
 def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Task:
-    """A Ray task for any worker of this size that has run one before, of this job or of its trials."""
+    """A remote function with fixed resources, which reuses idle workers of the same size, of this job or of its trials."""
     options: dict[str, Any] = {
         "num_cpus": cpus,
         "num_gpus": gpus,
@@ -163,13 +163,13 @@ def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bo
         "max_calls": 0,  # a worker with a GPU would otherwise end with its first task
         "scheduling_strategy": "DEFAULT",  # in addition to what Tune holds for the trial that asks for it
     }
-    if not in_trial:  # a trial has it from Tune, and given twice it would count as another
+    if not in_trial:  # a trial has it from Tune; given again it would count as another environment
         options["runtime_env"] = RUNTIME_ENV
     return ReportingTask(remote_reporting=ray.remote(**options)(reporting), function=function)
 
 
 def shared(value: Any) -> Any:
-    """The value for many tasks, which Ray hands them in place of what this returns."""
+    """A reference to a large value: tasks that get it as an argument receive the value."""
     return ray.put(value)
 
 

@@ -1,4 +1,4 @@
-"""A Ray of this job's own: on the loopback interface alone, and with nothing of the folder where the job is started."""
+"""A local Ray for this job: on the loopback interface alone, and without imports from the folder where the job starts."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ from w2v2.models.pretrained_name import START_FOLDER
 
 @contextlib.contextmanager
 def away_from_start_folder() -> Iterator[None]:
-    """Work in an empty folder meanwhile: Ray lets workers import from the folder in which it is started.
+    """A block in an empty working directory, as Ray lets workers import from the directory in which it is started.
 
-    A numpy.py among somebody's data would be run otherwise. What workers need of the folder itself, for relative
-    names of encoders, is in the environment.
+    Otherwise a numpy.py among the user's data would be run. The name of the start folder, which workers need for
+    relative names of encoders, is in the environment.
     """
     start = os.getcwd()
     os.environ[START_FOLDER] = start
@@ -27,7 +27,7 @@ def away_from_start_folder() -> Iterator[None]:
 
 
 def listen_on_loopback_alone() -> None:
-    """Let Ray on Linux do what it does on other systems: only this machine reaches a local cluster."""
+    """Make Ray on Linux listen on the loopback interface alone, as it does on other systems."""
     from ray._private import ray_constants
 
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -35,16 +35,16 @@ def listen_on_loopback_alone() -> None:
 
 
 def child_processes() -> set[int]:
-    """The processes that this one has started and that run; none where there is no /proc."""
-    found: set[int] = set()
+    """Ids of the running child processes; empty on systems without /proc."""
+    children: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found.update(map(int, task.read_text().split()))
-    return found
+            children.update(map(int, task.read_text().split()))
+    return children
 
 
-def end_children(known: set[int]) -> None:
-    """End the child processes that are not among those known: what a Ray that did not start has left."""
-    for process in child_processes() - known:
+def end_children(before: set[int]) -> None:
+    """End the child processes that are not in `before`: those of a Ray that failed to start."""
+    for process in child_processes() - before:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""What Ray, Ray Tune and Ray Train do not promise from one version to the next, in one place.
+"""Internals of Ray, Ray Tune and Ray Train that may change in any version, in one place.
 
-pyproject.toml bounds Ray's version, and tests/test_internals.py says what a new one has changed. Import this before
+pyproject.toml bounds Ray's version, and tests/test_internals.py reports what a new one has changed. Import this before
 Ray, which reads the environment when it is imported.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {
-    # Ray's own progress tables, usage reports and copies of our logs say less than our lines do.
+    # Ray's progress tables, usage reports and copies of our logs add nothing to our log lines.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Workers start as this process did, not through `uv run` once more.
+    # Workers start as this process did, not by another `uv run`.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # Tune would end a search at Ctrl-C as if it had all its trials.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -48,12 +48,12 @@ for _name, _value in ENVIRONMENT.items():
 
 
 def cluster_record() -> Path:
-    """The file with the address of the cluster that was last started on this machine; Ray joins it unasked."""
+    """The file with the address of the cluster that was last started on this machine, which Ray joins by default."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
 
 
 def trial_error(trial: Any) -> BaseException | None:
-    """What ended a trial of Tune; its own get_error looks where Tune has not yet copied it to."""
+    """The error of a trial of Tune; trial.get_error reads a file that Tune has not copied yet."""
     from ray import cloudpickle
 
     if trial.pickled_error_file is None:
@@ -64,7 +64,7 @@ def trial_error(trial: Any) -> BaseException | None:
 
 @contextlib.contextmanager
 def ctrl_c_interrupts() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt: Ray Train takes it over for good, and ends the process as if all were well."""
+    """A block in which Ctrl-C raises KeyboardInterrupt: Ray Train's own handler would end the process with exit code 0."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield

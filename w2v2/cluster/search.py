@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Proposals(Searcher):
-    """Hands out the study's trials; `_Judge` reports what becomes of them."""
+    """Hands out the study's trials; `_Judge` reports their results."""
 
     def __init__(self, study: Study, judge: "_Judge") -> None:
         super().__init__(metric=None, mode=None)
@@ -75,11 +75,10 @@ class _EndsEarly(Stopper):
 
 
 class _Judge(FIFOScheduler):
-    """Hands on each fold as it arrives, and stops the trials that the pruner gives up.
+    """Reports each fold as it arrives, and stops the trials that the pruner prunes.
 
-    `stopped` is the error that ends the search where nothing is wrong with a trial: storage that does not
-    answer, a cache that was deleted, another job at work on the study. Its trials stay unfinished, and the same
-    command resumes them.
+    `stopped` is the error that ends the search although no trial failed: storage that does not answer, a cache that
+    was deleted, another job that writes to the study. Trials stay unfinished, and the same command resumes them.
     """
 
     def __init__(self, reports: FoldReports) -> None:
@@ -111,7 +110,9 @@ class _Judge(FIFOScheduler):
         why = _why(error)
         if self.stopped is not None:
             logger.warning("trial %d ended with the search: %s", number, why)
-        elif trial.should_recover():  # its machine was taken away, say; finished folds are in the ledger
+        elif (
+            trial.should_recover()
+        ):  # for example its spot machine was taken away; finished folds are in the ledger
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
             try:
@@ -129,7 +130,7 @@ def search(plan: Plan, study: Study) -> None:
     # Fewer trials than workers: the others take the next folds of the same trials.
     num_ahead = max(1, fitting // at_once)
     logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
-    # A trial only hands out its folds and waits: it belongs on the head, which no one takes away.
+    # A trial only hands out its folds and waits: it runs on the head, which is no spot machine.
     judge = _Judge(FoldReports(plan, study, at_once=at_once))
     resources = {"cpu": 0, **ON_HEAD}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
@@ -199,10 +200,10 @@ def _score_folds(
 
 
 def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], Reported]:
-    """What waits for the fold's score: of a task on a worker that has the encoder at hand, or of several together.
+    """Start a fold, as a task on a worker that has loaded the encoder or on several together; returns a function to wait for its score.
 
-    Tasks, unlike Tune's actors, take up workers that are there already: what a process must import and
-    load is done once, not once a trial.
+    Tasks, unlike Tune's actors, reuse running workers, so that imports and encoders are loaded once and not once per
+    trial.
     """
     workers = plan.config.search.workers_per_fold
     if workers == 1:

@@ -1,4 +1,4 @@
-"""What our code warns of in a worker, brought back with the result and logged by the driver, each text once."""
+"""Warnings of this package in workers, returned with the result and logged by the driver, each text once."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ _shown: set[str] = set()
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """The result of a function, and what was warned of meanwhile."""
+    """The result of a function, and the warnings logged while it ran."""
 
     result: Any
     warnings: tuple[str, ...]
@@ -30,7 +30,7 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def collected() -> Iterator[dict[str, None]]:
-    """The texts, each once, that this package warns of during the block; filled as they come."""
+    """A block that collects this package's warnings, each text once, in the yielded dict."""
     texts: dict[str, None] = {}
     collector, package = _Collector(texts), logging.getLogger("w2v2")
     package.addHandler(collector)
@@ -41,7 +41,7 @@ def collected() -> Iterator[dict[str, None]]:
 
 
 def reporting(function: Callable[..., Any], *args: Any, **settings: Any) -> Reported:
-    """The result of the function, with the warnings of all that it calls in this package."""
+    """The result of the function, with the warnings of this package logged while it ran."""
     with collected() as texts:
         result = function(*args, **settings)
     return Reported(result=result, warnings=tuple(texts))
@@ -55,7 +55,7 @@ class ReportingTask:
     function: Callable[..., Any]
 
     def remote(self, *args: Any, **settings: Any) -> Any:
-        """The reference of what a worker will report."""
+        """A reference to the worker's Reported."""
         return self.remote_reporting.remote(self.function, *args, **settings)
 
 
@@ -67,9 +67,9 @@ def show(texts: Iterable[str]) -> None:
             logger.warning("worker: %s", text)
 
 
-def logged(found: Any) -> Any:
-    """The result without its warnings, which the log now has."""
-    if not isinstance(found, Reported):
-        return found
-    show(found.warnings)
-    return found.result
+def logged(reported: Any) -> Any:
+    """The result, after its warnings have been logged."""
+    if not isinstance(reported, Reported):
+        return reported
+    show(reported.warnings)
+    return reported.result

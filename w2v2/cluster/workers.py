@@ -1,4 +1,4 @@
-"""Where a job's work is done: on Ray's workers, or in this process. Ray is imported for the first alone."""
+"""The workers of a job: Ray's, or this process. Ray is imported for the former alone."""
 
 import functools
 import logging
@@ -22,14 +22,14 @@ class Task(Protocol):
 
 @runtime_checkable
 class Workers(Protocol):
-    """What a job asks of the place where its work is done."""
+    """The interface between a job and its workers."""
 
     def gpus(self, wanted: float) -> float:
-        """GPUs to ask for: none where there are none."""
+        """GPUs to ask for: `wanted`, or 0 without GPUs."""
         ...
 
     def slots(self, *, cpus: float, gpus: float, now: bool = False) -> int:
-        """How many workers of this size there may be, or are now; at least 1."""
+        """The number of workers of this size that there may be, or are now; at least 1."""
         ...
 
     def check_places(self, **places: str) -> None:
@@ -45,7 +45,7 @@ class Workers(Protocol):
         ...
 
     def shared(self, value: Any) -> Any:
-        """A large value, as an argument for many tasks."""
+        """A large value in a form that many tasks can take as an argument."""
         ...
 
     def map_tasks(
@@ -61,7 +61,7 @@ class Workers(Protocol):
 
 
 def start_workers(*, local: bool) -> Workers:
-    """This process where local is set; else the workers of Ray, joined or started.
+    """This process if local is set; else the workers of a Ray cluster, joined or started.
 
     Raises UserError where there is no such cluster, or Ray does not start.
     """
@@ -85,7 +85,7 @@ class _Call:
 
 
 class ThisProcess:
-    """Workers that are this process: one thing after the other, and any place within reach."""
+    """This process as the only worker: tasks run one after another, and every place is within reach."""
 
     def gpus(self, wanted: float) -> float:
         """The GPUs wanted, where this machine has one that torch can use."""
