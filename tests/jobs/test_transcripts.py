@@ -3,18 +3,34 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import jiwer
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import (
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+    pipeline,
+)
 
 from tests import ROOT
+from tests.made.arpa import write_arpa
 from tests.made.corpora import sentences_csv
+from w2v2.audio.decoding import load_waveform
+from w2v2.audio.synthesis import WORDS
 from w2v2.config import command_line
+from w2v2.config.data import AudioConfig
+from w2v2.config.decode import DecodeConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, predict
+from w2v2.models.pretrained import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +117,95 @@ def test_transcripts_and_words_reach_csv_and_duckdb_alike(trained, tmp_path):
         assert all(word["start_s"] < word["end_s"] <= float(row["end_s"]) for word in words)
 
 
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A folder like that of facebook/wav2vec2-base-960h: upper case, special tokens, a processor; random weights."""
+    folder = tmp_path_factory.mktemp("foreign")
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+    (folder / "tokens.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    tokenizer = Wav2Vec2CTCTokenizer(folder / "tokens.json")
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
+    Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    config = tiny_config()
+    config.vocab_size, config.pad_token_id = len(tokens), 0
+    torch.manual_seed(3)
+    model = Wav2Vec2ForCTC(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # it writes much
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_ctc_model_of_others_is_scored_and_writes_what_transformers_does(trained, foreign, tmp_path):
+    config, run, _ = trained
+    data = replace(config.data, max_reject_fraction=0.2)
+    text = TextConfig(case="upper", drop_chars=".")
+    metrics = evaluate.main(
+        EvaluateConfig(model=str(foreign), run=str(tmp_path / "scored"), data=data, text=text)
+    )
+    assert "who trained the model is not known" in metrics["computed_on"]
+    assert metrics["text"]["unknown_characters"] == {}
+    rows = table(tmp_path / "scored", "predictions")
+    written = pipeline("automatic-speech-recognition", model=str(foreign), device="cpu")
+    clips = table(tmp_path / "scored", "manifest").set_index("clip_id")
+    for _, row in rows.iloc[:4].iterrows():
+        expected = written(load_waveform(Path(clips.loc[row["clip_id"], "uri"]).read_bytes(), AudioConfig()))
+        assert row["predicted"] == " ".join(expected["text"].split()) != ""
+    assert metrics["pooled"]["cer"] == pytest.approx(
+        jiwer.cer(rows["target"].tolist(), rows["predicted"].tolist())
+    )
+    predict.main(PredictConfig(model=str(foreign), run=str(tmp_path / "predicted"), data=config.data))
+    with open(tmp_path / "predicted" / "predictions.csv", newline="") as file:
+        texts = {row["clip_id"]: row["text"] for row in csv.DictReader(file)}
+    assert all(texts[row["clip_id"]] == row["predicted"] for _, row in rows.iterrows())
+    with pytest.raises(UserError, match=r"text\.\* is for CTC models of others"):
+        evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "x"), data=data, text=text))
+
+
+def test_a_folder_that_has_no_ctc_model_is_refused(tmp_path, ray_session):
+    from transformers import Wav2Vec2Model
+
+    Wav2Vec2Model(tiny_config()).save_pretrained(tmp_path / "encoder")
+    with pytest.raises(
+        UserError, match=r"model .*encoder' has no vocabulary that can be read .* or a CTC model"
+    ):
+        predict.main(PredictConfig(model=str(tmp_path / "encoder"), run=str(tmp_path / "run")))
+
+
+def test_a_finished_run_given_again_with_a_language_model_is_decoded_with_it_by_all_jobs(trained, tmp_path):
+    pytest.importorskip("flashlight", reason="the extra asr is not installed")
+    config, run, before = trained
+    ngrams = {("<unk>",): (-9.0, 0.0), ("<s>",): (-99.0, 0.0), ("</s>",): (-0.6, 0.0)}
+    arpa = write_arpa(tmp_path / "lm.arpa", ngrams | {(word,): (-1.2, 0.0) for word in WORDS})
+    decode = DecodeConfig(kind="beam", lm=str(arpa), lexicon="lm", lm_weight=0.5, word_score=3.0)
+    metrics = finetune.main(replace(config, decode=decode))
+    assert metrics["model"]["digest"] == before["model"]["digest"]
+    assert metrics["decoding"]["greedy"] == {name: before["pooled"][name] for name in ("wer", "cer")}
+    assert metrics["decoding"]["lm_weight"] == 0.5
+    assert "Decoded by a beam search of 50" in (run / "report.html").read_text()
+    rows = table(run, "predictions").set_index("clip_id")
+    assert {word for text in rows["predicted"] for word in text.split()} <= set(WORDS)
+    assert rows["predicted"].str.len().sum() > 0
+    arpa.unlink()  # from here on the model folder's own is used
+    data = replace(config.data, max_reject_fraction=0.2)
+    chosen = DecodeConfig(kind="beam")
+    base = {"model": str(run / "model"), "data": data, "decode": chosen}
+    evaluate.main(EvaluateConfig(run=str(tmp_path / "scored"), **base))
+    counts = predict.main(PredictConfig(run=str(tmp_path / "written"), **base))
+    assert counts["predictor"].startswith(f"{before['model']['digest']}-beam-")
+    scored = table(tmp_path / "scored", "predictions").set_index("clip_id")
+    assert scored.loc[rows.index, "predicted"].tolist() == rows["predicted"].tolist()
+    with open(tmp_path / "written" / "predictions.csv", newline="") as file:
+        written = {row["clip_id"]: row["text"] for row in csv.DictReader(file)}
+    assert all(written[name] == text for name, text in rows["predicted"].items())
+    with pytest.raises(UserError, match=r"decode.\* is for task.kind=transcript"):
+        command_line.parse(FinetuneConfig, ["--decode.kind", "beam", "--decode.lm", "x"])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--decode.kind", "beam"], "decode.kind=beam needs a language model"),
         (["--encoder.pooling", "max"], "task.kind=transcript needs every frame, got max"),
         (["--audio.crop_s", "2"], "audio.crop_s cuts audio but not its transcript"),
         (["--augment.kinds", "[shift]"], "augment.kinds has shift"),

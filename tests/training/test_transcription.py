@@ -56,9 +56,7 @@ def make_plan(config: FinetuneConfig, vocabulary=None) -> FinetunePlan:
     trunk = TrunkFeatures(encoder=encoder, cache=FeatureCache(config.cache, key))
     prepared = prepare(requests, kinds=[trunk], audio=config.audio, num_readers=4)
     found = usable_clips.with_usable_audio(config.run, found, prepared, max_reject_fraction=0.0)
-    clips = splits.assign(
-        found.clips, config.split, config.folds, need_val=config.training.patience_epochs > 0
-    )
+    clips = splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
     vocabulary = vocabulary or vocabulary_of(transcripts.references_of(clips, "train"), config.text)
     return FinetunePlan(
         config=config, groups=(vocabulary.tokens,), key=key, clips=clips, vocabulary=vocabulary, card={}

@@ -9,31 +9,34 @@ import pyarrow as pa
 
 from w2v2.cluster.chunks import chunks_of
 from w2v2.cluster.workers import Workers
+from w2v2.config.decode import DecodeConfig
 from w2v2.config.finetune import EvaluateConfig, PredictConfig
+from w2v2.config.text import TextConfig
 from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
 from w2v2.progress import Progress
 
 if TYPE_CHECKING:  # imports torch
+    from w2v2.models.decoder import Decoder
     from w2v2.models.saved_model import SavedModel
 
 logger = logging.getLogger(__name__)
 
 
 def predict(
-    config: EvaluateConfig | PredictConfig, clips: pa.Table, *, digest: str, workers: Workers
+    config: EvaluateConfig | PredictConfig, clips: pa.Table, *, predictor: str, workers: Workers
 ) -> list[ClipPrediction]:
     """Predictions of every clip, in order; those that an earlier attempt of this run kept are not computed again.
 
-    clips are those of clip_files.add_file_facts.
+    clips are those of clip_files.add_file_facts; predictor is the name of model and decoding (predictor_name).
     """
     window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
-    inputs = inputs_of(clips, model=digest, window_s=window_s, hop_s=hop_s)
+    inputs = inputs_of(clips, model=predictor, window_s=window_s, hop_s=hop_s)
     known = read_predictions(config.run, num_at_once=config.data.num_readers)
     rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
     todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
     if len(todo) < len(rows):
         logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
-    known |= _predicted(workers, config, todo, digest, window_s, hop_s)
+    known |= _predicted(workers, config, todo, predictor, window_s, hop_s)
     return [known[own] for own in inputs]
 
 
@@ -41,7 +44,7 @@ def _predicted(
     workers: Workers,
     config: EvaluateConfig | PredictConfig,
     todo: Sequence[tuple[dict[str, Any], str]],
-    digest: str,
+    predictor: str,
     window_s: float,
     hop_s: float,
 ) -> dict[str, ClipPrediction]:
@@ -64,7 +67,7 @@ def _predicted(
         progress(len(found))
 
     workers.map_tasks(
-        lambda chunk: task.remote(chunk, config, digest, window_s, hop_s),
+        lambda chunk: task.remote(chunk, config, predictor, window_s, hop_s),
         chunks,
         num_at_once=at_once,
         on_done=done,
@@ -73,17 +76,22 @@ def _predicted(
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(uri: str, digest: str) -> "SavedModel":
-    """The model, loaded once per process; another digest is another model."""
-    from w2v2.models.saved_model import load_model
+def _loaded(
+    uri: str, text: TextConfig, decode: DecodeConfig, predictor: str
+) -> "tuple[SavedModel, Decoder | None]":
+    """The model and the decoder of its transcripts, loaded once per process; another predictor is another model."""
+    from w2v2.models.any_model import load_any
+    from w2v2.models.decoder import make_decoder
 
-    return load_model(uri)
+    saved = load_any(uri, text)
+    vocabulary = saved.info.vocabulary
+    return saved, make_decoder(decode, vocabulary) if vocabulary is not None else None
 
 
 def _predict_chunk(
     chunk: Sequence[tuple[dict[str, Any], str]],
     config: EvaluateConfig | PredictConfig,
-    digest: str,
+    predictor: str,
     window_s: float,
     hop_s: float,
 ) -> list[ClipPrediction]:
@@ -93,12 +101,15 @@ def _predict_chunk(
     from w2v2.inference.prediction import predict_clips
 
     torch.set_num_threads(max(1, int(config.workers.cpus_per_encoder)))
+    text = config.text if isinstance(config, EvaluateConfig) else TextConfig()
+    saved, decoder = _loaded(config.model, text, config.decode, predictor)
     said = predict_clips(
         [clip for clip, _ in chunk],
-        _loaded(config.model, digest),
+        saved,
         num_readers=config.data.num_readers,
         window_s=window_s,
         hop_s=hop_s,
+        decoder=decoder,
     )
     write_predictions(config.run, said, [own for _, own in chunk])
     return said

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
+from w2v2.config.decode import DecodeConfig
 from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.model import (
     AugmentConfig,
@@ -34,6 +35,7 @@ class FinetuneConfig:
         "data.num_readers",
         "data.slice_columns",
         "cache.uri",
+        "decode",
     )
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
@@ -58,6 +60,7 @@ class FinetuneConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
@@ -102,6 +105,8 @@ class FinetuneConfig:
                 "training.class_weights, training.sampling and training.label_smoothing are for task.kind=classes, "
                 f"got task.kind={self.task.kind}"
             )
+        if self.decode != DecodeConfig() and self.task.kind != "transcript":
+            raise UserError(f"decode.* is for task.kind=transcript, got task.kind={self.task.kind}")
         if self.task.kind == "transcript":
             self._check_transcripts()
         elif self.text != TextConfig():
@@ -111,8 +116,15 @@ class FinetuneConfig:
                 f"encoder.pooling=none is for task.kind=transcript, got task.kind={self.task.kind}"
             )
 
+    @property
+    def needs_val(self) -> bool:
+        """Whether a val split decides when to stop, or which weights a beam search has."""
+        return self.training.patience_epochs > 0 or (self.decode.kind == "beam" and self.decode.is_open)
+
     def _check_transcripts(self) -> None:
         """Raises UserError for settings that transcripts cannot have."""
+        if self.decode.kind == "beam" and not self.decode.lm:
+            raise UserError("decode.kind=beam needs a language model: give --decode.lm an ARPA file")
         if self.encoder.pooling not in ("mean", "none"):
             raise UserError(
                 f"encoder.pooling makes one vector per clip, and task.kind=transcript needs every frame, got "
@@ -145,7 +157,8 @@ class EvaluateConfig:
     """Score a saved model on any data with labels."""
 
     model: str
-    """The model/ folder of a jobs/finetune.py run, local or gs://."""
+    """The model/ folder of a jobs/finetune.py run, local or gs://; or a CTC model of transformers, such as
+    facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/evaluate"
     """The run directory, local or gs://."""
     local: bool = False
@@ -154,6 +167,9 @@ class EvaluateConfig:
     split: str = ""
     """Only the clips of this split of the data (train, val or test); empty is all clips."""
     data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
@@ -165,7 +181,8 @@ class PredictConfig:
     """Write a saved model's predictions for recordings whose labels are not known."""
 
     model: str
-    """The model/ folder of a jobs/finetune.py run, local or gs://."""
+    """The model/ folder of a jobs/finetune.py run, local or gs://; or a CTC model of transformers, such as
+    facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/predict"
     """The run directory, local or gs://."""
     local: bool = False
@@ -183,6 +200,7 @@ class PredictConfig:
     words: bool = False
     """Transcripts: write the words of each clip with their start_s and end_s too, as JSON in a column words."""
     data: DataConfig = field(default_factory=DataConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.inference.transcription import NOT_FINITE, frame_windows, transcribed
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import Transcriber
+from w2v2.models.decoder import Decoder
 from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.probabilities import probabilities
@@ -34,10 +35,12 @@ def predict_clips(
     num_readers: int,
     window_s: float = 0.0,
     hop_s: float = 0.0,
+    decoder: Decoder | None = None,
 ) -> list[ClipPrediction]:
     """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other.
 
     A transcript is of the whole clip, also where it is computed in windows; other predictions are of each window.
+    decoder is the one of transcripts; None is greedy.
     """
     info = saved.info
     if not isinstance(saved.model, Transcriber):
@@ -49,7 +52,8 @@ def predict_clips(
     window_s, hop_s = frame_windows(saved.model, window_s=window_s, hop_s=hop_s)
     audio = replace(info.audio, max_s=MAX_S) if window_s else info.audio
     found, pieces = _read(clips, saved, audio=audio, num_readers=num_readers, window_s=window_s, hop_s=hop_s)
-    return transcribed(found, pieces, saved.model, info.vocabulary, normalize=info.normalize, hop_s=hop_s)
+    decoder = decoder or Decoder(vocabulary=info.vocabulary)
+    return transcribed(found, pieces, saved.model, decoder, normalize=info.normalize, hop_s=hop_s)
 
 
 def _read(

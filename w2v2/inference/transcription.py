@@ -9,12 +9,11 @@ from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.waveforms import normalized
-from w2v2.data.text import Vocabulary
 from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.ctc import Transcriber
-from w2v2.models.decoding import Transcript, greedy_path, transcript_of
+from w2v2.models.decoder import Decoder
 from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.probabilities import log_softmax
@@ -48,7 +47,7 @@ def transcribed(
     found: Sequence[ClipPrediction],
     pieces: Sequence[Float[np.ndarray, " _"]],
     model: Transcriber,
-    vocabulary: Vocabulary,
+    decoder: Decoder,
     *,
     normalize: bool,
     hop_s: float,
@@ -68,23 +67,12 @@ def transcribed(
             whole = (clip.spans[0][0], clip.spans[-1][1])
             joined = log_softmax(join_frames(own, hop=hop))
             if np.isfinite(joined).all():
-                transcript = _decode(joined, vocabulary, frame_s=model.encoder.frame_s, start_s=whole[0])
+                transcript = decoder.transcript(joined, frame_s=model.encoder.frame_s, start_s=whole[0])
                 clip = replace(clip, spans=(whole,), transcript=transcript)
             else:
                 clip = ClipPrediction(clip_id=clip.clip_id, reject=NOT_FINITE)
         done.append(clip)
     return done
-
-
-def _decode(
-    log_probabilities: Float[np.ndarray, "frames outputs"],
-    vocabulary: Vocabulary,
-    *,
-    frame_s: float,
-    start_s: float,
-) -> Transcript:
-    path = greedy_path(log_probabilities)
-    return transcript_of(path, log_probabilities, vocabulary, frame_s=frame_s, start_s=start_s)
 
 
 def join_frames(

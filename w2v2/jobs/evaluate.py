@@ -30,8 +30,9 @@ from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.machine import describe_run
-from w2v2.models import provenance
-from w2v2.models.model_info import ModelInfo, read_card, read_convolutions, read_info
+from w2v2.models import decoder, provenance
+from w2v2.models.any_model import convolutions_of, is_foreign, place_by_field, place_of_model, read_model
+from w2v2.models.model_info import ModelInfo, read_card
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -45,14 +46,20 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     """The metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
-    info, digest = read_info(config.model)
+    info, digest = read_model(config.model, config.text)
+    config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     logger.info("run: %s", config.run)
     found = read_clips(config, info)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     workers = start_workers(local=config.local)
-    workers.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    clip_predictions = prediction.predict(config, found.clips, digest=digest, workers=workers)
+    clip_predictions = prediction.predict(
+        config,
+        found.clips,
+        predictor=decoder.predictor_name(digest, config.decode),
+        workers=workers,
+    )
     if info.kind == "transcript":
         clip_predictions = long_enough(config, found, clip_predictions)
     found = manifest.with_rejects(
@@ -65,7 +72,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     predictions = predictions_of(found.clips, [one for one in clip_predictions if not one.reject], info)
     run_directory.write_table(config.run, "predictions", predictions)
-    card = read_card(config.model)
+    card = {} if is_foreign(config.model) else read_card(config.model)
     metrics = score_predictions(
         predictions,
         kind=info.kind,
@@ -78,10 +85,11 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         metrics |= class_details(
             predictions, found.clips, info.names, columns=config.data.slice_columns, seed=0
         )
-    heard = provenance.overlap(config.model, found.clips)
+    is_known = provenance.says(config.model)
+    heard = provenance.overlap(config.model, found.clips) if is_known else provenance.Overlap()
     metrics |= {
         "job": "evaluate",
-        "computed_on": computed_on(config, found.clips, heard),
+        "computed_on": computed_on(config, found.clips, heard, is_known=is_known),
         "speakers_seen_in_training": heard.num_speakers,
         "clips_seen_in_training": heard.num_clips,
         "seen_as_audio_alone": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
@@ -91,7 +99,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
-        **({"text": about_text(config, found.clips, info)} if info.kind == "transcript" else {}),
+        **(about_transcripts(config, found.clips, info) if info.kind == "transcript" else {}),
     }
     run_directory.write_json(config.run, "metrics", metrics)
     from w2v2.reports.model_page import write_model_report
@@ -107,7 +115,7 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
     return replace(
         config,
         run=storage.expand(config.run),
-        model=storage.expand(config.model),
+        model=place_of_model(config.model),
         data=usable_clips.with_absolute_uri(config.data),
     )
 
@@ -123,7 +131,7 @@ def long_enough(
     config: EvaluateConfig, found: manifest.Manifest, clip_predictions: list[ClipPrediction]
 ) -> list[ClipPrediction]:
     """What is predicted of each clip, or why it has too few frames for its transcript."""
-    kernels, strides = read_convolutions(config.model)
+    kernels, strides = convolutions_of(config.model)
     checked = []
     for one, reference in zip(clip_predictions, found.clips["reference"].to_pylist(), strict=True):
         num_samples = round(one.duration_s * SAMPLE_RATE)
@@ -144,8 +152,8 @@ def predictions_of(clips: pa.Table, clip_predictions: list[ClipPrediction], info
     return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
 
 
-def about_text(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
-    """Which characters of the references the model cannot write, and how many clips have a sentence that it was trained on."""
+def about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
+    """How text was decoded, which characters of the references the model cannot write, how many sentences trained it."""
     references = clips["reference"].to_pylist()
     assert info.vocabulary is not None
     unknown = transcripts.warn_unknown(references, info.vocabulary, where=config.data.uri)
@@ -156,14 +164,17 @@ def about_text(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict
             num_seen,
             len(references),
         )
-    return {"unknown_characters": unknown, "num_seen_sentences": num_seen}
+    text = {"unknown_characters": unknown, "num_seen_sentences": num_seen}
+    return {"text": text, "decoding": command_line.tree(config.decode)}
 
 
-def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overlap) -> str:
+def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overlap, *, is_known: bool) -> str:
     """A sentence on what the scores are of."""
     num = len(clips["speaker"].unique())
     sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
     sentence += f", split {config.split}" if config.split else ""
+    if not is_known:
+        return f"{sentence}; who trained the model is not known"
     if not heard:
         return f"{sentence}, none of whom trained the model, by name or by recording"
     caveat = heard.caveat("this model")

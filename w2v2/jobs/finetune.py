@@ -29,7 +29,7 @@ from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures
-from w2v2.models import provenance
+from w2v2.models import decoder, provenance
 from w2v2.models.pretrained_name import check_folder
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.storage import files as storage
@@ -50,7 +50,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     check_folder(config.encoder.name)
     found = read_clips(config)
     workers = start_workers(local=config.local)
-    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    workers.check_places(**places(config))
     gpus = workers.gpus(config.gpus_per_worker)
     preparation = features.FeaturePreparation(
         config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus, workers=workers
@@ -113,7 +113,14 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
         encoder=replace(config.encoder, pooling=pooling),
         data=usable_clips.with_absolute_uri(config.data),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
+        decode=decoder.resolved(config.decode),
     )
+
+
+def places(config: FinetuneConfig) -> dict[str, str]:
+    """What every worker reads or writes, by field."""
+    found = {"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
+    return found | ({"decode.lm": config.decode.lm} if config.decode.lm else {})
 
 
 def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
@@ -139,8 +146,8 @@ def read_clips(config: FinetuneConfig) -> manifest.Manifest:
 
 def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest:
     """The clips with their splits."""
-    need_val = config.training.patience_epochs > 0
-    return replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+    clips = splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
+    return replace(found, clips=clips)
 
 
 def long_enough(

@@ -22,10 +22,12 @@ from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.finetune import PredictConfig
+from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
-from w2v2.models.model_info import read_info
+from w2v2.models import decoder
+from w2v2.models.any_model import place_by_field, place_of_model, read_model
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -38,17 +40,19 @@ def main(config: PredictConfig) -> dict[str, Any]:
     """How many clips were predicted and rejected, after all is written."""
     started = time.monotonic()
     config = resolved(config)
-    info, digest = read_info(config.model)
+    info, digest = read_model(config.model, TextConfig())
+    config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
+    predictor = decoder.predictor_name(digest, config.decode)
     logger.info("run: %s, table: %s", config.run, config.table)
     open_place(config, info)  # a table that cannot be written is reported before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
     found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     workers = start_workers(local=config.local)
-    workers.check_places(run=config.run, model=config.model, **{"data.uri": config.data.uri})
+    workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
-    clip_predictions = prediction.predict(config, found.clips, digest=digest, workers=workers)
-    rows = rows_of(found.clips, clip_predictions, info, digest, words=config.words)
+    clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)
+    rows = rows_of(found.clips, clip_predictions, info, predictor, words=config.words)
     tolerated = pa.array([one.tolerated for one in clip_predictions], pa.string())
     found = replace(found, clips=found.clips.append_column("tolerated", tolerated))
     found = manifest.with_rejects(
@@ -61,6 +65,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     metrics = {
         "job": "predict",
         "model": {"uri": config.model, "digest": digest},
+        "predictor": predictor,
         "table": config.table,
         "num_clips": num_clips,
         "num_rows": len(rows),
@@ -81,7 +86,7 @@ def resolved(config: PredictConfig) -> PredictConfig:
     return replace(
         config,
         run=run,
-        model=storage.expand(config.model),
+        model=place_of_model(config.model),
         data=usable_clips.with_absolute_uri(config.data),
         table=table,
     )

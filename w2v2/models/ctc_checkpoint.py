@@ -11,27 +11,31 @@ from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.models.pretrained import missing_weights, open_folder, read_checkpoint
 
+TO_TRAIN = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
 
-def read_vocabulary(name: str) -> Vocabulary:
+
+def read_vocabulary(
+    name: str, *, field: str = "text.vocab=model, but encoder.name", wanted: str = TO_TRAIN
+) -> Vocabulary:
     """The vocabulary of the CTC model in a hub repository, a local or a gs:// folder.
 
-    Raises UserError where it has none, and where its tokens are no single characters.
+    Raises UserError, which begins with the field and ends with what is wanted, where it has none, and where its
+    tokens are no single characters.
     """
-    wanted = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
     if name == "tiny":
-        raise UserError(f"text.vocab=model, but encoder.name 'tiny' has no vocabulary: {wanted}")
+        raise UserError(f"{field} 'tiny' has no vocabulary: {wanted}")
     try:
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(open_folder(name))
     except (OSError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
-            f"text.vocab=model, but encoder.name {name!r} has no vocabulary that can be read "
+            f"{field} {name!r} has no vocabulary that can be read "
             f"({str(error).splitlines()[0][:160]}): {wanted}"
         ) from error
     numbers = tokenizer.get_vocab()
     tokens = tuple(sorted(numbers, key=numbers.__getitem__))
     if sorted(numbers.values()) != list(range(len(tokens))):
         raise UserError(
-            f"encoder.name {name!r}: the numbers of vocab.json are not 0 to {len(tokens) - 1}: {wanted}"
+            f"{field} {name!r}: the numbers of vocab.json are not 0 to {len(tokens) - 1}: {wanted}"
         )
     delimiter = tokenizer.word_delimiter_token
     special = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token} & set(tokens)
@@ -44,14 +48,18 @@ def read_vocabulary(name: str) -> Vocabulary:
 
 
 def read_output_layer(
-    config: EncoderConfig, num_outputs: int
+    config: EncoderConfig,
+    num_outputs: int,
+    *,
+    field: str = "text.vocab=model, but the output layer of encoder.name",
+    wanted: str = "set --text.vocab train",
 ) -> tuple[Float[Tensor, "outputs dim"], Float[Tensor, " outputs"]]:
     """Weight and bias of the model's output layer; UserError where it does not have num_outputs."""
     model, report, _ = read_checkpoint(config.name, AutoModelForCTC)
     lost = any(key.startswith("lm_head") for key in missing_weights(report))
     if lost or model.lm_head.out_features != num_outputs:
         raise UserError(
-            f"text.vocab=model, but the output layer of encoder.name {config.name!r} is missing or has "
-            f"{model.lm_head.out_features} outputs where its vocab.json has {num_outputs}: set --text.vocab train"
+            f"{field} {config.name!r} is missing or has {model.lm_head.out_features} outputs where its vocab.json has "
+            f"{num_outputs}: {wanted}"
         )
     return model.lm_head.weight.detach(), model.lm_head.bias.detach()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from w2v2.config.data import AudioConfig, TaskKind
+from w2v2.config.decode import DecodeConfig
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
@@ -33,6 +34,8 @@ class ModelInfo:
     """How transcripts are normalised; None for other tasks."""
     vocabulary: Vocabulary | None = None
     """What the outputs of a model of transcripts write; None for other tasks."""
+    decode: DecodeConfig | None = None
+    """The beam search whose language model the folder keeps, with its weights; None where it keeps none."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -40,10 +43,15 @@ class ModelInfo:
         return tuple(name for group in self.groups for name in group)
 
 
+def is_ours(uri: str) -> bool:
+    """Whether a folder has a model that was saved here."""
+    return storage.exists(storage.join(storage.expand(uri), "w2v2.json"))
+
+
 def read_info(uri: str) -> tuple[ModelInfo, str]:
     """The ModelInfo of the model in a folder, and its digest. Raises UserError for a folder without a model."""
     place = storage.join(storage.expand(uri), "w2v2.json")
-    if not storage.exists(place):
+    if not is_ours(uri):
         raise UserError(
             f"model {uri!r} is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a jobs/finetune.py run "
             "that came to its end"
@@ -61,7 +69,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
         made: dict[str, Any] = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
         made |= {"groups": tuple(tuple(group) for group in fields["groups"])}
-        for name, kind in {"text": TextConfig, "vocabulary": Vocabulary}.items():
+        for name, kind in {"text": TextConfig, "vocabulary": Vocabulary, "decode": DecodeConfig}.items():
             made |= {name: kind(**_tuples(fields[name]))} if fields.get(name) else {}
         return ModelInfo(**{**fields, **made}), about["digest"]
     except (KeyError, TypeError, storage.DamagedError) as error:

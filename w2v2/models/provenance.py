@@ -33,9 +33,9 @@ How = Literal["labels", "audio"]
 class Overlap:
     """How many of some speakers and clips were seen in a model's training."""
 
-    num_speakers: int
+    num_speakers: int = 0
     """Speakers with the name of one in its training, who may be another person."""
-    num_clips: int
+    num_clips: int = 0
     """Clips with the same samples as a training clip, under any speaker's name."""
     num_audio_speakers: int = 0
     """Further speakers whose audio, without labels, pre-trained it."""

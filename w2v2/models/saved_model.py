@@ -22,6 +22,7 @@ from w2v2.models import provenance
 from w2v2.models.classifier import Classifier
 from w2v2.models.counterpart import counterpart, has_counterpart, save_tokenizer
 from w2v2.models.ctc import SpeechModel, Transcriber
+from w2v2.models.decoder import keep_files
 from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.models.pretrained import load_encoder
@@ -66,6 +67,8 @@ def save_model(
         (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
         for path in sorted(folder.iterdir()):
             storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+    if info.decode is not None:
+        info = replace(info, decode=keep_files(uri, info.decode))
     provenance.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": _fields(info), "card": dict(card)}
     storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")

@@ -31,7 +31,7 @@ _SPACE = "(space)"
 def transcript_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Section]:
     """Error rates with their counts, what is confused, the worst sentences, speakers, and characters."""
     return [
-        Section("Errors", errors(run.metrics)),
+        Section("Errors", [*errors(run.metrics), *decoding(run.metrics)]),
         Section("Confusions", confusions(run.metrics["pooled"])),
         Section("Worst sentences", worst(run.metrics["pooled"])),
         Section("Speakers", speakers(run.metrics, figures)),
@@ -58,6 +58,26 @@ def errors(metrics: Mapping[str, Any]) -> list[Block]:
     if pooled["empty_predictions"]:
         text += f" Nothing was written for {pooled['empty_predictions']} clips that have text."
     return [Table("errors", columns, rows, caption), Paragraph(text.strip())]
+
+
+def decoding(metrics: Mapping[str, Any]) -> list[Block]:
+    """The beam search that wrote the text, what its weights were chosen on, and what greedy decoding gives; none for greedy."""
+    found = metrics.get("decoding", {})
+    if found.get("kind") != "beam":
+        return []
+    weights = f"lm_weight {found['lm_weight']:g}"
+    weights += "" if found["word_score"] is None else f", word_score {found['word_score']:g}"
+    lines = [f"Decoded by a beam search of {found['beam_size']} with {found['lm']} ({weights})."]
+    if found.get("tried"):
+        lines.append(f"The weights have the fewest errors of {len(found['tried'])} tried on the val split.")
+    if "greedy" in found:
+        rates = [
+            f"{rate.upper()} {percent_text(value)}"
+            for rate, value in found["greedy"].items()
+            if value is not None
+        ]
+        lines.append(f"Greedy decoding of the same clips: {', '.join(rates)}.")
+    return [Paragraph(" ".join(lines))]
 
 
 def confusions(pooled: Mapping[str, Any]) -> list[Block]:

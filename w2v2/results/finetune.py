@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.data import TaskKind
+from w2v2.config.digest import plain
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import transcripts
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
+from w2v2.evaluation import recognition
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
@@ -80,7 +82,10 @@ def write_outcome(
         "versions": versions(),
     }
     if text is not None:
-        metrics["text"] = dict(text)
+        metrics |= {
+            "text": dict(text),
+            "decoding": _decoding(config, test, trained, scored["clip_id"].to_pylist()),
+        }
     if kind == "classes":
         metrics |= class_details(
             test, found.clips, names, columns=config.data.slice_columns, seed=config.seed
@@ -106,6 +111,36 @@ def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names
     if isinstance(trained.values, np.ndarray):
         return predictions_table(clips, trained.values, kind=kind, names=names, keep=keep)
     return transcripts_table(clips, trained.values, keep=keep)
+
+
+def _decoding(
+    config: FinetuneConfig, test: pa.Table, trained: "Finetuned", clip_ids: Sequence[str]
+) -> dict[str, Any]:
+    """How the transcripts were decoded; of a beam search its weights, what was tried on val, and greedy decoding's rates.
+
+    clip_ids are those of trained.rows.
+    """
+    if trained.beam is None:
+        return plain(config.decode)
+    greedy = dict(zip(clip_ids, [one.text for one in trained.beam.greedy], strict=True))
+    rows = test.select(["clip_id", "target", "speaker"]).to_pylist()
+    found = recognition.scores(
+        [row["clip_id"] for row in rows],
+        [row["target"] for row in rows],
+        [greedy[row["clip_id"]] for row in rows],
+        [row["speaker"] for row in rows],
+        spaces=config.text.spaces,
+        seed=config.seed,
+    )
+    decode = trained.beam.decode
+    logger.info(
+        "decoding: beam search with lm_weight %s and word_score %s", decode.lm_weight, decode.word_score
+    )
+    return {
+        **plain(decode),
+        "tried": [asdict(one) for one in trained.beam.tried],
+        "greedy": {name: found[name] for name in recognition.METRICS},
+    }
 
 
 def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from w2v2.features.cache import FeatureCache, open_features
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.ctc_checkpoint import read_output_layer
+from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
 from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import ModelInfo
@@ -29,6 +30,7 @@ from w2v2.models.saved_model import save_model
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.training.checkpoint import Checkpoints, restore, take
+from w2v2.training.decoding_weights import BeamDecoding, beam_transcripts
 from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
@@ -100,6 +102,8 @@ class Finetuned:
     """The epoch whose weights were kept."""
     digest: str
     """The model's digest; empty on all processes but the first, which writes the model."""
+    beam: BeamDecoding | None = None
+    """How transcripts were decoded, where not greedily."""
 
 
 def finetune(
@@ -122,25 +126,39 @@ def finetune(
     curve = _train(plan.config, fitting, on_epoch)
     rows = plan.rows("val", "test")
     best_epoch = fitting.position.best_epoch or len(curve)
+    values, beam = _predict(plan, fitting.model, rows, world)
     return Finetuned(
         rows=rows,
-        values=_predict(plan, fitting.model, rows, world),
+        values=values,
         curve=curve,
         best_epoch=best_epoch,
-        digest=_save(plan, fitting, best_epoch=best_epoch) if world.rank == 0 else "",
+        digest=_save(plan, fitting, best_epoch=best_epoch, beam=beam) if world.rank == 0 else "",
+        beam=beam,
     )
 
 
 def _predict(
     plan: FinetunePlan, model: SpeechModel, rows: np.ndarray, world: ProcessGroup
-) -> Float[np.ndarray, "rows outputs"] | Sequence[Transcript]:
-    """The model's probabilities, values or transcripts of some clips."""
+) -> tuple[Float[np.ndarray, "rows outputs"] | Sequence[Transcript], BeamDecoding | None]:
+    """The model's probabilities, values or transcripts of some clips, and how the transcripts were searched."""
     clips, precision = _clip_set(plan, rows), plan.config.training.precision
-    if isinstance(model, Transcriber):
-        assert plan.vocabulary is not None
-        return predict_transcripts(model, clips, plan.vocabulary, precision=precision, world=world)
-    outputs = predict_logits(model, clips, precision=precision, world=world)
-    return probabilities(outputs, plan.config.task.kind)
+    if not isinstance(model, Transcriber):
+        outputs = predict_logits(model, clips, precision=precision, world=world)
+        return probabilities(outputs, plan.config.task.kind), None
+    assert plan.vocabulary is not None
+    if plan.config.decode.kind == "greedy":
+        decoder = Decoder(vocabulary=plan.vocabulary)
+        return predict_transcripts(model, clips, decoder, precision=precision, world=world), None
+    return beam_transcripts(
+        model,
+        clips,
+        plan.vocabulary,
+        plan.config.decode,
+        references=plan.clips["reference"].take(pa.array(rows)).to_pylist(),
+        tune_on=np.flatnonzero(np.isin(rows, plan.rows("val"))).tolist(),
+        precision=precision,
+        world=world,
+    )
 
 
 def epoch_log(num_epochs: int) -> OnEpoch:
@@ -237,16 +255,17 @@ def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Ep
         ) from error
 
 
-def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int) -> str:
+def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int, beam: BeamDecoding | None) -> str:
     """The model's digest, after its folder has been written."""
     num_epochs = len(fitting.position.curve)
     card = plan.card | {"midpoints": plan.midpoints, "epochs": num_epochs, "kept_epoch": best_epoch}
     made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if fitting.best else []))))
     uri = storage.join(plan.config.run, "model")
-    return save_model(uri, fitting.model, _info(plan, fitting.model), card=card, made_from=made_from)
+    info = _info(plan, fitting.model, beam)
+    return save_model(uri, fitting.model, info, card=card, made_from=made_from)
 
 
-def _info(plan: FinetunePlan, model: SpeechModel) -> ModelInfo:
+def _info(plan: FinetunePlan, model: SpeechModel, beam: BeamDecoding | None) -> ModelInfo:
     config = plan.config
     return ModelInfo(
         kind=config.task.kind,
@@ -258,6 +277,7 @@ def _info(plan: FinetunePlan, model: SpeechModel) -> ModelInfo:
         num_descriptors=plan.num_descriptors,
         text=config.text if plan.vocabulary else None,
         vocabulary=plan.vocabulary,
+        decode=beam.decode if beam else None,
     )
 
 

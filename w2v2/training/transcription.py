@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from w2v2.data.text import Vocabulary
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_loss import FrameLogits
-from w2v2.models.decoding import Transcript, greedy_path, transcript_of
+from w2v2.models.decoder import Decoder
+from w2v2.models.decoding import Transcript
 from w2v2.models.device import to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Objective
@@ -23,27 +23,33 @@ from w2v2.training.process_group import ProcessGroup
 def predict_transcripts(
     model: Transcriber,
     clips: ClipSet,
-    vocabulary: Vocabulary,
+    decoder: Decoder,
     *,
     precision: str = "float32",
     world: ProcessGroup | None = None,
 ) -> list[Transcript]:
-    """The greedy transcript of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+    """The transcript of every clip in order, in evaluation mode; the batching changes nothing but rounding.
 
     Several processes transcribe a share each and all return the whole.
     """
     world = world or ProcessGroup()
-    frame_s = model.encoder.frame_s
-    own: dict[int, Transcript] = {}
-    for rows, outputs in _frame_logits(model, clips, world.share(np.arange(len(clips))), precision):
-        for row, logits, num in zip(
-            rows.tolist(), outputs.logits.cpu().numpy(), outputs.num_frames.tolist(), strict=True
-        ):
-            log_probabilities = log_softmax(logits[:num])
-            path = greedy_path(log_probabilities)
-            own[row] = transcript_of(path, log_probabilities, vocabulary, frame_s=frame_s)
+    share = world.share(np.arange(len(clips)))
+    own = {
+        row: decoder.transcript(log_probabilities, frame_s=model.encoder.frame_s)
+        for row, log_probabilities in frame_log_probabilities(model, clips, share, precision=precision)
+    }
     found = {row: transcript for part in world.states(own) for row, transcript in part.items()}
     return [found[row] for row in range(len(clips))]
+
+
+def frame_log_probabilities(
+    model: Transcriber, clips: ClipSet, rows: Int[np.ndarray, " rows"], *, precision: str
+) -> Iterator[tuple[int, Float[np.ndarray, "frames outputs"]]]:
+    """Some rows of the clips, in no order, each with the log probabilities of its frames."""
+    for batch, outputs in _frame_logits(model, clips, rows, precision):
+        lengths = outputs.num_frames.tolist()
+        for row, logits, num in zip(batch.tolist(), outputs.logits.cpu().numpy(), lengths, strict=True):
+            yield row, log_softmax(logits[:num])
 
 
 def transcript_loss(

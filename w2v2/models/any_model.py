@@ -1,0 +1,69 @@
+"""The model that evaluate and predict are given: a folder of jobs/finetune.py, or a CTC model of transformers."""
+
+import re
+from typing import TYPE_CHECKING
+
+from w2v2.config.text import TextConfig
+from w2v2.errors import UserError
+from w2v2.models.model_info import ModelInfo, is_ours, read_convolutions, read_info
+from w2v2.models.pretrained_name import local_path
+from w2v2.storage import files as storage
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.models.saved_model import SavedModel
+
+
+def place_of_model(name: str) -> str:
+    """The folder of a model made absolute; a hub name (owner/name), where there is no such folder, as it is."""
+    is_name = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name)
+    return name if is_name and not local_path(name).is_dir() else storage.expand(name)
+
+
+def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
+    """What the model at a place_of_model is, and its digest.
+
+    text says how references are normalised for a model of another's; ours know that themselves. Raises UserError
+    where there is no model, and where text is given for one of ours.
+    """
+    if is_foreign(uri):
+        saved = load_any(uri, text)
+        return saved.info, saved.digest
+    if text != TextConfig():
+        raise UserError(
+            f"text.* is for CTC models of others, and {uri} keeps how its text was normalised: leave it out"
+        )
+    return read_info(uri)
+
+
+def load_any(uri: str, text: TextConfig) -> "SavedModel":
+    """The model itself, in evaluation mode on the CPU."""
+    from w2v2.models.foreign_model import load_foreign
+    from w2v2.models.saved_model import load_model
+
+    return load_foreign(uri, text) if is_foreign(uri) else load_model(uri)
+
+
+def convolutions_of(uri: str) -> tuple[list[int], list[int]]:
+    """Kernels and strides of the convolutions, which make frames of samples."""
+    if not is_foreign(uri):
+        return read_convolutions(uri)
+    from w2v2.models.foreign_model import read_foreign_convolutions
+
+    return read_foreign_convolutions(uri)
+
+
+def is_hub_name(uri: str) -> bool:
+    """Whether a place_of_model is no folder."""
+    return storage.expand(uri) != uri
+
+
+def place_by_field(uri: str) -> dict[str, str]:
+    """{"model": its folder}; nothing for a hub name, which every machine can reach."""
+    return {} if is_hub_name(uri) else {"model": uri}
+
+
+def is_foreign(uri: str) -> bool:
+    """Whether a place_of_model is a hub name, or a folder of transformers that was not saved here."""
+    if is_hub_name(uri):
+        return True
+    return not is_ours(uri) and storage.exists(storage.join(uri, "config.json"))
