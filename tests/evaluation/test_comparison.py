@@ -70,4 +70,9 @@ def test_speakers_won_and_lost():
     own, other = lone_scored([0.5, 0.7, np.nan, 0.2]), lone_scored([0.5, 0.6, 0.3, 0.9])
     scores = by_speaker(own, "mean")
     assert scores == {"000": 0.5, "001": pytest.approx(0.7), "002": None, "003": pytest.approx(0.2)}
-    assert wins(scores, by_speaker(other, "mean")) == {"wins": 1, "ties": 1, "losses": 1, "undefined": 1}
+    assert wins(scores, by_speaker(other, "mean"), metric="mean") == {
+        "wins": 1,
+        "ties": 1,
+        "losses": 1,
+        "undefined": 1,
+    }

@@ -110,7 +110,7 @@ def test_the_bad_run_is_worse_and_the_others_are_not_distinguished(compared):
     assert [row["name"] for row in found["ranking"]][-1] == "bad"
     assert [row["is_worse"] for row in found["ranking"]] == [False, False, False, True]
     assert len(found["differences"]) == 6
-    last = [row for row in found["differences"] if row["lower"] == "bad"]
+    last = [row for row in found["differences"] if row["other"] == "bad"]
     assert all(row["uar"]["interval"][0] > 0 for row in last)
     assert (
         found["wins"]["bad"]["wins"] == 12

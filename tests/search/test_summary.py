@@ -166,5 +166,5 @@ def test_best_trial_is_the_earliest_of_the_highest_that_are_complete():
         trial(3, value=0.6),
         trial(4, state="FAIL"),
     )
-    assert summary.best_trial(trials).number == 2
-    assert summary.best_trial(trials[:1]) is None
+    assert summary.best_trial(trials, "uar").number == 2
+    assert summary.best_trial(trials[:1], "uar") is None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from w2v2.config.checks import at_least
+from w2v2.config.digest import changed
 from w2v2.errors import UserError
 
 LM_WORDS = "lm"
@@ -36,10 +37,8 @@ class DecodeConfig:
         at_least("decode", self, 1, "beam_size")
         if self.lm_weight is not None:
             at_least("decode", self, 0, "lm_weight")
-        if self.kind == "greedy" and self != DecodeConfig():
-            raise UserError(
-                "decode.lm, lexicon, lm_weight, word_score and beam_size are for decode.kind=beam"
-            )
+        if self.kind == "greedy" and (given := list(changed(self))):
+            raise UserError(f"decode.{given[0]} is for decode.kind=beam, got decode.kind=greedy")
         if self.word_score and not self.lexicon:
             raise UserError(
                 "decode.word_score is for a decode.lexicon: without one the search counts no words; leave it out"

@@ -17,7 +17,7 @@ from w2v2.config.model import (
     TrainingConfig,
     check_trains_layers,
 )
-from w2v2.config.text import TextConfig
+from w2v2.config.text import TextConfig, check_transcripts
 from w2v2.errors import UserError
 
 
@@ -125,26 +125,7 @@ class FinetuneConfig:
         """Raises UserError for settings that transcripts cannot have."""
         if self.decode.kind == "beam" and not self.decode.lm:
             raise UserError("decode.kind=beam needs a language model: give --decode.lm an ARPA file")
-        if self.encoder.pooling not in ("mean", "none"):
-            raise UserError(
-                f"encoder.pooling makes one vector per clip, and task.kind=transcript needs every frame, got "
-                f"{self.encoder.pooling}: leave it out"
-            )
-        if self.text.vocab == "model" and (self.head.widths or self.encoder.layer != "last"):
-            raise UserError(
-                "text.vocab=model keeps the output layer of a CTC model, which is one linear layer on the last hidden "
-                f"state: leave out head.widths and encoder.layer, got {list(self.head.widths)} and {self.encoder.layer}"
-            )
-        if self.head.joined:
-            raise UserError(
-                "head.joined has features of whole clips, and task.kind=transcript needs every frame: leave it out"
-            )
-        for name in ("crop_s", "fixed_s"):
-            if getattr(self.audio, name):
-                raise UserError(
-                    f"audio.{name} cuts audio but not its transcript, got task.kind=transcript: leave it out, or cut "
-                    "long recordings at pauses and give the pieces as clips"
-                )
+        check_transcripts(self.encoder, self.head, self.text, self.audio)
         if "shift" in self.augment.kinds:
             raise UserError(
                 "augment.kinds has shift, which moves the end of a clip to its start, and so out of the order of its "

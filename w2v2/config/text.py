@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from w2v2.config.checks import fraction
+from w2v2.config.data import AudioConfig
+from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.errors import UserError
 
 
@@ -44,4 +46,28 @@ class TextConfig:
         if both := sorted(set(self.drop_chars) & set(self.space_chars)):
             raise UserError(
                 f"text.drop_chars and text.space_chars both have {both[0]!r}: leave it out or read it as a space"
+            )
+
+
+def check_transcripts(encoder: EncoderConfig, head: HeadConfig, text: TextConfig, audio: AudioConfig) -> None:
+    """Raises UserError for settings that transcripts cannot have."""
+    if encoder.pooling not in ("mean", "none"):
+        raise UserError(
+            f"encoder.pooling makes one vector per clip, and task.kind=transcript needs every frame, got "
+            f"{encoder.pooling}: leave it out"
+        )
+    if text.vocab == "model" and (head.widths or encoder.layer != "last"):
+        raise UserError(
+            "text.vocab=model keeps the output layer of a CTC model, which is one linear layer on the last hidden "
+            f"state: leave out head.widths and encoder.layer, got {list(head.widths)} and {encoder.layer}"
+        )
+    if head.joined:
+        raise UserError(
+            "head.joined has features of whole clips, and task.kind=transcript needs every frame: leave it out"
+        )
+    for name in ("crop_s", "fixed_s"):
+        if getattr(audio, name):
+            raise UserError(
+                f"audio.{name} cuts audio but not its transcript, got task.kind=transcript: leave it out, or cut "
+                "long recordings at pauses and give the pieces as clips"
             )

@@ -5,7 +5,15 @@ from typing import ClassVar, Literal
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
-from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig, check_trains_layers
+from w2v2.config.model import (
+    EncoderConfig,
+    HeadConfig,
+    OptimConfig,
+    TaskConfig,
+    TrainingConfig,
+    check_trains_layers,
+)
+from w2v2.config.text import TextConfig, check_transcripts
 from w2v2.errors import UserError
 
 
@@ -44,8 +52,9 @@ class SearchConfig:
     space: dict[str, Dimension] = field(default_factory=dict)
     """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};
     empty takes the default space over AdamW, which is written to config.yaml."""
-    metric: Literal["uar", "accuracy", "macro_f1"] = "uar"
-    """What a trial maximises: the mean of this metric over the folds."""
+    metric: Literal["uar", "accuracy", "macro_f1", "cer", "wer"] = "uar"
+    """What a trial maximises: the mean of this metric over the folds. Transcripts have error rates, which are
+    minimised: cer (their default) or wer."""
     pruning: Literal["none", "asha", "median", "wilcoxon"] = "asha"
     """Who stops a trial between folds."""
     num_startup_trials: int = 5
@@ -96,6 +105,8 @@ class TuneFoldsConfig:
     seed: int = 0
     """Seed of weights, batches and search."""
     data: DataConfig = field(default_factory=DataConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -112,8 +123,7 @@ class TuneFoldsConfig:
         alone_if_local(self, "search.workers_per_fold")
         if self.encoder.train != "head":
             alone_if_local(self, "search.max_concurrent_trials")
-        if self.encoder.pooling == "none":
-            raise UserError("encoder.pooling=none is for transcripts, which jobs/finetune.py trains")
+        self._check_task()
         if self.training.patience_epochs:
             raise UserError(
                 "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "
@@ -131,3 +141,38 @@ class TuneFoldsConfig:
             known = [f.name for f in fields(getattr(self, section))]
             if name not in known:
                 raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(known)}")
+
+    def _check_task(self) -> None:
+        """Raises UserError for what classes or transcripts cannot have."""
+        kind, metric = self.task.kind, self.search.metric
+        if kind not in ("classes", "transcript"):
+            raise UserError(
+                f"task.kind must be classes or transcript in a search, got {kind}: use jobs/finetune.py"
+            )
+        if kind == "classes":
+            if metric in ("cer", "wer"):
+                raise UserError(f"search.metric={metric} is for task.kind=transcript, got task.kind=classes")
+            if self.text != TextConfig():
+                raise UserError("text.* is for task.kind=transcript, got task.kind=classes")
+            if self.encoder.pooling == "none":
+                raise UserError("encoder.pooling=none is for task.kind=transcript, got task.kind=classes")
+            return
+        check_transcripts(self.encoder, self.head, self.text, self.audio)
+        if metric not in ("uar", "cer", "wer"):
+            raise UserError(f"search.metric must be cer or wer for task.kind=transcript, got {metric}")
+        if metric == "wer" and not self.text.spaces:
+            raise UserError("search.metric=wer needs words, and text.spaces is false: use cer")
+        if "encoder.pooling" in self.search.space:
+            raise UserError(
+                "search.space: encoder.pooling is for task.kind=classes: transcripts need every frame"
+            )
+        if self.baseline:
+            raise UserError(
+                "baseline is for task.kind=classes: jobs/baseline.py has no transcripts; leave it out"
+            )
+        trained = self.training
+        if trained.class_weights != "none" or trained.sampling != "all" or trained.label_smoothing:
+            raise UserError(
+                "training.class_weights, training.sampling and training.label_smoothing are for task.kind=classes, got "
+                "task.kind=transcript"
+            )

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -14,6 +15,9 @@ from w2v2.data.text import Vocabulary, frames_needed, listed_characters, normali
 from w2v2.errors import Reject, UserError
 
 logger = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=Any)
+"""A clip that was read: a dataclass with num_samples and reject, such as features.ClipFeatures."""
 
 
 def with_references(found: Manifest, text: TextConfig) -> Manifest:
@@ -48,6 +52,22 @@ def reject_too_short(reference: str, frames: int) -> Reject | None:
     if frames >= needed:
         return None
     return Reject(kind="too short for its transcript", detail=f"{frames} frames < {needed} needed")
+
+
+def long_enough(
+    prepared: Sequence[C],
+    references: Sequence[str],
+    *,
+    kernels: Sequence[int],
+    strides: Sequence[int],
+    speed: float = 1.0,
+) -> list[C]:
+    """The clips, with a reject for each that has too few frames for its transcript."""
+    made = []
+    for clip, reference in zip(prepared, references, strict=True):
+        frames = num_frames(clip.num_samples, kernels=kernels, strides=strides, speed=speed)
+        made.append(replace(clip, reject=clip.reject or reject_too_short(reference, frames)))
+    return made
 
 
 def references_of(clips: pa.Table, split: str) -> list[str]:
@@ -90,6 +110,15 @@ def warn_unknown(references: Sequence[str], vocabulary: Vocabulary, *, where: st
             listed_characters(unknown),
         )
     return dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0])))
+
+
+def num_in_other_folds(clips: pa.Table) -> int:
+    """How many clips have a reference that a clip of another fold has, too."""
+    folds: dict[str, set[int]] = {}
+    rows = list(zip(clips["reference"].to_pylist(), clips["fold"].to_pylist(), strict=True))
+    for reference, fold in rows:
+        folds.setdefault(reference, set()).add(fold)
+    return sum(bool(reference) and len(folds[reference]) > 1 for reference, _ in rows)
 
 
 def num_in_train(clips: pa.Table) -> int:

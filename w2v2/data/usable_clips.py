@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import DataConfig, FoldsConfig
-from w2v2.data import file_facts, folds, manifest
+from w2v2.config.text import TextConfig
+from w2v2.data import file_facts, folds, manifest, transcripts
 from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
 from w2v2.errors import Reject, UserError
@@ -98,15 +99,23 @@ def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
     raise UserError(f"folds.kind=published are the folds of RAVDESS, got data.layout={data.layout}: {todo}")
 
 
-def read_clips_and_check_folds(run: str, data: DataConfig, fold_config: FoldsConfig) -> manifest.Manifest:
+def read_clips_and_check_folds(
+    run: str, data: DataConfig, fold_config: FoldsConfig, *, text: TextConfig | None = None
+) -> manifest.Manifest:
     """The clips by name, after a trial assignment to folds that finds mistakes early.
 
-    Raises UserError for too many rejects and for folds that cannot be made of these clips.
+    text says how transcripts are normalised; None is for classes. Raises UserError for too many rejects and for folds
+    that cannot be made of these clips.
     """
+    data = with_demo_made(data, task="classes" if text is None else "transcript")
     refuse_foreign_folds(data, fold_config)
-    data = with_demo_made(data)
-    found = file_facts.without_missing_files(manifest.read(data), data)
-    manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
+    if text is None:
+        found = file_facts.without_missing_files(manifest.read(data), data)
+        manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
+    else:
+        found = file_facts.without_missing_files(manifest.read(data, task="transcript"), data)
+        found = transcripts.with_references(found, text)
+        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=run)
     folds.assign(found.clips, fold_config)
     log_clips(found)
     return found
@@ -136,7 +145,8 @@ def in_folds(
     Raises UserError for too many rejects, and where a speaker or the same audio is in two folds.
     """
     found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
-    manifest.check(found, max_reject_fraction=data.max_reject_fraction)
+    if "label" in found.clips.column_names:
+        manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     clips = folds.assign(found.clips, fold_config)
     folds.audit(clips)
     logger.info(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from w2v2.evaluation.bootstrap import Interval, Scored, difference, intervals, plain
+from w2v2.evaluation.direction import sign
 
 CONFIDENCE = 0.95
 
@@ -34,21 +35,25 @@ def as_json(interval: Interval) -> dict[str, Any]:
 def ranking(runs: Mapping[str, Scored], metric: str, *, seed: int) -> list[dict[str, Any]]:
     """The runs, best first: name, value, and whether some other run is significantly better (`is_worse`).
 
-    A run is worse where some other run's score is higher by more than the half width of an interval that is wide
+    A run is worse where some other run's score is better by more than the half width of an interval that is wide
     enough for all comparisons of the run at once (Bonferroni): the best run is known only after a look at
     all, so a plain 95 % interval of the difference from it would call equal runs worse in one of three. The runs that are
     not worse contain the truly best one in 95 % of experiments (multiple comparisons with the best; Hsu 1981).
     """
     level = 1 - (1 - CONFIDENCE) / max(len(runs) - 1, 1)
     values = {name: _value(scored, metric) for name, scored in runs.items()}
-    order = sorted(runs, key=lambda name: (np.isnan(values[name]), -np.nan_to_num(values[name]), name))
+    better = sign(metric)
+    order = sorted(
+        runs, key=lambda name: (np.isnan(values[name]), -better * np.nan_to_num(values[name]), name)
+    )
     rows = []
     for place, name in enumerate(order):
-        higher = [
+        gains = [
             intervals(difference(runs[other], runs[name]), seed=seed, confidence=level)[metric]
             for other in order[:place]
         ]
-        is_worse = any(gain.low is not None and gain.low > 0 for gain in higher)
+        ends = [gain.low if better > 0 else gain.high for gain in gains]
+        is_worse = any(end is not None and better * end > 0 for end in ends)
         rows.append({"name": name, "value": plain(values[name]), "is_worse": is_worse})
     return rows
 
@@ -62,11 +67,13 @@ def by_speaker(scored: Scored, metric: str) -> dict[str, float | None]:
     }
 
 
-def wins(first: Mapping[str, float | None], other: Mapping[str, float | None]) -> dict[str, int]:
-    """Numbers of speakers on whom the first run scores higher, equally and lower; `undefined` counts the rest.
+def wins(
+    first: Mapping[str, float | None], other: Mapping[str, float | None], *, metric: str
+) -> dict[str, int]:
+    """Numbers of speakers on whom the first run scores better, equally and worse; `undefined` counts the rest.
 
-    >>> wins({"ann": 0.5, "bob": 0.25, "eve": None}, {"ann": 0.25, "bob": 0.25, "eve": 1.0})
-    {'wins': 1, 'ties': 1, 'losses': 0, 'undefined': 1}
+    >>> wins({"ann": 0.5, "bob": 0.25, "eve": None}, {"ann": 0.25, "bob": 0.25, "eve": 1.0}, metric="cer")
+    {'wins': 0, 'ties': 1, 'losses': 1, 'undefined': 1}
     """
     counts = {"wins": 0, "ties": 0, "losses": 0, "undefined": 0}
     for name, value in first.items():
@@ -74,7 +81,7 @@ def wins(first: Mapping[str, float | None], other: Mapping[str, float | None]) -
         if value is None or theirs is None:
             counts["undefined"] += 1
         else:
-            gain = value - theirs
+            gain = sign(metric) * (value - theirs)
             counts["ties" if abs(gain) < 1e-12 else "wins" if gain > 0 else "losses"] += 1
     return counts
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
-from w2v2.evaluation.bootstrap import Scored, intervals, plain, ratio
+from w2v2.evaluation.bootstrap import Scored, fold_of_each, intervals, plain, ratio
 
 METRICS = ("wer", "cer")
 COUNTS = ("reference", "hits", "substitutions", "deletions", "insertions")
@@ -69,10 +69,11 @@ def scores(
     speakers: Sequence[str],
     *,
     spaces: bool = True,
+    folds: Sequence[int] | None = None,
     num_samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Error rates of normalised texts with 95 % intervals by speaker, as plain JSON values.
+    """Error rates of normalised texts with 95 % intervals by speaker, and by fold where there are folds, as plain JSON values.
 
     `wer` and `cer` are the summed edits of all clips over the summed words and characters of the references:
     a long clip counts for more than a short one, and insertions alone can raise a rate above 1. The spaces
@@ -85,10 +86,10 @@ def scores(
     words = [edits(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
     characters = [edits(r, h) for r, h in zip(references, hypotheses, strict=True)]
     units = {"wer": words if spaces else [], "cer": characters}
-    rates = {name: plain(_rates(_counts(unit_edits).sum(0)[None])[0]) for name, unit_edits in units.items()}
+    rates = _totals_rates(units)
     undefined = {name: "no reference has text" for name, rate in rates.items() if rate is None}
     undefined |= {} if spaces else {"wer": NO_SPACES}
-    within = intervals(_scored(units, speakers), seed=seed, num_samples=num_samples)
+    within = intervals(_scored(units, speakers, folds), seed=seed, num_samples=num_samples)
     return {
         "num_clips": len(clip_ids),
         **rates,
@@ -122,11 +123,60 @@ def by_speaker(
     return by_name
 
 
-def scored(references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str]) -> Scored:
-    """The error rates of any bootstrap sample of the speakers, for texts whose words are separated by spaces."""
+def rates(
+    references: Sequence[str], hypotheses: Sequence[str], *, spaces: bool = True
+) -> dict[str, float | None]:
+    """`wer` and `cer` of some clips: summed edits over summed reference units; None where undefined."""
+    return _totals_rates(_units(references, hypotheses, spaces=spaces))
+
+
+def scored(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    speakers: Sequence[str],
+    *,
+    spaces: bool = True,
+    folds: Sequence[int] | None = None,
+) -> Scored:
+    """The error rates as what is resampled by speaker, and by fold where every fold has a model of its own."""
+    units = _units(references, hypotheses, spaces=spaces)
+    return _scored({name: clips for name, clips in units.items() if name == "cer" or spaces}, speakers, folds)
+
+
+def edit_counts(
+    references: Sequence[str], hypotheses: Sequence[str], *, spaces: bool
+) -> dict[str, Shaped[np.ndarray, "clips 2"]]:
+    """Errors and reference units of each clip, by the rate that they make up; without spaces there are no words."""
+    units = _units(references, hypotheses, spaces=spaces)
+    return {name: _counts(clips) for name, clips in units.items() if name == "cer" or spaces}
+
+
+def scored_counts(
+    sums: Mapping[str, Shaped[np.ndarray, "speakers 2"]],
+    speakers: Shaped[np.ndarray, " speakers"],
+    *,
+    folds: Sequence[Int[np.ndarray, " speakers"]] = (),
+) -> Scored:
+    """The rates of any sample of the speakers, whose summed edits and reference units these are."""
+    return Scored(
+        speakers=speakers,
+        values=lambda counts: {name: _rates(counts @ own) for name, own in sums.items()},
+        folds=folds,
+        bounds=dict.fromkeys(sums, (0.0, np.inf)),
+    )
+
+
+def _units(references: Sequence[str], hypotheses: Sequence[str], *, spaces: bool) -> dict[str, list[Edits]]:
+    """The edits of each clip in words, none without spaces, and in characters."""
     pairs = list(zip(references, hypotheses, strict=True))
-    units = {"wer": [edits(r.split(), h.split()) for r, h in pairs], "cer": [edits(r, h) for r, h in pairs]}
-    return _scored(units, speakers)
+    return {
+        "wer": [edits(r.split(), h.split()) for r, h in pairs] if spaces else [],
+        "cer": [edits(r, h) for r, h in pairs],
+    }
+
+
+def _totals_rates(units: Mapping[str, Sequence[Edits]]) -> dict[str, float | None]:
+    return {name: plain(_rates(_counts(own).sum(0)[None])[0]) for name, own in units.items()}
 
 
 def _counts(clips: Sequence[Edits]) -> Shaped[np.ndarray, "clips 2"]:
@@ -140,20 +190,17 @@ def _rates(counts: Shaped[np.ndarray, "samples 2"]) -> Shaped[np.ndarray, " samp
     return ratio(counts[:, 0], counts[:, 1])
 
 
-def _scored(units: Mapping[str, Sequence[Edits]], speakers: Sequence[str]) -> Scored:
+def _scored(
+    units: Mapping[str, Sequence[Edits]], speakers: Sequence[str], folds: Sequence[int] | None
+) -> Scored:
     """The rates of any sample of the speakers; edits and reference units are drawn together."""
     names, group = np.unique(np.asarray(speakers, np.str_), return_inverse=True)
     sums = {name: np.zeros((len(names), 2), np.int64) for name in units}
     for name, clips in units.items():
         if clips:
             np.add.at(sums[name], group, _counts(clips))
-    return Scored(
-        speakers=names,
-        values=lambda counts: {
-            name: _rates(counts @ counts_of_unit) for name, counts_of_unit in sums.items()
-        },
-        bounds=dict.fromkeys(units, (0.0, np.inf)),
-    )
+    in_folds = () if folds is None else (fold_of_each(group, np.asarray(folds), len(names)),)
+    return scored_counts(sums, names, folds=in_folds)
 
 
 def _totals(clips: Sequence[Edits]) -> dict[str, int]:

@@ -78,13 +78,17 @@ def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str,
     target, predicted, speaker, clips = (
         predictions[name].to_pylist() for name in ("target", "predicted", "speaker", "clip_id")
     )
-    pooled = recognition.scores(clips, target, predicted, speaker, spaces=spaces, seed=seed)
+    folds = predictions["fold"].to_pylist() if "fold" in predictions.column_names else None
+    pooled = recognition.scores(clips, target, predicted, speaker, spaces=spaces, folds=folds, seed=seed)
     by_speaker = recognition.by_speaker(target, predicted, speaker, spaces=spaces)
     return {"pooled": pooled, "by_speaker": by_speaker}
 
 
-def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Scored:
-    """The predictions, ready to be resampled by speaker, and by fold if the table has folds."""
+def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str], *, spaces: bool = True) -> Scored:
+    """The predictions, ready to be resampled by speaker, and by fold if the table has folds.
+
+    spaces: whether spaces separate the words of transcripts.
+    """
     match kind:
         case "classes":
             target, predicted, speaker = _class_columns(predictions, names)
@@ -100,7 +104,8 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str]) -> Score
             target, predicted, speaker = (
                 predictions[name].to_pylist() for name in ("target", "predicted", "speaker")
             )
-            return recognition.scored(target, predicted, speaker)
+            folds = predictions["fold"].to_pylist() if "fold" in predictions.column_names else None
+            return recognition.scored(target, predicted, speaker, spaces=spaces, folds=folds)
 
 
 def _intervals(scored: Scored, *, seed: int) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, 
 def over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each metric the values of the folds in order, their mean and their standard deviation (n - 1)."""
     by_metric = {}
-    for name in metrics.METRICS:
+    for name in (name for name in (*metrics.METRICS, *recognition.METRICS) if name in rows[0]):
         values = [row[name] for row in rows]
         defined = [value for value in values if value is not None]
         spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None

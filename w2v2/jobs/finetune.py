@@ -155,14 +155,13 @@ def long_enough(
 ) -> list[ClipFeatures]:
     """What became of each clip, with a reject for those that have too few frames for their transcript."""
     speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
-    made = []
-    for clip, reference in zip(prepared, found.clips["reference"].to_pylist(), strict=True):
-        num_frames = transcripts.num_frames(
-            clip.num_samples, kernels=info.kernels, strides=info.strides, speed=max(speed, 1.0)
-        )
-        reject = clip.reject or transcripts.reject_too_short(reference, num_frames)
-        made.append(replace(clip, reject=reject))
-    return made
+    return transcripts.long_enough(
+        prepared,
+        found.clips["reference"].to_pylist(),
+        kernels=info.kernels,
+        strides=info.strides,
+        speed=max(speed, 1.0),
+    )
 
 
 def usable(

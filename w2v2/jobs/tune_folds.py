@@ -44,13 +44,16 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     encoders = variants(config.encoder, config.search.space)
     for encoder in encoders:
         check_folder(encoder.name)
-    manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
+    text = config.text if config.task.kind == "transcript" else None
+    manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
 
     prepared = read_prepared(config, encoders, manifest.clips)
     if prepared is None:
         from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
 
         prepared = prepare_search(config, encoders, manifest.clips)
+    if text is not None:
+        prepared = prepared.long_enough(manifest.clips)
     manifest = usable_clips.in_folds(
         config.run, manifest, prepared.features, data=config.data, fold_config=config.folds
     )
@@ -82,8 +85,15 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
-    """The config with the default space written out and places made absolute."""
-    space = config.search.space or default_space(config.encoder.name)
+    """The config with the default space written out, frames and an error rate for transcripts, and absolute places."""
+    space = config.search.space or default_space(config.encoder.name, config.task.kind)
+    if config.task.kind == "transcript":
+        metric = "cer" if config.search.metric == "uar" else config.search.metric
+        config = replace(
+            config,
+            encoder=replace(config.encoder, pooling="none"),
+            search=replace(config.search, metric=metric),
+        )
     return replace(
         config,
         run=storage.expand(config.run),

@@ -24,9 +24,18 @@ def tune_checks(run: TuneRun) -> list[Check]:
         _above_chance(headline),
         *_selection(run, headline),
         _num_speakers(metrics["data"]["num_speakers"]),
-        *_classes(metrics["pooled"], has_absent=False),
-        _same_hits(metrics["pooled"], run.predictions),
+        *_scored_content(run),
     ]
+
+
+def _scored_content(run: TuneRun) -> Iterator[Check]:
+    metrics = run.metrics
+    if run.is_text:
+        yield from _transcripts(metrics)
+        yield _same_number(metrics, run.predictions)
+    else:
+        yield from _classes(metrics["pooled"], has_absent=False)
+        yield _same_hits(metrics["pooled"], run.predictions)
 
 
 def model_checks(run: ModelRun) -> list[Check]:

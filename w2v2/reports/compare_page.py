@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from w2v2.evaluation.direction import better_word
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -20,7 +21,7 @@ from w2v2.reports.blocks import (
 )
 from w2v2.reports.page import write_page
 from w2v2.reports.shared_sections import pictured
-from w2v2.reports.text import METRIC_LABELS
+from w2v2.reports.text import LABELS
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
     best, *others = found["ranking"]
     same = [row["name"] for row in others if not row["is_worse"]]
     text = (
-        f"{best['name']} has the highest {_label(found['metric'])}. It cannot be distinguished from: {', '.join(same)}."
+        f"{best['name']} has the {better_word(found['metric']).replace('er', 'est')} {_label(found['metric'])}. It cannot be distinguished from: {', '.join(same)}."
         if same
         else f"{best['name']} is better than every other run."
     )
@@ -70,7 +71,7 @@ def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
         verdict = "worse" if place["is_worse"] else "" if place is best else "no"
         rows.append([place["name"], run["method"], *own, verdict])
     caption = (
-        "Scores with 95% intervals, best first. A run is worse where another one is higher beyond an interval that "
+        "Scores with 95% intervals, best first. A run is worse where another one is better beyond an interval that "
         "allows for all comparisons at once."
     )
     picture = pictured(figures, "runs", f"{_label(found['metric'])} of each run with its 95% interval.")
@@ -78,12 +79,13 @@ def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
 
 
 def differences(found: Mapping[str, Any]) -> list[Block]:
-    """Every pair of runs: how much higher the one scores than the other."""
-    columns = [words("run"), words("is higher than"), *(score(_label(name)) for name in found["metrics"])]
+    """Every pair of runs: how much better the one scores than the other."""
+    word = better_word(found["metric"])
+    columns = [words("run"), words(f"is {word} than"), *(score(_label(name)) for name in found["metrics"])]
     rows: list[list[Cell]] = [
         [
-            row["higher"],
-            row["lower"],
+            row["better"],
+            row["other"],
             *(Measured(row[name]["value"], row[name]["interval"]) for name in found["metrics"]),
         ]
         for row in found["differences"]
@@ -103,7 +105,7 @@ def speakers(found: Mapping[str, Any]) -> list[Block]:
         for name, row in found["wins"].items()
     ]
     columns = [words("against"), *map(count, ("won", "equal", "lost", "undefined"))]
-    caption = f"Speakers whose {label} is higher, equal and lower with {best} than with the other run."
+    caption = f"Speakers whose {label} is better, equal and worse with {best} than with the other run."
     names = list(found["runs"])
     each: list[list[Cell]] = [
         [speaker, *(found["by_speaker"][name][speaker] for name in names)]
@@ -127,4 +129,4 @@ def how_it_was_made(found: Mapping[str, Any], config: str) -> list[Block]:
 
 
 def _label(metric: str) -> str:
-    return METRIC_LABELS.get(metric, metric.replace("_", " ").replace("auc", "AUC").replace("ccc", "CCC"))
+    return LABELS.get(metric, metric.replace("_", " ").replace("auc", "AUC").replace("ccc", "CCC"))

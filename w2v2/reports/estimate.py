@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from w2v2.evaluation.direction import sign
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, TuneRun
-from w2v2.reports.text import METRIC_LABELS, interval_text, percent_text, score_text
+from w2v2.reports.text import LABELS, interval_text, percent_text, score_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,12 @@ class Headline:
         """What is written under the number."""
         name = f"{self.metric}, {self.name}" if self.name else self.metric
         chance = "undefined (no clip)" if self.chance is None else self.form(self.chance)
-        return f"{name}; 95% interval {self.within}; chance {chance}"
+        return f"{name}; 95% interval {self.within}; {self.baseline} {chance}"
+
+    @property
+    def baseline(self) -> str:
+        """What the score of a model that learned nothing is called."""
+        return "writing nothing gives" if self.is_lower_better else "chance"
 
     @property
     def within(self) -> str:
@@ -58,7 +64,7 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
     score = found["metrics"][name]
     interval = None if score["low"] is None else (score["low"], score["high"])
     return Headline(
-        metric=METRIC_LABELS[name],
+        metric=LABELS[name],
         value=score["value"],
         interval=interval,
         chance=chance_level(run.metrics, name),
@@ -66,6 +72,7 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
         name=found["name"],
         how=found["how"],
         why=score["undefined"] or "",
+        is_lower_better=sign(name) < 0,
     )
 
 
@@ -73,13 +80,14 @@ def best_headline(run: TuneRun, metric: str) -> Headline:
     """The best trial's score over all held-out clips: optimistic, as the folds that score it chose it."""
     pooled = run.metrics["pooled"]
     return Headline(
-        metric=METRIC_LABELS[metric],
+        metric=LABELS[metric],
         value=pooled[metric],
         interval=pooled["intervals"][metric],
         chance=chance_level(run.metrics, metric),
         form=percent_text,
         name="best trial",
         why=pooled["intervals"].get("undefined", {}).get(metric, ""),
+        is_lower_better=sign(metric) < 0,
     )
 
 
@@ -116,7 +124,8 @@ def model_headline(metrics: Mapping[str, Any]) -> Headline:
 def tune_sentence(run: TuneRun) -> str:
     """The result of a search in a sentence for a paper: corpus, encoder, estimate, intervals, chance."""
     metrics, first = run.metrics, tune_headline(run)
-    others = [tune_headline(run, name) for name in METRIC_LABELS if name != run.metric]
+    others = [tune_headline(run, name) for name in run.labels if name != run.metric]
+    marks = [";", *[" and"] * len(others)]
     data = metrics["data"]
     selection = metrics["selection"]
     of_trials = f"{selection['num_complete']} complete of {selection['num_trials']} trials"
@@ -129,10 +138,18 @@ def tune_sentence(run: TuneRun) -> str:
         how = f"an optimistic score of the best of {of_trials} (selected on the other folds: {nested})"
     return (
         f"On {corpus_name(run.config['data'])} ({data['num_clips']} clips, {data['num_speakers']} speakers, "
-        f"{len(metrics['classes'])} classes), {metrics['encoder']['name']} reached {_reached(first)}, chance "
-        f"{percent_text(first.chance)}, in speaker-independent cross-validation over {run.num_folds} folds, {how}; "
-        f"{' and '.join(_reached(other) for other in others)}."
+        f"{_content(run)}), {metrics['encoder']['name']} reached {_reached(first)}, {first.baseline} "
+        f"{percent_text(first.chance)}, in speaker-independent cross-validation over {run.num_folds} folds, {how}"
+        + "".join(f"{mark} {_reached(other)}" for mark, other in zip(marks, others, strict=False))
+        + "."
     )
+
+
+def _content(run: TuneRun) -> str:
+    """What the clips are of, with its size."""
+    if not run.is_text:
+        return f"{len(run.metrics['classes'])} classes"
+    return f"{run.metrics['pooled']['characters']['reference']} characters"
 
 
 def model_sentence(run: ModelRun) -> str:
@@ -141,10 +158,9 @@ def model_sentence(run: ModelRun) -> str:
     model = metrics.get("model") or {}
     name = run.config.get("model") or (metrics.get("encoder") or model).get("name", "the model")
     chance = "undefined" if first.chance is None else first.form(first.chance)
-    baseline = "writing nothing gives" if first.is_lower_better else "chance"
     return (
         f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
-        f"{name} reached {_reached(first)}, {baseline} {chance}, computed on "
+        f"{name} reached {_reached(first)}, {first.baseline} {chance}, computed on "
         f"{metrics['computed_on'].rstrip('.')}."
     )
 
@@ -155,6 +171,8 @@ def _reached(headline: Headline) -> str:
 
 def chance_level(metrics: Mapping[str, Any], metric: str) -> float | None:
     """The score of a model that learned nothing: 1 / classes for UAR, else of the commonest class always."""
+    if sign(metric) < 0:  # what writes nothing deletes everything
+        return 1.0
     targets = [sum(row) for row in metrics["pooled"]["confusion"] if sum(row)]
     share = max(targets) / sum(targets) if targets else None
     match metric:

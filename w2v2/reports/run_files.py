@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from w2v2.reports.earlier_names import with_present_names
+from w2v2.reports.text import ERROR_LABELS, METRIC_LABELS
 from w2v2.storage import files as storage
 
 
@@ -39,8 +40,22 @@ class TuneRun(RunFiles):
 
     @property
     def metric(self) -> str:
-        """The metric that the search maximised."""
+        """The metric that the search optimised."""
         return self.metrics["metric"]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the models write transcripts."""
+        return self.metrics.get("kind") == "transcript"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The metrics that are defined, by their key in metrics.json, as the page calls them; the searched one first."""
+        if not self.is_text:
+            return METRIC_LABELS
+        has_words = self.metrics["pooled"]["words"] is not None
+        found = {key: label for key, label in ERROR_LABELS.items() if key == "cer" or has_words}
+        return {self.metric: found[self.metric]} | found
 
     @property
     def best_folds(self) -> pa.Table:
@@ -53,8 +68,10 @@ class TuneRun(RunFiles):
         return len(self.metrics["folds"][self.metric]["values"])
 
     @property
-    def speaker_metric(self) -> Literal["accuracy", "uar"]:
-        """The metric of single speakers: accuracy if the search maximised it, else UAR."""
+    def speaker_metric(self) -> Literal["accuracy", "uar", "cer"]:
+        """The metric of single speakers: accuracy if the search maximised it, else UAR; of transcripts the CER."""
+        if self.is_text:
+            return "cer"
         return "accuracy" if self.metric == "accuracy" else "uar"
 
     @property

@@ -10,6 +10,9 @@ from pathlib import Path
 
 METRIC_LABELS = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
 """Metrics of classes by their key in metrics.json, the leading one first."""
+ERROR_LABELS = {"cer": "character error rate", "wer": "word error rate"}
+"""Metrics of transcripts; a lower one is better."""
+LABELS = METRIC_LABELS | ERROR_LABELS
 
 _HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.evaluation.direction import sign
 from w2v2.reports.run_files import TuneRun
-from w2v2.reports.text import METRIC_LABELS, duration_text, percent_text
+from w2v2.reports.text import LABELS, duration_text, percent_text
 from w2v2.wording import listed
 
 MIN_TRIALS_FOR_IMPORTANCE = 5
@@ -20,8 +21,10 @@ def spread(run: TuneRun) -> str:
     metric, by_speaker = run.speaker_metric, run.metrics["by_speaker"]
     known = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if row[metric] is not None)
     if not known:
-        return f"{METRIC_LABELS[metric]} by speaker is undefined: no clip was held out."
+        return f"{LABELS[metric]} by speaker is undefined: no clip was held out."
     (low, worst), (high, best) = known[0], known[-1]
+    if run.is_text:
+        return f"Best speaker: {worst} ({percent_text(low)}). Worst speaker: {best} ({percent_text(high)})."
     num_clips = median(row["num_clips"] for row in by_speaker.values())
     middle = mean(score for score, _ in known)
     # Half the width of the 95 % binomial interval of a speaker with the mean score.
@@ -62,7 +65,7 @@ def ties(folds: pa.Table, trials: pa.Table, *, best: int, metric: str) -> list[i
     tied = []
     for trial in sorted(row["trial"] for row in trials.to_pylist() if row["state"] == "COMPLETE"):
         both = scores[best].keys() & scores[trial].keys()
-        lost = [scores[best][fold] - scores[trial][fold] for fold in both]
+        lost = [sign(metric) * (scores[best][fold] - scores[trial][fold]) for fold in both]
         if trial != best and len(lost) > 1 and mean(lost) < 2 * stdev(lost) / math.sqrt(len(lost)):
             tied.append(trial)
     return tied

@@ -11,10 +11,12 @@ from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tu
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
 from w2v2.reports.plots import search as search_plots
+from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import TuneRun, read_tune_run
 from w2v2.reports.shared_sections import kicker, pictured, provenance, verdict_blocks
-from w2v2.reports.text import METRIC_LABELS, duration_text, percent_text, points_text
+from w2v2.reports.text import LABELS, duration_text, percent_text, points_text
+from w2v2.reports.transcript_sections import confusions, errors, worst
 from w2v2.reports.tune_findings import importances
 from w2v2.reports.tune_sections import (
     baseline,
@@ -36,9 +38,7 @@ def write_tune_report(run: str) -> str:
         Section("", headline(files, figures)),
         Section("How far to trust it", trust(files)),
         Section("Folds and speakers", folds_and_speakers(files, figures)),
-        Section("Classes", classes(files, figures)),
-        Section("Parts of the clips", slices(files.metrics)),
-        Section("Calibration", calibration(files.metrics)),
+        *_content(files, figures),
         Section("Compared with a baseline", baseline(files)),
         Section("The search", search(files, figures)),
         Section("Training", training(files, figures)),
@@ -47,8 +47,23 @@ def write_tune_report(run: str) -> str:
         Section("How it was made", how_it_was_made(files)),
     ]
     corpus, encoder = corpus_name(files.config["data"]), files.metrics["encoder"]["name"]
-    title = f"{METRIC_LABELS[files.metric]} on {corpus}, over speaker folds: {encoder}"
+    title = f"{LABELS[files.metric]} on {corpus}, over speaker folds: {encoder}"
     return write_page(files.uri, title, sections, kicker=kicker(files), figures=figures)
+
+
+def _content(run: TuneRun, figures: Mapping[str, Figure]) -> list[Section]:
+    """Which classes are mistaken for which, or which words and characters."""
+    if run.is_text:
+        return [
+            Section("Errors", errors(run.metrics)),
+            Section("Confusions", confusions(run.metrics["pooled"])),
+            Section("Worst sentences", worst(run.metrics["pooled"])),
+        ]
+    return [
+        Section("Classes", classes(run, figures)),
+        Section("Parts of the clips", slices(run.metrics)),
+        Section("Calibration", calibration(run.metrics)),
+    ]
 
 
 def tune_figures(run: TuneRun) -> dict[str, Figure]:
@@ -60,13 +75,6 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
         "folds": score_plots.fold_scores(
             run.best_folds, metric=metric, interval=intervals[metric], chance=chance
         ),
-        "speakers": score_plots.speaker_scores(
-            metrics["by_speaker"],
-            metric=speaker,
-            interval=intervals[speaker],
-            chance=chance_level(metrics, speaker),
-        ),
-        "confusion": score_plots.confusion(metrics["pooled"]["confusion"], metrics["classes"]),
         "history": search_plots.history(run.trials, metric=metric),
         "fold_map": search_plots.fold_map(run.folds, run.trials, metric=metric, num_folds=run.num_folds),
         "scatter": search_plots.scatter(run.trials, space, metric=metric, best=metrics["trial"]),
@@ -74,6 +82,17 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
         "learning_curves": search_plots.learning_curves(run.curves, trial=metrics["trial"]),
         "seconds": search_plots.seconds_by_trial(run.trials),
     }
+    if run.is_text:
+        interval = intervals["cer"]
+        figures["speakers"] = speaker_error_rates(metrics["by_speaker"], interval=interval)
+    else:
+        figures["confusion"] = score_plots.confusion(metrics["pooled"]["confusion"], metrics["classes"])
+        figures["speakers"] = score_plots.speaker_scores(
+            metrics["by_speaker"],
+            metric=speaker,
+            interval=intervals[speaker],
+            chance=chance_level(metrics, speaker),
+        )
     shares, _ = importances(run.trials, space, metric=metric)
     return figures | ({"importance": search_plots.importance(shares)} if shares else {})
 
@@ -85,7 +104,7 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
         "clips": f"{metrics['data']['num_clips']}",
         "speakers": f"{metrics['data']['num_speakers']}",
         "folds": f"{run.num_folds}",
-        "classes": f"{len(metrics['classes'])}",
+        **({} if run.is_text else {"classes": f"{len(metrics['classes'])}"}),
         "trials": f"{metrics['selection']['num_trials']}",
         "of audio": duration_text(3600 * metrics["data"]["hours"]),
     }
@@ -99,7 +118,7 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def _forest_caption(run: TuneRun) -> str:
-    name, found = METRIC_LABELS[run.metric], run.metrics.get("estimate")
+    name, found = LABELS[run.metric], run.metrics.get("estimate")
     if found is None:
         return (
             f"{name} of all held-out clips with its 95% interval (bootstrap over speakers), of each fold, and of "

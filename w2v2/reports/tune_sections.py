@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from w2v2.evaluation.direction import better_word, sign
 from w2v2.reports.blocks import (
     Averaged,
     Block,
@@ -31,7 +32,7 @@ from w2v2.reports.shared_sections import (
     surest_mistakes,
 )
 from w2v2.reports.text import (
-    METRIC_LABELS,
+    LABELS,
     interval_text,
     percent_text,
     points_text,
@@ -49,8 +50,8 @@ STATES = ("COMPLETE", "PRUNED", "RUNNING", "FAIL")
 
 def folds_and_speakers(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     """The spread over folds and over speakers, worst and best named."""
-    name, trial = METRIC_LABELS[run.speaker_metric], run.metrics["trial"]
-    by_fold = f"{METRIC_LABELS[run.metric]} of each held-out fold, trial {trial}."
+    name, trial = LABELS[run.speaker_metric], run.metrics["trial"]
+    by_fold = f"{LABELS[run.metric]} of each held-out fold, trial {trial}."
     by_speaker = f"{name} of each speaker when held out, trial {trial}, best on top."
     left = [*pictured(figures, "folds", by_fold), _folds_table(run)]
     return [Paragraph(spread(run)), Side([left, pictured(figures, "speakers", by_speaker)])]
@@ -63,13 +64,13 @@ def _folds_table(run: TuneRun) -> Table:
     rows: list[list[Cell]] = []
     for row in run.best_folds.to_pylist():
         held_out = listed(sorted(speakers[row["fold"]]))
-        rows.append([row["fold"], *(row[m] for m in METRIC_LABELS), row["num_held_out"], held_out])
+        rows.append([row["fold"], *(row[m] for m in run.labels), row["num_held_out"], held_out])
     num_folds = len(rows)
     for which in ("mean", "std"):
-        rows.append([which, *(run.metrics["folds"][m][which] for m in METRIC_LABELS), "", ""])
+        rows.append([which, *(run.metrics["folds"][m][which] for m in run.labels), "", ""])
     columns = [
         words("fold"),
-        *map(percent, METRIC_LABELS.values()),
+        *map(percent, run.labels.values()),
         count("clips"),
         words("speakers held out"),
     ]
@@ -81,7 +82,7 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Confusion and scores by class; classes never predicted and classes without clips are named."""
     pooled, names = run.metrics["pooled"], run.metrics["classes"]
     scores = (
-        f"{name} {percent_text(pooled[m], why='no clip was held out')}" for m, name in METRIC_LABELS.items()
+        f"{name} {percent_text(pooled[m], why='no clip was held out')}" for m, name in run.labels.items()
     )
     caption = (
         "Held-out clips of all folds: counts, and as colour and percent the fraction of the target class."
@@ -111,9 +112,9 @@ def baseline(run: TuneRun) -> list[Block]:
     found = run.metrics.get("baseline")
     if found is None:
         return []
-    ours = [tune_headline(run, name) for name in METRIC_LABELS]
-    higher = [found["difference"][name] for name in METRIC_LABELS]
-    theirs = [Measured(found["pooled"][name], found["pooled"]["intervals"][name]) for name in METRIC_LABELS]
+    ours = [tune_headline(run, name) for name in run.labels]
+    higher = [found["difference"][name] for name in run.labels]
+    theirs = [Measured(found["pooled"][name], found["pooled"]["intervals"][name]) for name in run.labels]
     is_estimate = "estimate" in run.metrics
     own_name = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
     rows: list[list[Cell]] = [
@@ -133,7 +134,7 @@ def baseline(run: TuneRun) -> list[Block]:
         text += f"the score of the search is corrected for the choice among its trials ({ours[0].how.rstrip('.')})."
     else:
         text += "the best trial was chosen on these very folds."
-    columns = [words("model"), *map(percent, METRIC_LABELS.values())]
+    columns = [words("model"), *map(percent, run.labels.values())]
     return [Table("baseline", columns, rows, caption), Paragraph(text)]
 
 
@@ -143,7 +144,7 @@ def _points_within(value: float | None, interval: Sequence[float] | None) -> str
 
 def search(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     """The course of the search, what mattered in it, and which trials are as good as the best."""
-    name, space = METRIC_LABELS[run.metric], run.space
+    name, space = LABELS[run.metric], run.space
     _, note = importances(run.trials, space, metric=run.metric)
     by_trial = f"{name} of each trial; a pruned trial has the mean of the folds it ran."
     importance = pictured(figures, "importance", f"Hyperparameter importance (fANOVA). {note}")
@@ -151,7 +152,7 @@ def search(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     caption = f"{name} against each hyperparameter; orange: the best trial, hollow: pruned."
     right = pictured(figures, "scatter", caption) if space else []
     lines = (
-        "Each trial as a line over its hyperparameters, lowest value below, highest on top, darker for a higher "
+        f"Each trial as a line over its hyperparameters, lowest value below, highest on top, darker for a {better_word(run.metric)} "
         f"{name}; orange: the best trial."
     )
     return [
@@ -163,8 +164,9 @@ def search(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 def training(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Learning curves of the best trial, the time it took, and what pruning saved."""
-    curves = f"Training loss (mean cross-entropy) and training UAR of trial {run.metrics['trial']}, by fold."
-    fold_map = "Folds that each trial ran, darker for a higher score; empty: not run."
+    what = "CTC loss per character" if run.is_text else "loss (mean cross-entropy) and training UAR"
+    curves = f"Training {what} of trial {run.metrics['trial']}, by fold."
+    fold_map = f"Folds that each trial ran, darker for a {better_word(run.metric)} score; empty: not run."
     right = [
         *pictured(figures, "fold_map", fold_map),
         *pictured(figures, "seconds", "Time that the folds of each trial took."),
@@ -176,7 +178,15 @@ def trials(run: TuneRun) -> list[Block]:
     """The best hyperparameters with the range searched, the best 20 trials, and why trials failed."""
     rows = run.trials.to_pylist()
     score = f"{run.metric}_mean"
-    rows.sort(key=lambda row: (STATES.index(row["state"]), -(row[score] or 0), row["trial"]))
+    better = sign(run.metric)
+    rows.sort(
+        key=lambda row: (
+            STATES.index(row["state"]),
+            row[score] is None,
+            -better * (row[score] or 0),
+            row["trial"],
+        )
+    )
     errors = [(row["trial"], row["error"] or "") for row in rows if row["state"] == "FAIL"]
     failed = [[trial, shortened(error, num_characters=300)] for trial, error in errors]
     columns = [count("trial"), words("error")]
@@ -195,7 +205,7 @@ def _best_table(run: TuneRun) -> Table:
 
 
 def _trials_table(run: TuneRun, rows: Sequence[Mapping[str, Any]]) -> Table:
-    shown = [_trial_row(row, run.space, metric=run.metric) for row in rows[:NUM_TRIALS_SHOWN]]
+    shown = [_trial_row(row, run) for row in rows[:NUM_TRIALS_SHOWN]]
     which = "All" if len(shown) == len(rows) else f"The best {len(shown)} of"
     caption = (
         f"{which} {len(rows)} trials: mean \u00b1 standard deviation over the folds they ran; undefined where no "
@@ -204,7 +214,7 @@ def _trials_table(run: TuneRun, rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = [
         count("trial"),
         words("state"),
-        *map(percent, METRIC_LABELS.values()),
+        *map(percent, run.labels.values()),
         count("folds"),
         seconds("time"),
         *(Column(path.partition(".")[2], is_number=_is_numeric(field)) for path, field in run.space.items()),
@@ -212,10 +222,10 @@ def _trials_table(run: TuneRun, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table("trials", columns, shown, caption)
 
 
-def _trial_row(row: Mapping[str, Any], space: Mapping[str, Any], *, metric: str) -> list[Cell]:
-    stds = {name: row[f"{name}_std"] if name == metric else None for name in METRIC_LABELS}
+def _trial_row(row: Mapping[str, Any], run: TuneRun) -> list[Cell]:
+    stds = {name: row[f"{name}_std"] if name == run.metric else None for name in run.labels}
     scores = [Averaged(row[f"{name}_mean"], std) for name, std in stds.items()]
-    params = [row[f"params_{path}"] for path in space]
+    params = [row[f"params_{path}"] for path in run.space]
     return [row["trial"], row["state"].lower(), *scores, row["folds_done"], row["seconds"], *params]
 
 
@@ -236,11 +246,14 @@ def _range(dimension: Mapping[str, Any] | None, value: Any) -> tuple[str, str]:
 
 def data(run: TuneRun) -> list[Block]:
     """Sizes, clips by class and fold, and the clips that could not be used, by reason."""
-    sizes, names = run.metrics["data"], run.metrics["classes"]
+    sizes, names = run.metrics["data"], run.metrics.get("classes", [])
     text = (
         f"{sizes['num_clips']} clips of {sizes['num_speakers']} speakers, {sizes['hours']:.2f} hours, "
         f"from {sizes['uri']}."
     )
+    text += lengths_text(run.manifest)
+    if run.is_text:
+        return [Paragraph(text), _text_by_fold(run), *rejects_blocks(run.rejects)]
     counts = Counter(
         (row["label"], row["fold"]) for row in run.manifest.select(["label", "fold"]).to_pylist()
     )
@@ -249,4 +262,19 @@ def data(run: TuneRun) -> list[Block]:
     rows.append(["all", *(sum(counts[name, f] for name in names) for f in folds), sum(counts.values())])
     columns = [words("class"), *(count(f"fold {fold}") for fold in folds), count("all")]
     table = Table("clips", columns, rows, "Clips by class and fold.")
-    return [Paragraph(text + lengths_text(run.manifest)), table, *rejects_blocks(run.rejects)]
+    return [Paragraph(text), table, *rejects_blocks(run.rejects)]
+
+
+def _text_by_fold(run: TuneRun) -> Table:
+    clips, words_of, characters = Counter[int](), Counter[int](), Counter[int]()
+    for row in run.manifest.select(["reference", "fold"]).to_pylist():
+        clips[row["fold"]] += 1
+        words_of[row["fold"]] += len(row["reference"].split())
+        characters[row["fold"]] += len(row["reference"])
+    has_words = run.metrics["pooled"]["words"] is not None
+    rows: list[list[Cell]] = [
+        [fold, clips[fold], *([words_of[fold]] if has_words else []), characters[fold]]
+        for fold in sorted(clips)
+    ]
+    columns = [words("fold"), count("clips"), *([count("words")] if has_words else []), count("characters")]
+    return Table("clips", columns, rows, "Clips and their transcripts by fold.")

@@ -8,14 +8,14 @@ from w2v2.config.compare import CompareConfig
 from w2v2.errors import UserError
 from w2v2.evaluation import comparison
 from w2v2.evaluation.bootstrap import Scored, intervals
+from w2v2.evaluation.direction import better_word, sign
 from w2v2.evaluation.scores import number_text, within_text
 from w2v2.results.compared_runs import ComparedRun, all_names, read_runs, scored_run
 from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
 
-LOWER_IS_BETTER = ("rmse", "mse")
-LEADING = {"classes": "uar", "multi_label": "macro_auc", "regression": "ccc"}
+LEADING = {"classes": "uar", "multi_label": "macro_auc", "regression": "ccc", "transcript": "cer"}
 
 
 def compare_runs(config: CompareConfig) -> dict[str, Any]:
@@ -26,7 +26,8 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
     scored = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
     metrics = [name for name in next(iter(scored.values())).bounds if ":" not in name]
     metric = config.metric or LEADING[kind]
-    ranked = [name for name in metrics if name not in LOWER_IS_BETTER]
+    # Of values the correlations rank, not the errors; transcripts have errors alone.
+    ranked = metrics if kind == "transcript" else [name for name in metrics if sign(name) > 0]
     if metric not in ranked:
         raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
     written = _compared(runs, scored, metrics, metric, seed=config.seed)
@@ -53,6 +54,12 @@ def _compared(
     # A speaker need not have every class, so classes are compared by the fraction right.
     speaker_metric = "accuracy" if "accuracy" in metrics else metric
     by_speaker = {name: comparison.by_speaker(scored[name], speaker_metric) for name in order}
+
+    def differences(better: str, other: str) -> dict[str, Any]:
+        """How much higher the better run scores, and where errors are counted, how much lower."""
+        higher, lower = (better, other) if sign(metric) > 0 else (other, better)
+        return _pick(comparison.differences(scored[higher], scored[lower], seed=seed), metrics)
+
     first = scored[order[0]]
     return {
         "job": "compare",
@@ -64,14 +71,16 @@ def _compared(
         "runs": {name: _run(runs[name], scored[name], metrics, seed=seed) for name in order},
         "ranking": ranking,
         "differences": [
-            {"higher": one, "lower": other}
-            | _pick(comparison.differences(scored[one], scored[other], seed=seed), metrics)
+            {"better": one, "other": other} | differences(one, other)
             for i, one in enumerate(order)
             for other in order[i + 1 :]
         ],
         "speaker_metric": speaker_metric,
         "by_speaker": by_speaker,
-        "wins": {name: comparison.wins(by_speaker[order[0]], by_speaker[name]) for name in order[1:]},
+        "wins": {
+            name: comparison.wins(by_speaker[order[0]], by_speaker[name], metric=speaker_metric)
+            for name in order[1:]
+        },
     }
 
 
@@ -94,11 +103,12 @@ def comparison_lines(metrics: Mapping[str, Any]) -> str:
     """The ranking, and the differences from the best, as lines."""
     metric, width = metrics["metric"], max(map(len, metrics["runs"])) + 2
     best = metrics["ranking"][0]["name"]
-    from_best = {row["lower"]: row[metric] for row in metrics["differences"] if row["higher"] == best}
+    from_best = {row["other"]: row[metric] for row in metrics["differences"] if row["better"] == best}
+    by = f"best is {better_word(metric)} by"
     lines = [
         "",
         f"{len(metrics['runs'])} runs over {metrics['num_clips']} clips of {metrics['num_speakers']} speakers, by {metric}",
-        f"{'':{width}}{metric:>10}  {'95 % interval':>18}  {'best is higher by':>18}  {'95 % interval':>18}  speakers won, lost",
+        f"{'':{width}}{metric:>10}  {'95 % interval':>18}  {by:>18}  {'95 % interval':>18}  speakers won, lost",
     ]
     for row in metrics["ranking"]:
         score = metrics["runs"][row["name"]]["scores"][metric]

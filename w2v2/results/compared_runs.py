@@ -17,7 +17,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.storage import files as storage
 
 JOBS = ("tune_folds", "baseline", "evaluate", "finetune")
-KINDS = ("classes", "multi_label", "regression")
+KINDS = ("classes", "multi_label", "regression", "transcript")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def read_run(uri: str) -> ComparedRun:
     if metrics.get("job") not in JOBS or metrics.get("kind", "classes") not in KINDS:
         what = f"jobs/{metrics.get('job')}.py with task {metrics.get('kind', 'none')}"
         raise UserError(
-            f"{uri} is a run of {what}, wanted one of jobs/{', '.join(f'{job}.py' for job in JOBS)} with classes, labels or values"
+            f"{uri} is a run of {what}, wanted one of jobs/{', '.join(f'{job}.py' for job in JOBS)} with classes, labels, values or transcripts"
         )
     predictions = _read(uri, "predictions")
     if metrics["job"] == "finetune":
@@ -82,7 +82,8 @@ def read_run(uri: str) -> ComparedRun:
 def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     """The run as what can be resampled; a search's choice among its trials is corrected for (BBC-CV)."""
     if run.metrics["job"] != "tune_folds":
-        return scored(run.predictions, run.kind, names)  # type: ignore[arg-type]
+        spaces = run.kind != "transcript" or run.metrics["pooled"]["words"] is not None
+        return scored(run.predictions, run.kind, names, spaces=spaces)  # type: ignore[arg-type]
     trials = _read(run.uri, "trials")
     complete = trials.filter(pc.equal(trials["state"], "COMPLETE"))["trial"].to_pylist()
     metric = run.metrics["metric"]
@@ -98,7 +99,7 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
         scores,
         complete,
         clips=run.predictions.select(["clip_id", "speaker", "fold"]),
-        classes=run.metrics["classes"],
+        classes=run.metrics.get("classes", ()),
         metric=metric,
         num_folds=num_folds,
         seed=seed,

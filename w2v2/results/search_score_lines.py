@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from w2v2.evaluation import classification
 from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
 from w2v2.models import provenance
@@ -20,18 +19,19 @@ def score_lines(metrics: dict[str, Any]) -> str:
         f"scores to expect on new speakers: {estimate['name']}, {estimate['num_speakers']} speakers in {estimate['num_folds']} folds",
         f"{'':12}{'estimate':>10}  {'95 % interval':>18}  {best:>12}  {'mean of folds':>14}  {'std':>6}",
     ]
-    for name in classification.METRICS:
+    for name in estimate["metrics"]:
         score = estimate["metrics"][name]
         lines.append(
             f"{name:12}{number_text(score['value']):>10}  {estimate_interval(score):>18}  {number_text(pooled[name]):>12}  "
             f"{number_text(folds[name]['mean']):>14}  {number_text(folds[name]['std']):>6}"
         )
     lines += [
-        f"chance UAR is {metrics['chance_uar']:.3f}; {_choice(selection, estimate)}",
+        (f"chance UAR is {metrics['chance_uar']:.3f}; " if "chance_uar" in metrics else "")
+        + _choice(selection, estimate),
         *detail_lines(metrics),
         *_baseline_lines(metrics),
         *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),
-        *(f"never predicted: {name}" for name in pooled["never_predicted"]),
+        *(f"never predicted: {name}" for name in pooled.get("never_predicted", [])),
         f"best trial: {metrics['trial']} ({selection['num_complete']} complete, {selection['num_pruned']} pruned, "
         f"{selection['num_failed']} failed): "
         + ", ".join(f"{path} {_short(value)}" for path, value in metrics["params"].items()),

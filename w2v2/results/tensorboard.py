@@ -31,9 +31,11 @@ def search_scalars(curves: pa.Table, trials: pa.Table) -> Scalars:
     scalars: dict[str, list[tuple[str, float, int]]] = {}
     for row in curves.to_pylist():
         events = scalars.setdefault(f"trial-{row['trial']:05d}/fold-{row['fold']:02d}", [])
-        events += [(name, row[name], row["epoch"]) for name in ("train_loss", "train_uar", "learning_rate")]
-    scored = [row for row in trials.to_pylist() if row["uar_mean"] is not None]
-    return scalars | {"trials": [("uar_mean", row["uar_mean"], row["trial"]) for row in scored]}
+        names = ("train_loss", "train_uar", "learning_rate")
+        events += [(name, row[name], row["epoch"]) for name in names if row[name] is not None]
+    mean = "uar_mean" if "uar_mean" in trials.column_names else "cer_mean"
+    scored = [row for row in trials.to_pylist() if row[mean] is not None]
+    return scalars | {"trials": [(mean, row[mean], row["trial"]) for row in scored]}
 
 
 def write_tensorboard(run: str, scalars: Scalars) -> None:

@@ -11,6 +11,7 @@ import yaml
 from w2v2.config.command_line import dump
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import transcripts
 from w2v2.data.accounting import account, data_summary
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
@@ -58,9 +59,7 @@ def write_outcome(
     metrics = {
         "job": "tune_folds",
         **_scores(config, classes, best, folds, predictions, encoder=_encoder(config, best, encoders)),
-        **class_details(
-            predictions, manifest.clips, classes, columns=config.data.slice_columns, seed=config.seed
-        ),
+        **_details(config, manifest.clips, predictions, classes),
         "data": data_summary(config.data.uri, manifest),
         "trunk": trunk,
         "clips": account(manifest),
@@ -112,21 +111,46 @@ def _scores(
     encoder: dict[str, Any],
 ) -> dict[str, Any]:
     """The best trial's scores, its encoder, and what the scores were computed on."""
-    pooled = task_scores.pooled_metrics(predictions, classes, seed=config.seed)
+    if config.task.kind == "transcript":
+        scores = task_scores.score_predictions(
+            predictions, kind="transcript", names=[], seed=config.seed, spaces=config.text.spaces
+        )
+    else:
+        pooled = task_scores.pooled_metrics(predictions, classes, seed=config.seed)
+        scores = {
+            "classes": list(classes),
+            "chance_uar": task_scores.chance_uar(pooled),
+            "pooled": pooled,
+            "by_speaker": task_scores.speaker_metrics(predictions, classes),
+        }
     return {
+        **scores,
         "trial": best.number,
         "params": best.params,
-        "classes": list(classes),
-        "chance_uar": task_scores.chance_uar(pooled),
         "metric": config.search.metric,
         "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
         f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)"
         + provenance.caveat(encoder),
         "encoder": encoder,
-        "pooled": pooled,
         "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
-        "by_speaker": task_scores.speaker_metrics(predictions, classes),
     }
+
+
+def _details(
+    config: TuneFoldsConfig, clips: pa.Table, predictions: pa.Table, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Slices and calibration of classes; of transcripts, how many sentences are in another fold, too."""
+    if config.task.kind != "transcript":
+        columns = config.data.slice_columns
+        return class_details(predictions, clips, classes, columns=columns, seed=config.seed)
+    num_seen = transcripts.num_in_other_folds(clips)
+    if num_seen:
+        logger.warning(
+            "%d of %d clips have a transcript that another fold has, too: their score is not of new sentences",
+            num_seen,
+            len(clips),
+        )
+    return {"text": {"num_seen_sentences": num_seen}}
 
 
 def _encoder(

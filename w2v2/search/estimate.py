@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from w2v2.evaluation import classification
+from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
+from w2v2.evaluation.direction import sign
 from w2v2.evaluation.selection import trial_shares
 from w2v2.search.summary import Scores, fold_values
+from w2v2.training.fold_result import FoldScore, FoldTranscripts
 
 
 def mixed(
@@ -26,17 +28,38 @@ def mixed(
 
     clips has clip_id, speaker and fold; classes are those of the scores, which are counted among more.
     """
+    if all(isinstance(score, FoldTranscripts) for score in scores.values()):
+        return mixed_transcripts(scores, trials, shares, clips=clips)
     place = np.array([among.index(name) for name in classes])
     speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
     group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
     counts = np.zeros((len(speakers), len(among), len(among)))
     for fold, trial in zip(*np.nonzero(shares), strict=True):
         score = scores[trials[trial], int(fold)]
+        assert isinstance(score, FoldScore)
         rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
         cells = rows, place[score.targets], place[score.probabilities.argmax(1)]
         np.add.at(counts, cells, shares[fold, trial])
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
     return classification.scored(counts, speakers, folds=[folds])
+
+
+def mixed_transcripts(
+    scores: Scores, trials: Sequence[int], shares: Float[np.ndarray, "folds trials"], *, clips: pa.Table
+) -> Scored:
+    """The same of transcripts: the edits and reference units of each fold's clips by the trials in these shares."""
+    speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
+    group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
+    sums: dict[str, np.ndarray] = {}
+    for fold, trial in zip(*np.nonzero(shares), strict=True):
+        score = scores[trials[trial], int(fold)]
+        assert isinstance(score, FoldTranscripts)
+        rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
+        counts = recognition.edit_counts(score.references, score.hypotheses, spaces=score.spaces)
+        for name, own in counts.items():
+            np.add.at(sums.setdefault(name, np.zeros((len(speakers), 2))), rows, shares[fold, trial] * own)
+    folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
+    return recognition.scored_counts(sums, speakers, folds=[folds])
 
 
 def search_scored(
@@ -70,7 +93,7 @@ def estimate(
 ) -> dict[str, Any]:
     """`estimate` of metrics.json: value, interval and standard errors of every metric, and how they were computed.
 
-    best are the pooled scores of the best trial; `optimism` is how much higher they are than the estimate.
+    best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate.
     """
     name, how = _how(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
     by_metric = intervals(found, seed=seed)
@@ -78,7 +101,7 @@ def estimate(
         "name": name,
         "metric": metric,
         "metrics": {key: _plain(one) for key, one in by_metric.items()},
-        "optimism": {key: _difference(best[key], one.value) for key, one in by_metric.items()},
+        "optimism": {key: _better_by(best[key], one.value, key) for key, one in by_metric.items()},
         "num_speakers": len(found.speakers),
         "num_folds": num_folds,
         "num_trials": num_complete,
@@ -115,5 +138,5 @@ def _plain(one: Interval) -> dict[str, Any]:
     }
 
 
-def _difference(best: float | None, value: float | None) -> float | None:
-    return None if best is None or value is None else best - value
+def _better_by(best: float | None, value: float | None, metric: str) -> float | None:
+    return None if best is None or value is None else sign(metric) * (best - value)

@@ -6,13 +6,14 @@ import time
 import numpy as np
 from optuna.trial import TrialState
 
+from w2v2.evaluation.direction import sign
 from w2v2.progress import clock
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import Params
 from w2v2.search.study import Study
-from w2v2.search.summary import fold_metrics
+from w2v2.search.summary import fold_value
 from w2v2.search.trial import Plan
-from w2v2.training.fold_result import FoldScore
+from w2v2.training.fold_result import FoldResult
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class FoldReports:
         self._trained = 0
         self._first: tuple[int, float] | None = None
 
-    def add(self, number: int, score: FoldScore, *, params: Params, trained: bool) -> bool:
+    def add(self, number: int, score: FoldResult, *, params: Params, trained: bool) -> bool:
         """Whether the trial, of these hyperparameters, should stop here.
 
         A fold that was not trained now is in the ledger already.
@@ -38,8 +39,7 @@ class FoldReports:
         if trained:
             self._ledger.write(number, score, params=params)
             self._trained += 1
-        value = fold_metrics(score, self._plan.classes)[self._plan.config.search.metric]
-        scores.append(0.0 if value is None else value)
+        scores.append(fold_value(score, self._plan.classes, self._plan.config.search.metric))
         prune = self._study.report(number, scores, num_folds=self._plan.num_folds)
         if prune:
             self._study.pruned(number)
@@ -53,10 +53,11 @@ class FoldReports:
         logger.warning("trial %d failed: %s", number, why)
         self._study.failed(number, why)
 
-    def _log(self, number: int, scores: list[float], score: FoldScore, verdict: str) -> None:
+    def _log(self, number: int, scores: list[float], score: FoldResult, verdict: str) -> None:
         search = self._plan.config.search
         trials = self._study.trials()
         complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        best = sign(search.metric) * max((sign(search.metric) * value for value in complete), default=0.0)
         ended = sum(t.state.is_finished() for t in trials)
         logger.info(
             "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
@@ -68,7 +69,7 @@ class FoldReports:
             scores[-1],
             float(np.mean(scores)),
             f", {verdict}" if verdict else "",
-            f"{max(complete):.3f}" if complete else "-",
+            f"{best:.3f}" if complete else "-",
             ended,
             search.num_trials,
             score.seconds,

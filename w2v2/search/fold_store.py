@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_parquet, seal_parquet
-from w2v2.training.fold_result import Epoch, FoldScore
+from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ class Ledger:
     def _uri(self, trial: int, fold: int) -> str:
         return storage.join(self._folder, f"trial-{trial:05d}-fold-{fold:02d}.parquet")
 
-    def write(self, trial: int, score: FoldScore, *, params: Mapping[str, Any] | None = None) -> None:
+    def write(self, trial: int, score: FoldResult, *, params: Mapping[str, Any] | None = None) -> None:
         """Record a fold of a trial with these hyperparameters; the file appears whole or not at all."""
         storage.write_bytes(self._uri(trial, score.fold), encode(score, params=params))
 
-    def read(self, trial: int, fold: int, *, params: Mapping[str, Any] | None = None) -> FoldScore | None:
+    def read(self, trial: int, fold: int, *, params: Mapping[str, Any] | None = None) -> FoldResult | None:
         """The fold's record, or None where there is none that is whole, or one of a trial with other params.
 
         A trial's number may be given out again, with others, where study.db was lost.
@@ -44,11 +44,11 @@ class Ledger:
         except storage.NotFoundError:
             return None
 
-    def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldScore]:
+    def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldResult]:
         """All records of the given trials that are whole, read together."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
-        found: dict[tuple[int, int], FoldScore] = {}
+        found: dict[tuple[int, int], FoldResult] = {}
         for place, body in zip(places, bodies, strict=True):
             if isinstance(body, storage.NotFoundError):
                 continue
@@ -59,7 +59,7 @@ class Ledger:
         return found
 
 
-def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldScore | None:
+def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldResult | None:
     """The fold of a record, or None where its bytes are damaged or its hyperparameters are others."""
     try:
         table = parse_parquet(uri, body)
@@ -77,7 +77,7 @@ def _params_text(params: Mapping[str, Any] | None) -> str:
     return json.dumps(None if params is None else dict(params), sort_keys=True)
 
 
-def encode(score: FoldScore, *, params: Mapping[str, Any] | None = None) -> bytes:
+def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> bytes:
     """A Parquet file: a row per held-out clip, and the rest as JSON in its metadata."""
     rest = {
         "fold": score.fold,
@@ -86,20 +86,28 @@ def encode(score: FoldScore, *, params: Mapping[str, Any] | None = None) -> byte
         "seconds": score.seconds,
         "curve": [asdict(epoch) for epoch in score.curve],
     }
-    num_classes = score.probabilities.shape[1]
-    table = pa.table(
-        {
-            "clip_id": pa.array(score.clip_ids, pa.string()),
+    if isinstance(score, FoldTranscripts):
+        rest |= {"spaces": score.spaces}
+        columns: dict[str, pa.Array] = {
+            "target": pa.array(score.references, pa.string()),
+            "predicted": pa.array(score.hypotheses, pa.string()),
+        }
+    else:
+        num_classes = score.probabilities.shape[1]
+        columns = {
             "target": pa.array(score.targets, pa.int64()),
             "probabilities": pa.FixedSizeListArray.from_arrays(score.probabilities.ravel(), num_classes),
         }
-    ).replace_schema_metadata({b"w2v2": json.dumps(rest).encode(), PARAMS: _params_text(params).encode()})
+    clip_ids = pa.array(score.clip_ids, pa.string())
+    table = pa.table({"clip_id": clip_ids} | columns).replace_schema_metadata(
+        {b"w2v2": json.dumps(rest).encode(), PARAMS: _params_text(params).encode()}
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     return seal_parquet(sink.getvalue().to_pybytes())
 
 
-def decode(body: bytes, *, uri: str = "a fold's record") -> FoldScore:
+def decode(body: bytes, *, uri: str = "a fold's record") -> FoldResult:
     """The fold that `encode` wrote; DamagedError where the bytes are not those."""
     table = parse_parquet(uri, body)
     try:
@@ -108,9 +116,17 @@ def decode(body: bytes, *, uri: str = "a fold's record") -> FoldScore:
         raise storage.DamagedError(f"{uri}: damaged: {error}") from error
 
 
-def _fold_score(table: pa.Table) -> FoldScore:
+def _fold_score(table: pa.Table) -> FoldResult:
     rest = json.loads(table.schema.metadata[b"w2v2"])
     curve = [Epoch(**epoch) for epoch in rest.pop("curve")]
+    if "predicted" in table.column_names:
+        return FoldTranscripts(
+            clip_ids=table["clip_id"].to_pylist(),
+            references=table["target"].to_pylist(),
+            hypotheses=table["predicted"].to_pylist(),
+            curve=curve,
+            **rest,
+        )
     column = table["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
     return FoldScore(

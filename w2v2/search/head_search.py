@@ -56,7 +56,8 @@ def _known(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> dic
     params = {proposal.number: proposal.params for proposal in proposals}
     found: dict[tuple[int, int], FoldScore] = {}
     for number, fold in ledger.read_all(params, num_folds):  # looks for all of them at the same time
-        if score := ledger.read(number, fold, params=params[number]):
+        score = ledger.read(number, fold, params=params[number])
+        if isinstance(score, FoldScore):  # transcripts have no pooled vectors
             found[number, fold] = score
     return found
 

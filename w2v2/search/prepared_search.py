@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import transcripts
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures
 from w2v2.models import provenance
@@ -40,6 +41,14 @@ class PreparedSearch:
             "num_clips": len(usable),
             "reused": sum(clip.num_forwards == 0 for clip in usable),
         }
+
+    def long_enough(self, clips: pa.Table) -> "PreparedSearch":
+        """The same, with a reject for each clip that has too few frames for its transcript by some encoder."""
+        features = self.features
+        for kernels, strides in {(tuple(i.kernels), tuple(i.strides)) for i in self.infos.values()}:
+            references = clips["reference"].to_pylist()
+            features = transcripts.long_enough(features, references, kernels=kernels, strides=strides)
+        return replace(self, features=features)
 
     def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, str]]:
         """Each encoder's digest, its cut and, where its checkpoint records it, which of the clips trained it."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from w2v2.config.data import TaskKind
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension
 from w2v2.errors import UserError
@@ -16,11 +17,14 @@ Params = dict[str, Any]
 C = TypeVar("C")
 
 
-def default_space(encoder_name: str) -> dict[str, Dimension]:
+def default_space(encoder_name: str, kind: TaskKind = "classes") -> dict[str, Dimension]:
     """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
     tiny = encoder_name == "tiny"
+    low, high = (5e-4, 4e-3) if tiny else (5e-6, 5e-4)
+    if tiny and kind == "transcript":
+        low, high = 1e-3, 1e-2
     return {
-        "optim.learning_rate": Dimension(low=5e-4 if tiny else 5e-6, high=4e-3 if tiny else 5e-4, log=True),
+        "optim.learning_rate": Dimension(low=low, high=high, log=True),
         "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
         "optim.beta1": Dimension(low=0.8, high=0.95),
         "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),

@@ -50,7 +50,7 @@ class Study:
         seed: int,
     ) -> None:
         self._search, self._space, self._seed = search, dict(space), seed
-        self._file = StudyFile(run, pruner=_pruner(search))
+        self._file = StudyFile(run, pruner=_pruner(search), metric=search.metric)
         self._records = TrialRecords(run)
         self.study = self._file.open(self._records, self._space)
         trials = self.trials()

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from w2v2.errors import ResumableError, UserError
+from w2v2.evaluation.direction import sign
 from w2v2.search.trial_records import Record, TrialRecords, record_of, trial_of
 from w2v2.storage import files as storage
 
@@ -28,9 +29,10 @@ _DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInt
 class StudyFile:
     """The file of one study; that of a run in a bucket is a copy on the local disk, written back by `save`."""
 
-    def __init__(self, run: str, *, pruner: optuna.pruners.BasePruner) -> None:
+    def __init__(self, run: str, *, pruner: optuna.pruners.BasePruner, metric: str) -> None:
         self.uri = storage.join(run, "study.db")
         self._pruner = pruner
+        self._direction = "maximize" if sign(metric) > 0 else "minimize"
         self._path = Path(self.uri)
         self._generation = 0
         """Of the study in a bucket, as this process has read or written it last."""
@@ -104,7 +106,7 @@ class StudyFile:
         return optuna.create_study(
             study_name=STUDY_NAME,
             storage=database,
-            direction="maximize",
+            direction=self._direction,
             pruner=self._pruner,
             load_if_exists=True,
         )

@@ -9,15 +9,20 @@ import optuna
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from w2v2.evaluation import classification
+from w2v2.evaluation import classification, recognition
+from w2v2.evaluation.direction import sign, worst
 from w2v2.evaluation.selection import chosen_on_other_folds
-from w2v2.training.fold_result import FoldScore
+from w2v2.training.fold_result import FoldResult, FoldScore, FoldTranscripts
 
-Scores = Mapping[tuple[int, int], FoldScore]
+Scores = Mapping[tuple[int, int], FoldResult]
+METRICS = (*classification.METRICS, *recognition.METRICS)
+"""What folds and trials are scored by: classes by the first of them, transcripts by the others."""
 
 
-def fold_metrics(score: FoldScore, classes: Sequence[str]) -> dict[str, Any]:
+def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, Any]:
     """Scores of one fold's held-out clips; a metric without a value is None."""
+    if isinstance(score, FoldTranscripts):
+        return recognition.rates(score.references, score.hypotheses, spaces=score.spaces)
     return classification.scores(_confusion(score, classes), classes)
 
 
@@ -33,7 +38,7 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
         clips = (score.num_train * len(score.curve) + len(score.clip_ids)) / score.seconds
         rows.append(
             {"trial": trial, "fold": fold, "state": "done"}
-            | {name: found[name] for name in classification.METRICS}
+            | {name: found[name] for name in METRICS if name in found}
             | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
             | {"num_held_out": len(score.clip_ids), "seconds": score.seconds, "clips_per_s": clips}
         )
@@ -62,7 +67,7 @@ def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) ->
     }
     columns |= {f"params_{path}": [t.params.get(path) for t in trials] for path in paths}
     rows = [[row for row in folds.to_pylist() if row["trial"] == t.number] for t in trials]
-    for name in classification.METRICS:
+    for name in (name for name in METRICS if name in folds.column_names):
         columns[f"{name}_mean"] = [_mean(row[name] for row in done) for done in rows]
         columns[f"{name}_std"] = [_std(row[name] for row in done) for done in rows]
     columns["folds_done"] = [len(done) for done in rows]
@@ -81,16 +86,21 @@ def _std(values: Any) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def predictions_table(scores: Sequence[FoldScore], clips: pa.Table, classes: Sequence[str]) -> pa.Table:
+def predictions_table(scores: Sequence[FoldResult], clips: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Out-of-fold predictions of one trial: every clip once, in the manifest's order."""
-    probabilities = np.concatenate([score.probabilities for score in scores])
     clip_ids = [clip_id for score in scores for clip_id in score.clip_ids]
     place = {clip_id: index for index, clip_id in enumerate(clip_ids)}
-    rows = probabilities[[place[clip_id] for clip_id in clips["clip_id"].to_pylist()]]
-    columns = {
-        "clip_id": clips["clip_id"],
-        "speaker": clips["speaker"],
-        "fold": clips["fold"],
+    order = [place[clip_id] for clip_id in clips["clip_id"].to_pylist()]
+    columns = {name: clips[name] for name in ("clip_id", "speaker", "fold")}
+    if all(isinstance(score, FoldTranscripts) for score in scores):
+        written = [
+            text for score in scores if isinstance(score, FoldTranscripts) for text in score.hypotheses
+        ]
+        predicted = pa.array([written[row] for row in order], pa.string())
+        return pa.table(columns | {"target": clips["reference"], "predicted": predicted})
+    probabilities = np.concatenate([score.probabilities for score in scores if isinstance(score, FoldScore)])
+    rows = probabilities[order]
+    columns |= {
         "target": clips["label"],
         "predicted": pa.array([classes[index] for index in rows.argmax(1)]),
     }
@@ -107,21 +117,37 @@ def nested_score(
     if len(complete) < 2:
         return None
     chosen = chosen_on_other_folds(fold_values(scores, complete, classes, metric, num_folds))
+    picked = [scores[complete[row], fold] for fold, row in enumerate(chosen)]
+    if all(isinstance(score, FoldTranscripts) for score in picked):
+        texts = [score for score in picked if isinstance(score, FoldTranscripts)]
+        references = [text for score in texts for text in score.references]
+        hypotheses = [text for score in texts for text in score.hypotheses]
+        return recognition.rates(references, hypotheses, spaces=texts[0].spaces)[metric]
     total = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for fold, row in enumerate(chosen):
-        total += _confusion(scores[complete[row], fold], classes)
+    for score in picked:
+        assert isinstance(score, FoldScore)
+        total += _confusion(score, classes)
     return classification.scores(total, classes)[metric]
 
 
 def fold_values(
     scores: Scores, complete: Sequence[int], classes: Sequence[str], metric: str, num_folds: int
 ) -> Float[np.ndarray, "trials folds"]:
-    """The searched metric of every complete trial and fold; 0 where a fold does not define it."""
-    rows = [[fold_metrics(scores[t, f], classes)[metric] or 0.0 for f in range(num_folds)] for t in complete]
-    return np.array(rows)
+    """The searched metric of every complete trial and fold, where it counts errors times -1: higher is better.
+
+    A fold that does not define it counts as the worst.
+    """
+    rows = [[fold_value(scores[t, f], classes, metric) for f in range(num_folds)] for t in complete]
+    return sign(metric) * np.array(rows)
 
 
-def best_trial(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial | None:
-    """The complete trial with the highest value; the earliest of equals; None where none is complete."""
+def fold_value(score: FoldResult, classes: Sequence[str], metric: str) -> float:
+    """The searched metric of a fold; the worst where the fold does not define it."""
+    value = fold_metrics(score, classes)[metric]
+    return worst(metric) if value is None else value
+
+
+def best_trial(trials: Sequence[optuna.trial.FrozenTrial], metric: str) -> optuna.trial.FrozenTrial | None:
+    """The complete trial with the best value; the earliest of equals; None where none is complete."""
     complete = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE and t.value is not None]
-    return max(complete, key=lambda t: (t.value or 0.0, -t.number), default=None)
+    return max(complete, key=lambda t: (sign(metric) * (t.value or 0.0), -t.number), default=None)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
 from w2v2.search.prepared_search import PreparedSearch
-from w2v2.training.fold_result import FoldScore
+from w2v2.training.fold_result import FoldResult
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.features.batches import ClipSet
@@ -34,7 +35,7 @@ class Plan:
     keys: dict[EncoderConfig, str]
     """The folder of the features of each encoder that a trial may ask for."""
     clips: pa.Table
-    """clip_id, fold, label, audio_digest and num_samples of every clip."""
+    """clip_id, fold, audio_digest, num_samples, and label or reference, of every clip."""
     gpus: float
     vector_size: int = 0
     """Numbers of a clip's pooled vectors, of all these encoders together; 0 where frames cross the cut of one."""
@@ -61,12 +62,14 @@ class Plan:
 
 def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> Plan:
     """The plan of a search whose features are prepared; clips are the usable ones, with their folds."""
+    is_text = config.task.kind == "transcript"
+    target = "reference" if is_text else "label"
     return Plan(
         config=config,
         run=config.run,
-        classes=tuple(classes_of(clips)),
+        classes=() if is_text else tuple(classes_of(clips)),
         keys={encoder: info.key for encoder, info in prepared.infos.items()},
-        clips=clips.select(["clip_id", "fold", "label", "audio_digest", "num_samples"]),
+        clips=clips.select(["clip_id", "fold", target, "audio_digest", "num_samples"]),
         gpus=prepared.gpus,
         vector_size=prepared.vector_size,
     )
@@ -77,15 +80,19 @@ def fold_seed(seed: int, fold: int) -> int:
     return seed * 1009 + fold
 
 
-def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
+def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldResult:
     """The fold's score, computed by this process alone."""
     from w2v2.training.process_group import ProcessGroup
 
     return score_together(settings, plan, fold, ProcessGroup())
 
 
-def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "ProcessGroup") -> FoldScore:
+def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "ProcessGroup") -> FoldResult:
     """The fold's score, computed by this process as one of a ProcessGroup."""
+    if settings.task.kind == "transcript":
+        from w2v2.search.transcript_trial import score_transcripts
+
+        return score_transcripts(settings, plan, fold, world)
     import torch
 
     from w2v2.models.classifier import Classifier, fresh
@@ -102,8 +109,8 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     return score_fold(
         Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)]),
         fold=fold,
-        train=_clip_set(settings, plan, train),
-        held_out=_clip_set(settings, plan, held_out),
+        train=clip_set(settings, plan, train),
+        held_out=clip_set(settings, plan, held_out),
         held_out_ids=clips["clip_id"].take(held_out).to_pylist(),
         optim=settings.optim,
         training=settings.training,
@@ -112,7 +119,14 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     )
 
 
-def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> "ClipSet":
+def clip_set(
+    settings: TuneFoldsConfig,
+    plan: Plan,
+    rows: np.ndarray,
+    *,
+    targets: Int[np.ndarray, "rows ..."] | None = None,
+) -> "ClipSet":
+    """Some of the clips with their features from the cache; targets are the numbers of their classes unless given."""
     from w2v2.features.batches import ClipSet
     from w2v2.features.cache import FeatureCache, localize, open_features
 
@@ -123,5 +137,5 @@ def _clip_set(settings: TuneFoldsConfig, plan: Plan, rows: np.ndarray) -> "ClipS
     return ClipSet(
         features=open_features(cache, digests, num_at_once=settings.data.num_readers),
         lengths=np.asarray(clips["num_samples"]),
-        targets=class_numbers(clips["label"].to_pylist(), plan.classes),
+        targets=class_numbers(clips["label"].to_pylist(), plan.classes) if targets is None else targets,
     )

@@ -19,7 +19,6 @@ from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.ctc import SpeechModel, Transcriber
-from w2v2.models.ctc_checkpoint import read_output_layer
 from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
 from w2v2.models.encoder import Encoder
@@ -35,7 +34,7 @@ from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer
-from w2v2.training.transcription import predict_transcripts
+from w2v2.training.transcription import new_transcriber, predict_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -211,18 +210,12 @@ def _new_classifier(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) ->
     return model
 
 
-@torch.no_grad()
 def _new_transcriber(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -> Transcriber:
     """The model before its first step; with text.vocab=model its output layer is that of the CTC model."""
     assert plan.vocabulary is not None
-    num_outputs = len(plan.vocabulary.tokens)
-    model = Transcriber(encoder, plan.config.head, num_outputs=num_outputs, blank=plan.vocabulary.blank)
-    if plan.config.text.vocab == "model":
-        layer: Any = model.head.layers[-1]
-        weight, bias = read_output_layer(plan.config.encoder, num_outputs)
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return model
+    config = plan.config
+    checkpoint = config.encoder if config.text.vocab == "model" else None
+    return new_transcriber(encoder, config.head, plan.vocabulary, checkpoint=checkpoint)
 
 
 def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Epoch]:

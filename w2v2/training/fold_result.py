@@ -41,6 +41,26 @@ class FoldScore:
     curve: list[Epoch]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldTranscripts:
+    """What one fold of one trial leaves where the model writes text."""
+
+    fold: int
+    clip_ids: list[str]
+    references: list[str]
+    hypotheses: list[str]
+    spaces: bool
+    """Whether spaces separate words; without them no word error rate is defined."""
+    loss: float
+    """CTC loss of the held-out clips, in nats per character."""
+    num_train: int
+    seconds: float
+    curve: list[Epoch]
+
+
+FoldResult = FoldScore | FoldTranscripts
+
+
 def fold_score(
     logits: Float[np.ndarray, "clips classes"],
     *,

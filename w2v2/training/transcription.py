@@ -1,22 +1,42 @@
 """Transcripts of clips by a model in memory, and its loss on clips that are not trained on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from w2v2.config.model import EncoderConfig, HeadConfig
+from w2v2.data.text import Vocabulary
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.models.ctc import Transcriber
+from w2v2.models.ctc_checkpoint import read_output_layer
 from w2v2.models.ctc_loss import FrameLogits
 from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
 from w2v2.models.device import to_device
+from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Objective
 from w2v2.models.probabilities import log_softmax
 from w2v2.training.forward import memory_hint
 from w2v2.training.process_group import ProcessGroup
+
+
+@torch.no_grad()
+def new_transcriber(
+    encoder: Encoder, head: HeadConfig, vocabulary: Vocabulary, *, checkpoint: EncoderConfig | None
+) -> Transcriber:
+    """The model before its first step; its output layer is that of the CTC model `checkpoint`, random without one."""
+    num_outputs = len(vocabulary.tokens)
+    model = Transcriber(encoder, head, num_outputs=num_outputs, blank=vocabulary.blank)
+    if checkpoint is not None:
+        layer: Any = model.head.layers[-1]
+        weight, bias = read_output_layer(checkpoint, num_outputs)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return model
 
 
 @malloc_keeps_freed_memory()

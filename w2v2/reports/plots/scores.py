@@ -26,7 +26,7 @@ from w2v2.reports.plots.style import (
     style,
     with_names,
 )
-from w2v2.reports.text import METRIC_LABELS, shortened
+from w2v2.reports.text import LABELS, shortened
 
 MAX_PERCENTS, MAX_COUNTS = 12, 30
 
@@ -60,7 +60,7 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
         for place, (values, look) in enumerate(rows):
             points = percent_values(values)
             axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
-        axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{METRIC_LABELS[metric]} (%)")
+        axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
         with_names(axes, [first[1], "each fold, best trial", last[1]])
         axes.spines["left"].set_visible(False)
         return figure
@@ -80,7 +80,7 @@ def fold_scores(
             axes.axhline(sum(values) / len(values), color=BLUE, linewidth=0.9, label="mean over folds")
         axes.scatter(numbers, values, s=34, color=BLUE, zorder=3, clip_on=False)
         _chance(axes, chance, vertical=False)
-        axes.set(ylim=(0, 100), xlabel="held-out fold", ylabel=f"{METRIC_LABELS[metric]} (%)", xticks=numbers)
+        axes.set(ylim=(0, 100), xlabel="held-out fold", ylabel=f"{LABELS[metric]} (%)", xticks=numbers)
         axes.grid(axis="y")
         axes.legend(*axes.get_legend_handles_labels(), ncols=3, **LEGEND)
         return figure
@@ -106,7 +106,7 @@ def speaker_scores(
         axes.scatter(values, places, s=22, color=colours, zorder=3, clip_on=False)
         with_names(axes, [shortened(speaker) for _, speaker in scores] if len(scores) <= MAX_NAMES else [])
         axes.set(xlim=(0, 100), ylim=(-0.8, max(len(scores), 1) - 0.2))
-        axes.set(xlabel=f"{METRIC_LABELS[metric]} (%)", ylabel="speaker")
+        axes.set(xlabel=f"{LABELS[metric]} (%)", ylabel="speaker")
         return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from w2v2.evaluation.direction import sign
 from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
@@ -25,7 +26,7 @@ from w2v2.reports.plots.style import (
     style,
     with_names,
 )
-from w2v2.reports.text import METRIC_LABELS, setting_text, shortened
+from w2v2.reports.text import LABELS, setting_text, shortened
 
 LOOKS: dict[str, dict[str, Any]] = {
     "COMPLETE": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
@@ -37,7 +38,8 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
     """Score by trial, and the best so far; complete, pruned (mean of the folds it ran) and failed differ."""
     rows = sorted(trials.to_pylist(), key=lambda row: row["trial"])
     done = [row for row in rows if row["state"] == "COMPLETE" and is_known(row[f"{metric}_mean"])]
-    best = [100 * max(row[f"{metric}_mean"] for row in done[: i + 1]) for i in range(len(done))]
+    pick = max if sign(metric) > 0 else min
+    best = [100 * pick(row[f"{metric}_mean"] for row in done[: i + 1]) for i in range(len(done))]
     failed = [row["trial"] for row in rows if row["state"] == "FAIL"]
     with style():
         figure, axes = one_panel(WIDTH, 2.5)
@@ -51,7 +53,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
             axes.scatter(
                 failed, [0.03] * len(failed), transform=on_axis, marker="x", color=VERMILLION, label="failed"
             )
-        axes.set(xlabel="trial", ylabel=f"{METRIC_LABELS[metric]}, mean over folds (%)")
+        axes.set(xlabel="trial", ylabel=f"{LABELS[metric]}, mean over folds (%)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.15)
         axes.grid(axis="y")
@@ -60,7 +62,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
 
 
 def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) -> Figure:
-    """A square for each fold a trial ran, darker for a higher score; what was never run stays empty."""
+    """A square for each fold a trial ran, darker for a better score; what was never run stays empty."""
     rows = [row for row in folds.to_pylist() if is_known(row[metric])]
     low = min((row[metric] for row in rows), default=0.0)
     high = max((row[metric] for row in rows), default=1.0)
@@ -68,7 +70,7 @@ def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) 
     with style():
         figure, axes = one_panel(WIDTH, 0.75 + 0.17 * max(num_folds, 3))
         for row in rows:
-            shade = (row[metric] - low) / max(high - low, 1e-9)
+            shade = _shade(row[metric], low, high, metric)
             corner = (row["trial"] - 0.45, row["fold"] - 0.45)
             axes.add_patch(
                 Rectangle(corner, 0.9, 0.9, facecolor=BLUE, alpha=0.12 + 0.83 * shade, linewidth=0)
@@ -104,35 +106,42 @@ def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric:
             _scatter_one(axes, rows, path=path, dimension=dimension, metric=metric, best=best)
         for axes in panels[len(space) :]:
             axes.set_visible(False)
-        figure.supylabel(f"{METRIC_LABELS[metric]}, mean over folds (%)", fontsize=8.5)
+        figure.supylabel(f"{LABELS[metric]}, mean over folds (%)", fontsize=8.5)
         return figure
 
 
 def parallel(trials: pa.Table, space: Mapping[str, Mapping[str, Any]], *, metric: str, best: int) -> Figure:
-    """Each trial with a score as a line over its hyperparameters, darker for a higher score; orange: the best.
+    """Each trial with a score as a line over its hyperparameters, darker for a better score; orange: the best.
 
     An axis runs from the lowest value of its field to the highest, on a log scale where the space is logarithmic.
     """
     names = [f"params_{path}" for path in space]
     rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
     rows = [row for row in rows if all(row[name] is not None for name in names)]
-    rows.sort(key=lambda row: (row["trial"] == best, row[f"{metric}_mean"]))
+    rows.sort(key=lambda row: (row["trial"] == best, sign(metric) * row[f"{metric}_mean"]))
     scores = [row[f"{metric}_mean"] for row in rows]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
     with style():
         figure, axes = one_panel(2 * WIDTH, 2.8)
         for row, score in zip(rows, scores, strict=True):
-            shade = (score - low) / max(high - low, 1e-9)
+            place = (score - low) / max(high - low, 1e-9)
+            shade = _shade(score, low, high, metric)
             is_best = row["trial"] == best
             places = [_share(row[f"params_{path}"], field) for path, field in space.items()]
             look: dict[str, Any] = {"color": VERMILLION if is_best else BLUE, "linewidth": 1.1 + is_best}
-            axes.plot([*places, shade], alpha=1.0 if is_best else 0.12 + 0.7 * shade, **look)
+            axes.plot([*places, place], alpha=1.0 if is_best else 0.12 + 0.7 * shade, **look)
         for place, (path, field) in enumerate(space.items()):
             _parallel_axis(axes, place, path.partition(".")[2], _ends(field))
-        _parallel_axis(axes, len(space), METRIC_LABELS[metric], (f"{100 * low:.1f}%", f"{100 * high:.1f}%"))
+        _parallel_axis(axes, len(space), LABELS[metric], (f"{100 * low:.1f}%", f"{100 * high:.1f}%"))
         axes.set(xlim=(-0.35, len(space) + 0.35), ylim=(-0.16, 1.3))
         axes.set_axis_off()
         return figure
+
+
+def _shade(score: float, low: float, high: float, metric: str) -> float:
+    """0 for the worst score, 1 for the best."""
+    height = (score - low) / max(high - low, 1e-9)
+    return height if sign(metric) > 0 else 1 - height
 
 
 def _share(value: Any, field: Mapping[str, Any]) -> float:
@@ -175,8 +184,13 @@ def learning_curves(curves: pa.Table, *, trial: int) -> Figure:
             epochs = [row["epoch"] for row in line]
             left.plot(epochs, [_nan(row["train_loss"]) for row in line], label=f"fold {fold}", **look)
             right.plot(epochs, [100 * _nan(row["train_uar"]) for row in line], **look)
-        left.set(xlabel="epoch", ylabel="training loss (nats per clip)", ylim=(0, None))
-        right.set(xlabel="epoch", ylabel="training UAR (%)", ylim=(0, 100))
+        has_uar = any(row["train_uar"] is not None for row in rows)
+        left.set(
+            xlabel="epoch",
+            ylabel=f"training loss (nats per {'clip' if has_uar else 'character'})",
+            ylim=(0, None),
+        )
+        right.set(xlabel="epoch", ylabel="training UAR (%)", ylim=(0, 100), visible=has_uar)
         for axes in (left, right):
             axes.grid(axis="y")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

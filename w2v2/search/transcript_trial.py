@@ -1,0 +1,70 @@
+"""One fold of a trial on transcripts, trained and scored in this process; runs on a worker."""
+
+import time
+
+import numpy as np
+import torch
+
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.text import Vocabulary, padded_targets, vocabulary_of
+from w2v2.models.classifier import fresh
+from w2v2.models.ctc_checkpoint import read_vocabulary
+from w2v2.models.decoder import Decoder
+from w2v2.models.pretrained import loaded_encoder
+from w2v2.search.trial import Plan, clip_set, fold_seed
+from w2v2.training.fold_result import DivergenceError, FoldTranscripts
+from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trainer import Trainer
+from w2v2.training.transcription import new_transcriber, predict_transcripts, transcript_loss
+
+
+def score_transcripts(
+    settings: TuneFoldsConfig, plan: Plan, fold: int, world: ProcessGroup
+) -> FoldTranscripts:
+    """The fold's score: trained on the other folds for all epochs, whose characters alone it can write, then scored once."""
+    started = time.perf_counter()
+    torch.set_num_threads(max(1, int(settings.search.cpus_per_trial)))
+    encoder, _ = loaded_encoder(settings.encoder, settings.seed)
+    folds = np.asarray(plan.clips["fold"])
+    train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    references, expected = (plan.clips["reference"].take(rows).to_pylist() for rows in (train, held_out))
+    vocabulary = _vocabulary(settings, references)
+    seed = fold_seed(settings.seed, fold)
+    torch.manual_seed(seed)
+    checkpoint = settings.encoder if settings.text.vocab == "model" else None
+    model = new_transcriber(fresh(encoder), settings.head, vocabulary, checkpoint=checkpoint)
+    trainer = Trainer(
+        model,
+        clip_set(settings, plan, train, targets=padded_targets(references, vocabulary)),
+        task=settings.task,
+        optim=settings.optim,
+        training=settings.training,
+        seed=seed,
+        world=world,
+    )
+    curve = trainer.run()
+    clips = clip_set(settings, plan, held_out, targets=padded_targets(expected, vocabulary))
+    precision = settings.training.precision
+    loss = transcript_loss(model, clips, trainer.objective, precision=precision, world=world)
+    if np.isinf(loss):  # NaN is that of clips without a character that can be written
+        raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
+    decoder = Decoder(vocabulary=vocabulary)
+    written = predict_transcripts(model, clips, decoder, precision=precision, world=world)
+    return FoldTranscripts(
+        fold=fold,
+        clip_ids=plan.clips["clip_id"].take(held_out).to_pylist(),
+        references=expected,
+        hypotheses=[one.text for one in written],
+        spaces=settings.text.spaces,
+        loss=loss,
+        num_train=len(train),
+        seconds=time.perf_counter() - started,
+        curve=curve,
+    )
+
+
+def _vocabulary(settings: TuneFoldsConfig, references: list[str]) -> Vocabulary:
+    """The characters of the training folds, or those of the CTC model that is trained further."""
+    if settings.text.vocab == "model":
+        return read_vocabulary(settings.encoder.name)
+    return vocabulary_of(references, settings.text)
