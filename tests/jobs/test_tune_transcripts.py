@@ -17,7 +17,7 @@ from w2v2.jobs import compare, finetune, tune_folds
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory, ray_session):
+def searched(tmp_path_factory):
     """A finished search of two trials over three folds: its config, run directory and metrics."""
     folder = tmp_path_factory.mktemp("search")
     uri = sentences_csv(folder / "data", num_speakers=6, num_sentences=4)
@@ -25,7 +25,7 @@ def searched(tmp_path_factory, ray_session):
     flags += ["--cache.uri", str(folder / "cache"), "--folds.kind", "grouped", "--folds.num_folds", "3"]
     flags += ["--training.num_epochs", "2", "--search.num_trials", "2", "--search.pruning", "none"]
     flags += ["--search.space", "{optim.learning_rate: {low: 4e-3, high: 4e-2, log: true}}"]
-    flags += ["--optim.learning_rate", "8e-3"]
+    flags += ["--optim.learning_rate", "8e-3", "--local", "true"]
     config = command_line.parse(TuneFoldsConfig, flags)
     return config, folder / "run", tune_folds.main(config)
 
