@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from w2v2.config.checks import at_least
 from w2v2.errors import UserError
 
-Case = Literal["search", "head", "all", "extract", "pretrain", "reading", "memory", "startup"]
+Case = Literal["search", "head", "all", "extract", "pretrain", "ctc", "reading", "memory", "startup"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,22 @@ class PretrainSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CtcSizes:
+    """How much the case ctc trains on, once for each kind of lengths."""
+
+    num_clips: int = 32
+    """Clips of each kind of lengths."""
+    num_epochs: int = 2
+    """Epochs; our pass through the frozen convolutions runs once, before the first."""
+    batch_size: int = 8
+    """Clips per optimizer step."""
+
+    def __post_init__(self) -> None:
+        at_least("ctc", self, 2, "num_clips")
+        at_least("ctc", self, 1, "num_epochs", "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadingSizes:
     """How much the case reading reads and decodes."""
 
@@ -130,8 +146,8 @@ class BenchmarkConfig:
     run: str = "runs/benchmark"
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
-    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup and
-    pretrain, 1 for search, head and memory, which take minutes."""
+    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup,
+    pretrain and ctc, 1 for search, head and memory, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
     through_job: bool = False
@@ -144,6 +160,7 @@ class BenchmarkConfig:
     train: TrainSizes = field(default_factory=TrainSizes)
     extract: ExtractSizes = field(default_factory=ExtractSizes)
     pretrain: PretrainSizes = field(default_factory=PretrainSizes)
+    ctc: CtcSizes = field(default_factory=CtcSizes)
     reading: ReadingSizes = field(default_factory=ReadingSizes)
     memory: MemorySizes = field(default_factory=MemorySizes)
 
@@ -168,7 +185,7 @@ class BenchmarkConfig:
                 usual = 3
             case "all":
                 usual = 4
-            case "startup" | "pretrain":
+            case "startup" | "pretrain" | "ctc":
                 usual = 2
             case "search" | "head" | "memory":
                 usual = 1

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig, Wav2Vec2Config, Wav2Vec2F
 from transformers.utils import logging as transformers_logging
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.errors import UserError
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained import tiny_config
 
@@ -90,3 +92,23 @@ def _median_seconds(product: nn.Module, left: Tensor) -> float:
         product(left)[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
+
+
+def layer_normalised(encoder: str, case: str) -> Wav2Vec2Config:
+    """A geometry without group normalisation and without dropout; UserError for other encoders than base and tiny."""
+    silent: dict[str, Any] = dict(
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+    )
+    match encoder:
+        case "base":
+            return Wav2Vec2Config(
+                **silent, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
+            )
+        case "tiny":
+            return tiny_config()
+        case _:
+            raise UserError(f"encoder must be base or tiny for the case {case}, got {encoder}")

@@ -12,26 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.benchmarks.encoders import layer_normalised
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate
 from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig, PretrainOptimConfig, PretrainTrainingConfig
-from w2v2.errors import UserError
 from w2v2.features.batches import batches_by_seconds
 from w2v2.models.encoder import Encoder
 from w2v2.models.onednn_linear import use_fastest_linear
-from w2v2.models.pretrained import tiny_config
 from w2v2.models.pretraining import HEAD, ContrastiveModel
 from w2v2.training.optimizer import learning_rate_scale, make_optimizer
 from w2v2.training.pretrainer import Pretrainer
@@ -49,7 +47,7 @@ def pretrain(config: BenchmarkConfig) -> CaseResult:
     """Seconds of an epoch on clips of two kinds of lengths, and how far the losses of all steps are apart."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    stock = Wav2Vec2ForPreTraining(_architecture(config.encoder))
+    stock = Wav2Vec2ForPreTraining(layer_normalised(config.encoder, "pretrain"))
     num_clips = config.pretrain.num_clips
     lengths_s = {
         "RAVDESS's lengths": synthetic_clips.ravdess_lengths_s(num_clips, seed=config.seed),
@@ -61,25 +59,6 @@ def pretrain(config: BenchmarkConfig) -> CaseResult:
         comparisons=[comparison for comparison, _ in found],
         agreements=[agreement for _, agreement in found],
     )
-
-
-def _architecture(encoder: str) -> Wav2Vec2Config:
-    silent: dict[str, Any] = dict(
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        feat_proj_dropout=0.0,
-        layerdrop=0.0,
-    )
-    match encoder:
-        case "base":
-            return Wav2Vec2Config(
-                **silent, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
-            )
-        case "tiny":
-            return tiny_config()
-        case _:
-            raise UserError(f"encoder must be base or tiny for the case pretrain, got {encoder}")
 
 
 @dataclass(frozen=True, kw_only=True)

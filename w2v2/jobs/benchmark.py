@@ -3,6 +3,7 @@
     jobs/benchmark.py extract                     # vectors of clips, against the AutoModel loop
     jobs/benchmark.py search head all             # training, against Hugging Face's Trainer
     jobs/benchmark.py pretrain                    # pre-training, against Hugging Face's example
+    jobs/benchmark.py ctc                         # transcripts, against Hugging Face's example
     jobs/benchmark.py reading memory startup
     jobs/benchmark.py extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
     jobs/benchmark.py extract --through_job true  # whole commands, from files to a table
@@ -67,6 +68,10 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
             from w2v2.benchmarks.pretrain_case import pretrain
 
             return pretrain(config)
+        case "ctc":
+            from w2v2.benchmarks.ctc_case import ctc
+
+            return ctc(config)
         case "reading":
             from w2v2.benchmarks.reading_case import reading
 
