@@ -18,16 +18,12 @@ COLUMNS = ("client_id", "path", "sentence")
 def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """A clip for each row of train.tsv, dev.tsv and test.tsv, else of validated.tsv, in their order.
 
-    client_id is the speaker, sentence the transcript. A row with too few fields is a reject; a clip whose file is
+    client_id is the speaker, sentence the transcript; any columns can be carried along. A row with too few fields is a reject; a clip whose file is
     missing becomes one when it is read. Raises UserError for missing files or columns.
     """
     if task not in ("transcript", "none"):
         raise UserError(
             f"data.layout=common_voice has transcripts, got task.kind={task}: set --task.kind transcript"
-        )
-    if carried:
-        raise UserError(
-            f"data.layout=common_voice carries no columns along, but {quoted(carried)} are asked for"
         )
     root = storage.expand(data.uri)
     parts = {
@@ -40,10 +36,10 @@ def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str])
             f"data.uri {data.uri} has neither train.tsv, dev.tsv, test.tsv nor validated.tsv: give the folder of one "
             "language of Common Voice, or a .csv file with data.text_column"
         )
-    return Found(rows=[row for name, split in parts.items() for row in _rows(root, name, split)])
+    return Found(rows=[row for name, split in parts.items() for row in _rows(root, name, split, carried)])
 
 
-def _rows(root: str, name: str, split: str) -> Iterator[ClipRow]:
+def _rows(root: str, name: str, split: str, carried: Sequence[str]) -> Iterator[ClipRow]:
     file = storage.join(root, f"{name}.tsv")
     try:
         lines = storage.read_bytes(file).decode("utf-8-sig").split("\n")
@@ -51,17 +47,18 @@ def _rows(root: str, name: str, split: str) -> Iterator[ClipRow]:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     # Quotes are part of the sentences and do not enclose fields.
     header = lines[0].rstrip("\r").split("\t")
-    if lost := [column for column in COLUMNS if column not in header]:
+    if lost := [column for column in (*COLUMNS, *carried) if column not in header]:
         raise UserError(
             f"{file} has no column {lost[0]!r}, its columns are {quoted(header)}: wanted a file of Common Voice"
         )
     for number, line in enumerate(lines[1:], start=2):
         if line.strip():
             cells = line.rstrip("\r").split("\t")
-            yield _clip(root, f"row {number} of {name}.tsv", dict(zip(header, cells, strict=False)), split)
+            row = dict(zip(header, cells, strict=False))
+            yield _clip(root, f"row {number} of {name}.tsv", row, split, carried)
 
 
-def _clip(root: str, place: str, cells: dict[str, str], split: str) -> ClipRow:
+def _clip(root: str, place: str, cells: dict[str, str], split: str, carried: Sequence[str]) -> ClipRow:
     if lost := [column for column in ("client_id", "path") if not cells.get(column)]:
         path = cells.get("path") or place
         return ClipRow(clip_id=path, uri="", reject=Reject(kind=f"{lost[0]} is empty", place=place))
@@ -73,4 +70,5 @@ def _clip(root: str, place: str, cells: dict[str, str], split: str) -> ClipRow:
         speaker=cells["client_id"],
         split=split,
         text=cells.get("sentence", "").strip(),
+        carried=tuple(cells.get(name, "") for name in carried),
     )

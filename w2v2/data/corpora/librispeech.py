@@ -6,6 +6,7 @@ as Multilingual LibriSpeech's and many corpora made after it.
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
@@ -40,9 +41,9 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
         raise UserError(
             f"data.layout=librispeech has transcripts, got task.kind={task}: set --task.kind transcript"
         )
-    if carried:
+    if others := [name for name in carried if name != "text"]:
         raise UserError(
-            f"data.layout=librispeech has no columns to carry along, but {quoted(carried)} are asked for"
+            f"data.layout=librispeech has no column to carry along but 'text', and {quoted(others)} are asked for"
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
@@ -56,7 +57,7 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
             f"data.uri {data.uri} has no *{SUFFIX} file: give the folder of a corpus in LibriSpeech's layout, or "
             "a .csv file with data.text_column"
         )
-    rows = list(_rows(root, files, audio, data))
+    rows = [replace(row, carried=(row.text,) * len(carried)) for row in _rows(root, files, audio, data)]
     num_untold = len(set(audio.values()) - {row.uri for row in rows})
     if num_untold:
         logger.info("%s: %d audio files have no line in a *%s and are left out", root, num_untold, SUFFIX)
