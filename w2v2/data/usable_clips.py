@@ -145,7 +145,7 @@ def in_folds(
     Raises UserError for too many rejects, and where a speaker or the same audio is in two folds.
     """
     found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
-    if "label" in found.clips.column_names:
+    if "reference" not in found.clips.column_names:
         manifest.check(found, max_reject_fraction=data.max_reject_fraction)
     clips = folds.assign(found.clips, fold_config)
     folds.audit(clips)
