@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import sqlalchemy.exc
@@ -32,7 +33,7 @@ class StudyFile:
     def __init__(self, run: str, *, pruner: optuna.pruners.BasePruner, metric: str) -> None:
         self.uri = storage.join(run, "study.db")
         self._pruner = pruner
-        self._direction = "maximize" if sign(metric) > 0 else "minimize"
+        self._direction: Literal["maximize", "minimize"] = "maximize" if sign(metric) > 0 else "minimize"
         self._path = Path(self.uri)
         self._generation = 0
         """Of the study in a bucket, as this process has read or written it last."""
