@@ -170,14 +170,14 @@ class Writes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.end_at, self.end = 0, 0, "stopped"
         self._write_bytes, self._read = Path.write_bytes, local_files.read
-        monkeypatch.setattr(Path, "write_bytes", self._write)
+        monkeypatch.setattr(Path, "write_bytes", lambda path, data: self._write(path, data))
         monkeypatch.setattr(local_files, "read", self._read_or_fail)
 
     @property
     def has_ended(self) -> bool:
         return 0 < self.end_at <= self.count
 
-    def of(self, path: Path, data: bytes) -> int:
+    def _write(self, path: Path, data: bytes) -> int:
         self.count += 1
         if not self.has_ended:
             return self._write_bytes(path, data)
@@ -189,10 +189,6 @@ class Writes:
             self._write_bytes(path, data[: len(data) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH), str(path))
-
-    @property
-    def _write(self) -> Callable[[Path, bytes], int]:
-        return lambda path, data: self.of(path, data)
 
     def _read_or_fail(self, uri: str) -> bytes:
         if self.has_ended and self.end == "unreachable":

@@ -146,6 +146,7 @@ def test_a_locked_study_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
     assert not again.report(proposal.number, [0.5], num_folds=6)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path) -> None:
     whole = trials_of(make_and_run(tmp_path / "whole"))
     study = make(tmp_path / "run", num_trials=24)

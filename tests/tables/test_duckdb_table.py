@@ -52,6 +52,55 @@ def test_a_file_that_is_not_duckdbs_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "a.db").read_text() == "hello" * 1000
 
 
+DAMAGES = {
+    "header": lambda body: body[:5000] + bytes([body[5000] ^ 1]) + body[5001:],
+    "block": lambda body: body[:13000] + bytes([body[13000] ^ 64]) + body[13001:],
+    "zeros": lambda body: body[:12288] + bytes(4096) + body[16384:],
+    "cut": lambda body: body[: len(body) // 2],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_table_is_a_sentence_and_comes_back_from_its_parts(
+    kind: str, tmp_path: Path, servers: Any
+) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    place = make_place("duckdb", tmp_path, servers)
+    parts = write(place, make_rows(range(200)))
+    open_table(place.uri, make_spec()).commit(parts)
+    wanted = open_table(place.uri, make_spec()).read().sort_by("clip_id")
+    path = tmp_path / "sub" / "file.db"
+    path.write_bytes(DAMAGES[kind](path.read_bytes()))
+    with pytest.raises(UserError) as error:
+        open_table(place.uri, make_spec()).commit(parts)
+    assert f"put a copy of {path} back, or delete it and run the same command again" in str(error.value)
+    assert "\n" not in str(error.value)
+    path.unlink()
+    open_table(place.uri, make_spec()).commit(parts)
+    assert open_table(place.uri, make_spec()).read().sort_by("clip_id") == wanted
+
+
+def test_a_damaged_log_of_a_killed_writer_is_a_sentence(tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    uri, path, wal = f"duckdb://{tmp_path}/a.db?table=t", tmp_path / "a.db", tmp_path / "a.db.wal"
+    open_table(uri, make_spec())
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE other AS SELECT range AS a FROM range(1000)").fetchall()
+        body, log = path.read_bytes(), wal.read_bytes()  # what SIGKILL would leave now
+    for number in range(0, len(log), max(1, len(log) // 12)):
+        path.write_bytes(body)
+        wal.write_bytes(log[:number] + bytes([log[number] ^ 4]) + log[number + 1 :])
+        try:
+            open_table(uri, make_spec())
+        except UserError as error:
+            assert "is damaged" in str(error) or "cannot be opened" in str(error)
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
 def test_duckdb_answers_the_documented_query(tmp_path: Path, servers: Any) -> None:
     from w2v2.tables.table import open_table
 

@@ -23,6 +23,7 @@ from w2v2.tables.spec import NAME, TIMESTAMP, Commit, TableSpec, Where, check_co
 logger = logging.getLogger(__name__)
 
 _HEADER_BYTES = 12_288
+_DAMAGED = re.compile(r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|INTERNAL|FATAL")
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
 
@@ -97,7 +98,7 @@ def _make_file(path: Path, uri: str) -> None:
                 os.link(part, path)
         finally:
             part.unlink(missing_ok=True)
-    except (duckdb.IOException, OSError) as error:
+    except (duckdb.Error, OSError) as error:
         raise UserError(_sentence(uri, error)) from error
 
 
@@ -119,7 +120,9 @@ def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with duckdb.connect(str(path)) as connection:
             connection.execute("SET TimeZone = 'UTC'").fetchall()
             yield connection
-    except (duckdb.IOException, OSError) as error:
+    except (duckdb.Error, OSError) as error:
+        if isinstance(error, duckdb.ProgrammingError | duckdb.IntegrityError | duckdb.DataError):
+            raise  # a mistake of ours, not of the file
         raise UserError(_sentence(uri, error)) from error
 
 
@@ -129,6 +132,12 @@ def _sentence(uri: str, error: Exception) -> str:
         holder = re.search(r"PID (\d+)", str(error))
         who = f"process {holder[1]}" if holder else "another process"
         return f"table {uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
+    if _DAMAGED.search(reason):
+        path = _parsed(uri)[1]
+        return (
+            f"table {uri} is damaged ({reason[:200]}): put a copy of {path} back, or delete it and run the same command "
+            "again, which writes the rows of its run into a new one"
+        )
     return f"table {uri} cannot be opened: {reason}; give a file that is DuckDB's or none, in a folder you may write"
 
 
