@@ -1,10 +1,12 @@
 """A saved model: what transformers and our loader make of the folder equals the model that was saved."""
 
 import json
+import random
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import safetensors.torch
 import torch
 from transformers import (
     AutoModel,
@@ -24,10 +26,12 @@ from w2v2.audio.waveforms import normalized
 from w2v2.config.data import AudioConfig
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.errors import UserError
+from w2v2.models import provenance
 from w2v2.models.classifier import Classifier
 from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import ModelInfo, extend_card, read_card, read_info
 from w2v2.models.saved_model import has_counterpart, load_model, save_model
+from w2v2.storage.seals import seal_json
 
 SMALL = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, conv_dim=(11, 13),
@@ -207,11 +211,67 @@ def test_mistakes_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"w2v2.json cannot be read \(.*\): save the model again"):
         read_info(str(tmp_path))
     about.write_text(text)
-    import safetensors.torch
-
     state = safetensors.torch.load_file(tmp_path / "head.safetensors")
     safetensors.torch.save_file(
         {name: value + 1 for name, value in state.items()}, tmp_path / "head.safetensors"
     )
+    with pytest.raises(UserError, match=r"is damaged: head.safetensors is not as it was saved"):
+        read_info(str(tmp_path))  # before anything is started
+
+
+FILES = (
+    "config.json",
+    "head.safetensors",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "trained_on.parquet",
+    "w2v2.json",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_of_any_file_is_one_sentence_or_changes_nothing(name: str, tmp_path, caplog) -> None:
+    model, info = make()
+    folder = tmp_path / "model"
+    digest = save_model(str(folder), model, info, card=CARD, made_from=CLIPS)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "README.md"])
+    rng, body = random.Random(name), (folder / name).read_bytes()
+    seen = set()
+    for _ in range(6):
+        bit = rng.randrange(8 * len(body))
+        changed = bytearray(body)
+        changed[bit // 8] ^= 1 << bit % 8
+        (folder / name).write_bytes(changed)
+        try:
+            assert load_model(str(folder)).digest == digest
+            provenance.overlap(str(folder), CLIPS)
+            seen.add("same")
+        except UserError as error:
+            assert "\n" not in str(error) and str(folder) in str(error)
+            seen.add("refused")
+    assert "refused" in seen or name == "trained_on.parquet"
+    (folder / name).unlink()
+    if name not in ("w2v2.json", "trained_on.parquet"):
+        with pytest.raises(UserError, match=f"is damaged: {name} is missing; copy the whole folder again"):
+            read_info(str(folder))
+
+
+def test_folders_of_before_have_no_list_of_files(tmp_path) -> None:
+    model, info = make()
+    digest = save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
+    about = json.loads((tmp_path / "w2v2.json").read_text())
+    del about["files"], about["seal"]
+    (tmp_path / "w2v2.json").write_text(seal_json(about))
+    assert load_model(str(tmp_path)).digest == digest
+    state = safetensors.torch.load_file(tmp_path / "head.safetensors")
+    safetensors.torch.save_file({k: v + 1 for k, v in state.items()}, tmp_path / "head.safetensors")
     with pytest.raises(UserError, match=r"is damaged: its weights are not those it was saved with"):
+        load_model(str(tmp_path))
+    safetensors.torch.save_file(
+        {k: v[..., :1].contiguous() for k, v in state.items()}, tmp_path / "head.safetensors"
+    )
+    with pytest.raises(UserError, match=r"is damaged: head.safetensors is not that of this model"):
+        load_model(str(tmp_path))
+    (tmp_path / "head.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"is damaged: head.safetensors is not that of this model"):
         load_model(str(tmp_path))

@@ -11,6 +11,7 @@ from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
+from w2v2.models.folder_files import refuse_damaged
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json, seal_json
 
@@ -65,6 +66,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
                 "jobs/finetune.py, or use the version of w2v2 that its card names"
             )
         about = parse_json(place, body)
+        refuse_damaged(uri, about.get("files", {}))
         fields = about["info"]
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
         made: dict[str, Any] = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}

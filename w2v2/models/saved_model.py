@@ -24,6 +24,7 @@ from w2v2.models.counterpart import counterpart, has_counterpart, save_tokenizer
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import keep_files
 from w2v2.models.encoder import Encoder
+from w2v2.models.folder_files import file_entries
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.models.pretrained import load_encoder
 from w2v2.storage import files as storage
@@ -65,12 +66,14 @@ def save_model(
             save_tokenizer(info.vocabulary, folder)
         safetensors.torch.save_file(_own_state(model), folder / "head.safetensors")
         (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
-        for path in sorted(folder.iterdir()):
-            storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+        contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    for name, body in contents.items():
+        storage.write_bytes(storage.join(uri, name), body)
     if info.decode is not None:
         info = replace(info, decode=keep_files(uri, info.decode))
     provenance.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": _fields(info), "card": dict(card)}
+    about["files"] = file_entries(contents)
     storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")
     return digest
 
@@ -80,8 +83,13 @@ def load_model(uri: str) -> SavedModel:
     info, digest = read_info(uri)
     encoder = load_encoder(replace(info.encoder, name=uri, train="all"), seed=0)
     model = _built(encoder, info)
-    state = safetensors.torch.load(storage.read_bytes(storage.join(storage.expand(uri), "head.safetensors")))
-    model.load_state_dict(state, strict=False)
+    place = storage.join(storage.expand(uri), "head.safetensors")
+    try:
+        model.load_state_dict(safetensors.torch.load(storage.read_bytes(place)), strict=False)
+    except (safetensors.SafetensorError, RuntimeError) as error:  # no such file, or weights of other shapes
+        raise UserError(
+            f"model {uri!r} is damaged: head.safetensors is not that of this model; copy the whole folder again"
+        ) from error
     if model_digest(model, info) != digest:
         raise UserError(f"model {uri!r} is damaged: its weights are not those it was saved with")
     return SavedModel(model=model.eval(), info=info, digest=digest)

@@ -1,0 +1,51 @@
+"""Which files a model folder has, so that one that is damaged or missing is noticed before anything is computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import google_crc32c
+
+from w2v2.errors import UserError
+from w2v2.storage import files as storage
+
+CHANGING = ("README.md",)
+"""Files that may be edited, or are written again when a model is scored."""
+
+
+def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Size and checksum of each file, by name, as w2v2.json records them."""
+    return {
+        name: {"size_bytes": len(body), "crc32c": google_crc32c.value(body)}
+        for name, body in contents.items()
+        if name not in CHANGING
+    }
+
+
+def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UserError that names a file of the folder that is missing or not as it was saved.
+
+    Of weights the size alone is compared, as their values are when the model is loaded. Folders of earlier versions have no
+    entries.
+    """
+    base = storage.expand(uri)
+    weights = [name for name in entries if name.startswith("model") and name.endswith(".safetensors")]
+    others = [name for name in entries if name not in weights]
+    sizes = storage.stat_many([storage.join(base, name) for name in weights], num_at_once=8)
+    for name, info in zip(weights, sizes, strict=True):
+        same = isinstance(info, storage.FileInfo) and info.size_bytes == entries[name]["size_bytes"]
+        _check(uri, name, info, same=same)
+    bodies = list(storage.read_many([storage.join(base, name) for name in others], num_at_once=8))
+    for name, body in zip(others, bodies, strict=True):
+        same = isinstance(body, bytes) and google_crc32c.value(body) == entries[name]["crc32c"]
+        _check(uri, name, body, same=same)
+
+
+def _check(uri: str, name: str, found: object, *, same: bool) -> None:
+    if isinstance(found, storage.NotFoundError):
+        raise UserError(f"model {uri!r} is damaged: {name} is missing; copy the whole folder again")
+    if isinstance(found, storage.StorageError):
+        raise found
+    if not same:
+        raise UserError(
+            f"model {uri!r} is damaged: {name} is not as it was saved; copy the whole folder again, or save the model again"
+        )
