@@ -41,12 +41,12 @@ def train(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     torch.set_num_threads(config.threads)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
     clips = labelled(config.train.num_clips, seed=config.seed)
-    found = [_Part(config, folder, clips, trained).run() for trained in PARTS]
+    results = [_Part(config, folder, clips, trained).run() for trained in PARTS]
     return CaseResult(
         case="all",
-        comparisons=[comparison for result in found for comparison in result.comparisons],
-        agreements=[agreement for result in found for agreement in result.agreements],
-        notes=[note for result in found for note in result.notes],
+        comparisons=[comparison for result in results for comparison in result.comparisons],
+        agreements=[agreement for result in results for agreement in result.agreements],
+        notes=[note for result in results for note in result.notes],
     )
 
 

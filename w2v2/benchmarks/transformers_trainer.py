@@ -204,8 +204,8 @@ def _scores(
     if not len(targets):
         return float("nan"), float("nan")
     log_probabilities = log_softmax(logits)
-    found = classification.confusion(targets, logits.argmax(1), num_classes)
-    uar = classification.scores(found, [str(number) for number in range(num_classes)])["uar"]
+    confusion = classification.confusion(targets, logits.argmax(1), num_classes)
+    uar = classification.scores(confusion, [str(number) for number in range(num_classes)])["uar"]
     return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(uar)
 
 
@@ -218,14 +218,14 @@ def search_with_trainer(
 ) -> list[PeerFold]:
     """Every fold of every trial, one after another, in this process."""
     torch.set_num_threads(config.threads)
-    found = []
+    folds = []
     for trial, optim in enumerate(trials):
         for fold in range(config.search.num_folds):
             seed = fold_seed(config.seed, fold)
             peer = load_peer(folder, encoder, clips.num_classes)
             torch.manual_seed(seed)
             peer.head.reset_parameters()
-            found.append(
+            folds.append(
                 train_fold(
                     peer,
                     clips,
@@ -236,4 +236,4 @@ def search_with_trainer(
                     seed=seed,
                 )
             )
-    return found
+    return folds

@@ -79,8 +79,8 @@ def clip_set(clips: Labelled, chosen: Bool[np.ndarray, " clips"]) -> ClipSet:
 
 def features_of(encoder: Encoder, waveforms: ClipSet) -> ClipSet:
     """The same clips at the encoder's cut."""
-    found = run_trunk(encoder, [waveforms.features[index] for index in range(len(waveforms))])
-    return replace(waveforms, features=found)
+    features = run_trunk(encoder, [waveforms.features[index] for index in range(len(waveforms))])
+    return replace(waveforms, features=features)
 
 
 def _rows(table: pa.Table, fold: int) -> list[dict[str, Any]]:

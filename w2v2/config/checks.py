@@ -1,4 +1,4 @@
-"""Checks that sections of settings share."""
+"""Range checks of settings."""
 
 import functools
 from dataclasses import fields, is_dataclass

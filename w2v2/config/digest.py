@@ -1,7 +1,7 @@
-"""The digest and the comparison of settings: of caches, tables, records and run directories.
+"""Digests and comparison of settings, for caches, tables, records and run directories.
 
-A digest is of the names and values of the fields that differ from their defaults, so a field that is added,
-at its default, changes none. A default that is changed does: raise VERSION with it.
+A digest hashes the names and values of the fields that differ from their defaults, so a new field at its default
+changes no digest. A changed default does: raise VERSION with it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ NUM_DIGITS = 24
 
 
 def settings_digest(purpose: str, **parts: Any) -> str:
-    """24 hex digits that name these settings (sections, by name) and values for one purpose.
+    """A digest (24 hex digits) of settings (sections, by name) and other values, for one purpose.
 
     >>> from w2v2.config.data import AudioConfig
     >>> settings_digest("example", audio=AudioConfig()) == settings_digest("example", audio=AudioConfig(crop_s=0))
@@ -37,22 +37,22 @@ def changed(config: Any) -> dict[str, Any]:
     >>> changed(AudioConfig(crop_s=3))
     {'crop_s': 3.0}
     """
-    found: dict[str, Any] = {}
+    differing: dict[str, Any] = {}
     for field in fields(config):
         value, default = getattr(config, field.name), _default(field)
         if is_dataclass(value) and is_dataclass(default):
             if inner := changed(value):
-                found[field.name] = inner
+                differing[field.name] = inner
         elif default is MISSING or value != default:
             number = isinstance(default, float) and isinstance(value, int)
-            found[field.name] = float(value) if number else plain(value)
-    return found
+            differing[field.name] = float(value) if number else plain(value)
+    return differing
 
 
 def differences(before: Any, now: Any, *, besides: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
-    """Dotted paths of the fields that differ between two configs of one class, with both values as YAML has them.
+    """Dotted paths of the fields that differ between two configs of one class, with both values as in YAML.
 
-    besides are paths that are left out, of fields or of whole sections.
+    besides are paths of fields or sections to leave out.
     """
     return dict(_differences(before, now, "", set(besides)))
 
@@ -70,9 +70,9 @@ def _differences(before: Any, now: Any, prefix: str, besides: set[str]) -> Any:
 
 
 def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
-    """The values of these fields in order, as digests of before VERSION 1 hashed them.
+    """The values of these fields in order, which digests before VERSION 1 hashed.
 
-    None where another field is not at its default: nothing of before was computed so.
+    None where another field differs from its default: earlier versions did not have it.
     """
     if changed(config).keys() - set(names):
         return None
@@ -80,7 +80,7 @@ def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
 
 
 def plain(value: Any) -> Any:
-    """The value as dicts, lists and what JSON has: tuples become lists, sections dicts of all their fields."""
+    """The value as JSON has it: tuples become lists, sections dicts of all their fields."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     match value:

@@ -1,4 +1,4 @@
-"""jsonargparse's error messages in our words: which field, what it got, what it wants.
+"""jsonargparse's error messages as one sentence: field, got, wanted.
 
 The messages are taken apart by their text, which jsonargparse does not promise: tests/test_internals.py says which of
 them a new version has changed. A message of unknown form is shown as it is.

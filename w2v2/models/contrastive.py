@@ -31,10 +31,10 @@ def contrast_clip(
     """
     similarity = nn.functional.normalize(context, dim=1) @ nn.functional.normalize(targets, dim=1).T
     same = (codes[:, None] == codes[None]).all(2)
-    own = torch.arange(len(context), device=context.device)
+    places = torch.arange(len(context), device=context.device)
     wrong = similarity.masked_fill(same, -torch.inf).gather(1, negatives)
-    logits = torch.cat([similarity[own, own, None], wrong], dim=1) / temperature
-    loss = nn.functional.cross_entropy(logits, torch.zeros_like(own), reduction="sum")
+    logits = torch.cat([similarity[places, places, None], wrong], dim=1) / temperature
+    loss = nn.functional.cross_entropy(logits, torch.zeros_like(places), reduction="sum")
     return Contrast(loss, (logits.argmax(1) == 0).sum().float())
 
 

@@ -24,13 +24,13 @@ def convolve(
     audio, 4 GB for ten minutes.
     """
     first = _first(layers[0], waveforms, num_samples)
-    found = []
+    parts = []
     for start, end in _pieces(layers, waveforms):
         hidden = first(waveforms[:, start:end])
         for layer in layers[1:]:
             hidden = layer(hidden)
-        found.append(hidden)
-    return torch.cat(found, dim=2).transpose(1, 2)
+        parts.append(hidden)
+    return torch.cat(parts, dim=2).transpose(1, 2)
 
 
 def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Where an encoder is cut in two: what is frozen below, what is trained above."""
+"""The cut of an encoder in two: the frozen trunk below, the trained tail above."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +38,10 @@ def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
 
 
 def chosen_states(config: EncoderConfig, num_layers: int) -> tuple[int, ...]:
-    """The hidden states that `config` uses, from 0 (enters the first layer) to num_layers, in order."""
+    """The hidden states that `config` uses, from 0 (enters the first layer) to num_layers, in order.
+
+    Raises UserError for a layer that the encoder does not have.
+    """
     match config.layer:
         case "last":
             return (num_layers,)

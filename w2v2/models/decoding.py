@@ -125,10 +125,10 @@ def transcript_of(
 
 def _words(characters: Sequence[str]) -> list[list[int]]:
     """The places of the characters of each word."""
-    found: list[list[int]] = [[]]
+    words: list[list[int]] = [[]]
     for place, char in enumerate(characters):
         if char == " ":
-            found.append([])
+            words.append([])
         else:
-            found[-1].append(place)
-    return [places for places in found if places]
+            words[-1].append(place)
+    return [places for places in words if places]

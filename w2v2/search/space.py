@@ -36,7 +36,10 @@ def default_space(encoder_name: str, kind: TaskKind = "classes") -> dict[str, Di
 
 
 def distribution(path: str, dimension: Dimension, default: object) -> BaseDistribution:
-    """Optuna's form of a dimension; a field that holds an int is searched over ints."""
+    """The Optuna distribution of a dimension; a field that holds an int is searched over ints.
+
+    Raises UserError for an interval of a field that is not a number.
+    """
     if dimension.choices:
         return CategoricalDistribution(dimension.choices)
     if isinstance(default, bool) or not isinstance(default, int | float):
@@ -78,7 +81,10 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
-    """Every encoder that a trial may ask for: all combinations of the searched encoder fields."""
+    """Every encoder that a trial may ask for: all combinations of the searched encoder fields.
+
+    Raises UserError for an encoder field that is searched over an interval.
+    """
     paths = [path for path in space if path.startswith("encoder.")]
     for path in paths:
         if not space[path].choices:
@@ -87,5 +93,5 @@ def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[Encode
             )
     combinations = itertools.product(*(space[path].choices for path in paths))
     names = [path.removeprefix("encoder.") for path in paths]
-    found: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
-    return [replace(encoder, **values) for values in found]
+    fields: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [replace(encoder, **values) for values in fields]

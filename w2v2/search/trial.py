@@ -1,6 +1,6 @@
 """One fold of a trial, trained and scored in this process; runs on a worker.
 
-torch is imported by the functions that compute, so that who only plans does not wait for it.
+torch is imported by the functions that compute, so that planning does not wait for it.
 """
 
 from dataclasses import dataclass

@@ -14,13 +14,13 @@ def runs_with_intervals(runs: Mapping[str, Mapping[str, Any]], metric: str, labe
     with style():
         figure, axes = one_panel(WIDTH, 0.9 + 0.22 * max(len(runs), 3))
         for place, run in enumerate(runs.values()):
-            own = run["scores"][metric]
-            if own["interval"] is not None:
+            score = run["scores"][metric]
+            if score["interval"] is not None:
                 axes.plot(
-                    own["interval"], [place] * 2, color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt"
+                    score["interval"], [place] * 2, color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt"
                 )
-            if own["value"] is not None:
-                axes.scatter([own["value"]], [place], s=30, color=BLUE, zorder=3)
+            if score["value"] is not None:
+                axes.scatter([score["value"]], [place], s=30, color=BLUE, zorder=3)
         with_names(axes, [shortened(name) for name in runs])
         axes.set(ylim=(len(runs) - 0.4, -0.6), xlabel=label)
         axes.grid(axis="x")

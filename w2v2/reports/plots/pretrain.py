@@ -72,15 +72,15 @@ def code_usage(usage: pa.Table) -> Figure:
         figure = Figure(figsize=(WIDTH, 2.6))
         axes = figure.subplots()
         for group in sorted({row["group"] for row in rows}):
-            found = sorted((100 * row["fraction"] for row in rows if row["group"] == group), reverse=True)
+            percents = sorted((100 * row["fraction"] for row in rows if row["group"] == group), reverse=True)
             axes.step(
-                np.arange(1, len(found) + 1),
-                found,
+                np.arange(1, len(percents) + 1),
+                percents,
                 color=CYCLE[group % len(CYCLE)],
                 label=f"book {group + 1}",
                 where="mid",
             )
-            _level(axes, 100 / len(found), "equal use" if group == 0 else "")
+            _level(axes, 100 / len(percents), "equal use" if group == 0 else "")
         axes.set(xlabel="codes, most frequent first", ylabel="masked\nframes (%)", ylim=(0, None))
         axes.grid(axis="y")
         axes.legend(**LEGEND, ncols=3)
