@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tests.made.rejects import reject_rows
 from w2v2.config.data import TaskKind
 from w2v2.evaluation import scores as task_scores
 
@@ -25,7 +26,6 @@ REMAPPED = {
 }
 LABELS = ["breathy", "strained <b>", "hoarse", "tremor"]
 TARGETS = ["valence", "arousal"]
-HOSTILE = "<script>alert(1)</script>.wav"
 SPLITS = ["train"] * 12 + ["val"] * 3 + ["test"] * 11
 
 
@@ -151,23 +151,7 @@ def write_task_run(
     task = {"kind": kind, "loss": "auto", "variance_penalty": 0.05 if kind == "regression" else 0.0}
     config = {"run": str(folder), "seed": 7, "task": task, "data": {"uri": "gs://b/corpus"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    rejects = [
-        {
-            "clip_id": HOSTILE,
-            "uri": f"gs://b/{HOSTILE}",
-            "reason": "not audio: no header",
-            "kind": "not audio",
-            "detail": "no header",
-        },
-        {
-            "clip_id": "x.wav",
-            "uri": "gs://b/x.wav",
-            "reason": "too short: 0.04 s < audio.min_s 0.1",
-            "kind": "too short",
-            "detail": "0.04 s < audio.min_s 0.1",
-        },
-    ]
-    tables = {"predictions": predictions, "manifest": clips, "rejects": rejects}
+    tables = {"predictions": predictions, "manifest": clips, "rejects": reject_rows("x.wav")}
     for name, written in (tables | ({"curves": _curves(kind)} if with_curves else {})).items():
         pq.write_table(pa.Table.from_pylist(written), folder / f"{name}.parquet")
     return folder

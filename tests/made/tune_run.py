@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tests.made.rejects import reject_rows
 from w2v2.evaluation import classification
 from w2v2.evaluation.scores import pooled_metrics
 
 CLASSES = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SPEAKERS = [f"{i:02d}" for i in range(1, 25)]
-HOSTILE = "<script>alert(1)</script>.wav"
 SPACE = {
     "optim.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True, "choices": []},
     "optim.weight_decay": {"low": 1e-4, "high": 0.3, "log": True, "choices": []},
@@ -184,6 +184,41 @@ def _trial(
     return row | {"error": "CUDA out of memory & <b>more</b>" if state == "FAIL" else ""}, folds, curves
 
 
+ABOUT = {
+    "encoder": {
+        "name": "facebook/wav2vec2-base",
+        "digest": "9f3a1c",
+        "train": "head",
+        "pooling": "mean",
+        "layer": "mix",
+    },
+    "data": {
+        "uri": "gs://b/ravdess",
+        "num_clips": 1440,
+        "num_rejects": 2,
+        "num_speakers": 24,
+        "hours": 1.318,
+    },
+    "trunk": {"clip_forwards": 1013, "num_clips": 1440, "reused": 427},
+    "seconds": 1234.5,
+    "versions": {"w2v2": "0.1.0", "torch": "2.14.0"},
+    "computed_on": "1440 clips of 24 speakers, each when its fold was held out",
+}
+"""What metrics.json has besides scores and trials."""
+
+
+def _selection(states: list[str], scores: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "num_trials": len(states),
+        "num_complete": states.count("COMPLETE"),
+        "num_pruned": states.count("PRUNED"),
+        "num_failed": states.count("FAIL"),
+        "best": scores["pooled"]["uar"],
+        "nested": scores["folds"]["uar"]["mean"] - 0.0123,
+        "note": "the best of 12 trials is an optimistic estimate",
+    }
+
+
 def write_run(
     folder: Path,
     *,
@@ -200,52 +235,8 @@ def write_run(
     for trial, state in enumerate(states):
         row, some_folds, some_curves = _trial(trial, state, scores, best_trial)
         trials, folds, curves = [*trials, row], [*folds, *some_folds], [*curves, *some_curves]
-    rejects = [
-        {
-            "clip_id": HOSTILE,
-            "uri": f"gs://b/{HOSTILE}",
-            "reason": "not audio: no header",
-            "kind": "not audio",
-            "detail": "no header",
-        },
-        {
-            "clip_id": "Actor_02/x.wav",
-            "uri": "gs://b/x.wav",
-            "reason": "too short: 0.04 s < audio.min_s 0.1",
-            "kind": "too short",
-            "detail": "0.04 s < audio.min_s 0.1",
-        },
-    ]
-    scores |= {"trial": best_trial, "params": params_of(best_trial)}
-    scores["selection"] = {
-        "num_trials": len(states),
-        "num_complete": states.count("COMPLETE"),
-        "num_pruned": states.count("PRUNED"),
-        "num_failed": states.count("FAIL"),
-        "best": scores["pooled"]["uar"],
-        "nested": scores["folds"]["uar"]["mean"] - 0.0123,
-        "note": "the best of 12 trials is an optimistic estimate",
-    }
-    scores |= {
-        "encoder": {
-            "name": "facebook/wav2vec2-base",
-            "digest": "9f3a1c",
-            "train": "head",
-            "pooling": "mean",
-            "layer": "mix",
-        },
-        "data": {
-            "uri": "gs://b/ravdess",
-            "num_clips": 1440,
-            "num_rejects": 2,
-            "num_speakers": 24,
-            "hours": 1.318,
-        },
-        "trunk": {"clip_forwards": 1013, "num_clips": 1440, "reused": 427},
-        "seconds": 1234.5,
-        "versions": {"w2v2": "0.1.0", "torch": "2.14.0"},
-        "computed_on": "1440 clips of 24 speakers, each when its fold was held out",
-    }
+    scores |= {"trial": best_trial, "params": params_of(best_trial), **ABOUT}
+    scores["selection"] = _selection(states, scores)
     change(scores)
     (folder / "metrics.json").write_text(json.dumps(scores))
     config = {
@@ -255,13 +246,7 @@ def write_run(
         "search": {"space": SPACE, "metric": "uar"},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    tables = {
-        "trials": trials,
-        "folds": folds,
-        "curves": curves,
-        "predictions": predictions,
-        "manifest": clips,
-    }
-    for name, rows in (tables | {"rejects": rejects}).items():
+    tables = {"trials": trials, "folds": folds, "curves": curves, "predictions": predictions}
+    for name, rows in (tables | {"manifest": clips, "rejects": reject_rows("Actor_02/x.wav")}).items():
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return folder

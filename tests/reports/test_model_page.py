@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.made.model_run import CLASSES, HOSTILE, LABELS, ORIGINAL, write_task_run
+from tests.made.model_run import CLASSES, LABELS, ORIGINAL, write_task_run
+from tests.made.rejects import HOSTILE
 from w2v2.evaluation.scores import columns
 from w2v2.reports.checks import model_checks
 from w2v2.reports.model_figures import loss_text

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from tests.made.tune_run import CLASSES, HOSTILE, SPEAKERS, params_of, write_run
+from tests.made.rejects import HOSTILE
+from tests.made.tune_run import CLASSES, SPEAKERS, params_of, write_run
 from w2v2.reports import tune_page
 from w2v2.reports.blocks import Section
 from w2v2.reports.page import page_html
