@@ -22,15 +22,17 @@ def csv_text(table: Table) -> str:
     parts = [_parts([row[i] for row in table.rows]) for i in range(len(table.columns))]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(f"{c.name}{part}" for c, own in zip(table.columns, parts, strict=True) for part in own)
+    writer.writerow(
+        f"{c.name}{part}" for c, suffixes in zip(table.columns, parts, strict=True) for part in suffixes
+    )
     for row in table.rows:
-        cells = [(_raw(cell), own) for cell, own in zip(row, parts, strict=True)]
-        writer.writerow([raw.get(part) for raw, own in cells for part in own])
+        cells = [(_raw(cell), suffixes) for cell, suffixes in zip(row, parts, strict=True)]
+        writer.writerow([raw.get(part) for raw, suffixes in cells for part in suffixes])
     return file.getvalue()
 
 
 def _parts(cells: Sequence[Cell]) -> list[str]:
-    """What a column's cells consist of: "" alone, or "" and " low", " high", or " std"."""
+    """The suffixes of a column's parts in the CSV: "" alone, or also " low" and " high", or " std"."""
     return list(dict.fromkeys(part for cell in cells for part in _raw(cell))) or [""]
 
 

@@ -40,7 +40,7 @@ def transcript_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[
 
 
 def errors(metrics: Mapping[str, Any]) -> list[Block]:
-    """WER and CER with intervals and edit counts; why one is not defined; clips for which nothing is written."""
+    """WER and CER with intervals and edit counts; reasons for undefined ones; the number of empty transcripts."""
     pooled = metrics["pooled"]
     kinds = ("substitutions", "deletions", "insertions", "hits", "reference")
     rows: list[list[Cell]] = [
@@ -81,7 +81,7 @@ def decoding(metrics: Mapping[str, Any]) -> list[Block]:
 
 
 def confusions(pooled: Mapping[str, Any]) -> list[Block]:
-    """The commonest pairs of words and of characters."""
+    """The most frequent confusions of words and of characters."""
     tables: list[list[Block]] = []
     for unit in ("words", "characters"):
         pairs = pooled[f"confused_{unit}"]
@@ -109,18 +109,18 @@ def worst(pooled: Mapping[str, Any]) -> list[Block]:
 
 def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """The character error rate of each speaker, the worst and the best named."""
-    known = sorted(
+    defined = sorted(
         (row["cer"], name) for name, row in metrics["by_speaker"].items() if row["cer"] is not None
     )
-    if not known:
+    if not defined:
         return []
-    (low, best), (high, lowest) = known[0], known[-1]
+    (low, best), (high, lowest) = defined[0], defined[-1]
     text = f"Best speaker: {best} ({percent_text(low)}). Worst speaker: {lowest} ({percent_text(high)})."
     return [Paragraph(text), *pictured(figures, "speakers", SPEAKERS_CAPTION)]
 
 
 def characters(metrics: Mapping[str, Any]) -> list[Block]:
-    """What the model can write, and what the references have that it cannot or never did."""
+    """The characters that the model can write, and those of the references that it cannot write or never wrote."""
     text, never = metrics.get("text", {}), metrics["pooled"]["never_written"]
     lines = [f"The model has {len(metrics['names'])} outputs, one of which is CTC's blank."]
     if unknown := text.get("unknown_characters"):

@@ -1,4 +1,4 @@
-"""What the tables of a search show, in sentences and numbers: spread, ties, importance, time saved by pruning."""
+"""Findings in the tables of a search, as sentences and numbers: spread, ties, importance, time saved by pruning."""
 
 import math
 from collections import defaultdict
@@ -17,16 +17,16 @@ MIN_TRIALS_FOR_IMPORTANCE = 5
 
 
 def spread(run: TuneRun) -> str:
-    """The worst and the best speaker, and what luck alone does to the score of one."""
+    """A sentence on the worst and the best speaker, and on how much chance alone spreads the scores of speakers."""
     metric, by_speaker = run.speaker_metric, run.metrics["by_speaker"]
-    known = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if row[metric] is not None)
-    if not known:
+    scored = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if row[metric] is not None)
+    if not scored:
         return f"{LABELS[metric]} by speaker is undefined: no clip was held out."
-    (low, worst), (high, best) = known[0], known[-1]
+    (low, worst), (high, best) = scored[0], scored[-1]
     if run.is_text:
         return f"Best speaker: {worst} ({percent_text(low)}). Worst speaker: {best} ({percent_text(high)})."
     num_clips = median(row["num_clips"] for row in by_speaker.values())
-    middle = mean(score for score, _ in known)
+    middle = mean(score for score, _ in scored)
     # Half the width of the 95 % binomial interval of a speaker with the mean score.
     luck = 196 * math.sqrt(middle * (1 - middle) / num_clips)
     return (
@@ -37,7 +37,7 @@ def spread(run: TuneRun) -> str:
 
 
 def course(run: TuneRun) -> str:
-    """Trials by state, and which of them are as good as the best one."""
+    """A sentence on the numbers of trials by state, and on those that are as good as the best one."""
     selection = run.metrics["selection"]
     counts = ", ".join(f"{selection[f'num_{state}']} {state}" for state in ("complete", "pruned", "failed"))
     text = f"{selection['num_trials']} trials: {counts}."
@@ -72,7 +72,7 @@ def ties(folds: pa.Table, trials: pa.Table, *, best: int, metric: str) -> list[i
 
 
 def saved(run: TuneRun) -> str:
-    """What pruning saved, and the time of a fold."""
+    """A sentence on the time that pruning saved, and the time of a fold."""
     pruned = [row["folds_done"] for row in run.trials.to_pylist() if row["state"] == "PRUNED"]
     num_saved = run.num_folds * len(pruned) - sum(pruned)
     seconds = [row["seconds"] for row in run.folds.to_pylist() if row["seconds"] is not None]

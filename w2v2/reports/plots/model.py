@@ -1,4 +1,4 @@
-"""Plots of one model: how it learned, ROC curves and AUC by label, predicted numbers against targets."""
+"""Plots of one model: learning curves, ROC curves and AUC by label, predicted numbers against targets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,9 +32,9 @@ _DASHED = (0, (4, 3))
 
 
 def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> Figure:
-    """Loss of the training and the validation clips by epoch, training UAR where known, learning rate.
+    """Loss of training and validation clips, training UAR if measured, and learning rate, by epoch.
 
-    best_epoch is marked as that of the weights that were kept; 0 and None are none.
+    best_epoch, whose weights were kept, is marked unless it is 0 or None.
     """
     rows = sorted(curves.to_pylist(), key=lambda row: row["epoch"])
     has_uar = any(is_known(row["train_uar"]) for row in rows)
@@ -63,10 +63,10 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, *, scale: float = 1, **look: Any) -> None:
-    known = [row for row in rows if is_known(row[name])]
-    if known:
+    measured = [row for row in rows if is_known(row[name])]
+    if measured:
         full: dict[str, Any] = {"marker": "o", "markersize": 3.5} | look
-        axes.plot([row["epoch"] for row in known], [scale * row[name] for row in known], **full)
+        axes.plot([row["epoch"] for row in measured], [scale * row[name] for row in measured], **full)
 
 
 def roc(
@@ -114,15 +114,15 @@ def label_scores(pooled: Mapping[str, Any]) -> Figure:
 def scatter(
     target: Float[np.ndarray, " clips"], predicted: Float[np.ndarray, " clips"], *, name: str
 ) -> Figure:
-    """Predicted against target, one dot a clip whose target is known, with the line of equality."""
-    known = np.flatnonzero(~np.isnan(target))
-    known = known[spread_out(len(known))]
-    low, high = _limits(target[known], predicted[known])
+    """Predicted against target, one dot per clip that has a target, with the line of equality."""
+    shown = np.flatnonzero(~np.isnan(target))
+    shown = shown[spread_out(len(shown))]
+    low, high = _limits(target[shown], predicted[shown])
     with style():
         figure, axes = one_panel(0.72 * WIDTH, 0.72 * WIDTH)
         axes.plot([low, high], [low, high], color=MUTED, linewidth=0.9, linestyle=_DASHED)
         axes.scatter(
-            target[known], predicted[known], s=12, color=BLUE, alpha=_alpha(len(known)), linewidths=0
+            target[shown], predicted[shown], s=12, color=BLUE, alpha=_alpha(len(shown)), linewidths=0
         )
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set(xlabel=f"target {shortened(name)}", ylabel=f"predicted {shortened(name)}")
@@ -137,19 +137,18 @@ def plane(
     *,
     midpoints: Sequence[float] | None,
 ) -> Figure:
-    """Two targets as a plane: where the clips are (open) and where they were predicted to be (full).
+    """A plane of two targets: each clip at its targets (open) and at its predictions (full).
 
-    A thin line ties the two where there are at most 150 clips; the quadrants are named where there are
-    midpoints.
+    A thin line connects the two if there are at most 150 clips; the quadrants are named if midpoints are given.
     """
-    known = np.flatnonzero(~np.isnan(target).any(1))
-    known = known[spread_out(len(known))]
-    t, p = target[known], predicted[known]
+    shown = np.flatnonzero(~np.isnan(target).any(1))
+    shown = shown[spread_out(len(shown))]
+    t, p = target[shown], predicted[shown]
     with style():
         figure, axes = one_panel(WIDTH, WIDTH)
-        if len(known) <= 150:
+        if len(shown) <= 150:
             axes.plot([t[:, 0], p[:, 0]], [t[:, 1], p[:, 1]], color=RULE, linewidth=0.6, zorder=1)
-        alpha = _alpha(len(known))
+        alpha = _alpha(len(shown))
         axes.scatter(
             t[:, 0],
             t[:, 1],
@@ -170,7 +169,7 @@ def plane(
 
 
 def spread_out(num_points: int) -> np.ndarray:
-    """Places of at most MAX_POINTS points, evenly over all of them."""
+    """Indices of at most MAX_POINTS of num_points points, evenly spaced; shape (points,)."""
     return np.unique(np.linspace(0, num_points - 1, min(num_points, MAX_POINTS)).astype(int))
 
 

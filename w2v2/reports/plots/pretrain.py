@@ -1,4 +1,4 @@
-"""Plots of a pre-training: how it learned against guessing, its steps, and how often each code is used."""
+"""Plots of a pre-training: learning curves with those of guessing, its steps, and the use of each code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

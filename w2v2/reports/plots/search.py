@@ -1,4 +1,4 @@
-"""Plots of a search: trials by score, by fold, by hyperparameter, and how the best one learned."""
+"""Plots of a search: trials by score, by fold, by hyperparameter, and the learning curves of the best one."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
 
 
 def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) -> Figure:
-    """A square for each fold a trial ran, darker for a better score; what was never run stays empty."""
+    """A square for each fold that a trial ran, darker for a better score; folds that never ran stay empty."""
     rows = [row for row in folds.to_pylist() if is_known(row[metric])]
     low = min((row[metric] for row in rows), default=0.0)
     high = max((row[metric] for row in rows), default=1.0)

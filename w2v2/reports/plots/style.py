@@ -1,4 +1,4 @@
-"""How every figure looks and is saved; names from data are never markup.
+"""The style of all figures, and how they are saved; names from data are never markup.
 
 Colours are those of Okabe and Ito, which colour-blind readers can distinguish; a page swaps them for its theme.
 """
