@@ -45,6 +45,7 @@ PARTS = (
     Part("gcsfs", "gcsfs.retry:is_retriable", GCS, ("exception",)),
     Part("optuna", "optuna:Trial", "w2v2/search/optuna_internals.py", ("study", "trial_id")),
     Part("ray", "ray:cloudpickle.load", RAY),
+    Part("ray", "ray._private.services:get_node", RAY, ("gcs_address", "node_id")),
     Part("ray", "ray.tune.experiment:Trial.pickled_error_file", RAY),
     Part("ray", "ray.tune.experiment:Trial.get_error", RAY),
     Part("ray", "ray.tune.experiment:Trial.should_recover", "w2v2/cluster/search.py"),
@@ -93,7 +94,9 @@ def test_inner_parts_of_other_libraries_are_as_they_were(part: Part) -> None:
 
 TEXTS = (
     ("ray.tune.execution.class_cache", *ray_internals.RUNTIME_ENV["env_vars"]),
-    ("ray._private.node", ray_internals.SLOW_START),
+    ("ray._private.node", ray_internals.SLOW_START[0]),
+    ("ray._private.node", "services.get_node("),
+    ("ray._private.node", "} GCS. "),
     ("ray._common.utils", ray_internals.cluster_record().name),
     ("ray.tune.execution.cluster_info", ray_internals.BOOTSTRAP.name),
     ("ray.tune.tune", "TUNE_DISABLE_SIGINT_HANDLER"),

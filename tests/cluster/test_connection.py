@@ -64,7 +64,7 @@ def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
     assert len(starts) == 2
     outcomes[:], starts[:] = [late] * 3, []
     with pytest.raises(
-        UserError, match="Ray did not start on this machine within 30 s, 10 times: it is too busy"
+        UserError, match=r"Ray did not start on this machine, 3 times: it is too busy.*--local true"
     ):
         connection._init(tries_left=3)
     outcomes[:], starts[:] = [RuntimeError("a bug")], []

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record
+from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record, patient_start
 
 # isort: split
 
@@ -14,6 +14,7 @@ import ray  # after its environment was set
 import yaml
 
 from w2v2.cluster.local_ray import (
+    StartWatch,
     away_from_start_folder,
     child_processes,
     end_children,
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-NUM_STARTS = 10
-"""Ray gives up after 30 s, which is short on a busy machine."""
+NUM_STARTS = 3
+"""How often a Ray that does not start is started again."""
 
 
 def start() -> None:
@@ -50,7 +51,7 @@ def _init(*, tries_left: int) -> None:
         address = _address()
         if address == "local":
             listen_on_loopback_alone()
-        with away_from_start_folder():
+        with away_from_start_folder(), patient_start(StartWatch(others).makes_progress):
             # A local Ray ends with the job, and its dashboard would take seconds to start.
             ray.init(
                 address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
@@ -62,16 +63,16 @@ def _init(*, tries_left: int) -> None:
             "for a Ray of this job's own"
         ) from error
     except Exception as error:  # Ray's own way to set this has no public name
-        if SLOW_START not in str(error):
+        if not any(words in str(error) for words in SLOW_START):
             raise
         ray.shutdown()
         end_children(others)
         if tries_left == 1:
             raise UserError(
-                f"Ray did not start on this machine within 30 s, {NUM_STARTS} times: it is too busy; end other work and "
-                "run the same command again"
+                f"Ray did not start on this machine, {NUM_STARTS} times: it is too busy; end other work and run the same "
+                "command again, or use --local true, which does without Ray"
             ) from error
-        logger.warning("Ray did not start within 30 s; trying again")
+        logger.warning("Ray did not start and made no progress any more; trying again")
         _init(tries_left=tries_left - 1)
 
 

@@ -9,7 +9,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 ON_HEAD = {"node:__internal_head__": 0.001}
 """The resource that only a cluster's head has."""
 
-SLOW_START = "timed out during startup"
-"""In the text of the error that Ray raises, without a class of its own, where it does not start in 30 s."""
+SLOW_START = ("timed out during startup", "Failed to start GCS")
+"""In the texts of the errors that Ray raises, without a class of their own, where it does not start in time."""
 
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -50,6 +51,29 @@ for _name, _value in ENVIRONMENT.items():
 def cluster_record() -> Path:
     """The file with the address of the cluster that was last started on this machine, which Ray joins by default."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+
+
+@contextlib.contextmanager
+def patient_start(makes_progress: Callable[[], bool]) -> Iterator[None]:
+    """Let a Ray that is being started take longer than its fixed 30 s, as long as it makes progress."""
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def get_node_patiently(*args: Any) -> Any:
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:  # it has not registered yet
+                if not makes_progress():
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = get_node_patiently
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def trial_error(trial: Any) -> BaseException | None:
