@@ -72,15 +72,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     vocabulary = vocabulary_of(config, found) if config.task.kind == "transcript" else None
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
     about_text = write_vocabulary(config.run, found.clips, vocabulary) if vocabulary else None
-    encoder = {
-        "name": config.encoder.name,
-        "train": config.encoder.train,
-        "digest": preparation.infos[0].digest,
-        "cut": preparation.infos[0].cut,
-        **provenance.encoder_overlap(
-            config.encoder.name, found.clips.filter(pc.equal(found.clips["split"], "test"))
-        ),
-    }
+    encoder = encoder_entry(config, preparation.infos[0], found)
     plan = FinetunePlan(
         config=config,
         groups=(vocabulary.tokens,) if vocabulary else output_groups(found, config.task.kind),
@@ -177,6 +169,20 @@ def usable(
     counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
     return found
+
+
+def encoder_entry(
+    config: FinetuneConfig, info: features.EncoderInfo, found: manifest.Manifest
+) -> dict[str, str]:
+    """`encoder` of metrics.json and of the model card, with what the test clips have to do with its training."""
+    test = found.clips.filter(pc.equal(found.clips["split"], "test"))
+    return {
+        "name": config.encoder.name,
+        "train": config.encoder.train,
+        "digest": info.digest,
+        "cut": info.cut,
+        **provenance.encoder_overlap(config.encoder.name, test),
+    }
 
 
 def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:

@@ -53,11 +53,7 @@ def write_outcome(
     regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts.
     """
     kind = config.task.kind
-    scored = found.clips.take(pa.array(trained.rows))
-    predictions = _predictions(scored, trained, kind=kind, names=names)
-    run_directory.write_table(config.run, "predictions", predictions)
-    curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
-    run_directory.write_table(config.run, "curves", curves)
+    predictions = _write_tables(config, found.clips, trained, names)
     scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
@@ -84,7 +80,7 @@ def write_outcome(
     if text is not None:
         metrics |= {
             "text": dict(text),
-            "decoding": _decoding(config, test, trained, scored["clip_id"].to_pylist()),
+            "decoding": _decoding(config, test, trained, predictions["clip_id"].to_pylist()),
         }
     if kind == "classes":
         metrics |= class_details(
@@ -103,6 +99,18 @@ def write_outcome(
     logger.info("model: %s/model", config.run)
     logger.info("page: %s", page)
     return metrics
+
+
+def _write_tables(
+    config: FinetuneConfig, clips: pa.Table, trained: "Finetuned", names: Sequence[str]
+) -> pa.Table:
+    """The predictions, after they and the learning curve have been written."""
+    scored = clips.take(pa.array(trained.rows))
+    predictions = _predictions(scored, trained, kind=config.task.kind, names=names)
+    run_directory.write_table(config.run, "predictions", predictions)
+    curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
+    run_directory.write_table(config.run, "curves", curves)
+    return predictions
 
 
 def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:
