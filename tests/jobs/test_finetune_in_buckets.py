@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import ROOT
-from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
+from tests.made.arpa import write_arpa
+from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv, sentences_csv
+from w2v2.audio.synthesis import WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +56,9 @@ FLAGS = {
     "csv": ["--encoder.train", "all", "--data.uri", "gs://speech/data/clips.csv"],
     "clinic": ["--encoder.train", "last", "--task.kind", "multi_label", "--data.layout", "clinic"],
     "deam": ["--encoder.train", "head", "--task.kind", "regression", "--data.layout", "deam"],
+    "transcript": ["--task.kind", "transcript", "--data.uri", "gs://speech/data/clips.csv"],
 }
-MAKE = {"csv": labelled_csv, "clinic": clinic_corpus, "deam": deam_corpus}
+MAKE = {"csv": labelled_csv, "clinic": clinic_corpus, "deam": deam_corpus, "transcript": sentences_csv}
 
 
 @pytest.mark.parametrize("shape", FLAGS)
@@ -114,3 +117,39 @@ def test_two_workers_train_from_a_bucket(tmp_path, bucket):
         "--run", "gs://speech/runs/said", home=tmp_path / "home")  # fmt: skip
     lines = bucket.get("speech", "runs/said/predictions.csv").decode().splitlines()
     assert len(lines) == 1 + len(stored(bucket, "runs/2/manifest.parquet"))
+
+
+def test_transcripts_by_two_workers_with_a_language_model_all_in_a_bucket(tmp_path, bucket):
+    pytest.importorskip("flashlight", reason="the extra asr is not installed")
+    sentences_csv(tmp_path / "data")
+    ngrams = {("<unk>",): (-9.0, 0.0), ("<s>",): (-99.0, 0.0), ("</s>",): (-0.6, 0.0)}
+    ngrams |= {(word,): (-1.2, 0.0) for word in WORDS} | {("<s>", word): (-1.1, 0.0) for word in WORDS}
+    write_arpa(tmp_path / "data" / "lm.arpa", ngrams)
+    upload(bucket, tmp_path / "data", "data")
+    flags = [*FLAGS["transcript"], "--training.num_epochs", "2", "--head.dropout", "0"]
+    flags += ["--cache.uri", "gs://speech/cache", "--optim.learning_rate", "4e-3"]
+    flags += ["--decode.kind", "beam", "--decode.lm", "gs://speech/data/lm.arpa", "--decode.lexicon", "lm"]
+    for workers in ("1", "2"):
+        place = ["--run", f"gs://speech/runs/{workers}", "--workers", workers]
+        run("finetune", *flags, *place, home=tmp_path / workers)
+    losses = [stored(bucket, f"runs/{workers}/curves.parquet")["train_loss"].to_pylist() for workers in "12"]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    one, two = (json.loads(bucket.get("speech", f"runs/{workers}/metrics.json")) for workers in "12")
+    assert [row["lm_weight"] for row in two["decoding"]["tried"]] == [
+        row["lm_weight"] for row in one["decoding"]["tried"]
+    ]
+    assert (
+        bucket.get("speech", "runs/2/model/language_model.arpa")
+        == (tmp_path / "data" / "lm.arpa").read_bytes()
+    )
+    run("predict", "--model", "gs://speech/runs/2/model", "--data.uri", "gs://speech/data/clips.csv",
+        "--run", "gs://speech/runs/said", "--words", "true", "--decode.kind", "beam",
+        "--table", "gs://speech/table", home=tmp_path / "home")  # fmt: skip
+    names = [
+        name for name in bucket.names("speech") if name.startswith("table/") and name.endswith(".parquet")
+    ]
+    rows = {row["clip_id"]: row for name in names for row in stored(bucket, name).to_pylist()}
+    assert len(rows) == len(stored(bucket, "runs/2/manifest.parquet"))
+    for row in stored(bucket, "runs/2/predictions.parquet").to_pylist():
+        assert rows[row["clip_id"]]["text"] == row["predicted"]
+        assert len(json.loads(rows[row["clip_id"]]["words"])) == len(row["predicted"].split())
