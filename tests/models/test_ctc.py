@@ -4,20 +4,24 @@ import itertools
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
 
-from tests.models.test_encoder import make_encoder, padded
-from w2v2.config.model import HeadConfig
+from tests.models.test_encoder import MODELS, make_encoder, padded
+from w2v2.config.data import AudioConfig
+from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import frames_needed, padded_targets, vocabulary_of
 from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_loss import FrameLogits, ctc_sum
 from w2v2.models.decoding import forced_path, greedy_path, runs_of, transcript_of
+from w2v2.models.model_info import ModelInfo
 from w2v2.models.probabilities import log_softmax
+from w2v2.models.saved_model import load_model, save_model
 
 VOCABULARY = vocabulary_of(["kids and dogs"], TextConfig())
 TEXTS = ["kids", "dogs and", "a sadness is", "", "dd aa"]
@@ -73,6 +77,30 @@ def test_logits_loss_and_gradients_of_a_padded_batch_are_transformers_on_single_
     ours = torch.cat([p.grad.flatten() for p in model.encoder.model.encoder.layers.parameters()])
     theirs = torch.cat([p.grad.flatten() for p in stock.wav2vec2.encoder.layers.parameters()])
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_family_writes_what_transformers_own_model_does_and_is_read_back(kind, waveforms, tmp_path):
+    model = make_transcriber(kind)
+    info = ModelInfo(
+        kind="transcript",
+        groups=(VOCABULARY.tokens,),
+        audio=AudioConfig(),
+        encoder=EncoderConfig(pooling="none"),
+        head=HeadConfig(),
+        normalize=True,
+        text=TextConfig(),
+        vocabulary=VOCABULARY,
+    )
+    clips = pa.table({"speaker": ["S1"], "audio_digest": ["0" * 32], "reference": ["kids"]})
+    digest = save_model(str(tmp_path), model, info, card={}, made_from=clips)
+    stock = AutoModelForCTC.from_pretrained(tmp_path).eval()
+    saved = load_model(str(tmp_path))
+    assert saved.digest == digest and saved.info.vocabulary == VOCABULARY
+    with torch.no_grad():
+        outputs = saved.model(*padded(waveforms))
+        for row, num, waveform in zip(outputs.logits, outputs.num_frames, waveforms, strict=True):
+            torch.testing.assert_close(row[:num], stock(waveform[None]).logits[0], atol=1e-4, rtol=1e-4)
 
 
 def test_the_loss_adds_up_over_clips_and_padding_changes_nothing(waveforms):

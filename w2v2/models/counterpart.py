@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoModelForAudioClassification, AutoModelForCTC, Wav2Vec2CTCTokenizer
 
 from w2v2.data.text import Vocabulary
@@ -69,7 +70,11 @@ def _ctc_counterpart(model: Transcriber, info: ModelInfo) -> Any:
     config = type(model.encoder.model.config).from_dict(model.encoder.model.config.to_dict())
     config.vocab_size = model.num_outputs
     config.pad_token_id = info.vocabulary.blank
-    config.bos_token_id = config.eos_token_id = None
+    for name in ("bos_token_id", "eos_token_id"):
+        try:
+            setattr(config, name, None)
+        except StrictDataclassFieldValidationError:  # UniSpeech-SAT's must be numbers; nothing reads them
+            setattr(config, name, info.vocabulary.blank)
     stock = AutoModelForCTC.from_config(config)
     stock.base_model.load_state_dict(model.encoder.model.state_dict())
     line: Any = model.head.layers[-1]
