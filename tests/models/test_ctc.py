@@ -16,6 +16,8 @@ from w2v2.config.data import AudioConfig
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import frames_needed, padded_targets, vocabulary_of
+from w2v2.features.batches import collate
+from w2v2.features.trunk_features import run_trunk
 from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_loss import FrameLogits, ctc_sum
 from w2v2.models.decoding import forced_path, greedy_path, runs_of, transcript_of
@@ -101,6 +103,20 @@ def test_every_family_writes_what_transformers_own_model_does_and_is_read_back(k
         outputs = saved.model(*padded(waveforms))
         for row, num, waveform in zip(outputs.logits, outputs.num_frames, waveforms, strict=True):
             torch.testing.assert_close(row[:num], stock(waveform[None]).logits[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-group", "wav2vec2-layer"])
+def test_what_the_convolutions_gave_once_gives_the_loss_of_the_waveforms(kind, waveforms):
+    whole = make_transcriber(kind)
+    tail = Transcriber(
+        make_encoder(kind, train="no_conv"), HeadConfig(), num_outputs=len(VOCABULARY.tokens)
+    ).eval()
+    tail.load_state_dict(whole.state_dict())
+    with torch.no_grad():
+        expected = ctc_sum(whole(*padded(waveforms)), targets_of(TEXTS), blank=0)
+        cached = run_trunk(tail.encoder, [waveform.numpy() for waveform in waveforms])
+        found = ctc_sum(tail(*collate(cached)), targets_of(TEXTS), blank=0)
+    assert float(found) == pytest.approx(float(expected), rel=2e-7)
 
 
 def test_the_loss_adds_up_over_clips_and_padding_changes_nothing(waveforms):

@@ -96,6 +96,7 @@ def save_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
             bos_token=special.get("<s>"),
             eos_token=special.get("</s>"),
             unk_token=special.get("<unk>"),
-            word_delimiter_token=vocabulary.word_delimiter,
+            # Where nothing parts words the blank, which is never written: without one it would add '|' when read back.
+            word_delimiter_token=vocabulary.word_delimiter or vocabulary.tokens[vocabulary.blank],
         )
         tokenizer.save_pretrained(folder)

@@ -31,18 +31,19 @@ def read_vocabulary(
             f"{field} {name!r} has no vocabulary that can be read "
             f"({str(error).splitlines()[0][:160]}): {wanted}"
         ) from error
-    numbers = tokenizer.get_vocab()
+    numbers, delimiter = tokenizer.get_vocab(), tokenizer.word_delimiter_token
+    if delimiter not in tokenizer.encoder:  # added when it was read, so that no output has its number
+        numbers.pop(delimiter, None)
     tokens = tuple(sorted(numbers, key=numbers.__getitem__))
     if sorted(numbers.values()) != list(range(len(tokens))):
         raise UserError(
             f"{field} {name!r}: the numbers of vocab.json are not 0 to {len(tokens) - 1}: {wanted}"
         )
-    delimiter = tokenizer.word_delimiter_token
     special = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token} & set(tokens)
     return Vocabulary(
         tokens=tokens,
         blank=tokenizer.pad_token_id,
-        word_delimiter=delimiter if delimiter in tokens else None,
+        word_delimiter=delimiter if delimiter in tokens and delimiter != tokenizer.pad_token else None,
         special=tuple(sorted(special - {tokenizer.pad_token, delimiter})),
     )
 
