@@ -1,32 +1,92 @@
-"""Texts without what opens doors: signatures, tokens and passwords inside of URIs."""
+"""Texts without what opens doors: users, passwords, queries and fragments of URIs, tokens and signatures in any text.
+
+Whatever leaves a process is redacted where it leaves: log records (RedactingFilter), error messages (UserError, Reject),
+settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards.
+"""
 
 import logging
 import re
+import traceback
+from typing import Any
 
 # Of other schemes a query is part of a name (gs://bucket/a?b.wav) or of a place (duckdb:///file.db?table=a).
-_URI = re.compile(r"\b(?!(?:gs|file|bq|duckdb|sqlite)://)([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
-_USER = re.compile(r"^[^/?#]*@")
+# JSON may write the slashes with a backslash in front.
+_URI = re.compile(r"\b(?!(?:gs|file|bq|duckdb|sqlite):)([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})([^\s'\"<>]*)")
+_USER = re.compile(r"^[^/?#\\]*@")
+_QUERY = re.compile(r"[?#].*$", re.DOTALL)
+# scp and pip write user:password@host without a scheme.
+_USER_AT_HOST = re.compile(r"(?<![\w/.@:-])[\w.+%-]+:[^\s:/@'\"]+@(?=[\w-]+(?:\.[\w-]+)+)")
+_NAMES = (
+    r"(?:[\w-]*(?:token|secret|passwo?r?d|passphrase|signature|credential|authorization|(?:api|access|private|account)[_-]?key)"
+    r"|pwd|sig|awsaccesskeyid|googleaccessid)"
+)
+# name=value, name%3Dvalue, "name": "value"; not `name: value`, which may be prose.
+_ASSIGNED = re.compile(
+    rf"""(?i)(?<![\w-])({_NAMES}(?:=|%3D)['\"]?|(?P<quote>['"]){_NAMES}(?P=quote)\s*:\s*['"])(?P<value>[^\s&'",;<>)]+)"""
+)
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+(?=[\w.~+/=-]*[\d_.~+/=-])[\w.~+/=-]{8,}")
+# What Hugging Face, Google, GitHub, AWS, OpenAI and Slack issue, and JSON web tokens.
+_ISSUED = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|ya29\.[\w-]{10,}|AIza[\w-]{30,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+)
+# What a text has that has anything to redact: millions of names have none of it.
+_MARKS = (
+    "@", "?", "#", "=", "%3d", "\":", "':", "\" :", "' :", "bearer ", "basic ", "hf_", "ya29.", "aiza", "ghp_", "gho_", "ghs_", "ghu_",
+    "ghr_", "github_pat", "akia", "asia", "sk-", "xox", "eyj",
+)  # fmt: skip
 
 
 def redacted(text: str) -> str:
-    """The text, of every URI in it no user and password, no query and no fragment.
+    """The text, of every URI in it no user and password, no query and no fragment, and no token or signature.
 
     >>> redacted("https://me:pw@host/a.wav?X-Goog-Signature=1f: cannot be read")
-    'https://***@host/a.wav?*** cannot be read'
+    'https://***@host/a.wav?***'
+    >>> redacted("gs://bucket/a?b.wav, token=hf_x1, me:pw@host.org/a, Authorization: Bearer ya29.a-b_c1")
+    'gs://bucket/a?b.wav, token=***, ***@host.org/a, Authorization: Bearer ***'
     """
-    return _URI.sub(_without_secrets, text) if "://" in text else text
+    small = text.lower()
+    if not any(mark in small for mark in _MARKS):
+        return text
+    text = _URI.sub(_without_secrets, text)
+    text = _USER_AT_HOST.sub("***@", text)
+    text = _ISSUED.sub("***", _BEARER.sub(r"\1 ***", text))
+    return _ASSIGNED.sub(_without_value, text)
+
+
+def redacted_values(value: Any) -> Any:
+    """The same dicts and lists, with every text in them redacted."""
+    match value:
+        case str():
+            return redacted(value)
+        case dict():
+            return {key: redacted_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [redacted_values(item) for item in value]
+        case _:
+            return value
+
+
+def redacted_traceback(error: BaseException) -> str:
+    """The traceback of an error, as Python would print it, redacted."""
+    return redacted("".join(traceback.format_exception(error)))
 
 
 def _without_secrets(found: re.Match[str]) -> str:
     rest = _USER.sub("***@", found[2])
-    name, mark, _ = rest.partition("?")
-    return f"{found[1]}{name}{'?***' if mark else ''}"
+    return found[1] + _QUERY.sub(lambda query: f"{query[0][0]}***", rest)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    return found[0] if found["value"] in ("Bearer", "Basic") else f"{found[1]}***"
 
 
 class RedactingFilter(logging.Filter):
-    """Redacts every message that a handler writes."""
+    """Redacts every message that a handler writes, and the traceback that comes with it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True: no record is left out."""
         record.msg, record.args = redacted(record.getMessage()), ()
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = redacted_traceback(record.exc_info[1])
         return True

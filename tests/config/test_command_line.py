@@ -37,7 +37,7 @@ def parsed(*args: str) -> TuneFoldsConfig:
 # -- what each class refuses
 
 REFUSED = [
-    (DataConfig, dict(uri=""), r"^data\.uri is empty: give a folder, a gs:// prefix, a \.csv file or 'demo'$"),
+    (DataConfig, dict(uri=""), r"^data\.uri is empty: give a folder, a gs:// prefix, a table of clips \(\.csv, \.parquet, \.xlsx\) or 'demo'$"),
     (DataConfig, dict(max_reject_fraction=1.1), r"^data\.max_reject_fraction must be in \[0, 1\], got 1\.1$"),
     (DataConfig, dict(num_readers=0), r"^data\.num_readers must be at least 1, got 0$"),
     (AudioConfig, dict(trim_db=-1.0), r"^audio\.trim_db must be at least 0, got -1\.0$"),

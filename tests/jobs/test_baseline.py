@@ -1,6 +1,7 @@
 """jobs/baseline.py, whole: the very folds of jobs/tune_folds.py, and its scores on that job's page."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 
 from tests import ROOT
+from tests.made.accounting import check_accounts
 from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
@@ -139,19 +141,26 @@ def test_a_baseline_of_other_folds_is_refused_before_anything_is_trained(tuned, 
         tune_folds.main(replace(config, run=str(tmp_path / "second"), baseline=str(tmp_path / "nowhere")))
 
 
-def test_clips_that_cannot_be_used_are_listed_and_the_others_used(finished, corpus, tmp_path):
+def test_clips_that_cannot_be_used_are_listed_and_the_others_used(finished, corpus, tmp_path, caplog):
     config, _ = finished
     copy = tmp_path / "copy"
     shutil.copytree(corpus, copy)
     first, second = sorted((copy / "Actor_05").glob("*.wav"))[:2]
     first.write_bytes(first.read_bytes()[:1000])
     second.write_bytes(b"")
+    (copy / ".hidden.wav").write_bytes(b"")
+    (copy / "notes.txt").write_text("notes")
     config = replace(config, run=str(tmp_path / "run"), data=DataConfig(uri=str(copy)))
     config = replace(config, folds=FoldsConfig(kind="consecutive", num_folds=2))
     with pytest.raises(UserError, match=r"2 of 192 clips were rejected.*raise --data.max_reject_fraction"):
         baseline.main(config)
     config = replace(config, data=replace(config.data, max_reject_fraction=0.05))
+    caplog.set_level(logging.INFO)
     assert baseline.main(config)["num_clips"] == 190
+    assert check_accounts(config.run, caplog.text) == {
+        "given": 194, "used": 190, "rejected": {"truncated": 1, "empty": 1},
+        "passed_over": {"hidden files": 1, "files that are not audio": 1}, "tolerated": {},
+    }  # fmt: skip
     reasons = [row["kind"] for row in table(config.run, "rejects").to_pylist()]
     assert sorted(reasons) == ["empty", "truncated"]
 

@@ -25,6 +25,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from tests import ROOT
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.made.accounting import check_accounts
 from w2v2.audio.decoding import load_waveform
 from w2v2.config import command_line
 from w2v2.config.data import AudioConfig, DataConfig
@@ -120,6 +121,7 @@ def finished(tmp_path_factory, audio, ray_session):
 def test_every_clip_is_accounted_for(finished):
     config, metrics, lines = finished
     assert accounted(metrics) == (NUM_CLIPS, 0, len(BROKEN))
+    assert check_accounts(config.run, "\n".join(lines))["rejected"] == {"not audio": 2, "empty": 1}
     assert lines[-1].startswith(
         f"{NUM_CLIPS + 3} clips: {NUM_CLIPS} written, 0 already there, 3 rejected; duckdb://"
     )
@@ -241,10 +243,11 @@ def test_another_run_into_the_same_table_computes_nothing(finished):
     assert rows_of(config) == before
 
 
-def test_plan_writes_nothing(tmp_path, audio, ray_session):
+def test_plan_writes_nothing_but_the_clips(tmp_path, audio, ray_session):
     config = make_config(tmp_path, audio, plan=True, encoder=VectorConfig(layers=(0, 1)))
     planned = extract_embeddings.main(config)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [Path(planned["csv"])]
+    assert planned["clips"]["used"] == NUM_CLIPS
     length_s = sum(soundfile.info(path).duration for path in audio.rglob("*.wav"))
     sizes = [path.stat().st_size for path in audio.rglob("*.wav")]
     assert (planned["num_clips"], planned["num_bytes"]) == (NUM_CLIPS, sum(sizes))

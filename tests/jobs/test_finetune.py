@@ -15,6 +15,7 @@ from sklearn.metrics import mean_squared_error, recall_score, roc_auc_score
 
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs
+from tests.made.accounting import check_accounts
 from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import WorkersConfig
@@ -75,6 +76,7 @@ def test_the_run_directory_is_whole_and_no_speaker_is_in_two_splits(trained):
     ):
         assert (run / name).exists(), name
     assert (run / "model" / "w2v2.json").exists() and "report" in (run / "report.html").name
+    check_accounts(run)
     clips = table(run, "manifest")
     assert clips.groupby("speaker")["split"].nunique().max() == 1
     assert metrics["num_clips"] == (clips["split"] == "test").sum() > 0
@@ -112,6 +114,8 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     kind, config, run, _ = trained
     data = replace(config.data, max_reject_fraction=0.2)
     metrics = evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data))
+    config_again = EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data, plan=True)
+    assert evaluate.main(config_again)["num_done"] == len(table(tmp_path, "manifest")) + metrics["clips"]["rejected"].get("silent", 0)
     before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
     prefix = "pred_" if kind == "regression" else "prob_"
     columns = [name for name in before.columns if name.startswith(prefix)]
@@ -141,6 +145,7 @@ def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):
     uri = f"duckdb://{tmp_path}/p.db?table=said"
     base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data, window_s=0.7)
     counts = predict.main(base)
+    assert check_accounts(base.run)["used"] == counts["num_clips"] - counts["rejected"]
     predict.main(replace(base, table=uri, run=str(tmp_path / "other")))
     predict.main(replace(base, table=uri, run=str(tmp_path / "other")))
     with open(tmp_path / "run" / "predictions.csv", newline="") as file:
@@ -162,6 +167,7 @@ def test_a_prediction_goes_on_from_what_was_said(trained, tmp_path, caplog):
     config = PredictConfig(model=str(run / "model"), run=str(tmp_path), data=data, workers=workers)
     counts = predict.main(config)
     whole = (tmp_path / "predictions.csv").read_bytes()
+    assert predict.main(replace(config, plan=True))["num_done"] == counts["num_clips"]
     kept = sorted((tmp_path / "done").glob("*.parquet"))
     rows = [pq.read_metadata(path).num_rows for path in kept]
     for path in (*kept[2:], tmp_path / "predictions.csv"):

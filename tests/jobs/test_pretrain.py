@@ -19,6 +19,7 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
+from tests.made.accounting import check_accounts
 from w2v2.config import command_line
 from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig
@@ -134,6 +135,7 @@ def test_short_clips_are_rejects_and_a_folder_needs_no_names(tmp_path, corpus, r
     config = replace(config, training=replace(config.training, num_epochs=1))
     metrics = pretrain.main(config)
     assert metrics["num_clips"] == {"train": 11, "val": 1}
+    assert check_accounts(tmp_path / "run")["rejected"] == {"too short": 1}
     rejects = pq.read_table(tmp_path / "run" / "rejects.parquet").to_pylist()
     assert [(row["clip_id"], row["reason"]) for row in rejects] == [
         ("short.wav", "too short: 0.188 s < 0.251 s, 11 frames: a masked span and a frame to predict it from")

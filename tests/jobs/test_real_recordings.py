@@ -18,7 +18,7 @@ def test_digits_of_real_people(tmp_path: Path, ray_session) -> None:
     wavs = [
         path
         for path in debian_recordings(tmp_path)
-        if path.parent.name == "digits" and path.stem in "0123456789"
+        if path.parent.name == "digits" and path.stem in list("0123456789")
     ]
     assert len(wavs) == 50
     table = tmp_path / "x" / "tables" / "digits.csv"

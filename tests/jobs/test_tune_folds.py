@@ -13,6 +13,7 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 
 from tests.jobs.searches import make_config, table
+from tests.made.accounting import check_accounts
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig
@@ -139,6 +140,7 @@ def test_csv_with_own_columns_and_merged_classes(corpus, tmp_path, ray_session):
     )
     metrics = tune_folds.main(config)
     assert metrics["classes"] == ["arousal", "disgust", "neutral", "sad", "surprised"]
+    assert check_accounts(config.run)["passed_over"] == {"dropped classes": 24}
     assert metrics["pooled"]["num_clips"] == 168 and len(metrics["folds"]["uar"]["values"]) == 3
 
 

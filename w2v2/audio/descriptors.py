@@ -6,6 +6,7 @@ published sets share (Eyben et al., The Geneva Minimalistic Acoustic Parameter S
 """
 
 import functools
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.config.data import Descriptor
 from w2v2.errors import UserError
+from w2v2.versions import library_versions
 
 DESCRIPTORS_VERSION = 1
 """Raised when the arithmetic changes, so that old entries of the cache are not read."""
@@ -45,6 +47,13 @@ def names(kinds: Sequence[Descriptor]) -> list[str]:
     Raises UserError where egemaps is asked for and opensmile is not installed.
     """
     return [name for kind in kinds for name in _names(kind)]
+
+
+def cache_key(kind: Descriptor) -> str:
+    """The name of the folder of a cache for features of this kind, another one for each version of their arithmetic."""
+    library = "opensmile" if kind == "egemaps" else "librosa"
+    parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
+    return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 def describe(

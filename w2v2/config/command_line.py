@@ -17,7 +17,7 @@ from w2v2.config.config_file import check_config_file
 from w2v2.config.digest import plain
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.errors import UserError
-from w2v2.redaction import RedactingFilter
+from w2v2.redaction import RedactingFilter, redacted_traceback, redacted_values
 
 C = TypeVar("C")
 
@@ -92,13 +92,13 @@ def _config_files(words: Sequence[str]) -> Iterator[str]:
 
 
 def dump(config: Any) -> str:
-    """The settings as YAML that --config reads back to an equal config."""
+    """The settings as YAML that --config reads back to an equal config, but for secrets in URIs, which are redacted."""
     return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
 
 
 def tree(config: Any) -> dict[str, Any]:
-    """The settings as plain dicts, lists and values."""
-    return plain(config)
+    """The settings as plain dicts, lists and values, without secrets."""
+    return redacted_values(plain(config))
 
 
 def listed_words(args: Sequence[str], name: str) -> list[str]:
@@ -123,7 +123,7 @@ def listed_words(args: Sequence[str], name: str) -> list[str]:
 def run_job(
     main: Callable[[C], object], config_class: type[C], args: Sequence[str], *, words: str = ""
 ) -> int:
-    """The exit code of a job with these arguments: 0, or 2 with one sentence for what the user can fix.
+    """The exit code of a job with these arguments: 0, 2 with one sentence for what the user can fix; a fault of ours is raised.
 
     words is the field that takes the arguments that belong to no flag, for a job that has such a list.
     """
@@ -133,6 +133,7 @@ def run_job(
     logging.getLogger("w2v2").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.addFilter(RedactingFilter())
+    sys.excepthook = _print_redacted
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     received: list[int] = []
@@ -147,6 +148,12 @@ def run_job(
         print("stopped; run the same command again to resume", file=sys.stderr)
         return 128 + (received[0] if received else signal.SIGINT)
     return 0
+
+
+def _print_redacted(kind: type[BaseException], error: BaseException, _: object) -> None:
+    """The traceback of a fault of ours, which may hold what a library was given: sys.excepthook of a job."""
+    sys.stdout.flush()
+    print(redacted_traceback(error), end="", file=sys.stderr)
 
 
 def _interrupt_at_signals(received: list[int]) -> None:

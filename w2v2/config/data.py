@@ -39,19 +39,21 @@ class DataConfig:
     """Where the clips and their labels are."""
 
     uri: str = "demo"
-    """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a .csv file of clips
-    (local or gs://), or 'demo'."""
+    """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a table of clips (.csv, .tsv, .parquet,
+    .xlsx, .xls, .ods; local or gs://), or 'demo'."""
     layout: Layout = "auto"
-    """How to read uri: RAVDESS's file names hold label and speaker; a CSV has them in columns; clinic is a
+    """How to read uri: RAVDESS's file names hold label and speaker; csv is a table of any kind that has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations
     and songs; librispeech is a folder with *.trans.txt files next to the audio, common_voice a folder with
     train.tsv, dev.tsv, test.tsv and clips/; emodb, crema_d, savee, tess, iemocap and msp_podcast are these corpora as
-    they are published; files are any audio files, without labels. auto takes csv for a name that ends in .csv and
+    they are published; files are any audio files, without labels. auto takes csv for the name of a table and
     ravdess otherwise (jobs that need no labels: files, where not all names are RAVDESS's)."""
     vocal_channel: Literal["speech", "song", "both"] = "speech"
     """RAVDESS: which vocal channel to use."""
+    sheet: str = ""
+    """Spreadsheets: the name of the sheet; empty is the first one."""
     id_column: str = "clip_id"
-    """CSV: column that names a clip; where the file has none, the uri (and its segment) names it."""
+    """CSV (and every other table): column that names a clip; where the file has none, the uri (and its segment) names it."""
     uri_column: str = "uri"
     """CSV: column with a gs:// or file uri, or a path relative to the CSV's folder."""
     label_column: str = "label"
@@ -74,8 +76,8 @@ class DataConfig:
     """CSV: the columns of several labels (0, 1 or empty) or values (numbers or empty), for task.kind
     multi_label and regression."""
     labels_file: str = ""
-    """clinic: the file of labels, one head per line, the labels of a line separated by commas; a name in the
-    folder or a whole path; empty is labels.txt."""
+    """clinic, and tables of several labels: the file of labels, one head per line, the labels of a line separated by commas; a name in the
+    folder or a whole path; empty is labels.txt (tables: one head of data.target_columns)."""
     studies: tuple[str, ...] = ()
     """clinic: the subfolders whose recordings are used; empty is all."""
     classes: dict[str, str] = field(default_factory=dict)
@@ -90,7 +92,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.uri:
-            raise UserError("data.uri is empty: give a folder, a gs:// prefix, a .csv file or 'demo'")
+            raise UserError(
+                "data.uri is empty: give a folder, a gs:// prefix, a table of clips (.csv, .parquet, .xlsx) or 'demo'"
+            )
         if not 0 <= self.max_reject_fraction <= 1:
             raise UserError(f"data.max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
         at_least("data", self, 1, "num_readers")

@@ -68,7 +68,8 @@ class ExtractConfig:
     """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
     Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
     plan: bool = False
-    """Only report what would be done: clips, hours, bytes, rows, time; nothing is written."""
+    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
+    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     window_s: float = 0.0
     """Cut clips into windows of this many seconds, one row each; 0 is one row for the whole clip."""
     hop_s: float = 0.0

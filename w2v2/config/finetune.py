@@ -43,6 +43,9 @@ class FinetuneConfig:
     local: bool = False
     """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
     machine on which Ray does not run. The numbers are those of one worker."""
+    plan: bool = False
+    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
+    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights and batches."""
     workers: int = 1
@@ -145,6 +148,9 @@ class EvaluateConfig:
     local: bool = False
     """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
     machine on which Ray does not run. The numbers are those of one worker."""
+    plan: bool = False
+    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
+    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     split: str = ""
     """Only the clips of this split of the data (train, val or test); empty is all clips."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -169,6 +175,9 @@ class PredictConfig:
     local: bool = False
     """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
     machine on which Ray does not run. The numbers are those of one worker."""
+    plan: bool = False
+    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
+    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     table: str = ""
     """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
     (local or gs://) of Parquet; empty is <run>/predictions.csv."""

@@ -217,6 +217,9 @@ class PretrainConfig:
     local: bool = False
     """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
     machine on which Ray does not run. The numbers are those of one worker."""
+    plan: bool = False
+    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
+    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights, batches, masks, negatives and noise."""
     workers: int = 1

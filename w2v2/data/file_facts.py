@@ -5,6 +5,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from w2v2.config.data import DataConfig
+from w2v2.data.corpora.label_table import is_table
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
@@ -55,7 +56,7 @@ def without_missing_files(found: Manifest, data: DataConfig) -> Manifest:
 def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
     uris = clips["uri"].unique().to_pylist()
     found: dict[str, FileInfo | StorageError] = {}
-    if not data.uri.lower().endswith(".csv"):
+    if data.layout != "csv" and not is_table(data.uri):
         # A listing describes a thousand files at once.
         found = {info.uri: info for info in storage.list_files(data.uri)}
     rest = [uri for uri in uris if uri not in found]

@@ -1,6 +1,6 @@
 """The clip table: which clips there are, who speaks in them and what is to be learned of them.
 
-Read from the file names of a RAVDESS folder, from a CSV, a clinic's folder or DEAM, local or gs://. A clip
+Read from the file names of a RAVDESS folder, from a table (CSV, Parquet, a spreadsheet), a clinic's folder or DEAM, local or gs://. A clip
 that cannot be used is a row of `rejects` with its reason, never an exception and never dropped without a
 trace.
 """
@@ -22,6 +22,7 @@ from w2v2.data.corpora.csv_corpus import read_csv
 from w2v2.data.corpora.deam import read_deam
 from w2v2.data.corpora.file_names import read_named
 from w2v2.data.corpora.iemocap import read_iemocap
+from w2v2.data.corpora.label_table import is_table
 from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
@@ -85,6 +86,10 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
     their number is logged. Raises UserError when nothing can be found at all, for a CSV without a needed
     column, for a duplicate clip_id, and where the data cannot have what the task learns.
     """
+    if data.sheet and not (data.layout == "csv" or (data.layout == "auto" and is_table(data.uri))):
+        raise UserError(
+            f"data.sheet={data.sheet!r} is for a spreadsheet, got data.uri {data.uri}: leave it out"
+        )
     if data.classes and task in ("multi_label", "regression", "transcript"):
         raise UserError(
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
@@ -107,7 +112,11 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
 
 
 def _checked(row: ClipRow) -> ClipRow:
-    """The row, as a reject where a name is no text or says that there is no value."""
+    """The row without secrets; a reject where a name is no text or says that there is no value.
+
+    The uri of a clip that can be read stays as it is.
+    """
+    row = replace(row, clip_id=redacted(row.clip_id), carried=tuple(map(redacted, row.carried)))
     texts = {name: getattr(row, name) for name in ("clip_id", "uri", "speaker", "label", "split")}
     if any(not text.isascii() and not _is_text(text) for text in texts.values()):
         shown: dict[str, Any] = {name: _shown(text) for name, text in texts.items()}
@@ -116,11 +125,11 @@ def _checked(row: ClipRow) -> ClipRow:
         )
         return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=reject)
     if row.reject:
-        return replace(row, clip_id=redacted(row.clip_id), uri=redacted(row.uri))
+        return row
     for name in ("speaker", "label"):
         if texts[name] in names.MISSING:
             return replace(row, reject=Reject(kind=f"no {name}", detail=f"it is {texts[name]!r}"))
-    return replace(row, clip_id=redacted(row.clip_id)) if "://" in row.clip_id else row
+    return row
 
 
 def _is_text(text: str) -> bool:
@@ -167,7 +176,7 @@ def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
             return read_iemocap(data, task=task, carried=carried)
         case "msp_podcast":
             return read_msp_podcast(data, task=task, carried=carried)
-        case "auto" if data.uri.lower().endswith(".csv"):
+        case "auto" if is_table(data.uri):
             return read_csv(data, task=task, carried=carried)
         case "auto" | "ravdess" | "files":
             return read_folder(data, task=task, carried=carried)
@@ -200,12 +209,13 @@ def check_rejects(manifest: Manifest, *, max_reject_fraction: float, run: str = 
     num_all = len(manifest.clips) + num_rejects
     if not num_all:
         raise UserError("nothing was found: no clip and no reject; look at data.uri and data.classes")
+    shown = commonest(manifest.rejects, are_listed=bool(run)) if num_rejects else ""
     if not len(manifest.clips):
-        raise UserError(f"all {num_rejects} clips were rejected: {commonest(manifest.rejects)}")
+        raise UserError(f"all {num_rejects} clips were rejected: {shown}")
     if num_rejects / num_all > max_reject_fraction:
         raise UserError(
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
-            f"data.max_reject_fraction={max_reject_fraction:g}: {commonest(manifest.rejects)}; "
+            f"data.max_reject_fraction={max_reject_fraction:g}: {shown}; "
             f"fix these clips{_advice(manifest.rejects)} or raise --data.max_reject_fraction"
         )
 
@@ -224,7 +234,8 @@ def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, Reject]]) -> 
     bad = manifest.clips.filter(is_bad)
     assert len(bad) == len(by_clip), sorted(set(by_clip) - set(bad["clip_id"].to_pylist()))
     columns = reject_columns([by_clip[clip_id] for clip_id in bad["clip_id"].to_pylist()])
-    moved = pa.table({"clip_id": bad["clip_id"], "uri": bad["uri"], **columns}, schema=REJECTS)
+    uris = [redacted(uri) for uri in bad["uri"].to_pylist()]
+    moved = pa.table({"clip_id": bad["clip_id"], "uri": uris, **columns}, schema=REJECTS)
     return replace(
         manifest,
         clips=manifest.clips.filter(pc.invert(is_bad)),
@@ -237,7 +248,7 @@ def _table(rows: Sequence[ClipRow], schema: pa.Schema) -> pa.Table:
 
 
 def _rejects(rows: Sequence[ClipRow]) -> pa.Table:
-    named = {name: [getattr(row, name) for row in rows] for name in ("clip_id", "uri")}
+    named = {name: [redacted(getattr(row, name)) for row in rows] for name in ("clip_id", "uri")}
     named |= reject_columns([row.reject for row in rows if row.reject])
     return pa.table(named, schema=REJECTS)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.errors import Reject
+from w2v2.redaction import redacted
 
 NUM_KINDS_SHOWN = 3
 
@@ -16,7 +17,7 @@ REJECTS = pa.schema([(name, pa.string()) for name in ("clip_id", "uri", "reason"
 
 def reject_columns(rejects: Sequence[Reject]) -> dict[str, list[str]]:
     """The columns of REJECTS that say why, a value for each clip."""
-    return {name: [getattr(one, name) for one in rejects] for name in ("reason", "kind", "detail")}
+    return {name: [redacted(getattr(one, name)) for one in rejects] for name in ("reason", "kind", "detail")}
 
 
 def kinds_of(rejects: pa.Table) -> list[str]:
@@ -32,7 +33,7 @@ def record_fields(reject: Reject | None) -> dict[str, str]:
     """The values of RECORD."""
     if reject is None:
         return dict.fromkeys((name for name, _ in RECORD), "")
-    return {"reason": reject.reason, "reject_kind": reject.kind, "reject_detail": reject.detail}
+    return {"reason": reject.reason, "reject_kind": reject.kind, "reject_detail": redacted(reject.detail)}
 
 
 def recorded_reject(row: Mapping[str, Any]) -> Reject | None:
@@ -42,9 +43,10 @@ def recorded_reject(row: Mapping[str, Any]) -> Reject | None:
     return Reject(kind=row["reject_kind"] or row["reason"], detail=row["reject_detail"] or "")
 
 
-def commonest(rejects: pa.Table) -> str:
-    """The commonest kinds with their number and an example, and where the list is."""
+def commonest(rejects: pa.Table, *, are_listed: bool) -> str:
+    """The commonest kinds with their number and an example, and where the list is, if there is one."""
     counts = Counter(kinds_of(rejects)).most_common(NUM_KINDS_SHOWN)
     shown = ", ".join(f"{kind} ({number})" for kind, number in counts)
     example = f"{rejects['clip_id'][0]}: {rejects['reason'][0]}"
-    return f"{shown} (such as {example}; all are in rejects.parquet of the run)"
+    where = "; all are in rejects.parquet of the run" if are_listed else ""
+    return f"{shown} (such as {example}{where})"

@@ -1,6 +1,5 @@
 """Hand-made features computed once per clip, cached as encoder features are."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,12 +7,11 @@ import numpy as np
 from jaxtyping import Float
 
 from w2v2.audio.decoding import AudioError
-from w2v2.audio.descriptors import DESCRIPTORS_VERSION, describe
+from w2v2.audio.descriptors import cache_key, describe
 from w2v2.config.data import AudioConfig, CacheConfig, Descriptor
 from w2v2.features.cache import FeatureCache
 from w2v2.features.preparation import Waveforms, prepare
 from w2v2.features.requests import ClipFeatures, Request
-from w2v2.versions import library_versions
 
 Vector = Float[np.ndarray, " descriptors"]
 
@@ -48,10 +46,7 @@ class DescriptorFeatures:
 
 def descriptor_cache(kind: Descriptor, cache: CacheConfig) -> FeatureCache:
     """The cache of one kind of features, always in float32: half precision has too few digits for Hz and dB."""
-    library = "opensmile" if kind == "egemaps" else "librosa"
-    parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
-    key = f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
-    return FeatureCache(replace(cache, dtype="float32"), key)
+    return FeatureCache(replace(cache, dtype="float32"), cache_key(kind))
 
 
 def prepare_descriptors(

@@ -54,7 +54,7 @@ def estimate(
         )
         plan["seconds"] = measured.seconds * scale / num_encoders
     logger.info(
-        "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s; nothing was written",
+        "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s",
         len(todo), num_bytes / 1e9, plan["audio_hours"], plan["num_rows"], clock(plan["seconds"]),
     )  # fmt: skip
     logger.info(

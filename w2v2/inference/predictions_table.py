@@ -1,8 +1,6 @@
 """The table of predictions: a CSV file, or exactly once in BigQuery, DuckDB or Parquet."""
 
-import csv
 import datetime
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +13,7 @@ from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.decoding import Transcript
 from w2v2.models.model_info import ModelInfo
 from w2v2.storage import files as storage
+from w2v2.storage.csv_text import to_csv
 from w2v2.tables import table as tables
 from w2v2.tables.parts import write_part
 from w2v2.tables.spec import TIMESTAMP, TableSpec
@@ -122,18 +121,3 @@ def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:
     elif len(rows):
         spec = spec_of(info, words=config.words)
         table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec)])
-
-
-def to_csv(rows: pa.Table) -> bytes:
-    """A CSV in UTF-8 with a header; numbers have all digits, so that they read back the same."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(rows.column_names)
-    writer.writerows([_safe(value) for value in row.values()] for row in rows.to_pylist())
-    return sink.getvalue().encode()
-
-
-def _safe(value: object) -> object:
-    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value

@@ -23,6 +23,8 @@ from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig
 from w2v2.data import manifest, usable_clips
+from w2v2.results.job_plans import plan_baseline
+from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -35,6 +37,9 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    if config.plan:
+        reading = reading_all(config)
+        return plan_baseline(config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
     found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)

@@ -33,6 +33,7 @@ from w2v2.machine import describe_run
 from w2v2.models import decoder, provenance
 from w2v2.models.any_model import convolutions_of, is_foreign, place_by_field, place_of_model, read_model
 from w2v2.models.model_info import ModelInfo, read_card
+from w2v2.results.job_plans import plan_evaluate
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -50,6 +51,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     logger.info("run: %s", config.run)
     found = read_clips(config, info)
+    if config.plan:
+        return plan_evaluate(config, found, info, predictor=decoder.predictor_name(digest, config.decode))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     workers = start_workers(local=config.local)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})

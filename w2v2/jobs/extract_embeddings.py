@@ -25,6 +25,7 @@ from w2v2.config import command_line
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.models.pretrained_name import check_folder
+from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -43,9 +44,8 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
     check_folder(config.encoder.name)
-    manifest.check_rejects(
-        found, max_reject_fraction=config.data.max_reject_fraction, run="" if config.plan else config.run
-    )
+    if not config.plan:
+        manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
 
     from w2v2.cluster import embedding  # after the first messages: these take seconds to import
     from w2v2.inference import extraction
@@ -61,7 +61,8 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     if config.plan:
         measured = embedding.measure(todo, job, workers) if len(todo) else None
         num_encoders = embedding.shape_of(config, workers).num_encoders
-        return estimate(todo, clips, found, job, measured, num_encoders=num_encoders)
+        numbers = estimate(todo, clips, found, job, measured, num_encoders=num_encoders)
+        return plan_extraction(config, found, numbers, carried=further)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     num_made = len(todo)
     clips, audio_s = embedding.embed_all(clips, todo, found, job, workers)

@@ -32,6 +32,8 @@ from w2v2.features.requests import ClipFeatures
 from w2v2.models import decoder, provenance
 from w2v2.models.pretrained_name import check_folder
 from w2v2.models.vocabulary import vocabulary_of
+from w2v2.results.job_plans import plan_finetune
+from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -44,6 +46,8 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    if config.plan:
+        return plan_finetune(config, read_clips(reading_all(config)))
     before = main(without_remapping(config)) if config.before_remapping else None
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")

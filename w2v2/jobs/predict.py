@@ -28,6 +28,7 @@ from w2v2.data.accounting import account
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
+from w2v2.results.job_plans import plan_predict
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -44,9 +45,12 @@ def main(config: PredictConfig) -> dict[str, Any]:
     config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     predictor = decoder.predictor_name(digest, config.decode)
     logger.info("run: %s, table: %s", config.run, config.table)
-    open_place(config, info)  # a table that cannot be written is reported before anything is computed
+    if not config.plan:
+        open_place(config, info)  # a table that cannot be written is reported before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
     found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    if config.plan:
+        return plan_predict(config, found, info, predictor=predictor)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     workers = start_workers(local=config.local)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})

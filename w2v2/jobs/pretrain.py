@@ -26,8 +26,11 @@ from w2v2.cluster import features
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
 from w2v2.config.pretrain import PretrainConfig, with_recipe
-from w2v2.data import manifest, splits, usable_clips
+from w2v2.data import file_facts, manifest, splits, usable_clips
+from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.errors import Reject, UserError
+from w2v2.results.job_plans import plan_pretrain
+from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -42,6 +45,8 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     """The run's numbers, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    if config.plan:
+        return plan_pretrain(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
@@ -98,8 +103,8 @@ def resolved(config: PretrainConfig) -> PretrainConfig:
 def read_clips(config: PretrainConfig) -> manifest.Manifest:
     """The clips by name, without those of data.exclude_speakers."""
     data = usable_clips.with_demo_made(config.data)
-    found = manifest.read(data, task="none")
-    manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction)
+    found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
     unknown = sorted(set(config.data.exclude_speakers) - set(found.clips["speaker"].to_pylist()))
     if unknown:
         raise UserError(
@@ -117,7 +122,9 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
     )
     if len(clips) < 2:
         raise UserError(f"{len(clips)} clips are left to pre-train on, wanted at least 2: look at data.uri")
-    return replace(found, clips=clips)
+    num_excluded = len(found.clips) - len(clips)
+    passed_over = dict(found.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
+    return replace(found, clips=clips, passed_over=passed_over)
 
 
 def with_too_short(config: PretrainConfig, prepared: list[Any], info: Any) -> list[Any]:

@@ -22,6 +22,8 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import usable_clips
 from w2v2.evaluation import baseline_comparison
 from w2v2.models.pretrained_name import check_folder
+from w2v2.results.job_plans import plan_search
+from w2v2.results.plan import reading_all
 from w2v2.search.prepared_search import read_prepared
 from w2v2.search.space import default_space, variants
 from w2v2.search.study import open_study
@@ -38,6 +40,9 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    if config.plan:
+        reading = reading_all(config)
+        return plan_search(config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None

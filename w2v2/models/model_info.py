@@ -12,6 +12,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.models.folder_files import refuse_damaged
+from w2v2.redaction import redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json, seal_json
 
@@ -99,7 +100,7 @@ def extend_card(uri: str, more: Mapping[str, Any]) -> None:
     """Say more of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
     place, readme = (storage.join(storage.expand(uri), name) for name in ("w2v2.json", "README.md"))
     about = parse_json(place, storage.read_bytes(place))
-    card = about["card"] | dict(more)
+    card = about["card"] | redacted_values(dict(more))
     text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
     storage.write_text(readme, text)
     storage.write_text(place, seal_json(about | {"card": card}, indent=2) + "\n")

@@ -13,6 +13,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.models import provenance
 from w2v2.models.model_info import card_block
 from w2v2.models.pretraining import PretrainingModel
+from w2v2.redaction import redacted, redacted_values
 from w2v2.storage import files as storage
 
 
@@ -24,6 +25,7 @@ def save_pretrained(
     clips (speaker, audio_digest) are those that were used, validation included; start is the model whose weights
     training began with, '' for random ones.
     """
+    card, shown_start = redacted_values(dict(card)), redacted(start)
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
         folder = Path(scratch)
         stock = model.as_transformers()
@@ -31,7 +33,7 @@ def save_pretrained(
         Wav2Vec2FeatureExtractor(
             sampling_rate=SAMPLE_RATE, do_normalize=model.encoder.normalize, return_attention_mask=False
         ).save_pretrained(folder)
-        (folder / "README.md").write_text(_card_text(card, start, type(stock).__name__))
+        (folder / "README.md").write_text(_card_text(card, shown_start, type(stock).__name__))
         (folder / "pretraining.json").write_text(json.dumps(dict(card), indent=2) + "\n")
         provenance.write(uri, clips, encoder=start, how="audio")
         for path in sorted(folder.iterdir()):

@@ -27,6 +27,7 @@ from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import file_entries
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
 from w2v2.models.pretrained import load_encoder
+from w2v2.redaction import redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import seal_json
 
@@ -53,6 +54,7 @@ def save_model(
     gives the same outputs, as pipeline("automatic-speech-recognition") does the same text; AutoModel gives the
     encoder of any.
     """
+    card = redacted_values(dict(card))
     digest = model_digest(model, info)
     whole = has_counterpart(model, info)
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:

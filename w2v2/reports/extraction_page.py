@@ -15,7 +15,7 @@ from w2v2.reports.page import write_page
 from w2v2.reports.plots.vectors import length_histogram, vector_map
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
-from w2v2.reports.shared_sections import kicker, pictured, provenance, rejects_blocks
+from w2v2.reports.shared_sections import clips_blocks, kicker, pictured, provenance
 from w2v2.reports.text import duration_text
 from w2v2.storage import files as storage
 from w2v2.tables.parts import read_part
@@ -32,9 +32,7 @@ def write_extraction_report(run: str) -> str:
     figures = extraction_figures(files, vectors, rows)
     sections = [
         Section("", headline(files.metrics)),
-        Section(
-            "Clips", [*pictured(figures, "lengths", "Lengths of the clips."), *rejects_blocks(files.rejects)]
-        ),
+        Section("Clips", [*pictured(figures, "lengths", "Lengths of the clips."), *clips_blocks(files)]),
         Section("Vectors", maps(figures, len(vectors))),
         Section("How it was made", how_it_was_made(files)),
     ]

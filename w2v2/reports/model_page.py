@@ -33,11 +33,11 @@ from w2v2.reports.plots.style import is_known
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, read_model_run
 from w2v2.reports.shared_sections import (
+    clips_blocks,
     kicker,
     lengths_text,
     pictured,
     provenance,
-    rejects_blocks,
     verdict_blocks,
 )
 from w2v2.reports.text import duration_text, interval_text, percent_text, score_text, without_home
@@ -162,7 +162,7 @@ def data(run: ModelRun) -> list[Block]:
     """Sizes, clips by split or fold and class, label or target, and the clips that could not be used, by reason."""
     num_speakers = len(run.manifest["speaker"].unique())
     text = f"{run.manifest.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
-    return [Paragraph(text + lengths_text(run.manifest)), _parts_table(run), *rejects_blocks(run.rejects)]
+    return [Paragraph(text + lengths_text(run.manifest)), _parts_table(run), *clips_blocks(run)]
 
 
 def _parts_table(run: ModelRun) -> Table:

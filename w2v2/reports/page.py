@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from w2v2.redaction import redacted
 from w2v2.reports.blocks import Picture, Section, Sound, tables_of
 from w2v2.reports.table_files import csv_text, latex_text
 from w2v2.reports.text import without_home
@@ -32,11 +33,11 @@ def write_page(
     files = {("plots", f"{name}.png"): png(figure) for name, figure in figures.items()}
     for table in tables_of([block for section in sections for block in section.blocks]):
         if table.is_exported:
-            files["tables", f"{table.name}.csv"] = without_home(csv_text(table)).encode()
-            files["tables", f"{table.name}.tex"] = without_home(latex_text(table)).encode()
+            files["tables", f"{table.name}.csv"] = redacted(without_home(csv_text(table))).encode()
+            files["tables", f"{table.name}.tex"] = redacted(without_home(latex_text(table))).encode()
     storage.write_many(((storage.join(run, *path), data) for path, data in files.items()), num_at_once=8)
     uri = storage.join(run, "report.html")
-    storage.write_text(uri, page_html(title, sections, kicker=kicker))
+    storage.write_text(uri, redacted(page_html(title, sections, kicker=kicker)))
     logger.info("wrote %s, %d plots and their tables", uri, len(figures))
     return uri
 

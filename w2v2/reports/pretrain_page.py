@@ -22,7 +22,7 @@ from w2v2.reports.blocks import (
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import pretrain as plots
 from w2v2.reports.run_files import PretrainRun, read_pretrain_run
-from w2v2.reports.shared_sections import lengths_text, pictured, provenance, rejects_blocks
+from w2v2.reports.shared_sections import clips_blocks, lengths_text, pictured, provenance
 from w2v2.reports.text import duration_text, percent_text
 from w2v2.storage import files as storage
 
@@ -133,7 +133,7 @@ def data(run: PretrainRun) -> list[Block]:
         for split, name in (("train", "train"), ("val", "validation"))
     ]
     table = Table("clips", [words("split"), count("clips"), count("speakers")], rows, "Clips by split.")
-    return [Paragraph(text), table, Paragraph(LEAK), *rejects_blocks(run.rejects)]
+    return [Paragraph(text), table, Paragraph(LEAK), *clips_blocks(run)]
 
 
 def how_it_was_made(run: PretrainRun) -> list[Block]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from w2v2.data.corpora.label_table import is_table
 from w2v2.reports.blocks import Sound
 from w2v2.reports.run_files import RunFiles
 from w2v2.reports.text import without_home
@@ -22,7 +23,7 @@ def corpus_name(data: Mapping[str, Any]) -> str:
             return "DEAM"
         case "ravdess":
             return _ravdess(data)
-        case "auto" if "ravdess" in name.lower() and not name.lower().endswith(".csv"):
+        case "auto" if "ravdess" in name.lower() and not is_table(name):
             return _ravdess(data)
     return "the built-in demo corpus" if uri == "demo" else without_home(name)
 

@@ -168,6 +168,29 @@ def lengths_text(manifest: pa.Table) -> str:
     return f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
 
 
+def clips_blocks(run: RunFiles) -> list[Block]:
+    """What became of everything that was given, and the rejected clips by reason with examples."""
+    return [*accounting_blocks(run.metrics), *rejects_blocks(run.rejects)]
+
+
+def accounting_blocks(metrics: Mapping[str, Any]) -> list[Block]:
+    """Given, used, rejected and passed over by kind, whose sums agree; nothing for a run of before they were counted."""
+    numbers = metrics.get("clips")
+    if not isinstance(numbers, Mapping):
+        return []
+    rows: list[list[Cell]] = [["used", "", numbers["used"]]]
+    for what in ("rejected", "passed_over"):
+        rows += [[what.replace("_", " "), kind, num] for kind, num in numbers[what].items()]
+    rows += [["given", "", numbers["given"]]]
+    rows += [["of those used, tolerated", kind, num] for kind, num in numbers["tolerated"].items()]
+    rejected, passed_over = (sum(numbers[what].values()) for what in ("rejected", "passed_over"))
+    caption = (
+        f"{numbers['given']} files and rows were given = {numbers['used']} used + {rejected} rejected + "
+        f"{passed_over} passed over."
+    )
+    return [Table("accounting", [words("what"), words("kind"), count("number")], rows, caption)]
+
+
 def rejects_blocks(rejects: pa.Table) -> list[Block]:
     """Rejected clips by reason with examples, or that there are none."""
     by_kind: dict[str, list[str]] = defaultdict(list)

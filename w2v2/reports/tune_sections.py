@@ -24,11 +24,11 @@ from w2v2.reports.estimate import tune_headline
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.shared_sections import (
     class_table,
+    clips_blocks,
     confusion_tables,
     intervals_of,
     lengths_text,
     pictured,
-    rejects_blocks,
     surest_mistakes,
 )
 from w2v2.reports.text import (
@@ -253,7 +253,7 @@ def data(run: TuneRun) -> list[Block]:
     )
     text += lengths_text(run.manifest)
     if run.is_text:
-        return [Paragraph(text), _text_by_fold(run), *rejects_blocks(run.rejects)]
+        return [Paragraph(text), _text_by_fold(run), *clips_blocks(run)]
     counts = Counter(
         (row["label"], row["fold"]) for row in run.manifest.select(["label", "fold"]).to_pylist()
     )
@@ -262,7 +262,7 @@ def data(run: TuneRun) -> list[Block]:
     rows.append(["all", *(sum(counts[name, f] for name in names) for f in folds), sum(counts.values())])
     columns = [words("class"), *(count(f"fold {fold}") for fold in folds), count("all")]
     table = Table("clips", columns, rows, "Clips by class and fold.")
-    return [Paragraph(text), table, *rejects_blocks(run.rejects)]
+    return [Paragraph(text), table, *clips_blocks(run)]
 
 
 def _text_by_fold(run: TuneRun) -> Table:

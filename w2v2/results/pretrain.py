@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.pretrain import PretrainConfig
+from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
@@ -53,6 +54,7 @@ def write_outcome(
         },
         "encoder": {**encoder, "new_weights": list(trained.new_weights)},
         "model": {"uri": f"{config.run}/model"},
+        "clips": account(found),
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.redaction import redacted
 from w2v2.search.optuna_internals import running_trial
 from w2v2.search.space import Params, distribution, field_at, holds
 from w2v2.search.study_file import StudyFile
@@ -117,7 +118,7 @@ class Study:
     def failed(self, number: int, why: str) -> None:
         """Tell that a trial failed or diverged, and why."""
         with self._file.in_use():
-            self._running[number].set_user_attr("error", why)
+            self._running[number].set_user_attr("error", redacted(why))
         self._tell(number, TrialState.FAIL, None)
 
     def runs(self, number: int) -> bool:

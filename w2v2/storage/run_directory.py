@@ -10,6 +10,7 @@ import pyarrow as pa
 from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
 from w2v2.errors import UserError
+from w2v2.redaction import redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet, seal_parquet
@@ -32,10 +33,19 @@ def open_or_continue(config: Any) -> bool:
     config.RESUMABLE may, and the place of the directory: one that was copied or moved continues. Raises
     UserError when the directory holds a run with other settings.
     """
+    is_continued = check_same_settings(config)
+    storage.write_text(storage.join(config.run, "config.yaml"), dump(config))
+    return is_continued
+
+
+def check_same_settings(config: Any) -> bool:
+    """Whether the run directory holds an earlier part of this run; nothing is written.
+
+    Raises UserError when it holds a run with other settings.
+    """
     before = _earlier_settings(config.run)
     if before is not None:
         _check_same_settings(config, before)
-    storage.write_text(storage.join(config.run, "config.yaml"), dump(config))
     return before is not None
 
 
@@ -73,7 +83,9 @@ def _check_same_settings(config: Any, text: str) -> None:
             f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
             "directory of its own with --run"
         ) from error
-    others = differences(before, config, besides=("run", *getattr(config, "RESUMABLE", ())))
+    # What was kept is redacted: a signature that was renewed is no other setting.
+    now = parse_text(type(config), dump(config))
+    others = differences(before, now, besides=("run", *getattr(config, "RESUMABLE", ())))
     if others:
         shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in others.items()]
         more = f" and {len(shown) - NUM_SHOWN} more" if len(shown) > NUM_SHOWN else ""
@@ -120,10 +132,22 @@ def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
 def write_table(
     run: str, name: str, table: pa.Table, *, metadata: Mapping[bytes, bytes] | None = None
 ) -> None:
-    """Write `<run>/<name>.parquet`, sealed; metadata are added to those of its schema."""
+    """Write `<run>/<name>.parquet`, sealed and without secrets in its texts; metadata are added to those of its schema."""
     if metadata:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    storage.write_bytes(storage.join(run, f"{name}.parquet"), seal_parquet(to_parquet(table)))
+    storage.write_bytes(
+        storage.join(run, f"{name}.parquet"), seal_parquet(to_parquet(_without_secrets(table)))
+    )
+
+
+def _without_secrets(table: pa.Table) -> pa.Table:
+    for index, column in enumerate(table.schema):
+        if pa.types.is_string(column.type):
+            texts = table[index].to_pylist()
+            shown = [text if text is None else redacted(text) for text in texts]
+            if shown != texts:
+                table = table.set_column(index, column, pa.array(shown, column.type))
+    return table
 
 
 def read_table(run: str, name: str) -> pa.Table:
@@ -134,4 +158,7 @@ def read_table(run: str, name: str) -> pa.Table:
 
 def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
     """Write `<run>/<name>.json`."""
-    storage.write_text(storage.join(run, f"{name}.json"), json.dumps(value, indent=2, allow_nan=False) + "\n")
+    storage.write_text(
+        storage.join(run, f"{name}.json"),
+        json.dumps(redacted_values(value), indent=2, allow_nan=False) + "\n",
+    )

@@ -16,7 +16,11 @@ NAMES = {
         "09b02Ta.wav": ("09", "sadness"),
         "10a02N.wav": ("10", "neutral"),
     },
-    "crema_d": {"AudioWAV/1001_DFA_ANG_XX.wav": ("1001", "anger"), "1091_WSI_SAD_HI.wav": ("1091", "sad")},
+    "crema_d": {
+        "AudioWAV/1001_DFA_ANG_XX.wav": ("1001", "anger"),
+        "1091_WSI_SAD_HI.wav": ("1091", "sad"),
+        "1040_ITH_SAD_X.wav": ("1040", "sad"),  # published so, with one X
+    },
     "savee": {
         "DC_a01.wav": ("DC", "anger"),
         "JE/sa02.wav": ("JE", "sadness"),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from w2v2.config.data import SPLITS, DataConfig
 from w2v2.data.corpora import recordings
-from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
+from w2v2.data.corpora.label_table import LabelTable, named, open_table
+from w2v2.data.corpora.labels_file import read_labels_file
 from w2v2.data.corpora.recordings import Recordings
 from w2v2.data.corpora.rows import (
     NOT_AUDIO,
@@ -85,7 +86,7 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     rows: list[_Row] = []
     for split in splits:
         uri = storage.join(root, f"{split}.csv")
-        file = open_csv(uri, shown_as=uri)
+        file = open_table(uri, shown_as=uri)
         rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried), passed_over)
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
@@ -108,26 +109,12 @@ def _splits(root: str, uris: Sequence[str], data: DataConfig) -> list[str]:
 
 def _groups(root: str, data: DataConfig, task: Labels) -> Groups:
     """The labels of each line of the labels file; of a regression each value is a head of its own."""
-    uri = resolved(data.labels_file or "labels.txt", root)
-    try:
-        text = storage.read_text(uri).removeprefix("\ufeff")
-    except storage.StorageError as error:
-        raise UserError(f"data.labels_file, with one head per line, cannot be read: {error}") from error
-    lines = [tuple(name.strip() for name in line.split(",")) for line in text.splitlines() if line.strip()]
-    names = [name for line in lines for name in line]
-    if not names:
-        raise UserError(
-            f"data.labels_file {uri} is empty: wanted one head per line, its labels separated by commas"
-        )
-    if "" in names:
-        raise UserError(f"data.labels_file {uri} has a comma with no label next to it: remove the comma")
-    if double := [name for name, n in Counter(names).items() if n > 1]:
-        raise UserError(f"data.labels_file {uri} names {double[0]!r} twice: name each label once")
-    return tuple(lines) if task == "multi_label" else grouped(names, task)
+    groups = read_labels_file(resolved(data.labels_file or "labels.txt", root))
+    return groups if task == "multi_label" else grouped([name for group in groups for name in group], task)
 
 
 def _wanted(
-    file: CsvFile, data: DataConfig, task: Labels, targets: Sequence[str], carried: Sequence[str]
+    file: LabelTable, data: DataConfig, task: Labels, targets: Sequence[str], carried: Sequence[str]
 ) -> _Wanted:
     """The columns to read, as the header spells them; UserError for one that is missing."""
     name = file.spelled("file_name") or file.spelled("uid")
@@ -148,14 +135,14 @@ def _wanted(
 
 
 def _read_split(
-    file: CsvFile, split: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
+    file: LabelTable, split: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
 ) -> Iterator[_Row]:
     """A row for each recording, without those of studies that are not asked for."""
     columns = file.places(wanted.columns)
     num_rows = num_kept = 0
     for number, fields in file.rows:
         num_rows += 1
-        cells = named(fields, columns)
+        cells = file.with_numbers(named(fields, columns), wanted.targets)
         place = f"row {number} of {split}.csv"
         try:
             file.check_width(fields)

@@ -1,4 +1,4 @@
-"""A CSV with a row per clip: any corpus."""
+"""A table with a row per clip, CSV, Parquet or a spreadsheet: any corpus."""
 
 import logging
 import math
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, grouped, listed, resolved, targets_of
+from w2v2.data.corpora.label_table import LabelTable, named, open_table
+from w2v2.data.corpora.labels_file import read_labels_file
+from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, grouped, listed, resolved, targets_of
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 
@@ -29,19 +30,38 @@ class _Wanted:
 def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """A clip for each row that is not blank, in order.
 
-    All labels of a multi_label task are one head; each value of a regression is a head of its own.
+    All labels of a multi_label task are one head, or those of each line of data.labels_file; each value of a
+    regression is a head of its own.
     """
     uri = storage.expand(data.uri)
-    file = open_csv(uri, shown_as=f"data.uri {uri}")
+    file = open_table(uri, shown_as=f"data.uri {uri}", sheet=data.sheet)
     data = _as_audformat(file, data)
-    targets = _target_columns(file, data, task)
+    heads = _heads(data, uri, task)
+    targets = tuple(name for head in heads for name in head) or _target_columns(file, data, task)
     rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
     if not rows:
         raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per clip")
-    return Found(rows=rows, groups=grouped(targets, task))
+    return Found(rows=rows, groups=heads or grouped(targets, task))
 
 
-def _as_audformat(file: CsvFile, data: DataConfig) -> DataConfig:
+def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:
+    """The labels of each line of data.labels_file; none where it is not set."""
+    if not data.labels_file or task == "none":
+        return ()
+    if task != "multi_label":
+        raise UserError(
+            f"data.labels_file is for task.kind=multi_label where clips are in a table, got task.kind={task}: leave it out"
+        )
+    heads = read_labels_file(resolved(data.labels_file, uri.rpartition("/")[0]))
+    names = [name for head in heads for name in head]
+    if data.target_columns and set(names) != set(data.target_columns):
+        raise UserError(
+            f"data.labels_file names {listed(names)}, data.target_columns {listed(data.target_columns)}: give one of the two"
+        )
+    return heads
+
+
+def _as_audformat(file: LabelTable, data: DataConfig) -> DataConfig:
     """The settings with the names that audformat gives its columns, where the file has those and not ours."""
     theirs = {"uri_column": "file", "start_column": "start", "end_column": "end"}
     found: dict[str, Any] = {
@@ -56,7 +76,7 @@ def _as_audformat(file: CsvFile, data: DataConfig) -> DataConfig:
     return replace(data, **found)
 
 
-def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str, ...]:
+def _target_columns(file: LabelTable, data: DataConfig, task: Labels) -> tuple[str, ...]:
     targets = data.target_columns
     if task == "none":
         return ()
@@ -85,7 +105,7 @@ def _target_columns(file: CsvFile, data: DataConfig, task: Labels) -> tuple[str,
     return targets
 
 
-def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
+def _columns(file: LabelTable, wanted: _Wanted) -> dict[str, int]:
     """Positions in a row of the columns that are used."""
     data = wanted.data
     flags = ["uri_column"]
@@ -111,11 +131,12 @@ def _columns(file: CsvFile, wanted: _Wanted) -> dict[str, int]:
     )
 
 
-def _rows(file: CsvFile, uri: str, wanted: _Wanted) -> Iterator[ClipRow]:
+def _rows(file: LabelTable, uri: str, wanted: _Wanted) -> Iterator[ClipRow]:
     columns, data = _columns(file, wanted), wanted.data
+    numbers = (data.start_column, data.end_column, *wanted.targets)
     folder = uri.rpartition("/")[0]
     for number, fields in file.rows:
-        cells = named(fields, columns)
+        cells = file.with_numbers(named(fields, columns), numbers)
         try:
             file.check_width(fields)
             yield _clip(cells, folder, wanted)

@@ -1,89 +1,50 @@
-"""CSV files as cells of text: a header, commas, semicolons or tabs; every mistake names the file and its columns."""
+"""The records of a CSV: commas, semicolons or tabs; UTF-8, UTF-16 or Windows-1252; a quote that is left open is found."""
 
 import csv
 import io
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from w2v2.data.corpora.rows import listed
-from w2v2.errors import ClipError, UserError
-from w2v2.storage import files as storage
+from w2v2.errors import UserError
+from w2v2.storage.csv_text import plain_cell
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvFile:
-    """A CSV whose header has been read."""
+class CsvCells:
+    """The header of a CSV and its rows, numbered as a spreadsheet numbers them: the header is row 1."""
 
-    shown_as: str
-    """How messages name it."""
     header: Sequence[str]
     rows: Iterator[tuple[int, list[str]]]
-    """The rows that are not blank, with their numbers as in a spreadsheet: the header is row 1."""
-
-    def need(self, name: str, todo: str) -> None:
-        """Raises UserError where there is no such column."""
-        if name not in self.header:
-            alone = ", and put commas, semicolons or tabs between the columns" if len(self.header) < 2 else ""
-            raise UserError(
-                f"{self.shown_as} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{alone}"
-            )
-
-    def need_carried(self, names: Sequence[str]) -> None:
-        """Raises UserError where one of these further columns is missing."""
-        if lost := [name for name in names if name not in self.header]:
-            raise UserError(
-                f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {listed(self.header)}"
-            )
-
-    def spelled(self, name: str) -> str:
-        """The column of that name as the header spells it, upper or lower case; empty where there is none."""
-        if name in self.header:
-            return name
-        return next((own for own in self.header if own.lower() == name.lower()), "")
-
-    def places(self, names: Iterable[str]) -> dict[str, int]:
-        """Positions in a row of the columns of these names, of those that exist.
-
-        Raises UserError for a duplicate.
-        """
-        there = [name for name in dict.fromkeys(names) if name in self.header]
-        if double := [name for name in there if self.header.count(name) > 1]:
-            raise UserError(f"{self.shown_as} has two columns {double[0]!r}: rename one of them")
-        return {name: self.header.index(name) for name in there}
-
-    def check_width(self, cells: Sequence[str]) -> None:
-        """Raises ClipError for a row with more or fewer fields than the header."""
-        if len(cells) != len(self.header):
-            raise ClipError("wrong number of fields", f"{len(cells)}, the header has {len(self.header)}")
+    """Those that are not blank."""
+    delimiter: str
 
 
-def open_csv(uri: str, *, shown_as: str) -> CsvFile:
-    """The CSV, in UTF-8, UTF-16 or Windows-1252, cells without spaces around them.
+def read_cells(content: bytes, *, shown_as: str) -> CsvCells:
+    """The cells of the file, without spaces around them.
 
     Raises UserError for what is no text and, while rows are read, for what is no CSV.
     """
-    records = _records(uri, shown_as)
+    text, delimiter = _delimited(_text(content, shown_as))
+    records = _records(text, delimiter, shown_as)
     header = next(records, [])
-    return CsvFile(shown_as=shown_as, header=header, rows=_numbered(records))
+    rows = ((number, cells) for number, cells in enumerate(records, start=2) if cells)
+    return CsvCells(header=header, rows=rows, delimiter=delimiter)
 
 
-def named(cells: Sequence[str], places: Mapping[str, int]) -> dict[str, str]:
-    """The cells by the names of their columns; a row that is too short lacks some."""
-    return {name: cells[i] for name, i in places.items() if i < len(cells)}
-
-
-def _records(uri: str, shown_as: str) -> Iterator[list[str]]:
-    text = _text(storage.read_bytes(uri), shown_as)
+def _delimited(text: str) -> tuple[str, str]:
+    """The text from its header on, and what separates its columns."""
+    first, _, rest = _first_line(text)
     # Excel names its separator in a line of its own where it is asked to.
-    first, _, rest = text.partition("\n")
-    if named_separator := re.fullmatch("sep=(.)\r?", first):
-        text, delimiter = rest, named_separator[1]
-    else:
-        delimiter = _delimiter(first)
+    if named_separator := re.fullmatch("sep=(.)", first):
+        return rest, named_separator[1]
+    return text, _delimiter(first)
+
+
+def _records(text: str, delimiter: str, shown_as: str) -> Iterator[list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     before = 0
     try:
@@ -94,19 +55,29 @@ def _records(uri: str, shown_as: str) -> Iterator[list[str]]:
                     "is open or a cell has several lines; close the quote, or write the cell on one line"
                 )
             before = reader.line_num
-            yield [cell.strip() for cell in cells]
+            yield [plain_cell(cell.strip()) for cell in cells]
     except csv.Error as error:
         raise UserError(
             f"{shown_as} is not CSV from line {before + 1} on ({error}): look for an open quote"
         ) from error
 
 
+def _first_line(text: str) -> tuple[str, str, str]:
+    found = re.search("\r\n|\r|\n", text)
+    return (text[: found.start()], found[0], text[found.end() :]) if found else (text, "", "")
+
+
 def _text(data: bytes, shown_as: str) -> str:
-    """UTF-8, UTF-16 with a byte order mark, or what Excel writes in western countries."""
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    """UTF-8, UTF-16, or what Excel writes in western countries.
+
+    A UTF-8 file in which a few bytes are something else keeps those as surrogates: their rows alone are rejects.
+    """
     try:
-        return data.decode(encoding)
+        return data.decode(_unicode_encoding(data))
     except UnicodeDecodeError as error:
+        lenient = data.decode("utf-8-sig", errors="surrogateescape")
+        if any(ord(letter) > 127 and not "\udc80" <= letter <= "\udcff" for letter in lenient):
+            return lenient
         try:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
@@ -121,11 +92,15 @@ def _text(data: bytes, shown_as: str) -> str:
     return text
 
 
+def _unicode_encoding(data: bytes) -> str:
+    """UTF-16 by its byte order mark or, as no name of a column begins with NUL, by where its zeros are; else UTF-8."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    zeros = [data[i : i + 4 : 2] == b"\0\0" for i in (0, 1)]
+    return "utf-16-be" if zeros[0] else "utf-16-le" if zeros[1] else "utf-8-sig"
+
+
 def _delimiter(header: str) -> str:
     """What separates the columns: of comma, semicolon and tab the one that the header has most of."""
     bare = re.sub('"[^"]*"', "", header)
     return max(",;\t", key=bare.count)
-
-
-def _numbered(records: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    return ((number, cells) for number, cells in enumerate(records, start=2) if cells)

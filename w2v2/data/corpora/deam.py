@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
+from w2v2.data.corpora.label_table import LabelTable, named, open_table
 from w2v2.data.corpora.rows import (
     UNANNOTATED,
     UNNAMED,
@@ -142,14 +142,15 @@ def _annotations(root: str, uris: Sequence[str], data: DataConfig) -> list[_Anno
 
 
 def _read_annotations(uri: str) -> Iterator[_Annotation]:
-    file = open_csv(uri, shown_as=uri)
+    file = open_table(uri, shown_as=uri)
     columns = _columns(file)
     for number, fields in file.rows:
         place = f"row {number} of {PurePosixPath(uri).name}"
-        yield _annotation(file, fields, named(fields, columns), place)
+        cells = file.with_numbers(named(fields, columns), TARGETS)
+        yield _annotation(file, fields, cells, place)
 
 
-def _columns(file: CsvFile) -> dict[str, int]:
+def _columns(file: LabelTable) -> dict[str, int]:
     """Positions of song_id, valence and arousal."""
     names = ["song_id"]
     file.need("song_id", "wanted DEAM's columns song_id, valence_mean and arousal_mean")
@@ -161,7 +162,7 @@ def _columns(file: CsvFile) -> dict[str, int]:
     return dict(zip(("song_id", *TARGETS), file.places(names).values(), strict=True))
 
 
-def _annotation(file: CsvFile, fields: Sequence[str], cells: dict[str, str], place: str) -> _Annotation:
+def _annotation(file: LabelTable, fields: Sequence[str], cells: dict[str, str], place: str) -> _Annotation:
     written = cells.get("song_id", "")
     song_id = _song_id(written) if re.fullmatch("[0-9]+", written) else ""
     try:

@@ -36,7 +36,7 @@ EMODB = NamedCorpus(
 """Burkhardt et al., A database of German emotional speech, Interspeech 2005."""
 
 CREMA_D = NamedCorpus(
-    pattern=re.compile(r"(?:.*/)?(?P<speaker>\d{4})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_[A-Z]{2}\.\w+"),
+    pattern=re.compile(r"(?:.*/)?(?P<speaker>\d{4})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_[A-Z]{1,2}\.\w+"),
     emotions={
         "ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad",
     },

@@ -4,13 +4,12 @@ Lotfian and Busso, Building naturalistic emotionally balanced speech corpus, IEE
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.csv_reader import CsvFile, named, open_csv
+from w2v2.data.corpora.label_table import LabelTable, named, open_table
 from w2v2.data.corpora.rows import (
     OTHER_SPLIT,
     UNANNOTATED,
@@ -49,14 +48,16 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     tables = [uri for uri in uris if PurePosixPath(uri).name == "labels_consensus.csv"]
     if not tables:
         raise UserError(f"data.uri {data.uri} has no labels_consensus.csv: give the folder of MSP-Podcast")
-    file = open_csv(tables[0], shown_as=tables[0])
+    file = open_table(tables[0], shown_as=tables[0])
     names = ("FileName", "EmoClass", "SpkrID", "Split_Set", *TARGETS.values())
     for name in names:
         file.need(name, "wanted MSP-Podcast's own columns")
     wavs = {PurePosixPath(uri).name: uri for uri in audio_among(uris, data, passed_over)}
-    rows = _rows(file, file.places(names), wavs, task, passed_over)
-    if unknown := len(set(wavs) - {row.clip_id for row in rows}) - passed_over[OTHER_SPLIT]:
-        passed_over[UNANNOTATED] = max(0, unknown)
+    rows, others = _rows(file, file.places(names), wavs, task)
+    if unknown := len(set(wavs) - {row.clip_id for row in rows} - others):
+        passed_over[UNANNOTATED] = unknown
+    if others:
+        passed_over[OTHER_SPLIT] = len(others)
     return Found(
         rows=rows,
         groups=grouped(list(TARGETS), task) if task == "regression" else (),
@@ -65,16 +66,19 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
 
 
 def _rows(
-    file: CsvFile, columns: dict[str, int], wavs: dict[str, str], task: Labels, passed_over: Counter[str]
-) -> list[ClipRow]:
-    rows, num_alone = [], 0
+    file: LabelTable, columns: dict[str, int], wavs: dict[str, str], task: Labels
+) -> tuple[list[ClipRow], set[str]]:
+    """The turns of the splits that are used, and the names of those of other splits."""
+    rows: list[ClipRow] = []
+    others: set[str] = set()
+    num_alone = 0
     for number, fields in file.rows:
-        cells = named(fields, columns)
+        cells = file.with_numbers(named(fields, columns), TARGETS.values())
         name = cells.get("FileName") or f"row {number}"
         try:
             file.check_width(fields)
             if cells["Split_Set"].lower() not in SPLITS:
-                passed_over[OTHER_SPLIT] += 1
+                others.add(name)
                 continue
             row = _clip(name, cells, wavs, task)
         except ClipError as error:
@@ -85,7 +89,7 @@ def _rows(
         rows.append(row)
     if num_alone:
         logger.warning("%d turns have an unknown speaker: each counts as a speaker of its own", num_alone)
-    return rows
+    return rows, others
 
 
 def _clip(name: str, cells: dict[str, str], wavs: dict[str, str], task: Labels) -> ClipRow:

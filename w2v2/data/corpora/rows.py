@@ -103,7 +103,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".m
 HIDDEN, NOT_AUDIO = "hidden files", "files that are not audio"
 UNNAMED, UNANNOTATED = "audio files of another name", "recordings without a row"
 OTHER_CHANNEL, OTHER_STUDY, OTHER_SPLIT = "other vocal channel", "other studies", "other splits"
-DROPPED = "dropped classes"
+DROPPED, EXCLUDED = "dropped classes", "speakers to exclude"
 
 
 def files_below(root: str) -> tuple[list[str], Counter[str]]:

@@ -1,0 +1,168 @@
+"""What opens doors is written nowhere: in log, errors, settings, tables, metrics, pages and model cards; resuming works."""
+
+import io
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from w2v2.config import command_line
+from w2v2.config.data import DataConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import manifest
+from w2v2.errors import ClipError, Reject, UserError
+from w2v2.redaction import RedactingFilter, redacted, redacted_values
+from w2v2.reports.blocks import Paragraph, Section
+from w2v2.reports.page import page_html
+from w2v2.storage import run_directory
+
+SECRET = "5ec7e7Wq1"
+SPELLINGS = (
+    "https://me:{}@host/a.wav",
+    "https://{}@host/a.wav",
+    "HTTPS://host/a.wav?x={}",
+    "https://host/a.wav?X-Goog-Credential=me&X-Goog-Signature={}&x=1",
+    "https://host/a.wav#access_token={}",
+    "http:\\/\\/me:{}@host\\/a",
+    "s3://key:{}@bucket/a",
+    "postgresql+psycopg://me:{}@db:5432/x",
+    "gs://bucket/a.wav?X-Goog-Signature={}",
+    "/data/a.wav?sv=2020-01-01&sig={}",
+    "me:{}@host.example.org/path",
+    "access_token={}",
+    "HF_TOKEN={} python",
+    "api_key='{}'",
+    "AWS_SECRET_ACCESS_KEY={}",
+    "next%3Ftoken%3D{}%26x",
+    '{{"password": "{}"}}',
+    "{{'Authorization': 'Bearer {}'}}",
+    "Authorization: Bearer {}",
+    "Proxy-Authorization: Basic bWU6{}==",
+    "hf_{}AbCdEfGhIjKl",
+    "ya29.{}-AbCdEfGh",
+    "ghp_{}AbCdEfGhIjKlMnOp",
+    "eyJhbGciOiJSUzI1.eyJ{}.c2ln",
+)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_spelling_shows_it(spelling: str) -> None:
+    text = f"cannot read {spelling.format(SECRET)}"
+    shown = redacted(text)
+    assert SECRET not in shown and "***" in shown and shown.startswith("cannot read ")
+    assert redacted(shown) == shown
+    assert SECRET not in str(UserError(text))
+    assert SECRET not in Reject(kind="missing", detail=text).reason
+    assert SECRET not in str(ClipError("missing", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gs://bucket/a?b#c.wav", "duckdb:///f.db?table=a", "a.wav?x=1", "file:///a/b@c.wav", "bq://p.d.t", "c.wav#t=0.5,inf",
+        "num_tokens=5, optim.learning_rate=1e-5", "it has a password: save it without one", "a@b.org", "12:30", "token: x",
+        "key=value", "author=me", "wav2vec2-base, Basic training of three", "https://host:8080/a/b.wav", "C:/a/b.wav",
+        '{"pad_id": "0"}', "design=1", "the signature of f(a=1)",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_values_in_lists_and_dicts() -> None:
+    value = {"a": ["https://h/x?t=1", 2], "b": {"c": None}}
+    assert redacted_values(value) == {"a": ["https://h/x?***", 2], "b": {"c": None}}
+
+
+def test_a_log_record_and_its_traceback() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RedactingFilter())
+    logger = logging.getLogger("test_redaction")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        raise RuntimeError(f"GET https://host/a?sig={SECRET} failed")
+    except RuntimeError:
+        logger.exception("reading %s", f"https://host/b?sig={SECRET}")
+    assert SECRET not in stream.getvalue()
+    assert (
+        "reading https://host/b?***" in stream.getvalue()
+        and "RuntimeError: GET https://host/a?***" in stream.getvalue()
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+
+
+def test_an_error_of_a_client_library_in_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # and give it back
+
+    def main(config: Config) -> None:
+        raise ConnectionError(f"HTTPSConnectionPool(host='h'): /o/oauth?access_token={SECRET}")
+
+    with pytest.raises(ConnectionError) as failure:
+        command_line.run_job(main, Config, [])
+    sys.excepthook(failure.type, failure.value, failure.tb)
+    err = capsys.readouterr().err
+    assert "ConnectionError: HTTPSConnectionPool" in err and "access_token=***" in err and SECRET not in err
+
+
+def signed(signature: str) -> str:
+    return f"gs://bucket/clips.csv?X-Goog-Signature={signature}"
+
+
+def test_a_run_whose_settings_are_redacted_resumes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    clips = pa.table({"clip_id": ["a"], "uri": [signed(SECRET)], "speaker": ["s"], "label": ["x"]})
+
+    def config(signature: str, seed: int = 0) -> TuneFoldsConfig:
+        return TuneFoldsConfig(run=str(run), data=DataConfig(uri=signed(signature)), seed=seed)
+
+    assert run_directory.open_or_continue(config(SECRET)) is False
+    run_directory.keep_manifest(str(run), clips, clips.select([]))
+    run_directory.write_json(str(run), "metrics", {"data": {"uri": signed(SECRET)}})
+    for signature in (SECRET, f"{SECRET}renewed"):
+        assert run_directory.open_or_continue(config(signature)) is True
+    with pytest.raises(UserError, match="seed = 0, now it is 1"):
+        run_directory.open_or_continue(config(SECRET, seed=1))
+    assert run_directory.read_table(str(run), "manifest")["uri"].to_pylist() == [
+        "gs://bucket/clips.csv?X-Goog-Signature=***"
+    ]
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {
+        "config.yaml",
+        "manifest.parquet",
+        "rejects.parquet",
+        "metrics.json",
+    }
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_columns_that_are_carried_along(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        f"uri,source\na.wav,https://me:{SECRET}@host/x?{SECRET}\ns3://k:{SECRET}@b/c.wav,x\n"
+    )
+    found = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")), task="none", carried=("source",))
+    assert found.clips["source"].to_pylist() == ["https://***@host/x?***"]
+    assert found.rejects["uri"].to_pylist() == ["s3://***@b/c.wav"]
+    assert SECRET not in f"{found.clips.to_pylist()}{found.rejects.to_pylist()}"
+    lost = manifest.with_rejects(
+        found, [("a.wav", Reject(kind="missing", detail=f"GET https://h/?{SECRET}"))]
+    )
+    assert SECRET not in f"{lost.rejects.to_pylist()}"
+
+
+def test_a_page(tmp_path: Path) -> None:
+    from w2v2.reports.page import write_page
+
+    section = Section(heading=signed(SECRET), blocks=[Paragraph(text=f"me:{SECRET}@h.org")])
+    write_page(str(tmp_path), f"https://h/?x={SECRET}", [section], kicker="", figures={})
+    assert SECRET in page_html(SECRET, [], kicker="") and SECRET not in (tmp_path / "report.html").read_text()

@@ -1,0 +1,37 @@
+"""Values of Parquet and of spreadsheets as the text that a CSV would have in their place."""
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+
+def cell_text(value: Any) -> str:
+    """The text of one value: numbers as short as they can be, dates as in ISO 8601, lengths of time in seconds.
+
+    No value, as None, NaN and NaT are, is the empty text. A number without a fraction is written without one, as
+    spreadsheets and columns with gaps hold all numbers as floating point.
+
+    >>> cell_text(7.0), cell_text(0.1), cell_text(None), cell_text(datetime.date(2024, 5, 1)), cell_text(" a ")
+    ('7', '0.1', '', '2024-05-01', 'a')
+    """
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value)
+        case float() | Decimal():
+            return _number_text(float(value))
+        case datetime.datetime():
+            return value.isoformat(sep=" ") if value.time() != datetime.time() else value.date().isoformat()
+        case datetime.timedelta():
+            return _number_text(value.total_seconds())
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case _:
+            return str(value).strip()
+
+
+def _number_text(value: float) -> str:
+    if value != value:
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)

@@ -1,0 +1,60 @@
+"""What a cache of features has of the clips of a corpus, without reading, decoding or loading anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.features.requests import AudioIndex
+from w2v2.storage import files as storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """Of some clips what earlier runs left in the cache."""
+
+    durations_s: Sequence[float]
+    """Of each clip in order; NaN where its file is new or has changed."""
+    has_features: Sequence[bool]
+    """Of each clip, whether its features of all kinds are there."""
+    num_bytes: int
+    """Of the features that are there."""
+    stored_s: float
+    """Seconds of audio of the clips that have them."""
+
+
+def stored_features(
+    clips: pa.Table, keys: Sequence[str], *, data: DataConfig, audio: AudioConfig, cache: CacheConfig
+) -> StoredFeatures:
+    """What the cache has of the clips (with the column fingerprint) in the folders of these keys; entries are not verified."""
+    requests = AudioIndex(data, audio, cache).requests(clips)
+    known = [
+        request.audio_digest if request.fingerprint == fingerprint else ""
+        for request, fingerprint in zip(requests, clips["fingerprint"].to_pylist(), strict=True)
+    ]
+    durations = [
+        request.num_samples / SAMPLE_RATE if digest else float("nan")
+        for request, digest in zip(requests, known, strict=True)
+    ]
+    folders = [_entries(cache, key) for key in keys]
+    has = [bool(keys) and bool(digest) and all(digest in folder for folder in folders) for digest in known]
+    distinct = {digest for digest, there in zip(known, has, strict=True) if there}
+    return StoredFeatures(
+        durations_s=durations,
+        has_features=has,
+        num_bytes=sum(folder[digest] for digest in distinct for folder in folders),
+        stored_s=float(np.sum(np.array(durations)[np.array(has, bool)])) if any(has) else 0.0,
+    )
+
+
+def _entries(cache: CacheConfig, key: str) -> dict[str, int]:
+    """The bytes of each entry by its digest."""
+    folder = storage.join(storage.expand(cache.uri), "features", key)
+    try:
+        return {PurePosixPath(info.uri).stem: info.size_bytes for info in storage.list_files(folder)}
+    except storage.NotFoundError:
+        return {}

@@ -1,0 +1,280 @@
+"""What each job would compute and write, for its plan: features, trials, folds, epochs and steps, without Ray."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from w2v2.audio import descriptors
+from w2v2.config.baseline import BaselineConfig
+from w2v2.config.data import CacheConfig, Descriptor
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.model import EncoderConfig
+from w2v2.config.pretrain import PretrainConfig
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data import file_facts, folds, splits, usable_clips
+from w2v2.data.manifest import Manifest
+from w2v2.features.encoder_info import KnownEncoders
+from w2v2.inference.prediction_records import inputs_of, read_predictions
+from w2v2.models.model_info import ModelInfo
+from w2v2.results.plan import Frozen, Work, report_plan
+from w2v2.search.space import variants
+from w2v2.storage import files as storage
+
+PAGE = ("metrics.json", "report.html", "plots/", "tables/")
+CLIPS = ("config.yaml", "manifest.parquet", "rejects.parquet")
+_NPY_BYTES = 132
+"""Of an entry of the cache besides its numbers."""
+_SAMPLES_PER_S = 16_000
+_DESCRIPTORS_BYTES = 1_000
+"""About what the features of one kind take."""
+
+
+def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
+    """The plan of jobs/tune_folds.py over these clips."""
+    found = replace(found, clips=folds.assign(found.clips, config.folds))
+    encoders = variants(config.encoder, config.search.space)
+    frozen = [
+        _of_encoder(one, config.cache, precision=config.training.precision, seed=config.seed)
+        for one in encoders
+    ]
+    num_trials, num_folds, num_epochs = (
+        config.search.num_trials,
+        config.folds.num_folds,
+        config.training.num_epochs,
+    )
+    sizes = np.bincount(found.clips["fold"].to_numpy(), minlength=num_folds)
+    steps = (
+        sum(math.ceil((len(found.clips) - int(size)) / config.optim.batch_size) for size in sizes)
+        * num_epochs
+    )
+    num_kept = _num_files(storage.join(config.run, "ledger"))
+    pruned = "" if config.search.pruning == "none" else f"; {config.search.pruning} stops bad trials earlier"
+    return report_plan(
+        config,
+        found,
+        Work(
+            task="classes",
+            audio=config.audio,
+            frozen=frozen,
+            cache=config.cache,
+            computes=[
+                *_speakers(found),
+                f"{num_trials} trials x {num_folds} folds x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
+                f"{config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished",
+            ],
+            writes=[
+                *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet", "best.yaml", *PAGE,
+                "tensorboard/", "study.db", "ledger/",
+            ],
+            keys={"num_trials": num_trials, "num_folds": num_folds, "num_steps": num_trials * steps, "num_folds_done": num_kept},
+        ),
+    )  # fmt: skip
+
+
+def plan_baseline(config: BaselineConfig, found: Manifest) -> dict[str, Any]:
+    """The plan of jobs/baseline.py over these clips."""
+    found = replace(found, clips=folds.assign(found.clips, config.folds))
+    svm = config.svm
+    num_fits = config.folds.num_folds * (svm.num_inner_folds * len(svm.c) * len(svm.gamma) + 1)
+    return report_plan(
+        config,
+        found,
+        Work(
+            task="classes",
+            audio=config.audio,
+            frozen=_of_descriptors(svm.features),
+            cache=config.cache,
+            computes=[
+                *_speakers(found),
+                f"{num_fits} fits of a support vector machine: {config.folds.num_folds} folds, each with {svm.num_inner_folds} "
+                f"inner folds for {len(svm.c)} x {len(svm.gamma)} values of C and gamma",
+            ],
+            writes=[*CLIPS, "folds.parquet", "predictions.parquet", *PAGE],
+            keys={"num_fits": num_fits},
+        ),
+    )
+
+
+def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
+    """The plan of jobs/finetune.py over these clips."""
+    need_val = config.training.patience_epochs > 0
+    found = replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+    counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
+    num_train = counts.get("train", 0)
+    steps = (
+        math.ceil(num_train / (config.optim.batch_size * config.optim.accumulation_steps))
+        * config.training.num_epochs
+    )
+    num_kept = _num_files(storage.join(config.run, "checkpoints"))
+    before = (
+        [" and the same again on the classes as they are, in before_remapping/"]
+        if config.before_remapping
+        else [""]
+    )
+    kept = "; it resumes from a checkpoint of an earlier attempt" if num_kept else ""
+    return report_plan(
+        config,
+        found,
+        Work(
+            task=config.task.kind,
+            audio=config.audio,
+            frozen=[
+                _of_encoder(
+                    config.encoder, config.cache, precision=config.training.precision, seed=config.seed
+                ),
+                *_of_descriptors(config.head.joined),
+            ],
+            cache=config.cache,
+            computes=[
+                *_speakers(found),
+                "splits: "
+                + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
+                f"{config.training.num_epochs} epochs, {'at most ' if need_val else ''}{steps} steps on {config.workers} "
+                f"worker{'s' if config.workers > 1 else ''}{kept}{before[0]}",
+            ],
+            writes=[
+                "model/",
+                *CLIPS,
+                "predictions.parquet",
+                "curves.parquet",
+                *PAGE,
+                "tensorboard/",
+                "checkpoints/",
+            ],
+            keys={"splits": counts, "num_steps": steps},
+        ),
+    )
+
+
+def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
+    """The plan of jobs/pretrain.py over these clips; config has the recipe of its encoder."""
+    encoder = _of_encoder(config.encoder.as_encoder(), config.cache, precision="float32", seed=config.seed)
+    return report_plan(
+        config,
+        found,
+        Work(
+            task="none",
+            audio=config.audio,
+            frozen=[encoder],
+            cache=config.cache,
+            computes=[
+                *_speakers(found),
+                f"{config.training.num_epochs} epochs over all but {config.training.val_fraction:.0%} of the audio, in batches of "
+                f"{config.optim.batch_s:g} s, on {config.workers} worker{'s' if config.workers > 1 else ''}",
+            ],
+            writes=["model/", *CLIPS, "curves.parquet", "steps.parquet", "code_usage.parquet", *PAGE, "tensorboard/", "checkpoints/"],
+            keys={"num_epochs": config.training.num_epochs},
+        ),
+    )  # fmt: skip
+
+
+def plan_evaluate(config: EvaluateConfig, found: Manifest, info: ModelInfo, *, predictor: str) -> dict[str, Any]:
+    """The plan of jobs/evaluate.py over these clips, for a model and a decoder of this name."""
+    num_done = _num_predicted(config, found, predictor=predictor)
+    return report_plan(
+        config,
+        found,
+        Work(
+            task=info.kind,
+            audio=info.audio,
+            num_done=num_done,
+            computes=[
+                *_speakers(found),
+                f"predictions of {len(found.clips) - num_done} clips by {config.model}",
+            ],
+            writes=[*CLIPS, "predictions.parquet", *PAGE, "done/"],
+        ),
+    )
+
+
+def plan_predict(config: PredictConfig, found: Manifest, info: ModelInfo, *, predictor: str) -> dict[str, Any]:
+    """The plan of jobs/predict.py over these clips, for a model and a decoder of this name."""
+    found = file_facts.add_file_facts(found, usable_clips.with_demo_made(config.data, task=info.kind))
+    num_done = _num_predicted(config, found, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s)
+    windows = f", windows of {config.window_s:g} s" if config.window_s else ""
+    return report_plan(
+        config,
+        found,
+        Work(
+            task="none",
+            audio=info.audio,
+            num_done=num_done,
+            computes=[f"predictions of {len(found.clips) - num_done} clips by {config.model}{windows}"],
+            table=config.table,
+            writes=["config.yaml", "rejects.parquet", "metrics.json", "done/"],
+        ),
+    )
+
+
+def plan_extraction(
+    config: ExtractConfig, found: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
+) -> dict[str, Any]:
+    """The plan of jobs/extract_embeddings.py over these clips; numbers are those of inference.extraction_plan."""
+    plan = report_plan(
+        config,
+        found,
+        Work(
+            task="none",
+            audio=config.audio,
+            num_done=numbers["there"] + numbers["embedded"],
+            computes=[
+                f"vectors of {numbers['num_clips']} clips by {config.encoder.name}, {numbers['num_rows']} rows"
+            ],
+            table=config.table,
+            writes=[*CLIPS, *PAGE, "parts/", "done/", "reject_parts/"],
+            carried=carried,
+        ),
+    )
+    return plan | numbers
+
+
+def _num_predicted(
+    config: EvaluateConfig | PredictConfig,
+    found: Manifest,
+    *,
+    predictor: str,
+    window_s: float = 0.0,
+    hop_s: float = 0.0,
+) -> int:
+    inputs = inputs_of(found.clips, model=predictor, window_s=window_s, hop_s=hop_s)
+    kept = read_predictions(config.run, num_at_once=config.data.num_readers)
+    return sum(one in kept for one in inputs)
+
+
+def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> Frozen:
+    info = KnownEncoders(cache, precision=precision, seed=seed).find(encoder)
+    number = np.dtype(cache.dtype).itemsize
+    is_waveform = encoder.train == "all"
+    vector = number * info.vector_size + _NPY_BYTES if info and info.vector_size else 0
+    return Frozen(
+        name=f"{encoder.name}, what encoder.train={encoder.train} leaves frozen",
+        key=info.key if info else "",
+        bytes_per_clip=_NPY_BYTES if is_waveform else vector,
+        bytes_per_s=number * _SAMPLES_PER_S if is_waveform else 0.0,
+    )
+
+
+def _of_descriptors(kinds: Sequence[Descriptor]) -> list[Frozen]:
+    return [
+        Frozen(name=kind, key=descriptors.cache_key(kind), bytes_per_clip=_DESCRIPTORS_BYTES)
+        for kind in kinds
+    ]
+
+
+def _speakers(found: Manifest) -> list[str]:
+    speakers = set(found.clips["speaker"].to_pylist()) - {""}
+    labels = pc.value_counts(found.clips["label"]).to_pylist()
+    classes = ", ".join(f"{row['values']} ({row['counts']})" for row in labels if row["values"])
+    return [f"{len(speakers)} speakers{f'; classes: {classes}' if classes else ''}"]
+
+
+def _num_files(folder: str) -> int:
+    try:
+        return len(storage.list_files(folder))
+    except storage.NotFoundError:
+        return 0

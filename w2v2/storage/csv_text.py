@@ -1,0 +1,32 @@
+"""A table as the text of a CSV that no spreadsheet takes for formulas."""
+
+import csv
+import io
+
+import pyarrow as pa
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(rows: pa.Table) -> bytes:
+    """A CSV in UTF-8 with a header; numbers so that they read back the same."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(rows.column_names)
+    writer.writerows([_safe(value) for value in row.values()] for row in rows.to_pylist())
+    return sink.getvalue().encode()
+
+
+def _safe(value: object) -> object:
+    """The value, a text with an apostrophe in front where a spreadsheet would take it for a formula."""
+    is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
+    return f"'{value}" if is_formula else value
+
+
+def plain_cell(cell: str) -> str:
+    """The text of a cell without the apostrophe that keeps it from being a formula.
+
+    >>> plain_cell("'=1+1"), plain_cell("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
