@@ -16,6 +16,13 @@ GROUPS = [
     ["Anna", "anna", "Anna ", "An\u200bna", "ANNA\ufeff", "\u00a0Anna"],
     [unicodedata.normalize(form, "Zoé Müller") for form in ("NFC", "NFD")] + ["zoé  müller"],
     ["12", "\uff11\uff12"],
+    ["Anna", "\u0410nna", "\u0391nn\u0430", "ann\u0430"],  # Cyrillic and Greek letters
+    ["O'Neil", "O\u2019Neil", "o\u02bcneil"],
+    ["S-01", "S\u201301", "s\u201101", "S\u22121", "s-001"],
+    ["P01", "p1", "P001"],
+    ["x\u2800", "\u3164x", "x\ufe0f", "x\u034f", "\u202ex\u202c", "x\u00ad", "x\t", "x\r\n"],
+    ["\u041d\u0438\u043d\u0430", "\u043d\u0438\u043d\u0430"],  # Nina in Cyrillic, of any case
+    ["\ufb01sh", "fish", "FISH"],
 ]
 
 

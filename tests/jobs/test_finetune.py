@@ -115,7 +115,9 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     data = replace(config.data, max_reject_fraction=0.2)
     metrics = evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data))
     config_again = EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data, plan=True)
-    assert evaluate.main(config_again)["num_done"] == len(table(tmp_path, "manifest")) + metrics["clips"]["rejected"].get("silent", 0)
+    assert evaluate.main(config_again)["num_done"] == len(table(tmp_path, "manifest")) + metrics["clips"][
+        "rejected"
+    ].get("silent", 0)
     before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
     prefix = "pred_" if kind == "regression" else "prob_"
     columns = [name for name in before.columns if name.startswith(prefix)]

@@ -60,8 +60,18 @@ GROUPED = ("--folds.kind", "grouped", "--folds.num_folds", "3")
 
 def test_the_plan_of_a_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    plan = plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, speech(tmp_path / "d"), *GROUPED, "--search.num_trials", "4")
-    assert sorted(path.name for path in tmp_path.rglob("*") if "/d" not in str(path)[len(str(tmp_path)) :]) == ["clips.csv", "run"]
+    plan = plan_of(
+        tune_folds.main,
+        TuneFoldsConfig,
+        tmp_path,
+        speech(tmp_path / "d"),
+        *GROUPED,
+        "--search.num_trials",
+        "4",
+    )
+    assert sorted(
+        path.name for path in tmp_path.rglob("*") if "/d" not in str(path)[len(str(tmp_path)) :]
+    ) == ["clips.csv", "run"]
     assert plan["clips"]["given"] == 14 and plan["clips"]["used"] == 12
     assert plan["clips"]["rejected"] == {"label is empty": 1, "missing": 1}
     assert plan["audio_hours"] == pytest.approx(12 * 0.5 / 3600)
@@ -77,14 +87,23 @@ def test_the_plan_of_a_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     ):  # fmt: skip
         assert words in caplog.text, words
     table = open_table(plan["csv"], shown_as="")
-    assert list(table.header) == ["clip_id", "uri", "label", "speaker", "fold"] and len(list(table.rows)) == 12
+    assert (
+        list(table.header) == ["clip_id", "uri", "label", "speaker", "fold"] and len(list(table.rows)) == 12
+    )
 
 
-def test_a_plan_of_what_would_stop_says_so_after_all_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plan_of_what_would_stop_says_so_after_all_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     uri = speech(tmp_path / "d")
-    with pytest.raises(UserError, match=r"^2 of 14 clips were rejected, more than the fraction data.max_reject_fraction=0.1: .*\)\); fix") as failure:
-        plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED, "--data.max_reject_fraction", "0.1")
+    with pytest.raises(
+        UserError,
+        match=r"^2 of 14 clips were rejected, more than the fraction data.max_reject_fraction=0.1: .*\)\); fix",
+    ) as failure:
+        plan_of(
+            tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED, "--data.max_reject_fraction", "0.1"
+        )
     assert "rejects.parquet" not in str(failure.value)  # there is none
     assert "the clips as they were understood" in caplog.text and (tmp_path / "run" / "clips.csv").exists()
     config = command_line.parse(TuneFoldsConfig, ["--run", str(tmp_path / "run"), "--seed", "5"])
@@ -104,7 +123,11 @@ def test_a_plan_of_what_would_stop_says_so_after_all_of_it(tmp_path: Path, caplo
     ],
 )  # fmt: skip
 def test_plans_of_fine_tunings_are_read_back_to_the_same_plan(
-    maker: Callable[[Path], Path], words: tuple[str, ...], columns: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    maker: Callable[[Path], Path],
+    words: tuple[str, ...],
+    columns: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     plan = plan_of(finetune.main, FinetuneConfig, tmp_path, maker(tmp_path / "data"), *words)
@@ -117,20 +140,34 @@ def test_plans_of_fine_tunings_are_read_back_to_the_same_plan(
     again = plan_of(finetune.main, FinetuneConfig, tmp_path, kept, *words, *shown)
     assert Path(again["csv"]).read_bytes() == first
     same = ("audio_hours", "splits", "num_steps")
-    assert [again[name] for name in same] == [plan[name] for name in same] and again["clips"]["rejected"] == {}
+    assert [again[name] for name in same] == [plan[name] for name in same] and again["clips"][
+        "rejected"
+    ] == {}
 
 
 def test_plans_of_a_baseline_and_a_pre_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     uri = speech(tmp_path / "d")
-    plan = plan_of(baseline.main, BaselineConfig, tmp_path, uri, *GROUPED, "--svm.c", "[1.0]", "--svm.num_inner_folds", "2")
+    plan = plan_of(
+        baseline.main,
+        BaselineConfig,
+        tmp_path,
+        uri,
+        *GROUPED,
+        "--svm.c",
+        "[1.0]",
+        "--svm.num_inner_folds",
+        "2",
+    )
     assert plan["num_fits"] == 3 * (2 * 4 + 1) and plan["num_to_compute"] == 12
     plan = plan_of(pretrain.main, PretrainConfig, tmp_path, uri, "--data.exclude_speakers", '["s0"]')
     assert plan["clips"]["passed_over"] == {"speakers to exclude": 2} and plan["clips"]["used"] == 11
     assert "would write in" in caplog.text and not pq.ParquetDataset(str(tmp_path / "run")).files
 
 
-def test_files_that_cannot_be_used_show_in_the_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_cannot_be_used_show_in_the_sample(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     uri = speech(tmp_path / "d")
     (tmp_path / "d" / "3_sad.wav").write_bytes(b"no audio")

@@ -13,21 +13,22 @@ from w2v2.audio.audio_error import AudioError
 
 READ = "wav, flac, ogg, opus, mp3, aiff, m4a and webm are read"
 
-# Sizes from here on are written where the size is not known yet: 0x7FFFF000 by sox, 0x7FFFFFFF and 0xFFFFFFFF
-# by others. Files that large are not read anyway.
-_PLACEHOLDER = 0x7FFF0000
+# Sizes from here on are written where the size is not known yet: 0x7FFFF000 (wav) and 0x7F000008 (aiff) by sox,
+# 0x7FFFFFFF and 0xFFFFFFFF by others. Files that large are not read anyway.
+_PLACEHOLDER = 0x7F000000
 # PCM, Microsoft's ADPCM, floats, A-law, mu-law, IMA ADPCM, GSM 6.10 and what an extensible header names.
 _WAV_CODECS = (1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE)
 
 NO_SIZE = "no size in the header"
 NO_END_MARK = "no mark of the end"
+GAPS = "gaps between frames"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
     """A file of a recognised format that has all the bytes its header promises."""
 
-    format: Literal["wav", "aiff", "flac", "mp3", "ogg", "mov", "matroska"]
+    format: Literal["wav", "aiff", "nist", "flac", "mp3", "ogg", "mov", "matroska"]
     """As ffmpeg calls its demuxer."""
     parts: tuple[bytes, ...]
     """Streams to decode one after the other: several only for chained Ogg files."""
@@ -48,6 +49,10 @@ def identify(data: bytes) -> Container:
     match data[:4], data[4:8], data[8:12]:
         case ((b"RIFF" | b"RIFX" | b"RF64"), _, b"WAVE"):
             return _wav(data)
+        case b"BW64", _, b"WAVE":  # the name that ITU-R BS.2088 gives to RF64
+            return _wav(b"RF64" + data[4:])
+        case b"NIST", _, _:
+            return _nist(data)
         case b"FORM", _, (b"AIFF" | b"AIFC"):
             return _aiff(data)
         case b"fLaC", _, _:
@@ -91,7 +96,10 @@ def _wav(data: bytes) -> Container:
                 _refuse_missing(size - (len(data) - at), size, "data bytes")
                 return container
             length = (len(data) - at).to_bytes(4, order)
-            fixed = data[: at - 4] + length + data[at:]
+            magic = (
+                b"RIFF" if data[:4] == b"RF64" else data[:4]
+            )  # a size of 64 bits, unknown too, would come first
+            fixed = magic + data[4 : at - 4] + length + data[at:]
             return replace(container, parts=(fixed,), tolerated=NO_SIZE)
     raise AudioError("not audio", f"a wav file without a data chunk ({READ})")
 
@@ -107,11 +115,36 @@ def _hides_sound(data: bytes, at: int, size: int, order: Literal["little", "big"
 
 
 def _aiff(data: bytes) -> Container:
+    frames_at = 0
     for name, size, at in _chunks(data, "big"):
+        if name == b"COMM":
+            frames_at = at + 2
+        if name == b"SSND" and size >= _PLACEHOLDER and frames_at:
+            channels, bits = (int.from_bytes(data[i : i + 2], "big") for i in (frames_at - 2, frames_at + 4))
+            num_bytes = len(data) - at
+            num_frames = (num_bytes - 8) // max(1, channels * ((bits + 7) // 8))
+            fixed = data[:frames_at] + num_frames.to_bytes(4, "big") + data[frames_at + 4 : at - 4]
+            fixed += num_bytes.to_bytes(4, "big") + data[at:]
+            return Container(format="aiff", parts=(fixed,), decoder="libsndfile", tolerated=NO_SIZE)
         if name == b"SSND":
             _refuse_missing(size - (len(data) - at), size, "data bytes")
             return Container(format="aiff", parts=(data,), decoder="libsndfile")
     raise AudioError("not audio", f"an aiff file without sound ({READ})")
+
+
+def _nist(data: bytes) -> Container:
+    """NIST SPHERE, as TIMIT's files are: lines of text that say how much follows them."""
+    header = dict(
+        (line.split()[0], line.split()[-1]) for line in data[:1024].split(b"\n") if len(line.split()) == 3
+    )
+    try:
+        size = int(data[8:16])
+        names = (b"sample_count", b"sample_n_bytes", b"channel_count")
+        count, width, channels = (int(header.get(name, b"1")) for name in names)
+    except ValueError:
+        raise AudioError("not audio", f"a NIST SPHERE file without a header of numbers ({READ})") from None
+    _refuse_missing(size + count * width * channels - len(data), count * width * channels, "data bytes")
+    return Container(format="nist", parts=(data,), decoder="libsndfile")
 
 
 def _refuse_missing(missing: int, promised: int, what: str) -> None:
@@ -165,7 +198,7 @@ def _mp3(data: bytes) -> Container:
         raise AudioError("truncated", f"the last frame lacks {count.missing_bytes} bytes")
     # FFmpeg takes bytes between frames, such as a picture's, for frames.
     frames = b"".join(data[start:end] for start, end in count.runs)
-    return Container(format="mp3", parts=(frames,))
+    return Container(format="mp3", parts=(frames,), tolerated=GAPS if count.num_gaps else "")
 
 
 def _mp4(data: bytes) -> Container:

@@ -16,8 +16,11 @@ _KBITS = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-# A stream may begin in the middle of a frame, but not further into the file.
+# A stream may begin in the middle of a frame; what begins further into the file must be a chain of frames.
 _SEARCHED_BYTES = 2**16
+_SEARCHED_FOR_CHAIN_BYTES = 2**24
+_CHAIN_FRAMES = 5
+_TAGS = (b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"TAG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class FrameCount:
     """What the last frame lacks."""
     runs: tuple[tuple[int, int], ...]
     """Where frames follow each other without anything between them."""
+    num_gaps: int = 0
+    """Places between frames that hold neither a tag nor zeros: sound was lost there."""
 
 
 def count_frames(data: bytes) -> FrameCount | None:
@@ -52,15 +57,19 @@ def count_frames(data: bytes) -> FrameCount | None:
     """
     at = _next_frame(data, 0, min(len(data), _SEARCHED_BYTES))
     if at < 0:
+        at = _next_frame(data, 0, min(len(data), _SEARCHED_FOR_CHAIN_BYTES), num_following=_CHAIN_FRAMES)
+    if at < 0:
         return None
     end = len(data) - 128 if data[-128:-125] == b"TAG" else len(data)
-    num_frames = promised = missing = 0
+    num_frames = promised = missing = num_gaps = 0
     runs, start = [], at
     while 0 <= at < end:
         frame = _frame(data, at)
         if frame is None:
             runs.append((start, at))
-            start = at = _next_frame(data, skip_id3(data, at), end)
+            start = _next_frame(data, skip_id3(data, at), end)
+            num_gaps += start >= 0 and not _is_tag(data[at:start])
+            at = start
             continue
         counted = _counted(data, at, frame)
         promised += counted
@@ -70,7 +79,11 @@ def count_frames(data: bytes) -> FrameCount | None:
     if 0 <= start < end:
         runs.append((start, min(at, end)))
     return FrameCount(
-        num_frames=num_frames, promised_frames=promised, missing_bytes=missing, runs=tuple(runs)
+        num_frames=num_frames,
+        promised_frames=promised,
+        missing_bytes=missing,
+        runs=tuple(runs),
+        num_gaps=num_gaps,
     )
 
 
@@ -84,18 +97,30 @@ def skip_id3(data: bytes, at: int = 0) -> int:
     return at
 
 
-def _next_frame(data: bytes, at: int, end: int) -> int:
-    """Offset of the first frame that another frame or the end of the data follows; -1 if there is none."""
+def _is_tag(between: bytes) -> bool:
+    """Whether the bytes between two frames are a tag or zeros."""
+    return between.startswith(_TAGS) or not between.strip(b"\0")
+
+
+def _next_frame(data: bytes, at: int, end: int, *, num_following: int = 1) -> int:
+    """Offset of the first frame that so many others, or others up to the end of the data, follow; -1 if there is none."""
     while (at := data.find(b"\xff", at, end)) >= 0:
-        frame = _frame(data, at)
-        if frame:
-            behind = at + frame.size_bytes
-            if behind == len(data) or (
-                (following := _frame(data, behind)) and following.rate_hz == frame.rate_hz
-            ):
-                return at
+        if _is_followed(data, at, num_following):
+            return at
         at += 1
     return -1
+
+
+def _is_followed(data: bytes, at: int, num_following: int) -> bool:
+    first = frame = _frame(data, at)
+    for _ in range(num_following):
+        if frame is None or first is None or frame.rate_hz != first.rate_hz:
+            return False
+        at += frame.size_bytes
+        if at == len(data):
+            return True
+        frame = _frame(data, at)
+    return frame is not None and first is not None and frame.rate_hz == first.rate_hz
 
 
 def _frame(data: bytes, at: int) -> Frame | None:

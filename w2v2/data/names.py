@@ -12,25 +12,42 @@ from w2v2.wording import listed
 
 logger = logging.getLogger(__name__)
 
-MISSING = ("nan", "NaN", "NaT", "<NA>", "#N/A")
-"""How pandas and Excel write a missing value."""
+MISSING = (
+    "nan", "NaN", "NaT", "<NA>", "None", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!",
+)  # fmt: skip
+"""How pandas, Python and Excel write a value that is not there."""
+
+# Letters of Cyrillic (first) and Greek that no eye tells from Latin ones.
+_LATIN = str.maketrans(
+    "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0430\u0435\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u0455\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf",
+    "ABESIJKMHOPCTYXaeijopcyxsABEZHIKMNOPTYXo",
+)
+# What word processors make of apostrophes, quotes and hyphens; and characters that are there and show nothing.
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\u2032`\u00b4", "'") | dict.fromkeys("\u201c\u201d\u201e\u2033", '"') | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+    | dict.fromkeys("\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f", "")
+)  # fmt: skip
 
 
 def alike(name: str) -> str:
     r"""A canonical form, the same for two names that look the same.
 
     Compatible forms and accents are composed (Unicode NFKC), characters without width dropped, upper and lower
-    case and runs of spaces are one, and numbers are compared by value.
+    case, kinds of hyphens and quotes and runs of spaces are one, a name of which every letter looks Latin is, and
+    numbers, alone or at the end of letters, are compared by value.
 
-    >>> alike("Anna\u200b ") == alike("ANNA"), alike("007") == alike("7.0"), alike("a1") == alike("a10")
-    (True, True, False)
+    >>> alike("Anna\u200b ") == alike("ANNA"), alike("007") == alike("7.0"), alike("P01") == alike("p1")
+    (True, True, True)
+    >>> alike("a1") == alike("a10"), alike("\u0410nna") == alike("Anna"), alike("O\u2019Neil") == alike("o'neil")
+    (False, True, True)
     """
-    composed = unicodedata.normalize("NFKC", name)
+    composed = unicodedata.normalize("NFKC", name).translate(_PLAIN)
     visible = "".join(c for c in composed if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
-    words = " ".join(visible.casefold().split())
-    return (
-        re.sub(r"^0+(?=\d)", "", re.sub(r"\.0*$", "", words)) if re.fullmatch(r"\d+(\.0*)?", words) else words
-    )
+    latin = visible.translate(_LATIN)
+    words = " ".join((latin if latin.isascii() else visible).casefold().split())
+    if re.fullmatch(r"\d+\.0*", words):
+        words = words.partition(".")[0]
+    return re.sub(r"^(\D*)0+(?=\d)", r"\1", words) if re.fullmatch(r"\D*\d+", words) else words
 
 
 def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:

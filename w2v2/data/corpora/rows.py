@@ -97,10 +97,18 @@ def below(uri: str, root: str) -> str:
     return uri.removeprefix(root).lstrip("/")
 
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".mka")
+AUDIO_SUFFIXES = (
+    ".wav", ".wave", ".sph", ".flac", ".ogg", ".oga", ".mp3", ".mp2", ".opus", ".aiff", ".aif", ".aifc", ".m4a", ".m4b",
+    ".mp4", ".3gp", ".webm", ".mka",
+)  # fmt: skip
+UNREAD_SUFFIXES = (
+    ".wma", ".amr", ".awb", ".aac", ".ac3", ".caf", ".au", ".snd", ".w64", ".ra", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".voc",
+)  # fmt: skip
+"""Of audio that is not read: convert it, by ffmpeg, say."""
 
 
 HIDDEN, NOT_AUDIO = "hidden files", "files that are not audio"
+UNREAD = "audio files of formats that are not read"
 UNNAMED, UNANNOTATED = "audio files of another name", "recordings without a row"
 OTHER_CHANNEL, OTHER_STUDY, OTHER_SPLIT = "other vocal channel", "other studies", "other splits"
 DROPPED, EXCLUDED = "dropped classes", "speakers to exclude"
@@ -121,8 +129,15 @@ def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:
         _refuse_no_audio(data, uris)
-    if len(audio) < len(uris):
-        passed_over[NOT_AUDIO] += len(uris) - len(audio)
+    unread = [uri for uri in uris if uri.lower().endswith(UNREAD_SUFFIXES)]
+    if unread:
+        passed_over[UNREAD] += len(unread)
+        logger.warning(
+            "%s: passed over %d audio files of formats that are not read, such as %s; convert them (ffmpeg -i a.wma a.wav)",
+            data.uri, len(unread), unread[0],
+        )  # fmt: skip
+    if len(audio) + len(unread) < len(uris):
+        passed_over[NOT_AUDIO] += len(uris) - len(audio) - len(unread)
         logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
     return audio
 
