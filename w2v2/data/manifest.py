@@ -126,8 +126,8 @@ def _checked(row: ClipRow) -> ClipRow:
         return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=reject)
     if row.reject:
         return row
-    for name in ("speaker", "label"):
-        if texts[name] in names.MISSING:
+    for name, missing in (("speaker", names.NOBODY), ("label", names.MISSING)):
+        if texts[name] in missing:
             return replace(row, reject=Reject(kind=f"no {name}", detail=f"it is {texts[name]!r}"))
     return row
 

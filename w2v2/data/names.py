@@ -13,9 +13,11 @@ from w2v2.wording import listed
 logger = logging.getLogger(__name__)
 
 MISSING = (
-    "nan", "NaN", "NaT", "<NA>", "None", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!",
+    "nan", "NaN", "NaT", "<NA>", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!",
 )  # fmt: skip
-"""How pandas, Python and Excel write a value that is not there."""
+"""How pandas and Excel write a value that is not there."""
+NOBODY = (*MISSING, "None")
+"""The same of a speaker: a class may be called None."""
 
 # Letters of Cyrillic (first) and Greek that no eye tells from Latin ones.
 _LATIN = str.maketrans(

@@ -39,11 +39,14 @@ def test_csv_reads_bom_quotes_and_crlf(tmp_path):
 
 def test_csv_keeps_what_looks_like_numbers_and_nulls_as_text(tmp_path):
     result = read_csv(
-        tmp_path, "uri,label,speaker\n1.wav,NA,007\n2.wav,1e3,null\n3.wav,1e3,nan\n4.wav,NaN,x\n"
+        tmp_path,
+        "uri,label,speaker\n1.wav,NA,007\n2.wav,1e3,null\n3.wav,1e3,nan\n4.wav,NaN,x\n5.wav,None,s\n6.wav,1e3,None\n",
     )
-    assert result.clips["label"].to_pylist() == ["NA", "1e3"]
-    assert result.clips["speaker"].to_pylist() == ["007", "null"]
-    assert reasons(result) == {"3.wav": "no speaker: it is 'nan'", "4.wav": "no label: it is 'NaN'"}
+    assert result.clips["label"].to_pylist() == ["NA", "1e3", "None"]
+    assert result.clips["speaker"].to_pylist() == ["007", "null", "s"]
+    assert reasons(result) == {
+        "3.wav": "no speaker: it is 'nan'", "4.wav": "no label: it is 'NaN'", "6.wav": "no speaker: it is 'None'",
+    }  # fmt: skip
 
 
 CELL = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
