@@ -40,16 +40,18 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    text = config.text if config.task.kind == "transcript" else None
     if config.plan:
         reading = reading_all(config)
-        return plan_search(config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds))
+        return plan_search(
+            config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds, text=text)
+        )
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
     encoders = variants(config.encoder, config.search.space)
     for encoder in encoders:
         check_folder(encoder.name)
-    text = config.text if config.task.kind == "transcript" else None
     manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
 
     prepared = read_prepared(config, encoders, manifest.clips)

@@ -58,7 +58,7 @@ def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
         config,
         found,
         Work(
-            task="classes",
+            task=config.task.kind,
             audio=config.audio,
             frozen=frozen,
             cache=config.cache,
@@ -173,7 +173,9 @@ def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def plan_evaluate(config: EvaluateConfig, found: Manifest, info: ModelInfo, *, predictor: str) -> dict[str, Any]:
+def plan_evaluate(
+    config: EvaluateConfig, found: Manifest, info: ModelInfo, *, predictor: str
+) -> dict[str, Any]:
     """The plan of jobs/evaluate.py over these clips, for a model and a decoder of this name."""
     num_done = _num_predicted(config, found, predictor=predictor)
     return report_plan(
@@ -192,10 +194,14 @@ def plan_evaluate(config: EvaluateConfig, found: Manifest, info: ModelInfo, *, p
     )
 
 
-def plan_predict(config: PredictConfig, found: Manifest, info: ModelInfo, *, predictor: str) -> dict[str, Any]:
+def plan_predict(
+    config: PredictConfig, found: Manifest, info: ModelInfo, *, predictor: str
+) -> dict[str, Any]:
     """The plan of jobs/predict.py over these clips, for a model and a decoder of this name."""
     found = file_facts.add_file_facts(found, usable_clips.with_demo_made(config.data, task=info.kind))
-    num_done = _num_predicted(config, found, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s)
+    num_done = _num_predicted(
+        config, found, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s
+    )
     windows = f", windows of {config.window_s:g} s" if config.window_s else ""
     return report_plan(
         config,
