@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from w2v2.audio.decoding import decoder_of
+from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.models.decoding import Transcript, Word
@@ -58,6 +59,25 @@ class ClipPrediction:
     reject: Reject | None = None
     unread: bool = False
     """Whether its file could not be read, which may be otherwise at another try."""
+
+
+FACTS = {"duration_s": pa.float64(), "audio_digest": pa.string(), "tolerated": pa.string()}
+"""Fields of a prediction that describe the clip's audio."""
+
+
+def predicted_clips(
+    manifest: Manifest, predictions: Sequence[ClipPrediction], *, facts: Sequence[str] = tuple(FACTS)
+) -> Manifest:
+    """The clips that were predicted, with facts on their audio as columns; the others are rejects.
+
+    predictions has an item for every clip, in order.
+    """
+    kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in predictions if clip.reject])
+    clips = kept.clips
+    for name in facts:
+        values = [getattr(clip, name) for clip in predictions if not clip.reject]
+        clips = clips.append_column(name, pa.array(values, FACTS[name]))
+    return replace(kept, clips=clips)
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:

@@ -28,7 +28,7 @@ from w2v2.data.scored_clips import read_scored_clips
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.inference.prediction_records import ClipPrediction, predicted_clips
 from w2v2.machine import describe_run
 from w2v2.models import decoder, provenance
 from w2v2.models.any_model import convolutions_of, is_foreign, place_by_field, place_of_model, read_model
@@ -65,12 +65,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     )
     if info.kind == "transcript":
         clip_predictions = long_enough(config, found, clip_predictions)
-    found = manifest.with_rejects(
-        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
-    )
-    for name in ("duration_s", "audio_digest", "tolerated"):
-        column = pa.array([getattr(one, name) for one in clip_predictions if not one.reject])
-        found = replace(found, clips=found.clips.append_column(name, column))
+    found = predicted_clips(found, clip_predictions)
     run_directory.write_table(config.run, "manifest", found.clips)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     predictions = predictions_of(found.clips, [one for one in clip_predictions if not one.reject], info)

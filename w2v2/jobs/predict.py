@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
-
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line
@@ -25,6 +23,7 @@ from w2v2.config.finetune import PredictConfig
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
+from w2v2.inference.prediction_records import predicted_clips
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
@@ -57,11 +56,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     found = file_facts.add_file_facts(found, data)
     clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)
     rows = rows_of(found.clips, clip_predictions, info, predictor, words=config.words)
-    tolerated = pa.array([one.tolerated for one in clip_predictions], pa.string())
-    found = replace(found, clips=found.clips.append_column("tolerated", tolerated))
-    found = manifest.with_rejects(
-        found, [(one.clip_id, one.reject) for one in clip_predictions if one.reject]
-    )
+    found = predicted_clips(found, clip_predictions, facts=["tolerated"])
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     write_rows(config, rows, info)
