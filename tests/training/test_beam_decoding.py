@@ -112,6 +112,11 @@ def test_the_model_folder_keeps_language_model_and_weights_and_predicts_with_the
         for one in (DecodeConfig(), decode, replace(decode, lm_weight=9.0), replace(decode, beam_size=5))
     }
     assert len(names) == 4 and digest in names
+    place = Path(decode.lm)
+    place.write_bytes(place.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"damaged: language_model\.arpa is not as it was saved"):
+        read_info(folder)
+    place.write_bytes(Path(arpa).read_bytes())
     assert of_model(folder, info, DecodeConfig(kind="beam", lm_weight=9.0)).lm_weight == 9.0
 
 

@@ -116,13 +116,13 @@ def of_model(uri: str, info: ModelInfo, decode: DecodeConfig) -> DecodeConfig:
     return resolved(replace(kept, lm=storage.join(folder, kept.lm), lexicon=lexicon))
 
 
-def keep_files(uri: str, decode: DecodeConfig) -> DecodeConfig:
-    """The settings as a model folder keeps them, once its language model and lexicon have been copied into it."""
-    storage.write_bytes(storage.join(uri, LM_FILE), storage.read_bytes(decode.lm))
+def kept_files(decode: DecodeConfig) -> tuple[DecodeConfig, dict[str, bytes]]:
+    """The settings as a model folder keeps them, and the files that go with them by name."""
+    files = {LM_FILE: storage.read_bytes(decode.lm)}
     if decode.lexicon in ("", LM_WORDS):
-        return replace(decode, lm=LM_FILE)
-    storage.write_bytes(storage.join(uri, LEXICON_FILE), storage.read_bytes(decode.lexicon))
-    return replace(decode, lm=LM_FILE, lexicon=LEXICON_FILE)
+        return replace(decode, lm=LM_FILE), files
+    files[LEXICON_FILE] = storage.read_bytes(decode.lexicon)
+    return replace(decode, lm=LM_FILE, lexicon=LEXICON_FILE), files
 
 
 def predictor_name(digest: str, decode: DecodeConfig) -> str:

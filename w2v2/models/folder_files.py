@@ -24,14 +24,16 @@ def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises UserError that names a file of the folder that is missing or not as it was saved.
 
-    Of weights the size alone is compared, as their values are when the model is loaded. Folders of earlier versions have no
+    Of weights the size alone is compared, as their values are when the model is loaded, and of a language model, which may be
+    larger than the weights. Folders of earlier versions have no
     entries.
     """
     base = storage.expand(uri)
-    weights = [name for name in entries if name.startswith("model") and name.endswith(".safetensors")]
-    others = [name for name in entries if name not in weights]
-    sizes = storage.stat_many([storage.join(base, name) for name in weights], num_at_once=8)
-    for name, info in zip(weights, sizes, strict=True):
+    is_weights = [name.startswith("model") and name.endswith(".safetensors") for name in entries]
+    large = [name for name, own in zip(entries, is_weights, strict=True) if own or name.endswith(".arpa")]
+    others = [name for name in entries if name not in large]
+    sizes = storage.stat_many([storage.join(base, name) for name in large], num_at_once=8)
+    for name, info in zip(large, sizes, strict=True):
         same = isinstance(info, storage.FileInfo) and info.size_bytes == entries[name]["size_bytes"]
         _check(uri, name, info, same=same)
     bodies = list(storage.read_many([storage.join(base, name) for name in others], num_at_once=8))

@@ -22,7 +22,7 @@ from w2v2.models import provenance
 from w2v2.models.classifier import Classifier
 from w2v2.models.counterpart import counterpart, has_counterpart, save_tokenizer
 from w2v2.models.ctc import SpeechModel, Transcriber
-from w2v2.models.decoder import keep_files
+from w2v2.models.decoder import kept_files
 from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import file_entries
 from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
@@ -69,10 +69,11 @@ def save_model(
         safetensors.torch.save_file(_own_state(model), folder / "head.safetensors")
         (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    if info.decode is not None:
+        decode, files = kept_files(info.decode)
+        info, contents = replace(info, decode=decode), contents | files
     for name, body in contents.items():
         storage.write_bytes(storage.join(uri, name), body)
-    if info.decode is not None:
-        info = replace(info, decode=keep_files(uri, info.decode))
     provenance.write(uri, made_from, encoder=info.encoder.name)
     about = {"format": FORMAT, "digest": digest, "info": _fields(info), "card": dict(card)}
     about["files"] = file_entries(contents)
