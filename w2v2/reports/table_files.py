@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from w2v2.reports.blocks import Averaged, Cell, Column, Measured, Sound, Table
+from w2v2.storage.csv_text import safe_cell
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,11 +24,13 @@ def csv_text(table: Table) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
-        f"{c.name}{part}" for c, suffixes in zip(table.columns, parts, strict=True) for part in suffixes
+        safe_cell(f"{c.name}{part}")
+        for c, suffixes in zip(table.columns, parts, strict=True)
+        for part in suffixes
     )
     for row in table.rows:
         cells = [(_raw(cell), suffixes) for cell, suffixes in zip(row, parts, strict=True)]
-        writer.writerow([raw.get(part) for raw, suffixes in cells for part in suffixes])
+        writer.writerow([safe_cell(raw.get(part)) for raw, suffixes in cells for part in suffixes])
     return file.getvalue()
 
 

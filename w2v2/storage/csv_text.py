@@ -13,11 +13,11 @@ def to_csv(rows: pa.Table) -> bytes:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(rows.column_names)
-    writer.writerows([_safe(value) for value in row.values()] for row in rows.to_pylist())
+    writer.writerows([safe_cell(value) for value in row.values()] for row in rows.to_pylist())
     return sink.getvalue().encode()
 
 
-def _safe(value: object) -> object:
+def safe_cell(value: object) -> object:
     """The value, a text with an apostrophe in front where a spreadsheet would take it for a formula."""
     is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
     return f"'{value}" if is_formula else value

@@ -188,7 +188,10 @@ def test_renaming_of_classes_is_refused(tmp_path):
 
 
 def test_folder_without_tables(tmp_path):
-    with pytest.raises(UserError, match=r"has no train.csv, val.csv or test.csv, .*set --data.layout csv"):
+    with pytest.raises(
+        UserError,
+        match=r"has no train.csv, val.csv or test.csv \(or .tsv, .parquet, .xlsx\), .*set --data.layout csv",
+    ):
         read(tmp_path, train=None, test=None)
 
 

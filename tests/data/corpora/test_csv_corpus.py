@@ -105,6 +105,9 @@ def test_csv_segments_of_one_file_have_their_own_ids(tmp_path):
         ("/data/a.wav", "gs://bucket/x", "/data/a.wav"),
         ("b c/a.wav", "/home/x", "/home/x/b c/a.wav"),
         ("gs://bucket/a.wav", "/home/x", "gs://bucket/a.wav"),
+        (r"audio\s1\a.wav", "/home/x", "/home/x/audio/s1/a.wav"),
+        (r"..\a.wav", "/home/x", "/home/a.wav"),
+        ("b/a\\b.wav", "/home/x", "/home/x/b/a\\b.wav"),
     ],
 )
 def test_csv_relative_uris_are_below_its_folder(uri, folder, wanted):

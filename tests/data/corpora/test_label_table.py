@@ -246,3 +246,28 @@ def test_every_end_of_line(tmp_path: Path, end: str) -> None:
     (tmp_path / "t.csv").write_bytes(end.join(["uri;label;speaker", "a,b.wav;x,y,z;s", ""]).encode())
     clips = manifest.read(DataConfig(uri=str(tmp_path / "t.csv"))).clips
     assert clips.select(["clip_id", "label"]).to_pylist() == [{"clip_id": "a,b.wav", "label": "x,y,z"}]
+
+
+def test_the_tables_of_a_clinic_may_be_spreadsheets_and_parquet(tmp_path: Path) -> None:
+    for name in ("r1.wav", "r2.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.txt").write_text("tremor\n")
+    book = openpyxl.Workbook()
+    for row in (["UID", "speaker", "tremor"], ["r1", 7, 1], ["gone", 8, 0]):
+        book.active.append(row)
+    book.save(tmp_path / "train.xlsx")
+    pq.write_table(
+        pa.table({"file_name": ["r2.wav"], "speaker": [9], "tremor": [0.0]}), tmp_path / "test.parquet"
+    )
+    data = DataConfig(uri=str(tmp_path), layout="clinic")
+    found = manifest.read(data, task="multi_label")
+    assert found.clips.select(["clip_id", "speaker", "split", "target_tremor"]).to_pylist() == [
+        {"clip_id": "r1.wav", "speaker": "7", "split": "train", "target_tremor": 1.0},
+        {"clip_id": "r2.wav", "speaker": "9", "split": "test", "target_tremor": 0.0},
+    ]
+    assert found.rejects["reason"].to_pylist()[0].startswith("row 3 of train.xlsx: missing: no gone")
+    (tmp_path / "train.csv").write_text("uid,speaker,tremor\nr1,7,1\n")
+    with pytest.raises(
+        UserError, match=r"train.csv and .*train.xlsx are tables of the same split: remove one"
+    ):
+        manifest.read(data, task="multi_label")

@@ -1,4 +1,4 @@
-"""A clinic's folder: train.csv, test.csv and val.csv say which recordings, labels.txt which of their labels.
+"""A clinic's folder: train.csv, test.csv and val.csv (or .tsv, .parquet, .xlsx) say which recordings, labels.txt which of their labels.
 
 A row names its recording in the column file_name or, where there is none, uid (any case). The audio is
 <root>/[<study>/]NAME, with or without its suffix, or <root>/[<study>/]NAME/waveform.EXT with a metadata.json
@@ -9,10 +9,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from w2v2.config.data import SPLITS, DataConfig
 from w2v2.data.corpora import recordings
-from w2v2.data.corpora.label_table import LabelTable, named, open_table
+from w2v2.data.corpora.label_table import TABLE_SUFFIXES, LabelTable, named, open_table
 from w2v2.data.corpora.labels_file import read_labels_file
 from w2v2.data.corpora.recordings import Recordings
 from w2v2.data.corpora.rows import (
@@ -79,15 +80,15 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
-    splits = _splits(root, uris, data)
+    tables = _tables(root, uris, data)
     groups = () if task == "none" else _groups(root, data, task)
     targets = [name for group in groups for name in group]
     audio = recordings.index(root, uris, audio_among(uris, data, passed_over), studies=data.studies)
     rows: list[_Row] = []
-    for split in splits:
-        uri = storage.join(root, f"{split}.csv")
+    for split, uri in tables.items():
         file = open_table(uri, shown_as=uri)
-        rows += _read_split(file, split, audio, _wanted(file, data, task, targets, carried), passed_over)
+        wanted = _wanted(file, data, task, targets, carried)
+        rows += _read_split(file, split, PurePosixPath(uri).name, audio, wanted, passed_over)
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
     # Tables, labels.txt and metadata.json are no recordings, and rows are what is given here.
@@ -95,16 +96,23 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     return Found(rows=clips, groups=groups, passed_over=passed_over)
 
 
-def _splits(root: str, uris: Sequence[str], data: DataConfig) -> list[str]:
+def _tables(root: str, uris: Sequence[str], data: DataConfig) -> dict[str, str]:
+    """The table of each split. Raises UserError where there is none, and where a split has two."""
     there = set(uris)
-    splits = [split for split in SPLITS if storage.join(root, f"{split}.csv") in there]
-    if not splits:
+    found = {
+        split: [uri for suffix in TABLE_SUFFIXES if (uri := storage.join(root, f"{split}{suffix}")) in there]
+        for split in SPLITS
+    }
+    if double := next((tables for tables in found.values() if len(tables) > 1), None):
+        raise UserError(f"{double[0]} and {double[1]} are tables of the same split: remove one of them")
+    tables = {split: uri for split, all_ in found.items() for uri in all_}
+    if not tables:
         raise UserError(
-            f"data.uri {data.uri} has no train.csv, val.csv or test.csv, which data.layout=clinic wants there: "
+            f"data.uri {data.uri} has no train.csv, val.csv or test.csv (or .tsv, .parquet, .xlsx), which data.layout=clinic wants there: "
             "give the folder that has them, or set --data.layout csv"
         )
-    logger.info("%s: reading %s", root, ", ".join(f"{split}.csv" for split in splits))
-    return splits
+    logger.info("%s: reading %s", root, ", ".join(PurePosixPath(uri).name for uri in tables.values()))
+    return tables
 
 
 def _groups(root: str, data: DataConfig, task: Labels) -> Groups:
@@ -135,7 +143,7 @@ def _wanted(
 
 
 def _read_split(
-    file: LabelTable, split: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
+    file: LabelTable, split: str, name: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
 ) -> Iterator[_Row]:
     """A row for each recording, without those of studies that are not asked for."""
     columns = file.places(wanted.columns)
@@ -143,7 +151,7 @@ def _read_split(
     for number, fields in file.rows:
         num_rows += 1
         cells = file.with_numbers(named(fields, columns), wanted.targets)
-        place = f"row {number} of {split}.csv"
+        place = f"row {number} of {name}"
         try:
             file.check_width(fields)
             row = _row(cells, place, split, audio, wanted)

@@ -85,6 +85,8 @@ def _target(name: str, text: str, task: Labels) -> float | None:
 
 def resolved(uri: str, folder: str) -> str:
     """The whole uri of what a cell or setting names: relative ones are below the folder."""
+    if "\\" in uri and "/" not in uri:
+        uri = uri.replace("\\", "/")  # written on Windows
     if "://" in uri or uri.startswith(("/", "~")):
         return storage.expand(uri)
     if not storage.is_remote(folder) and ".." in PurePosixPath(uri).parts:
