@@ -1,15 +1,19 @@
 """Errors that a job reports in one sentence, and the reason why a clip is rejected."""
 
+import re
 from dataclasses import dataclass
 
 from w2v2.redaction import redacted
+
+_LONG = re.compile(r"(\S{300})\S{300,}(\S{50})")
+"""A word, such as a value that is repeated, of which the beginning and the end are enough."""
 
 
 class UserError(ValueError):
     """A mistake the user can fix: one sentence with what is wrong, what was given, what was expected and what to do."""
 
     def __str__(self) -> str:
-        return redacted(super().__str__())
+        return redacted(_LONG.sub(r"\1...\2", super().__str__()))
 
 
 class ResumableError(UserError):

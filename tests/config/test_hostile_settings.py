@@ -13,17 +13,21 @@ import pytest
 
 from w2v2.config.baseline import BaselineConfig
 from w2v2.config.command_line import parse
+from w2v2.config.compare import CompareConfig
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 
 CONFIGS: list[Any] = [
     BaselineConfig,
+    CompareConfig,
     ExtractConfig,
     FinetuneConfig,
     EvaluateConfig,
     PredictConfig,
+    PretrainConfig,
     TuneFoldsConfig,
 ]
 SECRET = "hunter2-in-clear"
@@ -111,6 +115,16 @@ def test_a_config_file_that_is_not_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "pipe"):
         assert "there is no such file" in outcome(FinetuneConfig, path)
+
+
+def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
+    message = outcome(FinetuneConfig, _written(tmp_path / "c.yaml", f"seed: {'a' * 5_000}z"))
+    assert message.startswith("seed: got aaa") and "a...a" in message and len(message) < 500
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 JOB = """

@@ -66,6 +66,14 @@ def foreign(**changes) -> bytes:
     ).encode()
 
 
+def test_a_name_that_no_file_system_takes_is_a_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="File name too long; use another path"),
+        lease.hold(f"{tmp_path}/{'a' * 300}"),
+    ):
+        pass
+
+
 def test_one_holds_it_and_it_is_free_afterwards(run: str) -> None:
     refusal = rf"run is in use by process {os.getpid()} of \S+ on \S+ since 20.*--run"
     with hold(run):

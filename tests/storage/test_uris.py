@@ -30,6 +30,8 @@ def test_expand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("gs:/bucket/x", r"write gs://bucket/x for that, or \./gs:/bucket/x for a local file"),
         ("gs:bucket/x", r"write gs://bucket/x for that, or \./gs:bucket/x for a local file"),
         ("gs://Bad_Bucket!/x", "'Bad_Bucket!' cannot be the name of a bucket"),
+        ("", r"'' is no name of a file or folder: write one, or \."),
+        (" ", "' ' is no name of a file or folder"),
         ("gs:///x", "'' cannot be the name of a bucket"),
         ("gs://bucket/a/../b", r"may not hold '\.' or '\.\.'"),
     ]:

@@ -100,7 +100,7 @@ def _refusal(uri: str, holder: dict[str, Any]) -> UserError:
 @contextlib.contextmanager
 def _hold_local(uri: str) -> Iterator[None]:
     path = Path(uri)
-    made = not path.parent.exists()
+    made = not storage.exists(str(path.parent))
     lock = _locked(path)
     try:
         yield

@@ -75,6 +75,10 @@ def expand(uri: str) -> str:
     """
     if "\0" in uri:
         raise RefusedError(f"{uri!r}: no file can have a NUL character in its name; write the name out")
+    if not uri.strip():
+        raise RefusedError(
+            f"{uri!r} is no name of a file or folder: write one, or . for the folder where you are"
+        )
     scheme, separator, _ = uri.partition("://")
     match scheme if separator else "":
         case "gs":
