@@ -101,6 +101,9 @@ TEXTS = (
     ("ray.tune.execution.cluster_info", ray_internals.BOOTSTRAP.name),
     ("ray.tune.tune", "TUNE_DISABLE_SIGINT_HANDLER"),
     ("ray.tune.utils.callback", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"),
+    ("ray.autoscaler._private.kuberay.autoscaling_config", "_derive_autoscaling_config_from_ray_cr"),
+    ("ray.autoscaler._private.kuberay.node_provider", "class KubernetesHttpApiClient"),
+    ("ray._private.state", "def get_max_resources_from_cluster_config"),
     ("ray.train.constants", "RAY_CHDIR_TO_TRIAL_DIR"),
     ("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"),
 )

@@ -1,4 +1,4 @@
-"""What a cluster has and may grow to, and which places all of its machines see."""
+"""Ray is started or joined, and its errors are sentences."""
 
 import socket
 
@@ -6,46 +6,6 @@ import pytest
 
 from w2v2.cluster import connection
 from w2v2.errors import UserError
-
-NODE_TYPES = """
-available_node_types:
-  head: {resources: {CPU: 0, GPU: 0}}
-  gpu: {resources: {CPU: 8, GPU: 1}, max_workers: 6}
-  cpu: {resources: {CPU: 16}, max_workers: 2}
-"""
-
-
-@pytest.fixture
-def grows(tmp_path, monkeypatch, ray_session):
-    """A cluster whose GPU machines have not come up yet."""
-    (tmp_path / "types.yaml").write_text(NODE_TYPES)
-    monkeypatch.setattr(connection, "BOOTSTRAP", tmp_path / "types.yaml")
-
-
-def test_machines_that_are_not_up_yet_count(grows):
-    assert connection.gpus(0.5) == 0.5
-    assert connection.slots(cpus=2, gpus=0.5) == 12
-    assert connection.slots(cpus=8, gpus=0) == 10
-
-
-def test_what_is_there_counts(ray_session):
-    assert connection.gpus(1.0) == 0.0
-    assert connection.slots(cpus=1, gpus=0) == 2
-    assert connection.slots(cpus=64, gpus=0) == 1
-
-
-def test_local_places_on_several_machines_are_refused(grows, monkeypatch):
-    connection.check_places(run="gs://bucket/run")
-    with pytest.raises(
-        UserError, match=r"must be in gs://, got cache.uri=/home/me/cache; if all machines share"
-    ):
-        connection.check_places(**{"run": "gs://bucket/run", "cache.uri": "/home/me/cache"})
-    monkeypatch.setenv("W2V2_SHARED_DISK", "1")
-    connection.check_places(run="/shared/run")
-
-
-def test_one_machine_takes_local_places(ray_session):
-    connection.check_places(run="/home/me/run")
 
 
 def test_a_ray_that_does_not_start_is_started_again(monkeypatch):

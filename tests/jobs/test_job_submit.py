@@ -4,15 +4,12 @@ A head of its own, whose Python has what requirements.txt lists and nothing else
 an installed package; no git; the code sent along as a working directory; a token.
 """
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import re
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +23,7 @@ import pytest
 import soundfile
 
 from tests import ROOT
+from tests.made.ray_head import end_session, free_ports
 from w2v2.audio import synthesis
 
 pytestmark = pytest.mark.slow
@@ -75,7 +73,7 @@ def environment(folder: Path, node: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def head(folder: Path, node: Path, environment: dict[str, str]) -> Iterator[str]:
     """The address of a Ray head that runs while the tests of this file do."""
-    gcs, dashboard, client, agent = _free_ports(4)
+    gcs, dashboard, client, agent = free_ports(4)
     command = [
         *(
             str(node / "ray"),
@@ -98,7 +96,7 @@ def head(folder: Path, node: Path, environment: dict[str, str]) -> Iterator[str]
             _wait_for(address, process, folder / "head.log")
             yield address
         finally:
-            _end_session(process)
+            end_session(process)
 
 
 @pytest.fixture(scope="module")
@@ -247,14 +245,6 @@ def test_without_the_token_nothing_is_submitted(
     assert "\nran" not in output
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
-
-
 def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
@@ -269,26 +259,3 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
         else:
             return
     raise AssertionError(log.read_text())
-
-
-def _end_session(process: subprocess.Popen) -> None:
-    """End the head and everything it started, and nothing else: other Ray clusters may run here."""
-    members = _session(process.pid)
-    process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=20)
-    for pid in members & _session(process.pid):
-        os.kill(pid, signal.SIGKILL)
-    process.wait(timeout=10)
-
-
-def _session(leader: int) -> set[int]:
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(") ")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-        if int(fields[3]) == leader:
-            found.add(int(entry.parent.name))
-    return found

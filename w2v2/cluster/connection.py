@@ -6,13 +6,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from w2v2.cluster.ray_internals import BOOTSTRAP, RUNTIME_ENV, SLOW_START, cluster_record, patient_start
+from w2v2.cluster.ray_internals import RUNTIME_ENV, SLOW_START, cluster_record, patient_start
 
 # isort: split
 
 import ray  # after its environment was set
-import yaml
 
+from w2v2.cluster import capacity
 from w2v2.cluster.local_ray import (
     StartWatch,
     away_from_start_folder,
@@ -97,32 +97,17 @@ def _address() -> str | None:
 
 def gpus(wanted: float) -> float:
     """GPUs to ask for: `wanted`, or 0 if the cluster has none and cannot get any."""
-    return wanted if _capacity().get("GPU", 0) > 0 else 0.0
+    return wanted if capacity.most().get("GPU", 0) > 0 else 0.0
 
 
 def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
     """The number of workers of this size that fit into the cluster, at its largest or (now) as it is; at least 1."""
-    have = ray.cluster_resources() if now else _capacity()
-    by_cpu = int(have.get("CPU", 0) / cpus + 1e-9)
-    by_gpu = int(have.get("GPU", 0) / gpus + 1e-9) if gpus else by_cpu
-    return max(1, min(by_cpu, by_gpu))
-
-
-def _capacity() -> dict[str, float]:
-    """Resources of the cluster at its largest: `ray up` writes its node types to the head's home directory."""
-    have = {name: float(number) for name, number in ray.cluster_resources().items()}
-    if not BOOTSTRAP.exists():
-        return have
-    most: dict[str, float] = {}
-    for kind in yaml.safe_load(BOOTSTRAP.read_text())["available_node_types"].values():
-        for name, number in kind.get("resources", {}).items():
-            most[name] = most.get(name, 0.0) + number * kind.get("max_workers", 0)
-    return {name: max(have.get(name, 0.0), most.get(name, 0.0)) for name in have.keys() | most.keys()}
+    return max(1, capacity.num_fitting(capacity.present() if now else capacity.most(), cpus=cpus, gpus=gpus))
 
 
 def check_places(**places: str) -> None:
     """Raises UserError when a setting names a local place and the cluster has several machines."""
-    several = BOOTSTRAP.exists() or sum(node["Alive"] for node in ray.nodes()) > 1
+    several = capacity.has_several_machines()
     local = [f"{name}={uri}" for name, uri in places.items() if not uri.startswith("gs://")]
     if several and local and not os.environ.get("W2V2_SHARED_DISK"):
         raise UserError(

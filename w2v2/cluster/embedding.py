@@ -38,12 +38,12 @@ class Shape:
     num_readers: int
 
 
-def shape_of(config: ExtractConfig, workers: Workers) -> Shape:
-    """The cluster, or this process, divided among encoders and readers."""
+def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
+    """The cluster, or this process, divided among encoders and readers of so many clips."""
     if not isinstance(workers, ThisProcess):
         from w2v2.cluster import embedding_on_ray
 
-        return embedding_on_ray.shape_of(config)
+        return embedding_on_ray.shape_of(config, num_clips)
     gpus, cpus = workers.gpus(config.workers.gpus_per_encoder), config.workers.cpus_per_encoder
     return Shape(
         num_encoders=1,
@@ -104,7 +104,7 @@ def embed_all(
 
 def _embed(clips: pa.Table, job: Job, workers: Workers) -> Iterator[pa.Table]:
     """What became of the clips (extraction.DONE), part by part, as the parts are written."""
-    shape = shape_of(job.config, workers)
+    shape = shape_of(job.config, workers, len(clips))
     per_part = job.config.workers.clips_per_part or clips_per_part(len(clips))
     logger.info(
         "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
@@ -163,7 +163,7 @@ def measure(clips: pa.Table, job: Job, workers: Workers) -> Measured:
     """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
     by_size = clips.sort_by("size_bytes")
     chosen = np.unique(np.linspace(0, len(clips) - 1, NUM_MEASURED).round().astype(int))
-    shape = shape_of(job.config, workers)
+    shape = shape_of(job.config, workers, len(clips))
     task = workers.task(extraction_steps.measure, cpus=shape.encoder_cpus, gpus=shape.encoder_gpus)
     measured: Measured = workers.get(task.remote(by_size.take(chosen), job, shape.num_threads))
     return measured

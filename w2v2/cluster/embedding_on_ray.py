@@ -9,7 +9,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from w2v2.cluster import connection
+from w2v2.cluster import capacity, connection
 from w2v2.cluster.embedding import BLOCK_BYTES, Shape, portions
 from w2v2.cluster.worker_warnings import collected, reporting, show
 from w2v2.config.extract_embeddings import ExtractConfig
@@ -20,38 +20,49 @@ from w2v2.inference.extraction import Job
 # written, and Ray Data would wait for ever.
 ENCODER_SHARE = 0.75
 HELPER_CPUS = 0.125
+CLIPS_PER_MACHINE = 256
+"""A machine takes minutes to start; with fewer clips than this for each it would come too late."""
 
 WARNINGS = "warnings"
 """The column that carries what workers warn of to the driver: a list of texts in every row, mostly empty."""
 
 
-def shape_of(config: ExtractConfig) -> Shape:
-    """The cluster divided: GPUs, or else CPUs, to encoders; the rest reads and writes."""
+def shape_of(config: ExtractConfig, num_clips: int) -> Shape:
+    """The cluster divided, as large as it may grow for so many clips: GPUs, or else CPUs, to encoders; the rest reads.
+
+    All encoders are asked for at once. Ray starts machines for those that have no room yet, and they begin as these come.
+    """
     workers = config.workers
-    have = ray.cluster_resources()
-    gpus, cpus = connection.gpus(workers.gpus_per_encoder), have.get("CPU", 1.0)
-    num = workers.num_encoders or connection.slots(cpus=1e-9 if gpus else workers.cpus_per_encoder, gpus=gpus)
+    most = capacity.most()
+    gpus, cpus = connection.gpus(workers.gpus_per_encoder), most.get("CPU", 1.0)
     if gpus:
-        own = min(1.0, ENCODER_SHARE * cpus / num)
-        return Shape(
-            num_encoders=num,
-            encoder_cpus=own,
-            encoder_gpus=gpus,
-            num_threads=1,
-            reader_cpus=min(1.0, (cpus - own * num) / 2),
-            num_readers=max(1, int(cpus - own * num)),
-        )
-    # Never more than the CPUs hold, whatever was asked for.
-    num = min(num, max(1, int(cpus / workers.cpus_per_encoder)))
-    own = ENCODER_SHARE * min(workers.cpus_per_encoder, cpus)
+        fitting = workers.num_encoders or connection.slots(cpus=1e-9, gpus=gpus)
+        encoder_cpus = min(1.0, ENCODER_SHARE * cpus / fitting)
+        num = _num_encoders(workers.num_encoders, fitting, num_clips, encoder_cpus, gpus)
+        left = cpus - encoder_cpus * fitting
+        reader_cpus, num_readers = min(1.0, left / 2), max(1, int(left * num / fitting))
+    else:
+        # Never more than the CPUs hold, whatever was asked for.
+        fitting = connection.slots(cpus=workers.cpus_per_encoder, gpus=0)
+        encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_encoder, cpus)
+        num = _num_encoders(workers.num_encoders, fitting, num_clips, encoder_cpus, gpus)
+        reader_cpus, num_readers = HELPER_CPUS, max(1, int(cpus * num / fitting) // 2)
     return Shape(
         num_encoders=num,
-        encoder_cpus=own,
-        encoder_gpus=0.0,
-        num_threads=max(1, int(workers.cpus_per_encoder)),
-        reader_cpus=HELPER_CPUS,
-        num_readers=max(1, int(cpus) // 2),
+        encoder_cpus=encoder_cpus,
+        encoder_gpus=gpus,
+        num_threads=1 if gpus else max(1, int(workers.cpus_per_encoder)),
+        reader_cpus=reader_cpus,
+        num_readers=num_readers,
     )
+
+
+def _num_encoders(wanted: int, fitting: int, num_clips: int, cpus: float, gpus: float) -> int:
+    """The encoders wanted, as far as they fit; else those that fit now, and more where their machines have work enough."""
+    if wanted:
+        return min(wanted, fitting)
+    now = capacity.num_fitting(capacity.present(), cpus=cpus, gpus=gpus)
+    return max(1, min(fitting, max(now, -(-num_clips // CLIPS_PER_MACHINE))))
 
 
 def inspect(config: ExtractConfig, run_id: str) -> Job:

@@ -5,12 +5,14 @@ Ray, which reads the environment when it is imported.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,9 @@ RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
 BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 """The cluster's node types, on the head of a cluster that `ray up` made."""
 
+KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts a pod's credentials and the name of its namespace."""
+
 ON_HEAD = {"node:__internal_head__": 0.001}
 """The resource that only a cluster's head has."""
 
@@ -46,6 +51,67 @@ SLOW_START = ("timed out during startup", "Failed to start GCS")
 
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeType:
+    """A kind of machine that a cluster may start."""
+
+    name: str
+    max_workers: int
+    resources: Mapping[str, float]
+    """What one of them has for work, by name (CPU, GPU)."""
+
+
+def node_types() -> tuple[NodeType, ...]:
+    """The kinds of machines that the cluster may start; () where it does not grow.
+
+    They are in a file in the home of a head that `ray up` made, and in the RayCluster resource under KubeRay.
+    """
+    if BOOTSTRAP.exists():
+        import yaml
+
+        config = yaml.safe_load(BOOTSTRAP.read_text())
+    elif cluster := os.environ.get("RAY_CLUSTER_NAME"):
+        config = _kuberay_config(cluster)
+    else:
+        return ()
+    return tuple(
+        NodeType(name=name, max_workers=kind.get("max_workers", 0), resources=kind.get("resources", {}))
+        for name, kind in config["available_node_types"].items()
+    )
+
+
+def _kuberay_config(cluster: str) -> dict[str, Any]:
+    """What Ray's autoscaler makes of the RayCluster resource of this name, with the rights of this pod."""
+    from ray.autoscaler._private.kuberay import autoscaling_config, node_provider
+
+    namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or (KUBERNETES / "namespace").read_text().strip()
+    client = node_provider.KubernetesHttpApiClient(namespace)
+    try:
+        resource = client.get(f"rayclusters/{cluster}")
+    except Exception as error:  # requests' own, or a file of credentials that is not there
+        logging.getLogger(__name__).warning(
+            "ray: this pod may not read the RayCluster %s (%s), so work is sized by the machines that are up; let its "
+            "service account get rayclusters",
+            cluster,
+            " ".join(str(error).split())[:200],
+        )
+        return {"available_node_types": {}}
+    if not resource["spec"].get("enableInTreeAutoscaling"):
+        return {"available_node_types": {}}
+    config: dict[str, Any] = autoscaling_config._derive_autoscaling_config_from_ray_cr(resource)
+    return config
+
+
+def growth_limits() -> dict[str, float]:
+    """The most that a cluster may have, by resource, where its autoscaler has told Ray; else {}."""
+    import ray
+
+    return {
+        k: float(v)
+        for k, v in (ray._private.state.state.get_max_resources_from_cluster_config() or {}).items()
+    }
 
 
 def cluster_record() -> Path:

@@ -60,7 +60,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     todo = extraction.to_do(clips, job)
     if config.plan:
         measured = embedding.measure(todo, job, workers) if len(todo) else None
-        num_encoders = embedding.shape_of(config, workers).num_encoders
+        num_encoders = embedding.shape_of(config, workers, len(todo)).num_encoders
         numbers = estimate(todo, clips, found, job, measured, num_encoders=num_encoders)
         return plan_extraction(config, found, numbers, carried=further)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
