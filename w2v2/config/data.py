@@ -164,7 +164,8 @@ class SplitConfig:
     speaker in two; fold: one of the folds is the test split; auto is column where there is one, else speakers."""
     val_fraction: float = 0.1
     """speakers: fraction of the speakers for val. Where the data has no val split, or with kind=fold, it is
-    taken out of the speakers of train when training.patience_epochs asks for one."""
+    taken out of the speakers of train when training.patience_epochs or weights of a beam search (decode)
+    ask for one."""
     test_fraction: float = 0.2
     """speakers: fraction of the speakers for test."""
     fold: int = 0

@@ -76,7 +76,7 @@ class ExtractConfig:
     """Seconds from one window's start to the next one's; 0 is window_s."""
     labels: bool | tuple[str, ...] = False
     """Text columns that the table gets too: true is label and speaker; or names out of label, speaker,
-    split and any columns of the CSV."""
+    split and any columns of the CSV (of Common Voice's tables; of LibriSpeech text, the transcript)."""
     seed: int = 0
     """Seed of the random weights of 'tiny'."""
     data: DataConfig = field(default_factory=DataConfig)

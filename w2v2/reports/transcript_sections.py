@@ -65,9 +65,10 @@ def decoding(metrics: Mapping[str, Any]) -> list[Block]:
     found = metrics.get("decoding", {})
     if found.get("kind") != "beam":
         return []
+    name = found["lm"].rpartition("/")[2]
     weights = f"lm_weight {found['lm_weight']:g}"
     weights += "" if found["word_score"] is None else f", word_score {found['word_score']:g}"
-    lines = [f"Decoded by a beam search of {found['beam_size']} with {found['lm']} ({weights})."]
+    lines = [f"Decoded by a beam search of {found['beam_size']} with {name} ({weights})."]
     if found.get("tried"):
         lines.append(f"The weights have the fewest errors of {len(found['tried'])} tried on the val split.")
     if "greedy" in found:
