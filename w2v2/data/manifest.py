@@ -1,4 +1,4 @@
-"""The clip table: which clips there are, who speaks in them and what is to be learned of them.
+"""The clip table: one row per clip, with its speaker and labels.
 
 Read from the file names of a RAVDESS folder, from a table (CSV, Parquet, a spreadsheet), a clinic's folder or DEAM, local or gs://. A clip
 that cannot be used is a row of `rejects` with its reason, never an exception and never dropped without a
@@ -78,8 +78,8 @@ class Manifest:
 def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] = ()) -> Manifest:
     """The clips of data.uri, with classes renamed, merged or dropped as data.classes says.
 
-    For task none a clip may lack label, targets and speaker, and 'auto' reads any folder of audio. carried
-    are further text columns of the CSV, which the clips have too.
+    For task none a clip may lack label, targets and speaker, and 'auto' reads any folder of audio. `carried` are
+    text columns of the CSV that the clips get, too.
 
     Folders give clips in the order of their uri, DEAM in the order of its songs, a CSV in its own. Clips of a
     class that is dropped, of the other vocal channel and of other studies are neither clips nor rejects;
@@ -256,7 +256,7 @@ def _rejects(rows: Sequence[ClipRow]) -> pa.Table:
 def _with_further(
     clips: pa.Table, rows: Sequence[ClipRow], groups: Groups, carried: Sequence[str]
 ) -> pa.Table:
-    """The clips with a column for each target and each carried column."""
+    """The clips with a column for each target and each extra text column."""
     targets = [name for group in groups for name in group]
     for i, name in enumerate(targets):
         values = pa.array([row.targets[i] for row in rows], pa.float64())

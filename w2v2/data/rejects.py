@@ -1,4 +1,4 @@
-"""The table of clips that cannot be used, and how many of each kind it has."""
+"""The table of rejects: clips that cannot be used, with the kind and detail of each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ REJECTS = pa.schema([(name, pa.string()) for name in ("clip_id", "uri", "reason"
 
 
 def reject_columns(rejects: Sequence[Reject]) -> dict[str, list[str]]:
-    """The columns of REJECTS that say why, a value for each clip."""
+    """The columns of REJECTS with the reasons, a value for each clip."""
     return {name: [redacted(getattr(one, name)) for one in rejects] for name in ("reason", "kind", "detail")}
 
 
 def kinds_of(rejects: pa.Table) -> list[str]:
-    """The kind of each row; of a file without kinds, the whole reason."""
+    """The kind of each row; for a file of an earlier version without kinds, the whole reason."""
     return rejects["kind" if "kind" in rejects.column_names else "reason"].to_pylist()
 
 
@@ -37,7 +37,7 @@ def record_fields(reject: Reject | None) -> dict[str, str]:
 
 
 def recorded_reject(row: Mapping[str, Any]) -> Reject | None:
-    """Why the clip of a record is rejected, if it is; a record of an earlier version has the reason alone."""
+    """The reject in a record, if it has one; a record of an earlier version has the reason alone."""
     if not row["reason"]:
         return None
     return Reject(kind=row["reject_kind"] or row["reason"], detail=row["reject_detail"] or "")

@@ -77,7 +77,7 @@ def write_outcome(
 
 
 def _commit(clips: pa.Table, job: Job, table: Table, parts: list[str]) -> Commit:
-    """What the table did with the parts; ResumableError where it lacks the vectors of some clip then."""
+    """The counts of the commit. Raises ResumableError where the table then lacks the vectors of some clip."""
     try:
         taken = table.commit(parts)
     except DamagedPartError as error:
@@ -95,7 +95,7 @@ def _commit(clips: pa.Table, job: Job, table: Table, parts: list[str]) -> Commit
 
 
 def _is_reported(run: str, metrics: dict[str, Any]) -> bool:
-    """Whether the run directory has the page and metrics of an attempt that wrote these very clips."""
+    """Whether the run directory has the page and metrics of an attempt that wrote the same clips."""
     same = ("job", "table", "num_clips", "rejected", "encoder")
     place = storage.join(run, "metrics.json")
     try:

@@ -1,8 +1,8 @@
-"""What Optuna does not promise from one version to the next; tests/test_internals.py says what a new one has changed."""
+"""Internals of Optuna that may change in any version; tests/test_internals.py reports what a new one has changed."""
 
 import optuna
 
 
 def running_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
-    """A trial that an earlier process left running, as one that this process can report to."""
+    """A trial that an earlier process left running, in a form to which this process can report."""
     return optuna.Trial(study, trial._trial_id)

@@ -1,4 +1,4 @@
-"""The space of a search: dotted paths of settings, what each may be, and configs with values in their place."""
+"""The space of a search: dotted paths of settings with the values they may take, and configs with a trial's values."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ C = TypeVar("C")
 
 
 def default_space(encoder_name: str, kind: TaskKind = "classes") -> dict[str, Dimension]:
-    """AdamW's hyperparameters; learning rates higher for the built-in encoder, which starts from nothing."""
+    """AdamW's hyperparameters; learning rates are higher for the built-in encoder, which starts from random weights."""
     tiny = encoder_name == "tiny"
     low, high = (5e-4, 4e-3) if tiny else (5e-6, 5e-4)
     if tiny and kind == "transcript":
@@ -57,7 +57,10 @@ def field_at(config: object, path: str) -> Any:
 
 
 def with_params(config: C, params: Mapping[str, Any]) -> C:
-    """`config` with the fields at dotted paths replaced; every section checks itself again."""
+    """`config` with the fields at dotted paths replaced; every section is checked again.
+
+    Raises UserError for values that a section refuses.
+    """
     for path, value in params.items():
         config = _replaced(config, path.split("."), value)
     return config

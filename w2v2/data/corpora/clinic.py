@@ -63,9 +63,9 @@ class _Wanted:
 
 
 def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
-    """The recordings of the CSVs that are there, in the order of train, val, test; split is the file's name.
+    """The recordings of train.csv, val.csv and test.csv, in that order; split is the file's name.
 
-    The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording
+    Raises UserError where files or columns are missing. The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording
     itself (for task none: the cell alone, else empty). A recording that is not found, or in several places,
     is a reject. Recordings outside data.studies are neither clips nor rejects.
     """

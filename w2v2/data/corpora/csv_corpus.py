@@ -28,7 +28,7 @@ class _Wanted:
 
 
 def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
-    """A clip for each row that is not blank, in order.
+    """A clip for each row that is not blank, in order. Raises UserError for missing columns.
 
     All labels of a multi_label task are one head, or those of each line of data.labels_file; each value of a
     regression is a head of its own.

@@ -46,8 +46,8 @@ class _Annotation:
 def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """The annotated songs in the order of their numbers; every song is its own speaker.
 
-    For task none all songs, annotated or not. An annotation without its song is a reject; songs without
-    annotation are neither clips nor rejects; their number is logged.
+    For task none all songs, annotated or not. An annotation without its song is a reject; songs without annotation are
+    passed over. Raises UserError where annotations are missing or cannot be read.
     """
     if task in ("classes", "multi_label", "transcript"):
         raise UserError(

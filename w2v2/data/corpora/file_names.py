@@ -68,7 +68,10 @@ NAMED = {"emodb": EMODB, "crema_d": CREMA_D, "savee": SAVEE, "tess": TESS}
 
 
 def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
-    """A clip for each audio file below data.uri; one whose name does not tell is a reject."""
+    """A clip for each audio file below data.uri; a file with another kind of name is a reject.
+
+    Raises UserError for columns or targets, which such corpora do not have.
+    """
     if carried:
         raise UserError(f"data.layout={data.layout} has no columns, but {quoted(carried)} are asked for")
     if task in ("multi_label", "regression"):

@@ -38,7 +38,7 @@ SPLITS = {"train": "train", "development": "val", "validation": "val", "test1": 
 def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
     """The turns of Train, Development (val) and Test1 (test); those of other test sets are passed over.
 
-    A turn whose speaker is 'Unknown' counts as a speaker of its own.
+    A turn whose speaker is 'Unknown' counts as a separate speaker. Raises UserError where files or columns are missing.
     """
     if carried or task == "multi_label":
         asked = f"columns {listed(carried)}" if carried else f"task.kind={task}"
