@@ -26,11 +26,12 @@ from w2v2.data.corpora.label_table import is_table
 from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
-from w2v2.data.corpora.rows import DROPPED, ClipRow, Found, Groups, Labels, listed
+from w2v2.data.corpora.rows import DROPPED, ClipRow, CorpusRows, Groups, Labels
 from w2v2.data.rejects import REJECTS, commonest, kinds_of, reject_columns
 from w2v2.errors import Reject, UserError
 from w2v2.redaction import redacted
 from w2v2.storage import run_directory
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -95,20 +96,20 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
     carried = (*carried, *_slice_columns(data, task))
-    found = _found(data, task, carried)
-    rows = [_checked(row) for row in found.rows]
+    corpus = _read_layout(data, task, carried)
+    rows = [_checked(row) for row in corpus.rows]
     good = [row for row in rows if not row.reject]
     bad = [row for row in rows if row.reject]
     _refuse_doubles(good, data)
-    clips = _with_further(_table(good, CLIPS), good, found.groups, carried)
+    clips = _with_further(_table(good, CLIPS), good, corpus.groups, carried)
     if task == "transcript":
         clips = clips.append_column("text", pa.array([row.text for row in good], pa.string()))
     for column in ("speaker", "label"):
         clips = names.merged(clips, column, merge=data.merge_names)
     kept = _with_classes(clips, data)
-    passed_over = Counter(found.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
+    passed_over = Counter(corpus.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
     logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(bad))
-    return Manifest(clips=kept, rejects=_rejects(bad), groups=found.groups, passed_over=passed_over)
+    return Manifest(clips=kept, rejects=_rejects(bad), groups=corpus.groups, passed_over=passed_over)
 
 
 def _checked(row: ClipRow) -> ClipRow:
@@ -149,7 +150,7 @@ def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
     names = data.slice_columns
     if names and task not in ("classes", "none"):
         raise UserError(
-            f"data.slice_columns ({listed(names)}) is for classes, got task.kind={task}: remove it"
+            f"data.slice_columns ({quoted(names)}) is for classes, got task.kind={task}: remove it"
         )
     if taken := [name for name in names if name in (*CLIPS.names, *_ADDED) or names.count(name) > 1]:
         raise UserError(
@@ -158,7 +159,7 @@ def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
     return names if task == "classes" else ()
 
 
-def _found(data: DataConfig, task: Labels, carried: Sequence[str]) -> Found:
+def _read_layout(data: DataConfig, task: Labels, carried: Sequence[str]) -> CorpusRows:
     match data.layout:
         case "csv":
             return read_csv(data, task=task, carried=carried)
@@ -271,18 +272,18 @@ def _refuse_doubles(clips: Sequence[ClipRow], data: DataConfig) -> None:
     doubles = [clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1]
     if doubles:
         raise UserError(
-            f"{data.uri}: {len(doubles)} clip ids are not unique: {listed(doubles)}; "
+            f"{data.uri}: {len(doubles)} clip ids are not unique: {quoted(doubles)}; "
             "remove the copies, or give each clip its own id (--data.id_column) or --data.start_column"
         )
 
 
 def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
     """The clips with their labels renamed; without those of dropped classes."""
-    found = classes_of(clips)
-    unknown = [name for name in data.classes if name not in found]
+    present = classes_of(clips)
+    unknown = [name for name in data.classes if name not in present]
     if unknown and len(clips):
         raise UserError(
-            f"data.classes names {listed(unknown)}, which no clip has; the classes found are {listed(found)}"
+            f"data.classes names {quoted(unknown)}, which no clip has; the classes found are {quoted(present)}"
         )
     dropped = [name for name, renamed in data.classes.items() if renamed == "drop"]
     kept = clips.filter(pc.invert(pc.is_in(clips["label"], pa.array(dropped, pa.string()))))

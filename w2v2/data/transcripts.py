@@ -20,20 +20,20 @@ C = TypeVar("C", bound=Any)
 """A clip that was read: a dataclass with num_samples and reject, such as features.ClipFeatures."""
 
 
-def with_references(found: Manifest, text: TextConfig) -> Manifest:
+def with_references(manifest: Manifest, text: TextConfig) -> Manifest:
     """The clips with a column reference, their normalised text; clips with an empty one are rejected unless text.keep_empty."""
-    references = [normalize(reference, text) for reference in found.clips["text"].to_pylist()]
-    clips = found.clips.append_column("reference", pa.array(references, pa.string()))
-    found = replace(found, clips=clips)
+    references = [normalize(reference, text) for reference in manifest.clips["text"].to_pylist()]
+    clips = manifest.clips.append_column("reference", pa.array(references, pa.string()))
+    manifest = replace(manifest, clips=clips)
     if text.keep_empty:
-        return found
+        return manifest
     rows = zip(clips["clip_id"].to_pylist(), clips["text"].to_pylist(), references, strict=True)
     empty = [
         (clip_id, Reject(kind="no text", detail=f"{raw!r} is empty once normalised" if raw else ""))
         for clip_id, raw, reference in rows
         if not reference
     ]
-    return with_rejects(found, empty)
+    return with_rejects(manifest, empty)
 
 
 def num_frames(

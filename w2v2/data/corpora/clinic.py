@@ -20,18 +20,18 @@ from w2v2.data.corpora.rows import (
     NOT_AUDIO,
     OTHER_STUDY,
     ClipRow,
-    Found,
+    CorpusRows,
     Groups,
     Labels,
     audio_among,
     files_below,
     grouped,
-    listed,
     resolved,
     targets_of,
 )
 from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class _Wanted:
         return [*filter(None, [self.name, self.study, self.speaker]), *self.targets, *self.carried]
 
 
-def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """The recordings of train.csv, val.csv and test.csv, in that order; split is the file's name.
 
     Raises UserError where files or columns are missing. The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording
@@ -93,7 +93,7 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
     # Tables, labels.txt and metadata.json are no recordings, and rows are what is given here.
     del passed_over[NOT_AUDIO]
-    return Found(rows=clips, groups=groups, passed_over=passed_over)
+    return CorpusRows(rows=clips, groups=groups, passed_over=passed_over)
 
 
 def _tables(root: str, uris: Sequence[str], data: DataConfig) -> dict[str, str]:
@@ -198,7 +198,7 @@ def _refuse_twice(rows: Sequence[_Row]) -> None:
     twice = [f"{clip_id} ({', '.join(own)})" for clip_id, own in places.items() if len(own) > 1]
     if twice:
         raise UserError(
-            f"{len(twice)} recordings are listed more than once in train.csv, val.csv and test.csv: {listed(twice)}; "
+            f"{len(twice)} recordings are listed more than once in train.csv, val.csv and test.csv: {quoted(twice)}; "
             "keep one row of each"
         )
 

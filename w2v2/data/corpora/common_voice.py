@@ -6,7 +6,7 @@ Ardila et al., Common Voice: a massively-multilingual speech corpus, LREC 2020.
 from collections.abc import Iterator, Sequence
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels
+from w2v2.data.corpora.rows import ClipRow, CorpusRows, Labels
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
 from w2v2.wording import quoted
@@ -15,7 +15,7 @@ SPLITS = {"train": "train", "dev": "val", "test": "test"}
 COLUMNS = ("client_id", "path", "sentence")
 
 
-def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """A clip for each row of train.tsv, dev.tsv and test.tsv, else of validated.tsv, in their order.
 
     client_id is the speaker, sentence the transcript; any columns can be carried along. A row with too few fields is a reject; a clip whose file is
@@ -36,7 +36,9 @@ def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str])
             f"data.uri {data.uri} has neither train.tsv, dev.tsv, test.tsv nor validated.tsv: give the folder of one "
             "language of Common Voice, or a .csv file with data.text_column"
         )
-    return Found(rows=[row for name, split in parts.items() for row in _rows(root, name, split, carried)])
+    return CorpusRows(
+        rows=[row for name, split in parts.items() for row in _rows(root, name, split, carried)]
+    )
 
 
 def _rows(root: str, name: str, split: str, carried: Sequence[str]) -> Iterator[ClipRow]:

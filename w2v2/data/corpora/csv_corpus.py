@@ -10,9 +10,10 @@ from typing import Any
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.label_table import LabelTable, named, open_table
 from w2v2.data.corpora.labels_file import read_labels_file
-from w2v2.data.corpora.rows import ClipRow, Found, Groups, Labels, grouped, listed, resolved, targets_of
+from w2v2.data.corpora.rows import ClipRow, CorpusRows, Groups, Labels, grouped, resolved, targets_of
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class _Wanted:
     carried: Sequence[str]
 
 
-def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """A clip for each row that is not blank, in order. Raises UserError for missing columns.
 
     All labels of a multi_label task are one head, or those of each line of data.labels_file; each value of a
@@ -41,7 +42,7 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found
     rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
     if not rows:
         raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per clip")
-    return Found(rows=rows, groups=heads or grouped(targets, task))
+    return CorpusRows(rows=rows, groups=heads or grouped(targets, task))
 
 
 def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:
@@ -56,7 +57,7 @@ def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:
     names = [name for head in heads for name in head]
     if data.target_columns and set(names) != set(data.target_columns):
         raise UserError(
-            f"data.labels_file names {listed(names)}, data.target_columns {listed(data.target_columns)}: give one of the two"
+            f"data.labels_file names {quoted(names)}, data.target_columns {quoted(data.target_columns)}: give one of the two"
         )
     return heads
 
@@ -83,14 +84,14 @@ def _target_columns(file: LabelTable, data: DataConfig, task: Labels) -> tuple[s
     if task == "classes":
         if targets:
             raise UserError(
-                f"data.target_columns ({listed(targets)}) is for several labels or values, got task.kind=classes: "
+                f"data.target_columns ({quoted(targets)}) is for several labels or values, got task.kind=classes: "
                 "set --task.kind multi_label or regression, or --data.label_column"
             )
         return ()
     if task == "transcript":
         if targets:
             raise UserError(
-                f"data.target_columns ({listed(targets)}) is for several labels or values, got task.kind=transcript: "
+                f"data.target_columns ({quoted(targets)}) is for several labels or values, got task.kind=transcript: "
                 "set --data.text_column to the column of the text"
             )
         return ()
@@ -98,7 +99,7 @@ def _target_columns(file: LabelTable, data: DataConfig, task: Labels) -> tuple[s
         raise UserError(
             f"data.target_columns is empty, but task.kind={task} wants the columns of its "
             f"{'labels' if task == 'multi_label' else 'values'}: set --data.target_columns to some of "
-            f"{listed(file.header) or 'none'}, the columns of {file.shown_as}"
+            f"{quoted(file.header) or 'none'}, the columns of {file.shown_as}"
         )
     if double := [name for name in targets if targets.count(name) > 1]:
         raise UserError(f"data.target_columns names {double[0]!r} twice: name each column once")

@@ -15,17 +15,17 @@ from w2v2.data.corpora.rows import (
     UNANNOTATED,
     UNNAMED,
     ClipRow,
-    Found,
+    CorpusRows,
     Labels,
     audio_among,
     below,
     files_below,
     grouped,
-    listed,
     targets_of,
 )
 from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _Annotation:
     reject: Reject | None = None
 
 
-def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """The annotated songs in the order of their numbers; every song is its own speaker.
 
     For task none all songs, annotated or not. An annotation without its song is a reject; songs without annotation are
@@ -55,7 +55,7 @@ def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Foun
         )
     if carried:
         raise UserError(
-            f"data.layout=deam has no columns to carry along, but {listed(carried)} are asked for"
+            f"data.layout=deam has no columns to carry along, but {quoted(carried)} are asked for"
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
@@ -65,13 +65,13 @@ def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Foun
         passed_over[UNNAMED] = len(audio) - len(songs)
     if task == "none":
         rows = [_clip(song_id, songs[song_id]) for song_id in sorted(songs, key=int)]
-        return Found(rows=rows, passed_over=passed_over)
+        return CorpusRows(rows=rows, passed_over=passed_over)
     annotations = _annotations(root, uris, data)
     num_unknown = len(set(songs) - {annotation.song_id for annotation in annotations})
     logger.info("%s: %d songs have no annotation and are left out", root, num_unknown)
     if num_unknown:
         passed_over[UNANNOTATED] = num_unknown
-    return Found(
+    return CorpusRows(
         rows=[_row(note, songs, root) for note in annotations],
         groups=grouped(TARGETS, task),
         passed_over=passed_over,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from w2v2.config.data import DataConfig
-from w2v2.data.corpora.rows import ClipRow, Found, Labels, audio_among, below, files_below
+from w2v2.data.corpora.rows import ClipRow, CorpusRows, Labels, audio_among, below, files_below
 from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
 from w2v2.wording import quoted
@@ -67,7 +67,7 @@ TESS = NamedCorpus(
 NAMED = {"emodb": EMODB, "crema_d": CREMA_D, "savee": SAVEE, "tess": TESS}
 
 
-def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """A clip for each audio file below data.uri; a file with another kind of name is a reject.
 
     Raises UserError for columns or targets, which such corpora do not have.
@@ -80,7 +80,7 @@ def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fou
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
     audio = audio_among(uris, data, passed_over)
-    return Found(rows=[_clip(uri, below(uri, root), corpus) for uri in audio], passed_over=passed_over)
+    return CorpusRows(rows=[_clip(uri, below(uri, root), corpus) for uri in audio], passed_over=passed_over)
 
 
 def _clip(uri: str, path: str, corpus: NamedCorpus) -> ClipRow:

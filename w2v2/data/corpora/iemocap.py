@@ -12,7 +12,7 @@ from w2v2.config.data import DataConfig
 from w2v2.data.corpora.rows import (
     UNANNOTATED,
     ClipRow,
-    Found,
+    CorpusRows,
     Labels,
     audio_among,
     files_below,
@@ -33,7 +33,7 @@ _LINE = re.compile(
 )
 
 
-def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """The utterances of all sessions; split is the session, a label without its wav is a reject.
 
     Classes include 'no agreement' and 'other': drop them by data.classes. Raises UserError for a folder that is not
@@ -58,7 +58,7 @@ def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> F
     if unknown := len(set(wavs) - {row.clip_id for row in rows}):
         passed_over[UNANNOTATED] = unknown
     groups = grouped(TARGETS, task) if task == "regression" else ()
-    return Found(rows=rows, groups=groups, passed_over=passed_over)
+    return CorpusRows(rows=rows, groups=groups, passed_over=passed_over)
 
 
 def _rows(uri: str, wavs: dict[str, str], task: Labels) -> Iterator[ClipRow]:

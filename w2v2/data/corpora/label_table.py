@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from w2v2.data.corpora import csv_reader, parquet_reader, workbook_reader
-from w2v2.data.corpora.rows import listed
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -36,14 +36,14 @@ class LabelTable:
         """Raises UserError where there is no such column."""
         if name not in self.header:
             raise UserError(
-                f"{self.shown_as} has no column {name!r}, its columns are {listed(self.header) or 'none'}: {todo}{self.hint}"
+                f"{self.shown_as} has no column {name!r}, its columns are {quoted(self.header) or 'none'}: {todo}{self.hint}"
             )
 
     def need_carried(self, names: Sequence[str]) -> None:
         """Raises UserError where one of these further columns is missing."""
         if lost := [name for name in names if name not in self.header]:
             raise UserError(
-                f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {listed(self.header)}"
+                f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {quoted(self.header)}"
             )
 
     def spelled(self, name: str) -> str:
@@ -102,7 +102,7 @@ def open_table(uri: str, *, shown_as: str, sheet: str = "") -> LabelTable:
     if suffix in workbook_reader.SUFFIXES:
         chosen = workbook_reader.read_sheet(content, shown_as=shown_as, sheet=sheet)
         others = (
-            f", or choose another sheet by --data.sheet ({listed(chosen.others)})" if chosen.others else ""
+            f", or choose another sheet by --data.sheet ({quoted(chosen.others)})" if chosen.others else ""
         )
         return LabelTable(
             shown_as=f"{shown_as} (sheet {chosen.name!r})",

@@ -13,7 +13,7 @@ from w2v2.config.data import DataConfig
 from w2v2.data.corpora.rows import (
     UNANNOTATED,
     ClipRow,
-    Found,
+    CorpusRows,
     Labels,
     audio_among,
     below,
@@ -30,7 +30,7 @@ SUFFIX = ".trans.txt"
 SUBSETS = {"train": "train", "dev": "val", "test": "test"}
 
 
-def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """A clip for each line of the *.trans.txt files, in the order of the files.
 
     A line is the clip's name, which begins with the speaker, and its text. Subsets whose folder begins with
@@ -62,7 +62,7 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     if num_untold:
         logger.info("%s: %d audio files have no line in a *%s and are left out", root, num_untold, SUFFIX)
         passed_over[UNANNOTATED] = num_untold
-    return Found(rows=rows, passed_over=passed_over)
+    return CorpusRows(rows=rows, passed_over=passed_over)
 
 
 def _rows(root: str, files: Sequence[str], audio: dict[str, str], data: DataConfig) -> Iterator[ClipRow]:

@@ -14,16 +14,16 @@ from w2v2.data.corpora.rows import (
     OTHER_SPLIT,
     UNANNOTATED,
     ClipRow,
-    Found,
+    CorpusRows,
     Labels,
     audio_among,
     files_below,
     grouped,
-    listed,
     targets_of,
 )
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ EMOTIONS = {
 SPLITS = {"train": "train", "development": "val", "validation": "val", "test1": "test"}
 
 
-def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """The turns of Train, Development (val) and Test1 (test); those of other test sets are passed over.
 
     A turn whose speaker is 'Unknown' counts as a separate speaker. Raises UserError where files or columns are missing.
     """
     if carried or task == "multi_label":
-        asked = f"columns {listed(carried)}" if carried else f"task.kind={task}"
+        asked = f"columns {quoted(carried)}" if carried else f"task.kind={task}"
         raise UserError(f"data.layout=msp_podcast has one class and three values a turn, got {asked}")
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
@@ -58,7 +58,7 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
         passed_over[UNANNOTATED] = unknown
     if others:
         passed_over[OTHER_SPLIT] = len(others)
-    return Found(
+    return CorpusRows(
         rows=rows,
         groups=grouped(list(TARGETS), task) if task == "regression" else (),
         passed_over=passed_over,

@@ -9,7 +9,7 @@ from w2v2.config.data import DataConfig
 from w2v2.data.corpora.rows import (
     OTHER_CHANNEL,
     ClipRow,
-    Found,
+    CorpusRows,
     Labels,
     audio_among,
     below,
@@ -34,7 +34,7 @@ RAVDESS_FIELDS = {
 }
 
 
-def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Found:
+def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
     """The audio files below data.uri in the order of their uri, without those of the other vocal channel.
 
     For task none, layout auto reads RAVDESS's names if all files have that form; layout files never does.
@@ -51,7 +51,7 @@ def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Fo
             passed_over[OTHER_CHANNEL] = len(audio) - len(rows)
     else:
         rows = [ClipRow(clip_id=below(uri, root), uri=uri) for uri in audio]
-    return Found(rows=rows, passed_over=passed_over)
+    return CorpusRows(rows=rows, passed_over=passed_over)
 
 
 def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> None:

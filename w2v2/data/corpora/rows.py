@@ -19,7 +19,6 @@ Groups = tuple[tuple[str, ...], ...]
 """The names of the targets, one inner tuple per head."""
 
 logger = logging.getLogger(__name__)
-listed = quoted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +40,13 @@ class ClipRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a reader found: good and bad rows in order, and the heads of their targets."""
+class CorpusRows:
+    """The rows that a reader found, good and bad ones in order, and the heads of their targets."""
 
     rows: Sequence[ClipRow]
     groups: Groups = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    """Files and rows that are neither clips nor rejects, by what they are."""
+    """Numbers of files and rows that are neither clips nor rejects, by kind."""
 
 
 def grouped(names: Sequence[str], task: Labels) -> Groups:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from w2v2.data.corpora.cells import cell_text
-from w2v2.data.corpora.rows import listed
 from w2v2.errors import UserError
+from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _chosen(visible: Sequence[str], all_: Sequence[str], sheet: str, shown_as: s
     if sheet:
         if sheet not in all_:
             raise UserError(
-                f"data.sheet={sheet!r} is not in {shown_as}, its sheets are {listed(all_)}: name one of these"
+                f"data.sheet={sheet!r} is not in {shown_as}, its sheets are {quoted(all_)}: name one of these"
             )
         return sheet
     if not visible:
@@ -69,7 +69,7 @@ def _chosen(visible: Sequence[str], all_: Sequence[str], sheet: str, shown_as: s
     if len(visible) > 1:
         logger.warning(
             "%s: the first sheet, %r, is read, and not %s; --data.sheet chooses another",
-            shown_as, visible[0], listed(visible[1:]),
+            shown_as, visible[0], quoted(visible[1:]),
         )  # fmt: skip
     return visible[0]
 
