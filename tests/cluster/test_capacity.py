@@ -8,7 +8,8 @@ from ray.autoscaler._private.kuberay import node_provider
 
 from tests import ROOT
 from w2v2.cluster import capacity, connection, embedding_on_ray, ray_internals
-from w2v2.config.extract_embeddings import ExtractConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
 
 NODE_TYPES = """
@@ -85,7 +86,7 @@ def test_a_pod_that_may_not_ask_kubernetes_says_so(monkeypatch, tmp_path, ray_se
 
 
 def test_extraction_asks_for_as_many_machines_as_its_clips_keep_busy(grows):
-    config = ExtractConfig(workers=WorkersConfig(gpus_per_encoder=0.5))
+    config = ExtractConfig(resources=ExtractionResources(gpus_per_worker=0.5))
     shape = embedding_on_ray.shape_of(config, 1_000_000)
     # 80 CPUs: one for each of 12 encoders, the others read.
     assert (shape.num_encoders, shape.encoder_gpus, shape.encoder_cpus) == (12, 0.5, 1.0)
@@ -93,14 +94,14 @@ def test_extraction_asks_for_as_many_machines_as_its_clips_keep_busy(grows):
     few = embedding_on_ray.shape_of(config, 500)
     assert (few.num_encoders, few.num_readers, few.encoder_cpus) == (2, 11, 1.0)  # readers in proportion
     assert embedding_on_ray.shape_of(config, 3).num_encoders == 1
-    asked = embedding_on_ray.shape_of(ExtractConfig(workers=WorkersConfig(num_encoders=3)), 3)
+    asked = embedding_on_ray.shape_of(ExtractConfig(resources=ExtractionResources(num_workers=3)), 3)
     assert asked.num_encoders == 3
 
 
 def test_extraction_on_a_cluster_that_does_not_grow_uses_all_of_it(ray_session):
     shape = embedding_on_ray.shape_of(ExtractConfig(), 3)
     assert (shape.num_encoders, shape.encoder_cpus, shape.num_readers) == (2, 0.75, 1)
-    wide = embedding_on_ray.shape_of(ExtractConfig(workers=WorkersConfig(cpus_per_encoder=2.0)), 3)
+    wide = embedding_on_ray.shape_of(ExtractConfig(resources=ExtractionResources(cpus_per_worker=2.0)), 3)
     assert (wide.num_encoders, wide.num_threads) == (1, 2)
 
 

@@ -1,6 +1,7 @@
 """Settings: what each class refuses, and the command line with its files, flags, help and exit codes."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from w2v2.config import baseline, extract_embeddings, finetune, model, text, tune_folds
+from w2v2.config import baseline, extract_embeddings, finetune, model, resources, text, tune_folds
 from w2v2.config import data as config
 from w2v2.config.command_line import dump, parse, run_job
 from w2v2.config.data import AudioConfig, DataConfig, FoldsConfig
-from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import InferenceResources, TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 
@@ -74,19 +76,19 @@ REFUSED = [
     (SearchConfig, dict(space={"optim.eps": Dimension(high=2.0, log=True)}), r"low of optim\.eps must be positive on a log scale, got 0$"),
     (SearchConfig, dict(num_trials=0), r"^search\.num_trials must be at least 1, got 0$"),
     (SearchConfig, dict(num_startup_trials=0), r"^search\.num_startup_trials must be at least 1, got 0$"),
-    (SearchConfig, dict(workers_per_fold=0), r"^search\.workers_per_fold must be at least 1, got 0$"),
+    (TrainingResources, dict(num_workers=0), r"^resources\.num_workers must be at least 1, got 0$"),
     (SearchConfig, dict(max_concurrent_trials=-1), r"^search\.max_concurrent_trials must be at least 0, got -1$"),
-    (SearchConfig, dict(gpus_per_trial=-1.0), r"^search\.gpus_per_trial must be at least 0, got -1\.0$"),
-    (SearchConfig, dict(cpus_per_trial=0.0), r"^search\.cpus_per_trial must be positive, got 0\.0$"),
+    (TrainingResources, dict(gpus_per_worker=-1.0), r"^resources\.gpus_per_worker must be at least 0, got -1\.0$"),
+    (TrainingResources, dict(cpus_per_worker=0.0), r"^resources\.cpus_per_worker must be positive, got 0\.0$"),
     (VectorConfig, dict(name=""), r"^encoder\.name is empty: give a hub name, a folder, a gs:// folder or"),
     (VectorConfig, dict(batch_s=-1.0), r"^encoder\.batch_s must be at least 0, got -1\.0$"),
     (VectorConfig, dict(layers=-1), r"^encoder\.layers must be last, all, or different numbers .* got \[-1\]$"),
     (VectorConfig, dict(layers=()), r"^encoder\.layers must be last, all, or different numbers .* got \[\]$"),
     (VectorConfig, dict(layers=(2, 2)), r"^encoder\.layers must be last, all, or different numbers .* \[2, 2\]$"),
-    (WorkersConfig, dict(num_encoders=-1), r"^workers\.num_encoders must be at least 0, got -1$"),
-    (WorkersConfig, dict(clips_per_part=-1), r"^workers\.clips_per_part must be at least 0, got -1$"),
-    (WorkersConfig, dict(cpus_per_encoder=0.0), r"^workers\.cpus_per_encoder must be positive, got 0\.0$"),
-    (WorkersConfig, dict(gpus_per_encoder=-1.0), r"^workers\.gpus_per_encoder must be positive, got -1\.0$"),
+    (InferenceResources, dict(num_workers=-1), r"^resources\.num_workers must be at least 0, got -1$"),
+    (InferenceResources, dict(clips_per_part=-1), r"^resources\.clips_per_part must be at least 0, got -1$"),
+    (InferenceResources, dict(cpus_per_worker=0.0), r"^resources\.cpus_per_worker must be positive, got 0\.0$"),
+    (InferenceResources, dict(gpus_per_worker=-1.0), r"^resources\.gpus_per_worker must be positive, got -1\.0$"),
     (ExtractConfig, dict(window_s=0.05), r"^window_s must be 0 or at least audio\.min_s=0\.1, got 0\.05$"),
     (ExtractConfig, dict(window_s=1.0, hop_s=1.5), r"^hop_s must be in \(0, window_s=1\], got 1\.5$"),
     (ExtractConfig, dict(hop_s=1.0), r"^hop_s must be in \(0, window_s=0\], got 1$"),
@@ -112,17 +114,19 @@ def test_only_known_fields_can_be_searched(path, message):
         TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
 
 
-@pytest.mark.parametrize("module", [baseline, config, extract_embeddings, finetune, model, text, tune_folds])
+@pytest.mark.parametrize(
+    "module", [baseline, config, extract_embeddings, finetune, model, resources, text, tune_folds]
+)
 def test_all_settings_are_frozen_keyword_only_and_explained(module):
     classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]
     assert classes
     for config_class in classes:
-        source = Path(module.__file__).read_text().split(f"class {config_class.__name__}:")[1]
+        source = re.split(rf"class {config_class.__name__}\b.*:", Path(module.__file__).read_text())[1]
         assert config_class.__dataclass_params__.frozen
         for field in fields(config_class):
             assert field.kw_only
-            if is_dataclass(field.type):
-                continue  # a section: its class explains it
+            if is_dataclass(field.type) or field.name not in config_class.__annotations__:
+                continue  # a section or an inherited field: its class explains it
             text = source.split(f"    {field.name}: ")[1].split("\n", 1)[1]
             assert text.lstrip().startswith('"""'), f"{config_class.__name__}.{field.name} has no docstring"
     with pytest.raises(FrozenInstanceError):

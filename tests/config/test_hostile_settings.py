@@ -140,7 +140,7 @@ def main(config):
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)
-sys.exit(run_job(main, Config))
+sys.exit(run_job(main, Config, sys.argv[1:]))
 """
 
 

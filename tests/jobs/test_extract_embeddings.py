@@ -29,15 +29,16 @@ from tests.made.accounting import check_accounts
 from w2v2.audio.decoding import load_waveform
 from w2v2.config import command_line
 from w2v2.config.data import AudioConfig, DataConfig
-from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.model import EncoderConfig
+from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
 from w2v2.jobs import extract_embeddings
 from w2v2.models.pretrained import load_encoder
 from w2v2.storage import files as storage
 
 NUM_CLIPS = 24
-ONE_ENCODER = WorkersConfig(num_encoders=1, clips_per_part=5)
+ONE_ENCODER = ExtractionResources(num_workers=1, clips_per_part=5)
 BROKEN = {"broken/text.wav": b"not audio", "broken/empty.wav": b"", "broken/cut.flac": b"fLaC\0\0\0\x22"}
 # The query that the README gives, word for word.
 NEAREST = """
@@ -66,7 +67,7 @@ def make_config(tmp_path: Path, audio: Path | str, **changes) -> ExtractConfig:
     base = ExtractConfig(
         run=str(tmp_path / "run"),
         data=DataConfig(uri=str(audio)),
-        workers=WorkersConfig(num_encoders=2, clips_per_part=5),
+        resources=ExtractionResources(num_workers=2, clips_per_part=5),
     )
     return replace(base, **changes)
 
@@ -298,11 +299,11 @@ def test_batches_workers_and_tables_change_no_vector(tmp_path, audio, ray_sessio
         window_s=0.4, hop_s=0.3, labels=("room",), data=DataConfig(uri=str(tmp_path / "clips.csv"))
     )
     one = make_config(
-        tmp_path, audio, **settings, workers=WorkersConfig(num_encoders=1), encoder=VectorConfig(batch_s=0.1)
+        tmp_path, audio, **settings, resources=ExtractionResources(num_workers=1), encoder=VectorConfig(batch_s=0.1)
     )  # fmt: skip
     extract_embeddings.main(one)
     two = replace(
-        one, run=f"{one.run}2", table=str(tmp_path / "table"), encoder=VectorConfig(batch_s=60), workers=WorkersConfig(num_encoders=3, clips_per_part=3)
+        one, run=f"{one.run}2", table=str(tmp_path / "table"), encoder=VectorConfig(batch_s=60), resources=ExtractionResources(num_workers=3, clips_per_part=3)
     )  # fmt: skip
     extract_embeddings.main(two)
     rows, others = rows_of(one), pa.concat_tables(map(pq.read_table, (tmp_path / "table").glob("*.parquet")))
@@ -341,8 +342,8 @@ def test_bigquery(tmp_path, audio, ray_session, monkeypatch):
         ),
         (dict(encoder=VectorConfig(name="/nowhere/model")), r"encoder.name '/nowhere/model': no such folder"),
         (
-            dict(encoder=VectorConfig(precision="bf16")),
-            r"encoder.precision is bf16, but the cluster has no GPU",
+            dict(resources=ExtractionResources(precision="bf16")),
+            r"resources.precision is bf16, but the cluster has no GPU",
         ),
         (dict(labels=("dim",)), r"is no CSV and has no columns, but 'dim' are asked for"),
         (dict(data=DataConfig(uri="/nowhere")), r"/nowhere: no such file or folder"),
@@ -369,7 +370,7 @@ def test_too_many_rejects_stop_the_run_before_the_table_is_touched(tmp_path, aud
     folder = shutil.copytree(audio, tmp_path / "audio")
     for path in sorted(folder.rglob("*.wav"))[:3]:
         path.write_bytes(b"")
-    config = make_config(tmp_path, folder, workers=ONE_ENCODER)
+    config = make_config(tmp_path, folder, resources=ONE_ENCODER)
     with pytest.raises(UserError, match=r"3 of 24 clips were rejected, .* empty \(3\)") as caught:
         extract_embeddings.main(config)
     assert "--data.max_reject_fraction" in str(caught.value)
@@ -390,7 +391,7 @@ def run_job(tmp_path: Path, config: ExtractConfig, **environment: str) -> subpro
 
 @pytest.mark.slow
 def test_killed_and_run_again_computes_only_what_is_missing(tmp_path, corpus):
-    config = make_config(tmp_path, corpus, workers=WorkersConfig(num_encoders=1, clips_per_part=4))
+    config = make_config(tmp_path, corpus, resources=ExtractionResources(num_workers=1, clips_per_part=4))
     config = replace(config, encoder=VectorConfig(batch_s=0.01), audio=AudioConfig(trim_db=40))
     process = run_job(tmp_path, config)
     done = Path(config.run) / "done"
@@ -417,7 +418,7 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
         ray_bucket.upload(audio, "audio"),
         run=f"gs://{ray_bucket.name}/runs/a",
         encoder=VectorConfig(layers="all"),
-        workers=ONE_ENCODER,
+        resources=ONE_ENCODER,
     )
     assert accounted(extract_embeddings.main(config)) == (NUM_CLIPS, 0, 0)
     assert accounted(extract_embeddings.main(config)) == (0, NUM_CLIPS, 0)
@@ -441,7 +442,7 @@ def test_one_cpu_is_enough(tmp_path, audio):
         "from w2v2.config import command_line as cli; from w2v2.config.extract_embeddings import ExtractConfig; from w2v2.jobs import extract_embeddings as e;"
         "print(e.main(cli.parse(ExtractConfig, sys.argv[1:]))['written'])"
     )
-    flags = ["--data.uri", str(audio), "--run", str(tmp_path / "run"), "--workers.clips_per_part", "3"]
+    flags = ["--data.uri", str(audio), "--run", str(tmp_path / "run"), "--resources.clips_per_part", "3"]
     result = subprocess.run(
         [sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
-from w2v2.config.extract_embeddings import ExtractConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.pretrain import PretrainConfig, PretrainDataConfig, PretrainTrainingConfig
+from w2v2.config.resources import ExtractionResources, InferenceResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, pretrain, tune_folds
@@ -43,7 +44,7 @@ DAMAGES = ("nothing", "bit", "bit", "cache", "moved", "other settings")
 NOT_TRUSTED = (".html", ".png", ".csv", ".tex", ".md", "lease.json", "metrics.json", "mark.txt")
 """Files that no later attempt takes anything from."""
 PICTURES = {"tensorboard", "plots", "tables"}
-ONE = WorkersConfig(num_encoders=1, clips_per_part=9)
+ONE = ExtractionResources(num_workers=1, clips_per_part=9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +95,12 @@ def jobs(place: Path, audio: Path, model: Path) -> dict[str, Job]:
     encoder = EncoderConfig(train="last", num_last_layers=1)
     search = SearchConfig(num_trials=2, max_concurrent_trials=1, pruning="none")
     other_audio = AudioConfig(crop_s=0.4)
-    scoring: dict[str, Any] = {"run": run, "data": data, "local": True, "model": str(model), "workers": ONE}
+    scoring: dict[str, Any] = {"run": run, "data": data, "local": True, "model": str(model)}
+    scoring |= {"resources": InferenceResources(num_workers=1, clips_per_part=9)}
     return {
         "extract": Job(
             main=extract_embeddings.main,
-            config=ExtractConfig(run=run, data=data, workers=ONE, local=True),
+            config=ExtractConfig(run=run, data=data, resources=ONE, local=True),
             numbers=vectors_of,
             other=lambda config: replace(config, audio=other_audio),
             refuses_other=False,

@@ -18,8 +18,8 @@ from tests.cloud.gcs import FakeGcs
 from tests.made.accounting import check_accounts
 from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
 from w2v2.config import command_line
-from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.resources import InferenceResources, TrainingResources
 from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, predict
 from w2v2.models.model_info import read_card
@@ -165,8 +165,8 @@ def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):
 def test_a_prediction_goes_on_from_what_was_said(trained, tmp_path, caplog):
     _, config, run, _ = trained
     data = replace(config.data, max_reject_fraction=0.5)
-    workers = WorkersConfig(clips_per_part=3)
-    config = PredictConfig(model=str(run / "model"), run=str(tmp_path), data=data, workers=workers)
+    resources = InferenceResources(clips_per_part=3)
+    config = PredictConfig(model=str(run / "model"), run=str(tmp_path), data=data, resources=resources)
     counts = predict.main(config)
     whole = (tmp_path / "predictions.csv").read_bytes()
     assert predict.main(replace(config, plan=True))["num_done"] == counts["num_clips"]
@@ -226,7 +226,7 @@ def test_mistakes_are_one_sentence(tmp_path):
             optim=replace(base.optim, accumulation_steps=2),
         )
     with pytest.raises(UserError, match=r"workers must be at least 1, got 0"):
-        replace(base, workers=0)
+        TrainingResources(num_workers=0)
 
 
 def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
@@ -247,7 +247,7 @@ def test_two_workers_train_as_one(tmp_path, ray_session):
     flags += ["--head.dropout", "0", "--training.num_epochs", "2"]
     for workers in ("1", "2"):
         config = command_line.parse(
-            FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--workers", workers]
+            FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--resources.num_workers", workers]
         )
         finetune.main(config)
     one, two = (table(tmp_path / workers, "predictions") for workers in ("1", "2"))

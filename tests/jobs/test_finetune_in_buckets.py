@@ -109,7 +109,7 @@ def test_two_workers_train_from_a_bucket(tmp_path, bucket):
         "gs://speech/cache",
     ]
     for workers in ("1", "2"):
-        place = ["--run", f"gs://speech/runs/{workers}", "--workers", workers]
+        place = ["--run", f"gs://speech/runs/{workers}", "--resources.num_workers", workers]
         run("finetune", *flags, *place, home=tmp_path / workers)
     losses = [stored(bucket, f"runs/{workers}/curves.parquet")["train_loss"].to_pylist() for workers in "12"]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -130,7 +130,7 @@ def test_transcripts_by_two_workers_with_a_language_model_all_in_a_bucket(tmp_pa
     flags += ["--cache.uri", "gs://speech/cache", "--optim.learning_rate", "4e-3"]
     flags += ["--decode.kind", "beam", "--decode.lm", "gs://speech/data/lm.arpa", "--decode.lexicon", "lm"]
     for workers in ("1", "2"):
-        place = ["--run", f"gs://speech/runs/{workers}", "--workers", workers]
+        place = ["--run", f"gs://speech/runs/{workers}", "--resources.num_workers", workers]
         run("finetune", *flags, *place, home=tmp_path / workers)
     losses = [stored(bucket, f"runs/{workers}/curves.parquet")["train_loss"].to_pylist() for workers in "12"]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -18,15 +18,16 @@ from w2v2.cluster.workers import ThisProcess
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.command_line import parse
 from w2v2.config.data import CacheConfig, DataConfig
-from w2v2.config.extract_embeddings import ExtractConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, TrainingConfig
 from w2v2.config.pretrain import PretrainConfig
+from w2v2.config.resources import ExtractionResources, InferenceResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, tune_folds
 
-ONE = WorkersConfig(num_encoders=1)
+ONE = ExtractionResources(num_workers=1)
 
 WITHOUT_RAY = """
 import importlib, sys
@@ -106,9 +107,17 @@ def jobs(place: Path, audio: Path) -> dict[str, tuple[Callable[[Any], Any], Any,
     model = str(place / "a" / "model")
     made = [
         (finetune, FinetuneConfig(run=run["a"], encoder=last, training=training, **common), predictions),
-        (evaluate, EvaluateConfig(run=run["b"], model=model, data=data, workers=ONE), predictions),
-        (predict, PredictConfig(run=run["c"], model=model, data=data, workers=ONE), csv_of),
-        (extract_embeddings, ExtractConfig(run=run["d"], data=data, workers=ONE), vectors),
+        (
+            evaluate,
+            EvaluateConfig(run=run["b"], model=model, data=data, resources=InferenceResources(num_workers=1)),
+            predictions,
+        ),
+        (
+            predict,
+            PredictConfig(run=run["c"], model=model, data=data, resources=InferenceResources(num_workers=1)),
+            csv_of,
+        ),
+        (extract_embeddings, ExtractConfig(run=run["d"], data=data, resources=ONE), vectors),
         (
             tune_folds,
             TuneFoldsConfig(run=run["e"], encoder=last, training=training, search=search, **common),
@@ -137,12 +146,12 @@ def test_a_run_begun_on_ray_continues_locally_and_the_other_way_round() -> None:
 @pytest.mark.parametrize(
     ("config_class", "arguments"),
     [
-        (FinetuneConfig, ["--workers", "2"]),
-        (PretrainConfig, ["--workers", "2"]),
-        (EvaluateConfig, ["--model", "m", "--workers.num_encoders", "2"]),
-        (PredictConfig, ["--model", "m", "--workers.num_encoders", "2"]),
-        (ExtractConfig, ["--workers.num_encoders", "2"]),
-        (TuneFoldsConfig, ["--search.workers_per_fold", "2"]),
+        (FinetuneConfig, ["--resources.num_workers", "2"]),
+        (PretrainConfig, ["--resources.num_workers", "2"]),
+        (EvaluateConfig, ["--model", "m", "--resources.num_workers", "2"]),
+        (PredictConfig, ["--model", "m", "--resources.num_workers", "2"]),
+        (ExtractConfig, ["--resources.num_workers", "2"]),
+        (TuneFoldsConfig, ["--resources.num_workers", "2"]),
         (TuneFoldsConfig, ["--search.max_concurrent_trials", "2", "--encoder.train", "last"]),
     ],
 )

@@ -21,9 +21,9 @@ from transformers import (
 
 from tests.made.accounting import check_accounts
 from w2v2.config import command_line
-from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig
 from w2v2.config.pretrain import PretrainConfig
+from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, pretrain
 
@@ -32,7 +32,7 @@ KEPT_OUT = ["21", "22", "23", "24"]
 
 def config_of(folder: Path, corpus: Path, *flags: str) -> PretrainConfig:
     settings = ["--data.uri", str(corpus), "--run", str(folder / "run"), "--cache.uri", str(folder / "cache")]
-    settings += ["--training.num_epochs", "2", "--cpus_per_worker", "1"]
+    settings += ["--training.num_epochs", "2", "--resources.cpus_per_worker", "1"]
     return command_line.parse(PretrainConfig, [*settings, *flags])
 
 
@@ -115,7 +115,7 @@ def test_other_jobs_report_who_was_in_it_by_audio_alone(trained, corpus, tmp_pat
             model=str(tmp_path / "run" / "model"),
             run=str(tmp_path / "evaluated"),
             data=config.data,
-            workers=WorkersConfig(num_encoders=1),
+            resources=ExtractionResources(num_workers=1),
         )
     )
     num_known = len(set(clips["speaker"])) - len(test) + len(seen)
@@ -171,7 +171,7 @@ def test_codes_that_collapse_stop_the_job_with_what_to_change(tmp_path, corpus, 
         (["--encoder.train", "head"], "encoder.train: got head, wanted one of all, no_conv"),
         (["--encoder.train", "no_conv"], "keeps the convolutions as they are, and here they are random"),
         (["--data.exclude_speakers", '["99"]'], "data.exclude_speakers names 99, of whom there is no clip"),
-        (["--training.precision", "bf16"], "bf16 but there is no GPU"),
+        (["--resources.precision", "bf16"], "bf16 but there is no GPU"),
         (["--training.val_fraction", "0.99"], "leaves no clip to train on"),
     ],
 )

@@ -71,7 +71,18 @@ def test_two_workers_on_two_nodes_train_as_one(nodes, bucket, tmp_path):
     losses = []
     for workers, where in ((2, cluster), (1, None)):
         run = f"gs://speech/runs/{workers}"
-        end(begin(where, "finetune", *flags, "--workers", str(workers), "--run", run, home=tmp_path))
+        end(
+            begin(
+                where,
+                "finetune",
+                *flags,
+                "--resources.num_workers",
+                str(workers),
+                "--run",
+                run,
+                home=tmp_path,
+            )
+        )
         losses.append(stored(bucket, f"runs/{workers}/curves.parquet")["train_loss"].to_pylist())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

@@ -11,6 +11,7 @@ from tests import ROOT
 from tests.jobs.searches import make_config, table
 from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig
 from w2v2.errors import UserError
 from w2v2.jobs import tune_folds
@@ -97,7 +98,10 @@ def test_when_every_trial_fails_the_first_error_is_the_message(corpus, tmp_path,
             r"encoder.name 'no-such/model-at-all': the Hugging Face hub cannot",
         ),
         (dict(encoder=EncoderConfig(layer=9)), r"encoder.layer must be at most 2, the layers of tiny, got 9"),
-        (dict(training=TrainingConfig(precision="bf16")), r"training.precision is bf16 but there is no GPU"),
+        (
+            dict(resources=TrainingResources(precision="bf16")),
+            r"resources.precision is bf16 but there is no GPU",
+        ),
         (
             dict(folds=FoldsConfig(kind="grouped", num_folds=25)),
             r"num_folds is 25 but there are only 24 speakers",

@@ -18,6 +18,7 @@ from tests.jobs.searches import make_config, table
 from w2v2.config import command_line
 from w2v2.config.data import FoldsConfig
 from w2v2.config.model import EncoderConfig
+from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.jobs import tune_folds
 
@@ -57,11 +58,12 @@ def test_two_workers_per_fold_score_as_one(corpus, tmp_path, ray_session):
     space = {"head.dropout": Dimension(choices=(0.0,))}  # dropout differs between workers
     losses = []
     for workers in (1, 2):
-        search = SearchConfig(num_trials=1, space=space, workers_per_fold=workers)
+        search = SearchConfig(num_trials=1, space=space)
         config = make_config(
             tmp_path, corpus, run=str(tmp_path / f"run{workers}"), folds=folds, search=search
         )
-        config = replace(config, encoder=EncoderConfig(train="head"))
+        resources = TrainingResources(num_workers=workers)
+        config = replace(config, encoder=EncoderConfig(train="head"), resources=resources)
         tune_folds.main(config)
         losses.append([row["loss"] for row in table(Path(config.run), "folds").to_pylist()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -95,11 +97,16 @@ def press_ctrl_c(ledger: Path) -> threading.Thread:
 
 def one_at_a_time(tmp_path: Path, corpus: Path, name: str) -> TuneFoldsConfig:
     """A search that is the same each time: three trials over three folds, two of the trials proposed by TPE."""
-    search = SearchConfig(
-        num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none", cpus_per_trial=2
-    )
+    search = SearchConfig(num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none")
     folds = FoldsConfig(kind="grouped", num_folds=3)
-    return make_config(tmp_path, corpus, search=search, folds=folds, run=str(tmp_path / name))
+    return make_config(
+        tmp_path,
+        corpus,
+        search=search,
+        folds=folds,
+        run=str(tmp_path / name),
+        resources=TrainingResources(cpus_per_worker=2),
+    )
 
 
 def check_continued(config: TuneFoldsConfig, before: dict[str, bytes], whole: Path) -> None:

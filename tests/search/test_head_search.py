@@ -9,6 +9,7 @@ import pytest
 
 from w2v2.config.data import CacheConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.features.cache import FeatureCache
 from w2v2.search import head_search
@@ -154,9 +155,7 @@ def test_a_trial_that_diverges_fails_and_says_why(tmp_path):
         lambda plan: replace(plan, keys={plan.config.encoder: "layer2-0"}),
         lambda plan: replace(plan, vector_size=2**24),
         lambda plan: replace(plan, config=replace(plan.config, optim=OptimConfig(accumulation_steps=2))),
-        lambda plan: replace(
-            plan, config=replace(plan.config, search=replace(plan.config.search, workers_per_fold=2))
-        ),
+        lambda plan: replace(plan, config=replace(plan.config, resources=TrainingResources(num_workers=2))),
     ],
 )
 def test_what_is_no_search_of_heads_or_too_large_goes_to_workers(tmp_path, change):

@@ -12,6 +12,7 @@ import yaml
 from w2v2.config.baseline import BaselineConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import CheckpointConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.data.manifest import CLIPS, REJECTS, Manifest
 from w2v2.errors import UserError
@@ -107,7 +108,8 @@ def test_settings_that_change_no_score_may_change_and_are_kept(config):
     begin(config)
     more = replace(
         config,
-        search=SearchConfig(num_trials=50, max_concurrent_trials=3, cpus_per_trial=2.0),
+        search=SearchConfig(num_trials=50, max_concurrent_trials=3),
+        resources=TrainingResources(cpus_per_worker=2.0),
         data=replace(config.data, num_readers=3, max_reject_fraction=0.5),
         cache=replace(config.cache, uri="/elsewhere"),
     )
@@ -125,10 +127,12 @@ def test_a_finetuning_may_continue_with_other_resources_and_checkpoints(tmp_path
     config = FinetuneConfig(run=str(tmp_path))
     begin(config)
     checkpoint = CheckpointConfig(every_steps=7, keep=5)
-    other = replace(config, cpus_per_worker=3.0, gpus_per_worker=0.5, checkpoint=checkpoint)
+    other = replace(
+        config, resources=TrainingResources(cpus_per_worker=3.0, gpus_per_worker=0.5), checkpoint=checkpoint
+    )
     assert run_directory.open_or_continue(other) is True
     with pytest.raises(UserError, match="workers = 1, now it is 2"):
-        run_directory.open_or_continue(replace(config, workers=2))
+        run_directory.open_or_continue(replace(config, resources=TrainingResources(num_workers=2)))
 
 
 def test_all_that_differs_is_named(config):
@@ -142,10 +146,13 @@ def test_all_that_differs_is_named(config):
 
 def test_a_run_begun_before_a_setting_existed_is_continued(config, tmp_path):
     begin(config)
-    for field in ("sampling", "precision"):  # as if they had been added since
+    for section, field in (
+        ("training", "sampling"),
+        ("resources", "precision"),
+    ):  # as if they had been added since
         path = tmp_path / "run" / "config.yaml"
         tree = settings_of(config)
-        del tree["training"][field]
+        del tree[section][field]
         path.write_text(yaml.safe_dump(tree))
         run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     assert run_directory.open_or_continue(config) is True

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import Precision
 from w2v2.features.batches import ClipSet
 from w2v2.features.trunk_features import run_trunk
 from w2v2.models.classifier import Classifier
@@ -65,10 +66,17 @@ def clip_set(encoder: Encoder, lengths: list[int] = LENGTHS) -> ClipSet:
 
 
 def trained(
-    model: Classifier, *, optim: OptimConfig = OPTIM, training: TrainingConfig = TRAINING, seed: int = 0
+    model: Classifier,
+    *,
+    optim: OptimConfig = OPTIM,
+    training: TrainingConfig = TRAINING,
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> tuple[dict[str, torch.Tensor], list[Epoch]]:
     """Weights and curve after fit."""
-    curve = fit(model, clip_set(model.encoder), optim=optim, training=training, seed=seed)
+    curve = fit(
+        model, clip_set(model.encoder), optim=optim, training=training, seed=seed, precision=precision
+    )
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve
 
 

@@ -125,7 +125,9 @@ def test_another_number_of_workers_is_refused():
     one = fitting()
     taken = take(one)
     one.world = ProcessGroup(rank=0, size=3)
-    with pytest.raises(UserError, match=r"workers is 3, but .* are of 1: go on with --workers 1, or"):
+    with pytest.raises(
+        UserError, match=r"num_workers is 3, but .* are of 1: resume with --resources.num_workers 1, or"
+    ):
         restore(one, taken)
 
 

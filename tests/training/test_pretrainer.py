@@ -18,6 +18,7 @@ from w2v2.config.pretrain import (
     PretrainTrainingConfig,
     QuantizerConfig,
 )
+from w2v2.config.resources import TrainingResources
 from w2v2.errors import UserError
 from w2v2.features.batches import batches_by_seconds
 from w2v2.features.trunk_features import run_trunk
@@ -186,8 +187,8 @@ def test_a_loss_that_is_not_finite_is_reported():
 
 
 def test_bf16_is_refused_on_a_cpu():
-    with pytest.raises(UserError, match=r"training\.precision is bf16 but there is no GPU here"):
-        trainer(replace(CONFIG, training=replace(CONFIG.training, precision="bf16")))
+    with pytest.raises(UserError, match=r"resources\.precision is bf16 but there is no GPU here"):
+        trainer(replace(CONFIG, resources=TrainingResources(precision="bf16")))
 
 
 def train_in_world(rank: int, size: int, folder: str) -> None:

@@ -150,9 +150,9 @@ def test_spec_augment_is_on_in_training_and_off_in_prediction():
 
 def test_bf16_without_a_gpu_is_refused():
     with pytest.raises(
-        UserError, match=r"training\.precision is bf16 but there is no GPU here; wanted float32"
+        UserError, match=r"resources\.precision is bf16 but there is no GPU here; wanted float32"
     ):
-        trained(classifier(), training=replace(TRAINING, precision="bf16"))
+        trained(classifier(), precision="bf16")
 
 
 class Hungry(Classifier):

@@ -17,7 +17,7 @@ from w2v2.benchmarks.processes import in_new_process, run_job
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
 from w2v2.benchmarks.transformers_loop import Loop, Padding, device, embed_files
 from w2v2.config.data import DataConfig
-from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig, WorkersConfig
+from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.inference.embedding import encoder_config, pooled_vectors
 from w2v2.models.pretrained import load_encoder
 
@@ -150,7 +150,6 @@ def extraction_of(run: Path, audio: Path, encoder: str) -> ExtractConfig:
         run=str(run),
         data=DataConfig(uri=str(audio), layout="files"),
         encoder=VectorConfig(name=encoder),
-        workers=WorkersConfig(),
     )
 
 

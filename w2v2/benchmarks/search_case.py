@@ -19,6 +19,7 @@ from w2v2.benchmarks.transformers_trainer import Labelled, PeerFold, check_train
 from w2v2.benchmarks.uncached_training import with_recomputed
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.data import folds, manifest
 from w2v2.search.space import distribution, field_at, with_params
@@ -105,8 +106,8 @@ def job_of(
             pruning="none",
             num_startup_trials=max(5, sizes.num_trials),  # random ones, so no score decides what is tried
             max_concurrent_trials=1,
-            cpus_per_trial=config.threads,
         ),
+        resources=TrainingResources(cpus_per_worker=config.threads),
     )
 
 

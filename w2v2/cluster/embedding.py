@@ -44,7 +44,7 @@ def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
         from w2v2.cluster import embedding_on_ray
 
         return embedding_on_ray.shape_of(config, num_clips)
-    gpus, cpus = workers.gpus(config.workers.gpus_per_encoder), config.workers.cpus_per_encoder
+    gpus, cpus = workers.gpus(config.resources.gpus_per_worker), config.resources.cpus_per_worker
     return Shape(
         num_encoders=1,
         encoder_cpus=cpus,
@@ -64,9 +64,9 @@ def inspect(config: ExtractConfig, workers: Workers) -> Job:
         from w2v2.cluster import embedding_on_ray
 
         job = embedding_on_ray.inspect(config, run_id)
-    if config.encoder.precision == "bf16" and not workers.gpus(1):
+    if config.resources.precision == "bf16" and not workers.gpus(1):
         raise UserError(
-            "encoder.precision is bf16, but the cluster has no GPU: use float32, which is faster on a CPU"
+            "resources.precision is bf16, but the cluster has no GPU: use float32, which is faster on a CPU"
         )
     logger.info(
         "encoder: %s, digest %s, layers %s of %d, %s, %d numbers a vector",
@@ -105,7 +105,7 @@ def embed_all(
 def _embed(clips: pa.Table, job: Job, workers: Workers) -> Iterator[pa.Table]:
     """What became of the clips (extraction.DONE), part by part, as the parts are written."""
     shape = shape_of(job.config, workers, len(clips))
-    per_part = job.config.workers.clips_per_part or clips_per_part(len(clips))
+    per_part = job.config.resources.clips_per_part or clips_per_part(len(clips))
     logger.info(
         "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
         shape.num_encoders,

@@ -32,26 +32,26 @@ def shape_of(config: ExtractConfig, num_clips: int) -> Shape:
 
     All encoders are asked for at once. Ray starts machines for those that have no room yet, and they begin as these come.
     """
-    workers = config.workers
+    workers = config.resources
     most = capacity.most()
-    gpus, cpus = connection.gpus(workers.gpus_per_encoder), most.get("CPU", 1.0)
+    gpus, cpus = connection.gpus(workers.gpus_per_worker), most.get("CPU", 1.0)
     if gpus:
-        fitting = workers.num_encoders or connection.slots(cpus=1e-9, gpus=gpus)
+        fitting = workers.num_workers or connection.slots(cpus=1e-9, gpus=gpus)
         encoder_cpus = min(1.0, ENCODER_SHARE * cpus / fitting)
-        num = _num_encoders(workers.num_encoders, fitting, num_clips, encoder_cpus, gpus)
+        num = _num_encoders(workers.num_workers, fitting, num_clips, encoder_cpus, gpus)
         left = cpus - encoder_cpus * fitting
         reader_cpus, num_readers = min(1.0, left / 2), max(1, int(left * num / fitting))
     else:
         # Never more than the CPUs hold, whatever was asked for.
-        fitting = connection.slots(cpus=workers.cpus_per_encoder, gpus=0)
-        encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_encoder, cpus)
-        num = _num_encoders(workers.num_encoders, fitting, num_clips, encoder_cpus, gpus)
+        fitting = connection.slots(cpus=workers.cpus_per_worker, gpus=0)
+        encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_worker, cpus)
+        num = _num_encoders(workers.num_workers, fitting, num_clips, encoder_cpus, gpus)
         reader_cpus, num_readers = HELPER_CPUS, max(1, int(cpus * num / fitting) // 2)
     return Shape(
         num_encoders=num,
         encoder_cpus=encoder_cpus,
         encoder_gpus=gpus,
-        num_threads=1 if gpus else max(1, int(workers.cpus_per_encoder)),
+        num_threads=1 if gpus else max(1, int(workers.cpus_per_worker)),
         reader_cpus=reader_cpus,
         num_readers=num_readers,
     )
@@ -67,7 +67,7 @@ def _num_encoders(wanted: int, fitting: int, num_clips: int, cpus: float, gpus: 
 
 def inspect(config: ExtractConfig, run_id: str) -> Job:
     """The job, as reported by a worker that loaded the encoder, in the environment in which Ray Data finds it again."""
-    cpus = ENCODER_SHARE * min(1, config.workers.cpus_per_encoder)
+    cpus = ENCODER_SHARE * min(1, config.resources.cpus_per_worker)
     task: Any = ray.remote(num_cpus=cpus, max_retries=3)(reporting)
     return connection.get(task.remote(extraction_steps.inspect, config, run_id))
 

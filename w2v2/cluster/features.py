@@ -77,7 +77,7 @@ def prepare_chunk(
         TrunkFeatures(
             encoder=loaded_encoder(encoder, config.seed)[0],
             cache=FeatureCache(config.cache, key),
-            precision=config.training.precision,
+            precision=config.resources.precision,
         )
         for encoder, key in encoders
     ]
@@ -87,7 +87,7 @@ def prepare_chunk(
 class FeaturePreparation:
     """The job's encoders and the features of its clips; workers start to load at once.
 
-    Raises UserError where training.precision is bf16 and the workers have no GPU.
+    Raises UserError where resources.precision is bf16 and the workers have no GPU.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class FeaturePreparation:
         gpus: float,
         workers: Workers,
     ) -> None:
-        if config.training.precision == "bf16" and not gpus:
+        if config.resources.precision == "bf16" and not gpus:
             raise UserError(
-                "training.precision is bf16 but there is no GPU for it in this cluster: use float32, which is faster on a CPU"
+                "resources.precision is bf16 but there is no GPU for it in this cluster: use float32, which is faster on a CPU"
             )
         self._config, self._cpus, self._gpus, self._workers = config, cpus, gpus, workers
         self.encoders = encoders
@@ -112,15 +112,17 @@ class FeaturePreparation:
             "encoder: loading %s on %d worker(s); this may take a minute", encoders[0].name, num_workers
         )
         asked = [*encoders, *itertools.repeat(encoders[0], max(0, num_workers - len(encoders)))]
-        self._asked = [inspect.remote(e, config.cache, config.training.precision, config.seed) for e in asked]
+        self._asked = [
+            inspect.remote(e, config.cache, config.resources.precision, config.seed) for e in asked
+        ]
 
     @functools.cached_property
     def infos(self) -> list[EncoderInfo]:
         """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
         found: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
-        training, seed = self._config.training, self._config.seed
-        known = KnownEncoders(self._config.cache, precision=training.precision, seed=seed)
+        precision, seed = self._config.resources.precision, self._config.seed
+        known = KnownEncoders(self._config.cache, precision=precision, seed=seed)
         for encoder, info in zip(self.encoders, found, strict=True):
             known.add(encoder, info)
             logger.info(
@@ -179,9 +181,9 @@ def prepare_search(
     """The encoders and features of a search, computed by workers where the cache lacks them; starts the workers."""
     workers = start_workers(local=config.local)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = workers.gpus(config.search.gpus_per_trial)
+    gpus = workers.gpus(config.resources.gpus_per_worker)
     preparation = FeaturePreparation(
-        config, encoders=encoders, cpus=config.search.cpus_per_trial, gpus=gpus, workers=workers
+        config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
     if not config.local:

@@ -9,7 +9,7 @@ from w2v2.training.process_group import ProcessGroup
 
 
 def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetuned:
-    """What `finetune` returns, computed by `config.workers` processes with `gpus` GPUs each.
+    """What `finetune` returns, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
     Logs each epoch here. Raises UserError where `finetune` does.
     """
@@ -20,8 +20,8 @@ def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetun
     return train_on_workers(
         functools.partial(_work, plan),
         report=epoch_log(plan.config.training.num_epochs),
-        num_workers=plan.config.workers,
-        cpus=plan.config.cpus_per_worker,
+        num_workers=plan.config.resources.num_workers,
+        cpus=plan.config.resources.cpus_per_worker,
         gpus=gpus,
         name="finetune",
     )

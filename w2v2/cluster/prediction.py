@@ -48,10 +48,10 @@ def _predicted(
     window_s: float,
     hop_s: float,
 ) -> dict[str, ClipPrediction]:
-    sizes = config.workers
-    gpus = workers.gpus(sizes.gpus_per_encoder)
-    cpus = min(1.0, sizes.cpus_per_encoder) if gpus else sizes.cpus_per_encoder
-    at_once = sizes.num_encoders or workers.slots(cpus=cpus, gpus=gpus)
+    sizes = config.resources
+    gpus = workers.gpus(sizes.gpus_per_worker)
+    cpus = min(1.0, sizes.cpus_per_worker) if gpus else sizes.cpus_per_worker
+    at_once = sizes.num_workers or workers.slots(cpus=cpus, gpus=gpus)
     chunks = chunks_of(todo, num_at_once=at_once, size=sizes.clips_per_part)
     found: dict[str, ClipPrediction] = {}
     progress = Progress("predictions", len(todo), unit="clips")
@@ -100,7 +100,7 @@ def _predict_chunk(
 
     from w2v2.inference.prediction import predict_clips
 
-    torch.set_num_threads(max(1, int(config.workers.cpus_per_encoder)))
+    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     text = config.text if isinstance(config, EvaluateConfig) else TextConfig()
     saved, decoder = _loaded(config.model, text, config.decode, predictor)
     said = predict_clips(

@@ -123,19 +123,19 @@ class _Judge(FIFOScheduler):
 
 def search(plan: Plan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
-    config = plan.config.search
-    workers = config.workers_per_fold
-    fitting = connection.slots(cpus=config.cpus_per_trial * workers, gpus=plan.gpus * workers)
+    config, resources = plan.config.search, plan.config.resources
+    workers = resources.num_workers
+    fitting = connection.slots(cpus=resources.cpus_per_worker * workers, gpus=plan.gpus * workers)
     at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
     # Fewer trials than workers: the others take the next folds of the same trials.
     num_ahead = max(1, fitting // at_once)
     logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
     # A trial only hands out its folds and waits: it runs on the head, which is no spot machine.
     judge = _Judge(FoldReports(plan, study, at_once=at_once))
-    resources = {"cpu": 0, **ON_HEAD}
+    place = {"cpu": 0, **ON_HEAD}
     with tempfile.TemporaryDirectory(prefix="w2v2-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(run_trial, plan=plan, num_ahead=num_ahead), resources),
+            tune.with_resources(tune.with_parameters(run_trial, plan=plan, num_ahead=num_ahead), place),
             tune_config=tune.TuneConfig(
                 num_samples=config.num_trials,
                 max_concurrent_trials=at_once,
@@ -205,9 +205,9 @@ def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Ca
     Tasks, unlike Tune's actors, reuse running workers, so that imports and encoders are loaded once and not once per
     trial.
     """
-    workers = plan.config.search.workers_per_fold
+    workers = plan.config.resources.num_workers
     if workers == 1:
-        cpus = plan.config.search.cpus_per_trial
+        cpus = plan.config.resources.cpus_per_worker
         task = connection.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
         reference: Any = task.remote(settings, plan, fold)
         return lambda: ray.get(reference)
@@ -220,8 +220,8 @@ def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: st
     with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:
         return work_together(
             functools.partial(score_together, settings, plan, fold),
-            num_workers=plan.config.search.workers_per_fold,
-            cpus=plan.config.search.cpus_per_trial,
+            num_workers=plan.config.resources.num_workers,
+            cpus=plan.config.resources.cpus_per_worker,
             gpus=plan.gpus,
             name=name,
             storage_path=scratch,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -13,11 +14,15 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from w2v2.config.checks import refuse_absurd_numbers
-from w2v2.config.config_file import check_config_file
+from w2v2.config.config_file import read_config_file
 from w2v2.config.digest import plain
+from w2v2.config.guide import Guide
 from w2v2.config.jsonargparse_messages import plain_words
+from w2v2.config.spelling import respelled_flags, respelled_settings
 from w2v2.errors import UserError
 from w2v2.redaction import RedactingFilter, redacted_traceback, redacted_values
+
+logger = logging.getLogger(__name__)
 
 C = TypeVar("C")
 
@@ -27,15 +32,42 @@ def parse(config_class: type[C], args: Sequence[str]) -> C:
 
     Raises UserError with a sentence that names the field.
     """
-    words = _config_first(args)
-    for uri in _config_files(words):
-        check_config_file(uri)
-    return _parsed(config_class, words)
+    fields = tuple(_fields(config_class))
+    files, flags = _files_and_flags(args)
+    texts = []
+    for uri in files:
+        text, renamed = _respelled(read_config_file(uri), fields)
+        texts.append(text)
+        for before, now in renamed.items():
+            logger.warning("--config %s: %s is now %s", uri, before, now)
+    words = [f"--config={text}" for text in texts]
+    return _parsed(config_class, words + respelled_flags(flags, fields))
 
 
 def parse_text(config_class: type[C], text: str) -> C:
-    """Settings from YAML text, such as a run directory keeps. Raises UserError with a sentence that names the field."""
-    return _parsed(config_class, [f"--config={text}"])
+    """Settings from YAML text, such as a run directory keeps, of this version or an earlier one.
+
+    Raises UserError with a sentence that names the field.
+    """
+    return _parsed(config_class, [f"--config={_respelled(text, tuple(_fields(config_class)))[0]}"])
+
+
+def _respelled(text: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The YAML text with today's names, unchanged where it has them, and the earlier names it had with today's."""
+    settings = yaml.load(text, Loader=_Loader)
+    if not isinstance(settings, dict):
+        return text, {}
+    now, renamed = respelled_settings(settings, fields)
+    return (text if now == settings else yaml.safe_dump(now, allow_unicode=True)), renamed
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, in which 3e-5 is text, with such numbers as numbers."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _parsed(config_class: type[C], words: Sequence[str]) -> C:
@@ -70,25 +102,19 @@ def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
             yield from _fields(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def _config_first(args: Iterable[str]) -> list[str]:
-    """The same arguments with --config in front: jsonargparse lets the later one win, here flags do."""
+def _files_and_flags(args: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The files of --config, and all other arguments: jsonargparse lets the later one win, here flags do."""
     words = iter(args)
     files: list[str] = []
     flags: list[str] = []
     for word in words:
         if word == "--config":
-            files += [word, *itertools.islice(words, 1)]
-        else:
-            (files if word.startswith("--config=") else flags).append(word)
-    return files + flags
-
-
-def _config_files(words: Sequence[str]) -> Iterator[str]:
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        if word == "--config":
-            yield following
+            files += itertools.islice(words, 1)
         elif word.startswith("--config="):
-            yield word.removeprefix("--config=")
+            files.append(word.removeprefix("--config="))
+        else:
+            flags.append(word)
+    return files, flags
 
 
 def dump(config: Any) -> str:
@@ -101,6 +127,10 @@ def tree(config: Any) -> dict[str, Any]:
     return redacted_values(plain(config))
 
 
+_SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+"""A flag whose dashes were forgotten, such as data.uri=clips.csv."""
+
+
 def listed_words(args: Sequence[str], name: str) -> list[str]:
     """The arguments with the words that are neither flags nor values of flags as the list --name.
 
@@ -111,7 +141,9 @@ def listed_words(args: Sequence[str], name: str) -> list[str]:
     flags: list[str] = []
     left = iter(args)
     for arg in left:
-        if not arg.startswith("-"):
+        if _SETTING.match(arg):
+            flags.append(arg)
+        elif arg == "-" or not arg.startswith("-"):
             words.append(arg)
         elif "=" in arg or arg in ("--help", "-h"):
             flags.append(arg)
@@ -121,12 +153,24 @@ def listed_words(args: Sequence[str], name: str) -> list[str]:
 
 
 def run_job(
-    main: Callable[[C], object], config_class: type[C], args: Sequence[str], *, words: str = ""
+    main: Callable[[C], object],
+    config_class: type[C],
+    args: Sequence[str],
+    *,
+    guide: Guide | None = None,
+    words: str = "",
 ) -> int:
     """The exit code of a job with these arguments: 0, 2 with one sentence for what the user can fix; a fault of ours is raised.
 
-    words is the field that takes the arguments that belong to no flag, for a job that has such a list.
+    guide is what --help shows; --help all lists every setting. words is the field that takes the arguments
+    that belong to no flag, for a job that has such a list.
     """
+    match [word for word in args if word in ("-h", "--help")], list(args[-1:]):
+        case [_, *_], ["all"]:
+            args = ["--help"]
+        case [_, *_], _ if guide is not None:
+            print(guide.text(config_class))
+            return 0
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
     )

@@ -13,8 +13,11 @@ MAX_DEPTH = 20
 _WANTED = "wanted UTF-8 YAML with names and values, such as `seed: 1`"
 
 
-def check_config_file(uri: str) -> None:
-    """Raises UserError unless this is a small UTF-8 YAML of names with values, without aliases, local or gs://."""
+def read_config_file(uri: str) -> str:
+    """The text of a file of settings, local or gs://.
+
+    Raises UserError unless it is a small UTF-8 YAML of names with values, without aliases.
+    """
     try:
         text = _read(uri).decode()
     except UnicodeDecodeError as error:
@@ -30,6 +33,7 @@ def check_config_file(uri: str) -> None:
         raise UserError(f"--config {uri} is no YAML of names and values: {_WANTED}")
     if empty := next(_empty(found), None):
         raise UserError(f"--config {uri}: {empty} has no value: give one, or remove the line")
+    return text
 
 
 def _check_structure(uri: str, text: str) -> None:

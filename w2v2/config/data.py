@@ -41,6 +41,9 @@ class DataConfig:
     uri: str = "demo"
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a table of clips (.csv, .tsv, .parquet,
     .xlsx, .xls, .ods; local or gs://), or 'demo'."""
+    files: tuple[str, ...] = ()
+    """Recordings and folders to take in place of all that is below uri; w2v2 predict and evaluate take them as words
+    without a flag, and - as a list of them on standard input."""
     layout: Layout = "auto"
     """How to read uri: RAVDESS's file names hold label and speaker; csv is a table of any kind that has them in columns; clinic is a
     folder with train.csv, test.csv (and val.csv) and labels.txt; deam is a folder with DEAM's annotations

@@ -5,6 +5,7 @@ from typing import Literal
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, DataConfig
+from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
 
 
@@ -18,8 +19,6 @@ class VectorConfig:
     """Hidden states to pool, one row each: last, one number (0 enters the first layer), several, or all."""
     pooling: Literal["mean", "sum", "max", "mean+std"] = "mean"
     """How frames become one vector; only a clip's own frames count."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""
     batch_s: float = 0.0
     """Seconds of audio, padding included, in one forward pass; 0 takes 8 on a CPU and 240 on a GPU."""
 
@@ -33,26 +32,6 @@ class VectorConfig:
             raise UserError(
                 f"encoder.layers must be last, all, or different numbers from 0 up, got {list(numbers)}"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkersConfig:
-    """How the cluster's CPUs and GPUs are divided."""
-
-    num_encoders: int = 0
-    """Encoders that work at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
-    cpus_per_encoder: float = 1.0
-    """CPUs (and threads) of an encoder on a cluster without GPUs."""
-    gpus_per_encoder: float = 1.0
-    """GPUs of an encoder, fractions allowed; a cluster without GPUs computes on CPUs."""
-    clips_per_part: int = 0
-    """Clips whose vectors are written at once, and at most lost when a worker dies; 0 chooses."""
-
-    def __post_init__(self) -> None:
-        at_least("workers", self, 0, "num_encoders", "clips_per_part")
-        for name in ("cpus_per_encoder", "gpus_per_encoder"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"workers.{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +61,10 @@ class ExtractConfig:
     data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     encoder: VectorConfig = field(default_factory=VectorConfig)
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    resources: ExtractionResources = field(default_factory=ExtractionResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "workers.num_encoders")
+        alone_if_local(self, "resources.num_workers")
         if self.window_s and self.window_s < self.audio.min_s:
             raise UserError(
                 f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"

@@ -6,7 +6,6 @@ from typing import ClassVar
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
 from w2v2.config.decode import DecodeConfig
-from w2v2.config.extract_embeddings import WorkersConfig
 from w2v2.config.model import (
     AugmentConfig,
     CheckpointConfig,
@@ -17,6 +16,7 @@ from w2v2.config.model import (
     TrainingConfig,
     check_trains_layers,
 )
+from w2v2.config.resources import InferenceResources, TrainingResources
 from w2v2.config.text import TextConfig, check_transcripts
 from w2v2.errors import UserError
 
@@ -27,8 +27,8 @@ class FinetuneConfig:
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
         "local",
-        "cpus_per_worker",
-        "gpus_per_worker",
+        "resources.cpus_per_worker",
+        "resources.gpus_per_worker",
         "checkpoint.every_steps",
         "checkpoint.keep",
         "data.max_reject_fraction",
@@ -48,12 +48,6 @@ class FinetuneConfig:
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights and batches."""
-    workers: int = 1
-    """Processes that train together by DDP under Ray Train, each with its share of every batch."""
-    cpus_per_worker: float = 1.0
-    """CPUs (and threads) of one worker."""
-    gpus_per_worker: float = 1.0
-    """GPUs of one worker; a cluster without GPUs trains on CPUs."""
     tuned_on: str = ""
     """The run directory of the search that chose these settings; its best.yaml says it. Whom the search has scored
     is not unseen by these settings, and the test split says so."""
@@ -73,14 +67,11 @@ class FinetuneConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resources: TrainingResources = field(default_factory=TrainingResources)
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
-        at_least("", self, 1, "workers")
-        alone_if_local(self, "workers")
-        at_least("", self, 0, "gpus_per_worker")
-        if not self.cpus_per_worker > 0:
-            raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        alone_if_local(self, "resources.num_workers")
         check_trains_layers(self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1})
         if self.augment.kinds and self.encoder.train != "all":
             raise UserError(
@@ -157,10 +148,10 @@ class EvaluateConfig:
     text: TextConfig = field(default_factory=TextConfig)
     """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    resources: InferenceResources = field(default_factory=InferenceResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "workers.num_encoders")
+        alone_if_local(self, "resources.num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +182,10 @@ class PredictConfig:
     """Transcripts: write the words of each clip with their start_s and end_s too, as JSON in a column words."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    resources: InferenceResources = field(default_factory=InferenceResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "workers.num_encoders")
+        alone_if_local(self, "resources.num_workers")
         at_least("", self, 0, "window_s", "hop_s")
         if self.hop_s and self.hop_s > self.window_s:
             raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")

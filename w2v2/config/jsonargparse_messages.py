@@ -4,9 +4,10 @@ The messages are taken apart by their text, which jsonargparse does not promise:
 them a new version has changed. A message of unknown form is shown as it is.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
+
+from w2v2.config.spelling import unknown_field
 
 _EXPECTED = re.compile(
     r"Expected an? (?:<class '(?P<class>\w+)'>|typing\.Literal\[(?P<choices>[^\]]*)\]|(?P<path>dot import path string))"
@@ -33,10 +34,8 @@ def plain_words(message: str, fields: Iterable[str]) -> str:
     message = " ".join(message.split())
     keys, got = _KEY.findall(message), _GOT.search(message)
     if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):
-        name = ".".join(unknown.groups())
-        near = difflib.get_close_matches(name, list(fields), n=1)
         where = f"{' '.join(keys)}: " if keys else ""
-        return f"{where}there is no field {name}" + (f", did you mean {near[0]}" if near else "")
+        return where + unknown_field(".".join(unknown.groups()), fields)
     wanted = [_wanted(found) for found in _EXPECTED.finditer(message)]
     if not (keys and got and wanted):
         return re.sub(r'^Parser key "([^"]+)"', r"\1", message)

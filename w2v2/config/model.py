@@ -180,8 +180,6 @@ class TrainingConfig:
     """SpecAugment: fraction of frames masked in spans; 0 is off."""
     mask_feature_fraction: float = 0.0
     """SpecAugment: fraction of feature channels masked in spans; 0 is off."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
 
     def __post_init__(self) -> None:
         at_least("training", self, 1, "num_epochs")

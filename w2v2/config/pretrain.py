@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from w2v2.config.checks import alone_if_local, at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
+from w2v2.config.resources import TrainingResources
 from w2v2.errors import UserError
 
 
@@ -187,8 +188,6 @@ class PretrainTrainingConfig:
     on_collapse: Literal["stop", "warn"] = "stop"
     """What happens when the codes collapse or nothing but their spread is learned: stop with exit code 2, or
     log a warning and continue."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
 
     def __post_init__(self) -> None:
         at_least("training", self, 1, "num_epochs")
@@ -202,8 +201,8 @@ class PretrainConfig:
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
         "local",
-        "cpus_per_worker",
-        "gpus_per_worker",
+        "resources.cpus_per_worker",
+        "resources.gpus_per_worker",
         "checkpoint.every_steps",
         "checkpoint.keep",
         "training.on_collapse",
@@ -222,12 +221,6 @@ class PretrainConfig:
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights, batches, masks, negatives and noise."""
-    workers: int = 1
-    """Processes that train together under Ray Train, each with its share of every batch."""
-    cpus_per_worker: float = 1.0
-    """CPUs (and threads) of one worker."""
-    gpus_per_worker: float = 1.0
-    """GPUs of one worker; a cluster without GPUs trains on CPUs."""
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
@@ -238,14 +231,11 @@ class PretrainConfig:
     optim: PretrainOptimConfig = field(default_factory=PretrainOptimConfig)
     training: PretrainTrainingConfig = field(default_factory=PretrainTrainingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resources: TrainingResources = field(default_factory=TrainingResources)
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
-        at_least("", self, 1, "workers")
-        alone_if_local(self, "workers")
-        at_least("", self, 0, "gpus_per_worker")
-        if not self.cpus_per_worker > 0:
-            raise UserError(f"cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        alone_if_local(self, "resources.num_workers")
         if isinstance(self.pretrain.cluster_features, int) and self.encoder.is_random:
             raise UserError(
                 "pretrain.cluster_features must be mfcc where the encoder begins with random weights, got layer "

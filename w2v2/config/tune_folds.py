@@ -13,6 +13,7 @@ from w2v2.config.model import (
     TrainingConfig,
     check_trains_layers,
 )
+from w2v2.config.resources import TrainingResources
 from w2v2.config.text import TextConfig, check_transcripts
 from w2v2.errors import UserError
 
@@ -63,20 +64,12 @@ class SearchConfig:
     """Trials at once; 0 is as many as the cluster's CPUs and GPUs allow. 1 repeats a search bit for bit. With
     fewer trials than the cluster has room for, several folds of a trial run at once. Where heads alone are trained
     (encoder.train=head), one process trains six side by side."""
-    cpus_per_trial: float = 1.0
-    """CPUs (and threads) of one trial."""
-    gpus_per_trial: float = 1.0
-    """GPUs of one trial, fractions allowed; a cluster without GPUs runs trials on CPUs."""
-    workers_per_fold: int = 1
-    """More than 1 trains each fold with that many DDP workers under Ray Train."""
 
     def __post_init__(self) -> None:
-        at_least("search", self, 1, "num_trials", "num_startup_trials", "workers_per_fold")
-        at_least("search", self, 0, "max_concurrent_trials", "gpus_per_trial")
+        at_least("search", self, 1, "num_trials", "num_startup_trials")
+        at_least("search", self, 0, "max_concurrent_trials")
         for path, dimension in self.space.items():
             dimension.check(path)
-        if not self.cpus_per_trial > 0:
-            raise UserError(f"search.cpus_per_trial must be positive, got {self.cpus_per_trial}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +80,9 @@ class TuneFoldsConfig:
         "local",
         "search.num_trials",
         "search.max_concurrent_trials",
-        "search.cpus_per_trial",
-        "search.gpus_per_trial",
-        "search.workers_per_fold",
+        "resources.num_workers",
+        "resources.cpus_per_worker",
+        "resources.gpus_per_worker",
         "baseline",
         "data.max_reject_fraction",
         "data.num_readers",
@@ -117,13 +110,14 @@ class TuneFoldsConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    resources: TrainingResources = field(default_factory=TrainingResources)
     baseline: str = ""
     """The run directory of a finished jobs/baseline.py over the same clips and folds, whose scores the page
     puts next to these; empty is none."""
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "search.workers_per_fold")
+        alone_if_local(self, "resources.num_workers")
         if self.encoder.train != "head":
             alone_if_local(self, "search.max_concurrent_trials")
         self._check_task()

@@ -56,7 +56,7 @@ def without_missing_files(found: Manifest, data: DataConfig) -> Manifest:
 def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
     uris = clips["uri"].unique().to_pylist()
     found: dict[str, FileInfo | StorageError] = {}
-    if data.layout != "csv" and not is_table(data.uri):
+    if data.layout != "csv" and not is_table(data.uri) and not data.files:
         # A listing describes a thousand files at once.
         found = {info.uri: info for info in storage.list_files(data.uri)}
     rest = [uri for uri in uris if uri not in found]

@@ -14,6 +14,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, folds, manifest, transcripts
 from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
+from w2v2.data.given_files import with_given_files
 from w2v2.errors import Reject, UserError
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
@@ -55,8 +56,8 @@ class ReadClip(Protocol):
 
 
 def with_absolute_uri(data: D) -> D:
-    """The same data with its place made absolute."""
-    return data if data.uri == "demo" else replace(data, uri=storage.expand(data.uri))
+    """The same data with its places made absolute."""
+    return with_given_files(data)
 
 
 def with_demo_made(data: D, *, task: Labels = "classes") -> D:

@@ -134,7 +134,11 @@ def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.
     vector = config.encoder
     vectors = iter(
         pooled_vectors(
-            encoder, pieces, pooling=vector.pooling, batch_s=vector.batch_s, precision=vector.precision
+            encoder,
+            pieces,
+            pooling=vector.pooling,
+            batch_s=vector.batch_s,
+            precision=config.resources.precision,
         )
     )
     by_clip = [[next(vectors) for _ in of_clip] for of_clip in spans]

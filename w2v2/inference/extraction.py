@@ -163,7 +163,7 @@ def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
         audio=config.audio,
         window_s=config.window_s,
         hop_s=config.hop_s,
-        precision=config.encoder.precision,
+        precision=config.resources.precision,
     )
     rows = zip(*(clips[name].to_pylist() for name in ("uri", "start_s", "end_s")), strict=True)
     each = [(decoder_of(uri), start_s, end_s) for uri, start_s, end_s in rows]
@@ -171,7 +171,7 @@ def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
     values = positional(config.audio, FIRST_AUDIO_FIELDS)
     if values is None:
         return now, now
-    first = (VERSION, values, config.window_s, config.hop_s, config.encoder.precision)
+    first = (VERSION, values, config.window_s, config.hop_s, config.resources.precision)
     return now, [_digest((*first, *decoder), *span) for decoder, *span in each]
 
 

@@ -1,6 +1,6 @@
 """Predictions of a saved model for recordings: read, decoded, cut into windows, run in batches by length."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
 MAX_S = 3600.0
-"""Longest recording of a transcript in windows: a file is held in memory while it is decoded."""
+"""Longest recording in windows: a file is held in memory while it is decoded."""
 
 
 def predict_clips(
@@ -37,36 +37,50 @@ def predict_clips(
     hop_s: float = 0.0,
     decoder: Decoder | None = None,
 ) -> list[ClipPrediction]:
-    """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other.
+    """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
+    bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
+    return predict_bodies(clips, bodies, saved, window_s=window_s, hop_s=hop_s, decoder=decoder)
+
+
+def predict_bodies(
+    clips: Sequence[Mapping[str, str | float]],
+    bodies: Iterable[bytes | StorageError],
+    saved: SavedModel,
+    *,
+    window_s: float = 0.0,
+    hop_s: float = 0.0,
+    decoder: Decoder | None = None,
+) -> list[ClipPrediction]:
+    """The same of clips whose files' bytes are given.
 
     A transcript is of the whole clip, also where it is computed in windows; other predictions are of each window.
     decoder is the one of transcripts; None is greedy.
     """
     info = saved.info
     if not isinstance(saved.model, Transcriber):
-        found, pieces = _read(
-            clips, saved, audio=info.audio, num_readers=num_readers, window_s=window_s, hop_s=hop_s
-        )
+        # A window's place in the recording is that in its file, so nothing is cut off in front of it.
+        whole = replace(info.audio, max_s=MAX_S, trim_db=0.0, crop_s=0.0, fixed_s=0.0)
+        audio = whole if window_s else info.audio
+        found, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
         return _with_values(found, predict_waveforms(pieces, saved))
     assert info.vocabulary is not None
     window_s, hop_s = frame_windows(saved.model, window_s=window_s, hop_s=hop_s)
     audio = replace(info.audio, max_s=MAX_S) if window_s else info.audio
-    found, pieces = _read(clips, saved, audio=audio, num_readers=num_readers, window_s=window_s, hop_s=hop_s)
+    found, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
     decoder = decoder or Decoder(vocabulary=info.vocabulary)
     return transcribed(found, pieces, saved.model, decoder, normalize=info.normalize, hop_s=hop_s)
 
 
 def _read(
     clips: Sequence[Mapping[str, str | float]],
+    bodies: Iterable[bytes | StorageError],
     saved: SavedModel,
     *,
     audio: AudioConfig,
-    num_readers: int,
     window_s: float,
     hop_s: float,
 ) -> tuple[list[ClipPrediction], list[Float[np.ndarray, " _"]]]:
     """Each clip with its windows or the reason why it cannot be used, and the waveforms of all windows."""
-    bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
     min_samples = saved.model.encoder.min_samples
     least = max(min_samples, round(audio.min_s * SAMPLE_RATE))
     found: list[ClipPrediction] = []

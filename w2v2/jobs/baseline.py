@@ -20,8 +20,9 @@ from typing import Any
 
 from w2v2.audio import descriptors
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
 from w2v2.config.baseline import BaselineConfig
+from w2v2.config.guide import Guide
 from w2v2.data import manifest, usable_clips
 from w2v2.results.job_plans import plan_baseline
 from w2v2.results.plan import reading_all
@@ -30,6 +31,27 @@ from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.baseline")
+
+GUIDE = Guide(
+    command="baseline",
+    summary="Score a support vector machine on hand-made features over the same folds as tune-folds.",
+    flags={
+        "data.uri": guide.DATA,
+        "data.label_column": "of a CSV: the column with the class",
+        "data.speaker_column": "of a CSV: the column with the speaker",
+        "folds.kind": "published (RAVDESS's), grouped (any corpus), column, consecutive",
+        "folds.num_folds": "number of folds",
+        "svm.features": "of mfcc, chroma, spectral, pitch, energy, egemaps",
+        "svm.c": "grid of the cost of a clip on the wrong side",
+        "svm.gamma": "grid of the kernel's width",
+        "cache.uri": guide.CACHE,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 baseline                                      # the built-in corpus, a minute",
+        "w2v2 baseline --data ~/ravdess --svm.features '[mfcc, pitch, energy]' --run runs/svm",
+    ),
+)
 
 
 @exclusive
@@ -86,4 +108,4 @@ def resolved(config: BaselineConfig) -> BaselineConfig:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, BaselineConfig, args)
+    return command_line.run_job(main, BaselineConfig, args, guide=GUIDE)

@@ -25,9 +25,27 @@ from pathlib import Path
 from w2v2.benchmarks.config import BenchmarkConfig, Case
 from w2v2.benchmarks.result import CaseResult, lines_of
 from w2v2.config import command_line
+from w2v2.config.guide import Guide
 from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.benchmark")
+
+GUIDE = Guide(
+    command="benchmark",
+    summary="Compare this package with the usual tools, side by side, on this machine, at equal results.",
+    usage="CASE ... ",
+    flags={
+        "encoder": "base (random weights), tiny, a hub name or a folder",
+        "rounds": "how often each side runs; 0 suits the case",
+        "num_threads": "threads of each side; 0 is one for each core",
+        "through_job": "extract: also whole commands, from files to a table",
+        "run": "the run directory, local or gs://",
+    },
+    examples=(
+        "w2v2 benchmark extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look",
+        "w2v2 benchmark search head all pretrain reading memory startup              # all cases, hours",
+    ),
+)
 
 
 def main(config: BenchmarkConfig) -> list[CaseResult]:
@@ -88,4 +106,4 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, BenchmarkConfig, args, words="cases")
+    return command_line.run_job(main, BenchmarkConfig, args, words="cases", guide=GUIDE)

@@ -15,10 +15,26 @@ from typing import Any
 
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
+from w2v2.config.guide import Guide
 from w2v2.results.compare import compare_runs
 from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.compare")
+
+GUIDE = Guide(
+    command="compare",
+    summary="Compare finished runs over the same clips: which differences are more than chance.",
+    usage="RUN RUN ... ",
+    flags={
+        "metric": "what the runs are ranked by; empty suits the task",
+        "seed": "seed of the bootstrap",
+        "run": "the directory that the comparison is written to",
+    },
+    examples=(
+        "w2v2 compare runs/base runs/large runs/svm",
+        "w2v2 compare gs://bucket/runs/a gs://bucket/runs/b --metric macro_f1 --run gs://bucket/runs/a-or-b",
+    ),
+)
 
 
 def main(config: CompareConfig) -> dict[str, Any]:
@@ -31,4 +47,4 @@ def main(config: CompareConfig) -> dict[str, Any]:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, CompareConfig, args, words="runs")
+    return command_line.run_job(main, CompareConfig, args, words="runs", guide=GUIDE)

@@ -20,8 +20,9 @@ import pyarrow as pa
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
 from w2v2.config.finetune import EvaluateConfig
+from w2v2.config.guide import Guide
 from w2v2.data import manifest, transcripts, usable_clips
 from w2v2.data.accounting import account
 from w2v2.data.scored_clips import read_scored_clips
@@ -40,6 +41,28 @@ from w2v2.storage.lease import exclusive
 from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
+
+GUIDE = Guide(
+    command="evaluate",
+    summary="Score a saved model on any data with labels.",
+    usage="[FILE ... | -] ",
+    flags={
+        "model": guide.MODEL,
+        "data.uri": guide.DATA,
+        "data.layout": guide.LAYOUT,
+        "data.label_column": "of a CSV: the column with the class",
+        "data.speaker_column": "of a CSV: the column with the speaker",
+        "data.slice_columns": "of a CSV: columns whose values are compared, such as [sex, device]",
+        "split": "only clips of this split: train, val or test",
+        "resources.num_workers": guide.COMPUTING,
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 evaluate --model runs/finetune/model --data other.csv --run runs/other",
+        "w2v2 evaluate --model gs://bucket/runs/clinic/model --data gs://bucket/clinic --data.layout clinic",
+    ),
+)
 
 
 @exclusive
@@ -182,4 +205,4 @@ def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overl
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, EvaluateConfig, args)
+    return command_line.run_job(main, EvaluateConfig, args, guide=GUIDE, words="data.files")

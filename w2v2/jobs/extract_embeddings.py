@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_extraction
@@ -32,6 +33,27 @@ from w2v2.storage.lease import exclusive
 from w2v2.tables import table as tables
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
+
+GUIDE = Guide(
+    command="extract-embeddings",
+    summary="Write one vector per clip, layer and window into a table, exactly once.",
+    flags={
+        "data.uri": guide.DATA,
+        "encoder.name": guide.ENCODER,
+        "encoder.layers": "last, a number, [several], or all",
+        "encoder.pooling": "mean, sum, max or mean+std of a clip's frames",
+        "table": "bq://..., duckdb://..., or a folder of Parquet",
+        "window_s": "a row for each window of so many seconds; 0 is the whole clip",
+        "labels": "true takes label and speaker into the table",
+        "plan": "true reports clips, hours, rows and time, and does nothing",
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 extract-embeddings                            # the built-in corpus into a DuckDB file",
+        "w2v2 extract-embeddings --data gs://bucket/audio --encoder facebook/wav2vec2-base --table bq://p.d.vectors",
+    ),
+)
 
 
 @exclusive
@@ -102,4 +124,4 @@ def opened(config: ExtractConfig) -> tables.Table | None:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, ExtractConfig, args)
+    return command_line.run_job(main, ExtractConfig, args, guide=GUIDE)

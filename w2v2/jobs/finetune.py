@@ -1,7 +1,7 @@
 """Train one model on several workers, and score it once on speakers that it has never seen.
 
     jobs/finetune.py                                              # the built-in corpus, a minute or two
-    jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --workers 4
+    jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --resources.num_workers 4
     jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
         --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
     jobs/finetune.py --config jobs/recipes/transcript.yaml        # transcripts
@@ -24,9 +24,10 @@ import pyarrow.compute as pc
 from w2v2.cluster import features
 from w2v2.cluster.joined_descriptors import descriptor_rows, joined_descriptors
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
+from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures
 from w2v2.models import decoder, provenance
@@ -39,6 +40,27 @@ from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.finetune")
+
+GUIDE = Guide(
+    command="finetune",
+    summary="Train one model, and score it once on speakers that it has never seen.",
+    flags={
+        "data.uri": guide.DATA,
+        "data.layout": guide.LAYOUT,
+        "task.kind": "classes, multi_label, regression or transcript",
+        "encoder.name": guide.ENCODER,
+        "encoder.train": guide.TRAIN,
+        "optim.learning_rate": "peak learning rate; pretrained encoders want 1e-5 to 1e-4",
+        "training.num_epochs": "epochs",
+        "resources.num_workers": guide.WORKERS,
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 finetune                                      # the built-in corpus, a minute or two",
+        "w2v2 finetune --config runs/base/best.yaml --run runs/model   # the best settings of a search",
+    ),
+)
 
 
 @exclusive
@@ -55,9 +77,9 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     found = read_clips(config)
     workers = start_workers(local=config.local)
     workers.check_places(**places(config))
-    gpus = workers.gpus(config.gpus_per_worker)
+    gpus = workers.gpus(config.resources.gpus_per_worker)
     preparation = features.FeaturePreparation(
-        config, encoders=[config.encoder], cpus=config.cpus_per_worker, gpus=gpus, workers=workers
+        config, encoders=[config.encoder], cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
     # Importing torch takes seconds; the workers import it at the same time.
@@ -205,4 +227,4 @@ def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, st
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, FinetuneConfig, args)
+    return command_line.run_job(main, FinetuneConfig, args, guide=GUIDE)

@@ -1,12 +1,14 @@
 """Write what a saved model says of recordings whose labels are not known.
 
+    jobs/predict.py --model runs/finetune/model interview.wav
     jobs/predict.py --model runs/finetune/model --data.uri ~/recordings
+    find . -name "*.mp3" | jobs/predict.py --model runs/finetune/model --window_s 5 -
     jobs/predict.py --model gs://bucket/runs/clinic/model --data.uri gs://bucket/audio --window_s 5 --hop_s 2.5 \
         --table bq://project.dataset.predictions --run gs://bucket/runs/predict
 
 Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
 Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
-        rejects.parquet metrics.json and, to resume from, done/
+        rejects.parquet metrics.json, with windows plots/timeline.png, and, to resume from, done/
 The same command continues a run that was stopped: files that have not changed are not predicted again.
 """
 
@@ -18,21 +20,46 @@ from typing import Any
 
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
 from w2v2.config.finetune import PredictConfig
+from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
 from w2v2.inference.prediction_records import predicted_clips
+from w2v2.inference.predictions_lines import NUM_LINES, lines_of
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
+from w2v2.reports.timeline import write_timeline
 from w2v2.results.job_plans import plan_predict
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.predict")
+
+GUIDE = Guide(
+    command="predict",
+    summary="Write what a saved model predicts for recordings whose labels are not known.",
+    usage="[FILE ... | -] ",
+    flags={
+        "model": guide.MODEL,
+        "data.uri": guide.DATA,
+        "window_s": "predict windows of so many seconds; 0 is the whole clip",
+        "hop_s": "seconds from one window to the next; 0 is window_s",
+        "table": "a .csv, bq://..., duckdb://..., or a folder of Parquet",
+        "words": "transcripts: the words with their times too",
+        "data.max_reject_fraction": "stop when more of the clips cannot be used",
+        "resources.num_workers": guide.COMPUTING,
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 predict --model runs/finetune/model interview.wav more/*.mp3     # a line each on the terminal",
+        "w2v2 predict --model runs/finetune/model --data gs://bucket/audio --window_s 5 --table bq://p.d.predictions",
+    ),
+)
 
 
 @exclusive
@@ -51,7 +78,8 @@ def main(config: PredictConfig) -> dict[str, Any]:
     if config.plan:
         return plan_predict(config, found, info, predictor=predictor)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    workers = start_workers(local=config.local)
+    few = len(found.clips) <= NUM_LINES
+    workers = start_workers(local=config.local or (few and not config.resources.num_workers))
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
     clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)
@@ -60,6 +88,10 @@ def main(config: PredictConfig) -> dict[str, Any]:
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     write_rows(config, rows, info)
+    if few:
+        logger.info("%s", "\n".join(lines_of(rows, info)))
+    if config.window_s and info.kind != "transcript":
+        logger.info("timeline: %s", write_timeline(config.run, rows, info))
     num_clips = len(found.clips) + len(found.rejects)
     metrics = {
         "job": "predict",
@@ -93,4 +125,4 @@ def resolved(config: PredictConfig) -> PredictConfig:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, PredictConfig, args)
+    return command_line.run_job(main, PredictConfig, args, guide=GUIDE, words="data.files")

@@ -2,7 +2,7 @@
 
     jobs/pretrain.py                                              # the built-in corpus, about a minute of training
     jobs/pretrain.py --data.uri gs://bucket/audio --data.layout files --encoder.name facebook/wav2vec2-base \
-        --encoder.train no_conv --workers 4 --run gs://bucket/runs/pretrain
+        --encoder.train no_conv --resources.num_workers 4 --run gs://bucket/runs/pretrain
     jobs/tune_folds.py --encoder.name runs/pretrain/model ...
 
 Reads   any folder or CSV of audio, local or gs://; labels are not used.
@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import features
 from w2v2.cluster.workers import start_workers
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
+from w2v2.config.guide import Guide
 from w2v2.config.pretrain import PretrainConfig, with_recipe
 from w2v2.data import file_facts, manifest, splits, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
@@ -39,6 +40,27 @@ from w2v2.wording import listed
 
 logger = logging.getLogger("w2v2.jobs.pretrain")
 
+GUIDE = Guide(
+    command="pretrain",
+    summary="Pre-train an encoder on audio without labels, from random weights or from a checkpoint.",
+    flags={
+        "data.uri": guide.DATA,
+        "data.exclude_speakers": "speakers of later test sets, whose clips are not used",
+        "encoder.name": guide.ENCODER,
+        "encoder.train": "all, or no_conv: all but the convolutions",
+        "pretrain.objective": "contrastive (wav2vec 2.0) or clusters (HuBERT)",
+        "optim.learning_rate": "peak learning rate; 0 suits the encoder",
+        "training.num_epochs": "passes over the clips",
+        "resources.num_workers": guide.WORKERS,
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 pretrain                                      # the built-in corpus, about a minute of training",
+        "w2v2 pretrain --data gs://bucket/audio --encoder facebook/wav2vec2-base --run gs://bucket/runs/pretrain",
+    ),
+)
+
 
 @exclusive
 def main(config: PretrainConfig) -> dict[str, Any]:
@@ -52,10 +74,10 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     found = read_clips(config)
     workers = start_workers(local=config.local)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = workers.gpus(config.gpus_per_worker)
+    gpus = workers.gpus(config.resources.gpus_per_worker)
     encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
     preparation = features.FeaturePreparation(
-        config, encoders=encoders, cpus=config.cpus_per_worker, gpus=gpus, workers=workers
+        config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
     # Importing torch takes seconds; the workers import it at the same time.
@@ -182,4 +204,4 @@ def card(config: PretrainConfig, found: manifest.Manifest, encoder: dict[str, st
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, PretrainConfig, args)
+    return command_line.run_job(main, PretrainConfig, args, guide=GUIDE)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from w2v2.config import command_line
+from w2v2.config import command_line, guide
+from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import usable_clips
 from w2v2.evaluation import baseline_comparison
@@ -33,6 +34,27 @@ from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 
 logger = logging.getLogger("w2v2.jobs.tune_folds")
+
+GUIDE = Guide(
+    command="tune-folds",
+    summary="Search AdamW's hyperparameters; every trial is scored by cross-validation over folds of unseen speakers.",
+    flags={
+        "data.uri": guide.DATA,
+        "data.label_column": "of a CSV: the column with the class",
+        "data.speaker_column": "of a CSV: the column with the speaker",
+        "folds.kind": "published (RAVDESS's), grouped (any corpus), column, consecutive",
+        "encoder.name": guide.ENCODER,
+        "encoder.train": guide.TRAIN,
+        "search.num_trials": "trials in all",
+        "search.space": "searched fields, such as {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
+        "resources.gpus_per_worker": guide.GPUS,
+        "run": guide.RUN,
+    },
+    examples=(
+        "w2v2 tune-folds                                    # the built-in corpus, no download, a few minutes",
+        "w2v2 tune-folds --data ~/ravdess --encoder facebook/wav2vec2-base --encoder.train last --run runs/base",
+    ),
+)
 
 
 @exclusive
@@ -113,4 +135,4 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of the command with these arguments."""
-    return command_line.run_job(main, TuneFoldsConfig, args)
+    return command_line.run_job(main, TuneFoldsConfig, args, guide=GUIDE)

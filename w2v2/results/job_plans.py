@@ -39,7 +39,7 @@ def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
     found = replace(found, clips=folds.assign(found.clips, config.folds))
     encoders = variants(config.encoder, config.search.space)
     frozen = [
-        _of_encoder(one, config.cache, precision=config.training.precision, seed=config.seed)
+        _of_encoder(one, config.cache, precision=config.resources.precision, seed=config.seed)
         for one in encoders
     ]
     num_trials, num_folds, num_epochs = (
@@ -125,7 +125,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
             audio=config.audio,
             frozen=[
                 _of_encoder(
-                    config.encoder, config.cache, precision=config.training.precision, seed=config.seed
+                    config.encoder, config.cache, precision=config.resources.precision, seed=config.seed
                 ),
                 *_of_descriptors(config.head.joined),
             ],
@@ -134,8 +134,8 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
                 *_speakers(found),
                 "splits: "
                 + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
-                f"{config.training.num_epochs} epochs, {'at most ' if need_val else ''}{steps} steps on {config.workers} "
-                f"worker{'s' if config.workers > 1 else ''}{kept}{before[0]}",
+                f"{config.training.num_epochs} epochs, {'at most ' if need_val else ''}{steps} steps on {config.resources.num_workers} "
+                f"worker{'s' if config.resources.num_workers > 1 else ''}{kept}{before[0]}",
             ],
             writes=[
                 "model/",
@@ -165,7 +165,7 @@ def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
             computes=[
                 *_speakers(found),
                 f"{config.training.num_epochs} epochs over all but {config.training.val_fraction:.0%} of the audio, in batches of "
-                f"{config.optim.batch_s:g} s, on {config.workers} worker{'s' if config.workers > 1 else ''}",
+                f"{config.optim.batch_s:g} s, on {config.resources.num_workers} worker{'s' if config.resources.num_workers > 1 else ''}",
             ],
             writes=["model/", *CLIPS, "curves.parquet", "steps.parquet", "code_usage.parquet", *PAGE, "tensorboard/", "checkpoints/"],
             keys={"num_epochs": config.training.num_epochs},

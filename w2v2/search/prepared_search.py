@@ -64,10 +64,10 @@ def read_prepared(
     config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
 ) -> PreparedSearch | None:
     """The cached encoders and features, where they are all that a search of heads alone needs; else None."""
-    training = config.training
-    if training.precision != "float32" or any(encoder.train != "head" for encoder in encoders):
+    precision = config.resources.precision
+    if precision != "float32" or any(encoder.train != "head" for encoder in encoders):
         return None
-    kept = KnownEncoders(config.cache, precision=training.precision, seed=config.seed)
+    kept = KnownEncoders(config.cache, precision=precision, seed=config.seed)
     infos = {encoder: info for encoder in encoders if (info := kept.find(encoder))}
     if len(infos) < len(encoders) or not all(info.vector_size for info in infos.values()):
         return None

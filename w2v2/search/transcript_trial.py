@@ -23,7 +23,7 @@ def score_transcripts(
 ) -> FoldTranscripts:
     """The fold's score: trained on the other folds for all epochs, whose characters alone it can write, then scored once."""
     started = time.perf_counter()
-    torch.set_num_threads(max(1, int(settings.search.cpus_per_trial)))
+    torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
     encoder, _ = loaded_encoder(settings.encoder, settings.seed)
     folds = np.asarray(plan.clips["fold"])
     train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -39,12 +39,13 @@ def score_transcripts(
         task=settings.task,
         optim=settings.optim,
         training=settings.training,
+        precision=settings.resources.precision,
         seed=seed,
         world=world,
     )
     curve = trainer.run()
     clips = clip_set(settings, plan, held_out, targets=padded_targets(expected, vocabulary))
-    precision = settings.training.precision
+    precision = settings.resources.precision
     loss = transcript_loss(model, clips, trainer.objective, precision=precision, world=world)
     if np.isinf(loss):  # NaN is that of clips without a character that can be written
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")

@@ -44,14 +44,13 @@ class Plan:
     def trains_heads_alone(self) -> bool:
         """Whether nothing but heads is trained, on vectors that one process can hold, so that it can train them all."""
         config = self.config
-        fixed = ("optim.accumulation_steps", "training.precision")
         return (
             all(key.startswith("pooled") for key in self.keys.values())
             and 0 < 4 * self.vector_size * len(self.clips) <= MAX_BYTES
-            and config.search.workers_per_fold == 1
-            and config.training.precision == "float32"
+            and config.resources.num_workers == 1
+            and config.resources.precision == "float32"
             and config.optim.accumulation_steps == 1
-            and not any(path in config.search.space for path in fixed)
+            and "optim.accumulation_steps" not in config.search.space
         )
 
     @property
@@ -99,7 +98,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     from w2v2.models.pretrained import loaded_encoder
     from w2v2.training.trainer import score_fold
 
-    torch.set_num_threads(max(1, int(settings.search.cpus_per_trial)))
+    torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
     encoder, _ = loaded_encoder(settings.encoder, settings.seed)
     clips = plan.clips
     held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
@@ -114,6 +113,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
         held_out_ids=clips["clip_id"].take(held_out).to_pylist(),
         optim=settings.optim,
         training=settings.training,
+        precision=settings.resources.precision,
         seed=seed,
         world=world,
     )

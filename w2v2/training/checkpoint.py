@@ -121,8 +121,8 @@ def restore(fitting: Resumable, checkpoint: Checkpoint) -> None:
     rank = fitting.world.rank
     if len(positions) != fitting.world.size:
         raise UserError(
-            f"workers is {fitting.world.size}, but the checkpoints of this run are of {len(positions)}: go on with "
-            f"--workers {len(positions)}, or give this run a directory of its own with --run"
+            f"resources.num_workers is {fitting.world.size}, but the checkpoints of this run are of {len(positions)}: resume "
+            f"with --resources.num_workers {len(positions)}, or give this run a directory of its own with --run"
         )
     fitting.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
     best = _under("best.", checkpoint.tensors)

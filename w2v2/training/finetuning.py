@@ -120,7 +120,7 @@ def finetune(
     checkpoints were written by another number of processes.
     """
     world = world or ProcessGroup()
-    torch.set_num_threads(max(1, int(plan.config.cpus_per_worker)))
+    torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
     fitting = make_trainer(plan, world)
     curve = _train(plan.config, fitting, on_epoch)
     rows = plan.rows("val", "test")
@@ -140,7 +140,7 @@ def _predict(
     plan: FinetunePlan, model: SpeechModel, rows: np.ndarray, world: ProcessGroup
 ) -> tuple[Float[np.ndarray, "rows outputs"] | Sequence[Transcript], BeamDecoding | None]:
     """The model's probabilities, values or transcripts of some clips, and how the transcripts were searched."""
-    clips, precision = _clip_set(plan, rows), plan.config.training.precision
+    clips, precision = _clip_set(plan, rows), plan.config.resources.precision
     if not isinstance(model, Transcriber):
         outputs = predict_logits(model, clips, precision=precision, world=world)
         return probabilities(outputs, plan.config.task.kind), None
@@ -188,6 +188,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
         task=config.task,
         optim=config.optim,
         training=config.training,
+        precision=config.resources.precision,
         seed=config.seed,
         world=world,
         val=_clip_set(plan, val) if len(val) else None,

@@ -43,7 +43,7 @@ def device_for(precision: str) -> torch.device:
     """The GPU if this process has one, else the CPU. Raises UserError for bf16 without a GPU."""
     device = select_device()
     if precision == "bf16" and device.type == "cpu":
-        raise UserError("training.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
+        raise UserError("resources.precision is bf16 but there is no GPU here; wanted float32 on a CPU")
     return device
 
 

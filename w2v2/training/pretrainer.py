@@ -83,7 +83,7 @@ class Pretrainer:
     ) -> None:
         self.model, self.config = model, config
         self.world = world or ProcessGroup()
-        self.device = device_for(config.training.precision)
+        self.device = device_for(config.resources.precision)
         torch.manual_seed(config.seed + 7919 * self.world.rank)
         model.to(self.device).train()
         self._optim = config.optim.at(config.optim.learning_rate)
@@ -275,7 +275,7 @@ class Pretrainer:
             )
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        bf16 = self.config.training.precision == "bf16"
+        bf16 = self.config.resources.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def _summed(self, values: Float[Tensor, " numbers"]) -> Float[Tensor, " numbers"]:

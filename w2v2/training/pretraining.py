@@ -89,7 +89,7 @@ def pretrain(
     GPU's memory does not suffice, or when the checkpoints were written by another number of processes.
     """
     world = world or ProcessGroup()
-    torch.set_num_threads(max(1, int(plan.config.cpus_per_worker)))
+    torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
     opened = open_model(plan.config)
     clusters = _clusters(plan, opened.model, world) if plan.config.has_clusters else None
     val = _clips(plan, "val", opened.model, clusters) if len(plan.rows("val")) else None

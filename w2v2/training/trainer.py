@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
+from w2v2.config.resources import Precision
 from w2v2.evaluation import classification
 from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
@@ -61,6 +62,7 @@ class Trainer:
         *,
         optim: OptimConfig,
         training: TrainingConfig,
+        precision: Precision = "float32",
         seed: int,
         task: TaskConfig | None = None,
         world: ProcessGroup | None = None,
@@ -68,9 +70,10 @@ class Trainer:
     ) -> None:
         self.model, self.train, self.val = model, train, val
         self.optim, self.training, self.seed = optim, training, seed
+        self.precision = precision
         self.task = task or TaskConfig()
         self.world = world or ProcessGroup()
-        self.device = device_for(training.precision)
+        self.device = device_for(precision)
         torch.manual_seed(seed + 7919 * self.world.rank)
         model.to(self.device).train()
         model.encoder.mask_time_fraction = training.mask_time_fraction
@@ -183,7 +186,7 @@ class Trainer:
         features, lengths = self.train.select(clips)
         descriptors = self.train.descriptors_of(clips)
         inputs = [to_device(x, self.device) for x in (features, lengths, descriptors) if x is not None]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = self.network(*inputs)
         return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)
 
@@ -235,13 +238,12 @@ class Trainer:
     def _val_loss(self) -> float | None:
         if self.val is None:
             return None
-        precision = self.training.precision
         if isinstance(self.model, Transcriber):
             loss = transcript_loss(
-                self.model, self.val, self.objective, precision=precision, world=self.world
+                self.model, self.val, self.objective, precision=self.precision, world=self.world
             )
         else:
-            outputs = predict_logits(self.model, self.val, precision=precision, world=self.world)
+            outputs = predict_logits(self.model, self.val, precision=self.precision, world=self.world)
             loss = self.objective.score(outputs, self.val.targets)
         self.model.train()
         return loss
@@ -265,6 +267,7 @@ def fit(
     *,
     optim: OptimConfig,
     training: TrainingConfig,
+    precision: Precision = "float32",
     seed: int,
     world: ProcessGroup | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -275,7 +278,9 @@ def fit(
     weights of one process to float rounding: each takes its share of every batch. Raises DivergenceError when
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
-    fitting = Trainer(model, train, optim=optim, training=training, seed=seed, world=world)
+    fitting = Trainer(
+        model, train, optim=optim, training=training, precision=precision, seed=seed, world=world
+    )
     return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
 
 
@@ -288,6 +293,7 @@ def score_fold(
     held_out_ids: list[str],
     optim: OptimConfig,
     training: TrainingConfig,
+    precision: Precision = "float32",
     seed: int,
     world: ProcessGroup | None = None,
 ) -> FoldScore:
@@ -297,8 +303,8 @@ def score_fold(
     when the GPU's memory does not suffice.
     """
     started = time.perf_counter()
-    curve = fit(model, train, optim=optim, training=training, seed=seed, world=world)
-    logits = predict_logits(model, held_out, precision=training.precision)
+    curve = fit(model, train, optim=optim, training=training, precision=precision, seed=seed, world=world)
+    logits = predict_logits(model, held_out, precision=precision)
     return fold_score(
         logits,
         fold=fold,

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from w2v2.data.corpora.rows import (
     below,
     files_below,
 )
+from w2v2.data.given_files import recordings
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
 from w2v2.wording import quoted
@@ -41,7 +43,7 @@ def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Co
     """
     _refuse_settings(data, task, carried)
     root = storage.expand(data.uri)
-    uris, passed_over = files_below(root)
+    uris, passed_over = (recordings(data), Counter[str]()) if data.files else files_below(root)
     audio = audio_among(uris, data, passed_over)
     if data.layout != "files" and (
         data.layout == "ravdess" or task != "none" or all(map(_is_ravdess, audio))

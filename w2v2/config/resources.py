@@ -1,0 +1,58 @@
+"""Settings of how the work of a job is divided over the cluster: the same names in every job."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from w2v2.config.checks import at_least
+from w2v2.errors import UserError
+
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResources:
+    """How many processes train one model together, and what each of them has."""
+
+    num_workers: int = 1
+    """Processes that train one model by DDP under Ray Train, each with its share of every batch; a search trains every
+    fold so."""
+    cpus_per_worker: float = 1.0
+    """CPUs (and threads) of one worker."""
+    gpus_per_worker: float = 1.0
+    """GPUs of one worker, fractions allowed; a cluster without GPUs trains on CPUs."""
+    precision: Precision = "float32"
+    """bf16 computes in bfloat16 on a GPU and is refused on a CPU, where it is many times slower."""
+
+    def __post_init__(self) -> None:
+        at_least("resources", self, 1, "num_workers")
+        at_least("resources", self, 0, "gpus_per_worker")
+        if not self.cpus_per_worker > 0:
+            raise UserError(f"resources.cpus_per_worker must be positive, got {self.cpus_per_worker}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceResources:
+    """How many workers compute at once, and what each of them has."""
+
+    num_workers: int = 0
+    """Workers that compute at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
+    cpus_per_worker: float = 1.0
+    """CPUs (and threads) of a worker on a cluster without GPUs."""
+    gpus_per_worker: float = 1.0
+    """GPUs of a worker, fractions allowed; a cluster without GPUs computes on CPUs."""
+    clips_per_part: int = 0
+    """Clips whose results are written at once, and at most lost when a worker dies; 0 chooses."""
+
+    def __post_init__(self) -> None:
+        at_least("resources", self, 0, "num_workers", "clips_per_part")
+        for name in ("cpus_per_worker", "gpus_per_worker"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"resources.{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionResources(InferenceResources):
+    """How many encoders compute at once, and how."""
+
+    precision: Precision = "float32"
+    """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""

@@ -1,0 +1,39 @@
+"""Predictions as lines for a terminal, where there are few."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.inference.predictions_table import output_columns
+from w2v2.models.model_info import ModelInfo
+
+NUM_LINES = 20
+"""Up to so many recordings have a line each."""
+MAX_WINDOWS = 60
+
+
+def lines_of(rows: pa.Table, info: ModelInfo) -> list[str]:
+    """A line for each row of predictions_table.rows_of: the clip, its seconds and what is predicted of it.
+
+    Of more than MAX_WINDOWS windows the first are shown, and the number of the others.
+    """
+    shown = list(_lines(rows.slice(0, MAX_WINDOWS).to_pylist(), info))
+    return shown + ([f"... and {len(rows) - MAX_WINDOWS} more rows"] if len(rows) > MAX_WINDOWS else [])
+
+
+def _lines(rows: list[dict[str, Any]], info: ModelInfo) -> Iterator[str]:
+    width = max((len(row["clip_id"]) for row in rows), default=0)
+    for row in rows:
+        yield f"{row['clip_id']:<{width}}  {row['start_s']:7.2f} to {row['end_s']:7.2f} s  {_predicted(row, info)}"
+
+
+def _predicted(row: dict[str, Any], info: ModelInfo) -> str:
+    if info.kind == "transcript":
+        return f"{row['text']} ({row['confidence']:.2f})"
+    values = [(row[column], name) for column, name in zip(output_columns(info), info.names, strict=True)]
+    if info.kind == "classes":
+        first, *others = sorted(values, reverse=True)
+        more = ", ".join(f"{name} {value:.2f}" for value, name in others[:2])
+        return f"{first[1]} {first[0]:.2f}" + (f" ({more})" if more else "")
+    return ", ".join(f"{name} {value:.2f}" for value, name in values)
