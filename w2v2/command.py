@@ -22,7 +22,7 @@ JOBS = {
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The exit code of `w2v2 JOB ...`: that of the job; 0 for the list of jobs, 2 for a name that is none."""
+    """The exit code of `w2v2 JOB ...`: the job's; 0 for the list of jobs, 2 for the name of no job."""
     words = list(sys.argv[1:] if args is None else args)
     match words:
         case [] | ["-h" | "--help" | "help"]:

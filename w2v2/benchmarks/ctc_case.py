@@ -61,7 +61,7 @@ def ctc(config: BenchmarkConfig) -> CaseResult:
 
 
 def sentences(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> list[str]:
-    """Random words, two for each second of a clip: what was said does not change what training costs."""
+    """Random words, two for each second of a clip: the cost of training does not depend on the words."""
     rng = np.random.default_rng([seed, 3])
     words = sorted(WORDS)
     return [" ".join(rng.choice(words, max(1, round(WORDS_PER_S * length)))) for length in lengths_s]

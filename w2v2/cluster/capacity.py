@@ -1,4 +1,4 @@
-"""What a cluster has now, and what it may grow to: the machines that it may start count before they are up."""
+"""The capacity of a cluster, now and at its largest, when all machines that it may start are up."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ def present() -> dict[str, float]:
 
 
 def most() -> dict[str, float]:
-    """Resources of the cluster once it has grown as far as it may; those of the machines that are up otherwise."""
+    """Resources of the cluster at its largest; of the machines that are up if it cannot grow."""
     up = present()
     planned = _planned(_node_types()) or growth_limits()
     return {name: max(up.get(name, 0.0), planned.get(name, 0.0)) for name in up.keys() | planned.keys()}
@@ -32,12 +32,12 @@ def has_several_machines() -> bool:
 
 
 def num_fitting(resources: dict[str, float], *, cpus: float, gpus: float) -> int:
-    """How many workers of this size the resources hold; 0 where they hold none.
+    """The number of workers of this size that fit into the resources.
 
     >>> num_fitting({"CPU": 8.0, "GPU": 1.0}, cpus=2, gpus=0.25)
     4
     """
-    # What is a little less than a whole number by rounding is that number.
+    # A number that rounding has made a little less than a whole one counts as whole.
     by_cpu = math.floor(resources.get("CPU", 0.0) / cpus + 1e-9)
     return min(by_cpu, math.floor(resources.get("GPU", 0.0) / gpus + 1e-9)) if gpus else by_cpu
 

@@ -1,4 +1,4 @@
-"""The clips of a manifest as a CSV that a person can check and edit, and that is read back to the same clips."""
+"""The clips of a manifest as a CSV that the user can check and edit, and that is read back to the same clips."""
 
 import json
 import math
@@ -23,10 +23,10 @@ _KEPT = ("slice_columns", "max_reject_fraction", "num_readers")
 
 
 def clips_csv(found: Manifest, *, task: Labels, carried: Sequence[str] = ()) -> tuple[bytes, int]:
-    """The CSV, and how many clips are not in it, as no cell of a CSV can hold their names.
+    """The CSV, and the number of clips left out because no cell of a CSV can hold their names.
 
     Columns: clip_id, uri (absolute), label, the targets by their own names or text, speaker, split, fold, start_s and
-    end_s where clips are segments, and the carried ones. Columns without a value are left out.
+    end_s where clips are segments, and the columns of `carried`. Columns without a value are left out.
     """
     clips = found.clips
     targets = [name for group in found.groups for name in group]
@@ -52,7 +52,7 @@ def _has_value(column: pa.ChunkedArray) -> bool:
 
 
 def _is_cell(value: object) -> bool:
-    """Whether a CSV gives the value back: a text on one line, without spaces around it, that no spreadsheet takes for text by its apostrophe."""
+    """Whether a CSV returns the value unchanged: one line, no spaces around it, and no apostrophe that a spreadsheet drops."""
     if not isinstance(value, str):
         return True
     return (

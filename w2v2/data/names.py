@@ -19,12 +19,12 @@ MISSING = (
 NOBODY = (*MISSING, "None")
 """The same of a speaker: a class may be called None."""
 
-# Letters of Cyrillic (first) and Greek that no eye tells from Latin ones.
+# Letters of Cyrillic (first) and Greek that look like Latin ones.
 _LATIN = str.maketrans(
     "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0430\u0435\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u0455\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf",
     "ABESIJKMHOPCTYXaeijopcyxsABEZHIKMNOPTYXo",
 )
-# What word processors make of apostrophes, quotes and hyphens; and characters that are there and show nothing.
+# Typographic variants of apostrophes, quotes and hyphens, and invisible characters.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2018\u2019\u02bc\u2032`\u00b4", "'") | dict.fromkeys("\u201c\u201d\u201e\u2033", '"') | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
     | dict.fromkeys("\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f", "")
@@ -76,7 +76,7 @@ def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:
 
 
 def spellings(names: Sequence[str]) -> list[list[str]]:
-    """Groups of different names that look the same, the commonest of each first."""
+    """Groups of different names that look the same, the most frequent of each first."""
     groups: dict[str, list[str]] = defaultdict(list)
     counts = Counter(names)
     for name in sorted(counts, key=lambda name: (-counts[name], name)):

@@ -1,11 +1,11 @@
-"""Whether a higher score is a better one."""
+"""The direction of a metric: whether higher or lower scores are better."""
 
 LOWER_IS_BETTER = frozenset({"wer", "cer", "rmse", "mse"})
 """Scores that count errors."""
 
 
 def sign(metric: str) -> int:
-    """1 where a higher score is better, -1 where a lower one is: times it, higher is better.
+    """1 if a higher score is better, -1 if a lower one is; multiplied by it, a higher score is better.
 
     >>> sign("uar"), sign("cer")
     (1, -1)
@@ -14,10 +14,10 @@ def sign(metric: str) -> int:
 
 
 def better_word(metric: str) -> str:
-    """`higher` or `lower`, which is the better score."""
+    """`higher` or `lower`, whichever score is better."""
     return "higher" if sign(metric) > 0 else "lower"
 
 
 def worst(metric: str) -> float:
-    """What counts in a choice for a fold that does not define the score: nothing right, or all wrong."""
+    """The score that stands in for an undefined one when trials are compared: nothing right, or all wrong."""
     return 1.0 if metric in LOWER_IS_BETTER else 0.0

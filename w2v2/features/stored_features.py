@@ -1,4 +1,4 @@
-"""What a cache of features has of the clips of a corpus, without reading, decoding or loading anything."""
+"""The features of a corpus in the cache, counted without reading, decoding or loading anything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from w2v2.storage import files as storage
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFeatures:
-    """Of some clips what earlier runs left in the cache."""
+    """The features of some clips that earlier runs left in the cache."""
 
     durations_s: Sequence[float]
     """Of each clip in order; NaN where its file is new or has changed."""

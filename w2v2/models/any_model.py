@@ -1,4 +1,4 @@
-"""The model that evaluate and predict are given: a folder of jobs/finetune.py, or a CTC model of transformers."""
+"""Models of evaluate and predict: a folder of jobs/finetune.py, or a CTC model of transformers."""
 
 import re
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:  # imports torch
 
 
 def place_of_model(name: str) -> str:
-    """The folder of a model made absolute; a hub name (owner/name), where there is no such folder, as it is."""
+    """The absolute folder of a model; a hub name (owner/name) stays unchanged if no such folder exists."""
     is_name = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name)
     return name if is_name and not local_path(name).is_dir() else storage.expand(name)
 
 
 def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
-    """What the model at a place_of_model is, and its digest.
+    """The ModelInfo of the model at a place_of_model, and its digest.
 
-    text says how references are normalised for a model of another's; ours know that themselves. Raises UserError
-    where there is no model, and where text is given for one of ours.
+    text says how references are normalised for a model that was not trained here; models of jobs/finetune.py record
+    it. Raises UserError where there is no model, and where text is given for a model that records it.
     """
     if is_foreign(uri):
         saved = load_any(uri, text)
@@ -36,7 +36,7 @@ def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
 
 
 def load_any(uri: str, text: TextConfig) -> "SavedModel":
-    """The model itself, in evaluation mode on the CPU."""
+    """The model, in evaluation mode on the CPU."""
     from w2v2.models.foreign_model import load_foreign
     from w2v2.models.saved_model import load_model
 
@@ -44,7 +44,7 @@ def load_any(uri: str, text: TextConfig) -> "SavedModel":
 
 
 def convolutions_of(uri: str) -> tuple[list[int], list[int]]:
-    """Kernels and strides of the convolutions, which make frames of samples."""
+    """Kernels and strides of the encoder's convolutions."""
     if not is_foreign(uri):
         return read_convolutions(uri)
     from w2v2.models.foreign_model import read_foreign_convolutions
@@ -53,12 +53,12 @@ def convolutions_of(uri: str) -> tuple[list[int], list[int]]:
 
 
 def is_hub_name(uri: str) -> bool:
-    """Whether a place_of_model is no folder."""
+    """Whether a place_of_model is a hub name and not a folder."""
     return storage.expand(uri) != uri
 
 
 def place_by_field(uri: str) -> dict[str, str]:
-    """{"model": its folder}; nothing for a hub name, which every machine can reach."""
+    """{"model": its folder}; {} for a hub name, which every machine can reach."""
     return {} if is_hub_name(uri) else {"model": uri}
 
 

@@ -1,4 +1,4 @@
-"""The likeliest text of a clip under its frames' probabilities and an n-gram language model, by flashlight-text.
+"""Beam search for the most probable text under frame probabilities and an n-gram language model, by flashlight-text.
 
 flashlight-text (the extra asr; Collobert et al. 2016, Kahn et al. 2022) has KenLM (Heafield 2011) in its wheels.
 """
@@ -74,7 +74,7 @@ class LanguageModel:
 
     @property
     def delimiter(self) -> int:
-        """The output that parts words; the blank where nothing does."""
+        """The output that separates words; the blank if words are not separated."""
         if self.vocabulary.word_delimiter is None:
             return self.vocabulary.blank
         return self.vocabulary.tokens.index(self.vocabulary.word_delimiter)
@@ -94,7 +94,7 @@ class BeamSearch:
         return self._lm.vocabulary.encode(best)
 
     def scores(self, log_probabilities: Float[np.ndarray, "frames outputs"]) -> dict[str, float]:
-        """The texts that the search ends with and their scores, in nats.
+        """The scores in nats of the texts in the final beam.
 
         A score is the log of the sum over the paths that write the text (Graves et al. 2006, section 3.2), with
         lm_weight times the log10 probability of the text and word_score for each of its words.
@@ -116,10 +116,10 @@ class BeamSearch:
     def _emissions(
         self, log_probabilities: Float[np.ndarray, "frames outputs"]
     ) -> Float[np.ndarray, "_ outputs"]:
-        """The frames, one more at each end, and without the outputs that write nothing.
+        """The frames, with one more at each end and without the outputs of special tokens.
 
-        The search begins as if after a space, so a blank comes first; with a lexicon every word ends with a space,
-        the last one, too.
+        The search begins as if after a space, so a blank is put first; with a lexicon every word ends with a space,
+        including the last one.
         """
         vocabulary = self._lm.vocabulary
         silent = [n for n, char in enumerate(vocabulary.characters) if not char and n != vocabulary.blank]

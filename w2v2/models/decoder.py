@@ -1,4 +1,4 @@
-"""The decoder that settings ask for, and the files it needs: given by the user, or kept in a model folder."""
+"""Decoders of frames to text by settings, and their files: given by the user, or kept in a model folder."""
 
 import hashlib
 import tempfile
@@ -24,7 +24,7 @@ LEXICON_FILE = "lexicon.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """From frames to a transcript: greedy, or by a search whose text is aligned to the frames."""
+    """Decodes frames to a transcript: greedily, or by a beam search whose text is aligned to the frames."""
 
     vocabulary: Vocabulary
     search: BeamSearch | None = None
@@ -46,7 +46,7 @@ class Decoder:
 
 
 def make_decoder(decode: DecodeConfig, vocabulary: Vocabulary) -> Decoder:
-    """The decoder of these settings, whose weights are known."""
+    """The decoder of these settings, in which all weights are set."""
     if decode.kind == "greedy":
         return Decoder(vocabulary=vocabulary)
     return Decoder(vocabulary=vocabulary, search=BeamSearch(open_language_model(decode, vocabulary), decode))
@@ -63,7 +63,7 @@ def open_language_model(decode: DecodeConfig, vocabulary: Vocabulary) -> Languag
 
 
 def _local(stack: ExitStack, uri: str) -> Path:
-    """The file on this machine; a copy for as long as the stack is open where it is in a bucket."""
+    """The local path of a file; a file in a bucket is copied for as long as the stack is open."""
     if not storage.is_remote(uri):
         return Path(uri)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="w2v2-lm-")))
@@ -73,7 +73,7 @@ def _local(stack: ExitStack, uri: str) -> Path:
 
 
 def resolved(decode: DecodeConfig) -> DecodeConfig:
-    """The settings with absolute places; raises UserError where the extra or a file is missing."""
+    """The settings with absolute places. Raises UserError if the extra `asr` or a file is missing."""
     if decode.kind == "greedy":
         return decode
     check_installed()
@@ -86,9 +86,9 @@ def resolved(decode: DecodeConfig) -> DecodeConfig:
 
 
 def of_model(uri: str, info: ModelInfo, decode: DecodeConfig) -> DecodeConfig:
-    """What evaluate and predict decode with: the user's language model, or the one that the model folder keeps.
+    """The decoding settings of evaluate and predict: the user's language model, or the one in the model folder.
 
-    Raises UserError where the folder keeps none, and where the weights of a user's are not given.
+    Raises UserError if the folder has none, and if the user gives a language model without weights.
     """
     if decode.kind == "greedy":
         return decode
@@ -117,7 +117,7 @@ def of_model(uri: str, info: ModelInfo, decode: DecodeConfig) -> DecodeConfig:
 
 
 def kept_files(decode: DecodeConfig) -> tuple[DecodeConfig, dict[str, bytes]]:
-    """The settings as a model folder keeps them, and the files that go with them by name."""
+    """The settings in the form that a model folder keeps, and their files by name."""
     files = {LM_FILE: storage.read_bytes(decode.lm)}
     if decode.lexicon in ("", LM_WORDS):
         return replace(decode, lm=LM_FILE), files
@@ -126,7 +126,7 @@ def kept_files(decode: DecodeConfig) -> tuple[DecodeConfig, dict[str, bytes]]:
 
 
 def predictor_name(digest: str, decode: DecodeConfig) -> str:
-    """What predictions are kept by: the model's digest, and for a beam search one of its settings and files."""
+    """The key of stored predictions: the model's digest and, for a beam search, a digest of its settings and files."""
     if decode.kind == "greedy":
         return digest
     own = [uri for uri in (decode.lm, decode.lexicon) if uri not in ("", LM_WORDS)]

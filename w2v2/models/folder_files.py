@@ -1,4 +1,4 @@
-"""Which files a model folder has, so that one that is damaged or missing is noticed before anything is computed."""
+"""The list of a model folder's files, by which a damaged or missing one is noticed before anything is computed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,11 +22,10 @@ def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 
 
 def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises UserError that names a file of the folder that is missing or not as it was saved.
+    """Raises UserError naming a file of the folder that is missing or was changed.
 
-    Of weights the size alone is compared, as their values are when the model is loaded, and of a language model, which may be
-    larger than the weights. Folders of earlier versions have no
-    entries.
+    Only the size is compared of weights, whose values are checked when the model is loaded, and of a language model,
+    which may be larger than the weights. Folders of earlier versions have no entries.
     """
     base = storage.expand(uri)
     is_weights = [name.startswith("model") and name.endswith(".safetensors") for name in entries]

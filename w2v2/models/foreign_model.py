@@ -1,4 +1,4 @@
-"""A CTC model that was not trained here, such as facebook/wav2vec2-base-960h, scored and used as one of ours."""
+"""CTC models that were not trained here, such as facebook/wav2vec2-base-960h, in the form of a SavedModel."""
 
 import torch
 
@@ -18,8 +18,8 @@ WANTED = "wanted the model folder of a jobs/finetune.py run, or a CTC model with
 def load_foreign(name: str, text: TextConfig) -> SavedModel:
     """The CTC model of a hub repository, a local or a gs:// folder, in evaluation mode on the CPU.
 
-    text says how references are normalised before they are compared with what it writes. Raises UserError where the
-    folder has no CTC model, and where its vocabulary is not one of single characters.
+    text says how references are normalised before they are compared with its transcripts. Raises UserError if the folder
+    has no CTC model, or one whose vocabulary is not of single characters.
     """
     vocabulary = read_vocabulary(name, field="model", wanted=WANTED)
     encoder = EncoderConfig(name=name, pooling="none")
@@ -47,6 +47,6 @@ def load_foreign(name: str, text: TextConfig) -> SavedModel:
 
 
 def read_foreign_convolutions(name: str) -> tuple[list[int], list[int]]:
-    """Kernels and strides of the convolutions, which make frames of samples."""
+    """Kernels and strides of the encoder's convolutions."""
     config, _ = read_model_config(name)
     return list(config.conv_kernel), list(config.conv_stride)

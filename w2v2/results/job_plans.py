@@ -1,4 +1,4 @@
-"""What each job would compute and write, for its plan: features, trials, folds, epochs and steps, without Ray."""
+"""The plan of each job: the features, trials, folds, epochs and steps that it would compute; no Ray."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The search in this process: one trial after the other, fold after fold, as Ray Tune runs them one at a time."""
+"""The search in this process: one trial after another and fold after fold, as under Ray Tune with one worker."""
 
 import logging
 

@@ -28,7 +28,7 @@ _DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInt
 
 
 class StudyFile:
-    """The file of one study; that of a run in a bucket is a copy on the local disk, written back by `save`."""
+    """The file of one study; for a run in a bucket it is a copy on the local disk, written back by `save`."""
 
     def __init__(self, run: str, *, pruner: optuna.pruners.BasePruner, metric: str) -> None:
         self.uri = storage.join(run, "study.db")
@@ -46,7 +46,7 @@ class StudyFile:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def open(self, records: TrialRecords, space: Mapping[str, BaseDistribution]) -> optuna.Study:
-        """The study, with the trials that the records have; made again from them where it has others."""
+        """The study, with the trials of the records; restored from them if its trials differ."""
         existed = self._path.exists()
         if self._is_whole():
             try:
@@ -70,7 +70,7 @@ class StudyFile:
         return self._made_again(complete.values(), space)
 
     def _is_whole(self) -> bool:
-        """Whether SQLite finds nothing wrong with the file; a missing one is whole."""
+        """Whether SQLite finds no damage in the file; a missing file counts as undamaged."""
         if not self._path.exists():
             return True
         try:
@@ -82,7 +82,7 @@ class StudyFile:
             return False
 
     def _check_complete(self, complete: Mapping[int, Record], records: TrialRecords) -> None:
-        """Raises UserError where study.db cannot be made again: a trial has no record."""
+        """Raises UserError where study.db cannot be restored because a trial has no record."""
         lacking = [number for number in range(max(complete, default=-1) + 1) if number not in complete]
         if lacking or (not complete and records.has_folds()):
             raise UserError(
@@ -114,7 +114,7 @@ class StudyFile:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Where the file cannot be read or written during the block, a ResumableError says what to do."""
+        """A block in which a failure to read or write the file becomes a ResumableError that says what to do."""
         try:
             yield
         except _DATABASE_ERRORS as error:
@@ -133,7 +133,7 @@ class StudyFile:
         )
 
     def save(self) -> None:
-        """Write the study of a run in a bucket back; raises UserError where another process has written it meanwhile."""
+        """Write the study of a run in a bucket back. Raises UserError if another process has written it meanwhile."""
         if not storage.is_remote(self.uri):
             return
         generation = storage.write_version(self.uri, self._path.read_bytes(), self._generation)

@@ -21,7 +21,10 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts, tr
 def score_transcripts(
     settings: TuneFoldsConfig, plan: Plan, fold: int, world: ProcessGroup
 ) -> FoldTranscripts:
-    """The fold's score: trained on the other folds for all epochs, whose characters alone it can write, then scored once."""
+    """The fold's score, after a model of the other folds' characters has been trained on them for all epochs.
+
+    Raises DivergenceError when the loss is not finite.
+    """
     started = time.perf_counter()
     torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
     encoder, _ = loaded_encoder(settings.encoder, settings.seed)
@@ -47,7 +50,7 @@ def score_transcripts(
     clips = clip_set(settings, plan, held_out, targets=padded_targets(expected, vocabulary))
     precision = settings.resources.precision
     loss = transcript_loss(model, clips, trainer.objective, precision=precision, world=world)
-    if np.isinf(loss):  # NaN is that of clips without a character that can be written
+    if np.isinf(loss):  # NaN is the loss of clips without a character that can be written
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     decoder = Decoder(vocabulary=vocabulary)
     written = predict_transcripts(model, clips, decoder, precision=precision, world=world)

@@ -1,4 +1,4 @@
-"""What became of each trial, in the ledger and sealed: study.db can be made again from it, for the same next trials."""
+"""Sealed records of all trials in the ledger, from which study.db can be restored with the same next trials."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 def record_of(trial: FrozenTrial) -> Record:
-    """The trial as plain JSON values; ASHA keeps what it decides by in the system attributes."""
+    """The trial as plain JSON values; its system attributes have the state of ASHA's decisions."""
     record = {
         "number": trial.number,
         "state": trial.state.name,
@@ -56,11 +56,11 @@ class TrialRecords:
         return storage.join(self._folder, f"trial-{number:05d}.json")
 
     def write(self, trial: FrozenTrial) -> None:
-        """Record the trial as it now is."""
+        """Write the present state of the trial."""
         storage.write_text(self._uri(trial.number), seal_json(record_of(trial)))
 
     def read(self) -> dict[int, Record]:
-        """The records that are whole, by the trial's number; a damaged one is passed over with a warning."""
+        """The undamaged records by the trial's number; a damaged one is skipped with a warning."""
         try:
             uris = [info.uri for info in storage.list_files(self._folder, suffixes=(".json",))]
         except storage.NotFoundError:
@@ -78,10 +78,10 @@ class TrialRecords:
         return found
 
     def complete(self, trials: Sequence[FrozenTrial], *, num_params: int) -> dict[int, Record]:
-        """The record of every trial in order, by number; of those that have none the trial itself, now recorded.
+        """The record of every trial in order, by number; a trial without a record is recorded now.
 
-        Runs of earlier versions have none; after a kill the last trial may have none. It is left out where it was handed
-        out without all its num_params hyperparameters.
+        Runs of earlier versions have no records; after a kill the last trial may lack one. It is left out if it was
+        handed out without all its num_params hyperparameters.
         """
         records = self.read()
         for trial in trials:

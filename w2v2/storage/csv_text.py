@@ -1,4 +1,4 @@
-"""A table as the text of a CSV that no spreadsheet takes for formulas."""
+"""Tables as CSV whose cells no spreadsheet takes for formulas."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(rows: pa.Table) -> bytes:
-    """A CSV in UTF-8 with a header; numbers so that they read back the same."""
+    """A CSV in UTF-8 with a header; numbers have all digits, so that they read back the same."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(rows.column_names)
@@ -18,7 +18,7 @@ def to_csv(rows: pa.Table) -> bytes:
 
 
 def safe_cell(value: object) -> object:
-    """The value, a text with an apostrophe in front where a spreadsheet would take it for a formula."""
+    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
     is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
     return f"'{value}" if is_formula else value
 

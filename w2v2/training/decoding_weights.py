@@ -1,4 +1,4 @@
-"""Transcripts by a beam search whose weights are chosen on the val split; the test split has no part in it."""
+"""Transcripts by a beam search whose weights are chosen on the val split alone."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ Frames = Mapping[int, Float[np.ndarray, "frames outputs"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """Weights and the error rate on val that they give."""
+    """Weights and their error rate on val."""
 
     lm_weight: float
     word_score: float
@@ -38,7 +38,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class BeamDecoding:
-    """How a beam search was tuned, and what greedy decoding writes of the same clips."""
+    """The tuned settings of a beam search, all weights that were tried, and greedy transcripts of the same clips."""
 
     decode: DecodeConfig
     """The settings with their weights."""
@@ -58,7 +58,7 @@ def beam_transcripts(
     precision: str,
     world: ProcessGroup,
 ) -> tuple[list[Transcript], BeamDecoding]:
-    """The transcript of every clip in order, by a search with the weights that suit the clips tune_on (rows).
+    """The transcript of every clip in order, by a search with the weights that are best on the clips tune_on (rows).
 
     Several processes compute and search a share each and all return the whole.
     """

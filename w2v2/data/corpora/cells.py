@@ -1,4 +1,4 @@
-"""Values of Parquet and of spreadsheets as the text that a CSV would have in their place."""
+"""Values of Parquet files and spreadsheets as the text that a CSV would have."""
 
 import datetime
 from decimal import Decimal
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def cell_text(value: Any) -> str:
-    """The text of one value: numbers as short as they can be, dates as in ISO 8601, lengths of time in seconds.
+    """The text of one value: numbers in their shortest form, dates as in ISO 8601, durations in seconds.
 
-    No value, as None, NaN and NaT are, is the empty text. A number without a fraction is written without one, as
-    spreadsheets and columns with gaps hold all numbers as floating point.
+    None, NaN and NaT are ''. A whole number is written without a fraction, as spreadsheets and columns with missing
+    values hold all numbers as floating point.
 
     >>> cell_text(7.0), cell_text(0.1), cell_text(None), cell_text(datetime.date(2024, 5, 1)), cell_text(" a ")
     ('7', '0.1', '', '2024-05-01', 'a')

@@ -17,7 +17,7 @@ TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *workbook_reader.SUFFIXES)
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """A table whose header has been read; all cells are text without spaces around it, empty where there is no value."""
+    """A table whose header has been read; all cells are text without spaces around it, '' for missing values."""
 
     shown_as: str
     """How messages name it."""
@@ -33,21 +33,21 @@ class LabelTable:
     """What may be wrong with the file where it lacks a column."""
 
     def need(self, name: str, todo: str) -> None:
-        """Raises UserError where there is no such column."""
+        """Raises UserError if the table lacks this column; todo is what to do about it."""
         if name not in self.header:
             raise UserError(
                 f"{self.shown_as} has no column {name!r}, its columns are {quoted(self.header) or 'none'}: {todo}{self.hint}"
             )
 
     def need_carried(self, names: Sequence[str]) -> None:
-        """Raises UserError where one of these further columns is missing."""
+        """Raises UserError if the table lacks one of these text columns."""
         if lost := [name for name in names if name not in self.header]:
             raise UserError(
                 f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {quoted(self.header)}"
             )
 
     def spelled(self, name: str) -> str:
-        """The column of that name as the header spells it, upper or lower case; empty where there is none."""
+        """The column of that name as the header spells it, in upper or lower case; '' if the table lacks it."""
         if name in self.header:
             return name
         return next((own for own in self.header if own.lower() == name.lower()), "")
@@ -85,15 +85,15 @@ class LabelTable:
 
 
 def is_table(uri: str) -> bool:
-    """Whether the name is that of a table of labels."""
+    """Whether the file is a table of labels, by its suffix."""
     return uri.lower().endswith(TABLE_SUFFIXES)
 
 
 def open_table(uri: str, *, shown_as: str, sheet: str = "") -> LabelTable:
-    """The table in a CSV (UTF-8, UTF-16 or Windows-1252), Parquet or spreadsheet file, by its suffix; CSV where that says nothing.
+    """The table in a CSV (UTF-8, UTF-16 or Windows-1252), Parquet or spreadsheet file, by its suffix; another suffix is read as CSV.
 
-    sheet is that of a spreadsheet; empty is its first one. Raises UserError for a file that is not what its suffix
-    says and, while rows are read, for what is no CSV.
+    sheet is the name of a spreadsheet's sheet; '' is its first one. Raises UserError for a file that is not what its
+    suffix says and, while rows are read, for a malformed CSV.
     """
     suffix = PurePosixPath(uri).suffix.lower()
     if sheet and suffix not in workbook_reader.SUFFIXES:

@@ -27,5 +27,5 @@ def read_labels_file(uri: str) -> Groups:
 
 
 def labels_text(groups: Groups) -> str:
-    """The file of these heads."""
+    """The text of a labels file with these heads."""
     return "".join(f"{', '.join(names)}\n" for names in groups)

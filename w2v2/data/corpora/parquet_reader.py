@@ -24,7 +24,7 @@ class ParquetCells:
 
 
 def read_cells(content: bytes, *, shown_as: str) -> ParquetCells:
-    """The cells of the file; columns of lists, structures or bytes are not read. Raises UserError where it is no Parquet file."""
+    """The cells of the file; columns of lists, structures or bytes are not read. Raises UserError for another kind of file."""
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         header = file.schema_arrow.names

@@ -27,10 +27,10 @@ class Sheet:
 
 
 def read_sheet(content: bytes, *, shown_as: str, sheet: str = "") -> Sheet:
-    """The sheet of that name; without a name the first one that is visible, with a warning where it has company.
+    """The sheet of that name; without a name the first visible sheet, with a warning if there are others.
 
-    Formulas have the value that was stored with them, errors such as #N/A none. Raises UserError for a file that is no
-    spreadsheet or has a password, and for a sheet that it does not have.
+    Formulas have the value that was stored with them, errors such as #N/A are missing values. Raises UserError for a
+    file that is not a spreadsheet or has a password, and for a sheet that it lacks.
     """
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetVisibleEnum
 
