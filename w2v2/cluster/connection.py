@@ -6,7 +6,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from w2v2.cluster.ray_internals import RUNTIME_ENV, SLOW_START, cluster_record, patient_start
+from w2v2.cluster.ray_internals import (
+    RUNTIME_ENV,
+    SLOW_START,
+    cluster_record,
+    patient_start,
+    signals_interrupt,
+)
 
 # isort: split
 
@@ -51,7 +57,8 @@ def _init(*, tries_left: int) -> None:
         address = _address()
         if address == "local":
             listen_on_loopback_alone()
-        with away_from_start_folder(), patient_start(StartWatch(others).makes_progress):
+        watch = StartWatch(others)
+        with away_from_start_folder(), patient_start(watch.makes_progress), signals_interrupt():
             # A local Ray ends with the job, and its dashboard would take seconds to start.
             ray.init(
                 address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from w2v2.cluster.ray_internals import ctrl_c_interrupts
+from w2v2.cluster.ray_internals import signals_interrupt
 from w2v2.cluster.worker_warnings import Reported, logged, reporting
 
 # isort: split
@@ -110,7 +110,7 @@ def work_together(
             name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
         ),
     )
-    with ctrl_c_interrupts():
+    with signals_interrupt():
         return trainer.fit().return_value  # what rank 0 returned
 
 

@@ -153,13 +153,17 @@ def trial_error(trial: Any) -> BaseException | None:
 
 
 @contextlib.contextmanager
-def ctrl_c_interrupts() -> Iterator[None]:
-    """A block in which Ctrl-C raises KeyboardInterrupt: Ray Train's own handler would end the process with exit code 0."""
-    before = signal.getsignal(signal.SIGINT)
+def signals_interrupt() -> Iterator[None]:
+    """A block in which Ray takes SIGINT and SIGTERM over; afterwards they do what they did, and its exit is Ctrl-C's.
+
+    ray.init would have SIGTERM end the process with exit code 15, Ray Train have Ctrl-C end it with exit code 0.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except SystemExit as error:
         raise KeyboardInterrupt from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
