@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.config.model import EncoderConfig, OptimConfig
+from w2v2.config.model import EncoderConfig, LoraConfig, OptimConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 
 HEAD = EncoderConfig(train="head")
-FOR_LAYERS: list[dict[str, Any]] = [dict(optim=OptimConfig(layer_decay=0.9))]
+FOR_LAYERS: list[dict[str, Any]] = [dict(optim=OptimConfig(layer_decay=0.9)), dict(lora=LoraConfig(rank=4))]
 
 
 @pytest.mark.parametrize("config", [FinetuneConfig(), TuneFoldsConfig()], ids=lambda c: type(c).__name__)

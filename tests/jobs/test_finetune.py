@@ -1,6 +1,7 @@
 """jobs/finetune.py, evaluate.py and predict.py, whole, on small corpora of each task's own shape."""
 
 import csv
+import functools
 import json
 import logging
 from dataclasses import replace
@@ -51,7 +52,11 @@ RECIPES = {
 def trained(request, tmp_path_factory, ray_session):
     """A finished run of a recipe's YAML file: its kind, config, run directory and metrics."""
     folder = tmp_path_factory.mktemp(request.param)
-    make = {"classes": labelled_csv, "multi_label": clinic_corpus, "regression": deam_corpus}[request.param]
+    make = {
+        "classes": labelled_csv,
+        "multi_label": functools.partial(clinic_corpus, val=True),
+        "regression": deam_corpus,
+    }[request.param]
     uri = make(folder / "data")
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPES[request.param]))
@@ -136,6 +141,44 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     assert "have the name of one seen in training: if they are the same people" in page
     assert f"{len(clips)} of the clips were seen in training, by their samples" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from
+
+
+def test_what_val_chose_is_kept_with_the_model_and_used_where_it_is_asked_for(trained, tmp_path):
+    kind, config, run, metrics = trained
+    card, rows = read_card(str(run / "model")), table(run, "predictions").set_index("clip_id")
+    data = replace(config.data, max_reject_fraction=0.5)
+    base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data)
+    for field, wanted in (("calibrated", "classes"), ("decisions", "multi_label")):
+        if kind != wanted:
+            with pytest.raises(
+                UserError, match=rf"^{field} is true, and the model .* \(it is one of {kind}\)"
+            ):
+                predict.main(replace(base, **{field: True}))
+    if kind == "regression":
+        assert not {"temperature", "thresholds"} & card.keys()
+        return
+    predict.main(replace(base, calibrated=kind == "classes", decisions=kind == "multi_label"))
+    with open(tmp_path / "run" / "predictions.csv", newline="") as file:
+        found = {row["clip_id"]: row for row in csv.DictReader(file)}
+    for clip_id, row in rows.iterrows():
+        own = found[clip_id]
+        if kind == "classes":
+            powers = row[[f"prob_{name}" for name in metrics["names"]]].to_numpy(float)
+            powers = powers ** (1 / card["temperature"]["value"])
+            said = [float(own[f"prob_{name}"]) for name in metrics["names"]]
+            np.testing.assert_allclose(said, powers / powers.sum(), atol=1e-4)
+        else:
+            for name, least in card["thresholds"]["recordings"].items():
+                cell, probability = own[f"present_{name}"], row[f"prob_{name}"]
+                if least is None or abs(probability - least) > 1e-5:
+                    assert cell == ("" if least is None else str(int(probability >= least)))
+    if kind == "classes":
+        assert metrics["calibration"]["temperature"]["all"] == card["temperature"]["value"]
+        assert "the val split" in card["temperature"]["fitted_on"]
+    else:
+        assert metrics["decisions"]["chosen_on"] == card["thresholds"]["chosen_on"]
+        decided = {name for name, least in card["thresholds"]["recordings"].items() if least is not None}
+        assert decided == metrics["decisions"]["labels"].keys()
 
 
 def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):

@@ -75,6 +75,7 @@ def test_the_settings_that_the_readme_shows_are_those_of_a_recipe():
 
 SMALL = {
     "ravdess_search": ["--search.num_trials", "1", "--training.num_epochs", "1", "--encoder.num_last_layers", "1"],
+    "lora_search": ["--search.num_trials", "1", "--training.num_epochs", "1", "--encoder.num_last_layers", "1"],
     "space_search": ["--search.num_trials", "1", "--training.num_epochs", "1", "--encoder.num_last_layers", "1"],
     "own_csv_search": ["--search.num_trials", "1", "--training.num_epochs", "1", "--folds.num_folds", "2",
                        "--data.label_column", "label", "--data.speaker_column", "speaker"],
@@ -97,7 +98,7 @@ def test_a_recipe_runs_in_small(recipe, tmp_path, corpus, ray_session):
         "transcript": sentences_csv,
     }
     make = makers.get(name, labelled_csv)
-    data = corpus if name in ("ravdess_search", "space_search") else make(tmp_path / "data")
+    data = corpus if name in ("ravdess_search", "space_search", "lora_search") else make(tmp_path / "data")
     flags = ["--config", str(recipe), "--encoder.name", "tiny", "--data.uri", str(data), *SMALL[name]]
     flags += ["--run", str(tmp_path / "run"), "--data.max_reject_fraction", "0.2"]
     job, config_class = job_of(recipe)

@@ -13,6 +13,7 @@ import yaml
 
 from tests.made.rejects import reject_rows
 from w2v2.config.data import TaskKind
+from w2v2.evaluation import decisions
 from w2v2.evaluation import scores as task_scores
 
 CLASSES = ["negative", "neutral", "positive"]
@@ -99,6 +100,15 @@ def _values(clips: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[
     return rows
 
 
+def _thresholds(val: pa.Table, names: list[str]) -> dict[str, Any]:
+    """What a model keeps of its val split."""
+    return {
+        "recordings": decisions.choose_thresholds(val, names),
+        "patients": decisions.choose_thresholds(decisions.by_patient(val, names)[0], names),
+        "chosen_on": f"the val split: {len(val)} clips of 3 speakers",
+    }
+
+
 def _curves(kind: TaskKind) -> list[dict[str, Any]]:
     return [
         {
@@ -138,6 +148,9 @@ def write_task_run(
     # Those of the validation split stand in the file, and are not scored.
     table = pa.Table.from_pylist([row for row in predictions if row["split"] == "test"])
     found = task_scores.score_predictions(table, kind=kind, names=names, seed=3, midpoints=midpoints)
+    if kind == "multi_label":
+        val = pa.Table.from_pylist([row for row in predictions if row["split"] == "val"])
+        found |= decisions.decision_details(table, names, thresholds=_thresholds(val, names), seed=3)
     found |= more | {
         "job": "finetune",
         "computed_on": "the test split, once: 77 clips of 11 speakers",

@@ -128,6 +128,8 @@ SETTINGS = [
     dict(train="head", layer="concat", layers=(1, 3), pooling="mean+std"), dict(train="all", layer="concat"),
     dict(train="last", num_last_layers=1, layer="concat", layers=(1, 3), pooling="attention"),
     dict(train="head", layer="concat", layers=(1, 2), pooling="attention"),
+    dict(train="head", pooling="attentive_statistics"), dict(train="last", layer="mix", pooling="attentive_statistics"),
+    dict(train="head", layer="concat", layers=(1, 2), pooling="attentive_statistics"),
 ]  # fmt: skip
 
 

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from w2v2.models.pooling import AttentionPool, LayerMix, frame_mask, pool, pooled_dim
+from w2v2.models.pooling import (
+    AttentionPool,
+    AttentiveStatistics,
+    LayerMix,
+    frame_mask,
+    pool,
+    pooled_dim,
+    weighted_pool,
+)
 
 COUNTS = [7, 1, 4]
 PLAIN = ["mean", "sum", "max", "mean+std"]
@@ -80,9 +88,62 @@ def test_attention_pool_is_a_softmax_over_own_frames():
     assert pooled_dim(5, "attention") == 5
 
 
-def test_attention_pool_is_not_a_free_function():
-    with pytest.raises(AssertionError, match="use AttentionPool"):
-        pool(states(5), torch.tensor(COUNTS), "attention")
+def test_attentive_statistics_are_those_of_the_paper():
+    """Okabe et al. 2018: e = v' tanh(W h + b), its softmax over frames, and equations 5 and 6."""
+    torch.manual_seed(0)
+    module = AttentiveStatistics(5).double()
+    weight, bias, v = (p.detach().numpy() for p in module.parameters())
+    hidden = states(5).double()
+    with torch.no_grad():
+        pooled = module(hidden, torch.tensor(COUNTS)).numpy()
+    for row, count, result in zip(hidden.numpy(), COUNTS, pooled, strict=True):
+        own = row[:count]
+        scores = np.exp(np.tanh(own @ weight.T + bias) @ v[0])
+        share = scores / scores.sum()
+        mean = share @ own
+        variance = share @ own**2 - mean**2
+        np.testing.assert_allclose(result[:5], mean, rtol=1e-4)
+        np.testing.assert_allclose(result[5:], np.sqrt(np.maximum(variance, 1e-10)), rtol=1e-3, atol=1e-5)
+    assert pooled.shape == (3, pooled_dim(5, "attentive_statistics"))
+
+
+def test_equal_scores_leave_the_plain_mean_and_deviation():
+    module = AttentiveStatistics(5)
+    torch.nn.init.zeros_(module.score.weight)
+    with torch.no_grad():
+        pooled = module(states(5), torch.tensor(COUNTS))
+    torch.testing.assert_close(
+        pooled, pool(states(5), torch.tensor(COUNTS), "mean+std"), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("pooling", ["attention", "attentive_statistics"])
+def test_padding_changes_nothing_of_poolings_with_weights(pooling):
+    torch.manual_seed(0)
+    module, counts = weighted_pool(5, pooling), torch.tensor(COUNTS)
+    hidden = states(5, padding=13, fill=-77.0).requires_grad_()
+    together = module(hidden, counts)
+    together.square().sum().backward()
+    for row, count, result in zip(states(5), COUNTS, together, strict=True):
+        alone = module(row[None, :count], torch.tensor([count]))
+        torch.testing.assert_close(result, alone[0], rtol=1e-5, atol=1e-6)
+    assert torch.isfinite(hidden.grad).all() and not hidden.grad[~frame_mask(counts, 20)].any()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_attentive_statistics_of_half_precision_are_summed_in_float32():
+    module = AttentiveStatistics(2)
+    torch.nn.init.zeros_(module.score.weight)
+    hidden, count = (torch.rand(1, 257, 2) + 1).bfloat16(), torch.tensor([257])
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = module(hidden, count)
+    torch.testing.assert_close(pooled, pool(hidden, count, "mean+std"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["attention", "attentive_statistics"])
+def test_a_pooling_with_weights_is_not_a_free_function(pooling):
+    with pytest.raises(AssertionError, match="use weighted_pool"):
+        pool(states(5), torch.tensor(COUNTS), pooling)
 
 
 def test_layer_mix_starts_equal_and_stays_convex():

@@ -143,6 +143,7 @@ def test_several_heads_in_one_of_transformers(kind, groups, waveforms, tmp_path)
 
 SETTINGS = [
     dict(), dict(widths=(7, 5)), dict(layer=1), dict(layer="mix"), dict(pooling="attention"), dict(pooling="mean+std"),
+    dict(pooling="attentive_statistics"), dict(layer="concat", layers=(0, 2), pooling="attentive_statistics"),
     dict(layer="concat", layers=(0, 2)), dict(num_descriptors=3), dict(kind="regression", groups=(("v",), ("w",))),
     dict(kind="multi_label", groups=(("a", "b"), ("c",)), widths=(4,)),
 ]  # fmt: skip

@@ -257,6 +257,32 @@ def test_the_result_is_a_sentence_to_paste(texts, folders):
     ) in texts["classes"]
 
 
+def test_decisions_and_patients_are_on_the_page(folders, texts):
+    text, metrics = texts["multi_label"], metrics_of(folders["multi_label"])
+    decided = metrics["decisions"]["labels"]
+    assert {"breathy", "strained <b>"} <= decided.keys() and metrics["decisions"]["without"][-1] == "tremor"
+    for row in decided.values():
+        for rate in ("sensitivity", "specificity"):
+            assert percent(row[rate]) in text
+    assert "on the val split: 21 clips of 3 speakers, where the model was trained" in text
+    assert "Without a threshold, as the val split does not separate them: " in text
+    assert "The 11 patients, each with the mean of the probabilities of the recordings" in text
+    assert (
+        "patients have recordings with and without breathy and are left out of it by patient: s15, s16,"
+        in text
+    )
+    assert (folders["multi_label"] / "tables" / "decisions.csv").exists()
+
+
+def test_a_model_without_thresholds_says_so(tmp_path):
+    def change(metrics):
+        metrics["decisions"] |= {"chosen_on": "", "labels": {}}
+
+    folder = write_task_run(tmp_path / "run", "multi_label", change=change)
+    write_model_report(str(folder))
+    assert "The model keeps no threshold: it was trained without a val split" in text_of(folder)
+
+
 @pytest.mark.parametrize(("kind", "prefix"), [("multi_label", "prob"), ("regression", "pred")])
 def test_largest_errors_come_first_with_their_recordings(kind, prefix, texts, folders):
     run = read_model_run(str(folders[kind]))

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from tests.models.test_encoder import MODELS, make_encoder
-from w2v2.config.model import HeadConfig, OptimConfig, TrainingConfig
+from w2v2.config.model import HeadConfig, LoraConfig, OptimConfig, TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet
 from w2v2.features.trunk_features import run_trunk
 from w2v2.models.classifier import Classifier
+from w2v2.models.lora import add_lora
 from w2v2.training.gradients import check_gradients
 from w2v2.training.trainer import Trainer
 
@@ -18,8 +19,8 @@ LENGTHS = [900, 1400, 1100, 700]
 ONE_STEP = TrainingConfig(num_epochs=1)
 
 
-def trainer(model: Classifier) -> Trainer:
-    """A training of one step on noise."""
+def trainer(model: Classifier, training: TrainingConfig = ONE_STEP) -> Trainer:
+    """A training of one step an epoch on noise."""
     rng = np.random.default_rng(2)
     waveforms = [rng.normal(size=length).astype(np.float32) for length in LENGTHS]
     clips = ClipSet(
@@ -27,10 +28,13 @@ def trainer(model: Classifier) -> Trainer:
         lengths=np.array(LENGTHS),
         targets=np.array([0, 1, 2, 0]),
     )
-    return Trainer(model, clips, optim=OptimConfig(), training=ONE_STEP, seed=0)
+    return Trainer(model, clips, optim=OptimConfig(), training=training, seed=0)
 
 
-SETTINGS = [dict(train="all"), dict(train="last", num_last_layers=2, layer="mix", pooling="attention")]
+SETTINGS = [
+    dict(train="all"),
+    dict(train="last", num_last_layers=2, layer="mix", pooling="attentive_statistics"),
+]
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -44,6 +48,22 @@ def test_every_trained_weight_gets_a_gradient_and_moves(kind, settings):
     # Softmax does not see what is added to all of its inputs.
     blind = {name for name in trained if name.endswith(("k_proj.bias", "attention.score.bias"))}
     assert moved - blind == trained - blind and len(trained) > 20
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_low_rank_updates_get_gradients_in_every_family(kind):
+    model = Classifier(
+        make_encoder(kind, train="last", num_last_layers=2), HeadConfig(dropout=0.0), groups=[3]
+    )
+    every = LoraConfig(rank=2, projections=("query", "key", "value", "output", "feed_forward"))
+    add_lora(model.encoder, every)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer(
+        model, TrainingConfig(num_epochs=2)
+    ).run()  # A moves at the second step: its gradient is B times something, and B begins as zeros
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, start[name])}
+    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(name.endswith((".a", ".b")) for name in moved) == 2 * 6 * 2
 
 
 class Wrapped(nn.Module):

@@ -95,7 +95,9 @@ def stacked(
 
 def assert_close(one: FoldScore | DivergenceError, other: FoldScore, *, atol: float) -> None:
     assert isinstance(one, FoldScore)
-    assert (one.fold, one.clip_ids, one.num_train) == (other.fold, other.clip_ids, other.num_train)
+    for name in ("fold", "clip_ids", "num_train", "num_trained_parameters"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.num_trained_parameters > 0
     np.testing.assert_array_equal(one.targets, other.targets)
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=atol, rtol=0)
     assert [p.epoch for p in one.curve] == [p.epoch for p in other.curve]
@@ -140,6 +142,18 @@ def test_each_linear_head_is_bit_for_bit_what_it_is_alone(head, training):
         (OptimConfig(learning_rate=1e-2), TrainingConfig(), HeadConfig(widths=(24, 7), dropout=0.3), {}),
         (OptimConfig(learning_rate=1e-2), TrainingConfig(num_epochs=3), HeadConfig(), {"layer": "mix"}),
         (OptimConfig(learning_rate=1e-2), TrainingConfig(num_epochs=3), HeadConfig(), {"layer": "concat"}),
+        (
+            OptimConfig(learning_rate=1e-2),
+            TrainingConfig(num_epochs=3, mixup_alpha=0.4, class_weights="balanced"),
+            HeadConfig(dropout=0.2),
+            {},
+        ),
+        (
+            OptimConfig(learning_rate=1e-2),
+            TrainingConfig(num_epochs=3, mixup_alpha=0.2, label_smoothing=0.1),
+            HeadConfig(widths=(9,)),
+            {"layer": "mix"},
+        ),
     ],
 )
 def test_what_is_added_up_in_another_order_differs_by_rounding(optim, training, head, settings):

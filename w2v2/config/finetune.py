@@ -11,9 +11,11 @@ from w2v2.config.model import (
     CheckpointConfig,
     EncoderConfig,
     HeadConfig,
+    LoraConfig,
     OptimConfig,
     TaskConfig,
     TrainingConfig,
+    check_mixup,
     check_trains_layers,
 )
 from w2v2.config.resources import InferenceResources, TrainingResources
@@ -62,6 +64,7 @@ class FinetuneConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -72,7 +75,9 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         alone_if_local(self, "resources.num_workers")
-        check_trains_layers(self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1})
+        check_trains_layers(
+            self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0}
+        )
         if self.augment.kinds and self.encoder.train != "all":
             raise UserError(
                 f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
@@ -90,6 +95,7 @@ class FinetuneConfig:
                 "optim.accumulation_steps must be 1 with task.loss=ccc or a penalty, which look at a batch as a whole, "
                 f"got {self.optim.accumulation_steps}"
             )
+        check_mixup(self.task, self.training)
         if self.task.kind != "classes" and (
             self.training.class_weights != "none"
             or self.training.sampling != "all"
@@ -144,6 +150,8 @@ class EvaluateConfig:
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     split: str = ""
     """Only the clips of this split of the data (train, val or test); empty is all clips."""
+    calibrated: bool = False
+    """Score the probabilities after the temperature that the model keeps (classes)."""
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
@@ -180,6 +188,10 @@ class PredictConfig:
     overlap, three quarters of it)."""
     words: bool = False
     """Transcripts: write the words of each clip with their start_s and end_s too, as JSON in a column words."""
+    calibrated: bool = False
+    """Classes: write the probabilities after the temperature that the model keeps."""
+    decisions: bool = False
+    """Several labels: write 1 or 0 for each too, in columns present_<label>, at the thresholds that the model keeps."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     resources: InferenceResources = field(default_factory=InferenceResources)

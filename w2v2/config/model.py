@@ -9,6 +9,7 @@ from w2v2.config.data import Descriptor, TaskKind
 from w2v2.errors import UserError
 
 Schedule = Literal["constant", "linear", "cosine", "triangular2", "late_decay"]
+Projection = Literal["query", "key", "value", "output", "feed_forward"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,9 @@ class EncoderConfig:
     learned mix or their vectors side by side."""
     layers: tuple[int, ...] = ()
     """The layers of encoder.layer=mix or concat; empty is all, 0 included."""
-    pooling: Literal["mean", "sum", "max", "mean+std", "attention", "none"] = "mean"
-    """How frames become one vector; only a clip's own frames count. none keeps the frames, as transcripts do."""
+    pooling: Literal["mean", "sum", "max", "mean+std", "attention", "attentive_statistics", "none"] = "mean"
+    """How frames become one vector; only a clip's own frames count. attention learns weights of frames for a mean,
+    attentive_statistics for a mean and a standard deviation. none keeps the frames, as transcripts do."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -75,6 +77,27 @@ class EncoderConfig:
         if self.layers and (min(self.layers) < 0 or list(self.layers) != sorted(set(self.layers))):
             raise UserError(
                 f"encoder.layers must be different numbers from 0 up, in order, got {list(self.layers)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adaptation (LoRA) of the layers that encoder.train trains; their own weights stay as they are."""
+
+    rank: int = 0
+    """Rank of the update of each weight; 0 is off, and the layers are trained whole."""
+    alpha: float = 16.0
+    """The update counts alpha / rank times."""
+    projections: tuple[Projection, ...] = ("query", "key", "value", "output")
+    """Which weights of a layer are updated: those of its attention, and feed_forward."""
+
+    def __post_init__(self) -> None:
+        at_least("lora", self, 0, "rank")
+        if not self.alpha > 0:
+            raise UserError(f"lora.alpha must be positive, got {self.alpha}")
+        if not self.projections or len(set(self.projections)) < len(self.projections):
+            raise UserError(
+                f"lora.projections must be different and at least one, got {list(self.projections)}"
             )
 
 
@@ -144,23 +167,6 @@ class OptimConfig:
             )
 
 
-def check_trains_layers(
-    encoder: EncoderConfig, settings: Mapping[str, bool], *, searched: Collection[str] = ()
-) -> None:
-    """Raises UserError where a setting of the encoder's trained layers is used (True) or searched, and none is trained.
-
-    settings and searched are dotted paths.
-    """
-    if encoder.train != "head" or "encoder.train" in searched:
-        return
-    for path, is_used in settings.items():
-        if is_used or path in searched:
-            raise UserError(
-                f"{path} is for trained layers of the encoder, and encoder.train=head trains none: leave it out, or train "
-                "some with --encoder.train last"
-            )
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The training loop."""
@@ -176,6 +182,9 @@ class TrainingConfig:
     patience_epochs: int = 0
     """jobs/finetune.py: stop when the loss of the val split has not fallen for so many epochs, and keep the
     weights of the best; 0 trains all epochs and keeps the last."""
+    mixup_alpha: float = 0.0
+    """Mixup (Zhang et al. 2018): each training clip's features at the encoder's cut and its target are mixed with those
+    of another clip of its batch, in shares drawn from Beta(alpha, alpha); 0 is off, 0.1 to 0.4 are usual."""
     mask_time_fraction: float = 0.0
     """SpecAugment: fraction of frames masked in spans; 0 is off."""
     mask_feature_fraction: float = 0.0
@@ -183,7 +192,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         at_least("training", self, 1, "num_epochs")
-        at_least("training", self, 0, "patience_epochs")
+        at_least("training", self, 0, "patience_epochs", "mixup_alpha")
         fraction("training", self, "label_smoothing", "mask_time_fraction", "mask_feature_fraction")
 
 
@@ -230,3 +239,32 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         at_least("checkpoint", self, 0, "every_steps")
         at_least("checkpoint", self, 1, "keep")
+
+
+def check_mixup(task: TaskConfig, training: TrainingConfig, *, searched: Collection[str] = ()) -> None:
+    """Raises UserError where mixup is used, or searched over, and the task's targets have no mixture."""
+    is_used = training.mixup_alpha or "training.mixup_alpha" in searched
+    whole = task.loss == "ccc" or task.variance_penalty or task.correlation_penalty
+    if is_used and (whole or task.kind == "transcript"):
+        raise UserError(
+            "training.mixup_alpha is for losses that add up over clips with one target each: task.loss=ccc and the "
+            "penalties measure the spread of a batch's targets, which mixing shrinks, and two transcripts have no "
+            f"mixture; leave it out, got task.kind={task.kind} and task.loss={task.loss}"
+        )
+
+
+def check_trains_layers(
+    encoder: EncoderConfig, settings: Mapping[str, bool], *, searched: Collection[str] = ()
+) -> None:
+    """Raises UserError where a setting of the encoder's trained layers is used (True) or searched, and none is trained.
+
+    settings and searched are dotted paths.
+    """
+    if encoder.train != "head" or "encoder.train" in searched:
+        return
+    for path, is_used in settings.items():
+        if is_used or path in searched:
+            raise UserError(
+                f"{path} is for trained layers of the encoder, and encoder.train=head trains none: leave it out, or train "
+                "some with --encoder.train last"
+            )

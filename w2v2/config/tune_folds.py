@@ -8,9 +8,11 @@ from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import (
     EncoderConfig,
     HeadConfig,
+    LoraConfig,
     OptimConfig,
     TaskConfig,
     TrainingConfig,
+    check_mixup,
     check_trains_layers,
 )
 from w2v2.config.resources import TrainingResources
@@ -106,6 +108,7 @@ class TuneFoldsConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -126,14 +129,17 @@ class TuneFoldsConfig:
                 "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "
                 "chosen on held-out clips"
             )
+        check_mixup(self.task, self.training, searched=self.search.space)
         check_trains_layers(
-            self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1}, searched=self.search.space
+            self.encoder,
+            {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0},
+            searched=self.search.space,
         )
         for path in self.search.space:
             section, _, name = path.partition(".")
-            if section not in ("encoder", "head", "optim", "training"):
+            if section not in ("encoder", "lora", "head", "optim", "training"):
                 raise UserError(
-                    f"search.space: {path!r} is not a field that trials can vary; use encoder., head., optim. or training."
+                    f"search.space: {path!r} is not a field that trials can vary; use encoder., lora., head., optim. or training."
                 )
             known = [f.name for f in fields(getattr(self, section))]
             if name not in known:

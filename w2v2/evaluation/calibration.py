@@ -1,5 +1,6 @@
 """Calibration of class probabilities: calibration error, Brier score, and a temperature that corrects them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ def calibration(
     target: Int[np.ndarray, " clips"],
     *,
     fold: Int[np.ndarray, " clips"] | None = None,
+    temperature: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Calibration of all clips as plain JSON; where there are folds, also after a temperature for each of them.
 
@@ -21,11 +23,17 @@ def calibration(
     |accuracy - confidence| weighted by clips (Guo et al. 2017); it is biased upward where bins hold few clips. `brier` is the
     mean over clips of the squared distance between the probabilities and the target as 0s and 1s, 0 to 2 (Brier 1950);
     `cross_entropy` is in nats. The temperature of a fold (Guo et al. 2017) is fitted on the clips of the other folds, so
-    that no speaker's clips correct themselves; `temperature` has it and the scores after it. None without clips.
+    that no speaker's clips correct themselves; `temperature` has it and the scores after it. Without folds it is the one
+    given, `value` and `fitted_on`, of clips that are not among these. None without clips.
     """
     if not len(target):
         return {"ece": None, "brier": None, "cross_entropy": None, "bins": []}
     uncorrected = _scores(probabilities, target) | {"bins": _bins(probabilities, target)}
+    if temperature is not None:
+        corrected = with_temperature(probabilities, temperature["value"])
+        after = _scores(corrected, target) | {"bins": _bins(corrected, target)}
+        kept = {"all": temperature["value"], "fitted_on": temperature["fitted_on"]}
+        return uncorrected | {"temperature": kept | after}
     if fold is None or len(np.unique(fold)) < 2:
         return uncorrected
     corrected, by_fold = np.empty_like(probabilities, dtype=np.float64), {}

@@ -14,12 +14,18 @@ from w2v2.evaluation.slices import slice_scores
 
 
 def class_details(
-    predictions: pa.Table, clips: pa.Table, classes: Sequence[str], *, columns: Sequence[str], seed: int
+    predictions: pa.Table,
+    clips: pa.Table,
+    classes: Sequence[str],
+    *,
+    columns: Sequence[str],
+    seed: int,
+    temperature: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`slices` and `calibration` of a predictions table, as plain JSON.
 
     columns are columns of clips to slice by, in addition to those that RAVDESS's file names give, which are left out
-    where all clips have the same value.
+    where all clips have the same value. temperature is the one that is kept with the model, if any.
     """
     place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
     rows = clips.take(place)
@@ -34,7 +40,8 @@ def class_details(
         if name in columns or len(set(values)) > 1
     }
     probabilities = scores.columns(predictions, "prob", classes)
-    return {"slices": by_column, "calibration": calibration(probabilities, target, fold=fold)}
+    own_calibration = calibration(probabilities, target, fold=fold, temperature=temperature)
+    return {"slices": by_column, "calibration": own_calibration}
 
 
 def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
@@ -55,7 +62,8 @@ def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
     calibrated = metrics.get("calibration", {})
     if calibrated.get("ece") is not None:
         after = calibrated.get("temperature")
-        text = f"; after a temperature fitted on the other folds {after['ece']:.3f}" if after else ""
+        on = after.get("fitted_on", "the other folds") if after else ""
+        text = f"; after a temperature fitted on {on} {after['ece']:.3f}" if after else ""
         lines.append(
             f"calibration error {calibrated['ece']:.3f}{text}; Brier score {calibrated['brier']:.3f}"
         )

@@ -2,13 +2,14 @@
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from w2v2.config.finetune import PredictConfig
 from w2v2.errors import UserError
+from w2v2.inference.operating_point import present
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.decoding import Transcript
 from w2v2.models.model_info import ModelInfo
@@ -20,10 +21,11 @@ from w2v2.tables.spec import TIMESTAMP, TableSpec
 from w2v2.versions import W2V2
 
 
-def spec_of(info: ModelInfo, *, words: bool = False) -> TableSpec:
+def spec_of(info: ModelInfo, *, words: bool = False, decisions: bool = False) -> TableSpec:
     """One row per clip and window, with a column for each output; for transcripts one row per clip.
 
-    words adds a column in which the words of a transcript, with their times, are JSON text.
+    words adds a column in which the words of a transcript, with their times, are JSON text; decisions a column
+    present_<label> for each label.
     """
     text, number = pa.string(), pa.float64()
     columns = [("clip_id", text), ("model", text), ("start_s", number), ("end_s", number), ("uri", text)]
@@ -32,6 +34,7 @@ def spec_of(info: ModelInfo, *, words: bool = False) -> TableSpec:
     else:
         columns += [("predicted", text)] if info.kind == "classes" else []
         columns += [(name, number) for name in output_columns(info)]
+        columns += [(f"present_{name}", pa.int64()) for name in info.names] if decisions else []
     columns += [("code_version", text), ("created_at", TIMESTAMP)]
     return TableSpec(
         schema=pa.schema(columns),
@@ -55,8 +58,12 @@ def rows_of(
     digest: str,
     *,
     words: bool = False,
+    thresholds: Mapping[str, float | None] | None = None,
 ) -> pa.Table:
-    """The rows of the clips that could be used; predictions has an item for every clip, in order."""
+    """The rows of the clips that could be used; predictions has an item for every clip, in order.
+
+    thresholds, of each label, add what is present at them.
+    """
     uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     now = datetime.datetime.now(datetime.UTC)
     rows = []
@@ -64,15 +71,22 @@ def rows_of(
         if prediction.reject:
             continue
         for (start_s, end_s), values in zip(
-            prediction.spans, _cells(prediction, info, words=words), strict=True
+            prediction.spans, _cells(prediction, info, words=words, thresholds=thresholds), strict=True
         ):
             row = {"clip_id": prediction.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
             row |= {"uri": uris[prediction.clip_id], "code_version": W2V2, "created_at": now}
             rows.append(row | values)
-    return pa.Table.from_pylist(rows, schema=spec_of(info, words=words).schema)
+    spec = spec_of(info, words=words, decisions=thresholds is not None)
+    return pa.Table.from_pylist(rows, schema=spec.schema)
 
 
-def _cells(prediction: ClipPrediction, info: ModelInfo, *, words: bool) -> list[dict[str, Any]]:
+def _cells(
+    prediction: ClipPrediction,
+    info: ModelInfo,
+    *,
+    words: bool,
+    thresholds: Mapping[str, float | None] | None,
+) -> list[dict[str, Any]]:
     """The predictions of each window, by column."""
     if prediction.transcript is not None:
         text = prediction.transcript
@@ -82,7 +96,10 @@ def _cells(prediction: ClipPrediction, info: ModelInfo, *, words: bool) -> list[
     cells = []
     for values in prediction.values:
         row = {"predicted": info.names[int(values.argmax())]} if info.kind == "classes" else {}
-        cells.append(row | dict(zip(output_columns(info), map(float, values), strict=True)))
+        row |= dict(zip(output_columns(info), map(float, values), strict=True))
+        if thresholds is not None:
+            row |= present(dict(zip(info.names, map(float, values), strict=True)), thresholds)
+        cells.append(row)
     return cells
 
 
@@ -109,7 +126,7 @@ def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
         raise UserError(
             f"words is for models of transcripts, and {config.model} is one of {info.kind}: leave it out"
         )
-    spec = spec_of(info, words=config.words)
+    spec = _spec(config, info)
     return None if config.table.endswith(".csv") else tables.open_table(config.table, spec)
 
 
@@ -119,5 +136,8 @@ def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:
     if table is None:
         storage.write_bytes(config.table, to_csv(rows.drop_columns(["created_at", "code_version"])))
     elif len(rows):
-        spec = spec_of(info, words=config.words)
-        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=spec)])
+        table.commit([write_part(storage.join(config.run, "parts"), rows, spec=_spec(config, info))])
+
+
+def _spec(config: PredictConfig, info: ModelInfo) -> TableSpec:
+    return spec_of(info, words=config.words, decisions=config.decisions)

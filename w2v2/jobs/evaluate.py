@@ -10,7 +10,7 @@ Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet m
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,11 @@ from w2v2.config.guide import Guide
 from w2v2.data import manifest, transcripts, usable_clips
 from w2v2.data.accounting import account
 from w2v2.data.scored_clips import read_scored_clips
+from w2v2.evaluation.decisions import decision_details, decision_lines
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.inference.operating_point import temperature_of, with_calibration
 from w2v2.inference.prediction_records import ClipPrediction, predicted_clips
 from w2v2.machine import describe_run
 from w2v2.models import decoder, provenance
@@ -73,6 +75,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     info, digest = read_model(config.model, config.text)
     config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     logger.info("run: %s", config.run)
+    temperature = temperature_of(config.model, info) if config.calibrated else None
     found = read_clips(config, info)
     if config.plan:
         return plan_evaluate(config, found, info, predictor=decoder.predictor_name(digest, config.decode))
@@ -86,6 +89,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         predictor=decoder.predictor_name(digest, config.decode),
         workers=workers,
     )
+    clip_predictions = with_calibration(clip_predictions, temperature)
     if info.kind == "transcript":
         clip_predictions = long_enough(config, found, clip_predictions)
     found = predicted_clips(found, clip_predictions)
@@ -102,10 +106,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         midpoints=card.get("midpoints"),
         spaces=info.text is None or info.text.spaces,
     )
-    if info.kind == "classes":
-        metrics |= class_details(
-            predictions, found.clips, info.names, columns=config.data.slice_columns, seed=0
-        )
+    metrics |= details(config, predictions, found.clips, info, card)
     is_known = provenance.says(config.model)
     heard = provenance.overlap(config.model, found.clips) if is_known else provenance.Overlap()
     metrics |= {
@@ -114,7 +115,11 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "speakers_seen_in_training": heard.num_speakers,
         "clips_seen_in_training": heard.num_clips,
         "seen_as_audio_alone": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
-        "model": {"uri": config.model, "digest": digest},
+        "model": {
+            "uri": config.model,
+            "digest": digest,
+            **({} if temperature is None else {"temperature": temperature}),
+        },
         "encoder": {"name": info.encoder.name},
         "clips": account(found),
         "seconds": round(time.monotonic() - started, 1),
@@ -126,7 +131,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics)]))
+    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics)]))
     logger.info("page: %s", page)
     return metrics
 
@@ -171,6 +176,23 @@ def predictions_of(clips: pa.Table, clip_predictions: list[ClipPrediction], info
         )
     values = np.concatenate([one.values for one in clip_predictions])
     return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
+
+
+def details(
+    config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: Mapping[str, Any]
+) -> dict[str, Any]:
+    """More than the scores: slices and calibration of classes, decisions and patients of several labels."""
+    match info.kind:
+        case "classes":
+            temperature = None if config.calibrated else card.get("temperature")
+            columns = config.data.slice_columns
+            return class_details(
+                predictions, clips, info.names, columns=columns, seed=0, temperature=temperature
+            )
+        case "multi_label":
+            return decision_details(predictions, info.names, thresholds=card.get("thresholds"), seed=0)
+        case _:
+            return {}
 
 
 def about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
+from w2v2.inference.operating_point import temperature_of, thresholds_of, with_calibration
 from w2v2.inference.prediction_records import predicted_clips
 from w2v2.inference.predictions_lines import NUM_LINES, lines_of
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
@@ -71,6 +72,8 @@ def main(config: PredictConfig) -> dict[str, Any]:
     config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     predictor = decoder.predictor_name(digest, config.decode)
     logger.info("run: %s, table: %s", config.run, config.table)
+    temperature = temperature_of(config.model, info) if config.calibrated else None
+    thresholds = thresholds_of(config.model, info) if config.decisions else None
     if not config.plan:
         open_place(config, info)  # a table that cannot be written is reported before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
@@ -83,7 +86,8 @@ def main(config: PredictConfig) -> dict[str, Any]:
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
     clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)
-    rows = rows_of(found.clips, clip_predictions, info, predictor, words=config.words)
+    clip_predictions = with_calibration(clip_predictions, temperature)
+    rows = rows_of(found.clips, clip_predictions, info, predictor, words=config.words, thresholds=thresholds)
     found = predicted_clips(found, clip_predictions, facts=["tolerated"])
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
@@ -98,6 +102,8 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "model": {"uri": config.model, "digest": digest},
         "predictor": predictor,
         "table": config.table,
+        "temperature": temperature,
+        "thresholds": thresholds,
         "num_clips": num_clips,
         "num_rows": len(rows),
         "rejected": len(found.rejects),

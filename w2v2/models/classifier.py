@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from w2v2.config.model import HeadConfig
 from w2v2.models.encoder import Encoder
 from w2v2.models.mlp import Mlp
-from w2v2.models.pooling import AttentionPool, LayerMix, pool, pooled_dim
+from w2v2.models.pooling import LayerMix, pool, pooled_dim, weighted_pool
 
 
 class Standardizer(nn.Module):
@@ -58,9 +58,7 @@ class Classifier(nn.Module):
         side_by_side = len(encoder.states) if encoder.config.layer == "concat" else 1
         dim = side_by_side * pooled_dim(encoder.dim, encoder.config.pooling) + num_descriptors
         self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
-        self.attention = (
-            AttentionPool(side_by_side * encoder.dim) if encoder.config.pooling == "attention" else None
-        )
+        self.attention = weighted_pool(side_by_side * encoder.dim, encoder.config.pooling)
         self.joined = Standardizer(num_descriptors) if num_descriptors else None
         self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
         self.units = Standardizer(self.num_outputs) if denormalize else None

@@ -6,6 +6,9 @@ from typing import Literal
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 
+POOLINGS_WITH_WEIGHTS = ("attention", "attentive_statistics")
+"""Poolings that are trained, so that frames cross the cut one by one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
@@ -32,7 +35,7 @@ def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
         case "head":
             # A mix commutes with linear poolings alone; layers side by side with all that have no weights.
             commutes = config.pooling in ("mean", "sum") or (
-                config.layer != "mix" and config.pooling not in ("attention", "none")
+                config.layer != "mix" and config.pooling not in (*POOLINGS_WITH_WEIGHTS, "none")
             )
             return Cut(stage="pooled") if commutes else Cut(stage="layer", layer=top)
 

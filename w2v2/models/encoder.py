@@ -77,6 +77,12 @@ class Encoder(nn.Module):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
+    @property
+    def trained_layers(self) -> list[nn.Module]:
+        """The transformer layers after the cut that an output depends on, lowest first."""
+        first = self.top if self.cut.stage == "pooled" else self.cut.layer
+        return list(self.model.encoder.layers[first : self.top])
+
     def _trained(self) -> Iterator[nn.Module]:
         """The modules after the cut that an output depends on."""
         encoder = self.model.encoder
@@ -85,10 +91,9 @@ class Encoder(nn.Module):
         if self.cut.stage in ("waveform", "conv"):
             yield self.model.feature_projection
             yield encoder.pos_conv_embed
-        first = self.cut.layer if self.cut.stage == "layer" else 0 if self.cut.stage != "pooled" else self.top
-        yield from encoder.layers[first : self.top]
+        yield from self.trained_layers
         if (not self.stable and self.cut.stage in ("waveform", "conv")) or (
-            self.stable and first < self.top == self.num_layers
+            self.stable and self.trained_layers and self.top == self.num_layers
         ):
             yield encoder.layer_norm
 

@@ -17,12 +17,15 @@ def balanced_class_weights(targets: Int[np.ndarray, " clips"], num_classes: int)
 
 def cross_entropy_sum(
     logits: Float[Tensor, "batch classes"],
-    targets: Int[Tensor, " batch"],
+    targets: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     *,
     class_weights: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Weighted cross entropies in nats, summed over the batch; divide by the sum of the targets' weights."""
+    """Weighted cross entropies in nats, summed over the batch; divide by the sum of the targets' weights.
+
+    Targets are numbers of classes, or a row of shares of the classes each.
+    """
     return nn.functional.cross_entropy(
         logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing, reduction="sum"
     )

@@ -35,7 +35,9 @@ class Objective:
         """What loss_sum is to be divided by: class weights, known targets or characters of these clips."""
         match self.task.kind:
             case "classes":
-                return float(self.class_weights[targets.to(self.class_weights.device)].sum())
+                own = targets.to(self.class_weights.device)
+                # Numbers of classes, or where clips are mixed the shares of classes.
+                return float((self.class_weights[own] if own.ndim == 1 else own @ self.class_weights).sum())
             case "transcript":
                 return float((targets >= 0).sum())
             case _:

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-Pooling = Literal["mean", "sum", "max", "mean+std", "attention", "none"]
+Pooling = Literal["mean", "sum", "max", "mean+std", "attention", "attentive_statistics", "none"]
+NUM_HIDDEN = 128
+"""Hidden units of the scores of AttentiveStatistics, as in ECAPA-TDNN (Desplanques et al. 2020)."""
 
 
 def frame_mask(num_frames: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch frames"]:
@@ -32,17 +34,32 @@ def pool(
         case "mean+std":
             mean = (states * inside).sum(1) / count
             variance = ((states - mean[:, None]).square() * inside).sum(1) / count
-            # The root has no gradient at 0, which a clip of one frame reaches.
-            return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=-1)
-        case "attention":
-            raise AssertionError("attention pooling has weights: use AttentionPool")
+            return torch.cat([mean, _root(variance)], dim=-1)
+        case "attention" | "attentive_statistics":
+            raise AssertionError(f"{pooling} pooling has weights: use weighted_pool")
         case "none":
             raise AssertionError("frames are not pooled")
 
 
 def pooled_dim(dim: int, pooling: Pooling) -> int:
     """Length of a pooled vector of frames of length `dim`."""
-    return 2 * dim if pooling == "mean+std" else dim
+    return 2 * dim if pooling in ("mean+std", "attentive_statistics") else dim
+
+
+def weighted_pool(dim: int, pooling: Pooling) -> nn.Module | None:
+    """The module that pools frames of length `dim`; None for poolings without weights, for which `pool` is."""
+    match pooling:
+        case "attention":
+            return AttentionPool(dim)
+        case "attentive_statistics":
+            return AttentiveStatistics(dim)
+        case _:
+            return None
+
+
+def _root(variance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Standard deviations of at least 1e-5: the root has no gradient at 0, which a clip of one frame reaches."""
+    return variance.clamp(min=1e-10).sqrt()
 
 
 class AttentionPool(nn.Module):
@@ -59,6 +76,28 @@ class AttentionPool(nn.Module):
         inside = frame_mask(num_frames, states.shape[1])
         weights = self.score(states)[..., 0].masked_fill(~inside, -torch.inf).softmax(dim=1)
         return torch.einsum("bt,btd->bd", weights, states)
+
+
+class AttentiveStatistics(nn.Module):
+    """Mean and standard deviation of frames under learned weights (Okabe et al. 2018, arXiv:1803.10963, equations 2 to 6)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(dim, NUM_HIDDEN)
+        # Without the paper's scalar bias: the softmax over frames takes it out again.
+        self.score = nn.Linear(NUM_HIDDEN, 1, bias=False)
+
+    def forward(
+        self, states: Float[Tensor, "batch frames dim"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch twice_dim"]:
+        """Weighted means and, after them, weighted standard deviations, in float32; weights of a clip's frames sum to one."""
+        inside = frame_mask(num_frames, states.shape[1])
+        scores = self.score(self.hidden(states).tanh())[..., 0].float()
+        weights = scores.masked_fill(~inside, -torch.inf).softmax(dim=1)[..., None]
+        states = states.float()
+        mean = (weights * states).sum(1)
+        variance = (weights * (states - mean[:, None]).square()).sum(1)
+        return torch.cat([mean, _root(variance)], dim=-1)
 
 
 class LayerMix(nn.Module):

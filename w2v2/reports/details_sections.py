@@ -1,10 +1,14 @@
 """Sections on slices of the clips and on calibration; empty for runs without these numbers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+from w2v2.reports.shared_sections import pictured
 from w2v2.reports.text import interval_text, points_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def slices(metrics: Mapping[str, Any]) -> list[Block]:
@@ -33,7 +37,7 @@ def slices(metrics: Mapping[str, Any]) -> list[Block]:
     return [*table, *map(Paragraph, texts)]
 
 
-def calibration(metrics: Mapping[str, Any]) -> list[Block]:
+def calibration(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """Calibration error, Brier score and cross-entropy, before and after a temperature, and accuracy by confidence."""
     found = metrics.get("calibration", {})
     if found.get("ece") is None:
@@ -42,7 +46,8 @@ def calibration(metrics: Mapping[str, Any]) -> list[Block]:
     names = ("ece", "brier", "cross_entropy")
     rows: list[list[Cell]] = [["as predicted", *(found[name] for name in names)]]
     if after:
-        rows.append(["with a temperature fitted on the other folds", *(after[name] for name in names)])
+        on = after.get("fitted_on", "the other folds")
+        rows.append([f"with a temperature fitted on {on}", *(after[name] for name in names)])
     columns = [
         words("probabilities"),
         score("calibration error"),
@@ -53,7 +58,8 @@ def calibration(metrics: Mapping[str, Any]) -> list[Block]:
     heads = [percent("mean confidence"), percent("accuracy"), count("clips")]
     text = "A calibrated model is right as often as its probability says: confidence and accuracy are equal."
     if after:
-        text += f" Over all folds the temperature is {after['all']:.3g}; above 1 the model was too sure."
+        which = "The" if "fitted_on" in after else "Over all folds the"
+        text += f" {which} temperature is {after['all']:.3g}; above 1 the model was too sure."
     return [
         Table(
             "calibration",
@@ -62,5 +68,10 @@ def calibration(metrics: Mapping[str, Any]) -> list[Block]:
             "Expected calibration error (15 bins), Brier score, cross-entropy in nats.",
         ),
         Paragraph(text),
+        *pictured(
+            figures,
+            "reliability",
+            "Accuracy of the clips by the probability of the predicted class, dots as large as their numbers. Dashed: calibrated.",
+        ),
         Table("reliability", heads, bins, "Clips by the probability of the predicted class."),
     ]

@@ -10,6 +10,7 @@ from w2v2.evaluation import multi_label
 from w2v2.evaluation.scores import columns
 from w2v2.reports.plots import model as model_plots
 from w2v2.reports.plots import scores as score_plots
+from w2v2.reports.plots.calibration import reliability
 from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.run_files import ModelRun
 
@@ -46,6 +47,8 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
             chance=metrics["chance_uar"],
         ),
     }
+    if metrics.get("calibration", {}).get("bins"):
+        found["reliability"] = reliability(metrics["calibration"])
     if before:
         found["before"] = score_plots.confusion(before["confusion"], list(before["recall"]))
     return found

@@ -61,7 +61,7 @@ def write_model_report(run: str) -> str:
         Section("Folds", folds(files, figures)),
         *score_sections(files, figures),
         Section("Parts of the clips", slices(files.metrics)),
-        Section("Calibration", calibration(files.metrics)),
+        Section("Calibration", calibration(files.metrics, figures)),
         Section("Training", training(files, figures)),
         Section("Data", data(files)),
         Section("How it was made", how_it_was_made(files)),

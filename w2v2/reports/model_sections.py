@@ -18,6 +18,7 @@ from w2v2.reports.blocks import (
     score,
     words,
 )
+from w2v2.reports.decision_sections import decisions, patients
 from w2v2.reports.estimate import chance_level
 from w2v2.reports.plots.model import MAX_POINTS
 from w2v2.reports.run_files import ModelRun
@@ -49,7 +50,11 @@ def score_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Secti
                 Section("Speakers", speakers(run.metrics, figures)),
             ]
         case "multi_label":
-            return [Section("Labels", [*labels(run.metrics, figures), *largest_errors(run)])]
+            return [
+                Section("Labels", [*labels(run.metrics, figures), *largest_errors(run)]),
+                Section("Decisions", decisions(run.metrics)),
+                Section("Patients", patients(run.metrics)),
+            ]
         case "transcript":
             return transcript_sections(run, figures)
         case _:

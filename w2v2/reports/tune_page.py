@@ -11,6 +11,7 @@ from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tu
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
 from w2v2.reports.plots import search as search_plots
+from w2v2.reports.plots.calibration import reliability
 from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import TuneRun, read_tune_run
@@ -62,7 +63,7 @@ def _content(run: TuneRun, figures: Mapping[str, Figure]) -> list[Section]:
     return [
         Section("Classes", classes(run, figures)),
         Section("Parts of the clips", slices(run.metrics)),
-        Section("Calibration", calibration(run.metrics)),
+        Section("Calibration", calibration(run.metrics, figures)),
     ]
 
 
@@ -93,6 +94,8 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
             interval=intervals[speaker],
             chance=chance_level(metrics, speaker),
         )
+    if metrics.get("calibration", {}).get("bins"):
+        figures["reliability"] = reliability(metrics["calibration"])
     shares, _ = importances(run.trials, space, metric=metric)
     return figures | ({"importance": search_plots.importance(shares)} if shares else {})
 

@@ -17,12 +17,14 @@ from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
 from w2v2.evaluation import recognition
+from w2v2.evaluation.decisions import decision_details, decision_lines
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.models.model_info import extend_card
+from w2v2.results.operating_point import operating_point
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -70,7 +72,11 @@ def write_outcome(
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
-        "model": {"digest": trained.digest, "uri": f"{config.run}/model"},
+        "model": {
+            "digest": trained.digest,
+            "uri": f"{config.run}/model",
+            "num_trained_parameters": trained.num_trained_parameters,
+        },
         "trunk": dict(trunk),
         "clips": account(found),
         "seconds": round(seconds, 1),
@@ -82,21 +88,23 @@ def write_outcome(
             "text": dict(text),
             "decoding": _decoding(config, test, trained, predictions["clip_id"].to_pylist()),
         }
-    if kind == "classes":
-        metrics |= class_details(
-            test, found.clips, names, columns=config.data.slice_columns, seed=config.seed
-        )
+    kept = operating_point(
+        config, predictions, names, heldout_speakers=set(scored_once["speaker"].to_pylist())
+    )
+    metrics |= _details(config, test, found.clips, names, kept)
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     run_directory.write_json(config.run, "metrics", metrics)
-    extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")})
+    extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")} | kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics)]))
-    logger.info("model: %s/model", config.run)
+    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics)]))
+    logger.info(
+        "model: %s/model, %.3f M parameters trained", config.run, trained.num_trained_parameters / 1e6
+    )
     logger.info("page: %s", page)
     return metrics
 
@@ -111,6 +119,26 @@ def _write_tables(
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
     run_directory.write_table(config.run, "curves", curves)
     return predictions
+
+
+def _details(
+    config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """More on the test clips than their scores: slices and calibration of classes, decisions and patients of labels."""
+    match config.task.kind:
+        case "classes":
+            return class_details(
+                test,
+                clips,
+                names,
+                columns=config.data.slice_columns,
+                seed=config.seed,
+                temperature=kept.get("temperature"),
+            )
+        case "multi_label":
+            return decision_details(test, names, thresholds=kept.get("thresholds"), seed=config.seed)
+        case _:
+            return {}
 
 
 def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:

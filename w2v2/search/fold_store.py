@@ -84,6 +84,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> byt
         "loss": score.loss,
         "num_train": score.num_train,
         "seconds": score.seconds,
+        "num_trained_parameters": score.num_trained_parameters,
         "curve": [asdict(epoch) for epoch in score.curve],
     }
     if isinstance(score, FoldTranscripts):

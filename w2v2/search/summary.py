@@ -40,7 +40,12 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
             {"trial": trial, "fold": fold, "state": "done"}
             | {name: found[name] for name in METRICS if name in found}
             | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
-            | {"num_held_out": len(score.clip_ids), "seconds": score.seconds, "clips_per_s": clips}
+            | {
+                "num_held_out": len(score.clip_ids),
+                "num_trained_parameters": score.num_trained_parameters,
+                "seconds": score.seconds,
+                "clips_per_s": clips,
+            }
         )
     return pa.Table.from_pylist(rows)
 

@@ -10,11 +10,12 @@ from w2v2.data.text import Vocabulary, padded_targets, vocabulary_of
 from w2v2.models.classifier import fresh
 from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.decoder import Decoder
+from w2v2.models.lora import add_lora
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.search.trial import Plan, clip_set, fold_seed
 from w2v2.training.fold_result import DivergenceError, FoldTranscripts
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import Trainer
+from w2v2.training.trainer import Trainer, num_trained_parameters
 from w2v2.training.transcription import new_transcriber, predict_transcripts, transcript_loss
 
 
@@ -36,6 +37,7 @@ def score_transcripts(
     torch.manual_seed(seed)
     checkpoint = settings.encoder if settings.text.vocab == "model" else None
     model = new_transcriber(fresh(encoder), settings.head, vocabulary, checkpoint=checkpoint)
+    add_lora(model.encoder, settings.lora)
     trainer = Trainer(
         model,
         clip_set(settings, plan, train, targets=padded_targets(references, vocabulary)),
@@ -64,6 +66,7 @@ def score_transcripts(
         num_train=len(train),
         seconds=time.perf_counter() - started,
         curve=curve,
+        num_trained_parameters=num_trained_parameters(model),
     )
 
 

@@ -95,6 +95,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     import torch
 
     from w2v2.models.classifier import Classifier, fresh
+    from w2v2.models.lora import add_lora
     from w2v2.models.pretrained import loaded_encoder
     from w2v2.training.trainer import score_fold
 
@@ -105,8 +106,10 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
     seed = fold_seed(settings.seed, fold)
     torch.manual_seed(seed)
+    model = Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)])
+    add_lora(model.encoder, settings.lora)
     return score_fold(
-        Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)]),
+        model,
         fold=fold,
         train=clip_set(settings, plan, train),
         held_out=clip_set(settings, plan, held_out),

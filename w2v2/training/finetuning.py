@@ -22,6 +22,7 @@ from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
 from w2v2.models.encoder import Encoder
+from w2v2.models.lora import add_lora, merge_lora
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.models.probabilities import probabilities
@@ -33,7 +34,7 @@ from w2v2.training.decoding_weights import BeamDecoding, beam_transcripts
 from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import Trainer
+from w2v2.training.trainer import Trainer, num_trained_parameters
 from w2v2.training.transcription import new_transcriber, predict_transcripts
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ class Finetuned:
     curve: list[Epoch]
     best_epoch: int
     """The epoch whose weights were kept."""
+    num_trained_parameters: int
+    """Numbers that were trained."""
     digest: str
     """The model's digest; empty on all processes but the first, which writes the model."""
     beam: BeamDecoding | None = None
@@ -123,6 +126,8 @@ def finetune(
     torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
     fitting = make_trainer(plan, world)
     curve = _train(plan.config, fitting, on_epoch)
+    count = num_trained_parameters(fitting.model)
+    merge_lora(fitting.model.encoder)
     rows = plan.rows("val", "test")
     best_epoch = fitting.position.best_epoch or len(curve)
     values, beam = _predict(plan, fitting.model, rows, world)
@@ -131,6 +136,7 @@ def finetune(
         values=values,
         curve=curve,
         best_epoch=best_epoch,
+        num_trained_parameters=count,
         digest=_save(plan, fitting, best_epoch=best_epoch, beam=beam) if world.rank == 0 else "",
         beam=beam,
     )
@@ -181,6 +187,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     torch.manual_seed(config.seed)
     make = _new_transcriber if config.task.kind == "transcript" else _new_classifier
     model = make(plan, fresh(encoder), train_set)
+    add_lora(model.encoder, config.lora)
     val = plan.rows("val")
     return Trainer(
         model,

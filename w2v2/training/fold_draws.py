@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from w2v2.config.model import HeadConfig, OptimConfig, TaskConfig, TrainingConfig
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.objective import Objective, make_objective
+from w2v2.training.mixup import Batch, mixed_batch, mixed_targets
 from w2v2.training.optimizer import batch_size_at
 
 OF_ITS_OWN = {
@@ -68,6 +69,12 @@ class EpochDraw:
     """An epoch's steps on all folds, padded: a fold with fewer steps than others has no rows in the last ones."""
 
     rows: Int[Tensor, "steps folds batch"]
+    partners: Int[Tensor, "steps folds batch"] | None
+    """The rows that are mixed into them; None without mixup."""
+    shares: Float[Tensor, "steps folds batch"] | None
+    """The shares of the rows in their mixtures."""
+    targets: Int[np.ndarray, "steps folds batch"]
+    """The class of each row, or of the larger part of a mixture."""
     num_rows: Int[np.ndarray, "steps folds"]
     """Rows that are no padding."""
     loss: Float[Tensor, "steps folds batch classes"]
@@ -108,8 +115,8 @@ class FoldDraws:
         epochs: list[EpochDraw] = []
         keeps = self._num_bytes() <= MAX_KEPT_BYTES
         generators = [torch.Generator().manual_seed(fold.seed) for fold in self.folds]
-        for batches in self._batches:
-            epoch = self._epoch(batches, generators)
+        for number, batches in enumerate(self._batches):
+            epoch = self._epoch(number, batches, generators)
             epochs += [epoch] if keeps else []
             yield epoch
         self._kept = epochs
@@ -131,27 +138,44 @@ class FoldDraws:
         )
         return [fold.train[batch] for batch in batches]
 
+    def _mixed(self, fold: int, epoch: int, step: int, batch: Int[np.ndarray, " _"]) -> Batch:
+        """A batch of a fold, mixed as `trainer.Trainer` mixes it."""
+        return mixed_batch(
+            batch, alpha=self.shape.training.mixup_alpha, seed=self.folds[fold].seed, epoch=epoch, number=step
+        )
+
     def _epoch(
-        self, batches: Sequence[Sequence[np.ndarray]], generators: Sequence[torch.Generator]
+        self, epoch: int, batches: Sequence[Sequence[np.ndarray]], generators: Sequence[torch.Generator]
     ) -> EpochDraw:
         num_steps = max(len(of_fold) for of_fold in batches)
         size = max(len(batch) for of_fold in batches for batch in of_fold)
+        num_classes, mixes = self.clips.num_classes, bool(self.shape.training.mixup_alpha)
         rows = np.zeros((num_steps, len(batches), size), np.int64)
+        partners, shares = np.zeros_like(rows), np.zeros(rows.shape, np.float32)
+        targets = torch.zeros(*rows.shape, num_classes)
         num_rows = np.zeros((num_steps, len(batches)), np.int64)
         of_batch = np.zeros((num_steps, len(batches)), np.float32)
         weight = np.zeros(len(batches))
         for index, of_fold in enumerate(batches):
             for step, batch in enumerate(of_fold):
+                mixed = self._mixed(index, epoch, step, batch)
                 rows[step, index, : len(batch)] = batch
                 num_rows[step, index] = len(batch)
-                batch_weight = self._objectives[index].weight(torch.from_numpy(self.clips.targets[batch]))
+                if mixed.partners is not None:
+                    partners[step, index, : len(batch)] = mixed.partners
+                    shares[step, index, : len(batch)] = mixed.shares
+                batch_targets = mixed_targets(self.clips.targets, mixed, num_outputs=num_classes)
+                batch_weight = self._objectives[index].weight(batch_targets)
+                targets[step, index, : len(batch)] = _shares_of_classes(batch_targets, num_classes)
                 of_batch[step, index] = 1.0 / (batch_weight or 1.0)
                 weight[index] += batch_weight
         inside = torch.from_numpy(np.arange(size) < num_rows[..., None])
-        targets = torch.from_numpy(self.clips.targets[rows])
         loss = [_loss_weight(targets[:, index], o) for index, o in enumerate(self._objectives)]
         return EpochDraw(
             rows=torch.from_numpy(rows),
+            partners=torch.from_numpy(partners) if mixes else None,
+            shares=torch.from_numpy(shares) if mixes else None,
+            targets=targets.argmax(-1).numpy(),
             num_rows=num_rows,
             loss=-torch.stack(loss, dim=1) * inside[..., None],
             of_batch=torch.from_numpy(of_batch),
@@ -173,10 +197,16 @@ class FoldDraws:
         return kept
 
 
+def _shares_of_classes(
+    targets: Int[Tensor, " batch"] | Float[Tensor, "batch classes"], num_classes: int
+) -> Float[Tensor, "batch classes"]:
+    """A row of shares of the classes for each target, a number or such a row."""
+    return nn.functional.one_hot(targets, num_classes).float() if targets.ndim == 1 else targets
+
+
 def _loss_weight(
-    targets: Int[Tensor, "steps batch"], objective: Objective
+    targets: Float[Tensor, "steps batch classes"], objective: Objective
 ) -> Float[Tensor, "steps batch classes"]:
     """The weights in `losses.cross_entropy_sum`: of the targets, and of all classes if labels are smoothed."""
     of_class, smoothing = objective.class_weights, objective.label_smoothing
-    one_hot = nn.functional.one_hot(targets, len(of_class)).float()
-    return of_class * (one_hot * (1.0 - smoothing) + smoothing / len(of_class))
+    return of_class * (targets * (1.0 - smoothing) + smoothing / len(of_class))

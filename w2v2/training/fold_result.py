@@ -39,6 +39,8 @@ class FoldScore:
     num_train: int
     seconds: float
     curve: list[Epoch]
+    num_trained_parameters: int = 0
+    """Numbers that were trained; 0 where an earlier version of w2v2 did not count them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class FoldTranscripts:
     num_train: int
     seconds: float
     curve: list[Epoch]
+    num_trained_parameters: int = 0
+    """As that of FoldScore."""
 
 
 FoldResult = FoldScore | FoldTranscripts
@@ -70,6 +74,7 @@ def fold_score(
     num_train: int,
     seconds: float,
     curve: list[Epoch],
+    num_trained_parameters: int,
 ) -> FoldScore:
     """The score of a fold whose held-out clips have these logits; raises DivergenceError where their loss is not finite."""
     log_probabilities = log_softmax(logits)
@@ -85,4 +90,5 @@ def fold_score(
         num_train=num_train,
         seconds=seconds,
         curve=curve,
+        num_trained_parameters=num_trained_parameters,
     )

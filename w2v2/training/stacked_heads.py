@@ -2,8 +2,8 @@
 
 A head's numbers do not depend on what it is trained with, bit for bit. They are those that `trainer.score_fold`
 gives it alone: batches, dropout and first weights are drawn from the same seeds, and the steps of AdamW are the same.
-For a linear head they are so bit for bit, as long as no batch has a single clip; otherwise products are added up in
-another order, which differs by the rounding of float32.
+For a linear head without mixup they are so bit for bit, as long as no batch has a single clip; otherwise products are
+formed and added up in another order, which differs by the rounding of float32.
 """
 
 import time
@@ -24,6 +24,7 @@ from w2v2.models.mlp import Mlp
 from w2v2.models.pooling import LayerMix
 from w2v2.training.fold_draws import EpochDraw, Fold, FoldDraws
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
+from w2v2.training.mixup import mix
 from w2v2.training.optimizer import learning_rate_scale
 
 WIDEST_VECTOR = 16
@@ -111,8 +112,9 @@ class StackedHeads:
 
     def _forward(self, epoch: EpochDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
         """Logits in training mode."""
-        rows = epoch.rows[step]
-        x: Tensor = self._clips.vectors.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        x = self._vectors(epoch.rows[step])
+        if epoch.partners is not None and epoch.shares is not None:
+            x = mix(x, self._vectors(epoch.partners[step]), epoch.shares[step])
         if self._mixes:
             x = torch.einsum("tfs,fbsd->tfbd", self._parameters[0].softmax(-1), x)
         else:
@@ -123,6 +125,9 @@ class StackedHeads:
             x = x * epoch.kept[number][step] * scale if epoch.kept else x
             x = _StackedLinear.apply(x, weight, bias)
         return x
+
+    def _vectors(self, rows: Int[Tensor, "folds batch"]) -> Float[Tensor, "folds batch ..."]:
+        return self._clips.vectors.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each linear layer."""
@@ -149,7 +154,6 @@ class StackedHeads:
     ) -> None:
         """A point of every head's learning curve; a head whose loss is not finite has diverged."""
         inside = np.arange(epoch.rows.shape[-1]) < epoch.num_rows[..., None]
-        targets = self._clips.targets[epoch.rows.numpy()]
         names = [str(index) for index in range(self._clips.num_classes)]
         for fold in range(len(self._folds)):
             rows, done = inside[:, fold], self._done[fold]
@@ -160,7 +164,7 @@ class StackedHeads:
                     self._diverged.setdefault((trial, fold), DivergenceError(why))
                     continue
                 of_fold = predicted[:, trial, fold].numpy()[rows]
-                counts = classification.confusion(targets[:, fold][rows], of_fold, len(names))
+                counts = classification.confusion(epoch.targets[:, fold][rows], of_fold, len(names))
                 self._curves[trial][fold].append(
                     Epoch(
                         epoch=number + 1,
@@ -210,6 +214,7 @@ class StackedHeads:
                 num_train=len(fold.train),
                 seconds=seconds,
                 curve=self._curves[trial][index],
+                num_trained_parameters=sum(parameter[trial, index].numel() for parameter in self._parameters),
             )
         except DivergenceError as error:
             return error

@@ -25,6 +25,7 @@ from w2v2.training import optimizer
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.forward import device_for, memory_hint, predict_logits
 from w2v2.training.gradients import check_gradients
+from w2v2.training.mixup import Batch, mixed_batch, mixed_features, mixed_targets
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.transcription import transcript_loss
@@ -118,10 +119,10 @@ class Trainer:
                 self.train.features.epoch = at.epoch
             while at.batch < len(batches):
                 if isinstance(self.train.features, Fetched):
-                    coming = batches[at.batch : at.batch + NUM_AHEAD]
-                    self.train.features.expect(np.concatenate([self.world.share(b) for b in coming]))
+                    coming = [self._share(self._batch(n)) for n in self._numbers_ahead()]
+                    self.train.features.expect(np.concatenate([share.needed for share in coming]))
                 with memory_hint():
-                    self._step(batches[at.batch])
+                    self._step(self._batch(at.batch))
                 at.batch, at.step = at.batch + 1, at.step + 1
                 if at.batch < len(batches):
                     on_step(self)
@@ -131,7 +132,27 @@ class Trainer:
             self.model.load_state_dict(self.best, strict=False)
         return at.curve
 
-    def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
+    def _numbers_ahead(self) -> range:
+        """The next batches of the epoch."""
+        first = self.position.batch
+        return range(first, min(first + NUM_AHEAD, len(self._plan[self.position.epoch])))
+
+    def _batch(self, number: int) -> Batch:
+        """A batch of the present epoch, mixed where training.mixup_alpha asks for it."""
+        epoch = self.position.epoch
+        return mixed_batch(
+            self._plan[epoch][number],
+            alpha=self.training.mixup_alpha,
+            seed=self.seed,
+            epoch=epoch,
+            number=number,
+        )
+
+    def _share(self, batch: Batch) -> Batch:
+        """This process's part of a batch."""
+        return batch.take(self.world.share(np.arange(len(batch))))
+
+    def _step(self, batch: Batch) -> None:
         """One optimizer step on this process's share of `batch`."""
         scale = optimizer.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
@@ -148,32 +169,32 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
         self.optimizer.step()
 
-    def _backward_in_parts(self, batch: Int[np.ndarray, " batch"]) -> None:
+    def _backward_in_parts(self, batch: Batch) -> None:
         """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
-        batch_weight = self.objective.weight(torch.from_numpy(self.train.targets[batch])) or 1.0
-        clips = self.world.share(batch)
+        batch_weight = self.objective.weight(self._targets(batch)) or 1.0
+        clips = self._share(batch)
         # A process without a clip of this batch keeps in step with one that does not count.
-        share, counts = (clips, 1) if len(clips) else (batch[:1], 0)
+        share, counts = (clips, 1) if len(clips) else (batch.take(np.arange(1)), 0)
         parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             hold = not last and self.world.size > 1
             with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
-                outputs, targets = self._forward(share[part])
+                outputs, targets = self._forward(share.take(part))
                 loss = self.objective.loss_sum(outputs, targets)
                 # DDP averages gradients over processes; times their number it is the sum over the whole batch.
                 (loss * (counts * self.world.size / batch_weight)).backward()
             if counts:
                 self._count(outputs, targets, loss)
 
-    def _backward_whole(self, batch: Int[np.ndarray, " batch"]) -> None:
+    def _backward_whole(self, batch: Batch) -> None:
         """Gradients of a loss over the whole batch: each process has all outputs, and gradients for its share."""
-        share = self.world.share(batch)
-        outputs, targets = self._forward(share if len(share) else batch[:1])
+        share = self._share(batch)
+        outputs, targets = self._forward(share if len(share) else batch.take(np.arange(1)))
         assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
         share_outputs = outputs[: len(share)]
         whole = self.world.whole(share_outputs, len(batch))
-        batch_targets = torch.from_numpy(self.train.targets[batch]).to(self.device)
+        batch_targets = self._targets(batch).to(self.device)
         loss = self.objective.whole_batch_loss(whole, batch_targets) + 0.0 * outputs.sum()
         (loss * self.world.size).backward()
         self._count(
@@ -182,13 +203,14 @@ class Trainer:
             self.objective.loss_sum(share_outputs, targets[: len(share)]),
         )
 
-    def _forward(self, clips: Int[np.ndarray, " part"]) -> tuple[Outputs, Shaped[Tensor, "part ..."]]:
-        features, lengths = self.train.select(clips)
-        descriptors = self.train.descriptors_of(clips)
-        inputs = [to_device(x, self.device) for x in (features, lengths, descriptors) if x is not None]
+    def _targets(self, batch: Batch) -> Shaped[Tensor, "batch ..."]:
+        return mixed_targets(self.train.targets, batch, num_outputs=self.model.num_outputs)
+
+    def _forward(self, batch: Batch) -> tuple[Outputs, Shaped[Tensor, "batch ..."]]:
+        inputs = [to_device(x, self.device) for x in mixed_features(self.train, batch) if x is not None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = self.network(*inputs)
-        return outputs, torch.from_numpy(self.train.targets[clips]).to(self.device)
+        return outputs, self._targets(batch).to(self.device)
 
     def _count(self, outputs: Outputs, targets: Tensor, loss: Tensor) -> None:
         """Add clips to the sums of the epoch."""
@@ -197,7 +219,9 @@ class Trainer:
         at.weight += self.objective.weight(targets)
         if self.task.kind == "classes" and isinstance(outputs, Tensor):
             predicted = outputs.detach().argmax(1).cpu().numpy()
-            found = classification.confusion(targets.cpu().numpy(), predicted, outputs.shape[1])
+            # A mixture counts as the clip with the larger share.
+            target = targets if targets.ndim == 1 else targets.argmax(1)
+            found = classification.confusion(target.cpu().numpy(), predicted, outputs.shape[1])
             at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
@@ -254,6 +278,11 @@ def trained_state(model: SpeechModel | PretrainingModel) -> dict[str, Float[Tens
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def num_trained_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _uar(counts: Sequence[float], num_classes: int) -> float | None:
@@ -313,4 +342,5 @@ def score_fold(
         num_train=len(train),
         seconds=time.perf_counter() - started,
         curve=curve,
+        num_trained_parameters=num_trained_parameters(model),
     )

@@ -1,0 +1,56 @@
+"""Probabilities of a saved model after its temperature, and its thresholds: what its card keeps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from w2v2.errors import UserError
+from w2v2.evaluation.calibration import with_temperature
+from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.models.model_info import ModelInfo, read_card
+
+
+def temperature_of(model: str, info: ModelInfo) -> float:
+    """The temperature that the model in a folder keeps; raises UserError where it has none."""
+    kept = read_card(model).get("temperature") if info.kind == "classes" else None
+    if info.kind != "classes" or not kept:
+        why = "it is one of " + info.kind if info.kind != "classes" else "it was trained without"
+        raise UserError(
+            f"calibrated is true, and the model {model} has no temperature ({why}): leave it out, or train a model of classes "
+            "with a val split, or with the best.yaml of a search"
+        )
+    return float(kept["value"])
+
+
+def thresholds_of(model: str, info: ModelInfo) -> dict[str, float | None]:
+    """The threshold of each label that the model in a folder keeps; raises UserError where it has none."""
+    kept = read_card(model).get("thresholds") if info.kind == "multi_label" else None
+    if info.kind != "multi_label" or not kept:
+        why = (
+            "it is one of " + info.kind if info.kind != "multi_label" else "it was trained without val split"
+        )
+        raise UserError(
+            f"decisions is true, and the model {model} has no thresholds ({why}): leave it out, or train a model of labels "
+            "with a val split"
+        )
+    return dict(kept["recordings"])
+
+
+def with_calibration(
+    predictions: Sequence[ClipPrediction], temperature: float | None
+) -> list[ClipPrediction]:
+    """The predictions with the temperature, if any, applied to their probabilities; rejects as they are."""
+    return [
+        one
+        if one.values is None or temperature is None
+        else replace(one, values=with_temperature(one.values, temperature))
+        for one in predictions
+    ]
+
+
+def present(values: Mapping[str, float], thresholds: Mapping[str, float | None]) -> dict[str, Any]:
+    """1 or 0 for each label by its probability, in columns present_<label>; None where it has no threshold."""
+    return {
+        f"present_{name}": None if (least := thresholds.get(name)) is None else int(value >= least)
+        for name, value in values.items()
+    }

@@ -1,0 +1,78 @@
+"""Sections of a page of several labels: decisions at the thresholds of the val split, and scores by patient."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from w2v2.evaluation.decisions import contradictions
+from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+
+
+def decisions(metrics: Mapping[str, Any]) -> list[Block]:
+    """Sensitivity and specificity of each label, by recording and by patient; a sentence where val chose no threshold."""
+    found = metrics.get("decisions")
+    if not found:
+        return []
+    if not found["chosen_on"]:
+        return [
+            Paragraph(
+                "The model keeps no threshold: it was trained without a val split, and the clips that are scored choose none."
+            )
+        ]
+    rows = [
+        [name, kind, row["threshold"], *_rates(row)]
+        for kind, labels in (
+            ("recording", found["labels"]),
+            ("patient", metrics["patients"]["decisions"]),
+        )
+        for name, row in labels.items()
+    ]
+    columns = [
+        words("label"),
+        words("by"),
+        score("threshold"),
+        percent("sensitivity"),
+        percent("specificity"),
+    ]
+    columns += [count("with"), count("without")]
+    caption = (
+        f"At the thresholds of the largest sensitivity plus specificity on {found['chosen_on']}, where the model was trained; "
+        "95% intervals over the speakers scored here."
+    )
+    blocks: list[Block] = [Table("decisions", columns, rows, caption)] if rows else []
+    if found["without"]:
+        names = ", ".join(found["without"])
+        blocks.append(Paragraph(f"Without a threshold, as the val split does not separate them: {names}."))
+    return blocks
+
+
+def patients(metrics: Mapping[str, Any]) -> list[Block]:
+    """AUC of each label by patient, whose probability is the mean of those of the recordings."""
+    found = metrics.get("patients")
+    if not found:
+        return []
+    rows: list[list[Cell]] = [
+        [
+            name,
+            Measured(row["auc"], row["interval"]),
+            row["average_precision"],
+            *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
+        ]
+        for name, row in found["labels"].items()
+    ]
+    for name in ("macro_auc", "weighted_auc"):
+        mean = found["means"][name]
+        rows.append([name.removesuffix("_auc"), Measured(mean["value"], mean["interval"]), *[""] * 4])
+    columns = [words("label"), score("AUC"), score("average precision")]
+    columns += [count("with"), count("without"), count("missing")]
+    caption = (
+        f"The {found['num_patients']} patients, each with the mean of the probabilities of the recordings; 95% intervals "
+        "over patients."
+    )
+    return [Table("patients", columns, rows, caption), *map(Paragraph, contradictions(found))]
+
+
+def _rates(row: Mapping[str, Any]) -> list[Cell]:
+    rates: list[Cell] = [
+        Measured(row[rate], row[f"{rate}_interval"]) for rate in ("sensitivity", "specificity")
+    ]
+    return [*rates, row["num_positive"], row["num_negative"]]

@@ -1,0 +1,89 @@
+"""What is kept with a model of how to use its probabilities: a temperature, or thresholds; never from test clips."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.data.targets import class_numbers
+from w2v2.evaluation.calibration import fitted_temperature
+from w2v2.evaluation.decisions import by_patient, choose_thresholds
+from w2v2.evaluation.scores import columns
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+
+logger = logging.getLogger(__name__)
+
+
+def operating_point(
+    config: FinetuneConfig, predictions: pa.Table, names: Sequence[str], *, heldout_speakers: set[str]
+) -> dict[str, Any]:
+    """What the model card keeps: `temperature` of classes, `thresholds` of labels; nothing where neither can be had.
+
+    predictions have a split; heldout_speakers are those of the test split, whom a search may have scored.
+    """
+    val = predictions.filter(pc.equal(predictions["split"], "val"))
+    match config.task.kind:
+        case "classes":
+            found = _of_val(val, names) if len(val) else _of_search(config.tuned_on, names, heldout_speakers)
+            return {"temperature": found} if found else {}
+        case "multi_label" if len(val):
+            return {"thresholds": _thresholds(val, names)}
+        case "multi_label":
+            logger.info(
+                "no threshold of a label was chosen: there is no val split (give the data one, or set --training.patience_epochs)"
+            )
+    return {}
+
+
+def _of_val(val: pa.Table, names: Sequence[str]) -> dict[str, Any] | None:
+    return _temperature(val, names, f"the val split: {_size(val)}")
+
+
+def _of_search(run: str, names: Sequence[str], heldout_speakers: set[str]) -> dict[str, Any] | None:
+    """A temperature of the search's out-of-fold predictions of speakers who are not held out here; None without any."""
+    if not run:
+        return None
+    try:
+        rows = run_directory.read_table(storage.expand(run), "predictions")
+    except storage.StorageError as error:
+        logger.warning("no temperature was fitted: the predictions of tuned_on cannot be read (%s)", error)
+        return None
+    have = {name.removeprefix("prob_") for name in rows.column_names if name.startswith("prob_")}
+    if have != set(names):
+        logger.warning("no temperature was fitted: %s has other classes", run)
+        return None
+    rows = rows.filter(pc.invert(pc.is_in(rows["speaker"], value_set=pa.array(sorted(heldout_speakers)))))
+    return _temperature(rows, names, f"out-of-fold predictions of the search {run}: {_size(rows)}")
+
+
+def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[str, Any] | None:
+    """The temperature of these predictions; None where all or none are right, which no temperature fits."""
+    if not len(rows):
+        return None
+    target = class_numbers(rows["target"].to_pylist(), names)
+    probabilities = columns(rows, "prob", names)
+    is_right = probabilities.argmax(1) == target
+    if is_right.all() or not is_right.any():
+        logger.info(
+            "no temperature was fitted on %s: %s are right", fitted_on, "all" if is_right.all() else "none"
+        )
+        return None
+    return {"value": fitted_temperature(probabilities, target), "fitted_on": fitted_on}
+
+
+def _thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, Any]:
+    patients, _ = by_patient(val, names)
+    chosen = {"recordings": choose_thresholds(val, names), "patients": choose_thresholds(patients, names)}
+    for kind, thresholds in chosen.items():
+        if without := [name for name, value in thresholds.items() if value is None]:
+            logger.info("no threshold by %s of %s: val does not separate it", kind, ", ".join(without))
+    return {**chosen, "chosen_on": f"the val split: {_size(val)}"}
+
+
+def _size(rows: pa.Table) -> str:
+    return f"{len(rows)} clips of {len(np.unique(rows['speaker'].to_pylist()))} speakers"

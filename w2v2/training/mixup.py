@@ -1,0 +1,103 @@
+"""Mixup (Zhang et al. 2018, arXiv:1710.09412): training clips as shares of two clips of their batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from w2v2.features.batches import ClipSet
+
+MIXUP = 0x6D6978
+"""Keeps these random numbers apart from those of the order of clips and of augmentation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The clips of an optimizer step, and where they are mixed the partner of each and its own share."""
+
+    clips: Int[np.ndarray, " batch"]
+    partners: Int[np.ndarray, " batch"] | None = None
+    shares: Float[np.ndarray, " batch"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def take(self, places: Int[np.ndarray, " part"]) -> "Batch":
+        """The part of the batch at these places."""
+        if self.partners is None or self.shares is None:
+            return Batch(clips=self.clips[places])
+        return Batch(clips=self.clips[places], partners=self.partners[places], shares=self.shares[places])
+
+    @property
+    def needed(self) -> Int[np.ndarray, " clips"]:
+        """The clips whose features it is made of."""
+        return self.clips if self.partners is None else np.concatenate([self.clips, self.partners])
+
+
+def mixed_batch(
+    clips: Int[np.ndarray, " batch"], *, alpha: float, seed: int, epoch: int, number: int
+) -> Batch:
+    """The batch with a partner from itself for each clip and shares from Beta(alpha, alpha); at alpha 0 as it is.
+
+    They depend on the seed, the epoch and the number of the batch in it alone.
+    """
+    if not alpha:
+        return Batch(clips=clips)
+    rng = np.random.default_rng([seed, epoch, number, MIXUP])
+    partners = clips[rng.permutation(len(clips))]
+    return Batch(clips=clips, partners=partners, shares=rng.beta(alpha, alpha, len(clips)).astype(np.float32))
+
+
+def mix(
+    own: Float[Tensor, "*batch_and_dims"],
+    partners: Float[Tensor, "*batch_and_dims"],
+    shares: Float[Tensor, "..."],
+) -> Float[Tensor, "*batch_and_dims"]:
+    """Share * own + (1 - share) * partner, with a share for each row of the leading axes."""
+    wide = shares.view(*shares.shape, *[1] * (own.ndim - shares.ndim))
+    return wide * own + (1 - wide) * partners
+
+
+def mixed_features(
+    clips: ClipSet, batch: Batch
+) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"], Float[Tensor, "batch descriptors"] | None]:
+    """Features at the encoder's cut, their lengths, and hand-made features, mixed where the batch is.
+
+    A mixture is as long as the longer of its two clips; past its end the shorter one counts as zeros.
+    """
+    (features, lengths), descriptors = clips.select(batch.clips), clips.descriptors_of(batch.clips)
+    if batch.partners is None or batch.shares is None:
+        return features, lengths, descriptors
+    shares = torch.from_numpy(batch.shares)
+    others, other_lengths = clips.select(batch.partners)
+    longest = max(features.shape[1], others.shape[1])
+    features, others = (_padded(rows, longest) for rows in (features, others))
+    if descriptors is not None and clips.descriptors is not None:
+        descriptors = mix(descriptors, torch.from_numpy(clips.descriptors[batch.partners]), shares)
+    return mix(features, others, shares), torch.maximum(lengths, other_lengths), descriptors
+
+
+def mixed_targets(
+    targets: Shaped[np.ndarray, "clips ..."], batch: Batch, *, num_outputs: int
+) -> Shaped[Tensor, "batch ..."]:
+    """The targets of a batch; where it is mixed, classes are a row of shares each, and what one clip lacks is NaN.
+
+    Losses that are linear in their targets, as cross entropies are, are then the shares' sum of those of both clips.
+    """
+    own = torch.from_numpy(targets[batch.clips])
+    if batch.partners is None or batch.shares is None:
+        return own
+    others = torch.from_numpy(targets[batch.partners])
+    if not own.is_floating_point():
+        own, others = (nn.functional.one_hot(numbers, num_outputs).float() for numbers in (own, others))
+    return mix(own, others, torch.from_numpy(batch.shares))
+
+
+def _padded(rows: Float[Tensor, "batch frames ..."], length: int) -> Float[Tensor, "batch longest ..."]:
+    """The rows with zeros after their ends."""
+    if rows.shape[1] == length:
+        return rows
+    more = rows.new_zeros(len(rows), length - rows.shape[1], *rows.shape[2:])
+    return torch.cat([rows, more], dim=1)
