@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jiwer
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -11,9 +12,12 @@ from tests.made.corpora import sentences_csv
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.config.finetune import FinetuneConfig
+from w2v2.config.text import TextConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.text import vocabulary_of
 from w2v2.errors import UserError
 from w2v2.jobs import compare, finetune, tune_folds
+from w2v2.models.counterpart import save_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +121,15 @@ def test_the_best_settings_train_one_model_and_both_runs_compare_with_themselves
 def test_settings_that_a_search_of_transcripts_cannot_have(flags, message):
     with pytest.raises(UserError, match=message):
         command_line.parse(TuneFoldsConfig, ["--task.kind", "transcript", *flags])
+
+
+def test_a_ctc_model_that_lacks_the_characters_is_refused(tmp_path):
+    save_tokenizer(vocabulary_of(["KIDS AND DOGS"], TextConfig()), tmp_path)
+    flags = ["--task.kind", "transcript", "--text.vocab", "model", "--encoder.name", str(tmp_path)]
+    config = command_line.parse(TuneFoldsConfig, flags)
+    clips = pa.table({"reference": ["kid", "DOGS"]})
+    with pytest.raises(
+        UserError, match=r"3 of 7 training characters are not in the model's vocabulary: 'd' U"
+    ):
+        tune_folds.refuse_unknown_characters(config, [str(tmp_path)], clips)
+    tune_folds.refuse_unknown_characters(config, [str(tmp_path)], clips.slice(1))

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.data import usable_clips
+from w2v2.data import transcripts, usable_clips
 from w2v2.evaluation import baseline_comparison
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_search
@@ -76,6 +78,8 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         check_folder(encoder.name)
     manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
 
+    if text is not None and text.vocab == "model":
+        refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
     prepared = read_prepared(config, encoders, manifest.clips)
     if prepared is None:
         from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
@@ -111,6 +115,18 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         baseline=baseline,
         seconds=time.monotonic() - started,
     )
+
+
+def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], clips: pa.Table) -> None:
+    """Raises UserError where a CTC model whose vocabulary is kept lacks too many characters of the transcripts."""
+    from w2v2.models.ctc_checkpoint import read_vocabulary  # imports torch
+
+    for name in dict.fromkeys(names):
+        transcripts.check_known(
+            clips["reference"].to_pylist(),
+            read_vocabulary(name),
+            max_fraction=config.text.max_unknown_fraction,
+        )
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:

@@ -102,8 +102,9 @@ def plan_baseline(config: BaselineConfig, found: Manifest) -> dict[str, Any]:
 
 def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
     """The plan of jobs/finetune.py over these clips."""
-    need_val = config.training.patience_epochs > 0
-    found = replace(found, clips=splits.assign(found.clips, config.split, config.folds, need_val=need_val))
+    found = replace(
+        found, clips=splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
+    )
     counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
     num_train = counts.get("train", 0)
     steps = (
@@ -134,7 +135,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
                 *_speakers(found),
                 "splits: "
                 + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
-                f"{config.training.num_epochs} epochs, {'at most ' if need_val else ''}{steps} steps on {config.resources.num_workers} "
+                f"{config.training.num_epochs} epochs, {'at most ' if config.training.patience_epochs else ''}{steps} steps on {config.resources.num_workers} "
                 f"worker{'s' if config.resources.num_workers > 1 else ''}{kept}{before[0]}",
             ],
             writes=[
