@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 import ray
 
-from w2v2.cluster import search, worker_warnings
+from w2v2.cluster import search
 from w2v2.cluster.worker_warnings import Reported
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import ResumableError, UserError
+from w2v2.kept_warnings import warnings_kept
 from w2v2.search.fold_reports import FoldReports, seconds_left
 from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
@@ -138,13 +139,13 @@ def test_what_ends_the_search_fails_no_trial(number, result):
     assert search._Proposals(study, judge).suggest("x") == "FINISHED"
 
 
-def test_what_the_workers_of_a_trial_warn_of_is_logged_by_the_driver(monkeypatch, caplog):
-    monkeypatch.setattr(worker_warnings, "_shown", set())
+def test_what_the_workers_of_a_trial_warn_of_is_logged_by_the_driver(caplog):
     plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     judge = search._Judge(FoldReports(plan, Told(), at_once=1))
     trial = SimpleNamespace(config={"number": 1, "params": {}})
-    for _ in range(2):
-        judge.on_trial_result(None, trial, {"error": "nan", "warnings": ["the cache is slow"]})
+    with warnings_kept():
+        for _ in range(2):
+            judge.on_trial_result(None, trial, {"error": "nan", "warnings": ["the cache is slow"]})
     assert [r.getMessage() for r in caplog.records if "cache" in r.getMessage()] == [
         "worker: the cache is slow"
     ]

@@ -3,8 +3,8 @@
 import logging
 import pickle
 
-from w2v2.cluster import worker_warnings
 from w2v2.cluster.worker_warnings import logged, reporting
+from w2v2.kept_warnings import warnings_kept
 
 
 def double(number: int) -> int:
@@ -14,19 +14,17 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def test_warnings_come_with_the_result_and_are_logged_once(caplog, monkeypatch):
-    monkeypatch.setattr(worker_warnings, "_shown", set())
+def test_warnings_come_with_the_result_and_are_logged_once(caplog):
     found = pickle.loads(pickle.dumps(reporting(double, 3)))
     assert found.warnings == ("1 is odd",)
     caplog.clear()
-    assert [logged(found), logged(found), logged(7)] == [6, 6, 7]
+    with warnings_kept():
+        assert [logged(found), logged(found), logged(7)] == [6, 6, 7]
     assert [record.getMessage() for record in caplog.records] == ["worker: 1 is odd"]
 
 
-def test_over_ray(ray_session, caplog, monkeypatch):
+def test_over_ray(ray_session, caplog):
     from w2v2.cluster import connection
-
-    monkeypatch.setattr(worker_warnings, "_shown", set())
 
     def work(number: int) -> int:
         logging.getLogger("w2v2.somewhere").warning("from afar")
@@ -34,6 +32,7 @@ def test_over_ray(ray_session, caplog, monkeypatch):
 
     found: dict[int, int] = {}
     task = connection.task(work, cpus=1, gpus=0)
-    connection.map_tasks(task.remote, [1, 2, 3], num_at_once=2, on_done=found.__setitem__)
+    with warnings_kept():
+        connection.map_tasks(task.remote, [1, 2, 3], num_at_once=2, on_done=found.__setitem__)
     assert found == {0: 2, 1: 3, 2: 4}
     assert [r.getMessage() for r in caplog.records if "afar" in r.getMessage()] == ["worker: from afar"]

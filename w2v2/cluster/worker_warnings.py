@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from w2v2.kept_warnings import kept_warnings
 
-_shown: set[str] = set()
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,9 @@ class ReportingTask:
 
 
 def show(texts: Iterable[str]) -> None:
-    """Log warnings of workers, each text once."""
+    """Log warnings of workers, each text once in a job."""
     for text in texts:
-        if text not in _shown:
-            _shown.add(text)
+        if f"worker: {text}" not in kept_warnings():
             logger.warning("worker: %s", text)
 
 

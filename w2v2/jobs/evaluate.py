@@ -127,7 +127,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         "versions": library_versions("torch", "transformers", "ray"),
         **(about_transcripts(config, found.clips, info) if info.kind == "transcript" else {}),
     }
-    run_directory.write_json(config.run, "metrics", metrics)
+    run_directory.write_metrics(config.run, metrics)
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)

@@ -110,7 +110,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "clips": account(found),
         "seconds": round(time.monotonic() - started, 1),
     }
-    run_directory.write_json(config.run, "metrics", metrics)
+    run_directory.write_metrics(config.run, metrics)
     logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(found.rejects), config.table)
     return metrics
 

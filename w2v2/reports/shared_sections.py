@@ -217,10 +217,17 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
     rows = [[name, str(value)] for name, value in found.items()]
     return [
         Table("provenance", [words("what"), words("value")], rows, "What this run was made with."),
+        *warnings_blocks(metrics),
         Paragraph(command_note),
         Quote(job_command(metrics["job"], storage.join(run.uri, "config.yaml")), is_code=True),
         Details("config.yaml", [Quote(run.config_text, is_code=True)]),
     ]
+
+
+def warnings_blocks(metrics: Mapping[str, Any]) -> list[Block]:
+    """What the job and its workers warned of; nothing where they did not, or for a run of before it was kept."""
+    rows: list[list[Cell]] = [[text] for text in metrics.get("warnings", [])]
+    return [Table("warnings", [words("warning")], rows, "What the job warned of.")] if rows else []
 
 
 def made_facts(run: RunFiles) -> dict[str, str]:

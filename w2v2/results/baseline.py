@@ -66,7 +66,7 @@ def write_outcome(
         "made": describe_run(),
         "versions": library_versions("scikit-learn", "librosa", "ray"),
     }
-    run_directory.write_json(config.run, "metrics", written)
+    run_directory.write_metrics(config.run, written)
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 

@@ -31,7 +31,7 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
     if metric not in ranked:
         raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
     written = _compared(runs, scored, metrics, metric, seed=config.seed)
-    run_directory.write_json(config.run, "metrics", written)
+    run_directory.write_metrics(config.run, written)
     # Imported here: matplotlib takes a second, which an error need not wait for.
     from w2v2.reports.compare_page import write_compare_report
 

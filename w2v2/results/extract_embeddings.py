@@ -65,7 +65,7 @@ def write_outcome(
         "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
     if num_made or taken.pending or not _is_reported(config.run, metrics):
-        run_directory.write_json(config.run, "metrics", metrics)
+        run_directory.write_metrics(config.run, metrics)
         logger.info("page: %s", write_extraction_report(config.run))
     else:
         logger.info("nothing was to be done: metrics.json and the page stay as they were")

@@ -94,7 +94,7 @@ def write_outcome(
     metrics |= _details(config, test, found.clips, names, kept)
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
-    run_directory.write_json(config.run, "metrics", metrics)
+    run_directory.write_metrics(config.run, metrics)
     extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")} | kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.

@@ -58,7 +58,7 @@ def write_outcome(
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }
-    run_directory.write_json(config.run, "metrics", metrics)
+    run_directory.write_metrics(config.run, metrics)
     write_tensorboard(config.run, _scalars(trained))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.pretrain_page import write_pretrain_report

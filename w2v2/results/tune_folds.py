@@ -68,7 +68,7 @@ def write_outcome(
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     metrics |= _estimates(search, manifest.clips, metrics["pooled"], baseline)
-    run_directory.write_json(config.run, "metrics", metrics)
+    run_directory.write_metrics(config.run, metrics)
     best_yaml = best_config(config, best.params, metrics["estimate"])
     storage.write_text(storage.join(config.run, "best.yaml"), best_yaml)
     write_tensorboard(config.run, search_scalars(curves, trials))

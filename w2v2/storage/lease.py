@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from w2v2.errors import UserError
+from w2v2.kept_warnings import warnings_kept
 from w2v2.storage import files as storage
 from w2v2.storage.local import failure
 
@@ -57,7 +58,7 @@ def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
     def held(config: C) -> R:
         if getattr(config, "plan", False):
             return main(config)
-        with hold(storage.expand(config.run)):  # type: ignore[attr-defined]
+        with hold(storage.expand(config.run)), warnings_kept():  # type: ignore[attr-defined]
             return main(config)
 
     return held

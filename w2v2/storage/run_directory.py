@@ -10,6 +10,7 @@ import pyarrow as pa
 from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
 from w2v2.errors import UserError
+from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
@@ -154,6 +155,11 @@ def read_table(run: str, name: str) -> pa.Table:
     """Read `<run>/<name>.parquet`; DamagedError where its bytes are not those that were written."""
     uri = storage.join(run, f"{name}.parquet")
     return parse_parquet(uri, storage.read_bytes(uri))
+
+
+def write_metrics(run: str, metrics: Mapping[str, Any]) -> None:
+    """Write `<run>/metrics.json`, with what the job and its workers have warned of."""
+    write_json(run, "metrics", {**metrics, "warnings": kept_warnings()})
 
 
 def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:

@@ -1,0 +1,29 @@
+"""What a job and its workers warn of, kept for metrics.json and the page."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+_texts: dict[str, None] = {}
+
+
+class _Keeper(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _texts[record.getMessage()] = None
+
+
+@contextlib.contextmanager
+def warnings_kept() -> Iterator[None]:
+    """A block, such as a job, whose warnings `kept_warnings` returns."""
+    keeper, package = _Keeper(logging.WARNING), logging.getLogger("w2v2")
+    _texts.clear()
+    package.addHandler(keeper)
+    try:
+        yield
+    finally:
+        package.removeHandler(keeper)
+
+
+def kept_warnings() -> list[str]:
+    """The texts of the warnings so far, each once, in order."""
+    return list(_texts)
