@@ -18,6 +18,7 @@ def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
         if outcomes[len(starts) - 1]:
             raise outcomes[len(starts) - 1]
 
+    monkeypatch.setattr(connection, "_started_here", False)  # as it was, after this test
     monkeypatch.setattr(connection.ray, "init", init)
     monkeypatch.setattr(connection.ray, "shutdown", lambda: None)
     connection._init(tries_left=3)
@@ -30,6 +31,26 @@ def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
     outcomes[:], starts[:] = [RuntimeError("a bug")], []
     with pytest.raises(RuntimeError, match="a bug"):
         connection._init(tries_left=3)
+
+
+def test_what_will_never_fit_on_this_machine_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(connection.capacity, "present", lambda: {"CPU": 4.0, "GPU": 1.0})
+    monkeypatch.setattr(connection.capacity, "most", lambda: {"CPU": 4.0, "GPU": 1.0})
+    for is_own in (True, False):  # a cluster may grow
+        monkeypatch.setattr(connection, "_started_here", is_own)
+        for size in ({"cpus": 64, "gpus": 0}, {"cpus": 1, "gpus": 2}):
+            if is_own:
+                with pytest.raises(
+                    UserError,
+                    match=r"1 worker\(s\) of .* do not fit on this machine, which has 4 CPUs and 1 GPUs",
+                ):
+                    connection.slots(**size)
+            else:
+                assert connection.slots(**size) == 1
+        connection.check_fits(num_workers=4, cpus=1, gpus=0.25)
+    monkeypatch.setattr(connection, "_started_here", True)
+    with pytest.raises(UserError, match=r"5 worker\(s\) of 1 CPUs each do not fit"):
+        connection.check_fits(num_workers=5, cpus=1, gpus=0)
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+_started_here = False
+
 NUM_STARTS = 3
 """How often a Ray that does not start is started again."""
 
@@ -51,7 +53,13 @@ def start() -> None:
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
 
 
+def is_own() -> bool:
+    """Whether the Ray is one that this process has started for itself."""
+    return _started_here
+
+
 def _init(*, tries_left: int) -> None:
+    global _started_here
     others = child_processes()
     try:
         address = _address()
@@ -63,6 +71,7 @@ def _init(*, tries_left: int) -> None:
             ray.init(
                 address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
             )
+        _started_here = address == "local"
     except ConnectionError as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise UserError(
@@ -107,8 +116,27 @@ def gpus(wanted: float) -> float:
     return wanted if capacity.most().get("GPU", 0) > 0 else 0.0
 
 
+def check_fits(*, num_workers: int = 1, cpus: float, gpus: float) -> None:
+    """Raises UserError where so many workers together do not fit on this machine, and the Ray is this job's own.
+
+    Ray would wait for ever. A cluster may grow, or be given larger machines.
+    """
+    have = capacity.present()
+    if is_own() and capacity.num_fitting(have, cpus=cpus, gpus=gpus) < num_workers:
+        wanted = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        raise UserError(
+            f"{num_workers} worker(s) of {wanted} each do not fit on this machine, which has {have.get('CPU', 0):g} CPUs "
+            f"and {have.get('GPU', 0):g} GPUs: ask for fewer or smaller ones (resources.num_workers, cpus_per_worker, gpus_per_worker), or run the command on a "
+            "cluster"
+        )
+
+
 def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
-    """The number of workers of this size that fit into the cluster, at its largest or (now) as it is; at least 1."""
+    """The number of workers of this size that fit into the cluster, at its largest or (now) as it is; at least 1.
+
+    Raises UserError where none will ever fit.
+    """
+    check_fits(cpus=cpus, gpus=gpus)
     return max(1, capacity.num_fitting(capacity.present() if now else capacity.most(), cpus=cpus, gpus=gpus))
 
 

@@ -96,6 +96,7 @@ def work_together(
 
     Raises what a worker raised; a worker that is lost has all of them start again.
     """
+    connection.check_fits(num_workers=num_workers, cpus=cpus, gpus=gpus)
     # Ray Train moves workers into its own folder; a relative data or cache path would break there.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     trainer: Any = ray.train.torch.TorchTrainer(

@@ -43,7 +43,7 @@ def shape_of(config: ExtractConfig, num_clips: int) -> Shape:
         reader_cpus, num_readers = min(1.0, left / 2), max(1, int(left * num / fitting))
     else:
         # Never more than the CPUs hold, whatever was asked for.
-        fitting = connection.slots(cpus=workers.cpus_per_worker, gpus=0)
+        fitting = connection.slots(cpus=min(workers.cpus_per_worker, cpus), gpus=0)
         encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_worker, cpus)
         num = _num_encoders(workers.num_workers, fitting, num_clips, encoder_cpus, gpus)
         reader_cpus, num_readers = HELPER_CPUS, max(1, int(cpus * num / fitting) // 2)
