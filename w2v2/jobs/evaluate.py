@@ -10,12 +10,9 @@ Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet m
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import prediction
@@ -24,23 +21,16 @@ from w2v2.config import command_line, guide
 from w2v2.config.finetune import EvaluateConfig
 from w2v2.config.guide import Guide
 from w2v2.data import manifest, transcripts, usable_clips
-from w2v2.data.accounting import account
 from w2v2.data.scored_clips import read_scored_clips
-from w2v2.evaluation.decisions import decision_details, decision_lines
-from w2v2.evaluation.details import class_details, detail_lines
-from w2v2.evaluation.predictions import predictions_table, transcripts_table
-from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.operating_point import temperature_of, with_calibration
 from w2v2.inference.prediction_records import ClipPrediction, predicted_clips
-from w2v2.machine import describe_run
-from w2v2.models import decoder, provenance
-from w2v2.models.any_model import convolutions_of, is_foreign, place_by_field, place_of_model, read_model
-from w2v2.models.model_info import ModelInfo, read_card
+from w2v2.models import decoder
+from w2v2.models.any_model import convolutions_of, place_by_field, place_of_model, read_model
+from w2v2.models.model_info import ModelInfo
 from w2v2.results.job_plans import plan_evaluate
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
-from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.evaluate")
 
@@ -95,45 +85,11 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     found = predicted_clips(found, clip_predictions)
     run_directory.write_table(config.run, "manifest", found.clips)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    predictions = predictions_of(found.clips, [one for one in clip_predictions if not one.reject], info)
-    run_directory.write_table(config.run, "predictions", predictions)
-    card = {} if is_foreign(config.model) else read_card(config.model)
-    metrics = score_predictions(
-        predictions,
-        kind=info.kind,
-        names=info.names,
-        seed=0,
-        midpoints=card.get("midpoints"),
-        spaces=info.text is None or info.text.spaces,
-    )
-    metrics |= details(config, predictions, found.clips, info, card)
-    is_known = provenance.says(config.model)
-    heard = provenance.overlap(config.model, found.clips) if is_known else provenance.Overlap()
-    metrics |= {
-        "job": "evaluate",
-        "computed_on": computed_on(config, found.clips, heard, is_known=is_known),
-        "speakers_seen_in_training": heard.num_speakers,
-        "clips_seen_in_training": heard.num_clips,
-        "seen_as_audio_alone": {"speakers": heard.num_audio_speakers, "clips": heard.num_audio_clips},
-        "model": {
-            "uri": config.model,
-            "digest": digest,
-            **({} if temperature is None else {"temperature": temperature}),
-        },
-        "encoder": {"name": info.encoder.name},
-        "clips": account(found),
-        "seconds": round(time.monotonic() - started, 1),
-        "made": describe_run(),
-        "versions": library_versions("torch", "transformers", "ray"),
-        **(about_transcripts(config, found.clips, info) if info.kind == "transcript" else {}),
-    }
-    run_directory.write_metrics(config.run, metrics)
-    from w2v2.reports.model_page import write_model_report
+    from w2v2.results.evaluate import write_outcome
 
-    page = write_model_report(config.run)
-    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics)]))
-    logger.info("page: %s", page)
-    return metrics
+    return write_outcome(
+        config, found, clip_predictions, info, digest=digest, temperature=temperature, started=started
+    )
 
 
 def resolved(config: EvaluateConfig) -> EvaluateConfig:
@@ -165,64 +121,6 @@ def long_enough(
         reject = one.reject or transcripts.reject_too_short(reference, num_frames)
         checked.append(replace(one, reject=reject))
     return checked
-
-
-def predictions_of(clips: pa.Table, clip_predictions: list[ClipPrediction], info: ModelInfo) -> pa.Table:
-    """The rows of predictions.parquet."""
-    keep = ["clip_id", "speaker", "split"]
-    if info.kind == "transcript":
-        return transcripts_table(
-            clips, [one.transcript for one in clip_predictions if one.transcript], keep=keep
-        )
-    values = np.concatenate([one.values for one in clip_predictions])
-    return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
-
-
-def details(
-    config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: Mapping[str, Any]
-) -> dict[str, Any]:
-    """More than the scores: slices and calibration of classes, decisions and patients of several labels."""
-    match info.kind:
-        case "classes":
-            temperature = None if config.calibrated else card.get("temperature")
-            columns = config.data.slice_columns
-            return class_details(
-                predictions, clips, info.names, columns=columns, seed=0, temperature=temperature
-            )
-        case "multi_label":
-            return decision_details(predictions, info.names, thresholds=card.get("thresholds"), seed=0)
-        case _:
-            return {}
-
-
-def about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
-    """How text was decoded, which characters of the references the model cannot write, how many sentences trained it."""
-    references = clips["reference"].to_pylist()
-    assert info.vocabulary is not None
-    unknown = transcripts.warn_unknown(references, info.vocabulary, where=config.data.uri)
-    num_seen = provenance.num_seen_texts(config.model, references)
-    if num_seen:
-        logger.warning(
-            "%d of %d clips have a transcript that was seen in training: their score is not of new sentences",
-            num_seen,
-            len(references),
-        )
-    text = {"unknown_characters": unknown, "num_seen_sentences": num_seen}
-    return {"text": text, "decoding": command_line.tree(config.decode)}
-
-
-def computed_on(config: EvaluateConfig, clips: pa.Table, heard: provenance.Overlap, *, is_known: bool) -> str:
-    """A sentence on what the scores are of."""
-    num = len(clips["speaker"].unique())
-    sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
-    sentence += f", split {config.split}" if config.split else ""
-    if not is_known:
-        return f"{sentence}; who trained the model is not known"
-    if not heard:
-        return f"{sentence}, none of whom trained the model, by name or by recording"
-    caveat = heard.caveat("this model")
-    logger.warning("%s", caveat)
-    return f"{sentence}; {caveat}"
 
 
 def run(args: Sequence[str]) -> int:
