@@ -73,7 +73,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
 
 
 def embed(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
-    """What became of the clips (extraction.DONE), part by part, as the parts are written."""
+    """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
     dataset = _dataset(clips, job, shape, per_part)
     try:
         parts: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -120,7 +120,7 @@ def _dataset(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> ray.data
 
 
 def _quiet() -> None:
-    """Ray Data's own lines and bars off: ours say it. Blocks of BLOCK_BYTES."""
+    """Turn off Ray Data's log lines and bars, which ours replace, and set blocks of BLOCK_BYTES."""
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False

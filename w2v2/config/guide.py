@@ -20,7 +20,7 @@ COMPUTING = "workers at once; 0 is as many as fit"
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
-    """What the first screen of a job's help shows."""
+    """The content of the first screen of a job's help."""
 
     command: str
     """The job's name in the command `w2v2`."""
@@ -65,7 +65,7 @@ def _default_note(config_class: type, path: str) -> str:
 
 
 def default_at(config_class: type, path: str) -> Any:
-    """The default of a field; MISSING for one that must be given. Raises AttributeError where there is none.
+    """The default of a field; MISSING for a field that must be given. Raises AttributeError for an unknown field.
 
     >>> from w2v2.config.tune_folds import TuneFoldsConfig
     >>> default_at(TuneFoldsConfig, "search.num_trials")

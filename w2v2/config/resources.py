@@ -1,4 +1,4 @@
-"""Settings of how the work of a job is divided over the cluster: the same names in every job."""
+"""Settings of the resources of a job: its workers, and the CPUs and GPUs of each; the same names in every job."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ Precision = Literal["float32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResources:
-    """How many processes train one model together, and what each of them has."""
+    """The number of processes that train one model together, and the resources of each."""
 
     num_workers: int = 1
     """Processes that train one model by DDP under Ray Train, each with its share of every batch; a search trains every
@@ -32,7 +32,7 @@ class TrainingResources:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceResources:
-    """How many workers compute at once, and what each of them has."""
+    """The number of workers that compute at once, and the resources of each."""
 
     num_workers: int = 0
     """Workers that compute at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
@@ -52,7 +52,7 @@ class InferenceResources:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionResources(InferenceResources):
-    """How many encoders compute at once, and how."""
+    """The number of encoders that compute at once, and the resources and precision of each."""
 
     precision: Precision = "float32"
     """bf16 computes in bfloat16 on a GPU, faster and with about two digits; it is refused on a CPU."""

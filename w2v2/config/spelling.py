@@ -96,7 +96,7 @@ def respelled_settings(
 
 
 def unknown_field(name: str, fields: Iterable[str]) -> str:
-    """The sentence on a field that there is not, with the one that may be meant.
+    """The sentence on an unknown field, with the field that may be meant.
 
     >>> unknown_field("batch_size", ["optim.batch_size", "optim.learning_rate"])
     'there is no field batch_size, did you mean optim.batch_size'
@@ -173,7 +173,7 @@ def _tree(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError):
-        return None  # the parser says what is wrong
+        return None  # the parser reports the error
 
 
 def _check_space(space: Any) -> None:

@@ -1,4 +1,4 @@
-"""Recordings that are named one by one on the command line or on standard input, in place of a whole folder."""
+"""Recordings that are listed on the command line or on standard input, in place of a whole folder."""
 
 import itertools
 import os
@@ -69,7 +69,7 @@ def _common_folder(uris: list[str]) -> str:
 
 
 def recordings(data: DataConfig) -> list[str]:
-    """The uris of data.files, with the audio files below those that are folders in their place."""
+    """The uris of data.files, in which a folder is replaced by the audio files below it."""
     found: list[str] = []
     for uri in data.files:
         if uri.lower().endswith(AUDIO_SUFFIXES):

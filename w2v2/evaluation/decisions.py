@@ -21,8 +21,8 @@ def chosen_threshold(
 ) -> float | None:
     """The threshold of the largest sensitivity + specificity - 1 (Youden 1950), midway between two predictions.
 
-    Targets are 1, 0 or NaN (left out). Of equals the lowest, which is the most sensitive. None where clips of one kind
-    are missing, and where no threshold separates the kinds better than chance.
+    Targets are 1, 0 or NaN (left out). Among equals it is the lowest, which is the most sensitive. None if
+    clips of one kind are missing, and if no threshold separates the kinds better than chance.
     """
     known = ~np.isnan(target)
     is_positive, values = target[known] == 1, predicted[known]
@@ -105,10 +105,10 @@ def _by_speaker(
 
 
 def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str, list[str]]]:
-    """One row a speaker with the means of the probabilities of the recordings, and by label whose targets contradict.
+    """One row per speaker with mean probabilities over the recordings, and the speakers with contradicting targets by label.
 
-    A speaker's target is that of the recordings for which it is known; where they differ it is null, so that the
-    speaker is left out of that label.
+    A speaker has the target of the recordings that have one; if these differ it is null, so that the speaker is left
+    out of that label.
     """
     target, predicted = columns(rows, "target", names), columns(rows, "prob", names)
     speakers, group = np.unique(np.array(rows["speaker"].to_pylist(), np.str_), return_inverse=True)
@@ -131,9 +131,9 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
 def decision_details(
     rows: pa.Table, names: Sequence[str], *, thresholds: Mapping[str, Any] | None, seed: int
 ) -> dict[str, Any]:
-    """`decisions` and `patients` of metrics.json: what the scored rows are at the thresholds, by recording and by patient.
+    """`decisions` and `patients` of metrics.json: scores at the thresholds, by recording and by patient.
 
-    thresholds are those that a model keeps: of `recordings`, of `patients`, and what they were `chosen_on`. Patients
+    thresholds are those in the model card: of `recordings`, of `patients`, and what they were `chosen_on`. Patients
     have AUC and average precision as well, with intervals over patients.
     """
     kept = thresholds or {"recordings": {}, "patients": {}, "chosen_on": ""}
@@ -168,24 +168,24 @@ def decision_details(
     }
 
 
-def decision_lines(found: Mapping[str, Any]) -> list[str]:
-    """Lines for the terminal on decisions and patients; none where there are no such numbers."""
-    if "decisions" not in found:
+def decision_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal on decisions and patients, for those that metrics has."""
+    if "decisions" not in metrics:
         return []
     lines = []
     for kind, labels in (
-        ("recordings", found["decisions"]["labels"]),
-        ("patients", found["patients"]["decisions"]),
+        ("recordings", metrics["decisions"]["labels"]),
+        ("patients", metrics["patients"]["decisions"]),
     ):
         for name, row in labels.items():
             rates = ", ".join(f"{rate} {_text(row, rate)}" for rate in RATES)
             lines.append(f"{name}, {kind} at {row['threshold']:.3f} or more: {rates}")
-    auc = found["patients"]["means"]["macro_auc"]
+    auc = metrics["patients"]["means"]["macro_auc"]
     macro = "undefined" if auc["value"] is None else f"{auc['value']:.3f}"
     lines.append(
-        f"{found['patients']['num_patients']} patients, by the mean of their recordings: macro AUC {macro}"
+        f"{metrics['patients']['num_patients']} patients, by the mean of their recordings: macro AUC {macro}"
     )
-    return lines + contradictions(found["patients"])
+    return lines + contradictions(metrics["patients"])
 
 
 def contradictions(patients: Mapping[str, Any]) -> list[str]:

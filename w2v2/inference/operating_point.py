@@ -1,4 +1,4 @@
-"""Probabilities of a saved model after its temperature, and its thresholds: what its card keeps."""
+"""The temperature and thresholds in a model's card, and predictions to which they are applied."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from w2v2.models.model_info import ModelInfo, read_card
 
 
 def temperature_of(model: str, info: ModelInfo) -> float:
-    """The temperature that the model in a folder keeps; raises UserError where it has none."""
+    """The temperature in the card of a model folder. Raises UserError if it has none."""
     kept = read_card(model).get("temperature") if info.kind == "classes" else None
     if info.kind != "classes" or not kept:
         why = "it is one of " + info.kind if info.kind != "classes" else "it was trained without"
@@ -23,7 +23,7 @@ def temperature_of(model: str, info: ModelInfo) -> float:
 
 
 def thresholds_of(model: str, info: ModelInfo) -> dict[str, float | None]:
-    """The threshold of each label that the model in a folder keeps; raises UserError where it has none."""
+    """The threshold of each label in the card of a model folder. Raises UserError if it has none."""
     kept = read_card(model).get("thresholds") if info.kind == "multi_label" else None
     if info.kind != "multi_label" or not kept:
         why = (
@@ -39,7 +39,7 @@ def thresholds_of(model: str, info: ModelInfo) -> dict[str, float | None]:
 def with_calibration(
     predictions: Sequence[ClipPrediction], temperature: float | None
 ) -> list[ClipPrediction]:
-    """The predictions with the temperature, if any, applied to their probabilities; rejects as they are."""
+    """The predictions with the temperature, if any, applied to their probabilities; rejects are unchanged."""
     return [
         one
         if one.values is None or temperature is None

@@ -44,9 +44,9 @@ class LowRankUpdate(nn.Module):
 
 
 def add_lora(encoder: Encoder, config: LoraConfig) -> None:
-    """Freeze the encoder but for low-rank updates of the chosen projections of its trained layers; nothing at rank 0.
+    """Freeze the encoder except low-rank updates of the chosen projections of its trained layers; rank 0 changes nothing.
 
-    Raises UserError for a rank above what a projection can have.
+    Raises UserError for a rank above the size of a projection.
     """
     if not config.rank:
         return
@@ -63,7 +63,7 @@ def add_lora(encoder: Encoder, config: LoraConfig) -> None:
 
 @torch.no_grad()
 def merge_lora(encoder: Encoder) -> None:
-    """Make each updated weight a plain one, so that the encoder is of transformers' own classes again."""
+    """Merge each update into its weight, so that the encoder consists of transformers' classes again."""
     for module in encoder.model.modules():
         own = getattr(module, "parametrizations", {})
         if "weight" in own and isinstance(own["weight"][0], LowRankUpdate):

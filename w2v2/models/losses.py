@@ -34,7 +34,7 @@ def cross_entropy_sum(
 def bce_sum(
     logits: Float[Tensor, "batch labels"], targets: Float[Tensor, "batch labels"]
 ) -> Float[Tensor, ""]:
-    """Binary cross entropies in nats, summed over the known targets; divide by the number of those.
+    """Binary cross entropies in nats, summed over the targets that are not NaN; divide by their number.
 
     Targets are 1, 0 or NaN (missing), which gives neither loss nor gradient.
     """
@@ -46,7 +46,7 @@ def bce_sum(
 def mse_sum(
     outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
 ) -> Float[Tensor, ""]:
-    """Squared differences, summed over the known targets; divide by the number of those.
+    """Squared differences, summed over the targets that are not NaN; divide by their number.
 
     NaN targets are missing and give neither loss nor gradient.
     """

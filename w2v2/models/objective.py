@@ -17,7 +17,7 @@ Outputs = Float[Tensor, "batch outputs"] | FrameLogits
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The loss of a task: a part that adds up over clips, and one of a batch as a whole."""
+    """The loss of a task: an additive part, summed over clips, and a part that depends on a batch as a whole."""
 
     task: TaskConfig
     label_smoothing: float
@@ -32,7 +32,7 @@ class Objective:
         return bool(self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty)
 
     def weight(self, targets: Shaped[Tensor, "batch ..."]) -> float:
-        """What loss_sum is to be divided by: class weights, known targets or characters of these clips."""
+        """The divisor of loss_sum: summed class weights, or numbers of targets or characters of these clips."""
         match self.task.kind:
             case "classes":
                 own = targets.to(self.class_weights.device)

@@ -1,4 +1,4 @@
-"""Frames to one vector per clip; only a clip's own frames count."""
+"""Pooling of frames to one vector per clip, over the clip's frames alone and not its padding."""
 
 from typing import Literal
 

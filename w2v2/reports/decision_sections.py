@@ -46,7 +46,7 @@ def decisions(metrics: Mapping[str, Any]) -> list[Block]:
 
 
 def patients(metrics: Mapping[str, Any]) -> list[Block]:
-    """AUC of each label by patient, whose probability is the mean of those of the recordings."""
+    """AUC of each label by patient, whose probability is the mean over the recordings."""
     found = metrics.get("patients")
     if not found:
         return []

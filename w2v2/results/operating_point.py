@@ -1,4 +1,4 @@
-"""What is kept with a model of how to use its probabilities: a temperature, or thresholds; never from test clips."""
+"""The operating point of a model: a temperature or thresholds for its probabilities, never chosen on test clips."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def operating_point(
     config: FinetuneConfig, predictions: pa.Table, names: Sequence[str], *, heldout_speakers: set[str]
 ) -> dict[str, Any]:
-    """What the model card keeps: `temperature` of classes, `thresholds` of labels; nothing where neither can be had.
+    """Entries of the model card: `temperature` of classes or `thresholds` of labels; {} if they cannot be chosen.
 
     predictions have a split; heldout_speakers are those of the test split, whom a search may have scored.
     """
@@ -62,7 +62,7 @@ def _of_search(run: str, names: Sequence[str], heldout_speakers: set[str]) -> di
 
 
 def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[str, Any] | None:
-    """The temperature of these predictions; None where all or none are right, which no temperature fits."""
+    """The temperature of these predictions; None if all or none are right, for which no temperature is best."""
     if not len(rows):
         return None
     target = class_numbers(rows["target"].to_pylist(), names)

@@ -1,4 +1,4 @@
-"""What a search found, as the tables and numbers of the run directory."""
+"""The tables of a search: folds, curves, trials and out-of-fold predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ METRICS = (*classification.METRICS, *recognition.METRICS)
 
 
 def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, Any]:
-    """Scores of one fold's held-out clips; a metric without a value is None."""
+    """Scores of one fold's held-out clips; an undefined metric is None."""
     if isinstance(score, FoldTranscripts):
         return recognition.rates(score.references, score.hypotheses, spaces=score.spaces)
     return classification.scores(_confusion(score, classes), classes)
@@ -51,7 +51,7 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
 
 
 def curves_table(scores: Scores) -> pa.Table:
-    """One row per epoch of a fold of a trial; all of it measured on training clips."""
+    """One row per epoch of each fold of each trial; all values are measured on training clips."""
     rows = [
         {"trial": trial, "fold": fold}
         | {
@@ -117,7 +117,7 @@ def nested_score(
 ) -> float | None:
     """The metric when each fold's trial is chosen on the other folds alone, pooled over folds.
 
-    None with fewer than two complete trials, where there was nothing to choose.
+    None with fewer than two complete trials.
     """
     if len(complete) < 2:
         return None

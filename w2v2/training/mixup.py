@@ -15,7 +15,7 @@ MIXUP = 0x6D6978
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """The clips of an optimizer step, and where they are mixed the partner of each and its own share."""
+    """The clips of an optimizer step and, if they are mixed, each clip's partner and its share."""
 
     clips: Int[np.ndarray, " batch"]
     partners: Int[np.ndarray, " batch"] | None = None
@@ -32,16 +32,16 @@ class Batch:
 
     @property
     def needed(self) -> Int[np.ndarray, " clips"]:
-        """The clips whose features it is made of."""
+        """The clips whose features the batch is made of, partners included."""
         return self.clips if self.partners is None else np.concatenate([self.clips, self.partners])
 
 
 def mixed_batch(
     clips: Int[np.ndarray, " batch"], *, alpha: float, seed: int, epoch: int, number: int
 ) -> Batch:
-    """The batch with a partner from itself for each clip and shares from Beta(alpha, alpha); at alpha 0 as it is.
+    """The batch with a partner from itself for each clip and shares from Beta(alpha, alpha); at alpha 0 it stays unmixed.
 
-    They depend on the seed, the epoch and the number of the batch in it alone.
+    Both depend on the seed, the epoch and the batch's number in it alone.
     """
     if not alpha:
         return Batch(clips=clips)
@@ -84,7 +84,7 @@ def mixed_targets(
 ) -> Shaped[Tensor, "batch ..."]:
     """The targets of a batch; where it is mixed, classes are a row of shares each, and what one clip lacks is NaN.
 
-    Losses that are linear in their targets, as cross entropies are, are then the shares' sum of those of both clips.
+    A loss that is linear in its targets, as cross entropies are, is then the weighted sum of the losses of both clips.
     """
     own = torch.from_numpy(targets[batch.clips])
     if batch.partners is None or batch.shares is None:
