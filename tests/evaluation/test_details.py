@@ -71,11 +71,11 @@ def test_lines_and_blocks(found):
     assert len(table.rows) == 8 and table.rows[0][:2] == ["sex", "man"]
     texts = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     assert "By sex, man is above woman by +" in texts
-    assert [block.name for block in calibration(found) if isinstance(block, Table)] == [
+    assert [block.name for block in calibration(found, {}) if isinstance(block, Table)] == [
         "calibration",
         "reliability",
     ]
-    assert detail_lines({}) == [] and slices({}) == [] and calibration({}) == []
+    assert detail_lines({}) == [] and slices({}) == [] and calibration({}, {}) == []
 
 
 def test_a_column_with_one_value_is_named_where_it_was_asked_for(tables):
