@@ -49,7 +49,8 @@ def test_run_directory_has_everything_and_a_page(finished):
     for name in ("config.yaml", "manifest.parquet", "rejects.parquet", "folds.parquet", "predictions.parquet",
                  "metrics.json", "report.html"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
-    assert {path.stem for path in (run / "plots").glob("*.png")} == {"confusion", "speakers", "folds"}
+    drawn = {path.stem for path in (run / "plots").glob("*.png")}
+    assert drawn == {"confusion", "speakers", "folds", "reliability"}
     page = (run / "report.html").read_text()
     for words in (
         "SVM on mfcc, energy",
