@@ -121,7 +121,14 @@ def signed(signature: str) -> str:
 
 def test_a_run_whose_settings_are_redacted_resumes(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    clips = pa.table({"clip_id": ["a"], "uri": [signed(SECRET)], "speaker": ["s"], "label": ["x"]})
+    clips = pa.table(
+        {
+            "clip_id": ["a", "b"],
+            "uri": [signed(SECRET), "b.wav"],
+            "speaker": ["s", f"token={SECRET}"],
+            "label": ["x", None],
+        }
+    )
 
     def config(signature: str, seed: int = 0) -> TuneFoldsConfig:
         return TuneFoldsConfig(run=str(run), data=DataConfig(uri=signed(signature)), seed=seed)
@@ -134,8 +141,10 @@ def test_a_run_whose_settings_are_redacted_resumes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed = 0, now it is 1"):
         run_directory.open_or_continue(config(SECRET, seed=1))
     assert run_directory.read_table(str(run), "manifest")["uri"].to_pylist() == [
-        "gs://bucket/clips.csv?X-Goog-Signature=***"
+        "gs://bucket/clips.csv?X-Goog-Signature=***",
+        "b.wav",
     ]
+    run_directory.keep_manifest(str(run), clips, clips.select([]))  # the same clips as before
     files = [path for path in run.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {
         "config.yaml",

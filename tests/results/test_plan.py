@@ -177,3 +177,36 @@ def test_files_that_cannot_be_used_show_in_the_sample(
     plan = plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED)
     assert (plan["num_sampled"], plan["num_sampled_bad"]) == (12, 1)
     assert "plan: would be rejected, 3_sad.wav (not audio" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_job_on_the_csv_of_its_plan_ends_with_the_same_predictions(tmp_path: Path) -> None:
+    flags = [
+        "--run",
+        str(tmp_path / "run"),
+        "--cache.uri",
+        str(tmp_path / "cache"),
+        "--data.max_reject_fraction",
+        "0.5",
+        *GROUPED,
+    ]
+    flags += [
+        "--svm.features",
+        "[energy]",
+        "--svm.c",
+        "[1.0]",
+        "--svm.num_inner_folds",
+        "2",
+        "--local",
+        "true",
+    ]
+    data = ["--data.uri", str(speech(tmp_path / "d"))]
+    baseline.main(command_line.parse(BaselineConfig, [*flags, *data]))
+    plan = baseline.main(command_line.parse(BaselineConfig, [*flags, *data, "--plan", "true"]))
+    assert (plan["num_cached"], plan["num_to_compute"], plan["cache_bytes"]) == (12, 0, 0.0)
+    back = ["--data.uri", plan["csv"], "--data.layout", "csv", "--run", str(tmp_path / "again")]
+    baseline.main(command_line.parse(BaselineConfig, [*flags, *back]))
+    first, second = (
+        run_directory.read_table(str(tmp_path / name), "predictions") for name in ("run", "again")
+    )
+    assert first.equals(second)

@@ -139,7 +139,7 @@ def test_ravdess_only_the_other_vocal_channel(tmp_path):
 def test_ravdess_folder_without_audio_says_what_it_has(tmp_path):
     names = ["a.txt", "b/c.TXT", "clips.csv", "LICENSE"]
     wanted = (
-        r"holds no audio file \(.wav .flac .ogg .mp3 [^)]*\), found 2 .txt, 1 no suffix, 1 .csv: give the"
+        r"holds no audio file \(.wav .wave .sph .flac [^)]*\), found 2 .txt, 1 no suffix, 1 .csv: give the"
     )
     with pytest.raises(UserError, match=wanted):
         read_folder(tmp_path, *names)
