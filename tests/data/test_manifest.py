@@ -148,15 +148,17 @@ def test_check_of_nothing():
         manifest.check(made(0), max_reject_fraction=1.0)
 
 
-def test_check_of_all_rejected():
-    wanted = (
-        r"all 2 clips were rejected: too short \(2\) \(such as r0: too short: 1; all are in rejects.parquet"
-    )
-    with pytest.raises(UserError, match=wanted):
-        manifest.check(made(0, [reject("too short", "1"), reject("too short", "2")]), max_reject_fraction=1.0)
+def test_check_of_all_rejected(tmp_path):
+    found = made(0, [reject("too short", "1"), reject("too short", "2")])
+    wanted = r"all 2 clips were rejected: too short \(2\) \(such as r0: too short: 1"
+    with pytest.raises(UserError, match=wanted + "; all are in rejects.parquet"):
+        manifest.check(found, max_reject_fraction=1.0, run=str(tmp_path))
+    assert (tmp_path / "rejects.parquet").exists()
+    with pytest.raises(UserError, match=wanted + r"\)$"):  # no file is named that is not written
+        manifest.check(found, max_reject_fraction=1.0)
 
 
-def test_check_of_too_many_rejects_names_the_three_commonest_reasons():
+def test_check_of_too_many_rejects_names_the_three_commonest_reasons(tmp_path):
     rejected = [reject("label is empty", place=f"row {n}") for n in (2, 9)]
     rejected += [reject("uri is empty", place="row 11"), reject("silent", "0.0")]
     rejected += [reject("too short", f"0.0{i} s") for i in range(5)]
@@ -167,7 +169,7 @@ def test_check_of_too_many_rejects_names_the_three_commonest_reasons():
         r".*rejects.parquet.*--data.max_reject_fraction"
     )
     with pytest.raises(UserError, match=wanted):
-        manifest.check(made(88, rejected), max_reject_fraction=0.1)
+        manifest.check(made(88, rejected), max_reject_fraction=0.1, run=str(tmp_path))
 
 
 def test_kinds_are_counted_whatever_colons_paths_and_drives_the_details_have():
