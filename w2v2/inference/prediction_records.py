@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from w2v2.audio.decoding import decoder_of
+from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
@@ -58,7 +58,12 @@ class ClipPrediction:
     """What the file lacks though its sound is whole (audio.decoding.Clip)."""
     reject: Reject | None = None
     unread: bool = False
-    """Whether its file could not be read, which may be otherwise at another try."""
+    """Whether its file could not be read, which another try may change."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the clip at 16 kHz."""
+        return round(self.duration_s * SAMPLE_RATE)
 
 
 FACTS = {"duration_s": pa.float64(), "audio_digest": pa.string(), "tolerated": pa.string()}

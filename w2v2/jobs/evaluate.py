@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line, guide
@@ -112,15 +111,10 @@ def read_clips(config: EvaluateConfig, info: ModelInfo) -> manifest.Manifest:
 def long_enough(
     config: EvaluateConfig, found: manifest.Manifest, clip_predictions: list[ClipPrediction]
 ) -> list[ClipPrediction]:
-    """What is predicted of each clip, or why it has too few frames for its transcript."""
+    """The predictions, with a reject for each clip that has too few frames for its transcript."""
     kernels, strides = convolutions_of(config.model)
-    checked = []
-    for one, reference in zip(clip_predictions, found.clips["reference"].to_pylist(), strict=True):
-        num_samples = round(one.duration_s * SAMPLE_RATE)
-        num_frames = transcripts.num_frames(num_samples, kernels=kernels, strides=strides)
-        reject = one.reject or transcripts.reject_too_short(reference, num_frames)
-        checked.append(replace(one, reject=reject))
-    return checked
+    references = found.clips["reference"].to_pylist()
+    return transcripts.long_enough(clip_predictions, references, kernels=kernels, strides=strides)
 
 
 def run(args: Sequence[str]) -> int:

@@ -171,7 +171,7 @@ def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest
 def long_enough(
     config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures], info: features.EncoderInfo
 ) -> list[ClipFeatures]:
-    """What became of each clip, with a reject for those that have too few frames for their transcript."""
+    """The clips, with a reject for each that has too few frames for its transcript, even when augmented."""
     speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
     return transcripts.long_enough(
         prepared,
@@ -212,7 +212,7 @@ def encoder_entry(
 
 
 def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
-    """What the model card says of data, encoder, settings and versions."""
+    """The model card: data, encoder, settings and versions."""
     from w2v2.results.finetune import versions
 
     data = {
