@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from w2v2.reports import text
+from w2v2.wording import listed
 
 
 def test_numbers_and_lists_in_words() -> None:
@@ -13,8 +14,8 @@ def test_numbers_and_lists_in_words() -> None:
     assert text.points_text(0.0211) == "+2.1" and text.points_text(None) == "undefined"
     assert text.score_text(0.12345) == "0.123" and text.interval_text([0.1, 0.25]) == "0.100 to 0.250"
     assert text.interval_text(None) == "undefined" and text.interval_text((0, 1), str) == "0 to 1"
-    assert text.listed(["a", "b"], num_shown=2) == "a, b" and text.listed([]) == ""
-    assert text.listed(["a", "b", "c"], num_shown=1) == "a and 2 more"
+    assert listed(["a", "b"], num_shown=2) == "a, b" and listed([]) == ""
+    assert listed(["a", "b", "c"], num_shown=1) == "a and 2 more"
 
 
 @pytest.mark.parametrize(

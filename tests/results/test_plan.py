@@ -146,6 +146,20 @@ def test_plans_of_fine_tunings_are_read_back_to_the_same_plan(
     ] == {}
 
 
+def test_a_plan_overwrites_no_csv_that_was_edited(tmp_path: Path) -> None:
+    uri = speech(tmp_path / "d")
+    first = Path(plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED)["csv"])
+    assert Path(plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED)["csv"]) == first
+    edited = first.read_text().replace("0_sad.wav", "0_sad_gone.wav")
+    first.write_text(edited)
+    for now in (uri, first):
+        plan = plan_of(
+            tune_folds.main, TuneFoldsConfig, tmp_path, now, *GROUPED, "--data.slice_columns", "[]"
+        )
+        assert Path(plan["csv"]) != first and first.read_text() == edited
+    assert plan["clips"]["rejected"] == {"missing": 1}
+
+
 def test_plans_of_a_baseline_and_a_pre_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     uri = speech(tmp_path / "d")
@@ -161,7 +175,8 @@ def test_plans_of_a_baseline_and_a_pre_training(tmp_path: Path, caplog: pytest.L
         "2",
     )
     assert plan["num_fits"] == 3 * (2 * 4 + 1) and plan["num_to_compute"] == 12
-    plan = plan_of(pretrain.main, PretrainConfig, tmp_path, uri, "--data.exclude_speakers", '["s0"]')
+    words = ("--data.exclude_speakers", '["s0"]', "--data.slice_columns", "[device]")
+    plan = plan_of(pretrain.main, PretrainConfig, tmp_path, uri, *words)
     assert plan["clips"]["passed_over"] == {"speakers to exclude": 2} and plan["clips"]["used"] == 11
     assert "would write in" in caplog.text and [path.name for path in (tmp_path / "run").iterdir()] == [
         "clips.csv"

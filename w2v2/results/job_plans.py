@@ -71,7 +71,7 @@ def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
                 *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet", "best.yaml", *PAGE,
                 "tensorboard/", "study.db", "ledger/",
             ],
-            keys={"num_trials": num_trials, "num_folds": num_folds, "num_steps": num_trials * steps, "num_folds_done": num_kept},
+            numbers={"num_trials": num_trials, "num_folds": num_folds, "num_steps": num_trials * steps, "num_folds_done": num_kept},
         ),
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def plan_baseline(config: BaselineConfig, found: Manifest) -> dict[str, Any]:
                 f"inner folds for {len(svm.c)} x {len(svm.gamma)} values of C and gamma",
             ],
             writes=[*CLIPS, "folds.parquet", "predictions.parquet", *PAGE],
-            keys={"num_fits": num_fits},
+            numbers={"num_fits": num_fits},
         ),
     )
 
@@ -147,7 +147,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
                 "tensorboard/",
                 "checkpoints/",
             ],
-            keys={"splits": counts, "num_steps": steps},
+            numbers={"splits": counts, "num_steps": steps},
         ),
     )
 
@@ -169,7 +169,7 @@ def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
                 f"{config.optim.batch_s:g} s, on {config.resources.num_workers} worker{'s' if config.resources.num_workers > 1 else ''}",
             ],
             writes=["model/", *CLIPS, "curves.parquet", "steps.parquet", "code_usage.parquet", *PAGE, "tensorboard/", "checkpoints/"],
-            keys={"num_epochs": config.training.num_epochs},
+            numbers={"num_epochs": config.training.num_epochs},
         ),
     )  # fmt: skip
 

@@ -3,11 +3,12 @@
 The CSV is the clips as they were understood; checked and edited, it is read back by --data.layout csv.
 """
 
+import itertools
 import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 C = TypeVar("C")
 
-CSV_FILE, LABELS_FILE = "clips.csv", "clips_labels.txt"
+CSV_FILE, LABELS_FILE = "clips", "clips_labels"
 NUM_SAMPLED = 16
 """Files that are read to estimate how long the others are."""
 NUM_EXAMPLES = 3
@@ -67,7 +68,7 @@ class Work:
     num_done: int = 0
     """Clips whose outcome an earlier attempt of this run kept."""
     carried: Sequence[str] = ()
-    keys: Mapping[str, Any] | None = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     """Further numbers of the job's own."""
 
 
@@ -84,7 +85,7 @@ def report_plan(config: Any, found: Manifest, work: Work) -> dict[str, Any]:
     logger.info("plan: data.uri %s (data.layout %s)", config.data.uri, config.data.layout)
     if "fingerprint" not in found.clips.column_names:
         found = file_facts.add_file_facts(found, usable_clips.with_demo_made(config.data, task=work.task))
-    plan: dict[str, Any] = {"job": "plan", "clips": account(found), **(work.keys or {})}
+    plan: dict[str, Any] = {"job": "plan", "clips": account(found), **work.numbers}
     _log_rejects(found)
     stored = _stored(found.clips, config, work)
     plan |= _audio(found.clips, stored, work)
@@ -237,15 +238,12 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
 
 def _csv(config: Any, found: Manifest, work: Work) -> dict[str, Any]:
     """Writes the clips as they were understood, and says how to have them read back."""
-    uri = storage.join(config.run, CSV_FILE)
-    content, num_lost = clip_csv.clips_csv(
-        found, task=work.task, carried=[*work.carried, *config.data.slice_columns]
-    )
-    storage.write_bytes(uri, content)
+    slices = [name for name in config.data.slice_columns if name in found.clips.column_names]
+    content, num_lost = clip_csv.clips_csv(found, task=work.task, carried=[*work.carried, *slices])
+    uri = _written(config, CSV_FILE, ".csv", content)
     labels_uri = ""
     if work.task == "multi_label" and len(found.groups) > 1:
-        labels_uri = storage.join(config.run, LABELS_FILE)
-        storage.write_text(labels_uri, labels_text(found.groups))
+        labels_uri = _written(config, LABELS_FILE, ".txt", labels_text(found.groups).encode())
     data = clip_csv.read_back(config.data, found, uri, labels_uri=labels_uri)
     logger.info(
         "plan: the clips as they were understood are in %s; check or edit it, and give it to the job by %s",
@@ -261,3 +259,16 @@ def _csv(config: Any, found: Manifest, work: Work) -> dict[str, Any]:
             num_lost, uri,
         )  # fmt: skip
     return {"csv": uri, "data": tree(data)}
+
+
+def _written(config: Any, stem: str, suffix: str, content: bytes) -> str:
+    """The uri of a file with this content in the run directory; one that was edited, or is read now, stays as it is."""
+    for number in itertools.count(1):
+        uri = storage.join(config.run, f"{stem}{f'-{number}' if number > 1 else ''}{suffix}")
+        try:
+            if storage.read_bytes(uri) == content:
+                return uri
+        except storage.NotFoundError:
+            storage.write_bytes(uri, content)
+            return uri
+    raise AssertionError("there is always a next number")

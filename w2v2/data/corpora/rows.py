@@ -109,7 +109,7 @@ UNREAD_SUFFIXES = (
 
 
 HIDDEN, NOT_AUDIO = "hidden files", "files that are not audio"
-UNREAD = "audio files of formats that are not read"
+UNREAD = "audio files in formats not read"
 UNNAMED, UNANNOTATED = "audio files of another name", "recordings without a row"
 OTHER_CHANNEL, OTHER_STUDY, OTHER_SPLIT = "other vocal channel", "other studies", "other splits"
 DROPPED, EXCLUDED = "dropped classes", "speakers to exclude"
