@@ -58,7 +58,6 @@ def write_outcome(
     predictions = _write_tables(config, found.clips, trained, names)
     scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
     test = predictions.filter(pc.equal(predictions["split"], "test"))
-    splits = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
     metrics = score_predictions(
         test, kind=kind, names=names, seed=config.seed, midpoints=midpoints, spaces=config.text.spaces
     )
@@ -68,15 +67,11 @@ def write_outcome(
         "whom is in train or val"
         + provenance.caveat(encoder)
         + provenance.tuning_caveat(config.tuned_on, scored_once),
-        "splits": splits,
+        "splits": split_counts(found.clips),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
-        "model": {
-            "digest": trained.digest,
-            "uri": f"{config.run}/model",
-            "num_trained_parameters": trained.num_trained_parameters,
-        },
+        "model": _model(config, trained),
         "trunk": dict(trunk),
         "clips": account(found),
         "seconds": round(seconds, 1),
@@ -84,10 +79,8 @@ def write_outcome(
         "versions": versions(),
     }
     if text is not None:
-        metrics |= {
-            "text": dict(text),
-            "decoding": _decoding(config, test, trained, predictions["clip_id"].to_pylist()),
-        }
+        decoding = _decoding(config, test, trained, predictions["clip_id"].to_pylist())
+        metrics |= {"text": dict(text), "decoding": decoding}
     kept = operating_point(
         config, predictions, names, heldout_speakers=set(scored_once["speaker"].to_pylist())
     )
@@ -107,6 +100,19 @@ def write_outcome(
     )
     logger.info("page: %s", page)
     return metrics
+
+
+def split_counts(clips: pa.Table) -> dict[str, int]:
+    """The number of clips in each split."""
+    return {row["values"]: row["counts"] for row in clips["split"].value_counts().to_pylist()}
+
+
+def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Any]:
+    return {
+        "digest": trained.digest,
+        "uri": f"{config.run}/model",
+        "num_trained_parameters": trained.num_trained_parameters,
+    }
 
 
 def _write_tables(
