@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from w2v2.benchmarks import processes
+from w2v2.benchmarks.processor_time import ProcessorTime
 from w2v2.errors import UserError
 
 
@@ -14,6 +15,15 @@ def test_memory_is_summed_over_a_process_and_those_below_it():
     code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
     ended = processes.run_command([sys.executable, "-c", code], watch_memory=True)
     assert 240e6 < ended.peak_bytes < 340e6
+
+
+def test_processor_seconds_are_summed_over_a_process_and_those_below_it_that_nobody_waits_for():
+    pytest.importorskip("psutil")
+    work = "import time\nwhile time.process_time() < {}: pass"
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {work.format(0.9)!r}])\n"
+    with ProcessorTime() as worked:
+        processes.run_command([sys.executable, "-c", f"{orphan}{work.format(1.5)}"])
+    assert 1.9 < worked.seconds < 4
 
 
 def test_memory_needs_psutil(monkeypatch):

@@ -20,7 +20,8 @@ def test_sides_run_in_turn_and_in_reverse_every_other_round():
     assert [name for _, name in order] == list("abccbaabc")
     assert [number for number, _ in order] == [0] * 3 + [1] * 3 + [2] * 3
     assert rounds.results == {name: [name] * 3 for name in "abc"}
-    assert all(len(values) == 3 and min(values) >= 0 for values in rounds.seconds.values())
+    for by_side in (rounds.seconds, rounds.cpu_seconds):
+        assert all(len(values) == 3 and min(values) >= 0 for values in by_side.values())
 
 
 def made_result() -> CaseResult:
@@ -42,6 +43,17 @@ def test_ratios_are_taken_round_by_round():
     (comparison,) = made_result().comparisons
     assert comparison.ratios("peer") == [5.0, 3.0, 2.0]
     assert comparison.median(OURS) == 2.0
+
+
+def test_processor_seconds_are_a_line_and_a_ratio_of_their_own():
+    comparison = replace(
+        made_result().comparisons[0],
+        cpu_seconds={OURS: [1.0, 1.0, 1.0], "peer": [2.0, 3.0, 4.0], "other": [1.0, 1.0, 1.0]},
+    )
+    lines = lines_of(CaseResult(case="extract", comparisons=[comparison]))
+    assert "3 CPU s" in lines[2] and "CPU 3 x (2 to 4), wanted 3.5: MISSED" in lines[2]
+    kinds = table_of([CaseResult(case="extract", comparisons=[comparison])])["what"].to_pylist()
+    assert kinds.count("CPU seconds") == 9
 
 
 def test_lines_say_what_was_reached_and_what_does_not_hold():

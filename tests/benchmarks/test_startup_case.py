@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from w2v2.benchmarks import memory_case, processes, search_case, startup_case, synthetic_clips
+from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.benchmarks.extract_case import SINGLE
+from w2v2.benchmarks.result import OURS
 
 
 def test_phases_are_the_first_words_of_the_log():
@@ -55,3 +58,13 @@ def test_the_modules_whose_imports_are_timed_exist():
     assert len(names) >= 5
     for name in names:
         assert importlib.util.find_spec(name), name
+
+
+@pytest.mark.slow
+def test_a_small_extraction_is_compared_as_a_whole_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(startup_case, "NUM_EXTRACT_CLIPS", 3)
+    monkeypatch.setattr(startup_case, "EXTRACT_CLIP_S", 0.5)
+    config = BenchmarkConfig(cases=("startup",), encoder="tiny", rounds=1)
+    found = startup_case.small_extraction(config, tmp_path)
+    assert set(found.seconds) == {OURS, SINGLE} == set(found.cpu_seconds)
+    assert min(found.cpu_seconds[OURS] + found.cpu_seconds[SINGLE]) > 0.5

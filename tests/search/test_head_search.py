@@ -14,6 +14,7 @@ from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.features.cache import FeatureCache
 from w2v2.search import head_search
 from w2v2.search.fold_store import Ledger
+from w2v2.search.side_by_side import SideBySide
 from w2v2.search.space import distribution, field_at, with_params
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan, score_here
@@ -160,3 +161,26 @@ def test_a_trial_that_diverges_fails_and_says_why(tmp_path):
 )
 def test_what_is_no_search_of_heads_or_too_large_goes_to_workers(tmp_path, change):
     assert not change(make_plan(tmp_path)).trains_heads_alone
+
+
+def test_divided_among_processes_every_fold_is_the_same_bit_for_bit(tmp_path, monkeypatch):
+    alone = make_plan(tmp_path, run="alone")
+    searched(alone)
+    shares = []
+
+    class Watched(SideBySide):
+        def run(self, work):
+            shares.append([len(share) for share in work])
+            return super().run(work)
+
+    monkeypatch.setattr(head_search, "MIN_STEPS_TO_DIVIDE", 1)
+    monkeypatch.setattr(head_search, "num_helpers", lambda: 2)
+    monkeypatch.setattr(head_search, "SideBySide", Watched)
+    divided = make_plan(tmp_path, run="divided")
+    searched(divided)
+    assert shares and all(len(of_round) == 3 and sum(of_round) > 1 for of_round in shares)
+    one, several = (Ledger(plan.run).read_all(range(5), 3) for plan in (alone, divided))
+    assert one.keys() == several.keys()
+    for place, score in one.items():
+        assert score.probabilities.tobytes() == several[place].probabilities.tobytes()
+        assert score.curve == several[place].curve

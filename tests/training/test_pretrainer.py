@@ -28,7 +28,7 @@ from w2v2.models.pretraining import ContrastiveModel
 from w2v2.training.checkpoint import Checkpoints, restore, take
 from w2v2.training.fold_result import DivergenceError
 from w2v2.training.pretrainer import Pretrainer, PretrainPosition, Row
-from w2v2.training.pretraining_batches import BatchDrawer, PretrainClips
+from w2v2.training.pretraining_batches import BatchDrawer, BatchesAhead, PretrainClips
 from w2v2.training.process_group import ProcessGroup
 
 LENGTHS = [2003, 1401, 2201, 1799, 1601, 2997, 1577, 2009, 1883, 1443, 1701]
@@ -137,6 +137,43 @@ def test_draws_do_not_depend_on_the_batch_and_validation_repeats_them():
     assert drawer.batch(np.array([5]), epoch=VALIDATION)[2].noise is None
     one = trainer()
     assert np.array_equal(one.validation().flat(), one.validation().flat())
+
+
+def test_batches_are_made_ahead_and_are_the_same():
+    drawer = BatchDrawer(clips(), model(), CONFIG)
+    asked: list[tuple[int, list[int]]] = []
+
+    class Watched(BatchDrawer):
+        def batch(self, clips, *, epoch):
+            asked.append((epoch, clips.tolist()))
+            return super().batch(clips, epoch=epoch)
+
+    ahead = BatchesAhead(Watched(clips(), model(), CONFIG))
+    ahead.expect(np.array([2, 5]), epoch=1)
+    ahead.expect(np.array([0]), epoch=1)
+    features, lengths, draw = ahead.batch(np.array([2, 5]), epoch=1)
+    expected = drawer.batch(np.array([2, 5]), epoch=1)
+    assert torch.equal(features, expected[0]) and torch.equal(lengths, expected[1])
+    assert torch.equal(draw.negatives, expected[2].negatives) and torch.equal(draw.noise, expected[2].noise)
+    ahead.batch(np.array([0]), epoch=1)
+    assert asked == [(1, [2, 5]), (1, [0])]
+    with pytest.raises(IndexError):
+        ahead.batch(np.array([99]), epoch=1)
+
+
+def test_each_batch_of_a_training_is_made_once_in_order():
+    one = trainer()
+    made: list[tuple[int, tuple[int, ...]]] = []
+    draw = one._train.batch
+
+    def counted(part, *, epoch):
+        made.append((epoch, tuple(part.tolist())))
+        return draw(part, epoch=epoch)
+
+    one._train.batch = counted
+    one.run()
+    expected = [(epoch, tuple(batch.tolist())) for epoch in range(2) for batch in one._plan[epoch]]
+    assert made == expected
 
 
 def test_crops_are_drawn_anew_in_each_epoch():

@@ -50,7 +50,7 @@ def decode(config: BenchmarkConfig, scratch: Path) -> tuple[list[Comparison], li
         rounds = alternate(runs, rounds=config.rounds_of("reading"), what=part)
         comparisons.append(
             Comparison(
-                part=part, seconds=rounds.seconds, amount=config.reading.num_decodes, unit="files",
+                part=part, seconds=rounds.seconds, cpu_seconds=rounds.cpu_seconds, amount=config.reading.num_decodes, unit="files",
                 wanted={side: 1.0 for side in sides if side != OURS},
             )
         )  # fmt: skip

@@ -56,7 +56,9 @@ def extract(config: BenchmarkConfig, scratch: Path) -> CaseResult:
             f"{part}: {lengths_s.sum():.0f} s of audio, {flops / 1e9:.0f} GFLOP; {_rates(rounds, flops, ceiling)}"
         )
         if config.through_job:
-            through = _through_job(config, folder, clips, peer, scratch / part.split()[0])
+            through = through_job(
+                config, folder, clips, peer, scratch / part.split()[0], rounds=config.rounds_of("extract")
+            )
             comparisons.append(_compared(f"{part}, whole command", through, clips, {}))
             agreements += _agreements(f"{part}, whole command", through, MAX_DIFFERENCE["float32"])
     return CaseResult(case="extract", comparisons=comparisons, agreements=agreements, notes=notes)
@@ -85,7 +87,14 @@ def _sides(
 
 
 def _compared(part: str, rounds: Rounds, clips: list[np.ndarray], wanted: dict[str, float]) -> Comparison:
-    return Comparison(part=part, seconds=rounds.seconds, amount=len(clips), unit="clips", wanted=wanted)
+    return Comparison(
+        part=part,
+        seconds=rounds.seconds,
+        cpu_seconds=rounds.cpu_seconds,
+        amount=len(clips),
+        unit="clips",
+        wanted=wanted,
+    )
 
 
 def _agreements(part: str, rounds: Rounds, at_most: float) -> list[Agreement]:
@@ -124,8 +133,8 @@ def _rates(rounds: Rounds, flops: float, ceiling: float) -> str:
 # -- whole commands
 
 
-def _through_job(
-    config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str, scratch: Path
+def through_job(
+    config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str, scratch: Path, *, rounds: int
 ) -> Rounds:
     """jobs/extract_embeddings.py on files against programs with the loop on the same files."""
     paths = synthetic_clips.write_wavs(scratch / "audio", clips)
@@ -141,7 +150,7 @@ def _through_job(
         return lambda number: in_new_process(embed_files, *args)
 
     sides = {OURS: ours, peer: theirs(peer), SINGLE: theirs(SINGLE)}
-    return alternate(sides, rounds=config.rounds_of("extract"), what="extract, whole command")
+    return alternate(sides, rounds=rounds, what="extract, whole command")
 
 
 def extraction_of(run: Path, audio: Path, encoder: str) -> ExtractConfig:

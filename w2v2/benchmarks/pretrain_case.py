@@ -70,6 +70,20 @@ class _Given:
     """Gumbel noise of every frame and book, 0 where it is not used."""
 
 
+def _as_many_steps(
+    num_samples: Int[np.ndarray, " clips"], num_steps: int, *, seed: int
+) -> tuple[float, list[Int[np.ndarray, " _"]]]:
+    """The least seconds of audio per step, in tenths, by which an epoch of ours has at most so many steps; and its batches."""
+    tenths = int(10 * num_samples.sum() / SAMPLE_RATE / num_steps)
+    while True:
+        batches = batches_by_seconds(
+            num_samples, max_samples=round(tenths / 10 * SAMPLE_RATE), seed=seed, epoch=0
+        )
+        if len(batches) <= num_steps:
+            return tenths / 10, batches
+        tenths += 1
+
+
 class _Part:
     """One kind of lengths, by all sides."""
 
@@ -91,23 +105,14 @@ class _Part:
             num_samples=num_samples,
             digests=[f"{number:032x}" for number in range(len(self._waveforms))],
         )
-        self._config = PretrainConfig(
-            seed=config.seed,
-            optim=PretrainOptimConfig(
-                learning_rate=LEARNING_RATE,
-                batch_s=float(size * num_samples.mean() / SAMPLE_RATE),
-                warmup_fraction=0.0,
-            ),
-            training=PretrainTrainingConfig(num_epochs=1, on_collapse="warn"),
-        )
-        self._ours = batches_by_seconds(
-            num_samples,
-            max_samples=round(self._config.optim.batch_s * SAMPLE_RATE),
-            seed=config.seed,
-            epoch=0,
-        )
         order = np.random.default_rng(config.seed).permutation(len(num_samples))
         self._random = [order[at : at + size] for at in range(0, len(order), size)]
+        batch_s, self._ours = _as_many_steps(num_samples, len(self._random), seed=config.seed)
+        self._config = PretrainConfig(
+            seed=config.seed,
+            optim=PretrainOptimConfig(learning_rate=LEARNING_RATE, batch_s=batch_s, warmup_fraction=0.0),
+            training=PretrainTrainingConfig(num_epochs=1, on_collapse="warn"),
+        )
 
     def run(self) -> tuple[Comparison, Agreement]:
         """The part's comparison, and the largest difference of a step's loss."""
@@ -119,6 +124,7 @@ class _Part:
         comparison = Comparison(
             part=self._part,
             seconds=rounds.seconds,
+            cpu_seconds=rounds.cpu_seconds,
             amount=float(self._clips.num_samples.sum() / SAMPLE_RATE),
             unit="s of audio",
             wanted={EXAMPLE: WANTED[self._part]},

@@ -34,6 +34,7 @@ def reading(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     read = Comparison(
         part=f"objects of {sizes.object_bytes / 1000:g} kB, {1000 * sizes.latency_s:g} ms latency",
         seconds=rounds.seconds,
+        cpu_seconds=rounds.cpu_seconds,
         amount=sizes.num_objects,
         unit="objects",
         wanted={ONE: WANTED},

@@ -93,6 +93,8 @@ def _side(comparison: Comparison, side: str) -> dict[str, Any]:
         "seconds": list(comparison.seconds[side]),
         "median_s": comparison.median(side),
     }
+    if comparison.cpu_seconds:
+        found |= {"cpu_seconds": list(comparison.cpu_seconds[side])}
     if side != OURS:
         found |= {"ratios": comparison.ratios(side), "wanted": comparison.wanted.get(side)}
     return found

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.benchmarks.processor_time import ProcessorTime
+
 logger = logging.getLogger(__name__)
 
 OURS = "w2v2"
@@ -23,7 +25,7 @@ TABLE = pa.schema(
         ("value", pa.float64()),
     ]
 )
-"""benchmark.parquet; what is 'seconds' or names an agreement, whose round is -1."""
+"""benchmark.parquet; what is 'seconds', 'CPU seconds' or names an agreement, whose round is -1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class Comparison:
     """How much was done, such as 24 clips; 0 where a rate says nothing."""
     wanted: Mapping[str, float] = field(default_factory=dict)
     """The ratio to reach against a side."""
+    cpu_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Seconds that processors worked, user and system, by side and round: what other work on the machine changes
+    least. Empty where they were not measured."""
 
     def median(self, side: str) -> float:
         """Median seconds of a side."""
@@ -45,7 +50,15 @@ class Comparison:
 
     def ratios(self, side: str) -> list[float]:
         """How many times as long as we a side took, in each round."""
-        return [theirs / ours for theirs, ours in zip(self.seconds[side], self.seconds[OURS], strict=True)]
+        return _ratios(self.seconds[side], self.seconds[OURS])
+
+    def cpu_ratios(self, side: str) -> list[float]:
+        """The same of the seconds that processors worked; empty where they were not measured."""
+        return _ratios(self.cpu_seconds[side], self.cpu_seconds[OURS]) if self.cpu_seconds else []
+
+
+def _ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
+    return [their / our for their, our in zip(theirs, ours, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +94,26 @@ class Rounds:
 
     seconds: dict[str, list[float]]
     results: dict[str, list[Any]]
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Of processors, user and system (see ProcessorTime)."""
 
 
 def alternate(sides: Mapping[str, Callable[[int], Any]], *, rounds: int, what: str) -> Rounds:
     """Every side once a round, called with the round's number; every other round in reverse order."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
+    cpu_seconds: dict[str, list[float]] = {side: [] for side in sides}
     results: dict[str, list[Any]] = {side: [] for side in sides}
     for number in range(rounds):
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
         for side in order:
             started = time.perf_counter()
-            results[side].append(sides[side](number))
+            with ProcessorTime() as worked:
+                results[side].append(sides[side](number))
             seconds[side].append(time.perf_counter() - started)
-            logger.info("%s: round %d of %d, %s: %.4g s", what, number + 1, rounds, side, seconds[side][-1])
-    return Rounds(seconds=seconds, results=results)
+            cpu_seconds[side].append(worked.seconds)
+            took = f"{seconds[side][-1]:.4g} s, {cpu_seconds[side][-1]:.4g} CPU s"
+            logger.info("%s: round %d of %d, %s: %s", what, number + 1, rounds, side, took)
+    return Rounds(seconds=seconds, cpu_seconds=cpu_seconds, results=results)
 
 
 def table_of(results: Sequence[CaseResult]) -> pa.Table:
@@ -104,13 +123,14 @@ def table_of(results: Sequence[CaseResult]) -> pa.Table:
             "case": result.case,
             "part": comparison.part,
             "side": side,
-            "what": "seconds",
+            "what": what,
             "round": number,
             "value": value,
         }
         for result in results
         for comparison in result.comparisons
-        for side, values in comparison.seconds.items()
+        for what, by_side in (("seconds", comparison.seconds), ("CPU seconds", comparison.cpu_seconds))
+        for side, values in by_side.items()
         for number, value in enumerate(values)
     ]
     rows += [
@@ -146,12 +166,18 @@ def lines_of(result: CaseResult) -> list[str]:
 def _side_line(comparison: Comparison, side: str) -> str:
     median = comparison.median(side)
     line = f"{side:<34} {median:9.4g} s"
+    if comparison.cpu_seconds:
+        line += f" {statistics.median(comparison.cpu_seconds[side]):9.4g} CPU s"
     if comparison.amount:
         line += f" {comparison.amount / median:9.4g} {comparison.unit}/s"
     if side == OURS:
         return line
     ratios = comparison.ratios(side)
     line += f"   {statistics.median(ratios):.3g} x ours ({min(ratios):.3g} to {max(ratios):.3g})"
+    if cpu_ratios := comparison.cpu_ratios(side):
+        line += (
+            f", CPU {statistics.median(cpu_ratios):.3g} x ({min(cpu_ratios):.3g} to {max(cpu_ratios):.3g})"
+        )
     wanted = comparison.wanted.get(side)
     if not wanted:
         return line

@@ -1,4 +1,4 @@
-"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go."""
+"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go; a small extraction as a whole command."""
 
 import re
 import statistics
@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.benchmarks.encoders import encoder_folder
+from w2v2.benchmarks.extract_case import SINGLE, through_job
 from w2v2.benchmarks.memory_case import NUM_TUNE_CLIPS, small_search
 from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison
 from w2v2.storage import run_directory
 
+NUM_EXTRACT_CLIPS, EXTRACT_CLIP_S = 90, 3.0
 FIRST_FOLD = "trial 0 fold 0 "
 FIRST_STEP = "first training step"
 _STAMP = re.compile(r"^\d\d:\d\d:\d\d ")
@@ -42,7 +47,25 @@ def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
             phases.setdefault(name, []).append(at_s)
     whole = Comparison(part="from command to first training step", seconds={OURS: phases[FIRST_STEP]})
     notes = [f"{statistics.median(at_s):6.2f} s: {name}" for name, at_s in phases.items()]
-    return CaseResult(case="startup", comparisons=[whole], notes=notes + _imports())
+    return CaseResult(
+        case="startup", comparisons=[whole, small_extraction(config, scratch)], notes=notes + _imports()
+    )
+
+
+def small_extraction(config: BenchmarkConfig, scratch: Path) -> Comparison:
+    """A few clips from files to a table, processes and imports included, by us and by a program that embeds one clip at a time."""
+    folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
+    clips = synthetic_clips.waveforms(np.full(NUM_EXTRACT_CLIPS, EXTRACT_CLIP_S), seed=config.seed)
+    num_rounds = config.rounds_of("startup")
+    rounds = through_job(config, folder, clips, SINGLE, scratch / "extract", rounds=num_rounds)
+    return Comparison(
+        part=f"extraction of clips of {EXTRACT_CLIP_S:g} s, whole command",
+        seconds=rounds.seconds,
+        cpu_seconds=rounds.cpu_seconds,
+        amount=NUM_EXTRACT_CLIPS,
+        unit="clips",
+        wanted={SINGLE: 1.0},
+    )
 
 
 def first_fold_s(run: str) -> float:

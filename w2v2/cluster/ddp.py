@@ -5,7 +5,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import signals_interrupt
@@ -57,6 +57,28 @@ def train_on_workers(
             return logged(reported)
         except Exception as error:
             raise connection.user_error(error) or error from error
+
+
+def train_each(
+    works: Sequence[Callable[[ProcessGroup, Report], T]],
+    *,
+    report: Report,
+    cpus: float,
+    gpus: float,
+    on_done: Callable[[int, T], None],
+) -> None:
+    """Trainings of one process each, as many at once as the cluster has room for; on_done(number, what it returns).
+
+    What they call their second argument with reaches `report` in this process. Raises UserError where one does.
+    """
+    with _queue_into(report) as queue:
+        task = connection.task(_with_queue, cpus=cpus, gpus=gpus)
+        connection.map_tasks(
+            lambda work: task.remote(work, queue, ProcessGroup()),
+            works,
+            num_at_once=connection.slots(cpus=cpus, gpus=gpus),
+            on_done=on_done,
+        )
 
 
 def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, world: ProcessGroup) -> T:

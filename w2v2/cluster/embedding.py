@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.cluster.workers import ThisProcess, Workers
+from w2v2.cluster.workers import ThisProcess, Workers, num_threads
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
@@ -49,7 +49,7 @@ def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
         num_encoders=1,
         encoder_cpus=cpus,
         encoder_gpus=gpus,
-        num_threads=1 if gpus else max(1, int(cpus)),
+        num_threads=1 if gpus else num_threads(workers, cpus),
         reader_cpus=cpus,
         num_readers=1,
     )

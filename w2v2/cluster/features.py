@@ -4,12 +4,13 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from w2v2.cluster.chunks import chunks_of
-from w2v2.cluster.workers import Workers, start_workers
+from w2v2.cluster.workers import ThisProcess, Workers, num_threads, start_workers
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
@@ -18,6 +19,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures, Request
+from w2v2.models.cut import POOLINGS_WITH_WEIGHTS
 from w2v2.progress import Progress
 from w2v2.search.prepared_search import PreparedSearch
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:  # imports torch
 
 logger = logging.getLogger(__name__)
 
+
+NUM_LOADED = 2
+"""Encoders whose features are computed in one round over the clips: as many as a worker keeps loaded."""
 
 Prepares = TuneFoldsConfig | FinetuneConfig | PretrainConfig
 
@@ -145,15 +150,19 @@ class FeaturePreparation:
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
         num_at_once = self._workers.slots(cpus=self._cpus, gpus=self._gpus)
-        prepared = self._over_tasks(requests, num_at_once)
+        distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
+        encoders = [(encoder, key) for key, encoder in distinct.items()]
+        rounds = [encoders[at : at + NUM_LOADED] for at in range(0, len(encoders), NUM_LOADED)]
+        parts = [self._over_tasks(requests, loaded, num_at_once) for loaded in rounds]
+        prepared = [_of_all_rounds(of_clip) for of_clip in zip(*parts, strict=True)]
         index.save(requests, prepared)
         return prepared
 
-    def _over_tasks(self, requests: list[Request], num_at_once: int) -> list[ClipFeatures]:
+    def _over_tasks(
+        self, requests: list[Request], encoders: Sequence[tuple[EncoderConfig, str]], num_at_once: int
+    ) -> list[ClipFeatures]:
         chunks = chunks_of(requests, num_at_once=num_at_once)
-        distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
-        encoders = [(encoder, key) for key, encoder in distinct.items()]
-        threads = max(1, int(self._cpus))
+        threads = num_threads(self._workers, self._cpus)
         results: list[list[ClipFeatures]] = [[]] * len(chunks)
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
@@ -175,18 +184,29 @@ class FeaturePreparation:
         return [prepared for part in results for prepared in part]
 
 
+def _of_all_rounds(rounds: Sequence[ClipFeatures]) -> ClipFeatures:
+    """A clip after several rounds over encoders: rejected where one of them could not use it."""
+    rejected = next((one for one in rounds if one.reject), None)
+    return rejected or replace(rounds[0], num_forwards=sum(one.num_forwards for one in rounds))
+
+
 def prepare_search(
     config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
 ) -> PreparedSearch:
     """The encoders and features of a search, computed by workers where the cache lacks them; starts the workers."""
-    workers = start_workers(local=config.local)
+    # One process trains all heads on pooled vectors; everything else is quicker in several.
+    heads = all(
+        encoder.train == "head" and encoder.pooling not in POOLINGS_WITH_WEIGHTS for encoder in encoders
+    )
+    heads = heads and config.resources.num_workers == 1
+    workers = start_workers(local=config.local, num_clips=len(clips), num_processes=1 if heads else 0)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
     gpus = workers.gpus(config.resources.gpus_per_worker)
     preparation = FeaturePreparation(
         config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
-    if not config.local:
+    if not isinstance(workers, ThisProcess):
         from w2v2.cluster import search  # noqa: F401  takes a second to import, as the workers do meanwhile
 
     features = preparation.run(clips)

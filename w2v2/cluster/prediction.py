@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from w2v2.cluster.chunks import chunks_of
-from w2v2.cluster.workers import Workers
+from w2v2.cluster.workers import Workers, num_threads
 from w2v2.config.decode import DecodeConfig
 from w2v2.config.finetune import EvaluateConfig, PredictConfig
 from w2v2.config.text import TextConfig
@@ -67,7 +67,7 @@ def _predicted(
         progress(len(found))
 
     workers.map_tasks(
-        lambda chunk: task.remote(chunk, config, predictor, window_s, hop_s),
+        lambda chunk: task.remote(chunk, config, predictor, window_s, hop_s, num_threads(workers, cpus)),
         chunks,
         num_at_once=at_once,
         on_done=done,
@@ -94,13 +94,14 @@ def _predict_chunk(
     predictor: str,
     window_s: float,
     hop_s: float,
+    threads: int,
 ) -> list[ClipPrediction]:
     """What the model says of each clip, kept in the run directory too; runs on a worker."""
     import torch
 
     from w2v2.inference.prediction import predict_clips
 
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    torch.set_num_threads(threads)
     text = config.text if isinstance(config, EvaluateConfig) else TextConfig()
     saved, decoder = _loaded(config.model, text, config.decode, predictor)
     said = predict_clips(

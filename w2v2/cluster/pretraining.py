@@ -1,25 +1,29 @@
-"""A pre-training (training/pretraining.py) in this process, or on Ray's workers: one as a task, several under Ray Train."""
+"""Pre-trainings (training/pretraining.py) in this process, or on Ray's workers: one process as a task, several under Ray Train."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from w2v2.cluster.workers import ThisProcess, Workers
 from w2v2.training.pretraining import Pretrained, PretrainPlan, epoch_log, pretrain
 from w2v2.training.process_group import ProcessGroup
 
 
-def pretrain_on(workers: Workers, plan: PretrainPlan, *, gpus: float) -> Pretrained:
+def pretrain_on(
+    workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = "pre-training"
+) -> Pretrained:
     """What `pretrain` returns, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
-    Logs each epoch here. Raises UserError where `pretrain` does.
+    Logs each epoch here, under this name. Raises UserError where `pretrain` does.
     """
+    log = epoch_log(plan.config.training.num_epochs, name=name)
     if isinstance(workers, ThisProcess):
-        return pretrain(plan, on_epoch=epoch_log(plan.config.training.num_epochs))
+        return pretrain(plan, on_epoch=log)
     from w2v2.cluster.ddp import train_on_workers
 
     return train_on_workers(
         functools.partial(_work, plan),
-        report=epoch_log(plan.config.training.num_epochs),
+        report=log,
         num_workers=plan.config.resources.num_workers,
         cpus=plan.config.resources.cpus_per_worker,
         gpus=gpus,
@@ -27,6 +31,47 @@ def pretrain_on(workers: Workers, plan: PretrainPlan, *, gpus: float) -> Pretrai
     )
 
 
+def pretrain_each_on(
+    workers: Workers,
+    plans: Sequence[PretrainPlan],
+    *,
+    gpus: float,
+    on_done: Callable[[int, Pretrained], None],
+) -> None:
+    """Pre-train an encoder for each fold, by the plans in the order of the folds; on_done(fold, what `pretrain` returns).
+
+    Those of one process run side by side where there is room, those of several one after another. Raises
+    UserError where `pretrain` does.
+    """
+    config = plans[0].config
+    names = [f"pre-training without fold {fold}" for fold in range(len(plans))]
+    if isinstance(workers, ThisProcess) or config.resources.num_workers > 1:
+        for fold, plan in enumerate(plans):
+            on_done(fold, pretrain_on(workers, plan, gpus=gpus, name=names[fold]))
+        return
+    from w2v2.cluster.ddp import train_each
+
+    logs = [epoch_log(config.training.num_epochs, name=name) for name in names]
+    train_each(
+        [functools.partial(_work_on_fold, fold, plan) for fold, plan in enumerate(plans)],
+        report=lambda fold, *values: logs[fold](*values),
+        cpus=config.resources.cpus_per_worker,
+        gpus=gpus,
+        on_done=on_done,
+    )
+
+
 def _work(plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]) -> Pretrained:
     """Pre-train in this process, alone or as one of several; runs on a worker."""
     return pretrain(plan, world=world, on_epoch=report)
+
+
+def _work_on_fold(
+    fold: int, plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]
+) -> Pretrained:
+    """The same, with reports that name the fold."""
+
+    def of_fold(*values: Any) -> None:
+        report(fold, *values)
+
+    return pretrain(plan, world=world, on_epoch=of_fold)

@@ -123,6 +123,8 @@ class _Judge(FIFOScheduler):
 
 def search(plan: Plan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
+    if not ray.is_initialized():  # the features were prepared in this process
+        connection.start()
     config, resources = plan.config.search, plan.config.resources
     workers = resources.num_workers
     fitting = connection.slots(cpus=resources.cpus_per_worker * workers, gpus=plan.gpus * workers)

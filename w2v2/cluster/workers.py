@@ -2,10 +2,13 @@
 
 import functools
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from w2v2.cluster.ray_internals import BOOTSTRAP, cluster_record
 from w2v2.machine import gpu_names
 
 logger = logging.getLogger(__name__)
@@ -60,18 +63,43 @@ class Workers(Protocol):
         ...
 
 
-def start_workers(*, local: bool) -> Workers:
-    """This process if local is set; else the workers of a Ray cluster, joined or started.
+SMALL_NUM_CLIPS = 500
+"""Up to so many clips, Ray takes longer to start than its workers save."""
 
-    Raises UserError where there is no such cluster, or Ray does not start.
+
+def start_workers(*, local: bool | Literal["auto"], num_clips: int = 0, num_processes: int = 0) -> Workers:
+    """This process where local is true, or auto and the work small; else the workers of Ray, joined or started.
+
+    Work is small for up to SMALL_NUM_CLIPS clips and one process. Where Ray is asked for by RAY_ADDRESS, or runs in
+    this process or on this machine already, it is used. Raises UserError where there is no such cluster, or Ray does
+    not start.
     """
-    if local:
+    small = num_clips <= SMALL_NUM_CLIPS and num_processes == 1 and not _ray_is_at_hand()
+    if local is True or (local == "auto" and small):
         logger.info("local: all work is done in this process, without Ray")
         return ThisProcess()
     from w2v2.cluster import connection
 
     connection.start()
     return connection
+
+
+def _ray_is_at_hand() -> bool:
+    """Whether Ray has an address, is connected to by this process, or has a cluster on this machine."""
+    there = cluster_record().exists() or BOOTSTRAP.exists()
+    return there or bool(os.environ.get("RAY_ADDRESS")) or _is_connected()
+
+
+def _is_connected() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def num_threads(workers: Workers, cpus: float) -> int:
+    """Threads of an encoder that asks for so many CPUs: this process, which is all there is, has those of all cores."""
+    if isinstance(workers, ThisProcess):
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(cpus))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ def fraction(section: str, config: object, *names: str) -> None:
 def alone_if_local(config: Any, path: str) -> None:
     """Raises UserError where all work is to be done in one process, and this field asks for more than one."""
     number = functools.reduce(getattr, path.split("."), config)
-    if config.local and number > 1:
+    if config.local is True and number > 1:
         raise UserError(
             f"local=true does all work in one process, one thing after the other, got {path}={number}: leave out one "
             "of the two"

@@ -40,9 +40,10 @@ class ExtractConfig:
 
     run: str = "runs/extract_embeddings"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
+    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     table: str = ""
     """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
     Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""

@@ -1,7 +1,7 @@
 """Settings of jobs/finetune.py, evaluate.py and predict.py."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
@@ -42,9 +42,10 @@ class FinetuneConfig:
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
+    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     plan: bool = False
     """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
@@ -142,9 +143,10 @@ class EvaluateConfig:
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/evaluate"
     """The run directory, local or gs://."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
+    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     plan: bool = False
     """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
@@ -171,9 +173,10 @@ class PredictConfig:
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/predict"
     """The run directory, local or gs://."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
+    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     plan: bool = False
     """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""

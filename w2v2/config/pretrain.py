@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from w2v2.config.checks import alone_if_local, at_least, fraction
-from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
 from w2v2.config.resources import TrainingResources
 from w2v2.errors import UserError
@@ -213,16 +213,21 @@ class PretrainConfig:
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
+    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     plan: bool = False
     """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights, batches, masks, negatives and noise."""
+    per_fold: bool = False
+    """Pre-train one encoder for each fold (section folds) on the speakers outside it, in <run>/fold-<number>/model;
+    jobs/tune_folds.py --encoder.name <run> takes each fold's own. Labels, where known, only balance the folds."""
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
     pretrain: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)

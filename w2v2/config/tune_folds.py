@@ -94,9 +94,10 @@ class TuneFoldsConfig:
     """Settings that do not change what a trial's score is, so a run may be continued with others."""
     run: str = "runs/tune_folds"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool = False
-    """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one trial at a time."""
+    local: bool | Literal["auto"] = "auto"
+    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
+    machine on which Ray does not run. The numbers are those of one trial at a time. false: on Ray's workers. auto: as
+    true for up to 500 clips, where heads alone are trained and no Ray cluster runs on this machine."""
     plan: bool = False
     """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""

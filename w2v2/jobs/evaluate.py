@@ -69,7 +69,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     if config.plan:
         return plan_evaluate(config, found, info, predictor=decoder.predictor_name(digest, config.decode))
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    workers = start_workers(local=config.local)
+    num_processes = config.resources.num_workers or 1
+    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     clip_predictions = prediction.predict(

@@ -25,6 +25,7 @@ from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
@@ -66,6 +67,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
     found = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
     check_folder(config.encoder.name)
+    refuse_fold_encoders(config.encoder.name)
     if not config.plan:
         manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
 
@@ -75,7 +77,8 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     from w2v2.results.extract_embeddings import write_outcome
 
     table = opened(config)
-    workers = start_workers(local=config.local)
+    num_processes = config.resources.num_workers or 1
+    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
     job = embedding.inspect(config, workers)
     found = file_facts.add_file_facts(found, data)
     clips = extraction.sort_out(found.clips, job, done=extraction.read_done(config), table=table)

@@ -31,6 +31,7 @@ from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures
 from w2v2.models import decoder, provenance
+from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
@@ -74,8 +75,11 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     check_folder(config.encoder.name)
+    refuse_fold_encoders(config.encoder.name)
     found = read_clips(config)
-    workers = start_workers(local=config.local)
+    workers = start_workers(
+        local=config.local, num_clips=len(found.clips), num_processes=config.resources.num_workers
+    )
     workers.check_places(**places(config))
     gpus = workers.gpus(config.resources.gpus_per_worker)
     preparation = features.FeaturePreparation(

@@ -81,8 +81,9 @@ def main(config: PredictConfig) -> dict[str, Any]:
     if config.plan:
         return plan_predict(config, found, info, predictor=predictor)
     manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    few = len(found.clips) <= NUM_LINES
-    workers = start_workers(local=config.local or (few and not config.resources.num_workers))
+    few, num_workers = len(found.clips) <= NUM_LINES, config.resources.num_workers
+    local = True if config.local == "auto" and few and not num_workers else config.local
+    workers = start_workers(local=local, num_clips=len(found.clips), num_processes=num_workers or 1)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     found = file_facts.add_file_facts(found, data)
     clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)

@@ -4,16 +4,20 @@
     jobs/pretrain.py --data.uri gs://bucket/audio --data.layout files --encoder.name facebook/wav2vec2-base \
         --encoder.train no_conv --resources.num_workers 4 --run gs://bucket/runs/pretrain
     jobs/tune_folds.py --encoder.name runs/pretrain/model ...
+    jobs/pretrain.py --per_fold true --run runs/by-fold           # an encoder for each fold, without its speakers
+    jobs/tune_folds.py --encoder.name runs/by-fold ...
 
 Reads   any folder or CSV of audio, local or gs://; labels are not used.
 Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet curves.parquet steps.parquet code_usage.parquet
         metrics.json report.html plots/ tensorboard/ and, to resume from, checkpoints/
+        with --per_fold true these in <run>/fold-<number>/, and <run>/report.html about all of them
 The same command resumes a run that was stopped, from its newest checkpoint.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,20 +25,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.cluster import features
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.pretrain import PretrainConfig, with_recipe
-from w2v2.data import file_facts, manifest, splits, usable_clips
+from w2v2.data import file_facts, folds, manifest, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
-from w2v2.errors import Reject, UserError
+from w2v2.errors import UserError
+from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
-from w2v2.storage.lease import exclusive
+from w2v2.storage.lease import exclusive, hold
+from w2v2.training import pretraining_clips
+from w2v2.training.pretraining_clips import Part
 from w2v2.versions import library_versions
 from w2v2.wording import listed
 
@@ -67,12 +73,14 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     """The run's numbers, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    refuse_fold_encoders(config.encoder.name)
     if config.plan:
         return plan_pretrain(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     found = read_clips(config)
-    workers = start_workers(local=config.local)
+    num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
+    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
     gpus = workers.gpus(config.resources.gpus_per_worker)
     encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
@@ -81,29 +89,57 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     )
 
     # Importing torch takes seconds; the workers import it at the same time.
-    from w2v2.cluster.pretraining import pretrain_on
-    from w2v2.results.pretrain import write_outcome
-    from w2v2.training.pretraining import PretrainPlan
+    from w2v2.cluster.pretraining import pretrain_each_on, pretrain_on
+    from w2v2.results.pretrain import write_fold_outcome, write_outcome
+    from w2v2.training.pretraining import Pretrained, PretrainPlan
 
     info = preparation.infos[0]
-    prepared = with_too_short(config, preparation.run(found.clips), info)
-    found = usable(config, found, prepared)
-    run_directory.keep_manifest(config.run, found.clips, found.rejects)
+    prepared = preparation.run(found.clips)
+    fold_of = pretraining_clips.speaker_folds(config, found, prepared) if config.per_fold else {}
+    prepared = pretraining_clips.with_too_short(config, prepared, info)
+    found = usable_clips.with_usable_audio(
+        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
+    )
     encoder = {
         "name": config.encoder.name,
         "weights": "random" if config.encoder.is_random else "checkpoint",
         "train": config.encoder.train,
         "digest": info.digest,
     }
-    plan = PretrainPlan(
-        config=config,
-        key=info.key,
-        target_key=preparation.infos[-1].key if target else "",
-        clips=found.clips,
-        card=card(config, found, encoder),
-    )
-    trained = pretrain_on(workers, plan, gpus=gpus)
-    return write_outcome(config, found, trained, encoder=encoder, seconds=time.monotonic() - started)
+    keys = {"key": info.key, "target_key": preparation.infos[-1].key if target else ""}
+
+    def plan_of(part: Part) -> PretrainPlan:
+        return PretrainPlan(config=part.config, clips=part.found.clips, card=card(part, encoder), **keys)
+
+    def write(part: Part, trained: Pretrained) -> dict[str, Any]:
+        seconds = time.monotonic() - started
+        return write_outcome(part.config, part.found, trained, encoder=encoder, seconds=seconds)
+
+    if not config.per_fold:
+        part = pretraining_clips.whole(config, found)
+        run_directory.keep_manifest(config.run, part.found.clips, found.rejects)
+        return write(part, pretrain_on(workers, plan_of(part), gpus=gpus))
+    found = pretraining_clips.with_folds(config, found, fold_of)
+    parts = [pretraining_clips.without_fold(config, found, fold) for fold in range(config.folds.num_folds)]
+    metrics: list[dict[str, Any]] = [{}] * len(parts)
+
+    def done(fold: int, trained: Pretrained) -> None:
+        metrics[fold] = write(parts[fold], trained)
+
+    with runs_held(parts):
+        pretrain_each_on(workers, [plan_of(part) for part in parts], gpus=gpus, on_done=done)
+    return write_fold_outcome(config, found, metrics, seconds=time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def runs_held(parts: Sequence[Part]) -> Iterator[None]:
+    """The run directories of the parts, new or continued, held for the time of the block."""
+    with contextlib.ExitStack() as leases:
+        for part in parts:
+            leases.enter_context(hold(part.config.run))
+            run_directory.open_or_continue(part.config)
+            run_directory.keep_manifest(part.config.run, part.found.clips, part.found.rejects)
+        yield
 
 
 def resolved(config: PretrainConfig) -> PretrainConfig:
@@ -125,7 +161,10 @@ def resolved(config: PretrainConfig) -> PretrainConfig:
 def read_clips(config: PretrainConfig) -> manifest.Manifest:
     """The clips by name, without those of data.exclude_speakers."""
     data = usable_clips.with_demo_made(config.data)
-    found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    read = manifest.read(data, task="classes" if config.per_fold else "none")
+    found = file_facts.without_missing_files(read, data)
+    if config.per_fold:
+        usable_clips.refuse_foreign_folds(data, config.folds)
     manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
     unknown = sorted(set(config.data.exclude_speakers) - set(found.clips["speaker"].to_pylist()))
     if unknown:
@@ -144,49 +183,16 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
     )
     if len(clips) < 2:
         raise UserError(f"{len(clips)} clips are left to pre-train on, wanted at least 2: look at data.uri")
+    if config.per_fold:
+        folds.assign(clips, config.folds)  # finds early what would not work
     num_excluded = len(found.clips) - len(clips)
     passed_over = dict(found.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
     return replace(found, clips=clips, passed_over=passed_over)
 
 
-def with_too_short(config: PretrainConfig, prepared: list[Any], info: Any) -> list[Any]:
-    """The same clips, with a reject for those that are too short to mask a span of."""
-    needed = config.mask.min_frames
-    for kernel, stride in zip(info.kernels[::-1], info.strides[::-1], strict=True):
-        needed = (needed - 1) * stride + kernel
-    detail = f"s < {needed / SAMPLE_RATE:.3f} s, {config.mask.min_frames} frames: a masked span and a frame to predict it from"
-    return [
-        replace(
-            clip, reject=Reject(kind="too short", detail=f"{clip.num_samples / SAMPLE_RATE:.3f} {detail}")
-        )
-        if not clip.reject and clip.num_samples < needed
-        else clip
-        for clip in prepared
-    ]
-
-
-def usable(config: PretrainConfig, found: manifest.Manifest, prepared: list[Any]) -> manifest.Manifest:
-    """The clips whose audio could be used, with their splits train and val."""
-    found = usable_clips.with_usable_audio(
-        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
-    )
-    clips = splits.hold_back(found.clips, fraction=config.training.val_fraction, seed=config.seed)
-    train = clips.filter(pc.equal(clips["split"], "train"))
-    if len(train) < 2:
-        raise UserError(f"{len(train)} clips are left to pre-train on, wanted at least 2: look at data.uri")
-    logger.info(
-        "splits: %d clips of %d speakers train (%.2f hours), %d of %d others validate",
-        len(train),
-        len(train["speaker"].unique()),
-        pc.sum(train["duration_s"]).as_py() / 3600,
-        len(clips) - len(train),
-        len(clips["speaker"].unique()) - len(train["speaker"].unique()),
-    )
-    return replace(found, clips=clips)
-
-
-def card(config: PretrainConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
+def card(part: Part, encoder: dict[str, str]) -> dict[str, Any]:
     """What the model card says of data, encoder, settings and versions."""
+    config, found = part.config, part.found
     data = {
         "uri": config.data.uri,
         "num_clips": len(found.clips),

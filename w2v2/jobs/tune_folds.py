@@ -22,8 +22,9 @@ import pyarrow as pa
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.data import transcripts, usable_clips
+from w2v2.data import folds, transcripts, usable_clips
 from w2v2.evaluation import baseline_comparison
+from w2v2.models import fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
@@ -76,28 +77,35 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     encoders = variants(config.encoder, config.search.space)
     for encoder in encoders:
         check_folder(encoder.name)
+    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
     manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
+    if of_fold:  # before anything is computed
+        fold_encoders.refuse_seen(of_fold, folds.assign(manifest.clips, config.folds))
 
     if text is not None and text.vocab == "model":
         refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
-    prepared = read_prepared(config, encoders, manifest.clips)
+    needed = fold_encoders.distinct(encoders, of_fold)
+    prepared = read_prepared(config, needed, manifest.clips)
     if prepared is None:
         from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
 
-        prepared = prepare_search(config, encoders, manifest.clips)
+        prepared = prepare_search(config, needed, manifest.clips)
+    prepared = replace(prepared, encoders_by_fold=of_fold)
     if text is not None:
         prepared = prepared.long_enough(manifest.clips)
     manifest = usable_clips.in_folds(
         config.run, manifest, prepared.features, data=config.data, fold_config=config.folds
     )
+    fold_encoders.refuse_seen(of_fold, manifest.clips)
     if baseline is not None:
         baseline_comparison.check_same(baseline, manifest.clips)
     run_directory.keep_manifest(config.run, manifest.clips, manifest.rejects)
+    run_directory.keep_encoders(config.run, {e.name: info.digest for e, info in prepared.infos.items()})
 
     study, plan = open_study(config), plan_trials(config, prepared, manifest.clips)
     if plan.trains_heads_alone:
         from w2v2.search.head_search import search_heads as search
-    elif config.local:
+    elif config.local is True:
         from w2v2.search.one_by_one import search_one_by_one as search
     else:
         from w2v2.cluster.search import search

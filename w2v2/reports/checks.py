@@ -60,7 +60,13 @@ def _check(is_good: bool, good: str, care: str) -> Check:
 
 def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
     """Whether an encoder that was trained here before has seen what is scored now."""
-    if (seen := metrics.get("encoder", {}).get("seen_in_training")) is not None:
+    if (own := metrics.get("encoder", {}).get("of_fold")) is not None:
+        yield Check(
+            is_good=True,
+            text=f"Each of the {len(own)} folds had an encoder of its own, pre-trained without the audio of the speakers "
+            "that it holds out.",
+        )
+    elif (seen := metrics.get("encoder", {}).get("seen_in_training")) is not None:
         if seen and "score" not in seen:  # a run of a version that wrote the numbers alone
             seen = f"{seen} were used to train the encoder"
         yield _check(

@@ -28,8 +28,8 @@ from w2v2.storage import files as storage
 
 LEAK = (
     "A search over several folds with this one encoder scores speakers whose audio, without labels, it was pre-trained on. "
-    "jobs/tune_folds.py, finetune.py and evaluate.py report this where it is so; pre-train with --data.exclude_speakers "
-    "for a score on speakers whom nothing has seen."
+    "jobs/tune_folds.py, finetune.py and evaluate.py report this where it is so; pre-train with --per_fold true (an encoder "
+    "for each fold) or --data.exclude_speakers for a score on speakers whom nothing has seen."
 )
 
 

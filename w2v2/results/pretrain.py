@@ -1,7 +1,7 @@
 """The end of a pre-training: tables, metrics.json, TensorBoard's events and the page."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +74,38 @@ def write_outcome(
     logger.info("model: %s/model", config.run)
     logger.info("page: %s", page)
     return metrics
+
+
+def write_fold_outcome(
+    config: PretrainConfig, found: Manifest, of_folds: Sequence[Mapping[str, Any]], *, seconds: float
+) -> dict[str, Any]:
+    """The numbers of a pre-training by fold, after its metrics.json and its page have been written.
+
+    of_folds are those that write_outcome returned, in the order of the folds.
+    """
+    kept = ("state", "sentence", "last", "num_clips", "hours", "num_codes", "model")
+    speakers = [sorted(set(_in_fold(found, fold)["speaker"].to_pylist())) for fold in range(len(of_folds))]
+    metrics = {
+        "job": "pretrain",
+        "per_fold": [
+            {name: own[name] for name in kept} | {"held_out": held_out}
+            for own, held_out in zip(of_folds, speakers, strict=True)
+        ],
+        "encoder": dict(of_folds[0]["encoder"]),
+        "seconds": round(seconds, 1),
+        "versions": library_versions("torch", "transformers", "ray"),
+    }
+    run_directory.write_json(config.run, "metrics", metrics)
+    from w2v2.reports.pretrain_folds_page import write_pretrain_folds_report
+
+    page = write_pretrain_folds_report(config.run)
+    logger.info("encoders by fold: jobs/tune_folds.py --encoder.name %s", config.run)
+    logger.info("page: %s", page)
+    return metrics
+
+
+def _in_fold(found: Manifest, fold: int) -> pa.Table:
+    return found.clips.filter(pc.equal(found.clips["fold"], fold))
 
 
 def _scalars(trained: Pretrained) -> dict[str, list[tuple[str, float, int]]]:

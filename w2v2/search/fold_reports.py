@@ -4,7 +4,6 @@ import logging
 import time
 
 import numpy as np
-from optuna.trial import TrialState
 
 from w2v2.evaluation.direction import sign
 from w2v2.progress import clock
@@ -55,10 +54,9 @@ class FoldReports:
 
     def _log(self, number: int, scores: list[float], score: FoldResult, verdict: str) -> None:
         search = self._plan.config.search
-        trials = self._study.trials()
-        complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        complete = [value for value in self._study.ended.values() if value is not None]
+        ended = len(self._study.ended)
         best = sign(search.metric) * max((sign(search.metric) * value for value in complete), default=0.0)
-        ended = sum(t.state.is_finished() for t in trials)
         logger.info(
             "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
             number,

@@ -6,16 +6,18 @@ all folds of the trials under way computed before the first of them is reported.
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from w2v2.config.model import EncoderConfig
+from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.features.cache import FeatureCache, open_features
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
+from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import with_params
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
@@ -28,6 +30,11 @@ logger = logging.getLogger(__name__)
 NUM_AT_ONCE = 6
 """Trials side by side where search.max_concurrent_trials leaves it open: more would know too little of each other."""
 
+MIN_STEPS_TO_DIVIDE = 2000
+"""Fewer steps of training are over before another process has begun."""
+
+Scores = list[list[FoldScore | DivergenceError]]
+"""Of each trial of a stack, the score of each of its folds."""
 Found = dict[int, FoldScore | DivergenceError]
 
 
@@ -92,16 +99,34 @@ def _report(
                 ended.add(number)
 
 
+@dataclass(frozen=True)
+class _Stack:
+    """Trials of one shape, which train side by side on these folds."""
+
+    key: str
+    """The folder of the vectors in the cache."""
+    shape: Shape
+    folds: tuple[int, ...]
+    optims: Sequence[tuple[int, OptimConfig]]
+    """Of each trial, by its place among those that are asked for."""
+
+    def parts(self, number: int) -> list["_Stack"]:
+        """The stack in at most so many, of about as many trials each."""
+        number = min(number, len(self.optims))
+        return [replace(self, optims=self.optims[at::number]) for at in range(number)]
+
+
 class _Heads:
     """The clips' vectors of every encoder of the search, read when a trial first asks for them."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._clips: dict[str, PooledClips] = {}
-        self._draws = functools.lru_cache(maxsize=4)(
-            self._new_draws
-        )  # later trials of a shape have them again
+        # Later trials of a shape have them again.
+        num_kept = 4 * (plan.num_folds if plan.encoders_by_fold else 1)
+        self._draws = functools.lru_cache(maxsize=num_kept)(self._new_draws)
         self._fold_of = np.asarray(plan.clips["fold"])
+        self._side_by_side: SideBySide[_Stack, Scores] | None = None
 
     def train(self, trials: Sequence[tuple[TuneFoldsConfig, Sequence[int]]]) -> list[Found]:
         """For each trial the scores of the folds asked for, by fold; trials of one shape train side by side."""
@@ -113,15 +138,52 @@ class _Heads:
                 optim=settings.optim,
                 mixes=settings.encoder.layer == "mix",
             )
-            if folds:
-                stacks.setdefault((settings.encoder, shape, tuple(folds)), []).append(index)
+            for encoder, own in self._by_encoder(settings.encoder, folds).items():
+                stacks.setdefault((encoder, shape, tuple(own)), []).append(index)
+        works = [
+            _Stack(self._plan.keys[encoder], shape, folds, [(i, trials[i][0].optim) for i in indices])
+            for (encoder, shape, folds), indices in stacks.items()
+        ]
         results: list[Found] = [{} for _ in trials]
-        for (encoder, shape, folds), indices in stacks.items():
-            optims = [trials[index][0].optim for index in indices]
-            made = StackedHeads(self._draws(self._plan.keys[encoder], shape, folds), optims).run()
-            for index, scores in zip(indices, made, strict=True):
-                results[index] = dict(zip(folds, scores, strict=True))
+        for work, made in self._made(works):
+            for (index, _), scores in zip(work.optims, made, strict=True):
+                results[index] |= dict(zip(work.folds, scores, strict=True))
         return results
+
+    def _made(self, stacks: Sequence["_Stack"]) -> Iterator[tuple["_Stack", Scores]]:
+        """Each stack, or part of one, with the scores of its trials."""
+        costs = [self._num_steps(stack) for stack in stacks]
+        if self._side_by_side is None and sum(costs) >= MIN_STEPS_TO_DIVIDE and num_helpers():
+            for key in set(self._plan.keys.values()):
+                self._clips_of(key)  # helpers then have the vectors without reading or copying them
+            self._side_by_side = SideBySide(self._train_stack, helpers=num_helpers())
+        if self._side_by_side is None:
+            yield from ((stack, self._train_stack(stack)) for stack in stacks)
+            return
+        number = self._side_by_side.num_shares
+        # A step takes about as long for few trials as for many: whole stacks, where there are enough of them.
+        parts = stacks if len(stacks) >= number else [part for s in stacks for part in s.parts(number)]
+        shares = divided([self._num_steps(part) for part in parts], number)
+        made = self._side_by_side.run([[parts[place] for place in share] for share in shares])
+        for share, scores in zip(shares, made, strict=False):
+            yield from ((parts[place], own) for place, own in zip(share, scores, strict=True))
+
+    def _num_steps(self, stack: "_Stack") -> float:
+        """About how many steps a stack takes, those of more trials counted as somewhat longer."""
+        num_steps = stack.shape.training.num_epochs * len(self._fold_of) / stack.shape.optim.batch_size
+        return num_steps * (1 + len(stack.optims) / 4)
+
+    def _train_stack(self, stack: "_Stack") -> Scores:
+        torch.set_num_threads(1)
+        draws = self._draws(stack.key, stack.shape, stack.folds)
+        return StackedHeads(draws, [optim for _, optim in stack.optims]).run()
+
+    def _by_encoder(self, encoder: EncoderConfig, folds: Sequence[int]) -> dict[EncoderConfig, list[int]]:
+        """The folds whose vectors are those of the same encoder: all of them, unless each has one of its own."""
+        found: dict[EncoderConfig, list[int]] = {}
+        for fold in folds:
+            found.setdefault(self._plan.encoder_of(encoder, fold), []).append(fold)
+        return found
 
     def _fold(self, number: int) -> Fold:
         """The fold with the seed that `trial.score_together` gives it."""

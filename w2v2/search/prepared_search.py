@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,7 +12,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import transcripts
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures
-from w2v2.models import provenance
+from w2v2.models import fold_encoders, provenance
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ class PreparedSearch:
     """Of every clip, in order."""
     gpus: float
     """Of a trial."""
+    encoders_by_fold: fold_encoders.ByFold = field(default_factory=dict)
+    """The encoder of each fold, where that of a trial is a folder of such."""
 
     @property
     def vector_size(self) -> int:
@@ -50,14 +53,23 @@ class PreparedSearch:
             features = transcripts.long_enough(features, references, kernels=kernels, strides=strides)
         return replace(self, features=features)
 
-    def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, str]]:
-        """Each encoder's digest, its cut and, where its checkpoint records it, which of the clips trained it."""
-        names = {encoder.name for encoder in self.infos}
-        overlaps = {name: provenance.encoder_overlap(name, clips) for name in names}
-        return {
+    def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, Any]]:
+        """Each encoder's digest, its cut and, where its checkpoint records it, which of the clips trained it.
+
+        Where each fold has an encoder of its own, `of_fold` has their digests, and none has seen what its fold scores.
+        """
+        of_folds = {own for encoders in self.encoders_by_fold.values() for own in encoders}
+        single = {encoder: info for encoder, info in self.infos.items() if encoder not in of_folds}
+        overlaps = {e.name: provenance.encoder_overlap(e.name, clips) for e in single}
+        entries: dict[EncoderConfig, dict[str, Any]] = {
             encoder: {"digest": info.digest, "cut": info.cut, **overlaps[encoder.name]}
-            for encoder, info in self.infos.items()
+            for encoder, info in single.items()
         }
+        for encoder, encoders in self.encoders_by_fold.items():
+            digests = [self.infos[own].digest for own in encoders]
+            named = {"digest": fold_encoders.joint_digest(digests), "cut": self.infos[encoders[0]].cut}
+            entries[encoder] = {**named, "seen_in_training": "", "of_fold": digests}
+        return entries
 
 
 def read_prepared(

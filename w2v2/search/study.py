@@ -57,6 +57,14 @@ class Study:
         trials = self.trials()
         self._unfinished = [t for t in trials if t.state == TrialState.RUNNING]
         self._running: dict[int, optuna.Trial] = {}
+        self._steps: dict[int, set[int]] = {}
+        """Of each running trial, the folds done that the study has a value of."""
+        self.ended: dict[int, float | None] = {
+            t.number: t.value if t.state == TrialState.COMPLETE else None
+            for t in trials
+            if t.state.is_finished()
+        }
+        """The trials that have ended, by number, with the value of those that have all folds."""
         inside = all(holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
         if not trials and defaults:
             if inside:
@@ -69,7 +77,7 @@ class Study:
         self._file.save()
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials, those that wait to be handed out included."""
+        """All trials, those that wait to be handed out included; to be read only."""
         with self._file.in_use():
             return self.study.get_trials(deepcopy=False)
 
@@ -78,6 +86,7 @@ class Study:
         if self._unfinished:
             left = self._unfinished.pop(0)
             trial = running_trial(self.study, left)
+            self._steps[trial.number] = set(left.intermediate_values)
         else:
             number = sum(t.state != TrialState.WAITING for t in self.trials())
             if number >= self._search.num_trials:
@@ -96,12 +105,13 @@ class Study:
         Wilcoxon's pruner compares fold by fold, the others the mean so far.
         """
         trial, folds_done = self._running[number], len(scores)
-        known = self.trials()[number].intermediate_values
+        known = self._steps.setdefault(number, set())
         replayed = folds_done < max(known, default=0)  # a resumed trial passed this fold before
         with self._file.in_use():
             if folds_done not in known:
                 value = scores[-1] if self._search.pruning == "wilcoxon" else math.fsum(scores) / folds_done
                 trial.report(value, step=folds_done)
+                known.add(folds_done)
             prune = not replayed and folds_done < num_folds and bool(trial.should_prune())
         if not replayed:
             self._record(number)
@@ -135,6 +145,7 @@ class Study:
                 "alone, or give this one a directory of its own with --run"
             ) from error
         del self._running[number]
+        self.ended[number] = value
         self._record(number)
 
     def _record(self, number: int) -> None:

@@ -3,7 +3,7 @@
 torch is imported by the functions that compute, so that planning does not wait for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
+from w2v2.models.fold_encoders import ByFold
 from w2v2.search.prepared_search import PreparedSearch
 from w2v2.training.fold_result import FoldResult
 
@@ -33,10 +34,12 @@ class Plan:
     run: str
     classes: tuple[str, ...]
     keys: dict[EncoderConfig, str]
-    """The folder of the features of each encoder that a trial may ask for."""
+    """The folder of the features of each encoder that a trial, or one of its folds, may ask for."""
     clips: pa.Table
     """clip_id, fold, audio_digest, num_samples, and label or reference, of every clip."""
     gpus: float
+    encoders_by_fold: ByFold = field(default_factory=dict)
+    """The encoder of each fold, where that of a trial is a folder of such."""
     vector_size: int = 0
     """Numbers of a clip's pooled vectors, of all these encoders together; 0 where frames cross the cut of one."""
 
@@ -58,6 +61,10 @@ class Plan:
         """Folds of a trial."""
         return self.config.folds.num_folds
 
+    def encoder_of(self, encoder: EncoderConfig, fold: int) -> EncoderConfig:
+        """The encoder of a fold of a trial that asks for this one."""
+        return self.encoders_by_fold[encoder][fold] if encoder in self.encoders_by_fold else encoder
+
 
 def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> Plan:
     """The plan of a search whose features are prepared; clips are the usable ones, with their folds."""
@@ -70,6 +77,7 @@ def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Tab
         keys={encoder: info.key for encoder, info in prepared.infos.items()},
         clips=clips.select(["clip_id", "fold", target, "audio_digest", "num_samples"]),
         gpus=prepared.gpus,
+        encoders_by_fold=prepared.encoders_by_fold,
         vector_size=prepared.vector_size,
     )
 
@@ -100,6 +108,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     from w2v2.training.trainer import score_fold
 
     torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
+    settings = replace(settings, encoder=plan.encoder_of(settings.encoder, fold))
     encoder, _ = loaded_encoder(settings.encoder, settings.seed)
     clips = plan.clips
     held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)

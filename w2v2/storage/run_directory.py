@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import load_json, parse_parquet, seal_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,25 @@ def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
             f"{len(old - new)} removed or changed (such as {example[0]}); scores before and after would not be "
             "of the same clips, so give this run a directory of its own with --run"
         )
+
+
+def keep_encoders(run: str, digests: Mapping[str, str]) -> None:
+    """Write encoders.json, the digest of the weights of each encoder by name.
+
+    Raises UserError where an earlier attempt had other weights of that name, read by the same version of transformers.
+    """
+    uri = storage.join(run, "encoders.json")
+    kept: dict[str, Any] = {"transformers": version("transformers"), "digests": dict(digests)}
+    before = load_json(uri, storage.read_bytes(uri)) if storage.exists(uri) else kept
+    if before["transformers"] == kept["transformers"]:
+        for name in sorted(before["digests"].keys() & digests.keys()):
+            if before["digests"][name] != digests[name]:
+                raise UserError(
+                    f"the weights of encoder {name!r} have changed since {run} began (digest {before['digests'][name]}, now "
+                    f"{digests[name]}): folds of before and after would not be of the same encoder, so give this run a "
+                    "directory of its own with --run"
+                )
+    storage.write_text(uri, json.dumps(kept, indent=2) + "\n")
 
 
 def write_table(

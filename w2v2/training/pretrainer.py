@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +24,21 @@ from w2v2.training.collapse import Alarms, StepReading, is_finite
 from w2v2.training.fold_result import DivergenceError
 from w2v2.training.forward import device_for, memory_hint
 from w2v2.training.optimizer import learning_rate_scale, make_optimizer
-from w2v2.training.pretraining_batches import BatchDrawer, Inputs, PretrainClips, Totals
+from w2v2.training.pretraining_batches import (
+    BatchDrawer,
+    BatchesAhead,
+    Inputs,
+    PretrainClips,
+    Totals,
+)
 from w2v2.training.process_group import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
-NUM_AHEAD = 4
+NUM_FETCHED = 4
 """Batches whose features are fetched before they are needed."""
+NUM_MADE = 2
+"""Batches that are padded and drawn for while others are trained on, the present one included."""
 NUM_STEP_ROWS = 500
 """About so many steps of a whole training are kept for its curves."""
 ANNEALED_FRACTION = 0.7
@@ -91,6 +99,7 @@ class Pretrainer:
         several = self.world.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
         self._train = BatchDrawer(train, model, config)
+        self.ahead = BatchesAhead(self._train)
         self._val = None if val is None else BatchDrawer(val, model, config)
         self._plan = [self._batches(epoch) for epoch in range(config.training.num_epochs)]
         self.num_steps = sum(len(batches) for batches in self._plan)
@@ -132,7 +141,7 @@ class Pretrainer:
         while at.epoch < len(self._plan):
             batches = self._plan[at.epoch]
             while at.batch < len(batches):
-                self._expect(batches[at.batch : at.batch + NUM_AHEAD])
+                self._expect_batches()
                 with memory_hint("lower --optim.pass_s, or cut long clips with --training.crop_s"):
                     self._step(batches[at.batch])
                 if at.batch < len(batches):
@@ -141,10 +150,18 @@ class Pretrainer:
             on_epoch(self)
         return at
 
-    def _expect(self, batches: Sequence[Int[np.ndarray, " _"]]) -> None:
+    def _expect_batches(self) -> None:
+        """Begin to fetch and to make what the next steps need, those of the next epoch included."""
+        at = self.position
+        now = self._plan[at.epoch][at.batch : at.batch + NUM_FETCHED]
+        then = self._plan[at.epoch + 1][: NUM_FETCHED - len(now)] if at.epoch + 1 < len(self._plan) else []
+        coming = [(at.epoch, batch) for batch in now] + [(at.epoch + 1, batch) for batch in then]
         features = self._train.clips.features
         if isinstance(features, Fetched):
-            features.expect(np.concatenate([self.world.share(batch) for batch in batches]))
+            features.expect(np.concatenate([self.world.share(batch) for _, batch in coming]))
+        for epoch, batch in coming[:NUM_MADE]:
+            for part in self._own_parts(batch)[0]:
+                self.ahead.expect(part, epoch=epoch)
 
     def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
         """One optimizer step on this process's share of `batch`."""
@@ -154,7 +171,7 @@ class Pretrainer:
             group["lr"] = self._optim.learning_rate * scale
         self.optimizer.zero_grad(set_to_none=True)
         totals = self._backward(batch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm or float("inf"))
+        norm = self._clipped_norm()
         reading = self._reading(totals, norm.item())
         if not is_finite(reading):
             raise DivergenceError(
@@ -174,6 +191,12 @@ class Pretrainer:
         self.optimizer.step()
         at.totals = (np.array(at.totals) + totals.flat()).tolist()
         at.batch, at.step = at.batch + 1, at.step + 1
+
+    def _clipped_norm(self) -> Float[Tensor, ""]:
+        """The norm of the whole gradient, which is clipped where optim.clip_norm asks for it."""
+        if self._optim.clip_norm:
+            return nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)
+        return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     @property
     def _learning_rate(self) -> float:
@@ -234,11 +257,15 @@ class Pretrainer:
 
     def _parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Inputs], int, bool]:
         """This process's inputs, whether they count (else 0: it has no clip of this batch), and whether any process has parts."""
+        own, counts, in_parts = self._own_parts(batch)
+        return [self.ahead.batch(clips, epoch=self.position.epoch) for clips in own], counts, in_parts
+
+    def _own_parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
+        """The same with numbers of clips in place of inputs."""
         shares = [batch[rank :: self.world.size] for rank in range(self.world.size)]
         split = [self._split(share) for share in shares]
         own, counts = (split[self.world.rank], 1) if len(shares[self.world.rank]) else ([batch[:1]], 0)
-        inputs = [self._train.batch(clips, epoch=self.position.epoch) for clips in own]
-        return inputs, counts, any(len(parts) > 1 for parts in split)
+        return own, counts, any(len(parts) > 1 for parts in split)
 
     def _split(self, share: Int[np.ndarray, " share"]) -> list[Int[np.ndarray, " _"]]:
         """A share of a batch in parts of at most optim.pass_s seconds of audio, padding included."""

@@ -150,15 +150,15 @@ def _clusters(plan: PretrainPlan, model: PretrainingModel, world: ProcessGroup) 
     return Clusters.read(uri)
 
 
-def epoch_log(num_epochs: int) -> OnEpoch:
+def epoch_log(num_epochs: int, *, name: str = "pre-training") -> OnEpoch:
     """An `on_epoch` that logs one line per epoch: loss, accuracy and perplexity, of val where there is one."""
-    progress = Progress("pre-training", unit="steps", interval_s=0)
+    progress = Progress(name, unit="steps", interval_s=0)
 
     def log(done: int, total: int, rows: list[Row]) -> None:
         row = rows[-1]
-        name = "val " if row["split"] == "val" else ""
-        note = f"epoch {row['epoch']}/{num_epochs}: {name}loss {row['loss']:.3f} (chance {row['chance_loss']:.3f}), "
-        note += f"{name}accuracy {row['accuracy']:.3f} (chance {row['chance_accuracy']:.3f}), "
+        split = "val " if row["split"] == "val" else ""
+        note = f"epoch {row['epoch']}/{num_epochs}: {split}loss {row['loss']:.3f} (chance {row['chance_loss']:.3f}), "
+        note += f"{split}accuracy {row['accuracy']:.3f} (chance {row['chance_accuracy']:.3f}), "
         progress(done, total, note=f"{note}perplexity {row['perplexity']:.1f}")
 
     return log

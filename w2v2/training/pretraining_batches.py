@@ -1,7 +1,9 @@
 """Clips of pre-training as padded batches with their draws, and what a batch adds up to."""
 
 import math
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +119,35 @@ class BatchDrawer:
             return features[start : start + int(self._num_frames[index])]
         first = start * self._encoder.hop_samples
         return features[first : first + int(self.num_samples[index])]
+
+
+class BatchesAhead:
+    """The batches of a BatchDrawer, made in the background while others are trained on.
+
+    What is made, and in which order, does not change: a clip's draws are its own.
+    """
+
+    def __init__(self, drawer: BatchDrawer) -> None:
+        self._drawer = drawer
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._coming: dict[tuple[int, bytes], Future[Inputs]] = {}
+        self.waited_s = 0.0
+        """Seconds that callers of `batch` have waited."""
+
+    def expect(self, clips: Int[np.ndarray, " part"], *, epoch: int) -> None:
+        """Begin to make the batch of these clips, unless that has begun."""
+        key = epoch, clips.tobytes()
+        if key not in self._coming:
+            self._coming[key] = self._maker.submit(self._drawer.batch, clips, epoch=epoch)
+
+    def batch(self, clips: Int[np.ndarray, " part"], *, epoch: int) -> Inputs:
+        """What BatchDrawer.batch returns; raises what it raises."""
+        self.expect(clips, epoch=epoch)
+        started = time.monotonic()
+        try:
+            return self._coming.pop((epoch, clips.tobytes())).result()
+        finally:
+            self.waited_s += time.monotonic() - started
 
 
 def _padded(masks: Sequence[Bool[np.ndarray, " _"]]) -> Bool[Tensor, "batch frames"]:

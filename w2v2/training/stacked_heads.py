@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from w2v2.config.model import OptimConfig
 from w2v2.evaluation import classification
@@ -26,34 +25,50 @@ from w2v2.training.fold_draws import EpochDraw, Fold, FoldDraws
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.mixup import mix
 from w2v2.training.optimizer import learning_rate_scale
+from w2v2.training.torch_internals import fused_adamw, log_softmax_gradient
 
 WIDEST_VECTOR = 16
 """Numbers that a processor's vector instructions take at once, at most."""
 
 
-class _StackedLinear(torch.autograd.Function):
-    """Linear layers side by side, [trials, folds, ...]; x may be the same for all trials, and is not copied then.
+def _products(
+    x: Float[Tensor, "_ folds batch inputs"],
+    weight: Float[Tensor, "trials folds outputs inputs"],
+    bias: Float[Tensor, "trials folds outputs"],
+) -> Float[Tensor, "trials folds batch outputs"]:
+    """The outputs of linear layers side by side; x may be the same for all trials, and is not copied then."""
+    outputs = x.new_empty(*weight.shape[:2], x.shape[2], weight.shape[2])
+    for trial, of_folds in enumerate(x.expand(len(weight), -1, -1, -1)):
+        torch.baddbmm(bias[trial][:, None], of_folds, weight[trial].transpose(1, 2), out=outputs[trial])
+    return outputs
+
+
+def _weight_gradients(
+    x: Float[Tensor, "_ folds batch inputs"], gradient: Float[Tensor, "trials folds batch outputs"]
+) -> tuple[Float[Tensor, "trials folds outputs inputs"], Float[Tensor, "trials folds outputs"]]:
+    """The gradients of weight and bias, of that of the outputs.
 
     torch's own gradient of a batched product adds up in another order than nn.Linear's.
     """
+    of_weight = x.new_empty(*gradient.shape[:2], gradient.shape[3], x.shape[3])
+    for trial, of_folds in enumerate(x.expand(len(gradient), -1, -1, -1)):
+        torch.bmm(gradient[trial].transpose(1, 2), of_folds, out=of_weight[trial])
+    return of_weight, gradient.sum(2)
+
+
+class _StackedLinear(torch.autograd.Function):
+    """Linear layers side by side, [trials, folds, ...]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        outputs = x.new_empty(*weight.shape[:2], x.shape[2], weight.shape[2])
-        for trial, of_folds in enumerate(x.expand(len(weight), -1, -1, -1)):
-            torch.baddbmm(bias[trial][:, None], of_folds, weight[trial].transpose(1, 2), out=outputs[trial])
-        return outputs
+        return _products(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        of_weight = torch.empty_like(weight)
-        for trial, of_folds in enumerate(x.expand(len(weight), -1, -1, -1)):
-            torch.bmm(gradient[trial].transpose(1, 2), of_folds, out=of_weight[trial])
-        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
-        return of_x, of_weight, gradient.sum(2)
+        return (gradient @ weight if ctx.needs_input_grad[0] else None, *_weight_gradients(x, gradient))
 
 
 class StackedHeads:
@@ -63,6 +78,8 @@ class StackedHeads:
         self._draws, self._optims = draws, optims
         self._clips, self._folds = draws.clips, draws.folds
         self._mixes = draws.shape.mixes
+        # The division that nn.Dropout does.
+        self._scale = torch.ones(()).div_(1.0 - draws.shape.head.dropout)
         heads = [self._first_weights(fold) for fold in self._folds]
         # [trials, folds, ...]
         self._parameters = [
@@ -74,7 +91,10 @@ class StackedHeads:
         ]
         for parameter in self._parameters:
             parameter.requires_grad_()
-        self._rates = [[_rates(optim, number) for number in draws.num_steps] for optim in optims]
+        self._rates = [
+            list(map({n: _rates(optim, n) for n in set(draws.num_steps)}.__getitem__, draws.num_steps))
+            for optim in optims
+        ]
         self._done = [0] * len(self._folds)
         self._curves: list[list[list[Epoch]]] = [[[] for _ in self._folds] for _ in optims]
         self._diverged: dict[tuple[int, int], DivergenceError] = {}
@@ -102,27 +122,50 @@ class StackedHeads:
         losses = torch.zeros(len(self._optims), num_folds, dtype=torch.float64)
         predicted = torch.zeros(num_steps, len(self._optims), num_folds, num_rows, dtype=torch.int64)
         for step in range(num_steps):
-            log_probabilities = self._forward(epoch, step).log_softmax(-1)
-            gradients = torch.autograd.grad((log_probabilities * scaled[step]).sum(), self._parameters)
+            log_probabilities, gradients = self._gradients(epoch, step, scaled[step])
             with torch.no_grad():
                 losses += (log_probabilities * epoch.loss[step]).sum((2, 3))
                 torch.argmax(log_probabilities, -1, out=predicted[step])
                 self._update(gradients, np.flatnonzero(epoch.num_rows[step]).tolist())
         self._end_epoch(number, epoch, losses, predicted)
 
-    def _forward(self, epoch: EpochDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
-        """Logits in training mode."""
+    def _gradients(
+        self, epoch: EpochDraw, step: int, scaled: Float[Tensor, "folds batch classes"]
+    ) -> tuple[Float[Tensor, "trials folds batch classes"], Sequence[Tensor]]:
+        """Log probabilities in training mode, and the gradients of all parameters of their sum, scaled."""
+        if self._mixes or len(self._layers()) > 1:
+            log_probabilities = self._forward(epoch, step).log_softmax(-1)
+            return log_probabilities, torch.autograd.grad(
+                (log_probabilities * scaled).sum(), self._parameters
+            )
+        with torch.no_grad():  # one layer: autograd would take longer than the layer
+            ((weight, bias),) = self._layers()
+            x = self._dropped_out(self._inputs(epoch, step).flatten(2)[None], epoch, step, 0)
+            log_probabilities = _products(x, weight, bias).log_softmax(-1)
+            of_logits = log_softmax_gradient(scaled.expand_as(log_probabilities), log_probabilities)
+            return log_probabilities, _weight_gradients(x, of_logits)
+
+    def _inputs(self, epoch: EpochDraw, step: int) -> Float[Tensor, "folds batch ..."]:
+        """The vectors of a step, mixed where mixup is asked for."""
         x = self._vectors(epoch.rows[step])
         if epoch.partners is not None and epoch.shares is not None:
             x = mix(x, self._vectors(epoch.partners[step]), epoch.shares[step])
+        return x
+
+    def _dropped_out(
+        self, x: Float[Tensor, "_ folds batch inputs"], epoch: EpochDraw, step: int, layer: int
+    ) -> Float[Tensor, "_ folds batch inputs"]:
+        return x * epoch.kept[layer][step] * self._scale if epoch.kept else x
+
+    def _forward(self, epoch: EpochDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
+        """Logits in training mode."""
+        x = self._inputs(epoch, step)
         if self._mixes:
             x = torch.einsum("tfs,fbsd->tfbd", self._parameters[0].softmax(-1), x)
         else:
             x = x.flatten(2)[None]  # the same for all trials
-        scale = torch.ones(()).div_(1.0 - self._draws.shape.head.dropout)  # the division that nn.Dropout does
         for number, (weight, bias) in enumerate(self._layers()):
-            x = x.relu() if number else x
-            x = x * epoch.kept[number][step] * scale if epoch.kept else x
+            x = self._dropped_out(x.relu() if number else x, epoch, step, number)
             x = _StackedLinear.apply(x, weight, bias)
         return x
 
@@ -277,21 +320,15 @@ class _AdamW:
         for part in parts:
             if part.decays:
                 part.tensor.mul_(1 - rate * self._optim.weight_decay)
-        adamw(
+        fused_adamw(
             [part.tensor for part in parts],
             slopes,
-            [part.first for part in parts],
-            [part.second for part in parts],
-            [part.largest for part in parts] if self._optim.amsgrad else [],
-            [part.step for part in parts],
-            fused=True,
-            amsgrad=self._optim.amsgrad,
-            beta1=self._optim.beta1,
-            beta2=self._optim.beta2,
-            lr=rate,
-            weight_decay=0.0,
-            eps=self._optim.eps,
-            maximize=False,
+            first=[part.first for part in parts],
+            second=[part.second for part in parts],
+            largest=[part.largest for part in parts],
+            steps=[part.step for part in parts],
+            optim=self._optim,
+            learning_rate=rate,
         )
 
     def _clip(self, gradients: Sequence[Tensor], folds: list[int]) -> None:

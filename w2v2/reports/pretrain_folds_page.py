@@ -1,0 +1,91 @@
+"""The page of a pre-training by fold: each fold's encoder, whose audio it has not seen, and how well it learned."""
+
+from w2v2.reports.blocks import (
+    Block,
+    Check,
+    Checks,
+    Facts,
+    Paragraph,
+    Quote,
+    Section,
+    Table,
+    count,
+    number,
+    percent,
+    words,
+)
+from w2v2.reports.page import write_page
+from w2v2.reports.run_files import RunFiles, read_run_files
+from w2v2.reports.shared_sections import lengths_text, provenance, rejects_blocks
+from w2v2.storage import files as storage
+
+WHAT_FOR = (
+    "Each encoder was pre-trained without the audio of the speakers that its fold holds out. jobs/tune_folds.py trains and "
+    "scores each fold with the fold's own encoder, so its score is of speakers whom nothing has seen; it refuses other folds."
+)
+
+
+def write_pretrain_folds_report(run: str) -> str:
+    """The uri of `<run>/report.html`, made with tables/ from the files of a run of jobs/pretrain.py --per_fold true."""
+    files = read_run_files(storage.expand(run))
+    sections = [
+        Section("", headline(files)),
+        Section("Data", data(files)),
+        Section("How it was made", how_it_was_made(files)),
+    ]
+    title = f"Pre-training by fold: {files.metrics['encoder']['name']}"
+    return write_page(files.uri, title, sections, kicker=f"w2v2 pretrain in {files.uri}", figures={})
+
+
+def headline(run: RunFiles) -> list[Block]:
+    """Whether all encoders are healthy, and each one's numbers."""
+    folds = run.metrics["per_fold"]
+    checks = [
+        Check(own["state"] == "healthy", f"Fold {fold}: {own['sentence']}") for fold, own in enumerate(folds)
+    ]
+    columns = [
+        words("fold"),
+        words("speakers left out"),
+        words("state"),
+        percent("accuracy"),
+        percent("guessing"),
+        number("loss (nats)"),
+        number("perplexity"),
+        count("clips trained on"),
+        words("page"),
+    ]
+    rows = [
+        [
+            str(fold),
+            ", ".join(own["held_out"]),
+            own["state"],
+            own["last"]["accuracy"],
+            own["last"]["chance_accuracy"],
+            own["last"]["loss"],
+            own["last"]["perplexity"],
+            own["num_clips"]["train"],
+            f"fold-{fold}/report.html",
+        ]
+        for fold, own in enumerate(folds)
+    ]
+    caption = "Each fold's encoder at its end, on validation clips where there are some. All folds' speakers are different."
+    facts = {"encoders": f"{len(folds)}", "healthy": f"{sum(own['state'] == 'healthy' for own in folds)}"}
+    return [Facts(facts), Paragraph(WHAT_FOR), Table("folds", columns, rows, caption), Checks(checks)]
+
+
+def data(run: RunFiles) -> list[Block]:
+    """Sizes, and what could not be used."""
+    text = f"{run.manifest.num_rows} clips, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
+    return [Paragraph(text), *rejects_blocks(run.rejects)]
+
+
+def how_it_was_made(run: RunFiles) -> list[Block]:
+    """What was run, how to run it again, and what comes next."""
+    facts: dict[str, object] = {"seed": run.config["seed"]}
+    facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items() if value != []}
+    following = f"python jobs/tune_folds.py --encoder.name {run.uri} --encoder.train head"
+    return [
+        *provenance(run, facts, command_note="To run it again:"),
+        Paragraph("To score a classifier on top of them:"),
+        Quote(following, is_code=True),
+    ]

@@ -1,0 +1,101 @@
+"""Which clips an encoder is pre-trained on: long enough, split by speaker, and for encoders by fold without the fold's speakers."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.config.pretrain import PretrainConfig
+from w2v2.data import folds, splits
+from w2v2.data.corpora.rows import EXCLUDED
+from w2v2.data.manifest import Manifest
+from w2v2.errors import Reject, UserError
+from w2v2.features.encoder_info import EncoderInfo
+from w2v2.features.requests import ClipFeatures
+from w2v2.models import fold_encoders
+from w2v2.storage import run_directory
+from w2v2.wording import listed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One encoder that is pre-trained: the settings and the clips, with their splits train and val."""
+
+    config: PretrainConfig
+    found: Manifest
+
+
+def with_too_short(
+    config: PretrainConfig, prepared: Sequence[ClipFeatures], info: EncoderInfo
+) -> list[ClipFeatures]:
+    """The same clips, with a reject for those that are too short to mask a span of."""
+    needed = config.mask.min_frames
+    for kernel, stride in zip(info.kernels[::-1], info.strides[::-1], strict=True):
+        needed = (needed - 1) * stride + kernel
+    detail = f"s < {needed / SAMPLE_RATE:.3f} s, {config.mask.min_frames} frames: a masked span and a frame to predict it from"
+    return [
+        replace(
+            clip, reject=Reject(kind="too short", detail=f"{clip.num_samples / SAMPLE_RATE:.3f} {detail}")
+        )
+        if not clip.reject and clip.num_samples < needed
+        else clip
+        for clip in prepared
+    ]
+
+
+def speaker_folds(
+    config: PretrainConfig, found: Manifest, prepared: Sequence[ClipFeatures]
+) -> dict[str, int]:
+    """The fold of each speaker: of the clips that a search over them can use, be they too short to pre-train on."""
+    usable = found.clips.filter(pa.array([not clip.reject for clip in prepared]))
+    assigned = folds.assign(usable, config.folds)
+    return dict(zip(assigned["speaker"].to_pylist(), assigned["fold"].to_pylist(), strict=True))
+
+
+def with_folds(config: PretrainConfig, found: Manifest, fold_of: Mapping[str, int]) -> Manifest:
+    """The clips with the fold of their speaker, no audio in two; the folder says that it holds encoders by fold."""
+    fold = [fold_of[speaker] for speaker in found.clips["speaker"].to_pylist()]
+    clips = found.clips.append_column("fold", pa.array(fold, pa.int64()))
+    folds.audit(clips)
+    run_directory.keep_manifest(config.run, clips, found.rejects)
+    fold_encoders.write(config.run, num_folds=config.folds.num_folds)
+    return replace(found, clips=clips)
+
+
+def whole(config: PretrainConfig, found: Manifest) -> Part:
+    """The part of an encoder that is pre-trained on all clips."""
+    clips = splits.hold_back(found.clips, fraction=config.training.val_fraction, seed=config.seed)
+    train = clips.filter(pc.equal(clips["split"], "train"))
+    if len(train) < 2:
+        raise UserError(f"{len(train)} clips are left to pre-train on, wanted at least 2: look at data.uri")
+    logger.info(
+        "splits: %d clips of %d speakers train (%.2f hours), %d of %d others validate",
+        len(train),
+        len(train["speaker"].unique()),
+        pc.sum(train["duration_s"]).as_py() / 3600,
+        len(clips) - len(train),
+        len(clips["speaker"].unique()) - len(train["speaker"].unique()),
+    )
+    return Part(config=config, found=replace(found, clips=clips))
+
+
+def without_fold(config: PretrainConfig, found: Manifest, fold: int) -> Part:
+    """The part of a fold's encoder, which is pre-trained without the speakers that the fold holds out."""
+    held_out = found.clips.filter(pc.equal(found.clips["fold"], fold))["speaker"].unique().to_pylist()
+    excluded = tuple(sorted({*config.data.exclude_speakers, *held_out}))
+    own = replace(
+        config,
+        run=fold_encoders.run_of_fold(config.run, fold),
+        per_fold=False,
+        data=replace(config.data, exclude_speakers=excluded),
+    )
+    clips = found.clips.filter(pc.not_equal(found.clips["fold"], fold)).drop_columns(["fold"])
+    logger.info("fold %d: without the speakers %s", fold, listed(sorted(held_out)))
+    num_excluded = found.passed_over.get(EXCLUDED, 0) + len(found.clips) - len(clips)
+    passed_over = {**found.passed_over, EXCLUDED: num_excluded}
+    return whole(own, replace(found, clips=clips, passed_over=passed_over))
