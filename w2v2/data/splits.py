@@ -42,7 +42,7 @@ def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val:
             clips = _with_split(clips, _of_fold(clips, split, folds))
         case _:
             clips = _with_split(clips, _drawn(clips, split, need_val=need_val))
-    if need_val and "val" not in _num_clips(clips):
+    if need_val and "val" not in num_clips(clips):
         clips = _val_from_train(clips, split)
     _check_filled(clips)
     _warn_untaught(clips)
@@ -86,7 +86,8 @@ def _with_split(clips: pa.Table, split: Iterable[str]) -> pa.Table:
     return clips.set_column(clips.column_names.index("split"), pa.field("split", pa.string()), values)
 
 
-def _num_clips(clips: pa.Table) -> Counter[str]:
+def num_clips(clips: pa.Table) -> Counter[str]:
+    """The number of clips in each split."""
     return Counter(clips["split"].to_pylist())
 
 
@@ -159,7 +160,7 @@ def _share(speakers: Sequence[str], fraction: float) -> int:
 
 
 def _check_filled(clips: pa.Table) -> None:
-    counts = _num_clips(clips)
+    counts = num_clips(clips)
     shown = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts) or "no clip at all"
     for name in ("train", "test"):
         if not counts[name]:

@@ -195,7 +195,7 @@ def usable(
     )
     found = split(config, found)
     splits.audit(found.clips)
-    counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
+    counts = splits.num_clips(found.clips)
     counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
     return found
@@ -224,7 +224,7 @@ def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, st
         "num_clips": len(found.clips),
         "num_speakers": len(found.clips["speaker"].unique()),
         "num_rejects": len(found.rejects),
-        "splits": {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()},
+        "splits": dict(splits.num_clips(found.clips)),
     }
     return {"data": data, "encoder": encoder, "settings": command_line.tree(config), "versions": versions()}
 

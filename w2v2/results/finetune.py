@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from w2v2.config.data import TaskKind
 from w2v2.config.digest import plain
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data import transcripts
+from w2v2.data import splits, transcripts
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
@@ -67,7 +67,7 @@ def write_outcome(
         "whom is in train or val"
         + provenance.caveat(encoder)
         + provenance.tuning_caveat(config.tuned_on, scored_once),
-        "splits": split_counts(found.clips),
+        "splits": dict(splits.num_clips(found.clips)),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
@@ -100,11 +100,6 @@ def write_outcome(
     )
     logger.info("page: %s", page)
     return metrics
-
-
-def split_counts(clips: pa.Table) -> dict[str, int]:
-    """The number of clips in each split."""
-    return {row["values"]: row["counts"] for row in clips["split"].value_counts().to_pylist()}
 
 
 def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Any]:
