@@ -104,7 +104,7 @@ def test_wrong_values_are_refused_by_name(config_class, wrong, message):
 @pytest.mark.parametrize(
     "path, message",
     [
-        ("data.uri", r"'data\.uri' is not a field that trials can vary; use encoder\., head\., optim\. or training"),
+        ("data.uri", r"'data\.uri' is not a field that trials can vary; use encoder\., lora\., head\., optim\. or training"),
         ("learning_rate", r"'learning_rate' is not a field that trials can vary"),
         ("optim.lr", r"'optim\.lr' is not a field; optim has learning_rate, layer_decay, weight_decay, beta1"),
     ],
