@@ -336,7 +336,11 @@ def disturbed(
     story = f"{name}: {writes.end} at write {writes.end_at} of {num_writes} ({ended}), then {damage} ({done})"
     print(story)
     errors = run_until_done(job, config, place)
-    if damage in ("bit", "cache") and name in ("finetune", "tune_folds", "tune heads"):
+    if (damage in ("bit", "cache") or "/cache/features/" in ended) and name in (
+        "finetune",
+        "tune_folds",
+        "tune heads",
+    ):
         job = replace(job, tolerance=1e-3)  # the encoder has run again, on other batches
     return Path(config.run), f"{story}, {errors}", job
 

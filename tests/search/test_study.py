@@ -19,9 +19,14 @@ SPACE = {
 DEFAULTS = {"optim.learning_rate": 1e-3, "optim.batch_size": 16}
 
 
-def make(run, *, defaults=DEFAULTS, **settings) -> Study:
+def make(run, *, defaults=DEFAULTS, num_folds=0, **settings) -> Study:
     return Study(
-        str(run), search=SearchConfig(**{"num_trials": 6, **settings}), space=SPACE, defaults=defaults, seed=4
+        str(run),
+        search=SearchConfig(**{"num_trials": 6, **settings}),
+        space=SPACE,
+        defaults=defaults,
+        seed=4,
+        num_folds=num_folds,
     )
 
 

@@ -6,13 +6,16 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.search.test_study import make, score
 from w2v2.errors import ResumableError, UserError
 from w2v2.search import study_file
+from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
 from w2v2.search.trial_records import record_of
+from w2v2.training.fold_result import Epoch, FoldScore
 
 NUM_TRIALS = 8
 PRUNINGS = ("none", "asha", "median", "wilcoxon")
@@ -22,8 +25,8 @@ def trials_of(study: Study) -> list[dict]:
     return [record_of(trial) for trial in study.trials()]
 
 
-def open_study(run: Path, pruning: str) -> Study:
-    return make(run, pruning=pruning, num_trials=NUM_TRIALS, num_startup_trials=2)
+def open_study(run: Path, pruning: str, *, num_folds: int = 0) -> Study:
+    return make(run, pruning=pruning, num_trials=NUM_TRIALS, num_startup_trials=2, num_folds=num_folds)
 
 
 def run_on(study: Study, *, num_steps: int = 10_000) -> int:
@@ -168,3 +171,40 @@ def make_and_run(run: Path) -> Study:
     study = make(run, num_trials=24)
     run_on(study)
     return study
+
+
+@pytest.mark.parametrize("pruning", ["none", "asha"])
+def test_a_trial_that_lost_a_fold_is_continued_and_ends_the_same(
+    pruning: str, tmp_path: Path, caplog
+) -> None:
+    study = open_study(tmp_path, pruning)
+    run_on(study)
+    wanted, ended = trials_of(study), {trial.number: trial for trial in study.trials()}
+    ledger = Ledger(str(tmp_path))
+    for trial in ended.values():
+        for fold in range(len(trial.intermediate_values)):
+            ledger.write(trial.number, fold_score(fold), params=trial.params)
+    lost = next(
+        number for number, trial in ended.items() if len(trial.intermediate_values) < 6 or number == 3
+    )
+    path = tmp_path / "ledger" / f"trial-{lost:05d}-fold-01.parquet"
+    damage(path, "bit", random.Random(0))
+    again = open_study(tmp_path, pruning, num_folds=6)
+    assert f"trial {lost}: the folds [1] are lost and are trained again" in caplog.text
+    run_on(again)
+    assert trials_of(again) == wanted
+    ledger.write(lost, fold_score(1), params=ended[lost].params)
+    assert open_study(tmp_path, pruning, num_folds=6).ask() is None
+
+
+def fold_score(fold: int) -> FoldScore:
+    return FoldScore(
+        fold=fold,
+        clip_ids=["a"],
+        targets=np.array([0]),
+        probabilities=np.array([[1.0]]),
+        loss=0.0,
+        num_train=1,
+        seconds=1.0,
+        curve=[Epoch(epoch=1, train_loss=0.0, train_uar=1.0, learning_rate=0.1)],
+    )

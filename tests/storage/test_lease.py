@@ -179,6 +179,24 @@ def test_a_lease_is_renewed_and_survives_a_bucket_that_does_not_answer(
     assert gcs.names("corpus") == []
 
 
+def test_a_process_takes_up_a_lease_that_it_could_not_remove(
+    gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where the process of the job before is alive."""
+    without_pauses(monkeypatch)
+    with hold("gs://corpus/run"):
+        gcs.faults.add(kind="status", method="DELETE", count=-1)
+    assert gcs.names("corpus") == ["run/lease.json"]
+    gcs.faults.clear()
+    with (
+        hold("gs://corpus/run"),
+        pytest.raises(UserError, match="is in use by process"),
+        hold("gs://corpus/run"),
+    ):
+        pass
+    assert gcs.names("corpus") == []
+
+
 def test_a_lease_that_was_taken_over_ends_the_process_with_a_sentence(gcs: FakeGcs) -> None:
     child = holder_of("gs://corpus/run", gcs)
     gcs.put("corpus", "run/lease.json", foreign())

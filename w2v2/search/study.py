@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.redaction import redacted
+from w2v2.search.fold_store import Ledger
 from w2v2.search.optuna_internals import running_trial
 from w2v2.search.space import Params, distribution, field_at, holds
 from w2v2.search.study_file import StudyFile
@@ -38,6 +39,9 @@ class Study:
     Each trial is recorded in the ledger, too. Where study.db is damaged, lost or otherwise than the records have it, it is
     made again from them, so that the trials that follow are those that would have followed.
 
+    With num_folds, trials that have ended and whose folds the ledger has not all whole are continued: what is lost is
+    trained again.
+
     Raises UserError where another program has study.db locked, and where it is damaged and a record is missing.
     """
 
@@ -49,11 +53,16 @@ class Study:
         space: Mapping[str, BaseDistribution],
         defaults: Params,
         seed: int,
+        num_folds: int = 0,
     ) -> None:
         self._search, self._space, self._seed = search, dict(space), seed
         self._file = StudyFile(run, pruner=_pruner(search), metric=search.metric)
         self._records = TrialRecords(run)
         self.study = self._file.open(self._records, self._space)
+        self._pruned_before: dict[int, int] = {}
+        """Of trials that were pruned and have lost a fold since: the folds after which they are pruned again."""
+        if num_folds and self._reopen_trials_without_folds(Ledger(run), num_folds):
+            self.study = self._file.open(self._records, self._space)
         trials = self.trials()
         self._unfinished = [t for t in trials if t.state == TrialState.RUNNING]
         self._running: dict[int, optuna.Trial] = {}
@@ -75,6 +84,26 @@ class Study:
                     "the config's own values lie outside search.space, so no trial has them: %s", defaults
                 )
         self._file.save()
+
+    def _reopen_trials_without_folds(self, ledger: Ledger, num_folds: int) -> bool:
+        """Whether there are trials that have ended, but with a fold that the ledger has not whole: they are continued."""
+        num_done = {
+            trial.number: len(trial.intermediate_values)
+            for trial in self.trials()
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        }
+        recorded = ledger.read_all(num_done, num_folds)
+        lacking = {
+            number: [fold for fold in range(num) if (number, fold) not in recorded]
+            for number, num in num_done.items()
+        }
+        for trial in self.trials():
+            if lost := lacking.get(trial.number):
+                logger.warning("trial %d: the folds %s are lost and are trained again", trial.number, lost)
+                if trial.state == TrialState.PRUNED:
+                    self._pruned_before[trial.number] = num_done[trial.number]
+                self._records.reopen(trial)
+        return any(lacking.values())
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, those that wait to be handed out included; to be read only."""
@@ -113,6 +142,7 @@ class Study:
                 trial.report(value, step=folds_done)
                 known.add(folds_done)
             prune = not replayed and folds_done < num_folds and bool(trial.should_prune())
+        prune = prune or folds_done == self._pruned_before.get(number)
         if not replayed:
             self._record(number)
         return prune
@@ -186,4 +216,5 @@ def open_study(config: TuneFoldsConfig) -> Study:
         space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
         defaults=defaults,
         seed=config.seed,
+        num_folds=config.folds.num_folds,
     )

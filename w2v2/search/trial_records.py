@@ -59,6 +59,11 @@ class TrialRecords:
         """Write the present state of the trial."""
         storage.write_text(self._uri(trial.number), seal_json(record_of(trial)))
 
+    def reopen(self, trial: FrozenTrial) -> None:
+        """Record the trial as one that is under way."""
+        record = record_of(trial) | {"state": TrialState.RUNNING.name, "value": None}
+        storage.write_text(self._uri(trial.number), seal_json(record))
+
     def read(self) -> dict[int, Record]:
         """The undamaged records by the trial's number; a damaged one is skipped with a warning."""
         try:

@@ -35,6 +35,9 @@ EXPIRY_S = 60.0
 RENEWAL_S = 15.0
 _POLL_S = 2.0
 
+_released: set[str] = set()
+"""Tokens of leases that this process has given up; the bucket may not have answered when it did."""
+
 C = TypeVar("C")
 R = TypeVar("R")
 
@@ -197,6 +200,7 @@ def _hold_remote(uri: str) -> Iterator[None]:
     finally:
         lease.ended.set()
         thread.join()
+        _released.add(holder["token"])
         with contextlib.suppress(storage.StorageError):  # it expires by itself
             storage.delete_version(uri, lease.generation)
 
@@ -238,9 +242,10 @@ def _acquire(uri: str, holder: dict[str, Any]) -> int:
 
 def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
     """Whether the lease's holder has died: its process is gone from this machine, or it did not renew for EXPIRY_S."""
-    alive = _is_alive(_parsed(body))
+    holder = _parsed(body)
+    alive = _is_alive(holder)
     if alive is not None:
-        return not alive
+        return not alive or holder.get("token") in _released
     logger.info("%s is there: waiting up to %.0f s to see whether its holder is alive", uri, EXPIRY_S)
     until = time.monotonic() + EXPIRY_S
     while time.monotonic() < until:
