@@ -57,6 +57,7 @@ GUIDE = Guide(
         "pretrain.objective": "contrastive (wav2vec 2.0) or clusters (HuBERT)",
         "optim.learning_rate": "peak learning rate; 0 suits the encoder",
         "training.num_epochs": "passes over the clips",
+        "per_fold": "an encoder for each fold of a search, pre-trained without the fold's speakers",
         "resources.num_workers": guide.WORKERS,
         "resources.gpus_per_worker": guide.GPUS,
         "run": guide.RUN,

@@ -63,7 +63,13 @@ class Plan:
 
     def encoder_of(self, encoder: EncoderConfig, fold: int) -> EncoderConfig:
         """The encoder of a fold of a trial that asks for this one."""
-        return self.encoders_by_fold[encoder][fold] if encoder in self.encoders_by_fold else encoder
+        if encoder not in self.encoders_by_fold:
+            return encoder
+        of_folds = self.encoders_by_fold[encoder]
+        assert (
+            len(of_folds) == self.num_folds
+        )  # another numbering of folds would give out encoders of other folds
+        return of_folds[fold]
 
 
 def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> Plan:
