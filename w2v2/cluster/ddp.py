@@ -36,9 +36,9 @@ def train_on_workers(
     gpus: float,
     name: str,
 ) -> T:
-    """What the first of `num_workers` processes returns: one as a task, several under Ray Train.
+    """The result of the first of `num_workers` processes: one runs as a task, several under Ray Train.
 
-    What they call their second argument with reaches `report` in this process. Raises UserError where they do.
+    Arguments of their calls of `report` reach `report` in this process. Raises UserError where they do.
     """
     with _queue_into(report) as queue:
         try:
@@ -88,7 +88,7 @@ def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, world: 
 
 @contextlib.contextmanager
 def _queue_into(report: Report) -> Iterator[Queue]:
-    """A queue for workers; what they put into it reaches `report` in this process."""
+    """A block with a queue for workers, whose items reach `report` in this process."""
     queue = Queue(actor_options={"num_cpus": 0})
 
     def listen() -> None:

@@ -28,7 +28,7 @@ NUM_MEASURED = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How many encoders work, and what each of them and each reader holds."""
+    """The number of encoders, and the resources of each of them and of each reader."""
 
     num_encoders: int
     encoder_cpus: float
@@ -56,7 +56,7 @@ def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
 
 
 def inspect(config: ExtractConfig, workers: Workers) -> Job:
-    """The job, as reported by a worker that loaded the encoder."""
+    """The job, with facts about the encoder from a worker that loaded it. Raises UserError where it cannot be loaded."""
     run_id = extraction.run_id(config.run)
     if isinstance(workers, ThisProcess):
         job = extraction_steps.inspect(config, run_id)
@@ -80,7 +80,7 @@ def embed_all(
 ) -> tuple[pa.Table, float]:
     """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected.
 
-    todo are those of the clips that are to be embedded.
+    todo are the clips to embed.
     """
     if not len(todo):
         return clips, 0.0
@@ -103,7 +103,7 @@ def embed_all(
 
 
 def _embed(clips: pa.Table, job: Job, workers: Workers) -> Iterator[pa.Table]:
-    """What became of the clips (extraction.DONE), part by part, as the parts are written."""
+    """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
     shape = shape_of(job.config, workers, len(clips))
     per_part = job.config.resources.clips_per_part or clips_per_part(len(clips))
     logger.info(

@@ -1,28 +1,25 @@
-"""A fine-tuning (training/finetuning.py) in this process, or on Ray's workers: one as a task, several under Ray Train."""
+"""A fine-tuning (training/finetuning.py) in this process or on Ray's workers."""
 
 import functools
 from collections.abc import Callable
 
-from w2v2.cluster.workers import ThisProcess, Workers
+from w2v2.cluster.training import train_on
+from w2v2.cluster.workers import Workers
 from w2v2.training.finetuning import Finetuned, FinetunePlan, epoch_log, finetune
 from w2v2.training.process_group import ProcessGroup
 
 
 def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetuned:
-    """What `finetune` returns, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
+    """The result of `finetune`, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
-    Logs each epoch here. Raises UserError where `finetune` does.
+    Logs each epoch in this process. Raises UserError where `finetune` does.
     """
-    if isinstance(workers, ThisProcess):
-        return finetune(plan, on_epoch=epoch_log(plan.config.training.num_epochs))
-    from w2v2.cluster.ddp import train_on_workers
-
-    return train_on_workers(
+    return train_on(
+        workers,
         functools.partial(_work, plan),
-        report=epoch_log(plan.config.training.num_epochs),
-        num_workers=plan.config.resources.num_workers,
-        cpus=plan.config.resources.cpus_per_worker,
+        resources=plan.config.resources,
         gpus=gpus,
+        report=epoch_log(plan.config.training.num_epochs),
         name="finetune",
     )
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def predict(
     config: EvaluateConfig | PredictConfig, clips: pa.Table, *, predictor: str, workers: Workers
 ) -> list[ClipPrediction]:
-    """Predictions of every clip, in order; those that an earlier attempt of this run kept are not computed again.
+    """A prediction for every clip, in order; those kept by an earlier attempt of this run are not computed again.
 
     clips are those of clip_files.add_file_facts; predictor is the name of model and decoding (predictor_name).
     """
@@ -96,7 +96,7 @@ def _predict_chunk(
     hop_s: float,
     threads: int,
 ) -> list[ClipPrediction]:
-    """What the model says of each clip, kept in the run directory too; runs on a worker."""
+    """A prediction for each clip, also written to the run directory; runs on a worker."""
     import torch
 
     from w2v2.inference.prediction import predict_clips

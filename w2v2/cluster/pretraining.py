@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import ThisProcess, Workers
 from w2v2.training.pretraining import Pretrained, PretrainPlan, epoch_log, pretrain
 from w2v2.training.process_group import ProcessGroup
@@ -12,21 +13,16 @@ from w2v2.training.process_group import ProcessGroup
 def pretrain_on(
     workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = "pre-training"
 ) -> Pretrained:
-    """What `pretrain` returns, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
+    """The result of `pretrain`, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
-    Logs each epoch here, under this name. Raises UserError where `pretrain` does.
+    Logs each epoch in this process, under this name. Raises UserError where `pretrain` does.
     """
-    log = epoch_log(plan.config.training.num_epochs, name=name)
-    if isinstance(workers, ThisProcess):
-        return pretrain(plan, on_epoch=log)
-    from w2v2.cluster.ddp import train_on_workers
-
-    return train_on_workers(
+    return train_on(
+        workers,
         functools.partial(_work, plan),
-        report=log,
-        num_workers=plan.config.resources.num_workers,
-        cpus=plan.config.resources.cpus_per_worker,
+        resources=plan.config.resources,
         gpus=gpus,
+        report=epoch_log(plan.config.training.num_epochs, name=name),
         name="pretrain",
     )
 
@@ -38,9 +34,9 @@ def pretrain_each_on(
     gpus: float,
     on_done: Callable[[int, Pretrained], None],
 ) -> None:
-    """Pre-train an encoder for each fold, by the plans in the order of the folds; on_done(fold, what `pretrain` returns).
+    """Pre-train an encoder for each fold, by the plans in the order of the folds; on_done(fold, result of `pretrain`).
 
-    Those of one process run side by side where there is room, those of several one after another. Raises
+    Trainings of one process run side by side if there is room, those of several processes one after another. Raises
     UserError where `pretrain` does.
     """
     config = plans[0].config
@@ -69,7 +65,7 @@ def _work(plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]) 
 def _work_on_fold(
     fold: int, plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]
 ) -> Pretrained:
-    """The same, with reports that name the fold."""
+    """Pre-train in this process, with reports that name the fold; runs on a worker."""
 
     def of_fold(*values: Any) -> None:
         report(fold, *values)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.errors import UserError
-from w2v2.wording import listed as listed
+from w2v2.wording import listed
 
 
 def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:

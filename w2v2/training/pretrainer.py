@@ -50,7 +50,7 @@ Row = Mapping[str, Any]
 
 @dataclass(kw_only=True)
 class PretrainPosition:
-    """How far a pre-training is, and what it has summed up of the epoch it is in."""
+    """How far a pre-training has come: its step, and the sums of the present epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -74,11 +74,11 @@ class PretrainPosition:
 
 
 class CollapseError(UserError):
-    """The codes collapsed, or nothing but their spread is learned; the message names what to change."""
+    """Raised when the codes collapse, or only their spread is learned; the message names what to change."""
 
 
 class Pretrainer:
-    """A model in pre-training: what takes the steps, and what must be kept to resume from any of them."""
+    """A model in pre-training: takes the optimizer's steps, and holds the state from which it resumes after any of them."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class Pretrainer:
         logger.warning("pre-training: %s", at.collapsed)
 
     def _backward(self, batch: Int[np.ndarray, " batch"]) -> Totals:
-        """The totals of a batch, once its gradients are there.
+        """The totals of a batch, after its gradients have been computed.
 
         The diversity is a function of the whole batch's code probabilities, so these are summed over parts and
         processes before any part goes backwards (see contrastive.diversity_weights).

@@ -130,7 +130,7 @@ def _clips(
 
 
 def _frames(plan: PretrainPlan, split: str, model: PretrainingModel) -> FrameFeatures:
-    """What is clustered of the clips of a split."""
+    """The frames of the clips of a split that are clustered."""
     return FrameFeatures(
         features=plan.features(plan.target_key or plan.key, split),
         is_waveform=plan.config.pretrain.cluster_features == "mfcc",
