@@ -1,12 +1,14 @@
 """Texts without what opens doors: users, passwords, queries and fragments of URIs, tokens and signatures in any text.
 
 Whatever leaves a process is redacted where it leaves: log records (RedactingFilter), error messages (UserError, Reject),
-settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards.
+settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards. What is meant to
+be passed on (pages, model cards) has no home directories either (without_home).
 """
 
 import logging
 import re
 import traceback
+from pathlib import Path
 from typing import Any
 
 # Of other schemes a query is part of a name (gs://bucket/a?b.wav) or of a place (duckdb:///file.db?table=a).
@@ -36,6 +38,7 @@ SUSPECT = (
 )
 """What every text has that has anything to redact: most names have none of it."""
 _SUSPECT = re.compile(SUSPECT)
+_HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
 
 
 def redacted(text: str) -> str:
@@ -79,6 +82,14 @@ def _without_secrets(found: re.Match[str]) -> str:
 
 def _without_value(found: re.Match[str]) -> str:
     return found[0] if found["value"] in ("Bearer", "Basic") else f"{found[1]}***"
+
+
+def without_home(text: str) -> str:
+    """The text with home directories written as `~`, so that it can be passed on."""
+    home = str(Path.home()).rstrip("/")
+    if home:
+        text = re.sub(rf"(?<![\w./-]){re.escape(home)}(?=[/\s'\":,]|$)", "~", text, flags=re.MULTILINE)
+    return _HOME.sub("~", text)
 
 
 class RedactingFilter(logging.Filter):

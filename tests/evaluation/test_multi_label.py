@@ -134,6 +134,17 @@ def test_intervals_do_not_depend_on_the_order_of_clips():
     assert once == again
 
 
+@pytest.mark.parametrize(("num_with", "why"), [(4, "4 speakers"), (5, "")])
+def test_a_label_that_few_speakers_have_has_no_interval(num_with, why):
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(20), 4).astype(str)
+    target = np.zeros((80, 1))
+    target[: 4 * num_with : 4] = 1.0  # one clip each
+    found = bootstrap.intervals(multi_label.by_speaker(target, rng.random((80, 1)), speaker, ["a"]), seed=0)
+    for name in ("auc:a", "average_precision:a"):
+        assert found[name].undefined == why and (found[name].between is None) == bool(why)
+
+
 def test_a_label_known_of_few_speakers_or_of_one_kind_has_no_interval():
     target, predicted, speaker = random_clips(6)
     target[~np.isin(speaker, ["0", "1", "2"]), 1] = np.nan

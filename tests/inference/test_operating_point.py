@@ -9,7 +9,8 @@ from w2v2.errors import Reject, UserError
 from w2v2.inference.operating_point import temperature_of, thresholds_of, with_calibration
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.inference.predictions_table import rows_of, spec_of
-from w2v2.models.model_info import extend_card, read_info
+from w2v2.models.model_card import extend_card
+from w2v2.models.model_info import read_info
 from w2v2.models.saved_model import save_model
 
 LABELS = dict(kind="multi_label", groups=(("a", "b"), ("c",)))

@@ -232,6 +232,44 @@ def test_the_same_command_again_ends_with_the_same_model(trained):
     assert again["trunk"]["clip_forwards"] == 0
 
 
+def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path, ray_session):
+    uri = labelled_csv(tmp_path / "data")
+    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
+    config = replace(
+        config,
+        ensemble="folds",
+        ensemble_size=2,
+        encoder=replace(config.encoder, train="head"),
+        training=replace(config.training, num_epochs=2),
+        cache=replace(config.cache, uri=str(tmp_path / "cache")),
+    )
+    metrics = finetune.main(config)
+    run = tmp_path / "run"
+    members, held_out = metrics["ensemble"]["members"], metrics["ensemble"]["out_of_fold"]
+    assert len(members) == 2 and "by the average of 2 models" in metrics["computed_on"]
+    rows = table(run, "out_of_fold")
+    present = sorted(set(rows["target"]))
+    uar = recall_score(rows["target"], rows["predicted"], average="macro", labels=present)
+    assert held_out["pooled"]["uar"] == pytest.approx(uar)
+    clips = table(run, "manifest")
+    assert sorted(rows["clip_id"]) == sorted(clips["clip_id"][clips["split"] == "train"])
+    page = (run / "report.html").read_text()
+    assert "The members, each trained without one fold" in page and "average of 2" in page
+    card = (run / "model" / "README.md").read_text()
+    assert "An ensemble of 2 classes models" in card and "such as member-00" in card
+    again = evaluate.main(
+        EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "other"), data=config.data)
+    )
+    assert again["model"]["digest"] == metrics["model"]["digest"]
+    before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path / "other"))
+    columns = [name for name in before.columns if name.startswith("prob_")]
+    np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
+    counts = predict.main(
+        PredictConfig(model=str(run / "model"), run=str(tmp_path / "said"), data=config.data)
+    )
+    assert counts["num_rows"] == len(clips)
+
+
 def test_before_and_after_remapping_stand_side_by_side(tmp_path, ray_session):
     uri = labelled_csv(tmp_path / "data")
     with open(uri, newline="") as file:

@@ -1,6 +1,7 @@
 """jobs/tune_folds.py: what a search writes."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def test_same_run_again_trains_nothing(finished):
     again = tune_folds.main(config)
     assert {path: path.stat().st_mtime_ns for path in (run / "ledger").iterdir()} == before
     assert again["pooled"] == metrics["pooled"]
+
+
+def test_new_seeds_are_trained_on_workers_and_the_search_stays_as_it_is(finished, tmp_path):
+    run, config, metrics = finished
+    shutil.copytree(run, tmp_path / "run")
+    before = {path.name for path in (run / "ledger").iterdir()}
+    config = replace(config, run=str(tmp_path / "run"), search=replace(config.search, final_seeds=1))
+    found = tune_folds.main(config)
+    new = {path.name for path in (tmp_path / "run" / "ledger").iterdir()} - before
+    assert new == {f"final-00001-fold-{fold:02d}.parquet" for fold in range(6)}
+    assert found["pooled"] == metrics["pooled"] and found["made"] == metrics["made"]
+    assert found["estimate"]["name"] == "cross-validation with 1 new seed"
+    assert found["final"]["spread"]["uar"]["std"] is None
 
 
 def write_csv(path: Path, corpus: Path, *, labels: list[str] | None = None) -> Path:

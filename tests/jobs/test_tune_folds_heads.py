@@ -5,11 +5,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
 from tests import ROOT
-from tests.jobs.searches import make_config
+from tests.jobs.searches import make_config, table
 from w2v2.config import command_line
 from w2v2.config.model import EncoderConfig
 from w2v2.jobs import tune_folds
+from w2v2.results.compared_runs import read_run, scored_run
 
 AGAIN = """
 import sys
@@ -36,3 +41,23 @@ def test_what_the_cache_has_is_searched_without_ray(tmp_path, corpus, ray_sessio
     assert second["trunk"] == {"clip_forwards": 0, "num_clips": 192, "reused": 192}
     for name in ("pooled", "params", "trial", "folds"):
         assert second[name] == first[name]
+    # What is trained after a search is its first number then.
+    for changes, name, seeds in (
+        (dict(final_seeds=2), "cross-validation with 2 new seeds", [1, 2]),
+        (dict(nested=True), "nested cross-validation", [0]),
+    ):
+        before = len(list((tmp_path / "again" / "ledger").iterdir()))
+        third = tune_folds.main(replace(again, search=replace(again.search, **changes)))
+        assert third["estimate"]["name"] == name and third["final"]["seeds"] == seeds
+        assert third["pooled"] == first["pooled"] and third["made"] == second["made"]
+        predictions = table(tmp_path / "again", "final_predictions")
+        assert len(predictions) == len(seeds) * 192
+        target, predicted = (predictions[column].to_pylist() for column in ("target", "predicted"))
+        value = third["estimate"]["metrics"]["uar"]["value"]
+        assert value == pytest.approx(balanced_accuracy_score(target, predicted))
+        compared = scored_run(read_run(str(tmp_path / "again")), first["classes"], seed=0)
+        assert compared.values(np.ones((1, 24)))["uar"][0] == pytest.approx(value)
+        page = (tmp_path / "again" / "report.html").read_text()
+        assert f"UAR, {name}; 95% interval" in page and "Trained after the search" in page
+        after = len(list((tmp_path / "again" / "ledger").iterdir()))
+        assert after - before == (12 if "final_seeds" in changes else 6 * 2 * 5 + 6)

@@ -12,11 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from w2v2.reports.extraction_page import sample, write_extraction_report
-from w2v2.reports.plots.vectors import principal_plane, vector_map
+from w2v2.reports import extraction_page
+from w2v2.reports.extraction_page import planes, sample, write_extraction_report
+from w2v2.reports.plots.vectors import has_umap, principal_plane, vector_map
 from w2v2.storage.parquet import to_parquet
 
 NUM_CLIPS, DIM = 30, 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_umap():
+    """The maps of principal components alone, whatever is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction_page, "has_umap", lambda: False)
+        yield
 
 
 def vectors_of(num_clips: int = NUM_CLIPS) -> np.ndarray:
@@ -129,10 +138,27 @@ def test_principal_plane_keeps_the_most_variance_of_any_plane() -> None:
     assert shares == pytest.approx((variances / variances.sum())[[-1, -2]].tolist())
 
 
+def test_umap_makes_a_second_map_where_it_is_installed(monkeypatch) -> None:
+    assert list(planes(vectors_of())) == ["map"]
+    if not has_umap():
+        pytest.skip("umap-learn is not installed")
+    monkeypatch.setattr(extraction_page, "has_umap", lambda: True)
+    rng = np.random.default_rng(0)
+    groups = np.arange(60) % 3
+    vectors = rng.normal(size=(60, 8)) + 20 * np.eye(8)[groups]
+    places, names = planes(vectors.astype(np.float32))["umap"]
+    again, _ = planes(vectors.astype(np.float32))["umap"]
+    np.testing.assert_array_equal(places, again)
+    nearest = np.argsort(np.linalg.norm(places[:, None] - places, axis=2), axis=1)[:, 1]
+    assert (groups[nearest] == groups).all() and names == ("UMAP 1", "UMAP 2")
+
+
 @pytest.mark.parametrize(("num_groups", "names"), [(8, 8), (9, 7)])
 def test_rare_groups_share_a_colour_only_where_there_are_more_than_colours(num_groups, names) -> None:
     groups = [f"g{min(i, num_groups - 1)}" for i in range(NUM_CLIPS)]
-    axes = vector_map(vectors_of(), groups).axes[0]
+    places, _ = principal_plane(vectors_of())
+    axes = vector_map(places, groups, axis_names=("a", "b")).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len([word for word in words if word != "other"]) == names and ("other" in words) == (
         num_groups > 8

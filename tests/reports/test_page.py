@@ -31,7 +31,8 @@ from w2v2.reports.blocks import (
     tables_of,
     words,
 )
-from w2v2.reports.page import TEMPLATES, page_html, write_page
+from w2v2.reports.drawing import TEMPLATES, page_html
+from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as plots
 from w2v2.reports.table_files import csv_text, latex_text
 

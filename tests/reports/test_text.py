@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from w2v2.redaction import without_home
 from w2v2.reports import text
 from w2v2.wording import listed
 
@@ -38,7 +39,7 @@ def test_duration_takes_the_unit_that_reads_well(seconds: float | None, words: s
     ],
 )
 def test_home_directories_are_written_as_a_tilde(path: str, shown: str) -> None:
-    assert text.without_home(path) == shown
+    assert without_home(path) == shown
 
 
 def test_the_command_of_a_job_is_one_that_a_shell_understands(monkeypatch) -> None:

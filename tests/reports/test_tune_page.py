@@ -16,7 +16,7 @@ from tests.made.rejects import HOSTILE
 from tests.made.tune_run import CLASSES, SPEAKERS, params_of, write_run
 from w2v2.reports import tune_page
 from w2v2.reports.blocks import Section
-from w2v2.reports.page import page_html
+from w2v2.reports.drawing import page_html
 from w2v2.reports.plots import scores as plots
 from w2v2.reports.run_files import TuneRun, read_tune_run
 from w2v2.reports.tune_sections import trials
@@ -118,12 +118,9 @@ def _percent(fraction: float) -> str:
 def test_headline_is_the_estimate_with_interval_chance_and_sizes(run: TuneRun, text: str) -> None:
     best, (low, high) = run.metrics["pooled"]["uar"], run.metrics["pooled"]["intervals"]["uar"]
     first = "51.2% UAR, BBC-CV; 95% interval 46.4% to 56.0%; chance 12.5%"
-    second = (
-        f"{_percent(best)} UAR, best trial; 95% interval {_percent(low)} to {_percent(high)}; chance 12.5%"
-    )
+    second = f"The best of 12 trials (trial 3) has UAR {_percent(best)} (95% interval {_percent(low)} to {_percent(high)})."
     assert f"{first} {second}" in text
-    assert "The best of 12 trials (trial 3) is an optimistic estimate" in text
-    assert "Here that is worth +1.8 points." in text
+    assert "That is optimistic by +1.8 points here: the folds that score it also chose it." in text
     assert "BBC-CV: bootstrap bias corrected cross-validation over 6 folds. 95 %: Student's t" in text
     # dt comes after dd on screen, before it in the source.
     for fact in ("clips 1440", "speakers 24", "folds 6", "classes 8", "trials 12", "of audio 79.1 min"):
@@ -346,7 +343,7 @@ def test_score_of_a_search_for_accuracy(run: TuneRun) -> None:
     accuracy = replace(run, metrics=run.metrics | {"metric": "accuracy"})
     text = _headline(accuracy)
     assert f"50.3% accuracy, BBC-CV; 95% interval 45.0% to 55.1%; chance {_percent(192 / 1440)}" in text
-    assert f"{_percent(run.metrics['pooled']['accuracy'])} accuracy, best trial" in text
+    assert f"(trial 3) has accuracy {_percent(run.metrics['pooled']['accuracy'])}" in text
 
 
 def test_missing_table_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ Workers only compute and report; the driver alone writes the study and the ledge
 import functools
 import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from w2v2.cluster import connection
 from w2v2.cluster.ray_internals import ON_HEAD, trial_error
-from w2v2.cluster.worker_warnings import Reported, collected, show
+from w2v2.cluster.worker_warnings import Reported, collected, logged, show
 from w2v2.errors import ResumableError, UserError
 
 import ray  # isort: skip
@@ -21,13 +21,13 @@ from ray.tune.search import Searcher  # isort: skip
 from ray.tune.stopper import Stopper  # isort: skip
 
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
-from w2v2.search.fold_store import Ledger
 from w2v2.search.space import with_params
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan, score_here, score_together
 from w2v2.storage.files import StorageError
-from w2v2.training.fold_result import DivergenceError
+from w2v2.training.fold_result import DivergenceError, FoldResult
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
 def _score_folds(
     number: int, params: dict[str, Any], plan: Plan, num_ahead: int, report: Callable[..., None]
 ) -> None:
-    ledger = Ledger(plan.run)
+    ledger = plan.ledger
     settings = with_params(plan.config, params)
     recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
     known = {fold: score for fold, score in recorded.items() if score is not None}
@@ -228,6 +228,26 @@ def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: st
             name=name,
             storage_path=scratch,
         )
+
+
+def train_folds(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
+    """Run trainings on workers, as many at once as fit; a `final_trainings.Train`."""
+    if not trainings:
+        return
+    plan = trainings[0].plan
+    resources = plan.config.resources
+    if resources.num_workers > 1:
+        for index, one in enumerate(trainings):
+            name = f"final-{one.plan.replicate}-fold-{one.fold}"
+            on_done(index, logged(_score_by_several(one.settings, one.plan, one.fold, name)))
+        return
+    task = connection.task(score_here, cpus=resources.cpus_per_worker, gpus=plan.gpus)
+    connection.map_tasks(
+        lambda one: task.remote(one.settings, one.plan, one.fold),
+        trainings,
+        num_at_once=connection.slots(cpus=resources.cpus_per_worker, gpus=plan.gpus),
+        on_done=on_done,
+    )
 
 
 def _why(error: BaseException | None) -> str:

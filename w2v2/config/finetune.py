@@ -54,6 +54,12 @@ class FinetuneConfig:
     tuned_on: str = ""
     """The run directory of the search that chose these settings; its best.yaml says it. Whom the search has scored
     is not unseen by these settings, and the test split says so."""
+    ensemble: Literal["none", "folds", "seeds"] = "none"
+    """Train several models into one model folder, whose outputs evaluate and predict average: `seeds` gives each a seed
+    of its own, `folds` trains each without one of as many groups of the training speakers, which also scores every
+    training clip by the one model that has not seen its speaker."""
+    ensemble_size: int = 5
+    """How many models an ensemble has."""
     before_remapping: bool = False
     """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
     show its report next to that of the remapped classes."""
@@ -75,6 +81,11 @@ class FinetuneConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
+        at_least("", self, 2, "ensemble_size")
+        if self.ensemble != "none" and self.task.kind == "transcript":
+            raise UserError(
+                "ensemble averages probabilities or values, and task.kind=transcript has texts: leave it out"
+            )
         alone_if_local(self, "resources.num_workers")
         check_trains_layers(
             self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0}

@@ -66,10 +66,23 @@ class SearchConfig:
     """Trials at once; 0 is as many as the cluster's CPUs and GPUs allow. 1 repeats a search bit for bit. With
     fewer trials than the cluster has room for, several folds of a trial run at once. Where heads alone are trained
     (encoder.train=head), one process trains six side by side."""
+    final_seeds: int = 0
+    """After the search train each fold's choice, the trial best on the other folds, again with so many new seeds; their
+    score is the first number then, with the spread between seeds. It costs as much as so many trials."""
+    nested: bool = False
+    """Nested cross-validation: for each fold a search of its own on the speakers of the other folds chooses what predicts
+    it. Its score is the first number then. With 6 folds it costs five times the search; cached features are shared."""
+
+    @property
+    def replicates(self) -> list[int]:
+        """The numbers of the seeds that each fold's choice is trained with after the search, 0 being the search's own seed."""
+        if self.final_seeds:
+            return list(range(1, self.final_seeds + 1))
+        return [0] if self.nested else []
 
     def __post_init__(self) -> None:
         at_least("search", self, 1, "num_trials", "num_startup_trials")
-        at_least("search", self, 0, "max_concurrent_trials")
+        at_least("search", self, 0, "max_concurrent_trials", "final_seeds")
         for path, dimension in self.space.items():
             dimension.check(path)
 
@@ -85,6 +98,8 @@ class TuneFoldsConfig:
         "resources.num_workers",
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
+        "search.final_seeds",
+        "search.nested",
         "baseline",
         "data.max_reject_fraction",
         "data.num_readers",
@@ -136,6 +151,16 @@ class TuneFoldsConfig:
             {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0},
             searched=self.search.space,
         )
+        if self.task.kind == "transcript" and (self.search.nested or self.search.final_seeds):
+            raise UserError(
+                "search.nested and search.final_seeds are for task.kind=classes, got task.kind=transcript: leave them out; the "
+                "first number of the search is corrected for the choice among its trials"
+            )
+        if self.search.nested and self.folds.num_folds < 3:
+            raise UserError(
+                f"search.nested needs folds.num_folds of at least 3, got {self.folds.num_folds}: one is left out, and the search "
+                "validates on one of the others at a time"
+            )
         for path in self.search.space:
             section, _, name = path.partition(".")
             if section not in ("encoder", "lora", "head", "optim", "training"):

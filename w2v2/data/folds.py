@@ -53,6 +53,14 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
     return clips.append_column("fold", pa.array(fold, pa.int64()))
 
 
+def divide(clips: pa.Table, *, num_folds: int, by_class: bool) -> dict[str, int]:
+    """The fold of each speaker, from 0: balanced by the label of the clips, or speakers in order in runs of equal size.
+
+    Raises UserError for fewer speakers than folds.
+    """
+    return _grouped(clips, num_folds=num_folds) if by_class else _consecutive(clips, num_folds=num_folds)
+
+
 def audit(clips: pa.Table) -> None:
     """Raises UserError naming the culprits when something of a held-out clip leaks into training.
 

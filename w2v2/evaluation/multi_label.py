@@ -69,7 +69,7 @@ def by_speaker(
         }
         return means | each
 
-    of_label = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
+    of_label = [_num_speakers(column, group) for column in target.T]
     scores = [*MEANS, *(f"{metric}:{name}" for metric in METRICS for name in names)]
     return Scored(
         speakers=speakers,
@@ -77,6 +77,12 @@ def by_speaker(
         bounds=dict.fromkeys(scores, (0.0, 1.0)),
         num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_label, strict=True)},
     )
+
+
+def _num_speakers(target: Float[np.ndarray, " clips"], group: Int[np.ndarray, " clips"]) -> int:
+    """Of how many speakers a label's AUC is: with clips of its rarer kind; of all who are labelled where there is one kind."""
+    kinds = [len(np.unique(group[target == kind])) for kind in (0, 1)]
+    return min(kinds) if all(kinds) else sum(kinds)
 
 
 def roc(

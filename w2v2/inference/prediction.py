@@ -15,10 +15,11 @@ from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.inference.transcription import NOT_FINITE, frame_windows, transcribed
 from w2v2.models.classifier import Classifier
-from w2v2.models.ctc import Transcriber
+from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
 from w2v2.models.device import padded_budget, select_device, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
+from w2v2.models.model_info import ModelInfo
 from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
@@ -130,8 +131,18 @@ def _with_values(
 def predict_waveforms(
     waveforms: Sequence[Float[np.ndarray, " _"]], saved: SavedModel
 ) -> Float[np.ndarray, "waveforms outputs"]:
-    """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone."""
-    model, info = saved.model, saved.info
+    """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone.
+
+    Of an ensemble they are the means over its members.
+    """
+    found = [_outputs(waveforms, model, saved.info) for model in (saved.model, *saved.others)]
+    return np.mean(found, axis=0, dtype=np.float64).astype(found[0].dtype) if len(found) > 1 else found[0]
+
+
+def _outputs(
+    waveforms: Sequence[Float[np.ndarray, " _"]], model: SpeechModel, info: ModelInfo
+) -> Float[np.ndarray, "waveforms outputs"]:
+    """The same by one model."""
     assert isinstance(model, Classifier), "transcripts are of whole clips: transcribed"
     device = select_device()
     model.to(device).eval()

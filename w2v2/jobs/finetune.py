@@ -13,6 +13,7 @@ Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet predictions.pa
 The same command continues a run that was stopped, from its newest checkpoint.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     from w2v2.cluster.finetune import finetune_on
     from w2v2.data.targets import output_groups
     from w2v2.results.finetune import write_outcome, write_vocabulary
+    from w2v2.training.ensembles import train_ensemble
     from w2v2.training.finetuning import FinetunePlan
 
     prepared = preparation.run(found.clips)
@@ -112,11 +114,14 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         vocabulary=vocabulary,
         card=card(config, found, encoder),
     )
+    train = functools.partial(finetune_on, workers, gpus=gpus)
+    ensemble = train_ensemble(plan, train=train) if config.ensemble != "none" else None
     return write_outcome(
         config,
         found,
         plan.names,
-        trained=finetune_on(workers, plan, gpus=gpus),
+        trained=ensemble.averaged if ensemble else train(plan),
+        ensemble=ensemble,
         midpoints=plan.midpoints,
         encoder=encoder,
         trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},

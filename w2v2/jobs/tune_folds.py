@@ -7,13 +7,14 @@
 
 Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet trials.parquet folds.parquet curves.parquet
-        predictions.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db ledger/
+        predictions.parquet final_predictions.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db
+        ledger/ nested/
 The same command continues a run that was stopped: finished folds are not trained again.
 """
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +29,13 @@ from w2v2.models import fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
+from w2v2.search.final_trainings import FinalTrainings, Train, train_choices
+from w2v2.search.finished_search import read_finished
+from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
 from w2v2.search.prepared_search import read_prepared
 from w2v2.search.space import default_space, variants
-from w2v2.search.study import open_study
-from w2v2.search.trial import plan_trials
+from w2v2.search.study import Study, open_study
+from w2v2.search.trial import Plan, plan_trials
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -103,13 +107,19 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     run_directory.keep_encoders(config.run, {e.name: info.digest for e, info in prepared.infos.items()})
 
     study, plan = open_study(config), plan_trials(config, prepared, manifest.clips)
+    refuse_encoders_by_fold(plan)
     if plan.trains_heads_alone:
         from w2v2.search.head_search import search_heads as search
+        from w2v2.search.head_search import train_heads as train
     elif config.local is True:
         from w2v2.search.one_by_one import search_one_by_one as search
+        from w2v2.search.one_by_one import train_one_by_one as train
     else:
         from w2v2.cluster.search import search
+        from w2v2.cluster.search import train_folds as train
+    logger.info("cost: %s", cost_of(config))
     search(plan, study)
+    final = final_of(plan, study, search=search, train=train) if config.search.replicates else None
 
     from w2v2.results.tune_folds import write_outcome
 
@@ -121,6 +131,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         trunk=prepared.trunk_counts,
         encoders=prepared.encoder_entries(manifest.clips),
         baseline=baseline,
+        final=final,
         seconds=time.monotonic() - started,
     )
 
@@ -135,6 +146,16 @@ def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], cli
             read_vocabulary(name),
             max_fraction=config.text.max_unknown_fraction,
         )
+
+
+def final_of(
+    plan: Plan, study: Study, *, search: Callable[[Plan, Study], None], train: Train
+) -> FinalTrainings | None:
+    """What is trained after the search; None where no trial is complete."""
+    if plan.config.search.nested:
+        return train_choices(plan, nested_choices(plan, search=search), train=train)
+    finished = read_finished(plan.config, plan.classes, study.study)
+    return train_choices(plan, finished.choices(), train=train) if finished.complete else None
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:

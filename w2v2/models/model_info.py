@@ -12,12 +12,13 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.models.folder_files import refuse_damaged
-from w2v2.redaction import redacted_values
 from w2v2.storage import files as storage
-from w2v2.storage.seals import load_json, parse_json, seal_json
+from w2v2.storage.seals import load_json, parse_json
 
 FORMAT = 2
-"""Raised when the folder's files change their meaning."""
+"""Of the folder of one model; raised when its files change their meaning."""
+ENSEMBLE_FORMAT = 3
+"""Of the folder of an ensemble, which has one of FORMAT for each member; versions without ensembles refuse it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,9 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
     try:
         body = storage.read_bytes(place)
         found_format = load_json(place, body)["format"]  # another one may be sealed otherwise
-        if found_format != FORMAT:
+        if found_format not in (FORMAT, ENSEMBLE_FORMAT):
             raise UserError(
-                f"model {uri!r} has format {found_format}, this version reads {FORMAT}: train it again with "
+                f"model {uri!r} has format {found_format}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: train it again with "
                 "jobs/finetune.py, or use the version of w2v2 that its card names"
             )
         about = parse_json(place, body)
@@ -77,6 +78,13 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         return ModelInfo(**{**fields, **made}), about["digest"]
     except (KeyError, TypeError, storage.DamagedError) as error:
         raise UserError(f"{place} cannot be read ({error}): save the model again") from error
+
+
+def read_members(uri: str) -> list[str]:
+    """The folders of an ensemble's members, in order; none for a single model. The folder must have a w2v2.json."""
+    place = storage.join(storage.expand(uri), "w2v2.json")
+    names = parse_json(place, storage.read_bytes(place)).get("members", [])
+    return [storage.join(storage.expand(uri), name) for name in names]
 
 
 def read_convolutions(uri: str) -> tuple[list[int], list[int]]:
@@ -94,16 +102,6 @@ def read_card(uri: str) -> dict[str, Any]:
 def card_block(card: Mapping[str, Any]) -> str:
     """The card as written in the folder's README.md."""
     return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
-
-
-def extend_card(uri: str, more: Mapping[str, Any]) -> None:
-    """Say more of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
-    place, readme = (storage.join(storage.expand(uri), name) for name in ("w2v2.json", "README.md"))
-    about = parse_json(place, storage.read_bytes(place))
-    card = about["card"] | redacted_values(dict(more))
-    text = storage.read_text(readme).replace(card_block(about["card"]), card_block(card))
-    storage.write_text(readme, text)
-    storage.write_text(place, seal_json(about | {"card": card}, indent=2) + "\n")
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

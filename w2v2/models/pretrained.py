@@ -204,7 +204,10 @@ def _normalizes(name: str, folder: str) -> bool:
 
 def _why_not(name: str, folder: str, error: Any) -> str:
     text = str(error) or type(error).__name__
-    if Path(folder).is_dir():
+    if (Path(folder) / "member-00").is_dir():
+        why = "it is an ensemble, which has no encoder of its own"
+        todo = f"give one of its members, such as {name.rstrip('/')}/member-00"
+    elif Path(folder).is_dir():
         why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
         todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
     elif "connect" in text or "offline" in text or "internet" in text:

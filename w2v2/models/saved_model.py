@@ -24,8 +24,10 @@ from w2v2.models.counterpart import counterpart, has_counterpart, save_tokenizer
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import kept_files
 from w2v2.models.encoder import Encoder
+from w2v2.models.ensemble import ensemble_digest
 from w2v2.models.folder_files import file_entries
-from w2v2.models.model_info import FORMAT, ModelInfo, card_block, read_info
+from w2v2.models.model_card import write_card
+from w2v2.models.model_info import FORMAT, ModelInfo, read_info, read_members
 from w2v2.models.pretrained import load_encoder
 from w2v2.redaction import redacted_values
 from w2v2.storage import files as storage
@@ -39,6 +41,8 @@ class SavedModel:
     model: SpeechModel
     info: ModelInfo
     digest: str
+    others: tuple[SpeechModel, ...] = ()
+    """The further members of an ensemble, whose outputs are averaged with those of model."""
 
 
 def save_model(
@@ -67,7 +71,6 @@ def save_model(
         if info.vocabulary is not None:
             save_tokenizer(info.vocabulary, folder)
         safetensors.torch.save_file(_own_state(model), folder / "head.safetensors")
-        (folder / "README.md").write_text(_card_text(info, card, digest, whole=whole))
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     if info.decode is not None:
         decode, files = kept_files(info.decode)
@@ -75,15 +78,29 @@ def save_model(
     for name, body in contents.items():
         storage.write_bytes(storage.join(uri, name), body)
     provenance.write(uri, made_from, encoder=info.encoder.name)
-    about = {"format": FORMAT, "digest": digest, "info": _fields(info), "card": dict(card)}
-    about["files"] = file_entries(contents)
+    opened_by = _stock_class(info) if whole else ""
+    write_card(uri, info, card, digest, opened_by=opened_by)
+    about = {
+        "format": FORMAT,
+        "digest": digest,
+        "info": _fields(info),
+        "opened_by": opened_by,
+        "card": dict(card),
+        "files": file_entries(contents),
+    }
     storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")
     return digest
 
 
 def load_model(uri: str) -> SavedModel:
-    """The model of a folder, in evaluation mode on the CPU; raises UserError for a folder that is damaged."""
+    """The model of a folder, or all of an ensemble, in evaluation mode on the CPU; UserError for a damaged folder."""
     info, digest = read_info(uri)
+    if members := read_members(uri):
+        saved = [load_model(member) for member in members]
+        if ensemble_digest([one.digest for one in saved]) != digest:
+            raise UserError(f"model {uri!r} is damaged: its members are not those it was saved with")
+        first, *others = (one.model for one in saved)
+        return SavedModel(model=first, info=info, digest=digest, others=tuple(others))
     encoder = load_encoder(replace(info.encoder, name=uri, train="all"), seed=0)
     model = _built(encoder, info)
     place = storage.join(storage.expand(uri), "head.safetensors")
@@ -109,6 +126,11 @@ def _built(encoder: Encoder, info: ModelInfo) -> SpeechModel:
         num_descriptors=info.num_descriptors,
         denormalize=info.kind == "regression",
     )
+
+
+def _stock_class(info: ModelInfo) -> str:
+    """The class of transformers that has the architecture whole."""
+    return "AutoModelForAudioClassification" if info.vocabulary is None else "AutoModelForCTC"
 
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
@@ -143,26 +165,3 @@ def _own_state(model: SpeechModel) -> dict[str, Shaped[Tensor, "..."]]:
     """All that is not the encoder's."""
     state = model.state_dict().items()
     return {name: v.detach().cpu().contiguous() for name, v in state if not name.startswith("encoder.")}
-
-
-def _card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, whole: bool) -> str:
-    is_text = info.vocabulary is not None
-    stock = "AutoModelForCTC" if is_text else "AutoModelForAudioClassification"
-    opens = (
-        f"{stock} opens this folder and gives the outputs."
-        if whole
-        else "AutoModel opens this folder and gives the encoder; w2v2.models.saved_model.load_model gives the whole model."
-    )
-    lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {'automatic-speech-recognition' if is_text else 'audio-classification'}",
-        "---",
-        f"# {info.encoder.name} for {'transcripts' if is_text else ', '.join(info.names)}",
-        "",
-        f"A {info.kind.replace('_', '-')} model of 16 kHz mono speech or music, digest `{digest}`. {opens}",
-        "",
-        card_block(card),
-        "",
-    ]
-    return "\n".join(lines)

@@ -161,7 +161,24 @@ class Sound:
         return {"": self.uri}
 
 
-Cell = Measured | Averaged | Sound | str | int | float | None
+@dataclass(frozen=True)
+class Link:
+    """A link to another page, one cell of a table."""
+
+    words: str
+    target: str
+    """Relative to the page, percent-encoded."""
+
+    def text(self, show: Show) -> str:
+        """Its words."""
+        return self.words
+
+    def raw(self) -> dict[str, Any]:
+        """Its only column."""
+        return {"": self.words}
+
+
+Cell = Measured | Averaged | Sound | Link | str | int | float | None
 """A string is its own words, whatever its column; other values are written as the column says."""
 
 
@@ -178,7 +195,7 @@ class Column:
         match cell:
             case str():
                 return cell
-            case Measured() | Averaged() | Sound():
+            case Measured() | Averaged() | Sound() | Link():
                 return cell.text(self.show)
         return self.show(cell)
 

@@ -20,7 +20,7 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.page import write_page
-from w2v2.reports.shared_sections import pictured
+from w2v2.reports.shared_sections import machine_facts, pictured
 from w2v2.reports.text import LABELS
 from w2v2.storage import files as storage
 
@@ -42,7 +42,8 @@ def write_compare_report(run: str) -> str:
         Section("How it was made", how_it_was_made(found, config)),
     ]
     title = f"{_label(found['metric'])} of {len(found['runs'])} runs"
-    return write_page(run, title, sections, kicker=f"w2v2 compare in {run}", figures=figures)
+    date = found.get("made", {}).get("date", "")[:10]
+    return write_page(run, title, sections, kicker=f"w2v2 compare, {date}, in {run}", figures=figures)
 
 
 def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
@@ -122,8 +123,10 @@ def how_it_was_made(found: Mapping[str, Any], config: str) -> list[Block]:
     rows: list[list[Cell]] = [
         [name, run["job"], run["uri"], run["computed_on"]] for name, run in found["runs"].items()
     ]
+    made: list[list[Cell]] = [[name, value] for name, value in machine_facts(found.get("made")).items()]
     return [
         Table("compared", columns, rows, "The runs."),
+        Table("provenance", [words("what"), words("value")], made, "What this comparison was made with."),
         Details("config.yaml", [Quote(config, is_code=True)]),
     ]
 

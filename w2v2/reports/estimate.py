@@ -58,16 +58,21 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
 
     metric is the searched one unless another is asked for.
     """
-    found, name = run.metrics.get("estimate"), metric or run.metric
+    return search_headline(run.metrics, metric)
+
+
+def search_headline(metrics: Mapping[str, Any], metric: str | None = None) -> Headline:
+    """The same from the search's metrics.json alone."""
+    found, name = metrics.get("estimate"), metric or metrics["metric"]
     if found is None:
-        return best_headline(run, name)
+        return best_headline(metrics, name)
     score = found["metrics"][name]
     interval = None if score["low"] is None else (score["low"], score["high"])
     return Headline(
         metric=LABELS[name],
         value=score["value"],
         interval=interval,
-        chance=chance_level(run.metrics, name),
+        chance=chance_level(metrics, name),
         form=percent_text,
         name=found["name"],
         how=found["how"],
@@ -76,14 +81,14 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
     )
 
 
-def best_headline(run: TuneRun, metric: str) -> Headline:
+def best_headline(metrics: Mapping[str, Any], metric: str) -> Headline:
     """The best trial's score over all held-out clips: optimistic, as the folds that score it chose it."""
-    pooled = run.metrics["pooled"]
+    pooled = metrics["pooled"]
     return Headline(
         metric=LABELS[metric],
         value=pooled[metric],
         interval=pooled["intervals"][metric],
-        chance=chance_level(run.metrics, metric),
+        chance=chance_level(metrics, metric),
         form=percent_text,
         name="best trial",
         why=pooled["intervals"].get("undefined", {}).get(metric, ""),
@@ -129,7 +134,13 @@ def tune_sentence(run: TuneRun) -> str:
     data = metrics["data"]
     selection = metrics["selection"]
     of_trials = f"{selection['num_complete']} complete of {selection['num_trials']} trials"
-    if selection["num_trials"] == 1:
+    over = f"speaker-independent cross-validation over {run.num_folds} folds"
+    if "final" in metrics:
+        over = f"speaker-independent {metrics['estimate']['name']} over {run.num_folds} folds"
+        how = f"each fold's hyperparameters chosen on the speakers of the others, by {of_trials}"
+        if metrics["final"]["is_nested"]:
+            how = f"each fold's hyperparameters chosen by a search of {selection['num_trials']} trials on the speakers of the others"
+    elif selection["num_trials"] == 1:
         how = "without a choice among trials"
     elif "estimate" in metrics:
         how = f"estimated by {metrics['estimate']['name']} from {of_trials}"
@@ -139,7 +150,7 @@ def tune_sentence(run: TuneRun) -> str:
     return (
         f"On {corpus_name(run.config['data'])} ({data['num_clips']} clips, {data['num_speakers']} speakers, "
         f"{_content(run)}), {metrics['encoder']['name']} reached {_reached(first)}, {first.baseline} "
-        f"{percent_text(first.chance)}, in speaker-independent cross-validation over {run.num_folds} folds, {how}"
+        f"{percent_text(first.chance)}, in {over}, {how}"
         + "".join(f"{mark} {_reached(other)}" for mark, other in zip(marks, others, strict=False))
         + "."
     )

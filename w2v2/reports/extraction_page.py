@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 from w2v2.inference.extraction import parts_to_draw
 from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Score, Scores, Section, Side, Table, words
 from w2v2.reports.page import write_page
-from w2v2.reports.plots.vectors import length_histogram, vector_map
+from w2v2.reports.plots.vectors import (
+    has_umap,
+    length_histogram,
+    principal_plane,
+    umap_plane,
+    vector_map,
+)
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
 from w2v2.reports.shared_sections import clips_blocks, kicker, pictured, provenance
@@ -21,6 +27,7 @@ from w2v2.storage import files as storage
 from w2v2.tables.parts import read_part
 
 MAX_POINTS, MAX_PARTS = 2_000, 20
+MIN_POINTS_FOR_UMAP = 10
 GROUPS = ("label", "speaker")
 """What the vectors are coloured by, each in a map of its own, where it has at least two values."""
 
@@ -50,9 +57,26 @@ def extraction_figures(run: RunFiles, vectors: np.ndarray, rows: pa.Table) -> di
         groups = {name: pc.fill_null(rows[name], "").to_pylist() for name in GROUPS}
         several = {name: values for name, values in groups.items() if len(set(values)) > 1}
         # Without labels and speakers the map still shows whether vectors form groups.
-        for name, values in (several or {"label": groups["label"]}).items():
-            figures[f"map_{name}"] = vector_map(vectors, values)
+        several = several or {"label": groups["label"]}
+        for method, (places, axis_names) in planes(vectors).items():
+            for name, values in several.items():
+                figures[f"{method}_{name}"] = vector_map(places, values, axis_names=axis_names)
     return figures
+
+
+def planes(
+    vectors: Float[np.ndarray, "points dim"],
+) -> dict[str, tuple[Float[np.ndarray, "points 2"], tuple[str, str]]]:
+    """Places of the vectors and names of the axes, by principal components and, where it is installed, by UMAP."""
+    places, shares = principal_plane(vectors)
+    axes = (
+        f"first component, {100 * shares[0]:.0f}% of the variance",
+        f"second component, {100 * shares[1]:.0f}%",
+    )
+    found = {"map": (places, axes)}
+    if len(vectors) > MIN_POINTS_FOR_UMAP and has_umap():
+        found["umap"] = (umap_plane(vectors), ("UMAP 1", "UMAP 2"))
+    return found
 
 
 def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], pa.Table]:
@@ -104,17 +128,25 @@ def headline(metrics: Mapping[str, Any]) -> list[Block]:
 
 def maps(figures: Mapping[str, Figure], num_points: int) -> list[Block]:
     """The maps of the vectors next to each other, or why there is none."""
-    pictures = [
-        pictured(
-            figures,
-            f"map_{name}",
-            f"{num_points} vectors in the plane of their two largest principal components, coloured by {name}.",
-        )
-        for name in GROUPS
+    captions = {
+        "map": "in the plane of their two largest principal components",
+        "umap": "placed by UMAP, which keeps neighbours but not distances",
+    }
+    rows = [
+        [
+            picture
+            for name in GROUPS
+            if (
+                picture := pictured(
+                    figures, f"{method}_{name}", f"{num_points} vectors {how}, coloured by {name}."
+                )
+            )
+        ]
+        for method, how in captions.items()
     ]
-    if not any(pictures):
+    if not any(rows):
         return [Paragraph("This run has added no vectors, so there is no map of them.")]
-    return [Side([picture for picture in pictures if picture])]
+    return [Side(pictures) for pictures in rows if pictures]
 
 
 def how_it_was_made(run: RunFiles) -> list[Block]:

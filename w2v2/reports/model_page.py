@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from w2v2.evaluation.scores import columns
+from w2v2.redaction import without_home
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -25,6 +26,7 @@ from w2v2.reports.blocks import (
 )
 from w2v2.reports.checks import model_checks
 from w2v2.reports.details_sections import calibration, slices
+from w2v2.reports.ensemble_section import ensemble
 from w2v2.reports.estimate import model_headline, model_sentence
 from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
@@ -40,7 +42,7 @@ from w2v2.reports.shared_sections import (
     provenance,
     verdict_blocks,
 )
-from w2v2.reports.text import duration_text, interval_text, percent_text, score_text, without_home
+from w2v2.reports.text import duration_text, interval_text, percent_text, score_text
 from w2v2.storage import files as storage
 from w2v2.wording import listed
 
@@ -60,6 +62,7 @@ def write_model_report(run: str) -> str:
         Section("How far to trust it", [Checks(model_checks(files))]),
         Section("Folds", folds(files, figures)),
         *score_sections(files, figures),
+        Section("Ensemble", ensemble(files)),
         Section("Parts of the clips", slices(files.metrics)),
         Section("Calibration", calibration(files.metrics, figures)),
         Section("Training", training(files, figures)),
@@ -153,6 +156,8 @@ def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
         text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
     if best:
         text += f" The weights of epoch {best} were kept."
+    if "ensemble" in run.metrics:
+        text += " The curves are means over the models of the ensemble."
     loss, note = loss_text(run)
     caption = f"{loss[0].upper()}{loss[1:]} by epoch, and the learning rate at its end. {note}"
     return [Paragraph(text), *pictured(figures, "learning_curves", caption.strip())]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from w2v2.data.corpora.label_table import is_table
+from w2v2.redaction import without_home
 from w2v2.reports.blocks import Sound
 from w2v2.reports.run_files import RunFiles
-from w2v2.reports.text import without_home
 from w2v2.storage import files as storage
 
 PLAYABLE = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".webm")

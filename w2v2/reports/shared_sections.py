@@ -213,6 +213,13 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
     found |= {**facts, **made_facts(run)}
     if metrics.get("seconds") is not None:
         found["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
+    if later := metrics.get("later_sessions"):
+        last = later[-1]
+        found["same command again"] = (
+            f"{len(later)} times, last on {last['made']['date'][:10]} for {duration_text(last['seconds'])}"
+            if len(later) > 1
+            else f"once, on {last['made']['date'][:10]} for {duration_text(last['seconds'])}"
+        )
     found |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
     rows = [[name, str(value)] for name, value in found.items()]
     return [
@@ -232,14 +239,18 @@ def warnings_blocks(metrics: Mapping[str, Any]) -> list[Block]:
 
 def made_facts(run: RunFiles) -> dict[str, str]:
     """Date, commit, device and machine of a run; nothing of what an older run has not recorded."""
-    made = run.metrics.get("made")
+    return machine_facts(run.metrics.get("made"), device="GPU" if _num_gpus(run.config) else "CPU")
+
+
+def machine_facts(made: Mapping[str, Any] | None, *, device: str = "") -> dict[str, str]:
+    """The same of `made` in metrics.json, with the device if it is known; nothing where made is None."""
     if made is None:
         return {}
     gpus = ", ".join(made["gpus"]) or "no GPU"
     return {
         "date": made["date"],
         "commit": made["commit"] or "unknown",
-        "device of each worker": "GPU" if _num_gpus(run.config) else "CPU",
+        **({"device of each worker": device} if device else {}),
         "started on": f"{made['cpu']}, {made['num_cores']} cores, {made['memory_gb']:g} GB, {gpus}",
         "system": made["system"],
     }

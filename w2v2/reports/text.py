@@ -3,18 +3,16 @@
 Imports nothing that takes time, so that analysis and checks can use it without a page being drawn.
 """
 
-import re
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
+
+from w2v2.redaction import without_home
 
 METRIC_LABELS = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
 """Metrics of classes by their key in metrics.json, the leading one first."""
 ERROR_LABELS = {"cer": "character error rate", "wer": "word error rate"}
 """Metrics of transcripts; a lower one is better."""
 LABELS = METRIC_LABELS | ERROR_LABELS
-
-_HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
 
 
 def percent_text(value: float | None, *, why: str = "") -> str:
@@ -57,14 +55,6 @@ def shortened(name: str, *, num_characters: int = 18) -> str:
     """The name on one line, unprintable characters as '?', cut to num_characters."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(name.split()))
     return text if len(text) <= num_characters else text[: num_characters - 3] + "..."
-
-
-def without_home(text: str) -> str:
-    """The text with home directories written as `~`, so that a page can be passed on."""
-    home = str(Path.home()).rstrip("/")
-    if home:
-        text = re.sub(rf"(?<![\w./-]){re.escape(home)}(?=[/\s'\":,]|$)", "~", text, flags=re.MULTILINE)
-    return _HOME.sub("~", text)
 
 
 def job_command(job: str, config_uri: str) -> str:

@@ -23,6 +23,7 @@ from w2v2.reports.tune_sections import (
     baseline,
     classes,
     data,
+    final_trainings,
     folds_and_speakers,
     search,
     training,
@@ -38,6 +39,7 @@ def write_tune_report(run: str) -> str:
     sections = [
         Section("", headline(files, figures)),
         Section("How far to trust it", trust(files)),
+        Section("Trained after the search", final_trainings(files)),
         Section("Folds and speakers", folds_and_speakers(files, figures)),
         *_content(files, figures),
         Section("Compared with a baseline", baseline(files)),
@@ -111,7 +113,8 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
         "trials": f"{metrics['selection']['num_trials']}",
         "of audio": duration_text(3600 * metrics["data"]["hours"]),
     }
-    left = [_scores(run), Paragraph(_optimism(run)), *verdict_blocks(tune_checks(run))]
+    style = "footnote" if "estimate" in metrics else ""
+    left = [_scores(run), Paragraph(_optimism(run), style), *verdict_blocks(tune_checks(run))]
     return [
         Side([left, pictured(figures, "forest", _forest_caption(run))]),
         Facts(facts),
@@ -134,12 +137,12 @@ def _forest_caption(run: TuneRun) -> str:
 
 
 def _scores(run: TuneRun) -> Scores:
-    """The estimate to believe first; in runs without one, the score selected on the other folds."""
-    best = best_headline(run, run.metric)
-    optimistic = Score(percent_text(best.value), best.text)
+    """The estimate to believe; in runs without one, the score selected on the other folds and the best trial's."""
     if "estimate" in run.metrics:
         found = tune_headline(run)
-        return Scores([Score(percent_text(found.value), found.text), optimistic])
+        return Scores([Score(percent_text(found.value), found.text)])
+    best = best_headline(run.metrics, run.metric)
+    optimistic = Score(percent_text(best.value), best.text)
     selection = run.metrics["selection"]
     if selection["nested"] is None:
         return Scores([optimistic])
@@ -151,13 +154,18 @@ def _optimism(run: TuneRun) -> str:
     selection = run.metrics["selection"]
     if selection["num_trials"] == 1:
         return "There is one trial: the folds that score it have chosen nothing."
-    text = (
-        f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']}) is an optimistic estimate: the "
-        "folds that score it also chose it."
-    )
+    which = f"The best of {selection['num_trials']} trials (trial {run.metrics['trial']})"
     if "estimate" in run.metrics:
-        optimism = run.metrics["estimate"]["optimism"][run.metric]
-        return text if optimism is None else f"{text} Here that is worth {points_text(optimism)} points."
+        best, optimism = (
+            best_headline(run.metrics, run.metric),
+            run.metrics["estimate"]["optimism"][run.metric],
+        )
+        worth = "" if optimism is None else f" by {points_text(optimism)} points here"
+        return (
+            f"{which} has {best.metric} {percent_text(best.value)} (95% interval {best.within}). That is optimistic{worth}: the "
+            "folds that score it also chose it."
+        )
+    text = f"{which} is an optimistic estimate: the folds that score it also chose it."
     if selection["nested"] is not None:
         text += " Little of that optimism is left in the score selected on the other folds."
     return text
@@ -174,18 +182,16 @@ _SELECTED = (
 
 def trust(run: TuneRun) -> list[Block]:
     """The checks as a list, and what the score on top means."""
-    found = run.metrics.get("estimate")
-    meaning = (
-        f"{found['name']}: {found['how'].rstrip('.')}. {found['interval'].rstrip('.')}."
-        if found
-        else _SELECTED
-    )
+    found, meaning = run.metrics.get("estimate"), _SELECTED
+    if found is not None:
+        name = f"{found['name'][0].upper()}{found['name'][1:]}"
+        meaning = f"{name}: {found['how'].rstrip('.')}. {found['interval'].rstrip('.')}."
     return [Checks(tune_checks(run)), Paragraph(meaning)]
 
 
 def how_it_was_made(run: TuneRun) -> list[Block]:
     """What was run, with what, at what cost, and how to run it again."""
-    trunk = run.metrics["trunk"]
+    trunk = run.metrics.get("first_trunk", run.metrics["trunk"])
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items()}
     facts["frozen trunk"] = (

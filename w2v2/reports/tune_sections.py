@@ -36,6 +36,7 @@ from w2v2.reports.text import (
     interval_text,
     percent_text,
     points_text,
+    setting_text,
     shortened,
 )
 from w2v2.reports.tune_findings import course, importances, saved, spread
@@ -55,6 +56,43 @@ def folds_and_speakers(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Bl
     by_speaker = f"{name} of each speaker when held out, trial {trial}, best on top."
     left = [*pictured(figures, "folds", by_fold), _folds_table(run)]
     return [Paragraph(spread(run)), Side([left, pictured(figures, "speakers", by_speaker)])]
+
+
+def final_trainings(run: TuneRun) -> list[Block]:
+    """What was trained after the search for the number on top, and its spread between seeds; nothing where nothing was."""
+    final = run.metrics.get("final")
+    if final is None:
+        return []
+    chosen = "its own search, without this fold," if final["is_nested"] else "the search on the other folds"
+    by_fold: list[list[Cell]] = [
+        [
+            one["fold"],
+            one["trial"],
+            ", ".join(
+                f"{path.partition('.')[2]} {setting_text(value)}" for path, value in one["params"].items()
+            ),
+        ]
+        for one in final["choices"]
+    ]
+    blocks: list[Block] = [
+        Table(
+            "choices",
+            [words("fold"), count("trial"), words("hyperparameters")],
+            by_fold,
+            f"The trial that {chosen} has chosen for the models that predict each fold.",
+        )
+    ]
+    if final["seeds"] == [0]:
+        return blocks
+    spread = final["spread"]
+    rows: list[list[Cell]] = [
+        [str(seed), *(spread[name]["values"][place] for name in run.labels)]
+        for place, seed in enumerate(final["seeds"])
+    ]
+    rows.append(["std", *(spread[name]["std"] for name in run.labels)])
+    caption = "Scores of all held-out clips by the models of each new seed, and their standard deviation."
+    columns = [words("seed"), *map(percent, run.labels.values())]
+    return [Table("seeds", columns, rows, caption), *blocks]
 
 
 def _folds_table(run: TuneRun) -> Table:

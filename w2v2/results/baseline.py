@@ -15,7 +15,7 @@ from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table
-from w2v2.machine import describe_run
+from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
 from w2v2.versions import library_versions
@@ -63,9 +63,9 @@ def write_outcome(
         "data": data_summary(config.data.uri, found),
         "clips": account(found),
         "seconds": round(seconds, 1),
-        "made": describe_run(),
         "versions": library_versions("scikit-learn", "librosa", "ray"),
     }
+    written = with_sessions(config.run, written)
     run_directory.write_metrics(config.run, written)
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report

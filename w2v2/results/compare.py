@@ -10,6 +10,7 @@ from w2v2.evaluation import comparison
 from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.direction import better_word, sign
 from w2v2.evaluation.scores import number_text, within_text
+from w2v2.machine import describe_run
 from w2v2.results.compared_runs import ComparedRun, all_names, read_runs, scored_run
 from w2v2.storage import run_directory
 
@@ -30,7 +31,7 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
     ranked = metrics if kind == "transcript" else [name for name in metrics if sign(name) > 0]
     if metric not in ranked:
         raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
-    written = _compared(runs, scored, metrics, metric, seed=config.seed)
+    written = _compared(runs, scored, metrics, metric, seed=config.seed) | {"made": describe_run()}
     run_directory.write_metrics(config.run, written)
     # Imported here: matplotlib takes a second, which an error need not wait for.
     from w2v2.reports.compare_page import write_compare_report
@@ -89,7 +90,7 @@ def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int)
     return {
         "uri": run.uri,
         "job": run.metrics["job"],
-        "method": "BBC-CV" if run.metrics["job"] == "tune_folds" else run.method,
+        "method": run.method if "final" in run.metrics or run.metrics["job"] != "tune_folds" else "BBC-CV",
         "computed_on": run.metrics["computed_on"],
         "scores": _pick(plain, metrics),
     }

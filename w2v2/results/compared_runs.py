@@ -13,6 +13,7 @@ from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.scores import scored
 from w2v2.search.estimate import search_scored
+from w2v2.search.final_trainings import FILE
 from w2v2.search.fold_store import Ledger
 from w2v2.storage import files as storage
 
@@ -80,10 +81,12 @@ def read_run(uri: str) -> ComparedRun:
 
 
 def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
-    """The run as what can be resampled; a search's choice among its trials is corrected for (BBC-CV)."""
+    """The run as what can be resampled; a search by the predictions that its estimate is the score of."""
     if run.metrics["job"] != "tune_folds":
         spaces = run.kind != "transcript" or run.metrics["pooled"]["words"] is not None
         return scored(run.predictions, run.kind, names, spaces=spaces)  # type: ignore[arg-type]
+    if "final" in run.metrics:  # each fold's models were chosen without it, every clip is there once a seed
+        return scored(_read(run.uri, FILE), "classes", names)
     trials = _read(run.uri, "trials")
     complete = trials.filter(pc.equal(trials["state"], "COMPLETE"))["trial"].to_pylist()
     metric = run.metrics["metric"]

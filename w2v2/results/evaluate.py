@@ -18,10 +18,10 @@ from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
-from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.models.any_model import is_foreign
 from w2v2.models.model_info import ModelInfo, read_card
+from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
 
@@ -59,10 +59,10 @@ def write_outcome(
         "encoder": {"name": info.encoder.name},
         "clips": account(manifest),
         "seconds": round(time.monotonic() - started, 1),
-        "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
         **(_about_transcripts(config, manifest.clips, info) if info.kind == "transcript" else {}),
     }
+    metrics = with_sessions(config.run, metrics, same=("model", "computed_on"))
     run_directory.write_metrics(config.run, metrics)
     # Imported here: matplotlib takes a second, which an error need not wait for.
     from w2v2.reports.model_page import write_model_report

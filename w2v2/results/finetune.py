@@ -1,5 +1,6 @@
 """The end of a fine-tuning: tables, metrics.json, TensorBoard's events and the page."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,16 +22,19 @@ from w2v2.evaluation.decisions import decision_details, decision_lines
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.machine import describe_run
 from w2v2.models import provenance
-from w2v2.models.model_info import extend_card
+from w2v2.models.model_card import extend_card
+from w2v2.reports.recordings import corpus_name
+from w2v2.results.ensembles import ensemble_lines, ensemble_scores
 from w2v2.results.operating_point import operating_point
+from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
 
 if TYPE_CHECKING:  # imports torch
+    from w2v2.training.ensembles import Ensemble
     from w2v2.training.finetuning import Finetuned
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ def write_outcome(
     names: Sequence[str],
     *,
     trained: "Finetuned",
+    ensemble: "Ensemble | None" = None,
     midpoints: Sequence[float] | None,
     encoder: Mapping[str, Any],
     trunk: Mapping[str, int],
@@ -52,7 +57,8 @@ def write_outcome(
     """The metrics of the test split, after all files of the run directory have been written.
 
     The model, written before, gets its scores into its card. midpoints are the means of the training targets of a
-    regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts.
+    regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts. Where
+    an ensemble was trained, trained is its average.
     """
     kind = config.task.kind
     predictions = _write_tables(config, found.clips, trained, names)
@@ -65,6 +71,7 @@ def write_outcome(
         "job": "finetune",
         "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers, none of "
         "whom is in train or val"
+        + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
         + provenance.caveat(encoder)
         + provenance.tuning_caveat(config.tuned_on, scored_once),
         "splits": dict(splits.num_clips(found.clips)),
@@ -75,7 +82,6 @@ def write_outcome(
         "trunk": dict(trunk),
         "clips": account(found),
         "seconds": round(seconds, 1),
-        "made": describe_run(),
         "versions": versions(),
     }
     if text is not None:
@@ -85,16 +91,27 @@ def write_outcome(
         config, predictions, names, heldout_speakers=set(scored_once["speaker"].to_pylist())
     )
     metrics |= _details(config, test, found.clips, names, kept)
+    if ensemble is not None:
+        metrics["ensemble"] = ensemble_scores(config, found, ensemble, names=names, midpoints=midpoints)
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
+    metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
-    extend_card(metrics["model"]["uri"], {name: metrics[name] for name in ("computed_on", "pooled")} | kept)
+    of_card = {name: metrics[name] for name in ("computed_on", "pooled")} | kept
+    of_card |= {"ensemble": metrics["ensemble"]} if ensemble else {}
+    of_card |= {"corpus": corpus_name(asdict(config.data))} | _tuning_estimate(config)
+    extend_card(metrics["model"]["uri"], of_card)
     write_tensorboard(config.run, training_scalars(trained.curve))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics)]))
+    logger.info(
+        "%s",
+        "\n".join(
+            [score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics), *ensemble_lines(metrics)]
+        ),
+    )
     logger.info(
         "model: %s/model, %.3f M parameters trained", config.run, trained.num_trained_parameters / 1e6
     )
@@ -140,6 +157,18 @@ def _details(
             return decision_details(test, names, thresholds=kept.get("thresholds"), seed=config.seed)
         case _:
             return {}
+
+
+def _tuning_estimate(config: FinetuneConfig) -> dict[str, Any]:
+    """`estimate` of the search that chose the settings; nothing where none did or it cannot be read."""
+    if not config.tuned_on or config.task.kind != "classes":
+        return {}
+    try:
+        text = storage.read_text(storage.join(storage.expand(config.tuned_on), "metrics.json"))
+    except storage.StorageError:  # provenance.tuning_caveat has warned of it
+        return {}
+    metrics = json.loads(text)
+    return {"estimate": metrics["estimate"]} if "estimate" in metrics else {}
 
 
 def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:

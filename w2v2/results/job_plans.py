@@ -22,6 +22,7 @@ from w2v2.features.encoder_info import KnownEncoders
 from w2v2.inference.prediction_records import inputs_of, read_predictions
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import Frozen, Work, report_plan
+from w2v2.search.nested import cost_of
 from w2v2.search.space import variants
 from w2v2.storage import files as storage
 
@@ -66,6 +67,7 @@ def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
                 *_speakers(found),
                 f"{num_trials} trials x {num_folds} folds x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
                 f"{config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished",
+                str(cost_of(config)),
             ],
             writes=[
                 *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet", "best.yaml", *PAGE,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
+from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
 from w2v2.training.collapse import FEW_CODES_FRACTION, STUCK_GRADIENT_NORM, verdict
@@ -58,6 +59,7 @@ def write_outcome(
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }
+    metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
     write_tensorboard(config.run, _scalars(trained))
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.

@@ -28,6 +28,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
     lines += [
         (f"chance UAR is {metrics['chance_uar']:.3f}; " if "chance_uar" in metrics else "")
         + _choice(selection, estimate),
+        *_seed_lines(metrics),
         *detail_lines(metrics),
         *_baseline_lines(metrics),
         *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),
@@ -54,6 +55,17 @@ def _choice(selection: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     optimism = estimate["optimism"][estimate["metric"]]
     by = "an unknown amount" if optimism is None else f"{100 * optimism:.1f} points of {estimate['metric']}"
     return f"being chosen flatters the best of {selection['num_trials']} by {by}"
+
+
+def _seed_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """How far apart the scores of the new seeds are; nothing where there are fewer than two."""
+    if "final" not in metrics:
+        return []
+    spread = metrics["final"]["spread"][metrics["metric"]]
+    if len(spread["values"]) < 2:
+        return []
+    values = ", ".join(number_text(value) for value in spread["values"])
+    return [f"{metrics['metric']} of each new seed: {values}; std {number_text(spread['std'])}"]
 
 
 def _baseline_lines(metrics: dict[str, Any]) -> list[str]:

@@ -18,11 +18,12 @@ from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details
 from w2v2.evaluation.scores import number_text
-from w2v2.machine import describe_run
 from w2v2.models import provenance
 from w2v2.results.search_score_lines import estimate_interval, score_lines
+from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import search_scalars, write_tensorboard
 from w2v2.search import summary
+from w2v2.search.final_trainings import FILE, FinalTrainings, final_predictions, seed_spread
 from w2v2.search.finished_search import FinishedSearch, read_finished
 from w2v2.search.space import with_params
 from w2v2.storage import files as storage
@@ -41,14 +42,16 @@ def write_outcome(
     trunk: dict[str, int],
     encoders: Mapping[EncoderConfig, Mapping[str, str]],
     baseline: baseline_comparison.Baseline | None,
+    final: FinalTrainings | None = None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
 
-    `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had.
+    `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final is what was
+    trained after the search, where that was asked for.
     Raises UserError with the trials' errors when none has all its folds.
     """
-    search = read_finished(config, classes, study)
+    search = read_finished(config, classes, study, final=final)
     folds = summary.folds_table(search.scores, classes)
     trials = summary.trials_table(search.trials, folds)
     run_directory.write_table(config.run, "trials", trials)
@@ -64,10 +67,10 @@ def write_outcome(
         "trunk": trunk,
         "clips": account(manifest),
         "seconds": round(seconds, 1),
-        "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     metrics |= _estimates(search, manifest.clips, metrics["pooled"], baseline)
+    metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
     best_yaml = best_config(config, best.params, metrics["estimate"])
     storage.write_text(storage.join(config.run, "best.yaml"), best_yaml)
@@ -91,14 +94,28 @@ def _estimates(
     """What to expect on new speakers, what the choice among trials adds to it, and a baseline's scores if there is one."""
     scored, config, classes = search.scored(clips), search.config, search.classes
     best = pooled[config.search.metric]
-    estimates = {
+    estimates: dict[str, Any] = {
         "estimate": search.estimate(scored, best=pooled),
         "selection": selection_of(search.trials, best=best, nested=search.nested_score()),
     }
+    if search.final is not None:
+        estimates["final"] = _final(search, search.final, clips)
     if baseline is None:
         return estimates
     comparison = baseline_comparison.side_by_side(scored, baseline, classes, seed=config.seed)
     return estimates | {"baseline": comparison}
+
+
+def _final(search: FinishedSearch, final: FinalTrainings, clips: pa.Table) -> dict[str, Any]:
+    """`final` of metrics.json, after final_predictions.parquet was written: each fold's choice, and each seed's scores."""
+    predictions = final_predictions(final, clips, search.classes)
+    run_directory.write_table(search.config.run, FILE, predictions)
+    return {
+        "seeds": final.replicates,
+        "is_nested": final.is_nested,
+        "choices": [{"fold": one.fold, "trial": one.trial, "params": one.params} for one in final.choices],
+        "spread": seed_spread(predictions, search.classes),
+    }
 
 
 def _scores(

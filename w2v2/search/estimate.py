@@ -11,6 +11,7 @@ from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
 from w2v2.evaluation.direction import sign
 from w2v2.evaluation.selection import trial_shares
+from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
 from w2v2.training.fold_result import FoldScore, FoldTranscripts
 
@@ -90,12 +91,16 @@ def estimate(
     num_complete: int,
     best: Mapping[str, Any],
     seed: int,
+    final: FinalTrainings | None = None,
 ) -> dict[str, Any]:
     """`estimate` of metrics.json: value, interval and standard errors of every metric, and how they were computed.
 
-    best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate.
+    best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate. final are
+    the trainings after the search whose predictions `found` has, where there are such.
     """
     name, how = _how(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
+    if final is not None:
+        name, how = _how_final(final, num_trials=num_trials)
     by_metric = intervals(found, seed=seed)
     return {
         "name": name,
@@ -124,6 +129,20 @@ def _how(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, st
         f"Bootstrap bias corrected cross-validation over {num_folds} folds and {num_complete} complete trials: in {samples} "
         "samples of folds the trial best on the drawn folds is scored on the others.",
     )
+
+
+def _how_final(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
+    num_seeds = 0 if final.replicates == [0] else len(final.replicates)
+    seeds = f" with {num_seeds} new seed{'s' * (num_seeds > 1)}" if num_seeds else ""
+    if final.is_nested:
+        choice = f"that a search of {num_trials} trials on the speakers of the other folds alone has chosen"
+    elif num_trials == 1:
+        choice = "of the one trial"
+    else:
+        choice = "of the trial that is best on the other folds"
+    name = "nested cross-validation" if final.is_nested else "cross-validation"
+    again = f", trained{' again' * (not final.is_nested)}{seeds}" if seeds else ""
+    return f"{name}{seeds}", f"Each fold is predicted by models with the hyperparameters {choice}{again}."
 
 
 def _plain(one: Interval) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import pyarrow as pa
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
-from w2v2.search import estimate, summary
+from w2v2.evaluation.scores import scored as scored_table
+from w2v2.search import estimate, final_trainings, summary
+from w2v2.search.final_trainings import FinalTrainings, FoldChoice
 from w2v2.search.fold_store import Ledger
 
 
@@ -22,6 +24,8 @@ class FinishedSearch:
     classes: Sequence[str]
     trials: Sequence[optuna.trial.FrozenTrial]
     scores: summary.Scores
+    final: FinalTrainings | None = None
+    """What was trained after the search, where that was asked for."""
 
     @property
     def num_folds(self) -> int:
@@ -49,8 +53,28 @@ class FinishedSearch:
         folds = [self.scores[number, fold] for fold in range(self.num_folds)]
         return summary.predictions_table(folds, clips, self.classes)
 
+    def choices(self) -> list[FoldChoice]:
+        """For each fold the trial that is best on the other folds."""
+        return final_trainings.choices_on_other_folds(
+            self.scores,
+            {t.number: t.params for t in self.trials if t.number in self.complete},
+            classes=self.classes,
+            metric=self.config.search.metric,
+            num_folds=self.num_folds,
+        )
+
+    def final_predictions(self, clips: pa.Table) -> pa.Table | None:
+        """Out-of-fold predictions of the models that were trained after the search; clips have also label."""
+        return final_trainings.final_predictions(self.final, clips, self.classes) if self.final else None
+
     def scored(self, clips: pa.Table) -> Scored:
-        """The predictions that the estimate is the score of, BBC-CV over complete trials; clips have clip_id, speaker and fold."""
+        """The predictions that the estimate is the score of; clips have clip_id, speaker, fold and label.
+
+        They are those of the models trained after the search, else BBC-CV's over complete trials.
+        """
+        final = self.final_predictions(clips)
+        if final is not None:
+            return scored_table(final, "classes", self.classes)
         return estimate.search_scored(
             self.scores,
             self.complete,
@@ -71,6 +95,7 @@ class FinishedSearch:
             num_complete=len(self.complete),
             best=best,
             seed=self.config.seed,
+            final=self.final,
         )
 
     def nested_score(self) -> float | None:
@@ -79,8 +104,14 @@ class FinishedSearch:
         return summary.nested_score(self.scores, self.complete, self.classes, metric, self.num_folds)
 
 
-def read_finished(config: TuneFoldsConfig, classes: Sequence[str], study: optuna.Study) -> FinishedSearch:
+def read_finished(
+    config: TuneFoldsConfig,
+    classes: Sequence[str],
+    study: optuna.Study,
+    *,
+    final: FinalTrainings | None = None,
+) -> FinishedSearch:
     """The study's trials with their folds' scores from the ledger in the run directory."""
     trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
     scores = Ledger(config.run).read_all([t.number for t in trials], config.folds.num_folds)
-    return FinishedSearch(config=config, classes=classes, trials=trials, scores=scores)
+    return FinishedSearch(config=config, classes=classes, trials=trials, scores=scores, final=final)

@@ -7,7 +7,6 @@ import numpy as np
 
 from w2v2.evaluation.direction import sign
 from w2v2.progress import clock
-from w2v2.search.fold_store import Ledger
 from w2v2.search.space import Params
 from w2v2.search.study import Study
 from w2v2.search.summary import fold_value
@@ -22,7 +21,8 @@ class FoldReports:
 
     def __init__(self, plan: Plan, study: Study, *, at_once: int) -> None:
         self._plan, self._study, self._at_once = plan, study, at_once
-        self._ledger = Ledger(plan.run)
+        self._ledger = plan.ledger
+        self._where = "" if plan.outer_fold is None else f"without fold {plan.outer_fold}: "
         self._scores: dict[int, list[float]] = {}
         self._trained = 0
         self._first: tuple[int, float] | None = None
@@ -49,7 +49,7 @@ class FoldReports:
 
     def fail(self, number: int, why: str) -> None:
         """End a trial that has an error."""
-        logger.warning("trial %d failed: %s", number, why)
+        logger.warning("%strial %d failed: %s", self._where, number, why)
         self._study.failed(number, why)
 
     def _log(self, number: int, scores: list[float], score: FoldResult, verdict: str) -> None:
@@ -58,9 +58,10 @@ class FoldReports:
         ended = len(self._study.ended)
         best = sign(search.metric) * max((sign(search.metric) * value for value in complete), default=0.0)
         logger.info(
-            "trial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
+            "%strial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
+            self._where,
             number,
-            score.fold,
+            self._original(score.fold),
             len(scores),
             self._plan.num_folds,
             search.metric,
@@ -73,6 +74,11 @@ class FoldReports:
             score.seconds,
             self._left(ended),
         )
+
+    def _original(self, fold: int) -> int:
+        """The number that a fold has in the whole cross-validation."""
+        outer = self._plan.outer_fold
+        return fold + (outer is not None and fold >= outer)
 
     def _left(self, num_ended: int) -> str:
         """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""

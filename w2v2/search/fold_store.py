@@ -21,13 +21,17 @@ PARAMS = b"w2v2.params"
 
 
 class Ledger:
-    """`<run>/ledger/`: held-out predictions and curves by trial and fold."""
+    """`<run>/ledger/`: held-out predictions and curves by trial and fold.
 
-    def __init__(self, run: str) -> None:
-        self._folder = storage.join(run, "ledger")
+    series begins the names of its files: what a search trains, and what is trained after it or inside of nested
+    cross-validation, are kept apart.
+    """
+
+    def __init__(self, run: str, *, series: str = "trial") -> None:
+        self._folder, self._series = storage.join(run, "ledger"), series
 
     def _uri(self, trial: int, fold: int) -> str:
-        return storage.join(self._folder, f"trial-{trial:05d}-fold-{fold:02d}.parquet")
+        return storage.join(self._folder, f"{self._series}-{trial:05d}-fold-{fold:02d}.parquet")
 
     def write(self, trial: int, score: FoldResult, *, params: Mapping[str, Any] | None = None) -> None:
         """Record a fold of a trial with these hyperparameters; the file appears whole or not at all."""

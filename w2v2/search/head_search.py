@@ -6,7 +6,7 @@ all folds of the trials under way computed before the first of them is reported.
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.features.cache import FeatureCache, open_features
+from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
 from w2v2.search.side_by_side import SideBySide, divided, num_helpers
@@ -22,7 +23,7 @@ from w2v2.search.space import with_params
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
-from w2v2.training.fold_result import DivergenceError, FoldScore
+from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
 from w2v2.training.stacked_heads import StackedHeads
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def search_heads(plan: Plan, study: Study) -> None:
     at_once = min(search.max_concurrent_trials or NUM_AT_ONCE, search.num_trials)
     logger.info("search: %d trials of %d folds, %d side by side", search.num_trials, plan.num_folds, at_once)
     torch.set_num_threads(1)  # steps this small are over before another thread has begun
-    reports, ledger = FoldReports(plan, study, at_once=at_once), Ledger(plan.run)
+    reports, ledger = FoldReports(plan, study, at_once=at_once), plan.ledger
     heads = _Heads(plan)
     while proposals := _ask(study, at_once):
         known = _known(ledger, proposals, plan.num_folds)
@@ -56,6 +57,23 @@ def search_heads(plan: Plan, study: Study) -> None:
             for proposal in proposals
         ]
         _report(proposals, heads.train(trials), known, reports, plan.num_folds)
+
+
+def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
+    """Run trainings of heads, those with the seeds of one plan side by side; a `final_trainings.Train`."""
+    torch.set_num_threads(1)
+    by_replicate: dict[int, list[int]] = {}
+    for index, training in enumerate(trainings):
+        by_replicate.setdefault(training.plan.replicate, []).append(index)
+    for indices in by_replicate.values():
+        heads = _Heads(trainings[indices[0]].plan)
+        found = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
+        scores = [of_training[trainings[i].fold] for i, of_training in zip(indices, found, strict=True)]
+        for index, score in zip(indices, scores, strict=True):
+            if not isinstance(score, DivergenceError):
+                on_done(index, score)
+        if diverged := [score for score in scores if isinstance(score, DivergenceError)]:
+            raise diverged[0]
 
 
 def _known(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> dict[tuple[int, int], FoldScore]:
@@ -191,7 +209,7 @@ class _Heads:
             number=number,
             train=np.flatnonzero(self._fold_of != number),
             held_out=np.flatnonzero(self._fold_of == number),
-            seed=self._plan.config.seed * 1009 + number,
+            seed=self._plan.seed_of(number),
         )
 
     def _new_draws(self, key: str, shape: Shape, folds: tuple[int, ...]) -> FoldDraws:

@@ -1,15 +1,17 @@
 """The search in this process: one trial after another and fold after fold, as under Ray Tune with one worker."""
 
 import logging
+from collections.abc import Callable, Sequence
 
 from w2v2.errors import ResumableError, UserError
+from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import with_params
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan, score_here
 from w2v2.storage.files import StorageError
-from w2v2.training.fold_result import DivergenceError
+from w2v2.training.fold_result import DivergenceError, FoldResult
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +20,15 @@ def search_one_by_one(plan: Plan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     num_trials = plan.config.search.num_trials
     logger.info("search: %d trials of %d folds, one after the other", num_trials, plan.num_folds)
-    reports, ledger = FoldReports(plan, study, at_once=1), Ledger(plan.run)
+    reports, ledger = FoldReports(plan, study, at_once=1), plan.ledger
     while (proposal := study.ask()) is not None:
         _run_trial(plan, proposal, reports, ledger)
+
+
+def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
+    """Run trainings in this process, one after the other; a `final_trainings.Train`."""
+    for index, one in enumerate(trainings):
+        on_done(index, score_here(one.settings, one.plan, one.fold))
 
 
 def _run_trial(plan: Plan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ from w2v2.search.optuna_internals import running_trial
 from w2v2.search.space import Params, distribution, field_at, holds
 from w2v2.search.study_file import StudyFile
 from w2v2.search.trial_records import TrialRecords
+from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
 
@@ -206,15 +207,21 @@ def _pruner(search: SearchConfig) -> optuna.pruners.BasePruner:
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.15, n_startup_steps=2)
 
 
-def open_study(config: TuneFoldsConfig) -> Study:
-    """The study in the run directory, new or continued; config.search.space is written out."""
+def open_study(config: TuneFoldsConfig, *, outer_fold: int | None = None) -> Study:
+    """The study in the run directory, new or continued; config.search.space is written out.
+
+    outer_fold is that of a search inside of nested cross-validation, whose study is in `<run>/nested/fold-<outer_fold>`.
+    """
     space = config.search.space
+    run, seed = config.run, config.seed
+    if outer_fold is not None:
+        run, seed = storage.join(run, "nested", f"fold-{outer_fold:02d}"), seed + 1009 * (outer_fold + 1)
     defaults = {path: field_at(config, path) for path in space}
     return Study(
-        config.run,
+        run,
         search=config.search,
         space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
         defaults=defaults,
-        seed=config.seed,
-        num_folds=config.folds.num_folds,
+        seed=seed,
+        num_folds=config.folds.num_folds - (outer_fold is not None),
     )

@@ -15,6 +15,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
 from w2v2.models.fold_encoders import ByFold
+from w2v2.search.fold_store import Ledger
 from w2v2.search.prepared_search import PreparedSearch
 from w2v2.training.fold_result import FoldResult
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # imports torch
     from w2v2.features.batches import ClipSet
     from w2v2.training.process_group import ProcessGroup
 
+REPLICATE_STRIDE, OUTER_STRIDE = 100_003, 1_000_003
+"""Between the seeds of one replicate, or outer fold, and the next; torch and NumPy take seeds below 2**63."""
 MAX_BYTES = 2**30
 """Of all clips' vectors in float32: more than that is left to workers, who read what they need."""
 
@@ -42,6 +45,10 @@ class Plan:
     """The encoder of each fold, where that of a trial is a folder of such."""
     vector_size: int = 0
     """Numbers of a clip's pooled vectors, of all these encoders together; 0 where frames cross the cut of one."""
+    replicate: int = 0
+    """Which seeds the trainings have: 0 those of the search, others new ones."""
+    outer_fold: int | None = None
+    """In a search inside of nested cross-validation the fold that is left out of clips; the others are renumbered."""
 
     @property
     def trains_heads_alone(self) -> bool:
@@ -59,7 +66,18 @@ class Plan:
     @property
     def num_folds(self) -> int:
         """Folds of a trial."""
-        return self.config.folds.num_folds
+        return self.config.folds.num_folds - (self.outer_fold is not None)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the folds of the plan's trials are recorded."""
+        series = "trial" if self.outer_fold is None else f"outer-{self.outer_fold:02d}-trial"
+        return Ledger(self.run, series=series)
+
+    def seed_of(self, fold: int) -> int:
+        """The seed of a fold's training, which no other plan of the run has."""
+        place = 0 if self.outer_fold is None else self.outer_fold + 1
+        return fold_seed(self.config.seed + REPLICATE_STRIDE * self.replicate + OUTER_STRIDE * place, fold)
 
     def encoder_of(self, encoder: EncoderConfig, fold: int) -> EncoderConfig:
         """The encoder of a fold of a trial that asks for this one."""
@@ -119,7 +137,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     clips = plan.clips
     held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
     train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
-    seed = fold_seed(settings.seed, fold)
+    seed = plan.seed_of(fold)
     torch.manual_seed(seed)
     model = Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)])
     add_lora(model.encoder, settings.lora)

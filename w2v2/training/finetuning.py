@@ -39,6 +39,11 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts
 
 logger = logging.getLogger(__name__)
 
+HELD_OUT = "held_out"
+"""The split of clips that a member of an ensemble does not train on, and predicts."""
+MEMBER_STRIDE = 100_003
+"""Between the seeds of one member of an ensemble and the next."""
+
 OnEpoch = Callable[[int, int, Epoch], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's losses."""
 
@@ -60,6 +65,15 @@ class FinetunePlan:
     """What the outputs of a model of transcripts write."""
     card: dict[str, Any]
     """What the model card reports in addition to the model itself."""
+    member: int = 0
+    """Which member of an ensemble this is; each has a seed of its own."""
+    model_uri: str = ""
+    """The model folder; empty is `<run>/model`."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of new weights and batches; config.seed alone makes a random encoder, which members share."""
+        return self.config.seed + MEMBER_STRIDE * self.member
 
     @property
     def names(self) -> list[str]:
@@ -94,12 +108,12 @@ class Finetuned:
     """What a fine-tuning returns; the model itself is in the model folder."""
 
     rows: np.ndarray
-    """The rows of the clips of val and test."""
+    """The rows of the clips of val and test, and of those that a member of an ensemble holds out."""
     values: Float[np.ndarray, "rows outputs"] | Sequence[Transcript]
     """Their probabilities, values of a regression, or transcripts."""
     curve: list[Epoch]
-    best_epoch: int
-    """The epoch whose weights were kept."""
+    best_epoch: int | None
+    """The epoch whose weights were kept; None for an ensemble whose members kept different ones."""
     num_trained_parameters: int
     """Numbers that were trained."""
     digest: str
@@ -128,7 +142,7 @@ def finetune(
     curve = _train(plan.config, fitting, on_epoch)
     count = num_trained_parameters(fitting.model)
     merge_lora(fitting.model.encoder)
-    rows = plan.rows("val", "test")
+    rows = plan.rows("val", "test", HELD_OUT)
     best_epoch = fitting.position.best_epoch or len(curve)
     values, beam = _predict(plan, fitting.model, rows, world)
     return Finetuned(
@@ -184,7 +198,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     config = plan.config
     encoder, _ = loaded_encoder(config.encoder, config.seed)
     train_set = _clip_set(plan, plan.rows("train"), augmented=True)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(plan.seed)
     make = _new_transcriber if config.task.kind == "transcript" else _new_classifier
     model = make(plan, fresh(encoder), train_set)
     add_lora(model.encoder, config.lora)
@@ -196,7 +210,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
         optim=config.optim,
         training=config.training,
         precision=config.resources.precision,
-        seed=config.seed,
+        seed=plan.seed,
         world=world,
         val=_clip_set(plan, val) if len(val) else None,
     )
@@ -261,7 +275,7 @@ def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int, beam: BeamDe
     num_epochs = len(fitting.position.curve)
     card = plan.card | {"midpoints": plan.midpoints, "epochs": num_epochs, "kept_epoch": best_epoch}
     made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if fitting.best else []))))
-    uri = storage.join(plan.config.run, "model")
+    uri = plan.model_uri or storage.join(plan.config.run, "model")
     info = _info(plan, fitting.model, beam)
     return save_model(uri, fitting.model, info, card=card, made_from=made_from)
 
@@ -290,7 +304,7 @@ def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) 
     features = open_features(cache, digests, num_at_once=config.data.num_readers)
     if augmented and config.augment.kinds:
         normalize = loaded_encoder(config.encoder, config.seed)[0].normalize
-        features = AugmentedFeatures(features, config.augment, config.seed, normalize=normalize)
+        features = AugmentedFeatures(features, config.augment, plan.seed, normalize=normalize)
     return ClipSet(
         features=features,
         lengths=np.asarray(clips["num_samples"]),

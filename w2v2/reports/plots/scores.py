@@ -1,5 +1,6 @@
 """Figures of the scores of one trial or model: intervals, folds, speakers, classes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,10 +61,21 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
         for place, (values, look) in enumerate(rows):
             points = percent_values(values)
             axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
-        axes.set(xlim=(0, 100), ylim=(2.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
-        with_names(axes, [first[1], "each fold, best trial", last[1]])
+        shown = [point for values, _ in rows for point in percent_values(values)]
+        shown += percent_values([*(interval or []), chance])
+        axes.set(xlim=_around(shown), ylim=(2.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
+        names = [first[1], "each fold, best trial", last[1]]
+        with_names(axes, [textwrap.fill(name, 24) for name in names])
         axes.spines["left"].set_visible(False)
         return figure
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """The part of 0 to 100 that has these values with some room, as a difference of a few points must be seen."""
+    if not values:
+        return 0.0, 100.0
+    room = max(3.0, 0.08 * (max(values) - min(values)))
+    return max(0.0, min(values) - room), min(100.0, max(values) + room)
 
 
 def fold_scores(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 from jaxtyping import Float
@@ -36,9 +37,24 @@ def principal_plane(
     return left[:, :2] * scales[:2], [float(share) for share in shares[:2]]
 
 
-def vector_map(vectors: Float[np.ndarray, "points dim"], groups: Sequence[str]) -> Figure:
-    """Vectors in their principal plane, coloured by the group of each; rare groups share a colour."""
-    places, shares = principal_plane(vectors)
+def has_umap() -> bool:
+    """Whether umap-learn is installed, which is no requirement."""
+    return find_spec("umap") is not None
+
+
+def umap_plane(vectors: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points 2"]:
+    """Places in the plane by UMAP (McInnes, Healy and Melville 2018), seeded: neighbours are kept, distances are not."""
+    from umap import UMAP
+
+    num_neighbors = min(15, len(vectors) - 1)
+    made = UMAP(n_neighbors=num_neighbors, random_state=0, n_jobs=1).fit_transform(vectors)
+    return np.asarray(made, np.float64)
+
+
+def vector_map(
+    places: Float[np.ndarray, "points 2"], groups: Sequence[str], *, axis_names: tuple[str, str]
+) -> Figure:
+    """Vectors at their places in a plane, coloured by the group of each; rare groups share a colour."""
     common = [name for name, _ in Counter(groups).most_common()]
     named = common if len(common) <= len(_COLOURS) else common[: len(_COLOURS) - 1]
     colours: dict[str | None, str] = dict(zip(named, _COLOURS, strict=False))
@@ -52,8 +68,7 @@ def vector_map(vectors: Float[np.ndarray, "points dim"], groups: Sequence[str]) 
                 label = "other" if name is None else shortened(name or "none")
                 colour = colours.get(name, MUTED)
                 axes.scatter(places[rows, 0], places[rows, 1], s=9, color=colour, linewidths=0, label=label)
-        axes.set_xlabel(f"first component, {100 * shares[0]:.0f}% of the variance")
-        axes.set_ylabel(f"second component, {100 * shares[1]:.0f}%")
+        axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
         if len(named) > 1:
             axes.legend(**LEGEND, ncols=4)
     return figure

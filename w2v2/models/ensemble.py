@@ -1,0 +1,50 @@
+"""An ensemble as one model folder: its members, each a whole model folder, whose probabilities or values are averaged."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from w2v2.errors import UserError
+from w2v2.models import provenance
+from w2v2.models.model_card import write_card
+from w2v2.models.model_info import ENSEMBLE_FORMAT, read_info
+from w2v2.redaction import redacted_values
+from w2v2.storage import files as storage
+from w2v2.storage.seals import seal_json
+
+
+def member_name(number: int) -> str:
+    """The folder of a member, inside of that of the ensemble."""
+    return f"member-{number:02d}"
+
+
+def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_from: pa.Table) -> str:
+    """The ensemble's digest, once its folder says what its members are; they are in it already, as `member_name` names them.
+
+    made_from are the clips (speaker, audio_digest) that made any of them. w2v2.json, which says that the folder is
+    whole, comes last. Raises UserError where members predict different things.
+    """
+    names = [member_name(number) for number in range(num_members)]
+    found = [read_info(storage.join(uri, name)) for name in names]
+    info = found[0][0]
+    if any((other.kind, other.groups) != (info.kind, info.groups) for other, _ in found):
+        raise UserError(
+            f"the members of {uri} predict different classes, labels or values: they have no average"
+        )
+    digest = ensemble_digest([own for _, own in found])
+    provenance.write(uri, made_from, encoder=info.encoder.name)
+    card = redacted_values({**card, "members": names})
+    write_card(uri, info, card, digest, opened_by="")
+    fields = {name: value for name, value in asdict(info).items() if value is not None}
+    about = {"format": ENSEMBLE_FORMAT, "digest": digest, "info": fields, "members": names, "card": card}
+    storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")
+    return digest
+
+
+def ensemble_digest(members: Sequence[str]) -> str:
+    """The digest of an ensemble of models with these digests, in order: 16 hex digits."""
+    return hashlib.sha256(json.dumps(["ensemble", *members]).encode()).hexdigest()[:16]

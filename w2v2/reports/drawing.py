@@ -1,0 +1,62 @@
+"""Draws the blocks of a page through jinja2 templates.
+
+A page needs no network and no scripts, and its own policy forbids both; every word from data is escaped.
+jinja2 is imported when a page is drawn, so that a job does not wait for it at its start.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from w2v2.redaction import without_home
+from w2v2.reports.blocks import Link, Picture, Section, Sound
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page_html(title: str, sections: Sequence[Section], *, kicker: str) -> str:
+    """One HTML document of the sections that have blocks."""
+    return (
+        environment()
+        .get_template("page.html")
+        .render(title=title, kicker=kicker, sections=[section for section in sections if section.blocks])
+    )
+
+
+def environment() -> "jinja2.Environment":
+    """The templates of reports/templates, with autoescape; an unknown variable is an error."""
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Every text on its way to the page passes here.
+        finalize=lambda value: without_home(value) if type(value) is str else value,
+    )
+    found.tests["sound"] = lambda cell: isinstance(cell, Sound)
+    found.tests["link"] = lambda cell: isinstance(cell, Link)
+    found.filters["svg"] = _svg
+    found.filters["width_rem"] = _width_rem
+    return found
+
+
+def _svg(picture: Picture) -> Any:
+    from markupsafe import Markup
+
+    from w2v2.reports.plots.style import svg
+
+    # matplotlib has escaped the words in it.
+    return Markup(svg(picture.figure, name=picture.name))
+
+
+def _width_rem(picture: Picture) -> str:
+    """A small figure is shown small: its words are as large as those of the others."""
+    from w2v2.reports.plots.style import WIDTH
+
+    return f"{min(68.0, 34 / WIDTH * picture.figure.get_figwidth()):.3g}"

@@ -1,0 +1,56 @@
+"""The section of an ensemble: its members' scores, its own, and the training clips by members that have not seen them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+from w2v2.reports.estimate import Headline, model_headline
+from w2v2.reports.run_files import ModelRun
+
+
+def ensemble(run: ModelRun) -> list[Block]:
+    """A row for each member, one for their average and, where folds were held out, one for these; nothing without members."""
+    found = run.metrics.get("ensemble")
+    if found is None:
+        return []
+    first = model_headline(run.metrics)
+    rows: list[list[Cell]] = [
+        [
+            f"model {number}",
+            _measured(member_headline(run.metrics, member)),
+            member["best_epoch"],
+            member["digest"],
+        ]
+        for number, member in enumerate(found["members"])
+    ]
+    rows.append([f"average of {len(rows)}", _measured(first), "", run.metrics["model"]["digest"]])
+    column = percent if run.metrics["kind"] == "classes" else score
+    columns = [words("model"), column(first.metric), count("epoch kept"), words("digest")]
+    how = {
+        "seeds": "trained with seeds of their own",
+        "folds": "each trained without one fold of the training speakers",
+    }
+    caption = f"The members, {how[found['kind']]}, and their average, on the test split with 95% intervals."
+    return [Table("ensemble", columns, rows, caption), *_out_of_fold(run.metrics)]
+
+
+def _out_of_fold(metrics: Mapping[str, Any]) -> list[Block]:
+    held_out = metrics["ensemble"].get("out_of_fold")
+    if held_out is None:
+        return []
+    own = member_headline(metrics, held_out)
+    return [
+        Paragraph(
+            f"Out of fold: {own.metric} {own.form(own.value)} (95% interval {own.within}), of {held_out['computed_on']}. That is the score of "
+            "single models; for a new speaker all of them are averaged. out_of_fold.parquet has the predictions."
+        )
+    ]
+
+
+def member_headline(metrics: Mapping[str, Any], part: Mapping[str, Any]) -> Headline:
+    """The leading score of a part of an ensemble, which has `pooled`."""
+    return model_headline({**metrics, "pooled": part["pooled"]})
+
+
+def _measured(headline: Headline) -> Measured:
+    return Measured(headline.value, headline.interval)

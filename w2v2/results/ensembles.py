@@ -1,0 +1,106 @@
+"""The scores of an ensemble's members, and of the training clips by the one member that has not seen their speaker."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.config.finetune import FinetuneConfig
+from w2v2.data.manifest import Manifest
+from w2v2.evaluation.predictions import predictions_table
+from w2v2.evaluation.scores import score_predictions
+from w2v2.models import provenance
+from w2v2.reports.ensemble_section import member_headline
+from w2v2.storage import run_directory
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.training.ensembles import Ensemble, OutOfFold
+    from w2v2.training.finetuning import Finetuned
+
+
+def ensemble_scores(
+    config: FinetuneConfig,
+    found: Manifest,
+    ensemble: "Ensemble",
+    *,
+    names: Sequence[str],
+    midpoints: Sequence[float] | None,
+) -> dict[str, Any]:
+    """`ensemble` of metrics.json, after out_of_fold.parquet has been written where its members held folds out.
+
+    `members` has each one's digest, kept epoch and scores of the test split; `out_of_fold` the scores of the
+    training clips, each by the one member that was trained without its speaker.
+    """
+    scores: dict[str, Any] = {
+        "kind": config.ensemble,
+        "members": [
+            _member(config, found, one, names=names, midpoints=midpoints) for one in ensemble.members
+        ],
+    }
+    if ensemble.out_of_fold is not None:
+        scores["out_of_fold"] = _out_of_fold(
+            config, found, ensemble.out_of_fold, names=names, midpoints=midpoints
+        )
+    return scores
+
+
+def ensemble_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal: each member's leading score, and that of the training clips out of fold; none without members."""
+    if "ensemble" not in metrics:
+        return []
+    ensemble = metrics["ensemble"]
+    each = [member_headline(metrics, member) for member in ensemble["members"]]
+    texts = ", ".join(one.form(one.value) for one in each)
+    lines = [f"{each[0].metric} of each of its {len(each)} models: {texts}"]
+    if held_out := ensemble.get("out_of_fold"):
+        own = member_headline(metrics, held_out)
+        lines.append(
+            f"out of fold: {own.metric} {own.form(own.value)} ({own.within}), {held_out['computed_on']}"
+        )
+    return lines
+
+
+def _member(
+    config: FinetuneConfig,
+    found: Manifest,
+    member: "Finetuned",
+    *,
+    names: Sequence[str],
+    midpoints: Sequence[float] | None,
+) -> dict[str, Any]:
+    clips = found.clips.take(pa.array(member.rows))
+    assert not isinstance(member.values, Sequence), "ensembles have no transcripts"
+    keep = ["clip_id", "speaker", "split"]
+    predictions = predictions_table(clips, member.values, kind=config.task.kind, names=names, keep=keep)
+    test = predictions.filter(pc.equal(predictions["split"], "test"))
+    scores = score_predictions(
+        test, kind=config.task.kind, names=names, seed=config.seed, midpoints=midpoints
+    )
+    return {"digest": member.digest, "best_epoch": member.best_epoch, "pooled": scores["pooled"]}
+
+
+def _out_of_fold(
+    config: FinetuneConfig,
+    found: Manifest,
+    held_out: "OutOfFold",
+    *,
+    names: Sequence[str],
+    midpoints: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Scores of single models: the ensemble has several models for a new speaker, and these clips have one each."""
+    clips = found.clips.take(pa.array(held_out.rows))
+    if "fold" in clips.column_names:
+        clips = clips.drop_columns(["fold"])
+    clips = clips.append_column("fold", pa.array(held_out.fold))
+    keep = ["clip_id", "speaker", "fold"]
+    predictions = predictions_table(clips, held_out.values, kind=config.task.kind, names=names, keep=keep)
+    run_directory.write_table(config.run, "out_of_fold", predictions)
+    scores = score_predictions(
+        predictions, kind=config.task.kind, names=names, seed=config.seed, midpoints=midpoints
+    )
+    computed_on = (
+        f"{len(predictions)} training clips, each by the one of {config.ensemble_size} models that was trained without its speaker"
+        + provenance.tuning_caveat(config.tuned_on, clips)
+    )
+    return {"pooled": scores["pooled"], "num_speakers": scores["num_speakers"], "computed_on": computed_on}

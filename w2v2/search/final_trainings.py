@@ -1,0 +1,164 @@
+"""Models that are trained after a search, so that nothing of what is scored has a part in the choice of its model.
+
+Each held-out fold is predicted by models with the hyperparameters that were chosen without it: by the trial that is
+best on the other folds (search.final_seeds), or by a search of its own on the speakers of the other folds
+(search.nested). With new seeds no luck of the chosen trial's training is left in the score either, and the spread
+between seeds is known.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.evaluation import scores as task_scores
+from w2v2.evaluation.classification import METRICS
+from w2v2.evaluation.selection import chosen_on_other_folds
+from w2v2.search.fold_store import Ledger
+from w2v2.search.space import Params, with_params
+from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
+from w2v2.search.trial import Plan
+from w2v2.training.fold_result import DivergenceError, FoldResult
+
+logger = logging.getLogger(__name__)
+
+FILE = "final_predictions"
+"""The table of the run directory with the predictions of these models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldChoice:
+    """The hyperparameters whose models predict a fold."""
+
+    fold: int
+    trial: int
+    """The trial that has them: of the search, or in nested cross-validation of the search without this fold."""
+    params: Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training: settings, the plan whose clips and seeds it has, and the fold that is held out."""
+
+    settings: TuneFoldsConfig
+    plan: Plan
+    fold: int
+
+
+@runtime_checkable
+class Train(Protocol):
+    """Runs trainings, side by side where there is room."""
+
+    def __call__(self, trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
+        """Call on_done(index, score) as each ends; raises DivergenceError where one diverges."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalTrainings:
+    """The trainings after a search, finished."""
+
+    choices: Sequence[FoldChoice]
+    """One for each fold, in order."""
+    scores: Mapping[tuple[int, int], FoldResult]
+    """By replicate, which numbers the seeds, and fold."""
+    is_nested: bool
+    """Whether each choice is that of a search without the fold."""
+
+    @property
+    def replicates(self) -> list[int]:
+        """The numbers of the seeds, 0 for that of the search."""
+        return sorted({replicate for replicate, _ in self.scores})
+
+
+def choices_on_other_folds(
+    scores: Scores,
+    params: Mapping[int, Params],
+    *,
+    classes: Sequence[str],
+    metric: str,
+    num_folds: int,
+) -> list[FoldChoice]:
+    """For each fold the trial that is best on the other folds; params are those of every complete trial."""
+    complete = sorted(params)
+    rows = chosen_on_other_folds(fold_values(scores, complete, classes, metric, num_folds))
+    trials = [complete[row] for row in rows]
+    return [FoldChoice(fold=f, trial=trial, params=params[trial]) for f, trial in enumerate(trials)]
+
+
+def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) -> FinalTrainings:
+    """Every choice trained on the other folds with every seed; what the ledger has is not trained again.
+
+    Raises UserError where a training diverges.
+    """
+    search = plan.config.search
+    ledger = Ledger(plan.run, series="nested" if search.nested else "final")
+    wanted = [(replicate, choice) for replicate in search.replicates for choice in choices]
+    known = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
+    done = {(r, c.fold): score for (r, c), score in zip(wanted, known, strict=True) if score is not None}
+    todo = [(replicate, choice) for replicate, choice in wanted if (replicate, choice.fold) not in done]
+    logger.info("final trainings: %d of %d are done", len(done), len(wanted))
+
+    def record(index: int, score: FoldResult) -> None:
+        replicate, choice = todo[index]
+        ledger.write(replicate, score, params=choice.params)
+        done[replicate, choice.fold] = score
+        value = fold_metrics(score, plan.classes)[search.metric]
+        text = "undefined" if value is None else f"{value:.3f}"
+        logger.info(
+            "final training %d of %d: fold %d predicted by the settings of trial %d%s, seed %d: %s %s",
+            *(len(done), len(wanted), choice.fold, choice.trial),
+            *(" of its own search" if search.nested else "", replicate, search.metric, text),
+        )
+
+    try:
+        train([_training(plan, *one) for one in todo], on_done=record)
+    except DivergenceError as error:
+        raise UserError(
+            f"a training with a new seed diverged ({' '.join(str(error).split())[:200]}), with settings that no fold of their trial "
+            "diverged with: set --optim.clip_norm or lower the learning rates in search.space, in a run of its own, or "
+            "leave out --search.final_seeds and --search.nested"
+        ) from error
+    return FinalTrainings(choices=choices, scores=done, is_nested=search.nested)
+
+
+def _training(plan: Plan, replicate: int, choice: FoldChoice) -> Training:
+    settings = with_params(plan.config, choice.params)
+    return Training(settings=settings, plan=replace(plan, replicate=replicate), fold=choice.fold)
+
+
+def final_predictions(final: FinalTrainings, clips: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Out-of-fold predictions by the models of all seeds: every clip once for each, in the manifest's order.
+
+    The columns are those of predictions.parquet with `seed` and the `trial` whose hyperparameters the model has.
+    """
+    trials = np.array([choice.trial for choice in final.choices])
+    tables = []
+    for replicate in final.replicates:
+        own = [final.scores[replicate, choice.fold] for choice in final.choices]
+        table = predictions_table(own, clips, classes)
+        table = table.append_column("seed", pa.array(np.full(len(table), replicate)))
+        tables.append(table.append_column("trial", pa.array(trials[table["fold"].to_numpy()])))
+    return pa.concat_tables(tables)
+
+
+def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By metric the score of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
+    seeds = np.asarray(predictions["seed"])
+    found: dict[str, dict[str, Any]] = {}
+    once = np.ones((1, len(set(predictions["speaker"].to_pylist()))), np.int64)
+    by_seed = [
+        task_scores.scored(predictions.filter(pa.array(seeds == seed)), "classes", classes).values(once)
+        for seed in np.unique(seeds)
+    ]
+    for name in METRICS:
+        values = [float(values[name][0]) for values in by_seed]
+        known = [None if np.isnan(value) else value for value in values]
+        std = float(np.std(values, ddof=1)) if len(values) > 1 and None not in known else None
+        found[name] = {"values": known, "std": std}
+    return found

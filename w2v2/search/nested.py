@@ -1,0 +1,90 @@
+"""Nested cross-validation: for each fold a search of its own on the clips of the others chooses the hyperparameters.
+
+Nothing of a fold's speakers reaches the choice of the model that they are scored with: not what is proposed, not
+what is pruned. Features are those of the search, from the cache.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.errors import UserError
+from w2v2.search.final_trainings import FoldChoice
+from w2v2.search.study import Study, open_study
+from w2v2.search.summary import best_trial
+from w2v2.search.trial import Plan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """How many models a search trains, each on all folds but one or, inside of nested cross-validation, but two."""
+
+    num_search: int
+    """Of the search itself, where none of its trials is pruned."""
+    num_inner: int
+    """Of the searches without one fold, where none of their trials is pruned."""
+    num_final: int
+    """Of the choices, with every seed."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.num_search} models by the search"]
+        parts += [f"{self.num_inner} by the searches without one fold"] if self.num_inner else []
+        parts += [f"{self.num_final} by its choices with their seeds"] if self.num_final else []
+        total = self.num_search + self.num_inner + self.num_final
+        return f"{', '.join(parts)}: up to {total} to train" if len(parts) > 1 else f"up to {parts[0]}"
+
+
+def cost_of(config: TuneFoldsConfig) -> Cost:
+    """What a search with these settings trains, before any of it is done."""
+    num_folds, search = config.folds.num_folds, config.search
+    num_inner = num_folds * search.num_trials * (num_folds - 1) if search.nested else 0
+    return Cost(
+        num_search=num_folds * search.num_trials,
+        num_inner=num_inner,
+        num_final=num_folds * len(search.replicates),
+    )
+
+
+def refuse_encoders_by_fold(plan: Plan) -> None:
+    """Raises UserError for nested cross-validation with an encoder for each fold: none was pre-trained without two."""
+    if plan.config.search.nested and plan.encoders_by_fold:
+        raise UserError(
+            "search.nested leaves out two folds at a time, and encoder.name is a folder with an encoder for each fold, every one of "
+            "which has the audio of all others in it: leave out --search.nested, or give one encoder"
+        )
+
+
+def without_fold(plan: Plan, fold: int) -> Plan:
+    """The plan of a search on the clips of the other folds, which are renumbered from 0 without gaps."""
+    folds = np.asarray(plan.clips["fold"])
+    clips = plan.clips.filter(pa.array(folds != fold))
+    others = folds[folds != fold]
+    place = clips.column_names.index("fold")
+    clips = clips.set_column(place, "fold", pa.array(others - (others > fold)))
+    return replace(plan, clips=clips, outer_fold=fold)
+
+
+def nested_choices(plan: Plan, *, search: Callable[[Plan, Study], None]) -> list[FoldChoice]:
+    """For each fold the best trial of a search without it; search runs a plan's trials to their end.
+
+    Raises UserError where one of the searches has no complete trial.
+    """
+    found = []
+    for fold in range(plan.num_folds):
+        logger.info("nested cross-validation: the search without fold %d of %d", fold, plan.num_folds)
+        study = open_study(plan.config, outer_fold=fold)
+        search(without_fold(plan, fold), study)
+        best = best_trial(study.study.trials, plan.config.search.metric)
+        if best is None:
+            errors = [t.user_attrs["error"] for t in study.study.trials if "error" in t.user_attrs]
+            raise UserError(
+                f"nested cross-validation: no trial of the search without fold {fold} has all its folds; the first error: {errors[:1]}"
+            )
+        found.append(FoldChoice(fold=fold, trial=best.number, params=best.params))
+    return found
