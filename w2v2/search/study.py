@@ -223,5 +223,6 @@ def open_study(config: TuneFoldsConfig, *, outer_fold: int | None = None) -> Stu
         space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
         defaults=defaults,
         seed=seed,
-        num_folds=config.folds.num_folds - (outer_fold is not None),
+        # Of the searches without a fold only the trials' values are used; their folds are recorded in the run's own ledger.
+        num_folds=config.folds.num_folds if outer_fold is None else 0,
     )
