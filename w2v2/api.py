@@ -33,6 +33,7 @@ from w2v2.inference.prediction import predict_bodies
 from w2v2.inference.predictions_table import rows_of
 from w2v2.inference.reading import EMBEDDED
 from w2v2.models.any_model import load_any, place_of_model
+from w2v2.models.lengths import longest_s
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.models.saved_model import SavedModel
 from w2v2.storage import files as storage
@@ -177,7 +178,7 @@ def embed(
     config = ExtractConfig(audio=audio or AudioConfig(), encoder=vector, window_s=window_s, hop_s=hop_s)
     loaded, _ = loaded_encoder(embedding.encoder_config(vector), config.seed)
     rows, bodies = _bodies(clips, sampling_rate)
-    read = _decoded(rows, bodies, config.audio, loaded.min_samples)
+    read = _decoded(rows, bodies, config.audio, loaded.min_samples, longest_s(loaded, window_s=window_s))
     made = embedding.embed_clips(read, loaded, config)
     _refuse_rejects(
         [(row["clip_id"], row["reason"]) for row in made.select(["clip_id", "reason"]).to_pylist()]
@@ -295,12 +296,15 @@ def _decoded(
     bodies: Sequence[bytes | StorageError],
     audio: AudioConfig,
     min_samples: int,
+    max_s: float,
 ) -> pa.Table:
     """The clips with their waveforms, as embedding.embed_clips takes them."""
     found = []
     for row, body in zip(rows, bodies, strict=True):
         try:
-            clip = read_clip(body, audio, start_s=row["start_s"], end_s=row["end_s"], min_samples=min_samples)
+            clip = read_clip(
+                body, audio, start_s=row["start_s"], end_s=row["end_s"], min_samples=min_samples, max_s=max_s
+            )
         except (AudioError, StorageError) as error:
             raise UserError(f"clip {row['clip_id']}: {error}") from error
         found.append(

@@ -12,6 +12,8 @@ from transformers import (
     UniSpeechSatConfig,
     UniSpeechSatModel,
     Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerModel,
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
@@ -30,6 +32,8 @@ MODELS = {
     "wavlm-group": (WavLMConfig, WavLMModel, dict(feat_extract_norm="group", do_stable_layer_norm=False, num_buckets=32)),
     "wavlm-layer": (WavLMConfig, WavLMModel, dict(feat_extract_norm="layer", do_stable_layer_norm=True, num_buckets=32)),
     "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel, dict(feat_extract_norm="group", do_stable_layer_norm=False)),
+    "conformer-relative": (Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, dict(conv_depthwise_kernel_size=5, position_embeddings_type="relative")),
+    "conformer-rotary": (Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, dict(conv_depthwise_kernel_size=5, position_embeddings_type="rotary")),
     "data2vec": (Data2VecAudioConfig, Data2VecAudioModel, dict(conv_pos_kernel_size=5, num_conv_pos_embeddings=3)),
 }  # fmt: skip
 LENGTHS = [50, 51, 400, 2711, 8000, 1999, 8000]
@@ -133,7 +137,7 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["wav2vec2-group", "wav2vec2-layer", "wavlm-layer"])
+@pytest.mark.parametrize("kind", ["wav2vec2-group", "wav2vec2-layer", "wavlm-layer", "conformer-relative"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_trunk_then_tail_equals_the_whole(kind, settings, waveforms):
     from w2v2.config.model import HeadConfig

@@ -18,6 +18,7 @@ def read_clip(
     start_s: float = 0.0,
     end_s: float = math.inf,
     min_samples: int = 0,
+    max_s: float = math.inf,
 ) -> Clip:
     """The clip from start_s to end_s (seconds) of a file, given as `storage.read_many` returns it: bytes or an error.
 
@@ -27,6 +28,12 @@ def read_clip(
     if isinstance(body, StorageError):
         raise body
     clip = load_clip(body, audio, start_s=start_s, end_s=end_s)
+    if len(clip.waveform) > max_s * SAMPLE_RATE:
+        raise AudioError(
+            "too long",
+            f"{len(clip.waveform) / SAMPLE_RATE:.4g} s > {max_s:g} s, the most that the encoder takes; use --audio.crop_s "
+            f"{max_s:g}, or windows",
+        )
     if len(clip.waveform) < min_samples:
         has_s, needed_s = len(clip.waveform) / SAMPLE_RATE, min_samples / SAMPLE_RATE
         raise AudioError("too short", f"{has_s:.3f} s < {needed_s:.3f} s, one frame of the encoder")

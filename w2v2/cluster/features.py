@@ -47,8 +47,8 @@ def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, s
         key=trunk_key(encoder, digest, cache=cache, precision=precision),
         num_layers=encoder.num_layers,
         num_parameters=sum(p.numel() for p in encoder.parameters()),
-        kernels=tuple(encoder.model.config.conv_kernel),
-        strides=tuple(encoder.model.config.conv_stride),
+        kernels=encoder.kernels,
+        strides=encoder.strides,
         vector_size=_vector_size(encoder),
     )
 

@@ -1,5 +1,6 @@
 """Hand-made features computed once per clip, cached as encoder features are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,7 @@ class DescriptorFeatures:
     kind: Descriptor
     cache: FeatureCache
     min_samples: int = 0
+    max_s: float = math.inf
     num_forwards: int = 0
 
     def compute(self, waveforms: Waveforms) -> dict[str, Vector | AudioError]:

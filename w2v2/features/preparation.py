@@ -39,6 +39,11 @@ class FeatureKind(Protocol):
         ...
 
     @property
+    def max_s(self) -> float:
+        """The longest waveform that has features, in seconds."""
+        ...
+
+    @property
     def num_forwards(self) -> int:
         """Passes through an encoder that one clip takes: 0 or 1."""
         ...
@@ -162,14 +167,19 @@ def _decoded(
     requests: Sequence[Request], audio: AudioConfig, kinds: Sequence[FeatureKind], num_readers: int
 ) -> tuple[dict[str, Clip], dict[str, Reject]]:
     """Decoded audio of the clips that can be used, and rejects for the others, by clip."""
-    min_samples = max(kind.min_samples for kind in kinds)
+    min_samples, max_s = max(kind.min_samples for kind in kinds), min(kind.max_s for kind in kinds)
     decoded: dict[str, Clip] = {}
     rejects: dict[str, Reject] = {}
     bodies = storage.read_many([r.uri for r in requests], num_at_once=num_readers)
     for request, body in zip(requests, bodies, strict=True):
         try:
             decoded[request.clip_id] = read_clip(
-                body, audio, start_s=request.start_s, end_s=request.end_s, min_samples=min_samples
+                body,
+                audio,
+                start_s=request.start_s,
+                end_s=request.end_s,
+                min_samples=min_samples,
+                max_s=max_s,
             )
         except (AudioError, StorageError) as error:
             rejects[request.clip_id] = error.reject

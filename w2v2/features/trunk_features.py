@@ -5,6 +5,7 @@ weights, cut and arithmetic. Encoders with the same frozen part share its entrie
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
     """The name of the cache folder: a digest of all that a trunk's output depends on except the audio."""
     stage = encoder.cut.stage
     parts: list[object] = [TRUNK_VERSION, stage, encoder.normalize, cache.dtype]
+    if encoder.extractor is not None and stage != "waveform":
+        parts.append(json.dumps(encoder.extractor.to_dict(), sort_keys=True, default=str))
     if stage != "waveform":
         parts += [digest, precision]
     if stage in ("layer", "pooled"):
@@ -50,6 +53,11 @@ class TrunkFeatures:
     def min_samples(self) -> int:
         """Samples (at 16 kHz) of the shortest waveform that gives one frame."""
         return self.encoder.min_samples
+
+    @property
+    def max_s(self) -> float:
+        """The seconds of audio that the encoder takes."""
+        return self.encoder.max_s
 
     @property
     def num_forwards(self) -> int:

@@ -66,6 +66,8 @@ class Job:
     dim: int
     min_samples: int
     """The fewest samples that give one frame."""
+    max_s: float
+    """The longest clip that can be embedded as a whole, or in windows, in seconds."""
     layers: tuple[str, ...]
     """As the table calls them."""
     run_id: str

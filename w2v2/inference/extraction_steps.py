@@ -29,6 +29,7 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
 def inspect(config: ExtractConfig, run_id: str) -> Job:
     """The job, with the facts about the encoder that only loading it tells."""
     from w2v2.inference.embedding import layer_name, layer_numbers
+    from w2v2.models.lengths import longest_s
     from w2v2.models.pooling import pooled_dim
 
     encoder, digest = load(config)
@@ -39,6 +40,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
         num_layers=encoder.num_layers,
         dim=pooled_dim(encoder.dim, config.encoder.pooling),
         min_samples=encoder.min_samples,
+        max_s=longest_s(encoder, window_s=config.window_s),
         layers=tuple(layer_name(number, encoder.num_layers) for number in numbers),
         run_id=run_id,
         code_version=W2V2,
@@ -49,7 +51,11 @@ def read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
     """Each clip with its waveform, one row at a time."""
     config = job.config
     yield from read_clips(
-        clips, audio=config.audio, num_readers=config.data.num_readers, min_samples=job.min_samples
+        clips,
+        audio=config.audio,
+        num_readers=config.data.num_readers,
+        min_samples=job.min_samples,
+        max_s=job.max_s,
     )
 
 

@@ -18,6 +18,7 @@ from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
 from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.lengths import longest_s
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.probabilities import probabilities
@@ -84,12 +85,15 @@ def _read(
     """Each clip with its windows or the reason why it cannot be used, and the waveforms of all windows."""
     min_samples = saved.model.encoder.min_samples
     least = max(min_samples, round(audio.min_s * SAMPLE_RATE))
+    max_s = longest_s(saved.model.encoder, window_s=window_s)
     found: list[ClipPrediction] = []
     pieces: list[np.ndarray] = []
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
         try:
-            decoded = read_clip(body, audio, start_s=start_s, end_s=end_s, min_samples=min_samples)
+            decoded = read_clip(
+                body, audio, start_s=start_s, end_s=end_s, min_samples=min_samples, max_s=max_s
+            )
             waveform = decoded.waveform
             own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
             pieces += [waveform[first:last] for first, last in own]

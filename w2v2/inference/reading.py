@@ -1,6 +1,7 @@
 """Files to waveforms of clips: read many at once, compared with the checksums in the table, decoded and checked."""
 
 import base64
+import math
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -36,7 +37,7 @@ def checksum_of(data: bytes) -> str:
 
 
 def read_clips(
-    clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int
+    clips: pa.Table, *, audio: AudioConfig, num_readers: int, min_samples: int, max_s: float = math.inf
 ) -> Iterator[pa.Table]:
     """Each clip as a table of one row, with the columns DECODED; a file with successive clips is read once.
 
@@ -50,14 +51,14 @@ def read_clips(
         checksum = "" if isinstance(body, StorageError) else checksum_of(body)
         for index in same:
             row = clips.slice(index, 1)
-            decoded = _decoded(row.to_pylist()[0], body, checksum, audio, min_samples)
+            decoded = _decoded(row.to_pylist()[0], body, checksum, audio, min_samples, max_s)
             for field in DECODED:
                 row = row.append_column(field, pa.array([decoded[field.name]], field.type))
             yield row
 
 
 def _decoded(
-    clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int
+    clip: dict, body: bytes | StorageError, checksum: str, audio: AudioConfig, min_samples: int, max_s: float
 ) -> dict:
     decoded: dict = {
         "status": "",
@@ -72,7 +73,9 @@ def _decoded(
     if clip["known"] == checksum:
         return decoded | {"status": THERE}
     try:
-        sound = read_clip(body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples)
+        sound = read_clip(
+            body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples, max_s=max_s
+        )
     except AudioError as error:
         return decoded | {"status": REJECTED, **record_fields(error.reject)}
     return decoded | {

@@ -42,6 +42,18 @@ def receptive_field(layers: Iterable[Any]) -> tuple[int, int]:
     return samples, hop
 
 
+def field_of(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Samples of one frame of convolutions with these kernels and strides.
+
+    >>> field_of([10, 3], [5, 2])
+    20
+    """
+    samples = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
 def _pieces(layers: Sequence[Any], waveforms: Float[Tensor, "batch samples"]) -> list[tuple[int, int]]:
     """First sample and end of each piece. Pieces overlap so that their frames equal those of the whole clip."""
     batch, num_samples = waveforms.shape

@@ -11,6 +11,7 @@ from transformers import AutoModelForAudioClassification, AutoModelForCTC, Wav2V
 from w2v2.data.text import Vocabulary
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
+from w2v2.models.families import CONFORMERS
 from w2v2.models.model_info import ModelInfo
 
 PROBLEM = {
@@ -22,6 +23,8 @@ PROBLEM = {
 
 def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
     """Whether transformers has a class with this architecture."""
+    if model.encoder.model.config.model_type in (*CONFORMERS, "whisper"):
+        return False  # their classes pool over padding, or have further layers
     if info.kind == "transcript":
         return info.encoder.layer == "last" and not info.head.widths
     # If the last layer has a separate normalisation, transformers mixes its output from before that.

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from w2v2.config.model import HeadConfig
+from w2v2.errors import UserError
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc_loss import FrameLogits
 from w2v2.models.encoder import Encoder
@@ -19,6 +20,11 @@ class Transcriber(nn.Module):
 
     def __init__(self, encoder: Encoder, head: HeadConfig, *, num_outputs: int, blank: int = 0) -> None:
         super().__init__()
+        if encoder.extractor is not None:
+            raise UserError(
+                f"task.kind=transcript is for encoders of waveforms, and {encoder.config.name} takes spectra: give a "
+                "wav2vec2, HuBERT or WavLM model"
+            )
         self.encoder = encoder
         self.num_outputs = num_outputs
         self.blank = blank

@@ -17,9 +17,17 @@ from transformers import PreTrainedModel
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
-from w2v2.models.convolutions import convolve, receptive_field
+from w2v2.models.convolutions import convolve, field_of
 from w2v2.models.cut import chosen_states, cut_for
-from w2v2.models.families import FAMILIES, layer_runner, positions
+from w2v2.models.families import (
+    FAMILIES,
+    SPECTRUM_FAMILIES,
+    final_norm,
+    is_conformer,
+    layer_runner,
+    positions,
+)
+from w2v2.models.front_ends import spectra
 from w2v2.models.pooling import frame_mask, pool
 
 
@@ -30,20 +38,27 @@ class Encoder(nn.Module):
     [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim].
     """
 
-    def __init__(self, model: PreTrainedModel, config: EncoderConfig, *, normalize: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, config: EncoderConfig, *, normalize: bool, extractor: Any = None
+    ) -> None:
         super().__init__()
         if model.config.model_type not in FAMILIES:
             raise UserError(
                 f"encoder.name {config.name!r} is a {model.config.model_type} model; wanted one of {', '.join(FAMILIES)}"
             )
+        if model.config.model_type in SPECTRUM_FAMILIES and extractor is None:
+            raise UserError(
+                f"encoder.name {config.name!r} is a {model.config.model_type} model, which takes spectra: it can be used and "
+                "fine-tuned, but not pre-trained here"
+            )
         self.model: Any = model  # the parts of the families share names, not types
         self.normalize = normalize
+        self.extractor = extractor
         self.config = config
         self.num_layers = model.config.num_hidden_layers
         self.dim = model.config.hidden_size
-        self.stable = getattr(
-            model.config, "do_stable_layer_norm", False
-        )  # normalise before, not after, each block
+        # Normalise before, not after, each block.
+        self.stable = is_conformer(model) or getattr(model.config, "do_stable_layer_norm", False)
         self.states = chosen_states(config, self.num_layers)
         self.top = self.states[-1]
         self.cut = cut_for(config, self.num_layers)
@@ -59,21 +74,40 @@ class Encoder(nn.Module):
     @property
     def min_samples(self) -> int:
         """The fewest samples that give one frame."""
-        return receptive_field(self.model.feature_extractor.conv_layers)[0]
+        return field_of(self.kernels, self.strides)
+
+    @property
+    def max_s(self) -> float:
+        """The most seconds of audio that the encoder takes."""
+        return math.inf
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Of the convolutions before the first layer."""
+        if self.extractor is None:
+            return tuple(self.model.config.conv_kernel)
+        return (400, self.extractor.stride)  # Kaldi's frames, some of which are one frame of the encoder
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the convolutions before the first layer."""
+        if self.extractor is None:
+            return tuple(self.model.config.conv_stride)
+        return (160, self.extractor.stride)
 
     @property
     def frame_s(self) -> float:
         """Seconds from the start of one frame to the start of the next."""
-        return math.prod(self.model.config.conv_stride) / SAMPLE_RATE
+        return self.hop_samples / SAMPLE_RATE
 
     @property
     def hop_samples(self) -> int:
         """Samples from one frame to the next."""
-        return receptive_field(self.model.feature_extractor.conv_layers)[1]
+        return math.prod(self.strides)
 
     def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Frames that the convolutions make of each clip."""
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
@@ -86,16 +120,18 @@ class Encoder(nn.Module):
     def _trained(self) -> Iterator[nn.Module]:
         """The modules after the cut that an output depends on."""
         encoder = self.model.encoder
-        if self.cut.stage == "waveform":
+        if self.cut.stage == "waveform" and self.extractor is None:
             yield self.model.feature_extractor
         if self.cut.stage in ("waveform", "conv"):
             yield self.model.feature_projection
-            yield encoder.pos_conv_embed
+            if not is_conformer(self.model):
+                yield encoder.pos_conv_embed
         yield from self.trained_layers
-        if (not self.stable and self.cut.stage in ("waveform", "conv")) or (
-            self.stable and self.trained_layers and self.top == self.num_layers
-        ):
-            yield encoder.layer_norm
+        enters = not self.stable and self.cut.stage in ("waveform", "conv")
+        leaves = self.stable and self.trained_layers and self.top == self.num_layers
+        norm = final_norm(self.model)
+        if norm is not None and (enters or leaves):
+            yield norm
 
     def _freeze(self) -> None:
         self.model.requires_grad_(False)
@@ -182,6 +218,8 @@ class Encoder(nn.Module):
     def _convolve(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames channels"]:
+        if self.extractor is not None:
+            return spectra(self.extractor, waveforms, num_samples)
         return convolve(list(self.model.feature_extractor.conv_layers), waveforms, num_samples)
 
     def _enter(
@@ -200,7 +238,8 @@ class Encoder(nn.Module):
         elif self.training:
             hidden = self._spec_augment(hidden)
         hidden = hidden * mask[..., None]
-        hidden = hidden + positions(self.model, hidden, mask)
+        if not is_conformer(self.model):
+            hidden = hidden + positions(self.model, hidden, mask)
         if not self.stable:
             hidden = encoder.layer_norm(hidden)
         return encoder.dropout(hidden)
@@ -221,8 +260,8 @@ class Encoder(nn.Module):
         for index in range(first, top):
             hidden = run(encoder.layers[index], hidden)
             states.append(hidden)
-        if top == self.num_layers and self.stable:
-            states[-1] = encoder.layer_norm(hidden)
+        if top == self.num_layers and self.stable and (norm := final_norm(self.model)):
+            states[-1] = norm(hidden)
         return states
 
     def _spec_augment(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch frames dim"]:

@@ -12,7 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
+WAVEFORM_FAMILIES = (
+    *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
+    "wav2vec2-conformer",
+)
+SPECTRUM_FAMILIES = ("wav2vec2-bert", "whisper")
+"""Models of log-mel spectra, which their own feature extractors make."""
+FAMILIES = (*WAVEFORM_FAMILIES, *SPECTRUM_FAMILIES)
 """The model types that an Encoder takes."""
 
 LayerRunner = Callable[[nn.Module, Tensor], Tensor]
@@ -36,10 +43,48 @@ def positions(
     return embed(hidden.transpose(1, 2))
 
 
+def is_conformer(model: Any) -> bool:
+    """Whether the layers are conformer blocks, whose attention knows positions."""
+    return model.config.model_type in CONFORMERS
+
+
+def final_norm(model: Any) -> nn.Module | None:
+    """The normalisation of the last layer's output in models that have one there."""
+    return None if model.config.model_type == "wav2vec2-bert" else model.encoder.layer_norm
+
+
+def _conformer_runner(
+    model: Any, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"] | None
+) -> LayerRunner:
+    """layer_runner of conformer blocks, whose convolutions over time must not see padding either."""
+    encoder = model.encoder
+    attention_mask = create_bidirectional_mask(config=model.config, inputs_embeds=hidden, attention_mask=mask)
+    relative = None if encoder.embed_positions is None else encoder.embed_positions(hidden)
+
+    def run(layer: nn.Module, x: Tensor) -> Tensor:
+        given = {"attention_mask": attention_mask, "relative_position_embeddings": relative}
+        if model.config.model_type == "wav2vec2-bert":  # masks before its convolution by itself
+            return layer(x, **given, conv_attention_mask=mask)
+        if mask is None:
+            return layer(x, **given)
+        convolution: Any = layer.conv_module
+        hook = convolution.depthwise_conv.register_forward_pre_hook(
+            lambda _, args: (args[0] * mask[:, None],)
+        )
+        try:
+            return layer(x, **given)
+        finally:
+            hook.remove()
+
+    return run
+
+
 def layer_runner(
     model: Any, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"] | None
 ) -> LayerRunner:
     """A function (layer, hidden) -> hidden that passes the attention mask in the form of the model's family."""
+    if is_conformer(model):
+        return _conformer_runner(model, hidden, mask)
     first = model.encoder.layers[0].attention
     if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
         batch, frames = hidden.shape[:2]

@@ -23,7 +23,21 @@ PATHS: dict[Projection, tuple[str, ...]] = {
     "output": ("attention.out_proj",),
     "feed_forward": ("feed_forward.intermediate_dense", "feed_forward.output_dense"),
 }
-"""The linear layers of each projection within a transformer layer, by the names that all families share."""
+"""The linear layers of each projection within a transformer layer, by the names that most families share."""
+WHISPER_PATHS: dict[Projection, tuple[str, ...]] = {
+    "query": ("self_attn.q_proj",),
+    "key": ("self_attn.k_proj",),
+    "value": ("self_attn.v_proj",),
+    "output": ("self_attn.out_proj",),
+    "feed_forward": ("fc1", "fc2"),
+}
+CONFORMER_PATHS: dict[Projection, tuple[str, ...]] = {
+    "query": ("self_attn.linear_q",),
+    "key": ("self_attn.linear_k",),
+    "value": ("self_attn.linear_v",),
+    "output": ("self_attn.linear_out",),
+    "feed_forward": tuple(f"ffn{n}.{name}_dense" for n in (1, 2) for name in ("intermediate", "output")),
+}
 
 
 class LowRankUpdate(nn.Module):
@@ -74,6 +88,10 @@ def merge_lora(encoder: Encoder) -> None:
 
 
 def _projections(layer: nn.Module, config: LoraConfig) -> Iterator[nn.Linear]:
+    if hasattr(layer, "attention"):
+        paths = PATHS
+    else:
+        paths = CONFORMER_PATHS if hasattr(layer.self_attn, "linear_q") else WHISPER_PATHS
     for projection in config.projections:
-        for path in PATHS[projection]:
+        for path in paths[projection]:
             yield layer.get_submodule(path)  # type: ignore[misc]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModel,
     PreTrainedModel,
     Wav2Vec2Config,
@@ -25,8 +26,10 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.encoder import Encoder
+from w2v2.models.families import SPECTRUM_FAMILIES
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
+from w2v2.models.whisper import WhisperAudioEncoder, without_decoder
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -58,8 +61,24 @@ def tiny_config() -> Wav2Vec2Config:
 def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'."""
     model, normalize = _opened(config, seed)
+    extractor = _extractor(config.name) if model.config.model_type in SPECTRUM_FAMILIES else None
     use_fastest_linear(model)
-    return Encoder(model, config, normalize=normalize)
+    if model.config.model_type == "whisper":
+        return WhisperAudioEncoder(without_decoder(model), config, normalize=False, extractor=extractor)
+    return Encoder(model, config, normalize=normalize and extractor is None, extractor=extractor)
+
+
+def _extractor(name: str) -> Any:
+    """The feature extractor of a model of spectra; UserError where it cannot be read or wants another rate."""
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(open_folder(name))
+    except Exception as error:
+        raise UserError(
+            f"encoder.name {name!r}: it takes spectra, and its preprocessor_config.json cannot be read "
+            f"({' '.join(str(error).split())[:200]}); wanted the one that it was trained with"
+        ) from error
+    _check_rate(name, int(extractor.sampling_rate))
+    return extractor
 
 
 def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
@@ -194,12 +213,16 @@ def _normalizes(name: str, folder: str) -> bool:
             name,
         )
         return True
+    _check_rate(name, rate)
+    return normalizes
+
+
+def _check_rate(name: str, rate: int) -> None:
     if rate != SAMPLE_RATE:
         raise UserError(
             f"encoder.name {name!r} wants audio of {rate} Hz (sampling_rate in preprocessor_config.json), and audio "
             f"is {SAMPLE_RATE} Hz here: give a model for {SAMPLE_RATE} Hz"
         )
-    return normalizes
 
 
 def _why_not(name: str, folder: str, error: Any) -> str:

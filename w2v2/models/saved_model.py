@@ -64,7 +64,7 @@ def save_model(
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
         folder = Path(scratch)
         (counterpart(model, info) if whole else model.encoder.model).save_pretrained(folder)
-        extractor = Wav2Vec2FeatureExtractor(
+        extractor = model.encoder.extractor or Wav2Vec2FeatureExtractor(
             sampling_rate=SAMPLE_RATE, do_normalize=info.normalize, return_attention_mask=False
         )
         extractor.save_pretrained(folder)

@@ -1,0 +1,156 @@
+"""The encoder of Whisper: a clip is filled up to 30 s, every layer sees all of it, and only its own frames are pooled."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import WhisperModel
+
+from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.models.encoder import Encoder
+from w2v2.models.front_ends import spectra
+from w2v2.models.pooling import pool
+
+
+def without_decoder(model: Any) -> WhisperModel:
+    """The model with a decoder of no layers in place of its own, which transformers opens and saves as any other."""
+    config = type(model.config).from_dict(model.config.to_dict())
+    config.decoder_layers, config.vocab_size, config.max_target_positions = 0, 1, 1
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        setattr(config, name, 0)
+    torch.manual_seed(0)
+    short: Any = WhisperModel(config)
+    short.encoder.load_state_dict(model.encoder.state_dict())
+    opened: WhisperModel = short.eval()
+    return opened
+
+
+class WhisperAudioEncoder(Encoder):
+    """An Encoder of log-mel spectra of 30 s.
+
+    Attention sees the frames behind a clip's end too, as in transformers, so that all of them cross a cut: a row behind
+    them has the number of the clip's own.
+    """
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """One frame for each 20 ms that have begun."""
+        return (1,)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Samples from one frame to the next."""
+        extractor = self.extractor
+        return (extractor.n_samples // self.model.config.max_source_positions,)
+
+    @property
+    def max_s(self) -> float:
+        """Seconds that the encoder takes."""
+        return float(self.extractor.n_samples / SAMPLE_RATE)
+
+    def _trained(self) -> Iterator[nn.Module]:
+        encoder = self.model.encoder
+        if self.cut.stage == "waveform":
+            yield encoder.conv1
+            yield encoder.conv2
+        yield from self.trained_layers
+        if self.trained_layers and self.top == self.num_layers:
+            yield encoder.layer_norm
+
+    def train(self, mode: bool = True) -> "WhisperAudioEncoder":
+        """Self, with only the trained modules in training mode."""
+        nn.Module.train(self, mode)
+        self.model.eval()
+        for module in self._trained():
+            module.train(mode)
+        return self
+
+    @torch.no_grad()
+    def trunk(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
+        """Features at the cut and their lengths; waveforms are zero past their ends."""
+        if self.cut.stage == "waveform":
+            return waveforms, num_samples
+        num_frames = self.num_frames(num_samples)
+        convolved = self._convolve(waveforms, num_samples)
+        if self.cut.stage == "conv":
+            return _with_counts(convolved, num_frames)
+        top = self.cut.layer if self.cut.stage == "layer" else self.top
+        states = self._transform(self._enter(convolved, num_frames), num_frames, 0, top)
+        if self.several:
+            crossing = [state for state in self.states if state < top] + [top]
+            selected = torch.stack([states[state] for state in crossing], dim=2)
+        else:
+            selected = states[-1]
+        if self.cut.stage == "layer":
+            return (selected, num_frames) if top == self.top else _with_counts(selected, num_frames)
+        return pool(selected, num_frames, self.config.pooling), torch.ones_like(num_frames)
+
+    def forward(
+        self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames *dims"], Int[Tensor, " batch"]]:
+        """Hidden states of the chosen layer and the numbers of each clip's own frames."""
+        if self.cut.stage == "waveform":
+            num_frames = self.num_frames(lengths)
+            convolved = self._convolve(features, lengths)
+        elif self.cut.stage == "layer" and self.cut.layer == self.top:
+            return features, lengths
+        else:
+            convolved, num_frames = _without_counts(features)
+        if self.cut.stage == "layer":
+            below = list(convolved.unbind(2))[:-1] if self.several else []
+            start = convolved[:, :, -1] if self.several else convolved
+            states = self._transform(start, num_frames, self.cut.layer, self.top)
+            return self._select(below, states, self.cut.layer), num_frames
+        states = self._transform(self._enter(convolved, num_frames), num_frames, 0, self.top)
+        return self._select([], states, 0), num_frames
+
+    def _convolve(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames dim"]:
+        encoder = self.model.encoder
+        spectrum = spectra(self.extractor, waveforms, num_samples).transpose(1, 2)
+        return nn.functional.gelu(encoder.conv2(nn.functional.gelu(encoder.conv1(spectrum)))).transpose(1, 2)
+
+    def _enter(
+        self,
+        features: Float[Tensor, "batch frames dim"],
+        num_frames: Int[Tensor, " batch"],
+        masked: Bool[Tensor, "batch frames"] | None = None,
+    ) -> Float[Tensor, "batch frames dim"]:
+        """Hidden state 0: with positions."""
+        hidden = self._spec_augment(features) if self.training else features
+        return hidden + self.model.encoder.embed_positions.weight
+
+    def _transform(
+        self,
+        hidden: Float[Tensor, "batch frames dim"],
+        num_frames: Int[Tensor, " batch"],
+        first: int,
+        top: int,
+    ) -> list[Float[Tensor, "batch frames dim"]]:
+        states = [hidden]
+        for index in range(first, top):
+            hidden = self.model.encoder.layers[index](hidden, None)
+            states.append(hidden)
+        if top == self.num_layers and first < top:
+            states[-1] = self.model.encoder.layer_norm(hidden)
+        return states
+
+
+def _with_counts(
+    features: Float[Tensor, "batch frames ..."], num_frames: Int[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch rows ..."], Int[Tensor, " batch"]]:
+    """The features with a row behind them, full of the clip's number of frames, and their lengths."""
+    row: Any = torch.ones_like(features[:, :1]) * num_frames.view(-1, *(1,) * (features.ndim - 1))
+    marked = torch.cat([features, row.to(features.dtype)], dim=1)
+    return marked, torch.full_like(num_frames, marked.shape[1])
+
+
+def _without_counts(
+    marked: Float[Tensor, "batch rows ..."],
+) -> tuple[Float[Tensor, "batch frames ..."], Int[Tensor, " batch"]]:
+    return marked[:, :-1], marked[:, -1].flatten(1)[:, 0].round().long()
