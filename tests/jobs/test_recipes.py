@@ -65,12 +65,12 @@ def test_the_command_in_a_recipe_is_one_that_the_job_takes(recipe):
 
 
 def test_the_settings_that_the_readme_shows_are_those_of_a_recipe():
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "jobs" / "README.md").read_text(), re.DOTALL)
     shown = [tree for block in blocks if "encoder" in (tree := yaml.safe_load(block))]
     recipes = [yaml.safe_load(recipe.read_text()) for recipe in RECIPES]
     assert len(shown) >= 4
     for tree in shown:
-        assert tree in recipes, f"README.md shows {tree}, which no file of jobs/recipes has"
+        assert tree in recipes, f"jobs/README.md shows {tree}, which no file of jobs/recipes has"
 
 
 SMALL = {
