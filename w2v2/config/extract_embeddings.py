@@ -11,7 +11,7 @@ from w2v2.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class VectorConfig:
-    """Which wav2vec2-family encoder makes the vectors, of which layers, and how frames become one vector."""
+    """Which encoder makes the vectors, of which layers, and how frames become one vector."""
 
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""

@@ -47,7 +47,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which wav2vec2-family encoder, how much of it is trained, and how a clip becomes one vector."""
+    """Which encoder, how much of it is trained, and how a clip becomes one vector."""
 
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
