@@ -91,7 +91,7 @@ def predict(
     """A row for each clip, or each window of window_s seconds: start_s, end_s and what the model predicts.
 
     The columns are those of `w2v2 predict`: predicted and prob_<class> for classes, prob_<label> for labels,
-    pred_<value> for values, text and confidence for transcripts.
+    pred_<value> for values, text and confidence for transcripts, which are decoded greedily; without calibration.
 
     Args:
         model: What `load_model` gives, or the folder itself, local or gs://.
