@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
+from transformers import AutoModel
 
 from tests import ROOT
 from tests.made.corpora import deam_corpus, labelled_csv
 from w2v2.config.data import CacheConfig, DataConfig
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig
+from w2v2.config.model import EncoderConfig, HeadConfig, LoraConfig, OptimConfig, TaskConfig, TrainingConfig
 from w2v2.data import manifest, splits, usable_clips
 from w2v2.data.targets import output_groups
 from w2v2.errors import UserError
@@ -24,7 +25,7 @@ from w2v2.features.preparation import prepare
 from w2v2.features.requests import AudioIndex
 from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.models.model_info import read_card
-from w2v2.models.pretrained import loaded_encoder
+from w2v2.models.pretrained import loaded_encoder, weights_digest
 from w2v2.models.saved_model import load_model
 from w2v2.training.finetuning import Finetuned, FinetunePlan, finetune
 
@@ -120,6 +121,31 @@ def test_resumed_from_any_step_it_ends_with_the_same_weights(tmp_path: Path) -> 
     epochs: list[int] = []
     assert_same(finetune(plan, on_epoch=lambda done, total, point: epochs.append(point.epoch)), whole)
     assert epochs == [1, 2]
+
+
+def test_with_low_rank_updates_the_folder_is_of_plain_weights_and_the_encoder_is_as_it_was(
+    tmp_path: Path,
+) -> None:
+    config = make_config(
+        labelled_csv(tmp_path / "data"),
+        tmp_path,
+        "run",
+        encoder=EncoderConfig(train="last", num_last_layers=2, pooling="attentive_statistics"),
+        lora=LoraConfig(rank=3, projections=("query", "value", "feed_forward")),
+        optim=OptimConfig(learning_rate=5e-3, batch_size=4, layer_decay=0.8),
+        training=TrainingConfig(num_epochs=2, mixup_alpha=0.3),
+    )
+    shared = loaded_encoder(config.encoder, config.seed)[0].model
+    before = weights_digest(shared)
+    found = finetune(make_plan(config))
+    assert weights_digest(shared) == before
+    opened = AutoModel.from_pretrained(f"{config.run}/model")
+    assert opened.state_dict().keys() == shared.state_dict().keys()
+    assert load_model(f"{config.run}/model").digest == found.digest
+    of_layer = 3 * (2 * (48 + 48) + 2 * (48 + 96))
+    head = (48 + 1) * 128 + 128 + (2 * 48 + 1) * 8 + (8 + 1) * 3
+    assert found.num_trained_parameters == 2 * of_layer + head
+    assert_same(finetune(make_plan(config)), found)  # from its last checkpoint
 
 
 def test_midpoints_are_the_means_of_the_training_targets(tmp_path: Path) -> None:
