@@ -101,12 +101,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     found = usable_clips.with_usable_audio(
         config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
     )
-    encoder = {
-        "name": config.encoder.name,
-        "weights": "random" if config.encoder.is_random else "checkpoint",
-        "train": config.encoder.train,
-        "digest": info.digest,
-    }
+    encoder = encoder_entry(config, digest=info.digest)
     keys = {"key": info.key, "target_key": preparation.infos[-1].key if target else ""}
 
     def plan_of(part: Part) -> PretrainPlan:
@@ -189,6 +184,16 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
     num_excluded = len(found.clips) - len(clips)
     passed_over = dict(found.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
     return replace(found, clips=clips, passed_over=passed_over)
+
+
+def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
+    """What metrics.json and the model card say of the encoder that training began with."""
+    return {
+        "name": config.encoder.name,
+        "weights": "random" if config.encoder.is_random else "checkpoint",
+        "train": config.encoder.train,
+        "digest": digest,
+    }
 
 
 def card(part: Part, encoder: dict[str, str]) -> dict[str, Any]:
