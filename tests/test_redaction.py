@@ -108,8 +108,11 @@ def test_an_error_of_a_client_library_in_a_traceback(
     def main(config: Config) -> None:
         raise ConnectionError(f"HTTPSConnectionPool(host='h'): /o/oauth?access_token={SECRET}")
 
-    with pytest.raises(ConnectionError) as failure:
-        command_line.run_job(main, Config, [])
+    try:
+        with pytest.raises(ConnectionError) as failure:
+            command_line.run_job(main, Config, [])
+    finally:
+        logging.getLogger("w2v2").setLevel(logging.NOTSET)  # for the tests after this one
     sys.excepthook(failure.type, failure.value, failure.tb)
     err = capsys.readouterr().err
     assert "ConnectionError: HTTPSConnectionPool" in err and "access_token=***" in err and SECRET not in err

@@ -115,9 +115,9 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
     )
     num_kept = _num_files(storage.join(config.run, "checkpoints"))
     before = (
-        [" and the same again on the classes as they are, in before_remapping/"]
+        "; before it, the same on the classes as they are, in before_remapping/"
         if config.before_remapping
-        else [""]
+        else ""
     )
     kept = "; it resumes from a checkpoint of an earlier attempt" if num_kept else ""
     return report_plan(
@@ -138,7 +138,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
                 "splits: "
                 + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
                 f"{config.training.num_epochs} epochs, {'at most ' if config.training.patience_epochs else ''}{steps} steps on {config.resources.num_workers} "
-                f"worker{'s' if config.resources.num_workers > 1 else ''}{kept}{before[0]}",
+                f"worker{'s' if config.resources.num_workers > 1 else ''}{kept}{before}",
             ],
             writes=[
                 "model/",
