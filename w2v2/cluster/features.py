@@ -36,7 +36,7 @@ Prepares = TuneFoldsConfig | FinetuneConfig | PretrainConfig
 
 
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
-    """What the driver must know of an encoder; runs on a worker, which keeps it for what follows."""
+    """The facts about an encoder that the driver needs; runs on a worker, which keeps the encoder for later tasks."""
     from w2v2.features.trunk_features import trunk_key
     from w2v2.models.pretrained import loaded_encoder
 
@@ -123,7 +123,7 @@ class FeaturePreparation:
 
     @functools.cached_property
     def infos(self) -> list[EncoderInfo]:
-        """Of each encoder, what a worker found; raises UserError when one cannot be loaded."""
+        """The facts about each encoder, from a worker. Raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
         found: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
         precision, seed = self._config.resources.precision, self._config.seed
@@ -146,7 +146,7 @@ class FeaturePreparation:
         return self._workers.task(function, cpus=self._cpus, gpus=self._gpus)
 
     def run(self, clips: pa.Table) -> list[ClipFeatures]:
-        """A ClipFeatures for every clip, in order; what is in the cache is not computed again."""
+        """A ClipFeatures for every clip, in order; cached features are not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
         num_at_once = self._workers.slots(cpus=self._cpus, gpus=self._gpus)

@@ -197,7 +197,7 @@ def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
 
 
 def card(part: Part, encoder: dict[str, str]) -> dict[str, Any]:
-    """What the model card says of data, encoder, settings and versions."""
+    """The model card: data, encoder, settings and versions."""
     config, found = part.config, part.found
     data = {
         "uri": config.data.uri,

@@ -1,4 +1,4 @@
-"""What a saved model is, as its folder's w2v2.json says; read without its weights, and without torch."""
+"""The description of a saved model in its folder's w2v2.json; read without weights and without torch."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ENSEMBLE_FORMAT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a model predicts, and the audio it expects."""
+    """The outputs of a model, and the audio and settings that it expects."""
 
     kind: TaskKind
     groups: tuple[tuple[str, ...], ...]

@@ -1,4 +1,4 @@
-"""A trained model as a folder: transformers opens it, `load_model` gives all of it back."""
+"""A trained model as a folder: transformers opens it, `load_model` restores all of it."""
 
 import hashlib
 import json
@@ -48,9 +48,9 @@ class SavedModel:
 def save_model(
     uri: str, model: SpeechModel, info: ModelInfo, *, card: Mapping[str, Any], made_from: pa.Table
 ) -> str:
-    """The model's digest, once its folder is written: w2v2.json, which says it is whole, comes last.
+    """The model's digest, after its folder has been written: w2v2.json, which marks it as complete, comes last.
 
-    made_from are the clips (speaker, audio_digest) that made it, of which the folder keeps marks.
+    made_from are its training clips (speaker, audio_digest), of which the folder keeps hashes.
 
     Where the architecture has a counterpart in transformers (mean pooling of the last layer or a mix of
     all where no normalisation follows the last, one linear layer per head, nothing joined; for transcripts the
@@ -116,7 +116,7 @@ def load_model(uri: str) -> SavedModel:
 
 
 def _built(encoder: Encoder, info: ModelInfo) -> SpeechModel:
-    """The model with weights that are still to be loaded."""
+    """The model with weights that must still be loaded."""
     if info.vocabulary is not None:
         return Transcriber(encoder, info.head, num_outputs=len(info.names), blank=info.vocabulary.blank)
     return Classifier(
@@ -139,7 +139,7 @@ def _fields(info: ModelInfo) -> dict[str, Any]:
 
 
 def model_digest(model: SpeechModel, info: ModelInfo) -> str:
-    """SHA-256 over encoder, head and what they predict, 16 hex digits."""
+    """SHA-256 over encoder, head and the names of the outputs, 16 hex digits."""
     encoder = info.encoder
     about: list[Any] = [info.kind, info.groups, _audio_settings(info.audio), info.normalize]
     about += [encoder.pooling, encoder.layer, encoder.layers, model.encoder.model.config.model_type]
@@ -162,6 +162,6 @@ def _audio_settings(audio: AudioConfig) -> dict[str, Any]:
 
 
 def _own_state(model: SpeechModel) -> dict[str, Shaped[Tensor, "..."]]:
-    """All that is not the encoder's."""
+    """All tensors outside of the encoder."""
     state = model.state_dict().items()
     return {name: v.detach().cpu().contiguous() for name, v in state if not name.startswith("encoder.")}

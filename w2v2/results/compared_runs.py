@@ -1,4 +1,4 @@
-"""Finished runs of any job, read as what can be compared: the same clips, scored."""
+"""Finished runs of any job, read for a comparison over the same clips."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ KINDS = ("classes", "multi_label", "regression", "transcript")
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """A finished run: what it scored, and how."""
+    """A finished run: its scored clips, predictions and metrics."""
 
     uri: str
     metrics: dict[str, Any]

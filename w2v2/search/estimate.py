@@ -1,4 +1,4 @@
-"""The number to believe after a search: its score on new speakers, free of the choice among its trials."""
+"""The estimate of a search: its score on new speakers, free of the optimism of the choice among its trials."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,9 +25,9 @@ def mixed(
     classes: Sequence[str],
     among: Sequence[str],
 ) -> Scored:
-    """Predictions in which each fold's clips are predicted by the trials in these shares, as what can be resampled.
+    """Predictions in which the trials predict each fold's clips in these shares, ready to be resampled.
 
-    clips has clip_id, speaker and fold; classes are those of the scores, which are counted among more.
+    clips has clip_id, speaker and fold; classes are those of the scores, `among` the classes to count, perhaps more.
     """
     if all(isinstance(score, FoldTranscripts) for score in scores.values()):
         return mixed_transcripts(scores, trials, shares, clips=clips)
@@ -74,9 +74,10 @@ def search_scored(
     seed: int,
     among: Sequence[str] | None = None,
 ) -> Scored:
-    """The predictions that the estimate of a search is the score of: BBC-CV over its complete trials.
+    """The predictions whose score is the estimate of a search: BBC-CV over its complete trials.
 
-    among are the classes to count, where they are more than the search's own.
+    BBC-CV: Tsamardinos et al. 2018, see evaluation.selection. among are the classes to count, if they are more than
+    the search's.
     """
     shares = trial_shares(fold_values(scores, complete, classes, metric, num_folds), seed=seed)
     return mixed(scores, complete, shares, clips=clips, classes=classes, among=among or classes)

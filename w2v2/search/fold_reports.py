@@ -1,4 +1,4 @@
-"""Each finished fold of a search: kept, reported to the study, which may end its trial, and logged."""
+"""Reports of finished folds: each is written to the ledger, reported to the study, which may end its trial, and logged."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class FoldReports:
-    """Takes the folds of all trials as they are finished, those of one trial in their order."""
+    """Takes the finished folds of all trials, those of one trial in their order."""
 
     def __init__(self, plan: Plan, study: Study, *, at_once: int) -> None:
         self._plan, self._study, self._at_once = plan, study, at_once
@@ -28,9 +28,9 @@ class FoldReports:
         self._first: tuple[int, float] | None = None
 
     def add(self, number: int, score: FoldResult, *, params: Params, trained: bool) -> bool:
-        """Whether the trial, of these hyperparameters, should stop here.
+        """Whether the trial with these hyperparameters should stop after this fold.
 
-        A fold that was not trained now is in the ledger already.
+        trained: whether the fold was trained now; else it is in the ledger already.
         """
         scores = self._scores.setdefault(number, [])
         if score.fold < len(scores):  # a trial that was restarted after its worker died
@@ -81,7 +81,7 @@ class FoldReports:
         return fold + (outer is not None and fold >= outer)
 
     def _left(self, num_ended: int) -> str:
-        """The time that the folds not yet scored take at the pace since the first; pruning shortens it."""
+        """Seconds that the remaining folds take at the pace since the first; pruning shortens them."""
         now = time.monotonic()
         self._first = self._first or (self._trained, now)
         num_since = self._trained - self._first[0]
@@ -96,5 +96,5 @@ class FoldReports:
 
 
 def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
-    """How long these folds take at the pace of at_once trials; fewer trials than that leave workers idle."""
+    """Seconds that num_folds folds take at the pace of at_once trials; fewer trials leave workers idle."""
     return num_folds * pace_s * at_once / min(at_once, num_trials)

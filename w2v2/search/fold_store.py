@@ -1,4 +1,4 @@
-"""Finished folds, one file each, so that no fold is ever trained twice."""
+"""The ledger: finished folds, one file each, so that no fold is trained twice."""
 
 import json
 import logging
@@ -38,9 +38,9 @@ class Ledger:
         storage.write_bytes(self._uri(trial, score.fold), encode(score, params=params))
 
     def read(self, trial: int, fold: int, *, params: Mapping[str, Any] | None = None) -> FoldResult | None:
-        """The fold's record, or None where there is none that is whole, or one of a trial with other params.
+        """The score of a fold; None if its record is missing, damaged, or of a trial with other hyperparameters.
 
-        A trial's number may be given out again, with others, where study.db was lost.
+        After study.db was lost, a trial's number may be given to another trial.
         """
         uri = self._uri(trial, fold)
         try:
@@ -49,7 +49,7 @@ class Ledger:
             return None
 
     def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldResult]:
-        """All records of the given trials that are whole, read together."""
+        """The scores of all undamaged records of these trials, by trial and fold."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
         found: dict[tuple[int, int], FoldResult] = {}
@@ -64,7 +64,7 @@ class Ledger:
 
 
 def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldResult | None:
-    """The fold of a record, or None where its bytes are damaged or its hyperparameters are others."""
+    """The fold of a record; None where its bytes are damaged or its hyperparameters differ."""
     try:
         table = parse_parquet(uri, body)
         recorded = json.loads((table.schema.metadata or {}).get(PARAMS, b"null"))
@@ -82,7 +82,7 @@ def _params_text(params: Mapping[str, Any] | None) -> str:
 
 
 def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> bytes:
-    """A Parquet file: a row per held-out clip, and the rest as JSON in its metadata."""
+    """The bytes of a Parquet file with a row per held-out clip and the rest as JSON in its metadata."""
     rest = {
         "fold": score.fold,
         "loss": score.loss,
@@ -113,7 +113,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> byt
 
 
 def decode(body: bytes, *, uri: str = "a fold's record") -> FoldResult:
-    """The fold that `encode` wrote; DamagedError where the bytes are not those."""
+    """The fold in bytes that `encode` wrote. Raises DamagedError for damaged bytes."""
     table = parse_parquet(uri, body)
     try:
         return _fold_score(table)

@@ -1,7 +1,7 @@
-"""The search where the encoder is frozen and one vector a clip is left of it: heads side by side, in this process.
+"""The search of heads on frozen, pooled vectors: all heads side by side, in this process.
 
-Neither Ray nor transformers is needed. Trials are proposed, pruned, kept and continued as under Ray Tune; only are
-all folds of the trials under way computed before the first of them is reported.
+Neither Ray nor transformers is needed. Trials are proposed, pruned, kept and resumed as under Ray Tune; but all folds
+of the running trials are computed before the first of them is reported.
 """
 
 import functools
@@ -101,7 +101,7 @@ def _report(
     reports: FoldReports,
     num_folds: int,
 ) -> None:
-    """Fold after fold of all trials, as if they ran at the same time; what follows a fold that ends a trial is dropped."""
+    """Report fold after fold of all trials, as if they ran at the same time; folds after one that ends a trial are dropped."""
     ended: set[int] = set()
     for fold in range(num_folds):
         for proposal, of_trial in zip(proposals, found, strict=True):

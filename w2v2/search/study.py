@@ -1,4 +1,4 @@
-"""The Bayesian search as an Optuna study: what is tried next, who is pruned, what is known.
+"""The Bayesian search as an Optuna study: which trial is next, which is pruned.
 
 The study's file is what Optuna's own tools open, and what a killed search resumes from. It records what happened: a pruned trial is PRUNED, a failed or diverged one is FAIL.
 """
@@ -130,9 +130,9 @@ class Study:
         return Proposal(number=trial.number, params=trial.params)
 
     def report(self, number: int, scores: list[float], *, num_folds: int) -> bool:
-        """Tell the scores of the folds done so far; whether the trial should stop here.
+        """Whether the trial should stop here, after its scores of the folds so far have been reported.
 
-        Wilcoxon's pruner compares fold by fold, the others the mean so far.
+        Wilcoxon's pruner compares fold by fold, the others compare the mean so far.
         """
         trial, folds_done = self._running[number], len(scores)
         known = self._steps.setdefault(number, set())
@@ -149,15 +149,15 @@ class Study:
         return prune
 
     def complete(self, number: int, scores: list[float]) -> None:
-        """Tell that a trial has all its folds; its value is the mean over them."""
+        """Report that a trial has all its folds; its value is the mean over them."""
         self._tell(number, TrialState.COMPLETE, math.fsum(scores) / len(scores))
 
     def pruned(self, number: int) -> None:
-        """Tell that a trial was stopped between folds."""
+        """Report that a trial was pruned between folds."""
         self._tell(number, TrialState.PRUNED, None)
 
     def failed(self, number: int, why: str) -> None:
-        """Tell that a trial failed or diverged, and why."""
+        """Report that a trial failed or diverged, and why."""
         with self._file.in_use():
             self._running[number].set_user_attr("error", redacted(why))
         self._tell(number, TrialState.FAIL, None)
@@ -193,7 +193,7 @@ def _sampler(search: SearchConfig, seed: int) -> optuna.samplers.TPESampler:
 
 
 def _pruner(search: SearchConfig) -> optuna.pruners.BasePruner:
-    """Steps are folds done; nobody is stopped before two of them."""
+    """The pruner of the settings; its steps are finished folds, and no trial is pruned before two of them."""
     match search.pruning:
         case "none":
             return optuna.pruners.NopPruner()

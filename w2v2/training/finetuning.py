@@ -99,7 +99,7 @@ class FinetunePlan:
         return np.nanmean(targets.astype(np.float64), axis=0).tolist()
 
     def rows(self, *splits: str) -> np.ndarray:
-        """The rows of the clips of some splits."""
+        """The rows of the clips of some splits, shape (clips,)."""
         return np.flatnonzero(np.isin(np.array(self.clips["split"].to_pylist()), splits))
 
 
@@ -217,7 +217,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
 
 
 def _new_classifier(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -> Classifier:
-    """The model before its first step, with what it takes from the training clips as they are."""
+    """The model before its first step, with the statistics that it takes from the training clips."""
     model = Classifier(
         encoder,
         plan.config.head,
@@ -314,7 +314,7 @@ def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) 
 
 
 def _targets(plan: FinetunePlan, clips: pa.Table) -> Shaped[np.ndarray, "clips ..."]:
-    """What the model learns of some clips, as its objective wants it."""
+    """The targets of some clips in the form of the model's objective."""
     if plan.vocabulary is not None:
         return padded_targets(clips["reference"].to_pylist(), plan.vocabulary)
     return target_array(clips, plan.config.task.kind, plan.names)
