@@ -103,16 +103,23 @@ def test_the_same_command_ends_with_the_same_numbers(
     outage = Outage(bucket, monkeypatch)
     main, config, numbers = job_of(name, "whole", audio, model)
     main(config)
-    num_requests, wanted = outage.count, numbers(bucket, "whole")
-    rng = random.Random(name)
+    wanted = numbers(bucket, "whole")
+    main, config, _ = job_of(name, "counted", audio, model)  # this machine knows the model already
+    outage.count = 0
+    main(config)
+    num_requests = outage.count
+    rng, num_ended = random.Random(name), 0
     for draw in range(NUM_DRAWS):
         run = f"run-{draw}"
         main, config, numbers = job_of(name, run, audio, model)
         outage.count, outage.begins_at = 0, rng.randrange(1, num_requests)
         story = f"{name}: no answer from request {outage.begins_at} of {num_requests}"
-        with pytest.raises(UnreachableError) as error:
-            main(config)
-        assert "\n" not in str(error.value), story
+        try:
+            main(config)  # to its end, where only its lease was left to be removed
+        except UnreachableError as error:
+            assert "\n" not in str(error), story
+            num_ended += 1
         outage.end()
         main(config)
         assert np.allclose(numbers(bucket, run), wanted, rtol=0, atol=2e-5 if name == "predict" else 0), story
+    assert num_ended
