@@ -171,7 +171,7 @@ def embed(
     >>> import numpy as np
     >>> tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
     >>> vectors = embed(tone, sampling_rate=8000)
-    >>> len(vectors), vectors.end_s[0], vectors.embedding[0].shape
+    >>> len(vectors), float(vectors.end_s[0]), vectors.embedding[0].shape
     (1, 1.0, (48,))
     """
     vector = VectorConfig(name=encoder, layers=layers, pooling=pooling)
