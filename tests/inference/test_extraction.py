@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 from dataclasses import astuple, replace
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ def job_of(run: str, audio: AudioConfig = AUDIO) -> Job:
         num_layers=2,
         dim=2,
         min_samples=400,
+        max_s=math.inf,
         layers=("last",),
         run_id="r",
         code_version="0",
