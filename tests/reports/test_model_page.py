@@ -199,12 +199,12 @@ def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
 def test_scores_that_prove_little_ask_for_care(tmp_path):
     def change(found):
         found["encoder"]["name"] = "tiny"
-        found["num_speakers"], found["num_clips"] = 3, 5
+        found["num_speakers"], found["num_clips"] = 6, 5
         found["pooled"]["intervals"]["mean"]["ccc"] = [-0.1, 0.3]
         found["pooled"]["undefined"] = {"arousal": "its target is constant"}
 
     cares = cares_of(write_task_run(tmp_path / "run", "regression", change=change))
-    assert "This run used random weights" in cares and "is over only 3 speakers" in cares
+    assert "This run used random weights" in cares and "is over only 6 speakers" in cares
     assert "interval of mean CCC reaches down to -0.100; a model that learned nothing scores 0.000." in cares
     assert "Undefined: arousal (its target is constant)." in cares
     assert "predictions.parquet has 77 clips, metrics.json 5: they are not of the same run." in cares
@@ -225,7 +225,7 @@ def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
     (folder / "curves.parquet").unlink()
     write_model_report(str(folder))
     text = text_of(folder)
-    assert "95% interval undefined" in text and "it needs at least two speakers" in text
+    assert "95% interval undefined" in text and "it needs at least five speakers" in text
     assert "nan" not in text.lower().split() and "None" not in text
 
 

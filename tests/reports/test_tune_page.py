@@ -118,9 +118,12 @@ def _percent(fraction: float) -> str:
 def test_headline_is_the_estimate_with_interval_chance_and_sizes(run: TuneRun, text: str) -> None:
     best, (low, high) = run.metrics["pooled"]["uar"], run.metrics["pooled"]["intervals"]["uar"]
     first = "51.2% UAR, BBC-CV; 95% interval 46.4% to 56.0%; chance 12.5%"
-    second = f"The best of 12 trials (trial 3) has UAR {_percent(best)} (95% interval {_percent(low)} to {_percent(high)})."
+    second = f"The best of 12 trials (trial 3) has UAR {_percent(best)} (95% interval {_percent(low)} to {_percent(high)})"
     assert f"{first} {second}" in text
-    assert "That is optimistic by +1.8 points here: the folds that score it also chose it." in text
+    assert (
+        ", +1.8 points from the estimate: an optimistic number, as the folds that score it also chose it."
+        in text
+    )
     assert "BBC-CV: bootstrap bias corrected cross-validation over 6 folds. 95 %: Student's t" in text
     # dt comes after dd on screen, before it in the source.
     for fact in ("clips 1440", "speakers 24", "folds 6", "classes 8", "trials 12", "of audio 79.1 min"):

@@ -6,11 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.evaluation.bootstrap import MIN_UNITS
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
 from w2v2.reports.text import percent_text
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 
 def tune_checks(run: TuneRun) -> list[Check]:
@@ -147,8 +148,9 @@ def _rejects(run: RunFiles) -> Check:
 def _above_chance(headline: Headline) -> Check:
     name, low, chance = headline.metric, (headline.interval or (None,))[0], headline.chance
     if low is None or chance is None:
-        reason = "it needs at least two speakers, with clips of every kind"
-        return Check(is_good=False, text=f"The 95% interval of {name} is undefined: {reason}.")
+        reason = "it needs at least five speakers, with clips of every kind"
+        found = f" ({headline.why})" if headline.why else ""
+        return Check(is_good=False, text=f"The 95% interval of {name} is undefined{found}: {reason}.")
     if headline.is_lower_better:
         high = (headline.interval or (low, low))[1]
         return _check(
@@ -193,7 +195,9 @@ def _num_speakers(num_speakers: int) -> Check:
     return _check(
         num_speakers >= 10,
         f"The interval is over {num_speakers} whole speakers, not over clips.",
-        f"The interval is over only {num_speakers} speakers and is itself rough.",
+        f"The interval is over only {num_speakers} speakers and is itself rough."
+        if num_speakers >= MIN_UNITS
+        else f"No interval is computed of so few: {counted(num_speakers, 'speakers')}.",
     )
 
 

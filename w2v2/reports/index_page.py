@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from w2v2.redaction import redacted, without_home
 from w2v2.reports.blocks import Cell, Link, Paragraph, Section, Table, count, words
 from w2v2.reports.drawing import page_html
@@ -27,6 +29,8 @@ class IndexedRun:
 
     name: str
     metrics: Mapping[str, Any]
+    uri: str = ""
+    """Of its data."""
 
     @property
     def date(self) -> str:
@@ -80,15 +84,23 @@ def _runs(folder: Path) -> list[IndexedRun]:
         except (OSError, ValueError):
             continue
         if isinstance(metrics, dict) and isinstance(metrics.get("job"), str):
-            found.append(IndexedRun(name=page.parent.name, metrics=metrics))
+            found.append(IndexedRun(name=page.parent.name, metrics=metrics, uri=_data_uri(page.parent)))
     return found
+
+
+def _data_uri(run: Path) -> str:
+    """Where a run's data is, by its config.yaml; empty where that does not say it."""
+    try:
+        return str(yaml.safe_load((run / "config.yaml").read_text())["data"]["uri"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
 
 
 def _row(run: IndexedRun) -> list[Cell]:
     metrics = run.metrics
     number, interval = _first_number(metrics)
     data = metrics.get("data", {})
-    uri = without_home(str(data.get("uri", "")))
+    uri = without_home(run.uri)
     num_clips = data.get("num_clips", metrics.get("num_clips"))
     clips = num_clips if isinstance(num_clips, int) else ""
     return [

@@ -122,6 +122,8 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
     match metrics["kind"]:
         case "classes":
             within = interval_text(intervals["accuracy"], percent_text)
+            why = intervals.get("undefined", {}).get("accuracy", "")
+            within += f" ({why})" if why and not intervals["accuracy"] else ""
             second = Score(percent_text(pooled["accuracy"]), f"accuracy; 95% interval {within}")
             text = first.text
         case "multi_label":

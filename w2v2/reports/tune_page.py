@@ -160,10 +160,10 @@ def _optimism(run: TuneRun) -> str:
             best_headline(run.metrics, run.metric),
             run.metrics["estimate"]["optimism"][run.metric],
         )
-        worth = "" if optimism is None else f" by {points_text(optimism)} points here"
+        worth = "" if optimism is None else f", {points_text(optimism)} points from the estimate"
         return (
-            f"{which} has {best.metric} {percent_text(best.value)} (95% interval {best.within}). That is optimistic{worth}: the "
-            "folds that score it also chose it."
+            f"{which} has {best.metric} {percent_text(best.value)} (95% interval {best.within}){worth}: an optimistic number, as "
+            "the folds that score it also chose it."
         )
     text = f"{which} is an optimistic estimate: the folds that score it also chose it."
     if selection["nested"] is not None:
