@@ -88,6 +88,11 @@ def _parsed(config_class: type[C], words: Sequence[str]) -> C:
             '"<unicode string>"', "the --config file"
         )
         raise UserError(f"{told}; --help lists all settings") from error
+    except OSError as error:  # text in the place of a section is taken for the name of a file with it
+        raise UserError(
+            f"a section of settings is given as a file that cannot be read ({error.strerror}): give its fields; --help "
+            "lists all settings"
+        ) from error
     refuse_absurd_numbers(config)
     return config
 
