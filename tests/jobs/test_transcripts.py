@@ -152,8 +152,8 @@ def test_a_ctc_model_of_others_is_scored_and_writes_what_transformers_does(train
     for _, row in rows.iloc[:4].iterrows():
         expected = written(load_waveform(Path(clips.loc[row["clip_id"], "uri"]).read_bytes(), AudioConfig()))
         # Outputs for the unknown and for the ends of sentences write nothing here, and their names in transformers.
-        text = re.sub("<unk>|<s>|</s>", "", expected["text"])
-        assert row["predicted"] == " ".join(text.split()) != ""
+        characters = re.sub("<unk>|<s>|</s>", "", expected["text"])
+        assert row["predicted"] == " ".join(characters.split()) != ""
     assert metrics["pooled"]["cer"] == pytest.approx(
         jiwer.cer(rows["target"].tolist(), rows["predicted"].tolist())
     )
