@@ -68,6 +68,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+@pytest.fixture(autouse=True)
+def level_of_our_log():
+    """The level that a process begins with: a job that a test runs as a command raises it for good."""
+    logging.getLogger("w2v2").setLevel(logging.NOTSET)
+    yield
+    logging.getLogger("w2v2").setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory):
     """The built-in corpus's folder: 24 actors, 8 emotions, one statement, 192 clips."""

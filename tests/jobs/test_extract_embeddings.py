@@ -198,7 +198,7 @@ def test_page_and_run_directory(finished):
         "principal components",
     ):
         assert word in text
-    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert json.loads((run / "metrics.json").read_text()) == metrics | {"warnings": []}
     assert command_line.parse(ExtractConfig, ["--config", str(run / "config.yaml")]).encoder == config.encoder
 
 
