@@ -1,5 +1,6 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
+import logging
 import os
 import re
 import sys

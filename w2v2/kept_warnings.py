@@ -14,14 +14,17 @@ class _Keeper(logging.Handler):
 
 @contextlib.contextmanager
 def warnings_kept() -> Iterator[None]:
-    """A block, such as a job, whose warnings `kept_warnings` returns."""
+    """A block, such as a job, whose warnings `kept_warnings` returns; those of a block around it are left out."""
     keeper, package = _Keeper(logging.WARNING), logging.getLogger("w2v2")
+    outer = dict(_texts)
     _texts.clear()
     package.addHandler(keeper)
     try:
         yield
     finally:
         package.removeHandler(keeper)
+        _texts.clear()
+        _texts.update(outer)
 
 
 def kept_warnings() -> list[str]:

@@ -19,7 +19,9 @@ def check_accounts(run: str | Path, log: str = "") -> dict[str, Any]:
     assert dict(kinds) == numbers["rejected"]
     if (folder / "manifest.parquet").exists():
         clips = pq.read_table(folder / "manifest.parquet")
-        listed_rejects = rejected if "reject_kind" in clips.column_names else 0  # an extraction has all clips there
+        listed_rejects = (
+            rejected if "reject_kind" in clips.column_names else 0
+        )  # an extraction has all clips there
         assert len(clips) == numbers["used"] + listed_rejects
     if (folder / "report.html").exists():
         page = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", (folder / "report.html").read_text()))

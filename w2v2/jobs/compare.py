@@ -16,6 +16,7 @@ from typing import Any
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.config.guide import Guide
+from w2v2.kept_warnings import warnings_kept
 from w2v2.results.compare import compare_runs
 from w2v2.storage import files as storage
 
@@ -37,6 +38,7 @@ GUIDE = Guide(
 )
 
 
+@warnings_kept()
 def main(config: CompareConfig) -> dict[str, Any]:
     """The comparison, after everything has been written to the run directory."""
     config = replace(config, run=storage.expand(config.run), runs=tuple(map(storage.expand, config.runs)))

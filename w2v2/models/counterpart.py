@@ -23,10 +23,10 @@ PROBLEM = {
 
 def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
     """Whether transformers has a class with this architecture."""
-    if model.encoder.model.config.model_type in (*CONFORMERS, "whisper"):
-        return False  # their classes pool over padding, or have further layers
     if info.kind == "transcript":
         return info.encoder.layer == "last" and not info.head.widths
+    if model.encoder.model.config.model_type in (*CONFORMERS, "whisper"):
+        return False  # their classes pool over padding, or have further layers
     # If the last layer has a separate normalisation, transformers mixes its output from before that.
     mix = info.encoder.layer == "mix" and not info.encoder.layers and not model.encoder.stable
     layers = info.encoder.layer == "last" or mix
