@@ -63,7 +63,8 @@ def test_low_rank_updates_get_gradients_in_every_family(kind):
     ).run()  # A moves at the second step: its gradient is B times something, and B begins as zeros
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, start[name])}
     assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
-    num_projections = 8 if kind.startswith("conformer") else 6  # a Conformer's layer has two feed-forward parts
+    # A Conformer's layer has two feed-forward parts.
+    num_projections = 8 if kind.startswith("conformer") else 6
     assert sum(name.endswith((".a", ".b")) for name in moved) == 2 * num_projections * 2
 
 
