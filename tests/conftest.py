@@ -42,8 +42,22 @@ def _ray_of(file: Path) -> str:
     return "Ray Data" if re.search(r"jobs import (\w+, )*extract_embeddings", text) else "Ray"
 
 
-NOT_QUICK = ("tests/jobs/", "tests/cluster/", "tests/benchmarks/", "tests/tables/test_killed.py")
-"""Whole jobs, several processes and drawn faults: not what a developer waits for at every save."""
+NOT_QUICK = (
+    "tests/jobs/",
+    "tests/cluster/",
+    "tests/benchmarks/",
+    "tests/tables/test_killed.py",
+    "tests/reports/test_index_page.py",
+    "tests/reports/test_model_page.py",
+    "tests/reports/test_tune_page.py",
+    "tests/config/test_hostile_settings.py::test_a_hostile_value_for_every_field",
+    "tests/evaluation/test_baseline_comparison.py::test_the_page",
+    "tests/evaluation/test_comparison.py::test_equal_runs",
+    "tests/evaluation/test_slices.py::test_without_a_gap",
+    "tests/search/test_study_damaged.py",
+    "tests/training/test_clusters.py::test_clusters_are_learned",
+)
+"""Whole jobs and pages, several processes, drawn faults, simulations: not what a developer waits for at every save."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
