@@ -1,5 +1,6 @@
 """A local Ray for this job: on the loopback interface alone, and without imports from the folder where the job starts."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -23,11 +24,18 @@ def away_from_start_folder() -> Iterator[None]:
     """
     start = os.getcwd()
     os.environ[START_FOLDER] = start
-    os.chdir(tempfile.mkdtemp(prefix="w2v2-empty-"))
+    empty = tempfile.mkdtemp(prefix="w2v2-empty-")
+    atexit.register(_remove, empty)  # workers are started in it until the job ends
+    os.chdir(empty)
     try:
         yield
     finally:
         os.chdir(start)
+
+
+def _remove(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def listen_on_loopback_alone() -> None:
