@@ -211,7 +211,16 @@ def test_a_search_grows_with_the_machines_and_survives_the_loss_of_one(growing: 
 
 
 def test_a_fine_tuning_waits_for_a_machine(growing: Growing, corpus, tmp_path):
-    flags = ["--data.uri", str(corpus), "--training.num_epochs", "2", "--cache.uri", str(tmp_path / "cache")]
+    flags = [
+        "--data.uri",
+        str(corpus),
+        "--training.num_epochs",
+        "2",
+        "--head.dropout",
+        "0",
+        "--cache.uri",
+        str(tmp_path / "cache"),
+    ]
     assert growing.machines() == []
     end(growing.begin("finetune", *flags, "--resources.num_workers", "2", "--run", str(tmp_path / "far")))
     alone("finetune", *flags, "--run", str(tmp_path / "near"))
