@@ -106,9 +106,9 @@ def predict(
     """
     saved = load_model(model) if isinstance(model, str) else model
     rows, bodies = _bodies(clips, sampling_rate)
-    said = predict_bodies(rows, bodies, saved, window_s=window_s, hop_s=hop_s)
-    _refuse_rejects([(one.clip_id, one.reject) for one in said])
-    table = rows_of(pa.Table.from_pylist(rows), said, saved.info, saved.digest)
+    predictions = predict_bodies(rows, bodies, saved, window_s=window_s, hop_s=hop_s)
+    _refuse_rejects([(one.clip_id, one.reject) for one in predictions])
+    table = rows_of(pa.Table.from_pylist(rows), predictions, saved.info, saved.digest)
     return _as(table.drop_columns(["code_version", "created_at"]), output)
 
 

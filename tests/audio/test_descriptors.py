@@ -128,7 +128,7 @@ def test_features_depend_on_the_clip_alone():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_finite_is_told(kind):
+def test_what_is_not_finite_is_reported(kind):
     with pytest.raises(AudioError, match=r"^not finite: powers of samples as large as 3\.\d+e\+29$"):
         describe(noise(1600) * np.float32(1e30), (kind,))
     with pytest.raises(AudioError, match=r"^not finite: powers of samples as large as nan$"):

@@ -126,7 +126,7 @@ def test_chained_ogg_streams_are_one_sound(subtype: str) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_without_a_mark_of_its_end_is_taken_and_told(subtype: str) -> None:
+def test_an_ogg_without_a_mark_of_its_end_is_taken_and_reported(subtype: str) -> None:
     whole = written(sound(3.0), "OGG", subtype)
     last = whole.rindex(b"OggS")
     unmarked = whole[: last + 5] + bytes([whole[last + 5] & ~4]) + whole[last + 6 :]
@@ -256,7 +256,7 @@ def test_too_long_shows_without_decoding_all() -> None:
     assert len(load_waveform(exact, AudioConfig(max_s=10.1))) <= 10.1 * SAMPLE_RATE
 
 
-def test_floats_on_another_scale_are_told_and_absurd_ones_refused() -> None:
+def test_floats_on_another_scale_are_reported_and_absurd_ones_refused() -> None:
     loud = sound(1.0) * 32_767
     clip = load_clip(written(loud, "WAV", "FLOAT"), LONG)
     np.testing.assert_array_equal(clip.waveform, loud)

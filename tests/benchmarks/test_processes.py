@@ -34,7 +34,7 @@ def test_memory_needs_psutil(monkeypatch):
         processes.Watch(1)
 
 
-def test_a_command_that_fails_is_told_with_its_last_words():
+def test_a_command_that_fails_is_reported_with_its_last_words():
     code = "import sys; print('one'); print('the reason', file=sys.stderr); sys.exit(3)"
     with pytest.raises(UserError, match=r"ended with code 3: .*the reason"):
         processes.run_command([sys.executable, "-c", code])

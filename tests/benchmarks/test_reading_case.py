@@ -28,8 +28,10 @@ def test_the_loopback_bucket_waits(monkeypatch):
     with reading_case.loopback_bucket(sizes, seed=0) as environment:
         url = f"{environment['STORAGE_EMULATOR_HOST']}/storage/v1/b/bench/o/clips%2F00001.wav?alt=media"
         code = f"import time, urllib.request as u; t = time.time(); b = u.urlopen({url!r}).read(); print(len(b), time.time() - t > 0.15)"
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["10", "True"]
+        output = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    assert output.split() == ["10", "True"]
 
 
 def test_reading_and_jobs_need_a_checkout(monkeypatch, tmp_path):

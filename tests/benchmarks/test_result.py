@@ -76,10 +76,10 @@ def test_nan_never_agrees():
 def test_a_case_that_is_run_again_replaces_its_own_numbers_alone(tmp_path):
     config = BenchmarkConfig(cases=("extract",), run=str(tmp_path))
     first, other = made_result(), replace(made_result(), case="reading")
-    told = report.machine()
-    report.write(config, [first, other], told)
+    machine = report.machine()
+    report.write(config, [first, other], machine)
     again = replace(first, comparisons=(), agreements=[Agreement(part="p", side=OURS, what="w", value=7.0)])
-    report.write(config, [again], told)
+    report.write(config, [again], machine)
     table = run_directory.read_table(str(tmp_path), "benchmark")
     kept = table.filter(pa.compute.equal(table["case"], "reading"))
     assert repr(kept.to_pylist()) == repr(table_of([other]).to_pylist())  # NaN is not equal to itself
@@ -88,8 +88,8 @@ def test_a_case_that_is_run_again_replaces_its_own_numbers_alone(tmp_path):
 
 def test_the_summary_is_plain_json_with_machine_and_settings(tmp_path):
     config = BenchmarkConfig(cases=("extract",), run=str(tmp_path))
-    told = report.machine()
-    report.write(config, [made_result()], told)
+    machine = report.machine()
+    report.write(config, [made_result()], machine)
     found = json.loads((tmp_path / "benchmark-extract.json").read_text())
     assert found["machine"]["date"][:2] == "20" and found["machine"]["num_cores"] >= 1
     assert found["comparisons"][0]["sides"]["peer"]["ratios"] == [5.0, 3.0, 2.0]
@@ -97,4 +97,4 @@ def test_the_summary_is_plain_json_with_machine_and_settings(tmp_path):
     assert [row["holds"] for row in found["agreements"]] == [False, False]
     assert found["config"]["search"]["num_trials"] == 3
     assert (tmp_path / "plots/benchmark-extract.png").read_bytes()[:4] == b"\x89PNG"
-    assert f"{told['num_cores']} cores" in report.machine_line(told)
+    assert f"{machine['num_cores']} cores" in report.machine_line(machine)

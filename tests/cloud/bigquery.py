@@ -238,7 +238,13 @@ class FakeBigQuery(LoopbackServer):
         return self._seen(self._record(project, name, location, configuration, status, statistics))
 
     def _record(
-        self, project: str, name: str, location: str, configuration: Mapping[str, Any], status: Any, told: Any
+        self,
+        project: str,
+        name: str,
+        location: str,
+        configuration: Mapping[str, Any],
+        status: Any,
+        statistics: Any,
     ) -> dict[str, Any]:
         job = {
             "kind": "bigquery#job",
@@ -246,7 +252,7 @@ class FakeBigQuery(LoopbackServer):
             "jobReference": {"projectId": project, "jobId": name, "location": location},
             "configuration": {**configuration, "jobType": "LOAD" if "load" in configuration else "QUERY"},
             "status": status,
-            "statistics": told,
+            "statistics": statistics,
         }
         self.jobs[name], self._polls[name] = job, self.polls_until_done
         return job
@@ -270,7 +276,7 @@ class FakeBigQuery(LoopbackServer):
             return {"state": "DONE", "errorResult": error.error, "errors": [error.error]}, {}
 
     def _seen(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The job as it is told: RUNNING for the first polls."""
+        """The job as a poll shows it: RUNNING for the first polls."""
         name = job["jobReference"]["jobId"]
         self._polls[name] -= 1
         return job if self._polls[name] < 0 else {**job, "status": {"state": "RUNNING"}, "statistics": {}}
@@ -310,8 +316,8 @@ class FakeBigQuery(LoopbackServer):
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         source = self.bucket_locations.get(bucket, location)
         if source != location:
-            told = f"source: {source}, destination: {location}"
-            raise _JobError("invalid", f"Cannot read and write in different locations: {told}")
+            places = f"source: {source}, destination: {location}"
+            raise _JobError("invalid", f"Cannot read and write in different locations: {places}")
         if "*" in name or name not in self._gcs.names(bucket):
             raise _JobError("notFound", f"Not found: URI {uri}")
         return self._gcs.get(bucket, name)

@@ -112,7 +112,7 @@ def test_a_storage_that_fails_is_no_property_of_the_trial(run, error):
 
 
 class Told(Study):
-    """A study that knows what it was told."""
+    """A study that keeps what is reported to it."""
 
     def __init__(self) -> None:
         self.failures: list[int] = []

@@ -170,14 +170,14 @@ def test_fewer_clips_of_every_class_than_folds():
         folds.assign(clips, FoldsConfig(kind="grouped", num_folds=4))
 
 
-def test_a_fold_that_holds_out_no_clip_of_a_class_is_told(caplog):
+def test_a_fold_that_holds_out_no_clip_of_a_class_is_reported(caplog):
     clips = table([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "x"), ("c", "x")] * 2)
     with caplog.at_level(logging.WARNING, "w2v2.data.folds"):
         folds.assign(clips, FoldsConfig(kind="consecutive", num_folds=3))
     assert caplog.messages == ["fold 2 holds out no clip of class y: its UAR is over the others"]
 
 
-def heard(rows):
+def with_digests(rows):
     names = ["clip_id", "speaker", "label", "fold", "audio_digest"]
     return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
@@ -190,11 +190,11 @@ def test_audit_passes_different_audio_and_nulls(caplog):
         ("s", "a", "x", 0, None),
     ]
     with caplog.at_level(logging.WARNING, "w2v2.data.folds"):
-        folds.audit(heard(rows))
+        folds.audit(with_digests(rows))
     assert not caplog.messages  # nulls are no copies of each other either
     # The same rows are refused as soon as the unknown audio turns out to be what another fold has.
     with pytest.raises(UserError, match=r"in two folds, .*: p = r \(fold 0, 1\)"):
-        folds.audit(heard([*rows[:2], ("r", "b", "y", 1, "d1"), rows[3]]))
+        folds.audit(with_digests([*rows[:2], ("r", "b", "y", 1, "d1"), rows[3]]))
 
 
 @pytest.mark.parametrize(
@@ -218,18 +218,18 @@ def test_audit_passes_different_audio_and_nulls(caplog):
 def test_audit_names_the_culprits(rows, wanted):
     fine = [("fine1", "u", "x", 2, "f1"), ("fine2", "v", "y", 3, "f2")]
     with pytest.raises(UserError, match=wanted) as caught:
-        folds.audit(heard(fine + rows))
+        folds.audit(with_digests(fine + rows))
     assert "fine" not in str(caught.value)
 
 
 def test_audit_names_at_most_ten():
     rows = [(f"{c}{i:02}", c, "x", fold, f"d{i}") for fold, c in enumerate("ab") for i in range(14)]
     with pytest.raises(UserError, match=r"a00 = b00 .*a09 = b09 \(fold 0, 1\); and 4 more"):
-        folds.audit(heard(rows))
+        folds.audit(with_digests(rows))
 
 
 def test_audit_without_digests_still_looks_at_speakers():
-    clips = heard([("p", "a", "x", 0, "d"), ("q", "b", "x", 1, "d")]).drop_columns("audio_digest")
+    clips = with_digests([("p", "a", "x", 0, "d"), ("q", "b", "x", 1, "d")]).drop_columns("audio_digest")
     folds.audit(clips)
     with pytest.raises(UserError, match="more than one fold"):
         folds.audit(clips.set_column(1, "speaker", [["a", "a"]]))
@@ -237,5 +237,5 @@ def test_audit_without_digests_still_looks_at_speakers():
 
 def test_audit_warns_of_harmless_copies(caplog):
     with caplog.at_level(logging.WARNING, "w2v2.data.folds"):
-        folds.audit(heard([("p", "a", "x", 0, "d"), ("q", "a", "x", 0, "d"), ("r", "b", "x", 1, "e")]))
+        folds.audit(with_digests([("p", "a", "x", 0, "d"), ("q", "a", "x", 0, "d"), ("r", "b", "x", 1, "e")]))
     assert caplog.messages == ["1 clips repeat the audio of another clip of the same speaker and label"]

@@ -1,4 +1,4 @@
-"""Names that look the same: found, told, and merged where that is asked for."""
+"""Names that look the same: found, reported, and merged where that is asked for."""
 
 import logging
 import unicodedata

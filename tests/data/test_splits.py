@@ -226,7 +226,7 @@ def test_folds_of_several_labels_have_no_classes():
 # What train lacks
 
 
-def test_classes_that_train_lacks_are_told(caplog):
+def test_classes_that_train_lacks_are_reported(caplog):
     clips = table(
         [("a", "train", "x"), ("a", "train", "y"), ("b", "val", "z"), ("c", "test", "z"), ("c", "test", "x")]
     )
@@ -235,7 +235,7 @@ def test_classes_that_train_lacks_are_told(caplog):
     assert caplog.messages == ["test has class z, which train lacks, so nothing teaches it"]
 
 
-def test_labels_that_train_lacks_are_told(caplog):
+def test_labels_that_train_lacks_are_reported(caplog):
     clips = table(
         [("a", "train", ""), ("a", "train", ""), ("b", "val", ""), ("c", "test", ""), ("c", "test", "")]
     )
@@ -253,7 +253,7 @@ def test_labels_that_train_lacks_are_told(caplog):
     assert caplog.messages == [wanted]
 
 
-def test_nothing_is_told_where_train_has_all(caplog):
+def test_nothing_is_reported_where_train_has_all(caplog):
     with caplog.at_level(logging.WARNING, "w2v2"):
         assign(corpus(9))
     assert not caplog.messages
@@ -262,7 +262,7 @@ def test_nothing_is_told_where_train_has_all(caplog):
 # audit
 
 
-def heard(rows):
+def with_digests(rows):
     names = ["clip_id", "speaker", "split", "audio_digest"]
     return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
@@ -293,20 +293,20 @@ FINE = [
     ],
 )
 def test_audit_names_the_culprits(rows, wanted):
-    splits.audit(heard(FINE))
+    splits.audit(with_digests(FINE))
     with pytest.raises(UserError, match=wanted) as caught:
-        splits.audit(heard(FINE + rows))
+        splits.audit(with_digests(FINE + rows))
     assert "f1" not in str(caught.value)
 
 
 def test_audit_lets_copies_within_a_split_pass():
-    splits.audit(heard([*FINE, ("p", "a", "train", "x"), ("q", "b", "train", "x")]))
+    splits.audit(with_digests([*FINE, ("p", "a", "train", "x"), ("q", "b", "train", "x")]))
     with pytest.raises(UserError, match="in two splits"):
-        splits.audit(heard([*FINE, ("p", "a", "train", "x"), ("q", "b", "val", "x")]))
+        splits.audit(with_digests([*FINE, ("p", "a", "train", "x"), ("q", "b", "val", "x")]))
 
 
 def test_audit_without_digests_still_looks_at_speakers():
-    clips = heard([("p", "a", "train", "x"), ("q", "b", "test", "x")]).drop_columns("audio_digest")
+    clips = with_digests([("p", "a", "train", "x"), ("q", "b", "test", "x")]).drop_columns("audio_digest")
     splits.audit(clips)
     with pytest.raises(UserError, match="more than one split"):
         splits.audit(clips.set_column(1, "speaker", [["a", "a"]]))

@@ -120,7 +120,7 @@ def test_the_same_clips_are_passed_and_others_refused(tmp_path):
             baseline_comparison.check_same(baseline, changed)
 
 
-def test_what_is_no_finished_baseline_is_told(tmp_path):
+def test_what_is_no_finished_baseline_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"baseline .*/none is not a finished run of jobs/baseline.py"):
         baseline_comparison.read_baseline(str(tmp_path / "none"))
     other = write_baseline(tmp_path / "other", made(0.5, seed=1), job="finetune")

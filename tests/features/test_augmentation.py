@@ -128,7 +128,7 @@ def test_frequency_mask_empties_one_band_and_leaves_the_others():
 
 
 class Remembered:
-    """Waveforms that say what they were told to expect."""
+    """Waveforms that report what they were asked to expect."""
 
     def __init__(self, waveforms: list[np.ndarray]) -> None:
         self.waveforms, self.expected = waveforms, list[int]()

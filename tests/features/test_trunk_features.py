@@ -155,7 +155,7 @@ def test_float16_entries_take_half_the_space(tmp_path, files):
     assert sizes[1] < 0.51 * sizes[0]
 
 
-def test_unusable_clips_are_told_with_reasons_and_do_not_stop_the_others(tmp_path, files):
+def test_unusable_clips_are_reported_with_reasons_and_do_not_stop_the_others(tmp_path, files):
     text, short, lost = tmp_path / "text.wav", tmp_path / "short.wav", tmp_path / "lost.wav"
     text.write_text("not audio at all, only text that was named wav")
     soundfile.write(short, np.ones(100) * 0.1, 16_000)

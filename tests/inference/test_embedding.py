@@ -217,9 +217,9 @@ def test_a_row_for_each_clip_layer_and_window(tmp_path, waveforms, folder):
 def test_start_and_end_are_those_of_the_segment_in_its_file(tmp_path, waveforms, folder):
     path = tmp_path / "long.wav"
     path.write_bytes(wav(waveforms[2]))
-    heard = read([{"clip_id": "a", "uri": str(path), "start_s": 0.5, "end_s": 1.25}])
+    clips_read = read([{"clip_id": "a", "uri": str(path), "start_s": 0.5, "end_s": 1.25}])
     config = ExtractConfig(encoder=VectorConfig(name=folder))
-    (row,) = rows_of(embedding.embed_clips(heard, encoder_of(config.encoder), config))
+    (row,) = rows_of(embedding.embed_clips(clips_read, encoder_of(config.encoder), config))
     assert (row["start_s"], row["end_s"], row["duration_s"]) == (0.5, 1.25, 0.75)
     expected = reference(folder, waveforms[2][8_000:20_000], "mean")[3]
     assert np.abs(np.array(row["embedding"]) - expected).max() < 1e-5
@@ -228,11 +228,11 @@ def test_start_and_end_are_those_of_the_segment_in_its_file(tmp_path, waveforms,
 def test_vectors_that_are_not_finite_reject_their_clip(tmp_path, waveforms, folder):
     clips, config = embedded(tmp_path, waveforms, folder)
     assert clips["status"].to_pylist().count("embedded") == len(waveforms)
-    heard = read([{"clip_id": "clip0", "uri": str(tmp_path / "0.wav")}])
+    clips_read = read([{"clip_id": "clip0", "uri": str(tmp_path / "0.wav")}])
     encoder = encoder_of(config.encoder)
     with torch.no_grad():
         encoder.model.encoder.layers[1].final_layer_norm.bias[3] = torch.nan
-    broken = embedding.embed_clips(heard, encoder, config)
+    broken = embedding.embed_clips(clips_read, encoder, config)
     assert broken["status"].to_pylist() == ["rejected"]
     assert broken["reason"].to_pylist() == ["not finite: the encoder gave NaN or infinite numbers"]
     assert rows_of(broken) == []

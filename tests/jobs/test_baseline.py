@@ -189,8 +189,8 @@ def test_settings_of_another_run_are_refused(finished):
 
 def test_help_tells_the_settings():
     command = [sys.executable, str(ROOT / "jobs/baseline.py"), "--help", "all"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "--svm.num_inner_folds" in told and "Folds, by speaker, among the training clips" in told
+    help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--svm.num_inner_folds" in help_text and "Folds, by speaker, among the training clips" in help_text
 
 
 def test_metrics_json_is_what_main_returns(finished):

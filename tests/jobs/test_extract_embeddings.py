@@ -287,7 +287,7 @@ def test_what_changes_is_done_anew_and_nothing_else(tmp_path, audio, ray_session
     assert Counter(row["pooling"] for row in rows) == {"mean": NUM_CLIPS, "max": NUM_CLIPS}
     with duckdb.connect(str(Path(config.run) / "embeddings.db"), read_only=True) as connection:
         (reason,) = connection.sql("SELECT reason FROM embeddings_rejects").fetchall()
-    assert reason == ("",)  # told to be mended
+    assert reason == ("",)  # its reject is withdrawn
 
 
 @pytest.mark.slow

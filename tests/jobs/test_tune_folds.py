@@ -160,7 +160,7 @@ def test_csv_with_own_columns_and_merged_classes(corpus, tmp_path, ray_session):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_unseen_actors_are_told_far_above_chance_and_shuffled_labels_are_not(
+def test_unseen_actors_are_recognised_far_above_chance_and_shuffled_labels_are_not(
     corpus, tmp_path, ray_session, shuffled
 ):
     from w2v2.data import manifest

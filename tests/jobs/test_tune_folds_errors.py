@@ -61,7 +61,7 @@ def test_same_recording_under_two_actors_is_refused(corpus, tmp_path, ray_sessio
         tune_folds.main(make_config(tmp_path, copy))
 
 
-def test_failed_trials_are_told_and_the_job_goes_on(corpus, tmp_path, ray_session):
+def test_failed_trials_are_reported_and_the_job_continues(corpus, tmp_path, ray_session):
     search = SearchConfig(
         num_trials=3, space={"optim.learning_rate": Dimension(choices=(1e-3, 1e15))}, num_startup_trials=3
     )

@@ -42,9 +42,9 @@ def clinic_corpus(
         if not is_flat:
             metadata = {"uid": uid, "speaker": f"P{speaker:02}", "sample_rate_hz": rate}
             (path.parent / "metadata.json").write_text(json.dumps(metadata))
-        told = {name: "" if (3 * i + j) % 11 == 5 else present[name] for j, name in enumerate(LABELS)}
+        labels = {name: "" if (3 * i + j) % 11 == 5 else present[name] for j, name in enumerate(LABELS)}
         who = {"speaker": f"P{speaker:02}"} if speaker_column else {}
-        rows[split_of[speaker]].append({"file_name": uid, "study": study, **who, **told})
+        rows[split_of[speaker]].append({"file_name": uid, "study": study, **who, **labels})
     for name, own in rows.items():
         write_csv(folder / f"{name}.csv", own)
     (folder / "labels.txt").write_text(LABELS_TXT)

@@ -37,9 +37,9 @@ def clips(**speakers: str) -> pa.Table:
 )
 def test_names_and_samples_are_known_again(tmp_path, scored, num_speakers, num_clips, words):
     provenance.write(str(tmp_path), clips(d1="ann", d2="bob", d3="ann"), encoder="tiny")
-    heard = provenance.overlap(str(tmp_path), scored)
-    assert (heard.num_speakers, heard.num_clips, heard.caveat("it")) == (num_speakers, num_clips, words)
-    assert bool(heard) == bool(words)
+    overlap = provenance.overlap(str(tmp_path), scored)
+    assert (overlap.num_speakers, overlap.num_clips, overlap.caveat("it")) == (num_speakers, num_clips, words)
+    assert bool(overlap) == bool(words)
     assert b"ann" not in (tmp_path / provenance.FILE).read_bytes()
 
 
@@ -53,14 +53,15 @@ def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
     assert (
         provenance.encoder_overlap(first, clips(d2="bob")) == {"seen_in_training": ""} and not caplog.messages
     )
-    told = provenance.encoder_overlap(first, clips(d2="ann"))["seen_in_training"]
+    sentence = provenance.encoder_overlap(first, clips(d2="ann"))["seen_in_training"]
     assert (
-        told.startswith("as for the encoder, 1 of the speakers have the name of one") and told in caplog.text
+        sentence.startswith("as for the encoder, 1 of the speakers have the name of one")
+        and sentence in caplog.text
     )
-    assert "TRAINED" not in told  # a name alone proves nothing
+    assert "TRAINED" not in sentence  # a name alone proves nothing
 
 
-def test_a_damaged_or_missing_file_is_told(tmp_path):
+def test_a_damaged_or_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match=provenance.FILE):
         provenance.overlap(str(tmp_path), clips(d1="ann"))
     (tmp_path / provenance.FILE).write_bytes(b"PAR1")

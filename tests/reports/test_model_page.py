@@ -142,8 +142,8 @@ def test_values_have_all_scores_with_intervals_and_quadrants(texts, folders):
     pooled = found["pooled"]
     for name, row in pooled["targets"].items():
         within = pooled["intervals"]["targets"][name]
-        told = [f"{three(row[m])} ({span(within[m], three)})" for m in ("rmse", "r2", "pearson", "ccc")]
-        assert f"{name} {row['num_clips']} {' '.join(told)}" in text
+        cells = [f"{three(row[m])} ({span(within[m], three)})" for m in ("rmse", "r2", "pearson", "ccc")]
+        assert f"{name} {row['num_clips']} {' '.join(cells)}" in text
     assert f"{three(pooled['mean']['ccc'])} CCC, mean of valence, arousal" in text
     quadrants = found["quadrants"]
     assert "Quadrants around valence 5, arousal 4.9" in text

@@ -33,7 +33,7 @@ def estimate_of(value, *, name="BBC-CV"):
     return {"name": name, "metric": "uar", "metrics": metrics, "optimism": optimism} | sizes
 
 
-def lines(states, value=0.487, heard=None):
+def lines(states, value=0.487, seen=None):
     trials = [
         optuna.trial.create_trial(state=STATES[state], value=0.5 if state == "C" else None)
         for state in states
@@ -43,7 +43,7 @@ def lines(states, value=0.487, heard=None):
     folds = {name: {"mean": 0.5, "std": None} for name in ("uar", "accuracy", "macro_f1")}
     metrics = {"pooled": pooled, "folds": folds, "selection": selection, "trial": 0, "chance_uar": 0.125}
     metrics |= {"estimate": estimate_of(value)}
-    metrics["encoder"] = {} if heard is None else {"seen_in_training": heard}
+    metrics["encoder"] = {} if seen is None else {"seen_in_training": seen}
     return score_lines(metrics | {"params": {"optim.learning_rate": 1e-4}}), selection["note"]
 
 
@@ -81,16 +81,16 @@ def test_the_best_settings_carry_what_they_are_worth_in_a_comment():
 
 
 @pytest.mark.parametrize(
-    ("heard", "told"), [(None, False), ("", False), ("3 of the clips TRAINED THE ENCODER", True)]
+    ("seen", "is_reported"), [(None, False), ("", False), ("3 of the clips TRAINED THE ENCODER", True)]
 )
-def test_an_encoder_that_was_made_from_what_is_scored_is_told(heard, told):
-    text, _ = lines("CC", heard=heard)
+def test_an_encoder_that_was_made_from_what_is_scored_is_reported(seen, is_reported):
+    text, _ = lines("CC", seen=seen)
     words = "but 3 of the clips TRAINED THE ENCODER"
-    assert (words in text) == told
+    assert (words in text) == is_reported
 
 
 @pytest.mark.parametrize("best", ["fresh", "tuned"])
-def test_where_encoders_are_searched_over_the_best_trials_own_is_told(tmp_path, best):
+def test_where_encoders_are_searched_over_the_best_trials_own_is_reported(tmp_path, best):
     clips = pa.table({"speaker": ["ann", "bob"], "audio_digest": ["1", "2"]})
     names = {name: str(tmp_path / name) for name in ("fresh", "tuned")}
     provenance.write(names["tuned"], clips.slice(0, 1), encoder="tiny")

@@ -211,12 +211,13 @@ def test_a_search_without_a_complete_trial_is_one_sentence(tmp_path):
 
 
 def test_encoders_of_single_folds_are_refused(tmp_path):
-    plan = make_plan(tmp_path)
-    by_fold = replace(plan, encoders_by_fold={plan.config.encoder: [plan.config.encoder] * 3})
-    refuse_encoders_by_fold(by_fold)
-    refuse_encoders_by_fold(with_search(plan, nested=True))
+    config = make_plan(tmp_path).config
+    nested = replace(config, search=replace(config.search, nested=True))
+    of_fold = {config.encoder: [config.encoder] * 3}
+    refuse_encoders_by_fold(config, of_fold)
+    refuse_encoders_by_fold(nested, {})
     with pytest.raises(UserError, match=r"leaves out two folds at a time"):
-        refuse_encoders_by_fold(with_search(by_fold, nested=True))
+        refuse_encoders_by_fold(nested, of_fold)
 
 
 def test_the_cost_is_known_before():

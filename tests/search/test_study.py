@@ -1,4 +1,4 @@
-"""The study: truth told to Optuna, pruning between folds, and a killed search that goes on the same."""
+"""The study: results reported to Optuna, pruning between folds, and a killed search that resumes the same."""
 
 import optuna
 import pytest
@@ -87,7 +87,7 @@ def test_interrupted_search_proposes_what_the_uninterrupted_one_did(tmp_path):
     assert [*parts, resumed.params, *run_all(again)] == whole
 
 
-def test_optuna_is_told_the_truth(tmp_path):
+def test_the_truth_is_reported_to_optuna(tmp_path):
     study = make(tmp_path, pruning="none")
     complete, pruned, failed = study.ask(), study.ask(), study.ask()
     study.report(complete.number, [0.2, 0.4], num_folds=2)
@@ -141,7 +141,7 @@ def test_search_finds_a_better_learning_rate_than_the_first(tmp_path):
     assert abs(best.params["optim.learning_rate"] - 0.01) < 0.005
 
 
-def test_two_processes_on_one_run_are_told(tmp_path):
+def test_two_processes_on_one_run_are_reported(tmp_path):
     first = make(tmp_path)
     proposal = first.ask()
     second = make(tmp_path)  # takes the trial for one that a killed run left unfinished

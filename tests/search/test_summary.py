@@ -96,8 +96,8 @@ def test_curves_have_a_row_per_epoch(scores):
     table = summary.curves_table(scores)
     assert table.num_rows == 4 * 3
     row = table.filter((pc.field("trial") == 1) & (pc.field("epoch") == 2)).to_pylist()[0]
-    told = {"trial": 1, "fold": 0, "epoch": 2, "train_loss": 0.5, "train_uar": 0.6, "learning_rate": 0.05}
-    assert {name: row[name] for name in told} == told
+    expected = {"trial": 1, "fold": 0, "epoch": 2, "train_loss": 0.5, "train_uar": 0.6, "learning_rate": 0.05}
+    assert {name: row[name] for name in expected} == expected
 
 
 def test_trials_have_mean_and_deviation_over_the_folds_they_ran(scores):

@@ -111,7 +111,7 @@ def test_no_permission(gcs: FakeGcs, permission: str, role: str, act) -> None:
     assert gcs.count() == 1  # not tried again
 
 
-def test_anonymous_caller_is_told_to_log_in(gcs: FakeGcs) -> None:
+def test_anonymous_caller_is_asked_to_log_in(gcs: FakeGcs) -> None:
     gcs.put("corpus", "x", b"")
     gcs.require_login()
     with pytest.raises(

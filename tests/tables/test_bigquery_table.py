@@ -94,7 +94,7 @@ def test_bigquery_a_failure_of_an_earlier_run_does_not_stand_in_the_way(bq: Plac
     assert counts(open_table(bq.uri, make_spec()).commit(parts)) == (4, 0, 0, 0)
 
 
-def test_bigquery_a_job_that_fails_each_time_is_told(bq: Place) -> None:
+def test_bigquery_a_job_that_fails_each_time_is_reported(bq: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 
@@ -134,7 +134,7 @@ def test_bigquery_answers_lost_on_every_call_change_nothing(bq: Place, lost: str
         "bigquery.jobs.create",
     ],
 )
-def test_bigquery_a_missing_permission_is_told_before_any_work(bq: Place, permission: str) -> None:
+def test_bigquery_a_missing_permission_is_reported_before_any_work(bq: Place, permission: str) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 
@@ -145,7 +145,7 @@ def test_bigquery_a_missing_permission_is_told_before_any_work(bq: Place, permis
         open_table(bq.uri, make_spec())
 
 
-def test_bigquery_a_missing_dataset_is_told(bq: Place) -> None:
+def test_bigquery_a_missing_dataset_is_reported(bq: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 
@@ -155,7 +155,7 @@ def test_bigquery_a_missing_dataset_is_told(bq: Place) -> None:
         open_table("bq://my-project.music.t", make_spec())
 
 
-def test_bigquery_a_bucket_in_another_location_is_told(bq: Place) -> None:
+def test_bigquery_a_bucket_in_another_location_is_reported(bq: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 
@@ -170,7 +170,7 @@ def test_bigquery_a_bucket_in_another_location_is_told(bq: Place) -> None:
     assert table.read().num_rows == 0
 
 
-def test_bigquery_a_quota_is_told_at_once(bq: Place) -> None:
+def test_bigquery_a_quota_is_reported_at_once(bq: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 
@@ -227,7 +227,7 @@ def test_bigquery_large_local_parts_are_uploaded_resumably(
     assert place.bigquery.faults.unused() == 0
 
 
-def test_a_dead_network_is_told(bq: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_network_is_reported(bq: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from w2v2.errors import UserError
     from w2v2.tables import bigquery_jobs
     from w2v2.tables.table import open_table

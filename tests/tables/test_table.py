@@ -121,7 +121,7 @@ def test_two_dims_under_one_model_are_refused(place: Place) -> None:
     assert rows_of(table) == fold(make_rows(range(3)))
 
 
-def test_an_existing_table_with_other_columns_is_refused_and_told_how(place: Place) -> None:
+def test_an_existing_table_with_other_columns_is_refused_with_what_to_do(place: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.spec import TableSpec, embeddings_spec
     from w2v2.tables.table import open_table
@@ -137,7 +137,7 @@ def test_an_existing_table_with_other_columns_is_refused_and_told_how(place: Pla
         open_table(place.uri, other)
 
 
-def test_whether_a_table_exists_is_told_and_nothing_is_made(place: Place) -> None:
+def test_whether_a_table_exists_is_reported_and_nothing_is_made(place: Place) -> None:
     from w2v2.tables.table import exists, open_table
 
     assert [exists(place.uri) for _ in range(2)] == [False, False]

@@ -191,7 +191,7 @@ def test_the_next_trials_of_a_shape_have_the_same_batches_and_dropout(monkeypatc
         assert_close(first[0][fold], alike, atol=0)
 
 
-def test_a_head_that_diverges_is_told_and_leaves_the_others_alone():
+def test_a_head_that_diverges_is_reported_and_leaves_the_others_alone():
     clips, folds, head, training = (
         clips_of((DIM,)),
         folds_of((30, 31)),

@@ -159,7 +159,7 @@ def test_two_classes_are_predicted_as_scikit_learn_does(corpus):
         (2, 2, r"outside fold 2 there are too few speakers of each class"),
     ],
 )
-def test_too_few_speakers_or_clips_are_told(num_speakers, num_folds, message):
+def test_too_few_speakers_or_clips_are_reported(num_speakers, num_folds, message):
     number = np.arange(2 * num_speakers) // 2
     # Each speaker has one class alone.
     target = number % 3 if num_speakers == 12 else number

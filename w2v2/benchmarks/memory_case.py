@@ -37,7 +37,7 @@ def _extractions(config: BenchmarkConfig, scratch: Path) -> list[Agreement]:
                 synthetic_clips.write_short_clips(audio, num_clips=num, clip_s=sizes.clip_s, seed=config.seed)
             job = extraction_of(scratch / f"extract-{num}-{number}", audio, "tiny")
             peaks[num].append(run_job("extract_embeddings", job, watch_memory=True).peak_bytes)
-    return _told("extraction", "clips", peaks)
+    return _memory_agreements("extraction", "clips", peaks)
 
 
 def _searches(config: BenchmarkConfig, scratch: Path) -> list[Agreement]:
@@ -49,7 +49,7 @@ def _searches(config: BenchmarkConfig, scratch: Path) -> list[Agreement]:
             place = scratch / f"tune-{num}-{number}"
             job = small_search(corpus, place, num_trials=num, seed=config.seed)
             peaks[num].append(run_job("tune_folds", job, watch_memory=True).peak_bytes)
-    return _told("search", "trials", peaks)
+    return _memory_agreements("search", "trials", peaks)
 
 
 def small_search(corpus: Path, place: Path, *, num_trials: int, seed: int) -> TuneFoldsConfig:
@@ -73,7 +73,7 @@ def _in_turn(sizes: Sequence[int], number: int) -> Sequence[int]:
     return sizes if number % 2 == 0 else sizes[::-1]
 
 
-def _told(part: str, unit: str, peaks: dict[int, list[int]]) -> list[Agreement]:
+def _memory_agreements(part: str, unit: str, peaks: dict[int, list[int]]) -> list[Agreement]:
     """Megabytes of each size, and the ratio of large to small: of the largest peaks, rounds aside."""
     (few, low), (many, high) = sorted(peaks.items())
     fields_of_all: list[dict[str, Any]] = [

@@ -104,7 +104,7 @@ def _predict_chunk(
     torch.set_num_threads(threads)
     text = config.text if isinstance(config, EvaluateConfig) else TextConfig()
     saved, decoder = _loaded(config.model, text, config.decode, predictor)
-    said = predict_clips(
+    predictions = predict_clips(
         [clip for clip, _ in chunk],
         saved,
         num_readers=config.data.num_readers,
@@ -112,5 +112,5 @@ def _predict_chunk(
         hop_s=hop_s,
         decoder=decoder,
     )
-    write_predictions(config.run, said, [own for _, own in chunk])
-    return said
+    write_predictions(config.run, predictions, [own for _, own in chunk])
+    return predictions

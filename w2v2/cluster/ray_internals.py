@@ -105,7 +105,7 @@ def _kuberay_config(cluster: str) -> dict[str, Any]:
 
 
 def growth_limits() -> dict[str, float]:
-    """The most that a cluster may have, by resource, where its autoscaler has told Ray; else {}."""
+    """The most that a cluster may have, by resource, where its autoscaler has reported it to Ray; else {}."""
     import ray
 
     return {

@@ -32,7 +32,7 @@ def parse(config_class: type[C], args: Sequence[str]) -> C:
 
     Raises UserError with a sentence that names the field.
     """
-    fields = tuple(_fields(config_class))
+    fields = tuple(field_paths(config_class))
     files, flags = _files_and_flags(args)
     texts = []
     for uri in files:
@@ -49,7 +49,7 @@ def parse_text(config_class: type[C], text: str) -> C:
 
     Raises UserError with a sentence that names the field.
     """
-    return _parsed(config_class, [f"--config={_respelled(text, tuple(_fields(config_class)))[0]}"])
+    return _parsed(config_class, [f"--config={_respelled(text, tuple(field_paths(config_class)))[0]}"])
 
 
 def _respelled(text: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -84,10 +84,10 @@ def _parsed(config_class: type[C], words: Sequence[str]) -> C:
             allow_abbrev=False,
         )
     except ArgumentError as error:
-        told = plain_words(str(error), _fields(config_class)).replace(
+        message = plain_words(str(error), field_paths(config_class)).replace(
             '"<unicode string>"', "the --config file"
         )
-        raise UserError(f"{told}; --help lists all settings") from error
+        raise UserError(f"{message}; --help lists all settings") from error
     except OSError as error:  # text in the place of a section is taken for the name of a file with it
         raise UserError(
             f"a section of settings is given as a file that cannot be read ({error.strerror}): give its fields; --help "
@@ -97,14 +97,14 @@ def _parsed(config_class: type[C], words: Sequence[str]) -> C:
     return config
 
 
-def _fields(config_class: type, prefix: str = "") -> Iterator[str]:
+def field_paths(config_class: type, prefix: str = "") -> Iterator[str]:
     """All fields with dots, those of sections too."""
     kinds = get_type_hints(config_class)
     for name in (field.name for field in fields(config_class)):
         kind = kinds[name]
         yield f"{prefix}{name}"
         if is_dataclass(kind):
-            yield from _fields(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+            yield from field_paths(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def _files_and_flags(args: Iterable[str]) -> tuple[list[str], list[str]]:

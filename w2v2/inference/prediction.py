@@ -118,15 +118,15 @@ def _with_values(
 ) -> list[ClipPrediction]:
     """Each clip with its rows of values; one whose values are not finite is rejected."""
     predictions, at = [], 0
-    for said in found:
-        own = values[at : at + len(said.spans)]
-        at += len(said.spans)
-        if said.reject:
-            predictions.append(said)
+    for prediction in found:
+        own = values[at : at + len(prediction.spans)]
+        at += len(prediction.spans)
+        if prediction.reject:
+            predictions.append(prediction)
         elif np.isfinite(own).all():
-            predictions.append(replace(said, values=own))
+            predictions.append(replace(prediction, values=own))
         else:
-            predictions.append(ClipPrediction(clip_id=said.clip_id, reject=NOT_FINITE))
+            predictions.append(ClipPrediction(clip_id=prediction.clip_id, reject=NOT_FINITE))
     return predictions
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from w2v2.cluster import features
-from w2v2.cluster.joined_descriptors import descriptor_rows, joined_descriptors
-from w2v2.cluster.workers import start_workers
+from w2v2.cluster.joined_descriptors import Descriptors, descriptor_rows, joined_descriptors
+from w2v2.cluster.workers import Workers, start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
@@ -94,12 +94,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     from w2v2.training.ensembles import train_ensemble
     from w2v2.training.finetuning import FinetunePlan
 
-    prepared = preparation.run(found.clips)
-    described, descriptors = joined_descriptors(config, found.clips, workers)
-    refused = {clip.clip_id: clip for clip in described if clip.reject}
-    prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
-    if config.task.kind == "transcript":
-        prepared = long_enough(config, found, prepared, preparation.infos[0])
+    prepared, descriptors = read_audio(config, found, preparation, workers)
     found = usable(config, found, prepared)
     vocabulary = vocabulary_of(config, found) if config.task.kind == "transcript" else None
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
@@ -129,6 +124,22 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
         text=about_text,
         seconds=time.monotonic() - started,
     )
+
+
+def read_audio(
+    config: FinetuneConfig,
+    found: manifest.Manifest,
+    preparation: features.FeaturePreparation,
+    workers: Workers,
+) -> tuple[list[ClipFeatures], Descriptors]:
+    """What became of each clip, in order, and the hand-made features that join the encoder's."""
+    prepared = preparation.run(found.clips)
+    described, descriptors = joined_descriptors(config, found.clips, workers)
+    refused = {clip.clip_id: clip for clip in described if clip.reject}
+    prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
+    if config.task.kind == "transcript":
+        prepared = long_enough(config, found, prepared, preparation.infos[0])
+    return prepared, descriptors
 
 
 def resolved(config: FinetuneConfig) -> FinetuneConfig:

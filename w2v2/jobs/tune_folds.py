@@ -24,6 +24,7 @@ from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import folds, transcripts, usable_clips
+from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.models import fold_encoders
 from w2v2.models.pretrained_name import check_folder
@@ -32,7 +33,7 @@ from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, train_choices
 from w2v2.search.finished_search import read_finished
 from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
-from w2v2.search.prepared_search import read_prepared
+from w2v2.search.prepared_search import PreparedSearch, read_prepared
 from w2v2.search.space import default_space, variants
 from w2v2.search.study import Study, open_study
 from w2v2.search.trial import Plan, plan_trials
@@ -69,54 +70,19 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
-    text = config.text if config.task.kind == "transcript" else None
     if config.plan:
-        reading = reading_all(config)
-        return plan_search(
-            config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds, text=text)
-        )
+        return plan_search(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
-    encoders = variants(config.encoder, config.search.space)
-    for encoder in encoders:
-        check_folder(encoder.name)
-    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
-    manifest = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
-    if of_fold:  # before anything is computed
-        fold_encoders.refuse_seen(of_fold, folds.assign(manifest.clips, config.folds))
-
-    if text is not None and text.vocab == "model":
-        refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
-    needed = fold_encoders.distinct(encoders, of_fold)
-    prepared = read_prepared(config, needed, manifest.clips)
-    if prepared is None:
-        from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
-
-        prepared = prepare_search(config, needed, manifest.clips)
-    prepared = replace(prepared, encoders_by_fold=of_fold)
-    if text is not None:
-        prepared = prepared.long_enough(manifest.clips)
-    manifest = usable_clips.in_folds(
-        config.run, manifest, prepared.features, data=config.data, fold_config=config.folds
-    )
-    fold_encoders.refuse_seen(of_fold, manifest.clips)
+    manifest, prepared = prepare(config)
     if baseline is not None:
         baseline_comparison.check_same(baseline, manifest.clips)
     run_directory.keep_manifest(config.run, manifest.clips, manifest.rejects)
     run_directory.keep_encoders(config.run, {e.name: info.digest for e, info in prepared.infos.items()})
 
     study, plan = open_study(config), plan_trials(config, prepared, manifest.clips)
-    refuse_encoders_by_fold(plan)
-    if plan.trains_heads_alone:
-        from w2v2.search.head_search import search_heads as search
-        from w2v2.search.head_search import train_heads as train
-    elif config.local is True:
-        from w2v2.search.one_by_one import search_one_by_one as search
-        from w2v2.search.one_by_one import train_one_by_one as train
-    else:
-        from w2v2.cluster.search import search
-        from w2v2.cluster.search import train_folds as train
+    search, train = way_to_train(plan)
     logger.info("cost: %s", cost_of(config))
     search(plan, study)
     final = final_of(plan, study, search=search, train=train) if config.search.replicates else None
@@ -134,6 +100,59 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         final=final,
         seconds=time.monotonic() - started,
     )
+
+
+def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
+    """The clips in their folds, and every encoder's features of them.
+
+    Raises UserError where clips, encoders or folds do not fit together, before features are computed where names show it.
+    """
+    is_transcript = config.task.kind == "transcript"
+    encoders = variants(config.encoder, config.search.space)
+    for encoder in encoders:
+        check_folder(encoder.name)
+    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
+    refuse_encoders_by_fold(config, of_fold)
+    manifest = read_clips(config)
+    if of_fold:
+        fold_encoders.refuse_seen(of_fold, folds.assign(manifest.clips, config.folds))
+    if is_transcript and config.text.vocab == "model":
+        refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
+    needed = fold_encoders.distinct(encoders, of_fold)
+    prepared = read_prepared(config, needed, manifest.clips)
+    if prepared is None:
+        from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
+
+        prepared = prepare_search(config, needed, manifest.clips)
+    prepared = replace(prepared, encoders_by_fold=of_fold)
+    if is_transcript:
+        prepared = prepared.long_enough(manifest.clips)
+    manifest = usable_clips.in_folds(
+        config.run, manifest, prepared.features, data=config.data, fold_config=config.folds
+    )
+    fold_encoders.refuse_seen(of_fold, manifest.clips)
+    return manifest, prepared
+
+
+def read_clips(config: TuneFoldsConfig) -> Manifest:
+    """The clips that can be had by name, with their transcripts; raises UserError where they make no folds."""
+    text = config.text if config.task.kind == "transcript" else None
+    return usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
+
+
+def way_to_train(plan: Plan) -> tuple[Callable[[Plan, Study], None], Train]:
+    """How trials are searched and single trainings run: heads side by side, one by one in this process, or on workers."""
+    if plan.trains_heads_alone:
+        from w2v2.search.head_search import search_heads, train_heads
+
+        return search_heads, train_heads
+    if plan.config.local is True:
+        from w2v2.search.one_by_one import search_one_by_one, train_one_by_one
+
+        return search_one_by_one, train_one_by_one
+    from w2v2.cluster.search import search, train_folds
+
+    return search, train_folds
 
 
 def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], clips: pa.Table) -> None:

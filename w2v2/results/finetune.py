@@ -60,20 +60,20 @@ def write_outcome(
     regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts. Where
     an ensemble was trained, trained is its average.
     """
-    kind = config.task.kind
     predictions = _write_tables(config, found.clips, trained, names)
-    scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     metrics = score_predictions(
-        test, kind=kind, names=names, seed=config.seed, midpoints=midpoints, spaces=config.text.spaces
+        test,
+        kind=config.task.kind,
+        names=names,
+        seed=config.seed,
+        midpoints=midpoints,
+        spaces=config.text.spaces,
     )
+    scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
     metrics |= {
         "job": "finetune",
-        "computed_on": f"the test split, once: {len(test)} clips of {metrics['num_speakers']} speakers, none of "
-        "whom is in train or val"
-        + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
-        + provenance.caveat(encoder)
-        + provenance.tuning_caveat(config.tuned_on, scored_once),
+        "computed_on": _computed_on(config, metrics, len(test), scored_once, encoder, ensemble),
         "splits": dict(splits.num_clips(found.clips)),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
@@ -97,26 +97,53 @@ def write_outcome(
         metrics["before_remapping"] = before["pooled"]
     metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
-    of_card = {name: metrics[name] for name in ("computed_on", "pooled")} | kept
-    of_card |= {"ensemble": metrics["ensemble"]} if ensemble else {}
-    of_card |= {"corpus": corpus_name(asdict(config.data))} | _tuning_estimate(config)
-    extend_card(metrics["model"]["uri"], of_card)
+    _extend_card(config, metrics, kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
+    _report(config, metrics, trained)
+    return metrics
+
+
+def _computed_on(
+    config: FinetuneConfig,
+    metrics: Mapping[str, Any],
+    num_clips: int,
+    scored: pa.Table,
+    encoder: Mapping[str, Any],
+    ensemble: "Ensemble | None",
+) -> str:
+    """What the scores are of, and what may make them too high."""
+    return (
+        f"the test split, once: {num_clips} clips of {metrics['num_speakers']} speakers, none of whom is in train or val"
+        + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
+        + provenance.caveat(encoder)
+        + provenance.tuning_caveat(config.tuned_on, scored)
+    )
+
+
+def _extend_card(config: FinetuneConfig, metrics: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """Adds the scores, and what the model predicts with by choice, to the card of the model, which was written before."""
+    card = {name: metrics[name] for name in ("computed_on", "pooled", "ensemble") if name in metrics}
+    corpus = {"corpus": corpus_name(asdict(config.data))}
+    extend_card(metrics["model"]["uri"], card | dict(kept) | corpus | _tuning_estimate(config))
+
+
+def _report(config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetuned") -> None:
+    """Writes the page, and logs the scores and where everything is."""
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 
     page = write_model_report(config.run)
-    logger.info(
-        "%s",
-        "\n".join(
-            [score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics), *ensemble_lines(metrics)]
-        ),
-    )
+    scores = [
+        score_lines(metrics),
+        *detail_lines(metrics),
+        *decision_lines(metrics),
+        *ensemble_lines(metrics),
+    ]
+    logger.info("%s", "\n".join(scores))
     logger.info(
         "model: %s/model, %.3f M parameters trained", config.run, trained.num_trained_parameters / 1e6
     )
     logger.info("page: %s", page)
-    return metrics
 
 
 def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.models.fold_encoders import ByFold
 from w2v2.search.final_trainings import FoldChoice
 from w2v2.search.study import Study, open_study
 from w2v2.search.summary import best_trial
@@ -51,9 +52,9 @@ def cost_of(config: TuneFoldsConfig) -> Cost:
     )
 
 
-def refuse_encoders_by_fold(plan: Plan) -> None:
+def refuse_encoders_by_fold(config: TuneFoldsConfig, of_fold: ByFold) -> None:
     """Raises UserError for nested cross-validation with an encoder for each fold: none was pre-trained without two."""
-    if plan.config.search.nested and plan.encoders_by_fold:
+    if config.search.nested and of_fold:
         raise UserError(
             "search.nested leaves out two folds at a time, and encoder.name is a folder with an encoder for each fold, every one of "
             "which has the audio of all others in it: leave out --search.nested, or give one encoder"

@@ -110,9 +110,9 @@ def test_a_bad_row_is_a_reject(tmp_path, row, clip_id, reason):
     train = f"file_name,speaker,tremor,breathy\nr1,p1,1,0\n{row}\n"
     result = read(tmp_path, files=files, train=train, test=None)
     assert result.clips["clip_id"].to_pylist() == ["A/r1.wav"]
-    ((found, told),) = reasons(result).items()
+    ((found, message),) = reasons(result).items()
     assert found == clip_id
-    assert re.match(f"row 3 of train.csv: {reason.format(root=tmp_path)}", told), told
+    assert re.match(f"row 3 of train.csv: {reason.format(root=tmp_path)}", message), message
 
 
 def test_bad_number_of_a_regression(tmp_path):
@@ -286,9 +286,9 @@ def test_corpus_in_a_bucket_is_listed_once(clinic, caplog):
     keep = ["clip_id", "split", *(f"target_{name}" for name in LABELS)]
     assert result.clips.select(keep).equals(local.clips.select(keep))
     speakers = dict(zip(local.clips["clip_id"].to_pylist(), local.clips["speaker"].to_pylist(), strict=True))
-    told = dict(zip(result.clips["clip_id"].to_pylist(), result.clips["speaker"].to_pylist(), strict=True))
-    alone = {name for name in told if name.startswith("picture/rec") and told[name] == name}
-    assert len(alone) == 8 and all(told[name] == speakers[name] for name in told if name not in alone)
+    by_clip = dict(zip(result.clips["clip_id"].to_pylist(), result.clips["speaker"].to_pylist(), strict=True))
+    alone = {name for name in by_clip if name.startswith("picture/rec") and by_clip[name] == name}
+    assert len(alone) == 8 and all(by_clip[name] == speakers[name] for name in by_clip if name not in alone)
     assert caplog.messages[0].startswith("8 of 24 recordings have no speaker")
     assert result.clips["uri"][0].as_py() == "gs://clinic/all/picture/rec000.wav"
     # One list, the two tables and labels.txt, and metadata.json of the twelve in train that have one.

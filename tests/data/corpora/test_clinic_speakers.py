@@ -12,18 +12,18 @@ from w2v2.data.corpora import recordings
 NO_SPEAKER = "uid,tremor,breathy\nr1,1,0\nu3,0,1\nu4,1,1\n"
 
 
-def read_speakers(tmp_path, told, train=NO_SPEAKER, **data):
+def read_speakers(tmp_path, metadata, train=NO_SPEAKER, **data):
     """The folder with these contents of metadata.json."""
     make(tmp_path, test=None)
-    for name, content in told.items():
+    for name, content in metadata.items():
         (tmp_path / name / "metadata.json").write_text(content)
     return read(tmp_path, files=(), train=train, test=None, data=data)
 
 
 def test_metadata_names_the_speaker_where_the_table_does_not(tmp_path, caplog):
-    told = {"B/u3": '{"speaker": 17, "x": 1}', "u4": '{"patient": "bo", "speaker": " ann "}'}
+    metadata = {"B/u3": '{"speaker": 17, "x": 1}', "u4": '{"patient": "bo", "speaker": " ann "}'}
     with caplog.at_level(logging.WARNING, "w2v2"):
-        result = read_speakers(tmp_path, told)
+        result = read_speakers(tmp_path, metadata)
     assert column(result, "speaker") == {"A/r1.wav": "A/r1.wav", "B/u3": "17", "u4": "ann"}
     wanted = "1 of 3 recordings have no speaker, neither a column 'speaker' nor that key in metadata.json: "
     (message,) = caplog.messages
@@ -31,8 +31,8 @@ def test_metadata_names_the_speaker_where_the_table_does_not(tmp_path, caplog):
 
 
 def test_speaker_column_names_the_key_of_metadata_too(tmp_path):
-    told = {"B/u3": '{"patient": "ann"}', "u4": '{"patient": null}'}
-    result = read_speakers(tmp_path, told, speaker_column="patient")
+    metadata = {"B/u3": '{"patient": "ann"}', "u4": '{"patient": null}'}
+    result = read_speakers(tmp_path, metadata, speaker_column="patient")
     assert list(column(result, "speaker").values()) == ["A/r1.wav", "ann", "u4"]
 
 
@@ -65,6 +65,6 @@ def test_metadata_that_cannot_be_read_is_a_reject(tmp_path, content, reason):
 def test_metadata_that_is_gone_by_the_time_it_is_read_is_a_reject(tmp_path):
     data, uris = DataConfig(), [str(tmp_path / "gone.json"), str(tmp_path / "there.json")]
     (tmp_path / "there.json").write_text('{"speaker": "ann"}')
-    told = recordings.speakers_in(uris, data)
-    assert told[uris[1]] == "ann"
-    assert told[uris[0]].kind == "metadata unreadable" and "no such file" in told[uris[0]].detail
+    metadata = recordings.speakers_in(uris, data)
+    assert metadata[uris[1]] == "ann"
+    assert metadata[uris[0]].kind == "metadata unreadable" and "no such file" in metadata[uris[0]].detail

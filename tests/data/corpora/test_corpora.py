@@ -56,11 +56,11 @@ def test_clinic_has_mixed_audio_and_three_splits(clinic):
 
 def test_clinic_can_be_heard(clinic):
     clips = manifest.read(DataConfig(uri=str(clinic), layout="clinic"), task="multi_label").clips
-    heard = {
+    measured = {
         "tremor": [level(w).std() / level(w).mean() for w in waveforms(clips)],
         "breathy": [flatness(w) for w in waveforms(clips)],
     }
-    for name, values in heard.items():
+    for name, values in measured.items():
         target = clips[f"target_{name}"].to_numpy()
         known = ~np.isnan(target)
         assert roc_auc_score(target[known], np.array(values)[known]) > 0.9, name

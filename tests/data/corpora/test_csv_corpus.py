@@ -252,9 +252,9 @@ def test_signatures_in_uris_are_written_nowhere(tmp_path, caplog):
         result = read_csv(tmp_path, f"uri,label,speaker\n{uri},x,s\ngood.wav,x,s\n")
         with pytest.raises(UserError) as failure:
             manifest.check_rejects(result, max_reject_fraction=0, run=str(tmp_path / "run"))
-    told = f"{result.rejects.to_pylist()}{result.clips.to_pylist()}{caplog.text}{failure.value}"
-    assert "https://***@host/a.wav?***" in told
-    assert "5ec7e7" not in told and "pw@" not in told
+    texts = f"{result.rejects.to_pylist()}{result.clips.to_pylist()}{caplog.text}{failure.value}"
+    assert "https://***@host/a.wav?***" in texts
+    assert "5ec7e7" not in texts and "pw@" not in texts
     assert (tmp_path / "run" / "rejects.parquet").exists()
 
 

@@ -125,8 +125,8 @@ def test_ravdess_vocal_channel(tmp_path, caplog, channel, names):
         result = read_folder(tmp_path, SPEECH, SONG, "README.txt", ".hidden.wav", vocal_channel=channel)
     assert result.clips["clip_id"].to_pylist() == names
     assert len(result.rejects) == 0
-    told = f"data.vocal_channel={channel} leaves out 1 clips"
-    assert (told in caplog.text) == (channel != "both")
+    message = f"data.vocal_channel={channel} leaves out 1 clips"
+    assert (message in caplog.text) == (channel != "both")
     assert "passed over 1 files that are not audio" in caplog.text
 
 
