@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from w2v2.benchmarks.config import BenchmarkConfig, CtcSizes
-from w2v2.benchmarks.ctc_case import EXAMPLE, SAME_BATCHES, ctc
+from w2v2.benchmarks.ctc_case import ctc
+from w2v2.benchmarks.example_loop import EXAMPLE, SAME_BATCHES
 from w2v2.benchmarks.result import OURS
 from w2v2.errors import UserError
 

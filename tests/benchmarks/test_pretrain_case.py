@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from w2v2.benchmarks.config import BenchmarkConfig, PretrainSizes
-from w2v2.benchmarks.pretrain_case import EXAMPLE, SAME_BATCHES, pretrain
+from w2v2.benchmarks.example_loop import EXAMPLE, SAME_BATCHES
+from w2v2.benchmarks.pretrain_case import pretrain
 from w2v2.benchmarks.result import OURS
 from w2v2.errors import UserError
 

@@ -8,7 +8,7 @@ geometry. Both get the same weights and clips. Our clock includes the pass throu
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,8 @@ from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import layer_normalised
-from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate
+from w2v2.benchmarks.example_loop import compare_with_example
+from w2v2.benchmarks.result import Agreement, CaseResult, Comparison
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TaskConfig, TrainingConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary, padded_targets, vocabulary_of
@@ -36,7 +37,6 @@ from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.training.optimizer import learning_rate_scale, make_optimizer
 from w2v2.training.trainer import Trainer
 
-EXAMPLE, SAME_BATCHES = "the example's loop", "the example's loop, our batches"
 WANTED = {"RAVDESS's lengths": 1.0, "heavy-tailed lengths": 1.5}
 MAX_LOSS_DIFFERENCE = 1e-4
 WORDS_PER_S = 2.0
@@ -114,28 +114,17 @@ class _Part:
 
     def run(self) -> tuple[Comparison, Agreement]:
         """The part's comparison, and the largest difference of a step's loss."""
-        sides: dict[str, Callable[[int], list[float]]] = {
-            OURS: lambda number: self._train_ours(),
-            EXAMPLE: partial(self._train_example, self._random),
-            SAME_BATCHES: partial(self._train_example, self._ours),
-        }
-        rounds = alternate(sides, rounds=self._rounds, what=f"ctc, {self._part}")
-        comparison = Comparison(
-            part=f"{self._part}, {self._num_epochs} epochs",
-            seconds=rounds.seconds,
-            amount=self._seconds * self._num_epochs,
-            unit="s of audio",
-            wanted={EXAMPLE: WANTED[self._part]},
+        return compare_with_example(
+            "ctc",
+            f"{self._part}, {self._num_epochs} epochs",
+            ours=lambda number: self._train_ours(),
+            example=partial(self._train_example, self._random),
+            same_batches=partial(self._train_example, self._ours),
+            rounds=self._rounds,
+            audio_s=self._seconds * self._num_epochs,
+            wanted=WANTED[self._part],
+            max_difference=MAX_LOSS_DIFFERENCE,
         )
-        ours, theirs = (np.array(rounds.results[side][-1]) for side in (OURS, SAME_BATCHES))
-        agreement = Agreement(
-            part=self._part,
-            side=SAME_BATCHES,
-            what="largest relative difference of a step's loss",
-            value=float(np.abs(ours / theirs - 1).max()),
-            at_most=MAX_LOSS_DIFFERENCE,
-        )
-        return comparison, agreement
 
     def _train_ours(self) -> list[float]:
         """The loss per character of each step."""

@@ -8,7 +8,7 @@ the peer's are made before its clock starts.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,8 @@ from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import layer_normalised
-from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate
+from w2v2.benchmarks.example_loop import compare_with_example
+from w2v2.benchmarks.result import Agreement, CaseResult, Comparison
 from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig, PretrainOptimConfig, PretrainTrainingConfig
 from w2v2.features.batches import batches_by_seconds
@@ -35,7 +36,6 @@ from w2v2.training.optimizer import learning_rate_scale, make_optimizer
 from w2v2.training.pretrainer import Pretrainer
 from w2v2.training.pretraining_batches import BatchDrawer, Inputs, PretrainClips
 
-EXAMPLE, SAME_BATCHES = "the example's loop", "the example's loop, our batches"
 WANTED = {"RAVDESS's lengths": 1.5, "heavy-tailed lengths": 2.0}
 MAX_LOSS_DIFFERENCE = 1e-5
 LEARNING_RATE = 1e-4
@@ -116,28 +116,17 @@ class _Part:
 
     def run(self) -> tuple[Comparison, Agreement]:
         """The part's comparison, and the largest difference of a step's loss."""
-        given = {EXAMPLE: self._given(self._random), SAME_BATCHES: self._given(self._ours)}
-        sides: dict[str, Callable[[int], list[float]]] = {OURS: lambda number: self._train_ours()}
-        for side, batches in given.items():
-            sides[side] = partial(self._train_example, batches)
-        rounds = alternate(sides, rounds=self._rounds, what=f"pretrain, {self._part}")
-        comparison = Comparison(
-            part=self._part,
-            seconds=rounds.seconds,
-            cpu_seconds=rounds.cpu_seconds,
-            amount=float(self._clips.num_samples.sum() / SAMPLE_RATE),
-            unit="s of audio",
-            wanted={EXAMPLE: WANTED[self._part]},
+        return compare_with_example(
+            "pretrain",
+            self._part,
+            ours=lambda number: self._train_ours(),
+            example=partial(self._train_example, self._given(self._random)),
+            same_batches=partial(self._train_example, self._given(self._ours)),
+            rounds=self._rounds,
+            audio_s=float(self._clips.num_samples.sum() / SAMPLE_RATE),
+            wanted=WANTED[self._part],
+            max_difference=MAX_LOSS_DIFFERENCE,
         )
-        ours, theirs = (np.array(rounds.results[side][-1]) for side in (OURS, SAME_BATCHES))
-        agreement = Agreement(
-            part=self._part,
-            side=SAME_BATCHES,
-            what="largest relative difference of a step's loss",
-            value=float(np.abs(ours / theirs - 1).max()),
-            at_most=MAX_LOSS_DIFFERENCE,
-        )
-        return comparison, agreement
 
     def _model(self) -> ContrastiveModel:
         stock = copy.deepcopy(self._stock)
