@@ -2,11 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import ray
 
+from tests.made.fold_scores import fold_score
 from w2v2.cluster import search
 from w2v2.cluster.worker_warnings import Reported
 from w2v2.config.tune_folds import TuneFoldsConfig
@@ -17,22 +17,9 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan
 from w2v2.storage.files import UnreachableError
-from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore
+from w2v2.training.fold_result import DivergenceError
 
 NUMBER = 3
-
-
-def score(fold: int) -> FoldScore:
-    return FoldScore(
-        fold=fold,
-        clip_ids=["a"],
-        targets=np.array([0]),
-        probabilities=np.array([[1.0]]),
-        loss=0.0,
-        num_train=1,
-        seconds=1.0,
-        curve=[Epoch(epoch=1, train_loss=0.0, train_uar=1.0, learning_rate=0.1)],
-    )
 
 
 @pytest.fixture
@@ -42,7 +29,7 @@ def run(monkeypatch, tmp_path):
         config=TuneFoldsConfig(), run=str(tmp_path), classes=("x",), keys={}, clips=pa.table({}), gpus=0.0
     )
     for fold in (1, 4):
-        Ledger(plan.run).write(NUMBER, score(fold))
+        Ledger(plan.run).write(NUMBER, fold_score(fold))
 
     def run(num_ahead: int, *, fails: int | None = None, error: Exception | None = None) -> list[str]:
         events: list[str] = []
@@ -53,7 +40,7 @@ def run(monkeypatch, tmp_path):
             def wait():
                 if fold == fails:
                     raise error or DivergenceError("the training loss is nan")
-                return Reported(result=score(fold), warnings=(f"fold {fold} is odd",))
+                return Reported(result=fold_score(fold), warnings=(f"fold {fold} is odd",))
 
             return wait
 

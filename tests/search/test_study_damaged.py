@@ -6,16 +6,15 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tests.made.fold_scores import fold_score
 from tests.search.test_study import make, score
 from w2v2.errors import ResumableError, UserError
 from w2v2.search import study_file
 from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
 from w2v2.search.trial_records import record_of
-from w2v2.training.fold_result import Epoch, FoldScore
 
 NUM_TRIALS = 8
 PRUNINGS = ("none", "asha", "median", "wilcoxon")
@@ -195,16 +194,3 @@ def test_a_trial_that_lost_a_fold_is_continued_and_ends_the_same(
     assert trials_of(again) == wanted
     ledger.write(lost, fold_score(1), params=ended[lost].params)
     assert open_study(tmp_path, pruning, num_folds=6).ask() is None
-
-
-def fold_score(fold: int) -> FoldScore:
-    return FoldScore(
-        fold=fold,
-        clip_ids=["a"],
-        targets=np.array([0]),
-        probabilities=np.array([[1.0]]),
-        loss=0.0,
-        num_train=1,
-        seconds=1.0,
-        curve=[Epoch(epoch=1, train_loss=0.0, train_uar=1.0, learning_rate=0.1)],
-    )

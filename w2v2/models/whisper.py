@@ -11,7 +11,6 @@ from transformers import WhisperModel
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.models.encoder import Encoder
 from w2v2.models.front_ends import spectra
-from w2v2.models.pooling import pool
 
 
 def without_decoder(model: Any) -> WhisperModel:
@@ -67,46 +66,25 @@ class WhisperAudioEncoder(Encoder):
             module.train(mode)
         return self
 
-    @torch.no_grad()
+    @property
+    def _frames_cross(self) -> bool:
+        """Whether all 1500 frames of the encoder's window cross the cut, and so each clip's number of its own."""
+        return self.cut.stage == "conv" or (self.cut.stage == "layer" and self.cut.layer != self.top)
+
     def trunk(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
         """Features at the cut and their lengths; waveforms are zero past their ends."""
-        if self.cut.stage == "waveform":
-            return waveforms, num_samples
-        num_frames = self.num_frames(num_samples)
-        convolved = self._convolve(waveforms, num_samples)
-        if self.cut.stage == "conv":
-            return _with_counts(convolved, num_frames)
-        top = self.cut.layer if self.cut.stage == "layer" else self.top
-        states = self._transform(self._enter(convolved, num_frames), num_frames, 0, top)
-        if self.several:
-            crossing = [state for state in self.states if state < top] + [top]
-            selected = torch.stack([states[state] for state in crossing], dim=2)
-        else:
-            selected = states[-1]
-        if self.cut.stage == "layer":
-            return (selected, num_frames) if top == self.top else _with_counts(selected, num_frames)
-        return pool(selected, num_frames, self.config.pooling), torch.ones_like(num_frames)
+        features, lengths = super().trunk(waveforms, num_samples)
+        return _with_counts(features, lengths) if self._frames_cross else (features, lengths)
 
     def forward(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch frames *dims"], Int[Tensor, " batch"]]:
         """Hidden states of the chosen layer and the numbers of each clip's own frames."""
-        if self.cut.stage == "waveform":
-            num_frames = self.num_frames(lengths)
-            convolved = self._convolve(features, lengths)
-        elif self.cut.stage == "layer" and self.cut.layer == self.top:
-            return features, lengths
-        else:
-            convolved, num_frames = _without_counts(features)
-        if self.cut.stage == "layer":
-            below = list(convolved.unbind(2))[:-1] if self.several else []
-            start = convolved[:, :, -1] if self.several else convolved
-            states = self._transform(start, num_frames, self.cut.layer, self.top)
-            return self._select(below, states, self.cut.layer), num_frames
-        states = self._transform(self._enter(convolved, num_frames), num_frames, 0, self.top)
-        return self._select([], states, 0), num_frames
+        if self._frames_cross:
+            features, lengths = _without_counts(features)
+        return super().forward(features, lengths)
 
     def _convolve(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
