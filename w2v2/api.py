@@ -107,7 +107,7 @@ def predict(
     saved = load_model(model) if isinstance(model, str) else model
     rows, bodies = _bodies(clips, sampling_rate)
     predictions = predict_bodies(rows, bodies, saved, window_s=window_s, hop_s=hop_s)
-    _refuse_rejects([(one.clip_id, one.reject) for one in predictions])
+    _refuse_rejects([(prediction.clip_id, prediction.reject) for prediction in predictions])
     table = rows_of(pa.Table.from_pylist(rows), predictions, saved.info, saved.digest)
     return _as(table.drop_columns(["code_version", "created_at"]), output)
 
@@ -200,14 +200,14 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json."""
-        found: dict[str, Any] = json.loads(storage.read_text(storage.join(self.uri, "metrics.json")))
-        return found
+        content: dict[str, Any] = json.loads(storage.read_text(storage.join(self.uri, "metrics.json")))
+        return content
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The content of config.yaml."""
-        found: dict[str, Any] = yaml.safe_load(storage.read_text(storage.join(self.uri, "config.yaml")))
-        return found
+        content: dict[str, Any] = yaml.safe_load(storage.read_text(storage.join(self.uri, "config.yaml")))
+        return content
 
     @cached_property
     def tables(self) -> tuple[str, ...]:
@@ -247,12 +247,12 @@ def _bodies(
     clips: Clip | Sequence[Clip], sampling_rate: int
 ) -> tuple[list[dict[str, Any]], list[bytes | StorageError]]:
     """clip_id, uri, start_s and end_s of each clip, and the bytes of its file."""
-    given = [clips] if isinstance(clips, str | os.PathLike | np.ndarray) else list(clips)
-    if not given:
+    inputs = [clips] if isinstance(clips, str | os.PathLike | np.ndarray) else list(clips)
+    if not inputs:
         raise UserError("no clip was given: give paths, gs:// uris or arrays of samples")
     rows: list[dict[str, Any]] = []
     bodies: dict[int, bytes] = {}
-    for place, clip in enumerate(given):
+    for place, clip in enumerate(inputs):
         if isinstance(clip, np.ndarray):
             bodies[len(rows)] = _wav(clip, sampling_rate)
             rows.append({"clip_id": str(place), "uri": "", "start_s": 0.0, "end_s": math.inf})
@@ -260,8 +260,8 @@ def _bodies(
             rows += _rows_of_path(os.fspath(clip))
     missing = [place for place in range(len(rows)) if place not in bodies]
     read = storage.read_many([rows[place]["uri"] for place in missing], num_at_once=NUM_READERS)
-    found: dict[int, bytes | StorageError] = {**bodies, **dict(zip(missing, read, strict=True))}
-    return rows, [found[place] for place in range(len(rows))]
+    by_place: dict[int, bytes | StorageError] = {**bodies, **dict(zip(missing, read, strict=True))}
+    return rows, [by_place[place] for place in range(len(rows))]
 
 
 def _rows_of_path(path: str) -> list[dict[str, Any]]:
@@ -269,9 +269,9 @@ def _rows_of_path(path: str) -> list[dict[str, Any]]:
     data = DataConfig(uri=storage.expand(path), layout="csv" if is_table(path) else "files")
     if data.layout == "files" and storage.exists(data.uri) and not os.path.isdir(data.uri):
         return [{"clip_id": path, "uri": data.uri, "start_s": 0.0, "end_s": math.inf}]
-    found = manifest.read(data, task="none")
-    manifest.check_rejects(found, max_reject_fraction=0.0)
-    return found.clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
+    corpus = manifest.read(data, task="none")
+    manifest.check_rejects(corpus, max_reject_fraction=0.0)
+    return corpus.clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
 
 
 def _wav(samples: np.ndarray, sampling_rate: int) -> bytes:
@@ -299,7 +299,7 @@ def _decoded(
     max_s: float,
 ) -> pa.Table:
     """The clips with their waveforms, as embedding.embed_clips takes them."""
-    found = []
+    waveform_rows = []
     for row, body in zip(rows, bodies, strict=True):
         try:
             clip = read_clip(
@@ -307,7 +307,7 @@ def _decoded(
             )
         except (AudioError, StorageError) as error:
             raise UserError(f"clip {row['clip_id']}: {error}") from error
-        found.append(
+        waveform_rows.append(
             {**row, "status": EMBEDDED, **{name: "" for name, _ in RECORD}, "waveform": clip.waveform}
         )
     kinds = [
@@ -317,7 +317,7 @@ def _decoded(
         ("end_s", pa.float64()),
     ]
     schema = pa.schema([*kinds, ("status", pa.string()), *RECORD, ("waveform", pa.list_(pa.float32()))])
-    return pa.Table.from_pylist(found, schema=schema)
+    return pa.Table.from_pylist(waveform_rows, schema=schema)
 
 
 def _refuse_rejects(rejects: Sequence[tuple[str, Any]]) -> None:

@@ -75,13 +75,13 @@ def redacted_traceback(error: BaseException) -> str:
     return redacted("".join(traceback.format_exception(error)))
 
 
-def _without_secrets(found: re.Match[str]) -> str:
-    rest = _USER.sub("***@", found[2])
-    return found[1] + _QUERY.sub(lambda query: f"{query[0][0]}***", rest)
+def _without_secrets(match: re.Match[str]) -> str:
+    tail = _USER.sub("***@", match[2])
+    return match[1] + _QUERY.sub(lambda query: f"{query[0][0]}***", tail)
 
 
-def _without_value(found: re.Match[str]) -> str:
-    return found[0] if found["value"] in ("Bearer", "Basic") else f"{found[1]}***"
+def _without_value(match: re.Match[str]) -> str:
+    return match[0] if match["value"] in ("Bearer", "Basic") else f"{match[1]}***"
 
 
 def without_home(text: str) -> str:

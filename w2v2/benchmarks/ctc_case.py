@@ -52,11 +52,11 @@ def ctc(config: BenchmarkConfig) -> CaseResult:
         "RAVDESS's lengths": synthetic_clips.ravdess_lengths_s(num_clips, seed=config.seed),
         "heavy-tailed lengths": synthetic_clips.heavy_lengths_s(num_clips, seed=config.seed),
     }
-    found = [_Part(config, part, lengths).run() for part, lengths in lengths_s.items()]
+    results = [_Part(config, part, lengths).run() for part, lengths in lengths_s.items()]
     return CaseResult(
         case="ctc",
-        comparisons=[comparison for comparison, _ in found],
-        agreements=[agreement for _, agreement in found],
+        comparisons=[comparison for comparison, _ in results],
+        agreements=[agreement for _, agreement in results],
     )
 
 

@@ -25,18 +25,18 @@ def compare_with_example(
     max_difference: float,
 ) -> tuple[Comparison, Agreement]:
     """Seconds of all three, and the largest relative difference of a step's loss between ours and same_batches."""
-    found = alternate(
+    timings = alternate(
         {OURS: ours, EXAMPLE: example, SAME_BATCHES: same_batches}, rounds=rounds, what=f"{case}, {part}"
     )
     comparison = Comparison(
         part=part,
-        seconds=found.seconds,
-        cpu_seconds=found.cpu_seconds,
+        seconds=timings.seconds,
+        cpu_seconds=timings.cpu_seconds,
         amount=audio_s,
         unit="s of audio",
         wanted={EXAMPLE: wanted},
     )
-    losses, theirs = (np.array(found.results[side][-1]) for side in (OURS, SAME_BATCHES))
+    losses, theirs = (np.array(timings.results[side][-1]) for side in (OURS, SAME_BATCHES))
     agreement = Agreement(
         part=part,
         side=SAME_BATCHES,

@@ -100,25 +100,29 @@ def _compared(part: str, rounds: Rounds, clips: list[np.ndarray], wanted: dict[s
 def _agreements(part: str, rounds: Rounds, at_most: float) -> list[Agreement]:
     """How far each side is from single forwards, absolutely and in angle; ours has to be near."""
     single = rounds.results[SINGLE][-1].astype(np.float64)
-    found = []
+    agreements = []
     for side, results in rounds.results.items():
         if side == SINGLE:
             continue
-        made = results[-1].astype(np.float64)
-        cosine = (made * single).sum(1) / np.linalg.norm(made, axis=1) / np.linalg.norm(single, axis=1)
+        vectors = results[-1].astype(np.float64)
+        cosine = (vectors * single).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(single, axis=1)
         numbers = {
-            "max abs difference from single clips": (float(np.abs(made - single).max()), at_most),
+            "max abs difference from single clips": (float(np.abs(vectors - single).max()), at_most),
             "largest 1 - cosine with single clips": (float(1 - cosine.min()), float("inf")),
         }
-        found += [
+        agreements += [
             Agreement(
-                part=part, side=side, what=what, value=value, at_most=bound if side == OURS else float("inf")
+                part=part,
+                side=side,
+                what=measure,
+                value=value,
+                at_most=bound if side == OURS else float("inf"),
             )
-            for what, (value, bound) in numbers.items()
+            for measure, (value, bound) in numbers.items()
         ]
     spread = float(np.median(np.abs(single[1:] - single[:-1]).max(1))) if len(single) > 1 else float("nan")
-    what = "median of max abs differences between neighbouring clips"
-    return [*found, Agreement(part=part, side=SINGLE, what=what, value=spread)]
+    measure = "median of max abs differences between neighbouring clips"
+    return [*agreements, Agreement(part=part, side=SINGLE, what=measure, value=spread)]
 
 
 def _rates(rounds: Rounds, flops: float, ceiling: float) -> str:

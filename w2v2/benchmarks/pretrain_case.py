@@ -53,11 +53,11 @@ def pretrain(config: BenchmarkConfig) -> CaseResult:
         "RAVDESS's lengths": synthetic_clips.ravdess_lengths_s(num_clips, seed=config.seed),
         "heavy-tailed lengths": synthetic_clips.heavy_lengths_s(num_clips, seed=config.seed),
     }
-    found = [_Part(config, stock, part, lengths).run() for part, lengths in lengths_s.items()]
+    results = [_Part(config, stock, part, lengths).run() for part, lengths in lengths_s.items()]
     return CaseResult(
         case="pretrain",
-        comparisons=[comparison for comparison, _ in found],
-        agreements=[agreement for _, agreement in found],
+        comparisons=[comparison for comparison, _ in results],
+        agreements=[agreement for _, agreement in results],
     )
 
 
@@ -157,12 +157,12 @@ class _Part:
         num_frames = masked.shape[1]
         negatives = torch.zeros(*masked.shape, drawn[2].negatives.shape[1], dtype=torch.int64)
         counts = masked.sum(1).tolist()
-        for row, (mask, own) in enumerate(zip(masked, drawn[2].negatives.split(counts), strict=True)):
-            negatives[row, mask] = row * num_frames + mask.nonzero()[:, 0][own]
-        every = torch.zeros(*masked.shape, *noise.shape[1:])
-        every[masked] = noise
+        for row, (mask, candidates) in enumerate(zip(masked, drawn[2].negatives.split(counts), strict=True)):
+            negatives[row, mask] = row * num_frames + mask.nonzero()[:, 0][candidates]
+        padded_noise = torch.zeros(*masked.shape, *noise.shape[1:])
+        padded_noise[masked] = noise
         inputs = {"mask_time_indices": masked, "sampled_negative_indices": negatives}
-        return _Given(inputs={**padded, **inputs}, noise=every.flatten(0, 2))
+        return _Given(inputs={**padded, **inputs}, noise=padded_noise.flatten(0, 2))
 
     def _train_example(self, batches: Sequence[_Given], number: int) -> list[float]:
         """The loss per masked frame of each step, as the example reports it."""
@@ -171,15 +171,15 @@ class _Part:
         optimizer = make_optimizer(model, optim)
         temperatures = Pretrainer(self._model(), self._clips, self._config)
         losses = []
-        for step, given in enumerate(batches):
+        for step, batch in enumerate(batches):
             temperatures.position.step = step
             model.set_gumbel_temperature(temperatures.temperature)
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * learning_rate_scale(step, num_steps=len(batches), optim=optim)
-            with _noise(given.noise):
-                loss = model(**given.inputs).loss
+            with _noise(batch.noise):
+                loss = model(**batch.inputs).loss
             loss.backward()
-            num_masked = given.inputs["mask_time_indices"].sum()
+            num_masked = batch.inputs["mask_time_indices"].sum()
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= num_masked
@@ -192,14 +192,14 @@ class _Part:
 @contextmanager
 def _noise(noise: Float[Tensor, "rows codes"]) -> Iterator[None]:
     """Inside, transformers' Gumbel softmax takes this noise in place of its own."""
-    own = torch.nn.functional.gumbel_softmax
+    original = torch.nn.functional.gumbel_softmax
 
-    def given(logits: Tensor, tau: float, hard: bool) -> Tensor:
+    def with_noise(logits: Tensor, tau: float, hard: bool) -> Tensor:
         soft = ((logits + noise) / tau).softmax(-1)
         return torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0) - soft.detach() + soft
 
-    torch.nn.functional.gumbel_softmax = given  # type: ignore[assignment]
+    torch.nn.functional.gumbel_softmax = with_noise  # type: ignore[assignment]
     try:
         yield
     finally:
-        torch.nn.functional.gumbel_softmax = own
+        torch.nn.functional.gumbel_softmax = original

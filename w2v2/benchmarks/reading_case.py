@@ -39,7 +39,7 @@ def reading(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         unit="objects",
         wanted={ONE: WANTED},
     )
-    same = [
+    byte_agreements = [
         Agreement(
             part=read.part, side=side, what="bytes differ from ours (0: no, 1: yes)",
             value=float(results != rounds.results[OURS]), at_most=0.0,
@@ -49,7 +49,10 @@ def reading(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     ]  # fmt: skip
     comparisons, agreements, notes = decode(config, scratch)
     return CaseResult(
-        case="reading", comparisons=[read, *comparisons], agreements=[*same, *agreements], notes=notes
+        case="reading",
+        comparisons=[read, *comparisons],
+        agreements=[*byte_agreements, *agreements],
+        notes=notes,
     )
 
 

@@ -72,10 +72,10 @@ def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, 
     agreements = [
         {
             name: None if value in (float("inf"),) or value != value else value
-            for name, value in asdict(found).items()
+            for name, value in asdict(agreement).items()
         }
-        | {"holds": found.holds}
-        for found in result.agreements
+        | {"holds": agreement.holds}
+        for agreement in result.agreements
     ]
     return {
         "job": "benchmark",
@@ -89,15 +89,15 @@ def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, 
 
 
 def _side(comparison: Comparison, side: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "seconds": list(comparison.seconds[side]),
         "median_s": comparison.median(side),
     }
     if comparison.cpu_seconds:
-        found |= {"cpu_seconds": list(comparison.cpu_seconds[side])}
+        numbers |= {"cpu_seconds": list(comparison.cpu_seconds[side])}
     if side != OURS:
-        found |= {"ratios": comparison.ratios(side), "wanted": comparison.wanted.get(side)}
-    return found
+        numbers |= {"ratios": comparison.ratios(side), "wanted": comparison.wanted.get(side)}
+    return numbers
 
 
 def plot(results: Sequence[CaseResult]) -> Any:

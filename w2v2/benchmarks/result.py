@@ -123,27 +123,27 @@ def table_of(results: Sequence[CaseResult]) -> pa.Table:
             "case": result.case,
             "part": comparison.part,
             "side": side,
-            "what": what,
+            "what": measure,
             "round": number,
             "value": value,
         }
         for result in results
         for comparison in result.comparisons
-        for what, by_side in (("seconds", comparison.seconds), ("CPU seconds", comparison.cpu_seconds))
+        for measure, by_side in (("seconds", comparison.seconds), ("CPU seconds", comparison.cpu_seconds))
         for side, values in by_side.items()
         for number, value in enumerate(values)
     ]
     rows += [
         {
             "case": result.case,
-            "part": found.part,
-            "side": found.side,
-            "what": found.what,
+            "part": agreement.part,
+            "side": agreement.side,
+            "what": agreement.what,
             "round": -1,
-            "value": found.value,
+            "value": agreement.value,
         }
         for result in results
-        for found in result.agreements
+        for agreement in result.agreements
     ]
     return pa.Table.from_pylist(rows, schema=TABLE)
 
@@ -157,8 +157,8 @@ def lines_of(result: CaseResult) -> list[str]:
         lines.append(f"{result.case}: {comparison.part}{amount}, median of {num_rounds}")
         lines += [f"    {_side_line(comparison, side)}" for side in comparison.seconds]
     lines += [
-        f"{result.case}: {found.part}: {found.side}: {found.what} {found.value:.3g}{_bound(found)}"
-        for found in result.agreements
+        f"{result.case}: {agreement.part}: {agreement.side}: {agreement.what} {agreement.value:.3g}{_bound(agreement)}"
+        for agreement in result.agreements
     ]
     return lines + [f"{result.case}: {note}" for note in result.notes]
 
@@ -184,7 +184,7 @@ def _side_line(comparison: Comparison, side: str) -> str:
     return f"{line}, wanted {wanted:g}: {'reached' if statistics.median(ratios) >= wanted else 'MISSED'}"
 
 
-def _bound(found: Agreement) -> str:
-    if found.at_most == float("inf"):
+def _bound(agreement: Agreement) -> str:
+    if agreement.at_most == float("inf"):
         return ""
-    return f", at most {found.at_most:g}: {'holds' if found.holds else 'DOES NOT HOLD'}"
+    return f", at most {agreement.at_most:g}: {'holds' if agreement.holds else 'DOES NOT HOLD'}"

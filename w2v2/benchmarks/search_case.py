@@ -124,8 +124,8 @@ def proposals(job: TuneFoldsConfig, scratch: Path) -> list[OptimConfig]:
 
 def labelled(job: TuneFoldsConfig) -> Labelled:
     """The corpus as the job sees it: the same order, classes and folds."""
-    found = manifest.read(job.data)
-    clips = folds.assign(found.clips, job.folds)
+    corpus = manifest.read(job.data)
+    clips = folds.assign(corpus.clips, job.folds)
     classes = manifest.classes_of(clips)
     return Labelled(
         waveforms=[soundfile.read(uri, dtype="float32")[0] for uri in clips["uri"].to_pylist()],
@@ -171,10 +171,10 @@ def compared(
     training = {
         side: [result.train_seconds for result in results] for side, results in rounds.results.items()
     }
-    found = []
+    comparisons = []
     for part, seconds in (("from command to end", rounds.seconds), ("training and scoring alone", training)):
         for ours, ratio in ((OURS, wanted[0]), (PRUNED, wanted[1])):
-            found.append(
+            comparisons.append(
                 Comparison(
                     part=part if ours == OURS else f"{part}, ours pruned",
                     seconds={OURS: seconds[ours], TRAINER: seconds[TRAINER]},
@@ -183,7 +183,7 @@ def compared(
                     wanted={TRAINER: ratio},
                 )
             )
-    return (found[0], found[1], found[2], found[3])
+    return (comparisons[0], comparisons[1], comparisons[2], comparisons[3])
 
 
 # -- agreement

@@ -72,9 +72,9 @@ def default_at(config_class: type, path: str) -> Any:
     6
     """
     name, _, below = path.partition(".")
-    found = {own.name: own for own in fields(config_class)}
-    if name not in found:
+    fields_by_name = {field.name: field for field in fields(config_class)}
+    if name not in fields_by_name:
         raise AttributeError(f"{config_class.__name__} has no field {name}")
-    own = found[name]
-    value = own.default if own.default_factory is MISSING else own.default_factory()
+    field = fields_by_name[name]
+    value = field.default if field.default_factory is MISSING else field.default_factory()
     return default_at(type(value), below) if below else value

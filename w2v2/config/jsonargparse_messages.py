@@ -36,16 +36,16 @@ def plain_words(message: str, fields: Iterable[str]) -> str:
     if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):
         where = f"{' '.join(keys)}: " if keys else ""
         return where + unknown_field(".".join(unknown.groups()), fields)
-    wanted = [_wanted(found) for found in _EXPECTED.finditer(message)]
+    wanted = [_wanted(match) for match in _EXPECTED.finditer(message)]
     if not (keys and got and wanted):
         return re.sub(r'^Parser key "([^"]+)"', r"\1", message)
     return f"{' '.join(keys)}: got {got[1]}, wanted {' or '.join(dict.fromkeys(wanted))}"
 
 
-def _wanted(found: re.Match[str]) -> str:
-    if found["path"]:
+def _wanted(expected: re.Match[str]) -> str:
+    if expected["path"]:
         return _WANTED["dict"]
-    if found["class"]:
-        return _WANTED.get(found["class"], found["class"])
-    choices = [choice.strip("' ") for choice in found["choices"].split(",")]
+    if expected["class"]:
+        return _WANTED.get(expected["class"], expected["class"])
+    choices = [choice.strip("' ") for choice in expected["choices"].split(",")]
     return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"

@@ -56,37 +56,37 @@ def respelled_flags(words: Sequence[str], fields: Iterable[str]) -> list[str]:
 
     Raises UserError with the line to write for an earlier name, and for a search space that is no interval.
     """
-    known = set(fields)
-    found: list[str] = []
+    paths = set(fields)
+    flags: list[str] = []
     pending = list(words)[::-1]
     while pending:
         word = pending.pop()
         match = _WORD.match(word)
-        path = _path(match["path"], known) if match else ""
-        if not match or not (match["dashes"] or (match["value"] is not None and path in known)):
-            found.append(word)
+        path = _path(match["path"], paths) if match else ""
+        if not match or not (match["dashes"] or (match["value"] is not None and path in paths)):
+            flags.append(word)
             continue
         value = match["value"]
-        if value is None and path and pending and not _is_flag(pending[-1], known):
+        if value is None and path and pending and not _is_flag(pending[-1], paths):
             value = pending.pop()
-        refuse_earlier(path, value, known)
-        path = _field(path, value, known)
+        refuse_earlier(path, value, paths)
+        path = _field(path, value, paths)
         if path == "search.space" and value is not None:
             _check_space(_tree(value))
-        found.append(f"--{path}" if value is None else f"--{path}={value}")
-    return found
+        flags.append(f"--{path}" if value is None else f"--{path}={value}")
+    return flags
 
 
 def respelled_settings(
     settings: Mapping[str, Any], fields: Iterable[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings of a file with sections as mappings and today's names, and the earlier names it had with today's."""
-    known = set(fields)
+    paths = set(fields)
     renamed: dict[str, str] = {}
-    flat = dict(_flat(settings, known))
+    flat = dict(_flat(settings, paths))
     for path in list(flat):
         now = EARLIER.get(path, "")
-        if now in known and path not in known:
+        if now in paths and path not in paths:
             renamed[path] = now
             flat.setdefault(now, flat[path])
             del flat[path]
@@ -101,11 +101,13 @@ def unknown_field(name: str, fields: Iterable[str]) -> str:
     >>> unknown_field("batch_size", ["optim.batch_size", "optim.learning_rate"])
     'there is no field batch_size, did you mean optim.batch_size'
     """
-    known = list(fields)
-    near = [MEANT[name]] if MEANT.get(name) in known else difflib.get_close_matches(name, known, n=1)
+    paths = list(fields)
+    near = [MEANT[name]] if MEANT.get(name) in paths else difflib.get_close_matches(name, paths, n=1)
     if not near:
-        last = {field.rpartition(".")[2]: field for field in reversed(known)}
-        near = [last[found] for found in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)]
+        last = {field.rpartition(".")[2]: field for field in reversed(paths)}
+        near = [
+            last[name_below] for name_below in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+        ]
     return f"there is no field {name}" + (f", did you mean {near[0]}" if near else "")
 
 
@@ -116,57 +118,57 @@ def refuse_earlier(path: str, value: object, fields: Iterable[str]) -> None:
         raise UserError(f"{path} is now {now}: write --{now} {'VALUE' if value is None else value}")
 
 
-def _path(path: str, known: set[str]) -> str:
+def _path(path: str, paths: set[str]) -> str:
     """The path as fields are written: data-uri and data.max-reject-fraction have underscores."""
     plain = path.replace("-", "_")
-    return plain if path not in known and (plain in known or _is_section(plain, known)) else path
+    return plain if path not in paths and (plain in paths or _is_section(plain, paths)) else path
 
 
-def _is_section(path: str, known: set[str]) -> bool:
-    return any(field.startswith(f"{path}.") for field in known)
+def _is_section(path: str, paths: set[str]) -> bool:
+    return any(field.startswith(f"{path}.") for field in paths)
 
 
-def _is_flag(word: str, known: set[str]) -> bool:
+def _is_flag(word: str, paths: set[str]) -> bool:
     match = _WORD.match(word)
     return bool(match and match["dashes"]) or bool(
-        match and match["value"] is not None and match["path"] in known
+        match and match["value"] is not None and match["path"] in paths
     )
 
 
-def _field(path: str, value: str | None, known: set[str]) -> str:
+def _field(path: str, value: str | None, paths: set[str]) -> str:
     """The field that a path means with this value: that of a section's name, and of encoder.layers and encoder.layer."""
     main = f"{path}.{MAIN_FIELDS.get(path, '')}"
-    if main in known and value is not None and not value.lstrip().startswith("{"):
+    if main in paths and value is not None and not value.lstrip().startswith("{"):
         return main
-    is_one = value is not None and (value.strip() == "last" or value.strip().isdecimal())
-    if path == "encoder.layers" and "encoder.layer" in known and is_one:
+    is_single_layer = value is not None and (value.strip() == "last" or value.strip().isdecimal())
+    if path == "encoder.layers" and "encoder.layer" in paths and is_single_layer:
         return "encoder.layer"
-    if path == "encoder.layer" and path not in known and "encoder.layers" in known:
+    if path == "encoder.layer" and path not in paths and "encoder.layers" in paths:
         return "encoder.layers"
     return path
 
 
-def _flat(settings: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Any], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Each setting by its path; what is below a field, such as classes to rename, stays one value."""
     for name, value in settings.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and (path not in known or _is_section(path, known)):
-            yield from _flat(value, known, f"{path}.")
+        if isinstance(value, dict) and (path not in paths or _is_section(path, paths)):
+            yield from _flat(value, paths, f"{path}.")
         elif isinstance(value, str | int):
-            yield _field(path, str(value), known), value
+            yield _field(path, str(value), paths), value
         else:
             yield path, value
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for path, value in flat.items():
         *sections, name = path.split(".")
-        place = found
+        place = tree
         for section in sections:
             place = place.setdefault(section, {})
         place[name] = value
-    return found
+    return tree
 
 
 def _tree(text: str) -> Any:

@@ -167,9 +167,9 @@ class TuneFoldsConfig:
                 raise UserError(
                     f"search.space: {path!r} is not a field that trials can vary; use encoder., lora., head., optim. or training."
                 )
-            known = [f.name for f in fields(getattr(self, section))]
-            if name not in known:
-                raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(known)}")
+            names = [f.name for f in fields(getattr(self, section))]
+            if name not in names:
+                raise UserError(f"search.space: {path!r} is not a field; {section} has {', '.join(names)}")
 
     def _check_task(self) -> None:
         """Raises UserError for what classes or transcripts cannot have."""

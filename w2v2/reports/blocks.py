@@ -257,13 +257,13 @@ class Section:
 
 def tables_of(blocks: Sequence[Block]) -> list[Table]:
     """All tables among the blocks and those inside of them, in order."""
-    found: list[Table] = []
+    tables: list[Table] = []
     for block in blocks:
         match block:
             case Table():
-                found.append(block)
+                tables.append(block)
             case Side(columns=columns):
-                found += [table for column in columns for table in tables_of(column)]
+                tables += [table for column in columns for table in tables_of(column)]
             case Details(blocks=inner):
-                found += tables_of(inner)
-    return found
+                tables += tables_of(inner)
+    return tables

@@ -61,10 +61,10 @@ def _check(is_good: bool, good: str, care: str) -> Check:
 
 def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
     """Whether an encoder that was trained here before has seen what is scored now."""
-    if (own := metrics.get("encoder", {}).get("of_fold")) is not None:
+    if (encoders := metrics.get("encoder", {}).get("of_fold")) is not None:
         yield Check(
             is_good=True,
-            text=f"Each of the {len(own)} folds had an encoder of its own, pre-trained without the audio of the speakers "
+            text=f"Each of the {len(encoders)} folds had an encoder of its own, pre-trained without the audio of the speakers "
             "that it holds out.",
         )
     elif (seen := metrics.get("encoder", {}).get("seen_in_training")) is not None:
@@ -80,7 +80,7 @@ def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
 def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
     if "speakers_seen_in_training" not in metrics:
         return
-    num_speakers, num_clips = (metrics[f"{what}_seen_in_training"] for what in ("speakers", "clips"))
+    num_speakers, num_clips = (metrics[f"{unit}_seen_in_training"] for unit in ("speakers", "clips"))
     yield _check(
         not num_speakers,
         f"None of the {metrics['num_speakers']} speakers has the name of one seen in training.",
@@ -149,8 +149,8 @@ def _above_chance(headline: Headline) -> Check:
     name, low, chance = headline.metric, (headline.interval or (None,))[0], headline.chance
     if low is None or chance is None:
         reason = "it needs at least five speakers, with clips of every kind"
-        found = f" ({headline.why})" if headline.why else ""
-        return Check(is_good=False, text=f"The 95% interval of {name} is undefined{found}: {reason}.")
+        why = f" ({headline.why})" if headline.why else ""
+        return Check(is_good=False, text=f"The 95% interval of {name} is undefined{why}: {reason}.")
     if headline.is_lower_better:
         high = (headline.interval or (low, low))[1]
         return _check(

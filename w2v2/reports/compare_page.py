@@ -32,64 +32,64 @@ def write_compare_report(run: str) -> str:
     """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a comparison."""
     from w2v2.reports.plots.comparison import runs_with_intervals
 
-    found = json.loads(storage.read_text(storage.join(run, "metrics.json")))
+    metrics = json.loads(storage.read_text(storage.join(run, "metrics.json")))
     config = storage.read_text(storage.join(run, "config.yaml"))
-    figures = {"runs": runs_with_intervals(found["runs"], found["metric"], _label(found["metric"]))}
+    figures = {"runs": runs_with_intervals(metrics["runs"], metrics["metric"], _label(metrics["metric"]))}
     sections = [
-        Section("", headline(found, figures)),
-        Section("Differences", differences(found)),
-        Section("Speakers", speakers(found)),
-        Section("How it was made", how_it_was_made(found, config)),
+        Section("", headline(metrics, figures)),
+        Section("Differences", differences(metrics)),
+        Section("Speakers", speakers(metrics)),
+        Section("How it was made", how_it_was_made(metrics, config)),
     ]
-    title = f"{_label(found['metric'])} of {len(found['runs'])} runs"
-    date = found.get("made", {}).get("date", "")[:10]
+    title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs"
+    date = metrics.get("made", {}).get("date", "")[:10]
     return write_page(run, title, sections, kicker=f"w2v2 compare, {date}, in {run}", figures=figures)
 
 
-def headline(found: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def headline(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """Which runs cannot be distinguished from the best, and all of them with intervals."""
-    best, *others = found["ranking"]
-    same = [row["name"] for row in others if not row["is_worse"]]
+    best, *others = metrics["ranking"]
+    as_good = [row["name"] for row in others if not row["is_worse"]]
     text = (
-        f"{best['name']} has the {better_word(found['metric']).replace('er', 'est')} {_label(found['metric'])}. It cannot be distinguished from: {', '.join(same)}."
-        if same
+        f"{best['name']} has the {better_word(metrics['metric']).replace('er', 'est')} {_label(metrics['metric'])}. It cannot be distinguished from: {', '.join(as_good)}."
+        if as_good
         else f"{best['name']} is better than every other run."
     )
     facts = {
-        "runs": f"{len(found['runs'])}",
-        "clips": f"{found['num_clips']}",
-        "speakers": f"{found['num_speakers']}",
+        "runs": f"{len(metrics['runs'])}",
+        "clips": f"{metrics['num_clips']}",
+        "speakers": f"{metrics['num_speakers']}",
     }
-    columns = [words("run"), words("scored by"), *(score(_label(name)) for name in found["metrics"])]
+    columns = [words("run"), words("scored by"), *(score(_label(name)) for name in metrics["metrics"])]
     columns.append(words("distinguished from the best"))
     rows: list[list[Cell]] = []
-    for place in found["ranking"]:
-        run = found["runs"][place["name"]]
-        own = [
+    for place in metrics["ranking"]:
+        run = metrics["runs"][place["name"]]
+        scores = [
             Measured(run["scores"][name]["value"], run["scores"][name]["interval"])
-            for name in found["metrics"]
+            for name in metrics["metrics"]
         ]
         verdict = "worse" if place["is_worse"] else "" if place is best else "no"
-        rows.append([place["name"], run["method"], *own, verdict])
+        rows.append([place["name"], run["method"], *scores, verdict])
     caption = (
         "Scores with 95% intervals, best first. A run is worse where another one is better beyond an interval that "
         "allows for all comparisons at once."
     )
-    picture = pictured(figures, "runs", f"{_label(found['metric'])} of each run with its 95% interval.")
+    picture = pictured(figures, "runs", f"{_label(metrics['metric'])} of each run with its 95% interval.")
     return [Paragraph(text, "verdict"), Facts(facts), *picture, Table("runs", columns, rows, caption)]
 
 
-def differences(found: Mapping[str, Any]) -> list[Block]:
+def differences(metrics: Mapping[str, Any]) -> list[Block]:
     """Every pair of runs: how much better the one scores than the other."""
-    word = better_word(found["metric"])
-    columns = [words("run"), words(f"is {word} than"), *(score(_label(name)) for name in found["metrics"])]
+    word = better_word(metrics["metric"])
+    columns = [words("run"), words(f"is {word} than"), *(score(_label(name)) for name in metrics["metrics"])]
     rows: list[list[Cell]] = [
         [
             row["better"],
             row["other"],
-            *(Measured(row[name]["value"], row[name]["interval"]) for name in found["metrics"]),
+            *(Measured(row[name]["value"], row[name]["interval"]) for name in metrics["metrics"]),
         ]
-        for row in found["differences"]
+        for row in metrics["differences"]
     ]
     caption = (
         "By how much, with 95% intervals: both runs are scored on the same samples of speakers, and of folds where they "
@@ -98,35 +98,39 @@ def differences(found: Mapping[str, Any]) -> list[Block]:
     return [Table("differences", columns, rows, caption)]
 
 
-def speakers(found: Mapping[str, Any]) -> list[Block]:
+def speakers(metrics: Mapping[str, Any]) -> list[Block]:
     """How many speakers the best run wins and loses against each, and every speaker's score."""
-    best, label = found["ranking"][0]["name"], _label(found["speaker_metric"])
+    best, label = metrics["ranking"][0]["name"], _label(metrics["speaker_metric"])
     rows: list[list[Cell]] = [
         [name, *(row[key] for key in ("wins", "ties", "losses", "undefined"))]
-        for name, row in found["wins"].items()
+        for name, row in metrics["wins"].items()
     ]
     columns = [words("against"), *map(count, ("won", "equal", "lost", "undefined"))]
     caption = f"Speakers whose {label} is better, equal and worse with {best} than with the other run."
-    names = list(found["runs"])
-    each: list[list[Cell]] = [
-        [speaker, *(found["by_speaker"][name][speaker] for name in names)]
-        for speaker in found["by_speaker"][best]
+    names = list(metrics["runs"])
+    by_speaker: list[list[Cell]] = [
+        [speaker, *(metrics["by_speaker"][name][speaker] for name in names)]
+        for speaker in metrics["by_speaker"][best]
     ]
     heads = [words("speaker"), *(score(name) for name in names)]
-    table = Table("speakers", heads, each, f"{label} of each speaker.")
+    table = Table("speakers", heads, by_speaker, f"{label} of each speaker.")
     return [Table("wins", columns, rows, caption), Details("every speaker", [table])]
 
 
-def how_it_was_made(found: Mapping[str, Any], config: str) -> list[Block]:
+def how_it_was_made(metrics: Mapping[str, Any], config: str) -> list[Block]:
     """What each run was scored on, and the settings."""
     columns = [words("run"), words("job"), words("directory"), words("computed on")]
     rows: list[list[Cell]] = [
-        [name, run["job"], run["uri"], run["computed_on"]] for name, run in found["runs"].items()
+        [name, run["job"], run["uri"], run["computed_on"]] for name, run in metrics["runs"].items()
     ]
-    made: list[list[Cell]] = [[name, value] for name, value in machine_facts(found.get("made")).items()]
+    provenance: list[list[Cell]] = [
+        [name, value] for name, value in machine_facts(metrics.get("made")).items()
+    ]
     return [
         Table("compared", columns, rows, "The runs."),
-        Table("provenance", [words("what"), words("value")], made, "What this comparison was made with."),
+        Table(
+            "provenance", [words("what"), words("value")], provenance, "What this comparison was made with."
+        ),
         Details("config.yaml", [Quote(config, is_code=True)]),
     ]
 

@@ -9,10 +9,10 @@ from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, 
 
 def decisions(metrics: Mapping[str, Any]) -> list[Block]:
     """Sensitivity and specificity of each label, by recording and by patient; a sentence where val chose no threshold."""
-    found = metrics.get("decisions")
-    if not found:
+    chosen = metrics.get("decisions")
+    if not chosen:
         return []
-    if not found["chosen_on"]:
+    if not chosen["chosen_on"]:
         return [
             Paragraph(
                 "The model keeps no threshold: it was trained without a val split, and the clips that are scored choose none."
@@ -21,7 +21,7 @@ def decisions(metrics: Mapping[str, Any]) -> list[Block]:
     rows = [
         [name, kind, row["threshold"], *_rates(row)]
         for kind, labels in (
-            ("recording", found["labels"]),
+            ("recording", chosen["labels"]),
             ("patient", metrics["patients"]["decisions"]),
         )
         for name, row in labels.items()
@@ -35,20 +35,20 @@ def decisions(metrics: Mapping[str, Any]) -> list[Block]:
     ]
     columns += [count("with"), count("without")]
     caption = (
-        f"At the thresholds of the largest sensitivity plus specificity on {found['chosen_on']}, where the model was trained; "
+        f"At the thresholds of the largest sensitivity plus specificity on {chosen['chosen_on']}, where the model was trained; "
         "95% intervals over the speakers scored here."
     )
     blocks: list[Block] = [Table("decisions", columns, rows, caption)] if rows else []
-    if found["without"]:
-        names = ", ".join(found["without"])
+    if chosen["without"]:
+        names = ", ".join(chosen["without"])
         blocks.append(Paragraph(f"Without a threshold, as the val split does not separate them: {names}."))
     return blocks
 
 
 def patients(metrics: Mapping[str, Any]) -> list[Block]:
     """AUC of each label by patient, whose probability is the mean over the recordings."""
-    found = metrics.get("patients")
-    if not found:
+    scores = metrics.get("patients")
+    if not scores:
         return []
     rows: list[list[Cell]] = [
         [
@@ -57,18 +57,18 @@ def patients(metrics: Mapping[str, Any]) -> list[Block]:
             row["average_precision"],
             *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
         ]
-        for name, row in found["labels"].items()
+        for name, row in scores["labels"].items()
     ]
     for name in ("macro_auc", "weighted_auc"):
-        mean = found["means"][name]
+        mean = scores["means"][name]
         rows.append([name.removesuffix("_auc"), Measured(mean["value"], mean["interval"]), *[""] * 4])
     columns = [words("label"), score("AUC"), score("average precision")]
     columns += [count("with"), count("without"), count("missing")]
     caption = (
-        f"The {found['num_patients']} patients, each with the mean of the probabilities of the recordings; 95% intervals "
+        f"The {scores['num_patients']} patients, each with the mean of the probabilities of the recordings; 95% intervals "
         "over patients."
     )
-    return [Table("patients", columns, rows, caption), *map(Paragraph, contradictions(found))]
+    return [Table("patients", columns, rows, caption), *map(Paragraph, contradictions(scores))]
 
 
 def _rates(row: Mapping[str, Any]) -> list[Cell]:

@@ -15,22 +15,22 @@ def slices(metrics: Mapping[str, Any]) -> list[Block]:
     """Scores by slice, with the gap between the highest and the lowest, and whether chance makes as large a gap."""
     rows: list[list[Cell]] = []
     texts = []
-    for name, found in metrics.get("slices", {}).items():
-        if "gap" not in found:
-            texts.append(f"By {name} nothing is compared: {found['undefined']}.")
+    for name, slice_ in metrics.get("slices", {}).items():
+        if "gap" not in slice_:
+            texts.append(f"By {name} nothing is compared: {slice_['undefined']}.")
             continue
-        for value, own in found["values"].items():
+        for value, row in slice_["values"].items():
             rows.append(
-                [name, value, Measured(own["value"], own["interval"]), own["num_clips"], own["num_speakers"]]
+                [name, value, Measured(row["value"], row["interval"]), row["num_clips"], row["num_speakers"]]
             )
-        gap = found["gap"]
+        gap = slice_["gap"]
         within = f" ({interval_text(gap['interval'], points_text)})" if gap["interval"] else ""
         texts.append(
             f"By {name}, {gap['highest']} is above {gap['lowest']} by {points_text(gap['value'])} points{within}; with the "
-            f"values permuted, a gap as large comes up in {100 * found['p']:.1f}%."
+            f"values permuted, a gap as large comes up in {100 * slice_['p']:.1f}%."
         )
-        if found["left_out"]:
-            texts[-1] += f" Not every {name} has {', '.join(found['left_out'])}, so these are left out."
+        if slice_["left_out"]:
+            texts[-1] += f" Not every {name} has {', '.join(slice_['left_out'])}, so these are left out."
     columns = [words("by"), words("value"), percent("UAR"), count("clips"), count("speakers")]
     caption = "UAR by slice with 95% intervals, over the classes that all values of the slice have."
     table = [Table("slices", columns, rows, caption)] if rows else []
@@ -39,12 +39,12 @@ def slices(metrics: Mapping[str, Any]) -> list[Block]:
 
 def calibration(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """Calibration error, Brier score and cross-entropy, before and after a temperature, and accuracy by confidence."""
-    found = metrics.get("calibration", {})
-    if found.get("ece") is None:
+    numbers = metrics.get("calibration", {})
+    if numbers.get("ece") is None:
         return []
-    after = found.get("temperature")
+    after = numbers.get("temperature")
     names = ("ece", "brier", "cross_entropy")
-    rows: list[list[Cell]] = [["as predicted", *(found[name] for name in names)]]
+    rows: list[list[Cell]] = [["as predicted", *(numbers[name] for name in names)]]
     if after:
         on = after.get("fitted_on", "the other folds")
         rows.append([f"with a temperature fitted on {on}", *(after[name] for name in names)])
@@ -54,7 +54,9 @@ def calibration(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> 
         score("Brier score"),
         score("cross-entropy"),
     ]
-    bins: list[list[Cell]] = [[row["confidence"], row["accuracy"], row["num_clips"]] for row in found["bins"]]
+    bins: list[list[Cell]] = [
+        [row["confidence"], row["accuracy"], row["num_clips"]] for row in numbers["bins"]
+    ]
     heads = [percent("mean confidence"), percent("accuracy"), count("clips")]
     text = "A calibrated model is right as often as its probability says: confidence and accuracy are equal."
     if after:

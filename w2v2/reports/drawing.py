@@ -30,7 +30,7 @@ def environment() -> "jinja2.Environment":
     """The templates of reports/templates, with autoescape; an unknown variable is an error."""
     import jinja2
 
-    found = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
@@ -39,11 +39,11 @@ def environment() -> "jinja2.Environment":
         # Every text on its way to the page passes here.
         finalize=lambda value: without_home(value) if type(value) is str else value,
     )
-    found.tests["sound"] = lambda cell: isinstance(cell, Sound)
-    found.tests["link"] = lambda cell: isinstance(cell, Link)
-    found.filters["svg"] = _svg
-    found.filters["width_rem"] = _width_rem
-    return found
+    templates.tests["sound"] = lambda cell: isinstance(cell, Sound)
+    templates.tests["link"] = lambda cell: isinstance(cell, Link)
+    templates.filters["svg"] = _svg
+    templates.filters["width_rem"] = _width_rem
+    return templates
 
 
 def _svg(picture: Picture) -> Any:

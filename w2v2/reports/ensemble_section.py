@@ -10,8 +10,8 @@ from w2v2.reports.run_files import ModelRun
 
 def ensemble(run: ModelRun) -> list[Block]:
     """A row for each member, one for their average and, where folds were held out, one for these; nothing without members."""
-    found = run.metrics.get("ensemble")
-    if found is None:
+    average = run.metrics.get("ensemble")
+    if average is None:
         return []
     first = model_headline(run.metrics)
     rows: list[list[Cell]] = [
@@ -21,7 +21,7 @@ def ensemble(run: ModelRun) -> list[Block]:
             member["best_epoch"],
             member["digest"],
         ]
-        for number, member in enumerate(found["members"])
+        for number, member in enumerate(average["members"])
     ]
     rows.append([f"average of {len(rows)}", _measured(first), "", run.metrics["model"]["digest"]])
     column = percent if run.metrics["kind"] == "classes" else score
@@ -30,7 +30,7 @@ def ensemble(run: ModelRun) -> list[Block]:
         "seeds": "trained with seeds of their own",
         "folds": "each trained without one fold of the training speakers",
     }
-    caption = f"The members, {how[found['kind']]}, and their average, on the test split with 95% intervals."
+    caption = f"The members, {how[average['kind']]}, and their average, on the test split with 95% intervals."
     return [Table("ensemble", columns, rows, caption), *_out_of_fold(run.metrics)]
 
 
@@ -38,10 +38,10 @@ def _out_of_fold(metrics: Mapping[str, Any]) -> list[Block]:
     held_out = metrics["ensemble"].get("out_of_fold")
     if held_out is None:
         return []
-    own = member_headline(metrics, held_out)
+    score = member_headline(metrics, held_out)
     return [
         Paragraph(
-            f"Out of fold: {own.metric} {own.form(own.value)} (95% interval {own.within}), of {held_out['computed_on']}. That is the score of "
+            f"Out of fold: {score.metric} {score.form(score.value)} (95% interval {score.within}), of {held_out['computed_on']}. That is the score of "
             "single models; for a new speaker all of them are averaged. out_of_fold.parquet has the predictions."
         )
     ]

@@ -63,10 +63,10 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
 
 def search_headline(metrics: Mapping[str, Any], metric: str | None = None) -> Headline:
     """The same from the search's metrics.json alone."""
-    found, name = metrics.get("estimate"), metric or metrics["metric"]
-    if found is None:
+    estimate, name = metrics.get("estimate"), metric or metrics["metric"]
+    if estimate is None:
         return best_headline(metrics, name)
-    score = found["metrics"][name]
+    score = estimate["metrics"][name]
     interval = None if score["low"] is None else (score["low"], score["high"])
     return Headline(
         metric=LABELS[name],
@@ -74,8 +74,8 @@ def search_headline(metrics: Mapping[str, Any], metric: str | None = None) -> He
         interval=interval,
         chance=chance_level(metrics, name),
         form=percent_text,
-        name=found["name"],
-        how=found["how"],
+        name=estimate["name"],
+        how=estimate["how"],
         why=score["undefined"] or "",
         is_lower_better=sign(name) < 0,
     )

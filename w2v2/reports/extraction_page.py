@@ -73,10 +73,10 @@ def planes(
         f"first component, {100 * shares[0]:.0f}% of the variance",
         f"second component, {100 * shares[1]:.0f}%",
     )
-    found = {"map": (places, axes)}
+    maps = {"map": (places, axes)}
     if len(vectors) > MIN_POINTS_FOR_UMAP and has_umap():
-        found["umap"] = (umap_plane(vectors), ("UMAP 1", "UMAP 2"))
-    return found
+        maps["umap"] = (umap_plane(vectors), ("UMAP 1", "UMAP 2"))
+    return maps
 
 
 def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], pa.Table]:
@@ -98,9 +98,9 @@ def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], 
 def headline(metrics: Mapping[str, Any]) -> list[Block]:
     """How many clips are in the table now, at what rate, and where the table is."""
     seconds = metrics["seconds"]
-    num_there = metrics["written"] + metrics["there"]
+    num_in_table = metrics["written"] + metrics["there"]
     answer = Score(
-        f"{num_there} of {metrics['num_clips']}", f"clips have their vectors in {metrics['table']}"
+        f"{num_in_table} of {metrics['num_clips']}", f"clips have their vectors in {metrics['table']}"
     )
     text = (
         f"{metrics['written']} clips written by this run, {metrics['there']} already in the table, "

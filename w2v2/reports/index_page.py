@@ -77,15 +77,15 @@ def index_html(folder: Path) -> str:
 
 def _runs(folder: Path) -> list[IndexedRun]:
     """The runs whose metrics can be read; one that is being written or damaged is left out."""
-    found = []
+    runs = []
     for page in sorted(folder.glob("*/report.html"))[:MAX_RUNS]:
         try:
             metrics = json.loads((page.parent / "metrics.json").read_text())
         except (OSError, ValueError):
             continue
         if isinstance(metrics, dict) and isinstance(metrics.get("job"), str):
-            found.append(IndexedRun(name=page.parent.name, metrics=metrics, uri=_data_uri(page.parent)))
-    return found
+            runs.append(IndexedRun(name=page.parent.name, metrics=metrics, uri=_data_uri(page.parent)))
+    return runs
 
 
 def _data_uri(run: Path) -> str:

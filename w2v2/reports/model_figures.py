@@ -17,28 +17,28 @@ from w2v2.reports.run_files import ModelRun
 
 def model_figures(run: ModelRun) -> dict[str, Figure]:
     """All figures of the page by file name; one that has nothing to show is left out."""
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     match run.metrics["kind"]:
         case "classes":
-            found = _class_figures(run.metrics) | _fold_figures(run.metrics)
+            figures = _class_figures(run.metrics) | _fold_figures(run.metrics)
         case "multi_label":
-            found = _label_figures(run)
+            figures = _label_figures(run)
         case "transcript":
             interval = run.metrics["pooled"]["intervals"]["cer"]
-            found = {"speakers": speaker_error_rates(run.metrics["by_speaker"], interval=interval)}
+            figures = {"speakers": speaker_error_rates(run.metrics["by_speaker"], interval=interval)}
         case _:
-            found = _value_figures(run)
+            figures = _value_figures(run)
     if run.curves.num_rows:
         best = run.metrics.get("best_epoch")
-        found["learning_curves"] = model_plots.learning_curves(
+        figures["learning_curves"] = model_plots.learning_curves(
             run.curves, loss=loss_text(run)[0], best_epoch=best
         )
-    return found
+    return figures
 
 
 def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     pooled, before = metrics["pooled"], metrics.get("before_remapping")
-    found = {
+    figures = {
         "confusion": score_plots.confusion(pooled["confusion"], metrics["classes"]),
         "speakers": score_plots.speaker_scores(
             metrics["by_speaker"],
@@ -48,10 +48,10 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
         ),
     }
     if metrics.get("calibration", {}).get("bins"):
-        found["reliability"] = reliability(metrics["calibration"])
+        figures["reliability"] = reliability(metrics["calibration"])
     if before:
-        found["before"] = score_plots.confusion(before["confusion"], list(before["recall"]))
-    return found
+        figures["before"] = score_plots.confusion(before["confusion"], list(before["recall"]))
+    return figures
 
 
 def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
@@ -82,17 +82,17 @@ def _label_figures(run: ModelRun) -> dict[str, Figure]:
 def _value_figures(run: ModelRun) -> dict[str, Figure]:
     names, quadrants = run.metrics["names"], run.metrics.get("quadrants")
     target, predicted = (columns(run.predictions, prefix, names) for prefix in ("target", "pred"))
-    found = {
+    figures = {
         # The name of a target may be no name of a file.
         f"scatter_{i}": model_plots.scatter(target[:, i], predicted[:, i], name=name)
         for i, name in enumerate(names)
     }
     if len(names) == 2:
         midpoints = list(quadrants["midpoints"].values()) if quadrants else None
-        found["plane"] = model_plots.plane(target, predicted, names, midpoints=midpoints)
+        figures["plane"] = model_plots.plane(target, predicted, names, midpoints=midpoints)
     if quadrants:
-        found["quadrants"] = score_plots.confusion(quadrants["confusion"], quadrants["classes"])
-    return found
+        figures["quadrants"] = score_plots.confusion(quadrants["confusion"], quadrants["classes"])
+    return figures
 
 
 def loss_text(run: ModelRun) -> tuple[str, str]:

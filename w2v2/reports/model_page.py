@@ -74,7 +74,7 @@ def write_model_report(run: str) -> str:
 
 def _title(run: ModelRun) -> str:
     names = run.metrics["names"]
-    what = {
+    content = {
         "classes": f"{len(names)} classes",
         "multi_label": f"{len(names)} labels",
         "regression": listed(names),
@@ -82,7 +82,7 @@ def _title(run: ModelRun) -> str:
     }
     model = run.metrics.get("encoder") or run.metrics.get("model") or {}
     name = without_home(str(run.config.get("model") or model.get("name", "")))
-    return f"{what[run.metrics['kind']]} on {corpus_name(run.config['data'])}: {name}"
+    return f"{content[run.metrics['kind']]} on {corpus_name(run.config['data'])}: {name}"
 
 
 _CAPTIONS = {
@@ -152,9 +152,9 @@ def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
     rows = run.curves.sort_by("epoch").to_pylist()
     first, last, best = rows[0], rows[-1], run.metrics.get("best_epoch")
     text = f"{len(rows)} epochs; the training loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}."
-    known = [row for row in rows if is_known(row["val_loss"])]
-    if known:
-        lowest = min(known, key=lambda row: row["val_loss"])
+    validated = [row for row in rows if is_known(row["val_loss"])]
+    if validated:
+        lowest = min(validated, key=lambda row: row["val_loss"])
         text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
     if best:
         text += f" The weights of epoch {best} were kept."
@@ -207,12 +207,12 @@ def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple
     is_number = run.metrics["kind"] == "regression"
     text = _mean_and_std if is_number else _present
     rows = [[name, *(text(targets[rows, i]) for rows in places.values())] for i, name in enumerate(names)]
-    of_each = (
+    cell_text = (
         "target mean \u00b1 standard deviation"
         if is_number
         else "label the clips with it, of those where it is known"
     )
-    return rows, f"Clips by split; of each {of_each}."
+    return rows, f"Clips by split; of each {cell_text}."
 
 
 def _present(target: np.ndarray) -> str:
@@ -220,8 +220,8 @@ def _present(target: np.ndarray) -> str:
 
 
 def _mean_and_std(target: np.ndarray) -> str:
-    known = target[~np.isnan(target)]
-    return f"{known.mean():.3g} \u00b1 {known.std():.2g}" if len(known) else "undefined"
+    defined = target[~np.isnan(target)]
+    return f"{defined.mean():.3g} \u00b1 {defined.std():.2g}" if len(defined) else "undefined"
 
 
 def how_it_was_made(run: ModelRun) -> list[Block]:

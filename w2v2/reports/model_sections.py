@@ -151,12 +151,12 @@ def _names(names: Sequence[str]) -> str:
 
 def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """UAR of each speaker, the worst and the best named."""
-    known = sorted(
+    scores = sorted(
         (row["uar"], name) for name, row in metrics["by_speaker"].items() if row["uar"] is not None
     )
-    if not known:
+    if not scores:
         return [Paragraph("UAR by speaker is undefined: there is no clip.")]
-    (low, worst), (high, best) = known[0], known[-1]
+    (low, worst), (high, best) = scores[0], scores[-1]
     text = f"Worst speaker: {worst} ({percent_text(low)}). Best speaker: {best} ({percent_text(high)})."
     caption = "UAR of each speaker, best on top, over the 95% interval of all clips. Dashed: chance."
     return [Paragraph(text), *pictured(figures, "speakers", caption)]
@@ -233,23 +233,23 @@ def _measured(row: Mapping[str, Any], within: Mapping[str, Any]) -> list[Measure
 
 def quadrants(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """Confusion of the quadrants around the midpoints; nothing where there are none."""
-    found = metrics.get("quadrants")
-    if not found:
+    numbers = metrics.get("quadrants")
+    if not numbers:
         return []
-    around = ", ".join(f"{name} {value:.3g}" for name, value in found["midpoints"].items())
-    scores = ", ".join(f"{name} {percent_text(found[metric])}" for metric, name in METRIC_LABELS.items())
-    num_targets = list(map(sum, found["confusion"]))
+    around = ", ".join(f"{name} {value:.3g}" for name, value in numbers["midpoints"].items())
+    scores = ", ".join(f"{name} {percent_text(numbers[metric])}" for metric, name in METRIC_LABELS.items())
+    num_targets = list(map(sum, numbers["confusion"]))
     rows = [
-        [name, found["meaning"][name], number, found["recall"][name]]
-        for name, number in zip(found["classes"], num_targets, strict=True)
+        [name, numbers["meaning"][name], number, numbers["recall"][name]]
+        for name, number in zip(numbers["classes"], num_targets, strict=True)
     ]
     columns = [words("quadrant"), words("meaning"), count("clips"), percent("recall")]
-    never = found["never_predicted"]
+    never = numbers["never_predicted"]
     share = percent_text(max(num_targets) / max(sum(num_targets), 1))
     right = [
         Table("quadrants", columns, rows, f"Quadrants around {around}; a value at its midpoint is high."),
         Paragraph(
-            f"Of {found['num_clips']} clips: {scores}; always the commonest quadrant: accuracy {share}."
+            f"Of {numbers['num_clips']} clips: {scores}; always the commonest quadrant: accuracy {share}."
         ),
         Paragraph(f"Never predicted: {', '.join(never)}." if never else "Every quadrant is predicted."),
     ]

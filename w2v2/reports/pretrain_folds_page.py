@@ -41,7 +41,8 @@ def headline(run: RunFiles) -> list[Block]:
     """Whether all encoders are healthy, and each one's numbers."""
     folds = run.metrics["per_fold"]
     checks = [
-        Check(own["state"] == "healthy", f"Fold {fold}: {own['sentence']}") for fold, own in enumerate(folds)
+        Check(encoder["state"] == "healthy", f"Fold {fold}: {encoder['sentence']}")
+        for fold, encoder in enumerate(folds)
     ]
     columns = [
         words("fold"),
@@ -57,19 +58,22 @@ def headline(run: RunFiles) -> list[Block]:
     rows = [
         [
             str(fold),
-            ", ".join(own["held_out"]),
-            own["state"],
-            own["last"]["accuracy"],
-            own["last"]["chance_accuracy"],
-            own["last"]["loss"],
-            own["last"]["perplexity"],
-            own["num_clips"]["train"],
+            ", ".join(encoder["held_out"]),
+            encoder["state"],
+            encoder["last"]["accuracy"],
+            encoder["last"]["chance_accuracy"],
+            encoder["last"]["loss"],
+            encoder["last"]["perplexity"],
+            encoder["num_clips"]["train"],
             f"fold-{fold}/report.html",
         ]
-        for fold, own in enumerate(folds)
+        for fold, encoder in enumerate(folds)
     ]
     caption = "Each fold's encoder at its end, on validation clips where there are some. All folds' speakers are different."
-    facts = {"encoders": f"{len(folds)}", "healthy": f"{sum(own['state'] == 'healthy' for own in folds)}"}
+    facts = {
+        "encoders": f"{len(folds)}",
+        "healthy": f"{sum(encoder['state'] == 'healthy' for encoder in folds)}",
+    }
     return [Facts(facts), Paragraph(WHAT_FOR), Table("folds", columns, rows, caption), Checks(checks)]
 
 

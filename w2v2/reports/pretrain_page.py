@@ -60,9 +60,9 @@ def headline(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
     """Accuracy against guessing, the verdict, sizes, and the learning curves."""
     last, metrics = run.metrics["last"], run.metrics
     whose = "validation clips" if last["split"] == "val" else "training clips"
-    what = "put into its cluster" if run.has_clusters else "found among its candidates"
+    task = "put into its cluster" if run.has_clusters else "found among its candidates"
     kind = "cross entropy" if run.has_clusters else "contrastive loss"
-    accuracy = f"accuracy on {whose}: the masked frame is {what}; guessing: "
+    accuracy = f"accuracy on {whose}: the masked frame is {task}; guessing: "
     scores = [
         Score(percent_text(last["accuracy"]), accuracy + percent_text(last["chance_accuracy"])),
         Score(

@@ -42,11 +42,11 @@ def sounds(run: RunFiles) -> dict[str, Sound]:
     """
     is_clinical = run.config["data"].get("layout") == "clinic"
     columns = ["clip_id", "uri", "start_s", "end_s"]
-    found = {}
+    by_clip = {}
     for clip in run.manifest.select(columns).to_pylist():
         source = "" if is_clinical else source_of(clip["uri"], run.uri, clip["start_s"], clip["end_s"])
-        found[clip["clip_id"]] = Sound(clip["uri"], source)
-    return found
+        by_clip[clip["clip_id"]] = Sound(clip["uri"], source)
+    return by_clip
 
 
 def source_of(uri: str, run: str, start_s: float | None, end_s: float | None) -> str:

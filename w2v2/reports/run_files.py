@@ -54,8 +54,8 @@ class TuneRun(RunFiles):
         if not self.is_text:
             return METRIC_LABELS
         has_words = self.metrics["pooled"]["words"] is not None
-        found = {key: label for key, label in ERROR_LABELS.items() if key == "cer" or has_words}
-        return {self.metric: found[self.metric]} | found
+        labels = {key: label for key, label in ERROR_LABELS.items() if key == "cer" or has_words}
+        return {self.metric: labels[self.metric]} | labels
 
     @property
     def best_folds(self) -> pa.Table:

@@ -85,7 +85,7 @@ def _class_rows(
             # A class that is neither target nor prediction of any clip has no F1.
             "f1": 2 * num_right / (num_clips + num_predicted[i]) if num_clips + num_predicted[i] else None,
         }
-        within = {metric: found.between for metric, found in intervals.get(name, {}).items()}
+        within = {metric: interval.between for metric, interval in intervals.get(name, {}).items()}
         scores = [Measured(value, within.get(metric)) for metric, value in values.items()]
         yield [name, *scores, num_clips, num_predicted[i]]
 
@@ -153,8 +153,8 @@ def largest_errors(run: ModelRun) -> list[Block]:
         [clip_id, speaker, name, row[f"target_{name}"], row[f"{prefix}_{name}"], recordings.get(clip_id, "")]
         for _, clip_id, speaker, name, row in errors[:NUM_MISTAKES_SHOWN]
     ]
-    what = "label" if prefix == "prob" else "target"
-    columns = [words("clip"), words("speaker"), words(what), number("target value")]
+    kind = "label" if prefix == "prob" else "target"
+    columns = [words("clip"), words("speaker"), words(kind), number("target value")]
     columns += [number("probability" if prefix == "prob" else "predicted"), words("recording")]
     caption = "The largest errors: listen to these first, a target may be wrong."
     return [Table("mistakes", columns, rows, caption)] if rows else []
@@ -179,11 +179,11 @@ def accounting_blocks(metrics: Mapping[str, Any]) -> list[Block]:
     if not isinstance(numbers, Mapping):
         return []
     rows: list[list[Cell]] = [["used", "", numbers["used"]]]
-    for what in ("rejected", "passed_over"):
-        rows += [[what.replace("_", " "), kind, num] for kind, num in numbers[what].items()]
+    for outcome in ("rejected", "passed_over"):
+        rows += [[outcome.replace("_", " "), kind, num] for kind, num in numbers[outcome].items()]
     rows += [["given", "", numbers["given"]]]
     rows += [["of those used, tolerated", kind, num] for kind, num in numbers["tolerated"].items()]
-    rejected, passed_over = (sum(numbers[what].values()) for what in ("rejected", "passed_over"))
+    rejected, passed_over = (sum(numbers[outcome].values()) for outcome in ("rejected", "passed_over"))
     caption = (
         f"{numbers['given']} files and rows were given = {numbers['used']} used + {rejected} rejected + "
         f"{passed_over} passed over."
@@ -207,21 +207,21 @@ def rejects_blocks(rejects: pa.Table) -> list[Block]:
 def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str) -> list[Block]:
     """What was run, when, on which machine, at what cost, and how to run it again."""
     metrics = run.metrics
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     if "computed_on" in metrics:
-        found["computed on"] = metrics["computed_on"]
-    found |= {**facts, **made_facts(run)}
+        values["computed on"] = metrics["computed_on"]
+    values |= {**facts, **made_facts(run)}
     if metrics.get("seconds") is not None:
-        found["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
+        values["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
     if later := metrics.get("later_sessions"):
         last = later[-1]
-        found["same command again"] = (
+        values["same command again"] = (
             f"{len(later)} times, last on {last['made']['date'][:10]} for {duration_text(last['seconds'])}"
             if len(later) > 1
             else f"once, on {last['made']['date'][:10]} for {duration_text(last['seconds'])}"
         )
-    found |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
-    rows = [[name, str(value)] for name, value in found.items()]
+    values |= {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
+    rows = [[name, str(value)] for name, value in values.items()]
     return [
         Table("provenance", [words("what"), words("value")], rows, "What this run was made with."),
         *warnings_blocks(metrics),
@@ -260,8 +260,8 @@ def _num_gpus(tree: Any) -> float:
     """The most GPUs that any setting of the config gives to a trial, worker or encoder."""
     if not isinstance(tree, Mapping):
         return 0.0
-    own = [float(value or 0) for name, value in tree.items() if name.startswith("gpus_per_")]
-    return max([*own, *map(_num_gpus, tree.values())], default=0.0)
+    here = [float(value or 0) for name, value in tree.items() if name.startswith("gpus_per_")]
+    return max([*here, *map(_num_gpus, tree.values())], default=0.0)
 
 
 def kicker(run: RunFiles) -> str:

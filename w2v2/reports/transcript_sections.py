@@ -62,19 +62,19 @@ def errors(metrics: Mapping[str, Any]) -> list[Block]:
 
 def decoding(metrics: Mapping[str, Any]) -> list[Block]:
     """The beam search that wrote the text, what its weights were chosen on, and what greedy decoding gives; none for greedy."""
-    found = metrics.get("decoding", {})
-    if found.get("kind") != "beam":
+    search = metrics.get("decoding", {})
+    if search.get("kind") != "beam":
         return []
-    name = found["lm"].rpartition("/")[2]
-    weights = f"lm_weight {found['lm_weight']:g}"
-    weights += "" if found["word_score"] is None else f", word_score {found['word_score']:g}"
-    lines = [f"Decoded by a beam search of {found['beam_size']} with {name} ({weights})."]
-    if found.get("tried"):
-        lines.append(f"The weights have the fewest errors of {len(found['tried'])} tried on the val split.")
-    if "greedy" in found:
+    name = search["lm"].rpartition("/")[2]
+    weights = f"lm_weight {search['lm_weight']:g}"
+    weights += "" if search["word_score"] is None else f", word_score {search['word_score']:g}"
+    lines = [f"Decoded by a beam search of {search['beam_size']} with {name} ({weights})."]
+    if search.get("tried"):
+        lines.append(f"The weights have the fewest errors of {len(search['tried'])} tried on the val split.")
+    if "greedy" in search:
         rates = [
             f"{rate.upper()} {percent_text(value)}"
-            for rate, value in found["greedy"].items()
+            for rate, value in search["greedy"].items()
             if value is not None
         ]
         lines.append(f"Greedy decoding of the same clips: {', '.join(rates)}.")

@@ -124,8 +124,8 @@ def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def _forest_caption(run: TuneRun) -> str:
-    name, found = LABELS[run.metric], run.metrics.get("estimate")
-    if found is None:
+    name, estimate = LABELS[run.metric], run.metrics.get("estimate")
+    if estimate is None:
         return (
             f"{name} of all held-out clips with its 95% interval (bootstrap over speakers), of each fold, and of "
             "the trials selected on the other folds. Dashed: chance."
@@ -139,8 +139,8 @@ def _forest_caption(run: TuneRun) -> str:
 def _scores(run: TuneRun) -> Scores:
     """The estimate to believe; in runs without one, the score selected on the other folds and the best trial's."""
     if "estimate" in run.metrics:
-        found = tune_headline(run)
-        return Scores([Score(percent_text(found.value), found.text)])
+        estimate = tune_headline(run)
+        return Scores([Score(percent_text(estimate.value), estimate.text)])
     best = best_headline(run.metrics, run.metric)
     optimistic = Score(percent_text(best.value), best.text)
     selection = run.metrics["selection"]
@@ -182,10 +182,10 @@ _SELECTED = (
 
 def trust(run: TuneRun) -> list[Block]:
     """The checks as a list, and what the score on top means."""
-    found, meaning = run.metrics.get("estimate"), _SELECTED
-    if found is not None:
-        name = f"{found['name'][0].upper()}{found['name'][1:]}"
-        meaning = f"{name}: {found['how'].rstrip('.')}. {found['interval'].rstrip('.')}."
+    estimate, meaning = run.metrics.get("estimate"), _SELECTED
+    if estimate is not None:
+        name = f"{estimate['name'][0].upper()}{estimate['name'][1:]}"
+        meaning = f"{name}: {estimate['how'].rstrip('.')}. {estimate['interval'].rstrip('.')}."
     return [Checks(tune_checks(run)), Paragraph(meaning)]
 
 

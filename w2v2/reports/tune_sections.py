@@ -66,13 +66,13 @@ def final_trainings(run: TuneRun) -> list[Block]:
     chosen = "its own search, without this fold," if final["is_nested"] else "the search on the other folds"
     by_fold: list[list[Cell]] = [
         [
-            one["fold"],
-            one["trial"],
+            choice["fold"],
+            choice["trial"],
             ", ".join(
-                f"{path.partition('.')[2]} {setting_text(value)}" for path, value in one["params"].items()
+                f"{path.partition('.')[2]} {setting_text(value)}" for path, value in choice["params"].items()
             ),
         ]
-        for one in final["choices"]
+        for choice in final["choices"]
     ]
     blocks: list[Block] = [
         Table(
@@ -147,17 +147,17 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 def baseline(run: TuneRun) -> list[Block]:
     """The score of the search next to that of a baseline on the same folds; nothing where there is none."""
-    found = run.metrics.get("baseline")
-    if found is None:
+    other = run.metrics.get("baseline")
+    if other is None:
         return []
-    ours = [tune_headline(run, name) for name in run.labels]
-    higher = [found["difference"][name] for name in run.labels]
-    theirs = [Measured(found["pooled"][name], found["pooled"]["intervals"][name]) for name in run.labels]
+    ours = [tune_headline(run, title) for title in run.labels]
+    higher = [other["difference"][title] for title in run.labels]
+    theirs = [Measured(other["pooled"][title], other["pooled"]["intervals"][title]) for title in run.labels]
     is_estimate = "estimate" in run.metrics
-    own_name = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
+    title = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
     rows: list[list[Cell]] = [
-        [own_name, *(Measured(score.value, score.interval) for score in ours)],
-        [found["name"], *theirs],
+        [title, *(Measured(score.value, score.interval) for score in ours)],
+        [other["name"], *theirs],
         ["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)],
     ]
     caption = (
@@ -165,7 +165,7 @@ def baseline(run: TuneRun) -> list[Block]:
         "the folds, of both together."
     )
     text = (
-        f"The baseline ({found['name']}, {found['run']}) chooses its settings on inner folds of the speakers it "
+        f"The baseline ({other['name']}, {other['run']}) chooses its settings on inner folds of the speakers it "
         "trains on; "
     )
     if is_estimate:
@@ -202,8 +202,8 @@ def search(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 def training(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Learning curves of the best trial, the time it took, and what pruning saved."""
-    what = "CTC loss per character" if run.is_text else "loss (mean cross-entropy) and training UAR"
-    curves = f"Training {what} of trial {run.metrics['trial']}, by fold."
+    curve_kind = "CTC loss per character" if run.is_text else "loss (mean cross-entropy) and training UAR"
+    curves = f"Training {curve_kind} of trial {run.metrics['trial']}, by fold."
     fold_map = f"Folds that each trial ran, darker for a {better_word(run.metric)} score; empty: not run."
     right = [
         *pictured(figures, "fold_map", fold_map),

@@ -38,11 +38,11 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
     Where metrics.json has no estimate: the best trial with its interval, each fold, and what was selected on
     the other folds.
     """
-    metric, pooled, found = metrics["metric"], metrics["pooled"], metrics.get("estimate")
-    if found is not None:
-        score = found["metrics"][metric]
+    metric, pooled, estimate = metrics["metric"], metrics["pooled"], metrics.get("estimate")
+    if estimate is not None:
+        score = estimate["metrics"][metric]
         interval = None if score["low"] is None else (score["low"], score["high"])
-        first, last = (score["value"], f"{found['name']}, 95% interval"), (pooled[metric], "best trial")
+        first, last = (score["value"], f"{estimate['name']}, 95% interval"), (pooled[metric], "best trial")
     else:
         interval = pooled["intervals"][metric]
         first = (pooled[metric], "pooled, 95% interval")
