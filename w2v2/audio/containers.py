@@ -147,9 +147,9 @@ def _nist(data: bytes) -> Container:
     return Container(format="nist", parts=(data,), decoder="libsndfile")
 
 
-def _refuse_missing(missing: int, promised: int, what: str) -> None:
+def _refuse_missing(missing: int, promised: int, unit: str) -> None:
     if missing > 0:
-        raise AudioError("truncated", f"{missing} of {promised} {what} are missing")
+        raise AudioError("truncated", f"{missing} of {promised} {unit} are missing")
 
 
 # -- streams

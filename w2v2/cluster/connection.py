@@ -60,12 +60,12 @@ def is_own() -> bool:
 
 def _init(*, tries_left: int) -> None:
     global _started_here
-    others = child_processes()
+    running = child_processes()
     try:
         address = _address()
         if address == "local":
             listen_on_loopback_alone()
-        watch = StartWatch(others)
+        watch = StartWatch(running)
         with away_from_start_folder(), patient_start(watch.makes_progress), signals_interrupt():
             # A local Ray ends with the job, and its dashboard would take seconds to start.
             ray.init(
@@ -82,7 +82,7 @@ def _init(*, tries_left: int) -> None:
         if not any(words in str(error) for words in SLOW_START):
             raise
         ray.shutdown()
-        end_children(others)
+        end_children(running)
         if tries_left == 1:
             raise UserError(
                 f"Ray did not start on this machine, {NUM_STARTS} times: it is too busy; end other work and run the same "

@@ -76,7 +76,7 @@ def inspect(config: ExtractConfig, workers: Workers) -> Job:
 
 
 def embed_all(
-    clips: pa.Table, todo: pa.Table, found: Manifest, job: Job, workers: Workers
+    clips: pa.Table, todo: pa.Table, corpus: Manifest, job: Job, workers: Workers
 ) -> tuple[pa.Table, float]:
     """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected.
 
@@ -84,8 +84,8 @@ def embed_all(
     """
     if not len(todo):
         return clips, 0.0
-    allowed = job.config.data.max_reject_fraction * (len(clips) + len(found.rejects))
-    num_bad = len(found.rejects) + len(extraction.rejected(clips))
+    allowed = job.config.data.max_reject_fraction * (len(clips) + len(corpus.rejects))
+    num_bad = len(corpus.rejects) + len(extraction.rejected(clips))
     outcomes, audio_s, num_done = [], 0.0, 0
     progress = Progress("embeddings", len(todo), unit="clips")
     started = time.monotonic()
@@ -140,7 +140,7 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
     block: list[pa.Table] = []
     for row in rows:
         block.append(row)
-        if sum(one.nbytes for one in block) > BLOCK_BYTES:
+        if sum(part.nbytes for part in block) > BLOCK_BYTES:
             yield pa.concat_tables(block)
             block = []
     if block:

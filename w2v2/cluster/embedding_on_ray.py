@@ -165,5 +165,5 @@ class _Encoder:
 def _write(clips: pa.Table, job: Job) -> pa.Table:
     with collected() as texts:
         done = extraction_steps.write(clips, job)
-    brought = [text for own in clips[WARNINGS].to_pylist() for text in own]
+    brought = [text for texts_of_clip in clips[WARNINGS].to_pylist() for text in texts_of_clip]
     return _with_warnings(done, [*brought, *texts])

@@ -125,11 +125,11 @@ class FeaturePreparation:
     def infos(self) -> list[EncoderInfo]:
         """The facts about each encoder, from a worker. Raises UserError when one cannot be loaded."""
         asked = self._asked[: len(self.encoders)]
-        found: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
+        infos: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
         precision, seed = self._config.resources.precision, self._config.seed
-        known = KnownEncoders(self._config.cache, precision=precision, seed=seed)
-        for encoder, info in zip(self.encoders, found, strict=True):
-            known.add(encoder, info)
+        stored = KnownEncoders(self._config.cache, precision=precision, seed=seed)
+        for encoder, info in zip(self.encoders, infos, strict=True):
+            stored.add(encoder, info)
             logger.info(
                 "encoder: %s, %.2f M parameters, %d layers, trains %s (cut: %s), digest %s",
                 encoder.name,
@@ -139,7 +139,7 @@ class FeaturePreparation:
                 info.cut,
                 info.digest,
             )
-        return found
+        return infos
 
     def _task(self, function: Callable[..., Any]) -> Any:
         """A task as large as a trial."""
@@ -171,7 +171,9 @@ class FeaturePreparation:
 
         def done(index: int, result: list[ClipFeatures]) -> None:
             results[index] = result
-            cached[index] = sum(not one.num_forwards and not one.reject for one in result) if computes else 0
+            cached[index] = (
+                sum(not clip.num_forwards and not clip.reject for clip in result) if computes else 0
+            )
             note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
             progress(sum(len(part) for part in results), note=note)
 
@@ -186,8 +188,8 @@ class FeaturePreparation:
 
 def _of_all_rounds(rounds: Sequence[ClipFeatures]) -> ClipFeatures:
     """A clip after several rounds over encoders: rejected where one of them could not use it."""
-    rejected = next((one for one in rounds if one.reject), None)
-    return rejected or replace(rounds[0], num_forwards=sum(one.num_forwards for one in rounds))
+    rejected = next((clip for clip in rounds if clip.reject), None)
+    return rejected or replace(rounds[0], num_forwards=sum(clip.num_forwards for clip in rounds))
 
 
 def prepare_search(

@@ -64,16 +64,16 @@ def end_children(before: set[int]) -> None:
 
 def with_descendants(processes: set[int]) -> set[int]:
     """The processes and all that they have started."""
-    found, new = set(processes), set(processes)
+    descendants, new = set(processes), set(processes)
     while new:
         children: set[int] = set()
         for process in new:
             for task in Path(f"/proc/{process}/task").glob("*/children"):
                 with contextlib.suppress(OSError):
                     children.update(map(int, task.read_text().split()))
-        new = children - found
-        found |= new
-    return found
+        new = children - descendants
+        descendants |= new
+    return descendants
 
 
 class StartWatch:

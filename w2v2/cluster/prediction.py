@@ -31,13 +31,13 @@ def predict(
     """
     window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
     inputs = inputs_of(clips, model=predictor, window_s=window_s, hop_s=hop_s)
-    known = read_predictions(config.run, num_at_once=config.data.num_readers)
+    predictions = read_predictions(config.run, num_at_once=config.data.num_readers)
     rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
-    todo = [(row, own) for row, own in zip(rows, inputs, strict=True) if own not in known]
+    todo = [(row, key) for row, key in zip(rows, inputs, strict=True) if key not in predictions]
     if len(todo) < len(rows):
         logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
-    known |= _predicted(workers, config, todo, predictor, window_s, hop_s)
-    return [known[own] for own in inputs]
+    predictions |= _predicted(workers, config, todo, predictor, window_s, hop_s)
+    return [predictions[key] for key in inputs]
 
 
 def _predicted(
@@ -53,7 +53,7 @@ def _predicted(
     cpus = min(1.0, sizes.cpus_per_worker) if gpus else sizes.cpus_per_worker
     at_once = sizes.num_workers or workers.slots(cpus=cpus, gpus=gpus)
     chunks = chunks_of(todo, num_at_once=at_once, size=sizes.clips_per_part)
-    found: dict[str, ClipPrediction] = {}
+    predictions: dict[str, ClipPrediction] = {}
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
         logger.info(
@@ -63,8 +63,8 @@ def _predicted(
     task = workers.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
     def done(number: int, result: list[ClipPrediction]) -> None:
-        found.update(zip((own for _, own in chunks[number]), result, strict=True))
-        progress(len(found))
+        predictions.update(zip((key for _, key in chunks[number]), result, strict=True))
+        progress(len(predictions))
 
     workers.map_tasks(
         lambda chunk: task.remote(chunk, config, predictor, window_s, hop_s, num_threads(workers, cpus)),
@@ -72,7 +72,7 @@ def _predicted(
         num_at_once=at_once,
         on_done=done,
     )
-    return found
+    return predictions
 
 
 @functools.lru_cache(maxsize=1)
@@ -112,5 +112,5 @@ def _predict_chunk(
         hop_s=hop_s,
         decoder=decoder,
     )
-    write_predictions(config.run, predictions, [own for _, own in chunk])
+    write_predictions(config.run, predictions, [key for _, key in chunk])
     return predictions

@@ -22,14 +22,14 @@ _KEPT = ("slice_columns", "max_reject_fraction", "num_readers")
 """Settings that mean the same whatever the layout."""
 
 
-def clips_csv(found: Manifest, *, task: Labels, carried: Sequence[str] = ()) -> tuple[bytes, int]:
+def clips_csv(corpus: Manifest, *, task: Labels, carried: Sequence[str] = ()) -> tuple[bytes, int]:
     """The CSV, and the number of clips left out because no cell of a CSV can hold their names.
 
     Columns: clip_id, uri (absolute), label, the targets by their own names or text, speaker, split, fold, start_s and
     end_s where clips are segments, and the columns of `carried`. Columns without a value are left out.
     """
-    clips = found.clips
-    targets = [name for group in found.groups for name in group]
+    clips = corpus.clips
+    targets = [name for group in corpus.groups for name in group]
     learned = {"classes": ["label"], "none": ["label"], "transcript": ["text"]}.get(task, [])
     columns: dict[str, Any] = {name: clips[name] for name in ("clip_id", "uri", *learned)}
     columns |= {name: clips[f"target_{name}"] for name in targets}
@@ -62,9 +62,9 @@ def _is_cell(value: object) -> bool:
     )
 
 
-def read_back(data: D, found: Manifest, uri: str, *, labels_uri: str = "") -> D:
+def read_back(data: D, corpus: Manifest, uri: str, *, labels_uri: str = "") -> D:
     """The settings that read the CSV at uri to the same clips; labels_uri is the file of the heads where they are several."""
-    targets = tuple(name for group in found.groups for name in group)
+    targets = tuple(name for group in corpus.groups for name in group)
     heads = {"labels_file": labels_uri} if labels_uri else {"target_columns": targets}
     kept = {name: getattr(data, name) for name in _KEPT}
     return replace(type(data)(uri=uri, layout="csv"), **heads, **kept)

@@ -70,10 +70,10 @@ def _common_folder(uris: list[str]) -> str:
 
 def recordings(data: DataConfig) -> list[str]:
     """The uris of data.files, in which a folder is replaced by the audio files below it."""
-    found: list[str] = []
+    uris: list[str] = []
     for uri in data.files:
         if uri.lower().endswith(AUDIO_SUFFIXES):
-            found.append(uri)
+            uris.append(uri)
         else:
-            found += [info.uri for info in storage.list_files(uri, suffixes=AUDIO_SUFFIXES)]
-    return list(dict.fromkeys(found))
+            uris += [info.uri for info in storage.list_files(uri, suffixes=AUDIO_SUFFIXES)]
+    return list(dict.fromkeys(uris))

@@ -17,7 +17,9 @@ REJECTS = pa.schema([(name, pa.string()) for name in ("clip_id", "uri", "reason"
 
 def reject_columns(rejects: Sequence[Reject]) -> dict[str, list[str]]:
     """The columns of REJECTS with the reasons, a value for each clip."""
-    return {name: [redacted(getattr(one, name)) for one in rejects] for name in ("reason", "kind", "detail")}
+    return {
+        name: [redacted(getattr(reject, name)) for reject in rejects] for name in ("reason", "kind", "detail")
+    }
 
 
 def kinds_of(rejects: pa.Table) -> list[str]:

@@ -36,9 +36,9 @@ def _of_split(clips: manifest.Manifest, split: str) -> manifest.Manifest:
     if not len(chosen):
         splits = sorted(set(clips.clips["split"].to_pylist()))
         raise UserError(f"no clip has split {split!r}; the data has {splits}: look at data.split_column")
-    num_others = len(clips.clips) - len(chosen)
-    others = {OTHER_SPLIT: num_others} if num_others else {}
-    return replace(clips, clips=chosen, passed_over=dict(clips.passed_over) | others)
+    num_passed_over = len(clips.clips) - len(chosen)
+    passed_over = {OTHER_SPLIT: num_passed_over} if num_passed_over else {}
+    return replace(clips, clips=chosen, passed_over=dict(clips.passed_over) | passed_over)
 
 
 def _check_names(clips: manifest.Manifest, kind: TaskKind, names: Sequence[str]) -> None:

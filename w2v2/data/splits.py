@@ -174,7 +174,9 @@ def _warn_untaught(clips: pa.Table) -> None:
     """Warns of classes and labels that test has and train lacks."""
     contents = _contents(clips)
     split = clips["split"].to_pylist()
-    contents_of = {name: {what for what, row in contents if split[row] == name} for name in ("train", "test")}
+    contents_of = {
+        name: {content for content, row in contents if split[row] == name} for name in ("train", "test")
+    }
     lacking = sorted(contents_of["test"] - contents_of["train"])
     if lacking:
         logger.warning("test has %s, which train lacks, so nothing teaches it", listed(lacking))
@@ -187,9 +189,9 @@ def _contents(clips: pa.Table) -> set[tuple[str, int]]:
         if name.startswith("target_"):
             values = clips[name].to_pylist()
             is_label = set(values) <= {0.0, 1.0, None}
-            what = name.removeprefix("target_")
+            target = name.removeprefix("target_")
             pairs |= {
-                (f"{what}={value:g}" if is_label else f"values of {what}", row)
+                (f"{target}={value:g}" if is_label else f"values of {target}", row)
                 for row, value in enumerate(values)
                 if value is not None
             }

@@ -72,20 +72,20 @@ def with_demo_made(data: D, *, task: Labels = "classes") -> D:
 
 
 def with_usable_audio(
-    run: str, found: manifest.Manifest, prepared: Sequence[ReadClip], *, max_reject_fraction: float
+    run: str, corpus: manifest.Manifest, prepared: Sequence[ReadClip], *, max_reject_fraction: float
 ) -> manifest.Manifest:
     """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
 
     prepared has an item for every clip, in order. Raises UserError when too many are rejected.
     """
-    found = manifest.with_rejects(found, [(p.clip_id, p.reject) for p in prepared if p.reject])
-    manifest.check_rejects(found, max_reject_fraction=max_reject_fraction, run=run)
+    corpus = manifest.with_rejects(corpus, [(p.clip_id, p.reject) for p in prepared if p.reject])
+    manifest.check_rejects(corpus, max_reject_fraction=max_reject_fraction, run=run)
     good = [p for p in prepared if not p.reject]
-    clips = found.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
+    clips = corpus.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
     clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
     clips = clips.append_column("tolerated", pa.array([p.tolerated for p in good], pa.string()))
-    return replace(found, clips=clips)
+    return replace(corpus, clips=clips)
 
 
 def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
@@ -111,31 +111,31 @@ def read_clips_and_check_folds(
     data = with_demo_made(data, task="classes" if text is None else "transcript")
     refuse_foreign_folds(data, fold_config)
     if text is None:
-        found = file_facts.without_missing_files(manifest.read(data), data)
-        manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=run)
+        corpus = file_facts.without_missing_files(manifest.read(data), data)
+        manifest.check(corpus, max_reject_fraction=data.max_reject_fraction, run=run)
     else:
-        found = file_facts.without_missing_files(manifest.read(data, task="transcript"), data)
-        found = transcripts.with_references(found, text)
-        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=run)
-    folds.assign(found.clips, fold_config)
-    log_clips(found)
-    return found
+        corpus = file_facts.without_missing_files(manifest.read(data, task="transcript"), data)
+        corpus = transcripts.with_references(corpus, text)
+        manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=run)
+    folds.assign(corpus.clips, fold_config)
+    log_clips(corpus)
+    return corpus
 
 
-def log_clips(found: manifest.Manifest) -> None:
+def log_clips(corpus: manifest.Manifest) -> None:
     """Log how many clips of how many speakers were found, and how many were rejected by name."""
-    clips, speakers = len(found.clips), len(found.clips["speaker"].unique())
+    clips, speakers = len(corpus.clips), len(corpus.clips["speaker"].unique())
     logger.info(
         "data: %s of %s, %d rejected by name",
         counted(clips, "clips"),
         counted(speakers, "speakers"),
-        len(found.rejects),
+        len(corpus.rejects),
     )
 
 
 def in_folds(
     run: str,
-    found: manifest.Manifest,
+    corpus: manifest.Manifest,
     prepared: Sequence[ReadClip],
     *,
     data: DataConfig,
@@ -145,12 +145,12 @@ def in_folds(
 
     Raises UserError for too many rejects, and where a speaker or the same audio is in two folds.
     """
-    found = with_usable_audio(run, found, prepared, max_reject_fraction=data.max_reject_fraction)
-    if "reference" not in found.clips.column_names:
-        manifest.check(found, max_reject_fraction=data.max_reject_fraction)
-    clips = folds.assign(found.clips, fold_config)
+    corpus = with_usable_audio(run, corpus, prepared, max_reject_fraction=data.max_reject_fraction)
+    if "reference" not in corpus.clips.column_names:
+        manifest.check(corpus, max_reject_fraction=data.max_reject_fraction)
+    clips = folds.assign(corpus.clips, fold_config)
     folds.audit(clips)
     logger.info(
         "folds: %d of %d clips usable, no speaker and no audio on both sides", len(clips), len(prepared)
     )
-    return replace(found, clips=clips)
+    return replace(corpus, clips=clips)

@@ -146,8 +146,8 @@ def _cached(
     num_readers: int,
 ) -> dict[str, ClipFeatures]:
     """Clips whose file has not changed since an earlier run and whose entries are all intact."""
-    same = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
-    intact = {r.audio_digest for r in same}
+    unchanged = [r for r in requests if r.audio_digest and r.fingerprint == fingerprints.get(r.clip_id)]
+    intact = {r.audio_digest for r in unchanged}
     for cache in caches:
         intact &= cache.intact(intact, num_at_once=num_readers)
     return {
@@ -158,7 +158,7 @@ def _cached(
             num_samples=r.num_samples,
             tolerated=r.tolerated,
         )
-        for r in same
+        for r in unchanged
         if r.audio_digest in intact
     }
 

@@ -101,9 +101,9 @@ class AudioIndex:
                 "end_s": request.end_s,
                 "decoder": DECODER_VERSION,
             }
-            | {name: getattr(found, name) for name in LEARNT}
-            for request, found in zip(requests, prepared, strict=True)
-            if found.audio_digest
+            | {name: getattr(clip, name) for name in LEARNT}
+            for request, clip in zip(requests, prepared, strict=True)
+            if clip.audio_digest
         ]
         storage.write_bytes(self._uri, seal_parquet(to_parquet(pa.Table.from_pylist(rows, schema=INDEX))))
 

@@ -32,17 +32,17 @@ def stored_features(
 ) -> StoredFeatures:
     """What the cache has of the clips (with the column fingerprint) in the folders of these keys; entries are not verified."""
     requests = AudioIndex(data, audio, cache).requests(clips)
-    known = [
+    digests = [
         request.audio_digest if request.fingerprint == fingerprint else ""
         for request, fingerprint in zip(requests, clips["fingerprint"].to_pylist(), strict=True)
     ]
     durations = [
         request.num_samples / SAMPLE_RATE if digest else float("nan")
-        for request, digest in zip(requests, known, strict=True)
+        for request, digest in zip(requests, digests, strict=True)
     ]
     folders = [_entries(cache, key) for key in keys]
-    has = [bool(keys) and bool(digest) and all(digest in folder for folder in folders) for digest in known]
-    distinct = {digest for digest, there in zip(known, has, strict=True) if there}
+    has = [bool(keys) and bool(digest) and all(digest in folder for folder in folders) for digest in digests]
+    distinct = {digest for digest, is_cached in zip(digests, has, strict=True) if is_cached}
     return StoredFeatures(
         durations_s=durations,
         has_features=has,

@@ -177,9 +177,9 @@ def _reject(clips: pa.Table, finite: Sequence[bool]) -> pa.Table:
     return clips
 
 
-def _vectors(made: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> pa.Array:
+def _vectors(rows_by_clip: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> pa.Array:
     """A VECTORS array without a detour over Python numbers."""
-    flat = [item for own in made for item in own]
+    flat = [item for rows_of_clip in rows_by_clip for item in rows_of_clip]
     values = np.concatenate([item[3] for item in flat]) if flat else np.empty(0, np.float32)
     offsets = np.cumsum([0, *(len(item[3]) for item in flat)])
     columns = [
@@ -189,5 +189,5 @@ def _vectors(made: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> 
         pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.float32())),
     ]
     rows = pa.StructArray.from_arrays(columns, fields=list(VECTORS.value_type))
-    bounds = np.cumsum([0, *(len(own) for own in made)])
+    bounds = np.cumsum([0, *(len(rows_of_clip) for rows_of_clip in rows_by_clip)])
     return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), rows, type=VECTORS)

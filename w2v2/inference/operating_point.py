@@ -41,10 +41,10 @@ def with_calibration(
 ) -> list[ClipPrediction]:
     """The predictions with the temperature, if any, applied to their probabilities; rejects are unchanged."""
     return [
-        one
-        if one.values is None or temperature is None
-        else replace(one, values=with_temperature(one.values, temperature))
-        for one in predictions
+        prediction
+        if prediction.values is None or temperature is None
+        else replace(prediction, values=with_temperature(prediction.values, temperature))
+        for prediction in predictions
     ]
 
 

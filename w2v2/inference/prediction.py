@@ -63,14 +63,14 @@ def predict_bodies(
         # A window's place in the recording is that in its file, so nothing is cut off in front of it.
         whole = replace(info.audio, max_s=MAX_S, trim_db=0.0, crop_s=0.0, fixed_s=0.0)
         audio = whole if window_s else info.audio
-        found, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
-        return _with_values(found, predict_waveforms(pieces, saved))
+        clip_predictions, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
+        return _with_values(clip_predictions, predict_waveforms(pieces, saved))
     assert info.vocabulary is not None
     window_s, hop_s = frame_windows(saved.model, window_s=window_s, hop_s=hop_s)
     audio = replace(info.audio, max_s=MAX_S) if window_s else info.audio
-    found, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
+    clip_predictions, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)
     decoder = decoder or Decoder(vocabulary=info.vocabulary)
-    return transcribed(found, pieces, saved.model, decoder, normalize=info.normalize, hop_s=hop_s)
+    return transcribed(clip_predictions, pieces, saved.model, decoder, normalize=info.normalize, hop_s=hop_s)
 
 
 def _read(
@@ -86,7 +86,7 @@ def _read(
     min_samples = saved.model.encoder.min_samples
     least = max(min_samples, round(audio.min_s * SAMPLE_RATE))
     max_s = longest_s(saved.model.encoder, window_s=window_s)
-    found: list[ClipPrediction] = []
+    predictions: list[ClipPrediction] = []
     pieces: list[np.ndarray] = []
     for clip, body in zip(clips, bodies, strict=True):
         start_s, end_s = float(clip["start_s"]), float(clip["end_s"])
@@ -95,10 +95,10 @@ def _read(
                 body, audio, start_s=start_s, end_s=end_s, min_samples=min_samples, max_s=max_s
             )
             waveform = decoded.waveform
-            own = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
-            pieces += [waveform[first:last] for first, last in own]
-            spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in own)
-            found.append(
+            bounds = windows(len(waveform), window_s=window_s, hop_s=hop_s, min_samples=least)
+            pieces += [waveform[first:last] for first, last in bounds]
+            spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in bounds)
+            predictions.append(
                 ClipPrediction(
                     clip_id=str(clip["clip_id"]),
                     spans=spans,
@@ -109,22 +109,24 @@ def _read(
             )
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
-            found.append(ClipPrediction(clip_id=str(clip["clip_id"]), reject=error.reject, unread=unread))
-    return found, pieces
+            predictions.append(
+                ClipPrediction(clip_id=str(clip["clip_id"]), reject=error.reject, unread=unread)
+            )
+    return predictions, pieces
 
 
 def _with_values(
-    found: Sequence[ClipPrediction], values: Float[np.ndarray, "pieces outputs"]
+    clips: Sequence[ClipPrediction], values: Float[np.ndarray, "pieces outputs"]
 ) -> list[ClipPrediction]:
     """Each clip with its rows of values; one whose values are not finite is rejected."""
     predictions, at = [], 0
-    for prediction in found:
-        own = values[at : at + len(prediction.spans)]
+    for prediction in clips:
+        rows = values[at : at + len(prediction.spans)]
         at += len(prediction.spans)
         if prediction.reject:
             predictions.append(prediction)
-        elif np.isfinite(own).all():
-            predictions.append(replace(prediction, values=own))
+        elif np.isfinite(rows).all():
+            predictions.append(replace(prediction, values=rows))
         else:
             predictions.append(ClipPrediction(clip_id=prediction.clip_id, reject=NOT_FINITE))
     return predictions
@@ -139,8 +141,12 @@ def predict_waveforms(
 
     Of an ensemble they are the means over its members.
     """
-    found = [_outputs(waveforms, model, saved.info) for model in (saved.model, *saved.others)]
-    return np.mean(found, axis=0, dtype=np.float64).astype(found[0].dtype) if len(found) > 1 else found[0]
+    outputs = [_outputs(waveforms, model, saved.info) for model in (saved.model, *saved.others)]
+    return (
+        np.mean(outputs, axis=0, dtype=np.float64).astype(outputs[0].dtype)
+        if len(outputs) > 1
+        else outputs[0]
+    )
 
 
 def _outputs(
@@ -160,7 +166,7 @@ def _outputs(
     outputs = np.zeros((len(lengths), model.num_outputs), np.float32)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
-        given = [to_device(x, device) for x in inputs if x is not None]
-        features, num = model.encoder.trunk(*given[:2])
-        outputs[batch] = model(features, num, *given[2:]).float().cpu().numpy()
+        on_device = [to_device(x, device) for x in inputs if x is not None]
+        features, num = model.encoder.trunk(*on_device[:2])
+        outputs[batch] = model(features, num, *on_device[2:]).float().cpu().numpy()
     return probabilities(outputs, info.kind)

@@ -33,7 +33,7 @@ def _predicted(row: dict[str, Any], info: ModelInfo) -> str:
         return f"{row['text']} ({row['confidence']:.2f})"
     values = [(row[column], name) for column, name in zip(output_columns(info), info.names, strict=True)]
     if info.kind == "classes":
-        first, *others = sorted(values, reverse=True)
-        more = ", ".join(f"{name} {value:.2f}" for value, name in others[:2])
-        return f"{first[1]} {first[0]:.2f}" + (f" ({more})" if more else "")
+        first, *rest = sorted(values, reverse=True)
+        runners_up = ", ".join(f"{name} {value:.2f}" for value, name in rest[:2])
+        return f"{first[1]} {first[0]:.2f}" + (f" ({runners_up})" if runners_up else "")
     return ", ".join(f"{name} {value:.2f}" for value, name in values)

@@ -44,12 +44,13 @@ def read_clips(
     clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
     """
     segments = [
-        list(same) for _, same in groupby(range(len(clips)), key=clips["uri"].to_pylist().__getitem__)
+        list(rows_of_file)
+        for _, rows_of_file in groupby(range(len(clips)), key=clips["uri"].to_pylist().__getitem__)
     ]
-    uris = [clips["uri"][same[0]].as_py() for same in segments]
-    for same, body in zip(segments, storage.read_many(uris, num_at_once=num_readers), strict=True):
+    uris = [clips["uri"][rows_of_file[0]].as_py() for rows_of_file in segments]
+    for rows_of_file, body in zip(segments, storage.read_many(uris, num_at_once=num_readers), strict=True):
         checksum = "" if isinstance(body, StorageError) else checksum_of(body)
-        for index in same:
+        for index in rows_of_file:
             row = clips.slice(index, 1)
             decoded = _decoded(row.to_pylist()[0], body, checksum, audio, min_samples, max_s)
             for field in DECODED:

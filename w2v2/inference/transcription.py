@@ -44,7 +44,7 @@ def frame_windows(transcriber: Transcriber, *, window_s: float, hop_s: float) ->
 
 
 def transcribed(
-    found: Sequence[ClipPrediction],
+    clips: Sequence[ClipPrediction],
     pieces: Sequence[Float[np.ndarray, " _"]],
     model: Transcriber,
     decoder: Decoder,
@@ -60,12 +60,12 @@ def transcribed(
     hop = round(hop_s / model.encoder.frame_s)
     done: list[ClipPrediction] = []
     at = 0
-    for clip in found:
-        own = logits[at : at + len(clip.spans)]
+    for clip in clips:
+        windows = logits[at : at + len(clip.spans)]
         at += len(clip.spans)
         if not clip.reject:
             whole = (clip.spans[0][0], clip.spans[-1][1])
-            joined = log_softmax(join_frames(own, hop=hop))
+            joined = log_softmax(join_frames(windows, hop=hop))
             if np.isfinite(joined).all():
                 transcript = decoder.transcript(joined, frame_s=model.encoder.frame_s, start_s=whole[0])
                 clip = replace(clip, spans=(whole,), transcript=transcript)
@@ -104,11 +104,11 @@ def frame_logits(
     model.to(device).eval()
     prepared = [normalized(w) if normalize else w for w in waveforms]
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)
-    found: list[np.ndarray] = [np.empty((0, model.num_outputs), np.float32)] * len(prepared)
+    logits_of: list[np.ndarray] = [np.empty((0, model.num_outputs), np.float32)] * len(prepared)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         padded, num_samples = (to_device(x, device) for x in collate([prepared[row] for row in batch]))
         outputs = model(*model.encoder.trunk(padded, num_samples))
         rows = outputs.logits.float().cpu().numpy()
         for row, logits, num in zip(batch, rows, outputs.num_frames.tolist(), strict=True):
-            found[row] = logits[:num]
-    return found
+            logits_of[row] = logits[:num]
+    return logits_of

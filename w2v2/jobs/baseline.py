@@ -64,7 +64,7 @@ def main(config: BaselineConfig) -> dict[str, Any]:
         return plan_baseline(config, usable_clips.read_clips_and_check_folds("", reading.data, config.folds))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "again" if continued else "new")
-    found = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
+    corpus = usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds)
     names = descriptors.names(config.svm.features)
     workers = start_workers(local=config.local)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
@@ -74,26 +74,26 @@ def main(config: BaselineConfig) -> dict[str, Any]:
     from w2v2.results.baseline import write_outcome
 
     prepared, by_clip = baseline.describe_clips(
-        found.clips,
+        corpus.clips,
         kinds=config.svm.features,
         data=config.data,
         audio=config.audio,
         cache=config.cache,
         workers=workers,
     )
-    found = usable_clips.in_folds(config.run, found, prepared, data=config.data, fold_config=config.folds)
-    run_directory.keep_manifest(config.run, found.clips, found.rejects)
-    classes = manifest.classes_of(found.clips)
+    corpus = usable_clips.in_folds(config.run, corpus, prepared, data=config.data, fold_config=config.folds)
+    run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
+    classes = manifest.classes_of(corpus.clips)
     fits = baseline.fit_folds(
         config,
         by_clip,
-        found.clips,
-        target=target_array(found.clips, "classes", classes),
+        corpus.clips,
+        target=target_array(corpus.clips, "classes", classes),
         num_classes=len(classes),
         workers=workers,
     )
     seconds = time.monotonic() - started
-    return write_outcome(config, found, classes, fits, names=names, seconds=seconds)
+    return write_outcome(config, corpus, classes, fits, names=names, seconds=seconds)
 
 
 def resolved(config: BaselineConfig) -> BaselineConfig:

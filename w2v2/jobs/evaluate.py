@@ -65,30 +65,30 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     config = replace(config, decode=decoder.of_model(config.model, info, config.decode))
     logger.info("run: %s", config.run)
     temperature = temperature_of(config.model, info) if config.calibrated else None
-    found = read_clips(config, info)
+    corpus = read_clips(config, info)
     if config.plan:
-        return plan_evaluate(config, found, info, predictor=decoder.predictor_name(digest, config.decode))
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+        return plan_evaluate(config, corpus, info, predictor=decoder.predictor_name(digest, config.decode))
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     num_processes = config.resources.num_workers or 1
-    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
+    workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     clip_predictions = prediction.predict(
         config,
-        found.clips,
+        corpus.clips,
         predictor=decoder.predictor_name(digest, config.decode),
         workers=workers,
     )
     clip_predictions = with_calibration(clip_predictions, temperature)
     if info.kind == "transcript":
-        clip_predictions = long_enough(config, found, clip_predictions)
-    found = predicted_clips(found, clip_predictions)
-    run_directory.write_table(config.run, "manifest", found.clips)
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+        clip_predictions = long_enough(config, corpus, clip_predictions)
+    corpus = predicted_clips(corpus, clip_predictions)
+    run_directory.write_table(config.run, "manifest", corpus.clips)
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     from w2v2.results.evaluate import write_outcome
 
     return write_outcome(
-        config, found, clip_predictions, info, digest=digest, temperature=temperature, started=started
+        config, corpus, clip_predictions, info, digest=digest, temperature=temperature, started=started
     )
 
 
@@ -110,11 +110,11 @@ def read_clips(config: EvaluateConfig, info: ModelInfo) -> manifest.Manifest:
 
 
 def long_enough(
-    config: EvaluateConfig, found: manifest.Manifest, clip_predictions: list[ClipPrediction]
+    config: EvaluateConfig, corpus: manifest.Manifest, clip_predictions: list[ClipPrediction]
 ) -> list[ClipPrediction]:
     """The predictions, with a reject for each clip that has too few frames for its transcript."""
     kernels, strides = convolutions_of(config.model)
-    references = found.clips["reference"].to_pylist()
+    references = corpus.clips["reference"].to_pylist()
     return transcripts.long_enough(clip_predictions, references, kernels=kernels, strides=strides)
 
 

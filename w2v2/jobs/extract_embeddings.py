@@ -65,11 +65,11 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     logger.info("run: %s, table: %s", config.run, config.table)
     data = usable_clips.with_demo_made(config.data)
     further = [name for name in config.carried if name not in manifest.CLIPS.names]
-    found = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
+    corpus = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
     check_folder(config.encoder.name)
     refuse_fold_encoders(config.encoder.name)
     if not config.plan:
-        manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+        manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
 
     from w2v2.cluster import embedding  # after the first messages: these take seconds to import
     from w2v2.inference import extraction
@@ -78,24 +78,24 @@ def main(config: ExtractConfig) -> dict[str, Any]:
 
     table = opened(config)
     num_processes = config.resources.num_workers or 1
-    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
+    workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
     job = embedding.inspect(config, workers)
-    found = file_facts.add_file_facts(found, data)
-    clips = extraction.sort_out(found.clips, job, done=extraction.read_done(config), table=table)
+    corpus = file_facts.add_file_facts(corpus, data)
+    clips = extraction.sort_out(corpus.clips, job, done=extraction.read_done(config), table=table)
     todo = extraction.to_do(clips, job)
     if config.plan:
         measured = embedding.measure(todo, job, workers) if len(todo) else None
         num_encoders = embedding.shape_of(config, workers, len(todo)).num_encoders
-        numbers = estimate(todo, clips, found, job, measured, num_encoders=num_encoders)
-        return plan_extraction(config, found, numbers, carried=further)
+        numbers = estimate(todo, clips, corpus, job, measured, num_encoders=num_encoders)
+        return plan_extraction(config, corpus, numbers, carried=further)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     num_made = len(todo)
-    clips, audio_s = embedding.embed_all(clips, todo, found, job, workers)
-    found = manifest.with_rejects(replace(found, clips=clips), extraction.rejected(clips))
+    clips, audio_s = embedding.embed_all(clips, todo, corpus, job, workers)
+    corpus = manifest.with_rejects(replace(corpus, clips=clips), extraction.rejected(clips))
     run_directory.write_table(config.run, "manifest", clips)
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     assert table is not None  # but for a plan
-    return write_outcome(clips, found, job, table, num_made=num_made, audio_s=audio_s, started=started)
+    return write_outcome(clips, corpus, job, table, num_made=num_made, audio_s=audio_s, started=started)
 
 
 def resolved(config: ExtractConfig) -> ExtractConfig:

@@ -77,9 +77,9 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     check_folder(config.encoder.name)
     refuse_fold_encoders(config.encoder.name)
-    found = read_clips(config)
+    corpus = read_clips(config)
     workers = start_workers(
-        local=config.local, num_clips=len(found.clips), num_processes=config.resources.num_workers
+        local=config.local, num_clips=len(corpus.clips), num_processes=config.resources.num_workers
     )
     workers.check_places(**places(config))
     gpus = workers.gpus(config.resources.gpus_per_worker)
@@ -94,32 +94,32 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     from w2v2.training.ensembles import train_ensemble
     from w2v2.training.finetuning import FinetunePlan
 
-    prepared, descriptors = read_audio(config, found, preparation, workers)
-    found = usable(config, found, prepared)
-    vocabulary = vocabulary_of(config, found) if config.task.kind == "transcript" else None
-    run_directory.keep_manifest(config.run, found.clips, found.rejects)
-    about_text = write_vocabulary(config.run, found.clips, vocabulary) if vocabulary else None
-    encoder = encoder_entry(config, preparation.infos[0], found)
+    prepared, descriptors = read_audio(config, corpus, preparation, workers)
+    corpus = usable(config, corpus, prepared)
+    vocabulary = vocabulary_of(config, corpus) if config.task.kind == "transcript" else None
+    run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
+    about_text = write_vocabulary(config.run, corpus.clips, vocabulary) if vocabulary else None
+    encoder = encoder_entry(config, preparation.infos[0], corpus)
     plan = FinetunePlan(
         config=config,
-        groups=(vocabulary.tokens,) if vocabulary else output_groups(found, config.task.kind),
+        groups=(vocabulary.tokens,) if vocabulary else output_groups(corpus, config.task.kind),
         key=preparation.infos[0].key,
-        clips=found.clips,
-        descriptors=descriptor_rows(descriptors, found.clips),
+        clips=corpus.clips,
+        descriptors=descriptor_rows(descriptors, corpus.clips),
         vocabulary=vocabulary,
-        card=card(config, found, encoder),
+        card=card(config, corpus, encoder),
     )
     train = functools.partial(finetune_on, workers, gpus=gpus)
     ensemble = train_ensemble(plan, train=train) if config.ensemble != "none" else None
     return write_outcome(
         config,
-        found,
+        corpus,
         plan.names,
         trained=ensemble.averaged if ensemble else train(plan),
         ensemble=ensemble,
         midpoints=plan.midpoints,
         encoder=encoder,
-        trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(found.clips)},
+        trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(corpus.clips)},
         before=before,
         text=about_text,
         seconds=time.monotonic() - started,
@@ -128,17 +128,17 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
 
 def read_audio(
     config: FinetuneConfig,
-    found: manifest.Manifest,
+    corpus: manifest.Manifest,
     preparation: features.FeaturePreparation,
     workers: Workers,
 ) -> tuple[list[ClipFeatures], Descriptors]:
     """What became of each clip, in order, and the hand-made features that join the encoder's."""
-    prepared = preparation.run(found.clips)
-    described, descriptors = joined_descriptors(config, found.clips, workers)
+    prepared = preparation.run(corpus.clips)
+    described, descriptors = joined_descriptors(config, corpus.clips, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
     prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
     if config.task.kind == "transcript":
-        prepared = long_enough(config, found, prepared, preparation.infos[0])
+        prepared = long_enough(config, corpus, prepared, preparation.infos[0])
     return prepared, descriptors
 
 
@@ -157,8 +157,8 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
 
 def places(config: FinetuneConfig) -> dict[str, str]:
     """What every worker reads or writes, by field."""
-    found = {"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
-    return found | ({"decode.lm": config.decode.lm} if config.decode.lm else {})
+    corpus = {"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
+    return corpus | ({"decode.lm": config.decode.lm} if config.decode.lm else {})
 
 
 def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
@@ -170,32 +170,35 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
     """The clips that can be had by name, split once to show early what would not work."""
     data = usable_clips.with_demo_made(config.data, task=config.task.kind)
-    found = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
+    corpus = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
     if config.task.kind == "transcript":
-        found = transcripts.with_references(found, config.text)
+        corpus = transcripts.with_references(corpus, config.text)
     if config.task.kind == "classes":
-        manifest.check(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
+        manifest.check(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
     else:
-        manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
-    split(config, found)
-    usable_clips.log_clips(found)
-    return found
+        manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
+    split(config, corpus)
+    usable_clips.log_clips(corpus)
+    return corpus
 
 
-def split(config: FinetuneConfig, found: manifest.Manifest) -> manifest.Manifest:
+def split(config: FinetuneConfig, corpus: manifest.Manifest) -> manifest.Manifest:
     """The clips with their splits."""
-    clips = splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
-    return replace(found, clips=clips)
+    clips = splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
+    return replace(corpus, clips=clips)
 
 
 def long_enough(
-    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures], info: features.EncoderInfo
+    config: FinetuneConfig,
+    corpus: manifest.Manifest,
+    prepared: list[ClipFeatures],
+    info: features.EncoderInfo,
 ) -> list[ClipFeatures]:
     """The clips, with a reject for each that has too few frames for its transcript, even when augmented."""
     speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
     return transcripts.long_enough(
         prepared,
-        found.clips["reference"].to_pylist(),
+        corpus.clips["reference"].to_pylist(),
         kernels=info.kernels,
         strides=info.strides,
         speed=max(speed, 1.0),
@@ -203,25 +206,25 @@ def long_enough(
 
 
 def usable(
-    config: FinetuneConfig, found: manifest.Manifest, prepared: list[ClipFeatures]
+    config: FinetuneConfig, corpus: manifest.Manifest, prepared: list[ClipFeatures]
 ) -> manifest.Manifest:
     """The clips whose audio could be used, with their splits, audited."""
-    found = usable_clips.with_usable_audio(
-        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
+    corpus = usable_clips.with_usable_audio(
+        config.run, corpus, prepared, max_reject_fraction=config.data.max_reject_fraction
     )
-    found = split(config, found)
-    splits.audit(found.clips)
-    counts = splits.num_clips(found.clips)
+    corpus = split(config, corpus)
+    splits.audit(corpus.clips)
+    counts = splits.num_clips(corpus.clips)
     counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
-    return found
+    return corpus
 
 
 def encoder_entry(
-    config: FinetuneConfig, info: features.EncoderInfo, found: manifest.Manifest
+    config: FinetuneConfig, info: features.EncoderInfo, corpus: manifest.Manifest
 ) -> dict[str, str]:
     """`encoder` of metrics.json and of the model card, with what the test clips have to do with its training."""
-    test = found.clips.filter(pc.equal(found.clips["split"], "test"))
+    test = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
     return {
         "name": config.encoder.name,
         "train": config.encoder.train,
@@ -231,16 +234,16 @@ def encoder_entry(
     }
 
 
-def card(config: FinetuneConfig, found: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
+def card(config: FinetuneConfig, corpus: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
     """The model card: data, encoder, settings and versions."""
     from w2v2.results.finetune import versions
 
     data = {
         "uri": config.data.uri,
-        "num_clips": len(found.clips),
-        "num_speakers": len(found.clips["speaker"].unique()),
-        "num_rejects": len(found.rejects),
-        "splits": dict(splits.num_clips(found.clips)),
+        "num_clips": len(corpus.clips),
+        "num_speakers": len(corpus.clips["speaker"].unique()),
+        "num_rejects": len(corpus.rejects),
+        "splits": dict(splits.num_clips(corpus.clips)),
     }
     return {"data": data, "encoder": encoder, "settings": command_line.tree(config), "versions": versions()}
 

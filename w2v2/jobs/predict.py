@@ -77,27 +77,27 @@ def main(config: PredictConfig) -> dict[str, Any]:
     if not config.plan:
         open_place(config, info)  # a table that cannot be written is reported before anything is computed
     data = usable_clips.with_demo_made(config.data, task=info.kind)
-    found = file_facts.without_missing_files(manifest.read(data, task="none"), data)
+    corpus = file_facts.without_missing_files(manifest.read(data, task="none"), data)
     if config.plan:
-        return plan_predict(config, found, info, predictor=predictor)
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    few, num_workers = len(found.clips) <= NUM_LINES, config.resources.num_workers
+        return plan_predict(config, corpus, info, predictor=predictor)
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    few, num_workers = len(corpus.clips) <= NUM_LINES, config.resources.num_workers
     local = True if config.local == "auto" and few and not num_workers else config.local
-    workers = start_workers(local=local, num_clips=len(found.clips), num_processes=num_workers or 1)
+    workers = start_workers(local=local, num_clips=len(corpus.clips), num_processes=num_workers or 1)
     workers.check_places(run=config.run, **place_by_field(config.model), **{"data.uri": config.data.uri})
-    found = file_facts.add_file_facts(found, data)
-    clip_predictions = prediction.predict(config, found.clips, predictor=predictor, workers=workers)
+    corpus = file_facts.add_file_facts(corpus, data)
+    clip_predictions = prediction.predict(config, corpus.clips, predictor=predictor, workers=workers)
     clip_predictions = with_calibration(clip_predictions, temperature)
-    rows = rows_of(found.clips, clip_predictions, info, predictor, words=config.words, thresholds=thresholds)
-    found = predicted_clips(found, clip_predictions, facts=["tolerated"])
+    rows = rows_of(corpus.clips, clip_predictions, info, predictor, words=config.words, thresholds=thresholds)
+    corpus = predicted_clips(corpus, clip_predictions, facts=["tolerated"])
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
     write_rows(config, rows, info)
     if few:
         logger.info("%s", "\n".join(lines_of(rows, info)))
     if config.window_s and info.kind != "transcript":
         logger.info("timeline: %s", write_timeline(config.run, rows, info))
-    num_clips = len(found.clips) + len(found.rejects)
+    num_clips = len(corpus.clips) + len(corpus.rejects)
     metrics = {
         "job": "predict",
         "model": {"uri": config.model, "digest": digest},
@@ -107,12 +107,12 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "thresholds": thresholds,
         "num_clips": num_clips,
         "num_rows": len(rows),
-        "rejected": len(found.rejects),
-        "clips": account(found),
+        "rejected": len(corpus.rejects),
+        "clips": account(corpus),
         "seconds": round(time.monotonic() - started, 1),
     }
     run_directory.write_metrics(config.run, metrics)
-    logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(found.rejects), config.table)
+    logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(corpus.rejects), config.table)
     return metrics
 
 

@@ -79,9 +79,9 @@ def main(config: PretrainConfig) -> dict[str, Any]:
         return plan_pretrain(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    found = read_clips(config)
+    corpus = read_clips(config)
     num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
-    workers = start_workers(local=config.local, num_clips=len(found.clips), num_processes=num_processes)
+    workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
     gpus = workers.gpus(config.resources.gpus_per_worker)
     encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
@@ -95,28 +95,28 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     from w2v2.training.pretraining import Pretrained, PretrainPlan
 
     info = preparation.infos[0]
-    prepared = preparation.run(found.clips)
-    fold_of = pretraining_clips.speaker_folds(config, found, prepared) if config.per_fold else {}
+    prepared = preparation.run(corpus.clips)
+    fold_of = pretraining_clips.speaker_folds(config, corpus, prepared) if config.per_fold else {}
     prepared = pretraining_clips.with_too_short(config, prepared, info)
-    found = usable_clips.with_usable_audio(
-        config.run, found, prepared, max_reject_fraction=config.data.max_reject_fraction
+    corpus = usable_clips.with_usable_audio(
+        config.run, corpus, prepared, max_reject_fraction=config.data.max_reject_fraction
     )
     encoder = encoder_entry(config, digest=info.digest)
     keys = {"key": info.key, "target_key": preparation.infos[-1].key if target else ""}
 
     def plan_of(part: Part) -> PretrainPlan:
-        return PretrainPlan(config=part.config, clips=part.found.clips, card=card(part, encoder), **keys)
+        return PretrainPlan(config=part.config, clips=part.corpus.clips, card=card(part, encoder), **keys)
 
     def write(part: Part, trained: Pretrained) -> dict[str, Any]:
         seconds = time.monotonic() - started
-        return write_outcome(part.config, part.found, trained, encoder=encoder, seconds=seconds)
+        return write_outcome(part.config, part.corpus, trained, encoder=encoder, seconds=seconds)
 
     if not config.per_fold:
-        part = pretraining_clips.whole(config, found)
-        run_directory.keep_manifest(config.run, part.found.clips, found.rejects)
+        part = pretraining_clips.whole(config, corpus)
+        run_directory.keep_manifest(config.run, part.corpus.clips, corpus.rejects)
         return write(part, pretrain_on(workers, plan_of(part), gpus=gpus))
-    found = pretraining_clips.with_folds(config, found, fold_of)
-    parts = [pretraining_clips.without_fold(config, found, fold) for fold in range(config.folds.num_folds)]
+    corpus = pretraining_clips.with_folds(config, corpus, fold_of)
+    parts = [pretraining_clips.without_fold(config, corpus, fold) for fold in range(config.folds.num_folds)]
     metrics: list[dict[str, Any]] = [{}] * len(parts)
 
     def done(fold: int, trained: Pretrained) -> None:
@@ -124,7 +124,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
 
     with runs_held(parts):
         pretrain_each_on(workers, [plan_of(part) for part in parts], gpus=gpus, on_done=done)
-    return write_fold_outcome(config, found, metrics, seconds=time.monotonic() - started)
+    return write_fold_outcome(config, corpus, metrics, seconds=time.monotonic() - started)
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def runs_held(parts: Sequence[Part]) -> Iterator[None]:
         for part in parts:
             leases.enter_context(hold(part.config.run))
             run_directory.open_or_continue(part.config)
-            run_directory.keep_manifest(part.config.run, part.found.clips, part.found.rejects)
+            run_directory.keep_manifest(part.config.run, part.corpus.clips, part.corpus.rejects)
         yield
 
 
@@ -158,32 +158,32 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
     """The clips by name, without those of data.exclude_speakers."""
     data = usable_clips.with_demo_made(config.data)
     read = manifest.read(data, task="classes" if config.per_fold else "none")
-    found = file_facts.without_missing_files(read, data)
+    corpus = file_facts.without_missing_files(read, data)
     if config.per_fold:
         usable_clips.refuse_foreign_folds(data, config.folds)
-    manifest.check_rejects(found, max_reject_fraction=data.max_reject_fraction, run=config.run)
-    unknown = sorted(set(config.data.exclude_speakers) - set(found.clips["speaker"].to_pylist()))
+    manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
+    unknown = sorted(set(config.data.exclude_speakers) - set(corpus.clips["speaker"].to_pylist()))
     if unknown:
         raise UserError(
             f"data.exclude_speakers names {listed(unknown)}, of whom there is no clip in {config.data.uri}: check the "
             "names in its manifest, or remove them"
         )
-    excluded = pc.is_in(found.clips["speaker"], pa.array(config.data.exclude_speakers, pa.string()))
-    clips = found.clips.filter(pc.invert(excluded))
+    excluded = pc.is_in(corpus.clips["speaker"], pa.array(config.data.exclude_speakers, pa.string()))
+    clips = corpus.clips.filter(pc.invert(excluded))
     logger.info(
         "data: %d clips, %d left out of %d speakers to exclude, %d rejected by name",
         len(clips),
-        len(found.clips) - len(clips),
+        len(corpus.clips) - len(clips),
         len(config.data.exclude_speakers),
-        len(found.rejects),
+        len(corpus.rejects),
     )
     if len(clips) < 2:
         raise UserError(f"{len(clips)} clips are left to pre-train on, wanted at least 2: look at data.uri")
     if config.per_fold:
         folds.assign(clips, config.folds)  # finds early what would not work
-    num_excluded = len(found.clips) - len(clips)
-    passed_over = dict(found.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
-    return replace(found, clips=clips, passed_over=passed_over)
+    num_excluded = len(corpus.clips) - len(clips)
+    passed_over = dict(corpus.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
+    return replace(corpus, clips=clips, passed_over=passed_over)
 
 
 def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
@@ -198,12 +198,12 @@ def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
 
 def card(part: Part, encoder: dict[str, str]) -> dict[str, Any]:
     """The model card: data, encoder, settings and versions."""
-    config, found = part.config, part.found
+    config, corpus = part.config, part.corpus
     data = {
         "uri": config.data.uri,
-        "num_clips": len(found.clips),
-        "num_speakers": len(found.clips["speaker"].unique()),
-        "hours": round(pc.sum(found.clips["duration_s"]).as_py() / 3600, 3),
+        "num_clips": len(corpus.clips),
+        "num_speakers": len(corpus.clips["speaker"].unique()),
+        "hours": round(pc.sum(corpus.clips["duration_s"]).as_py() / 3600, 3),
     }
     settings = command_line.tree(config)
     return {

@@ -100,17 +100,19 @@ class BeamSearch:
         lm_weight times the log10 probability of the text and word_score for each of its words.
         """
         emissions = self._emissions(log_probabilities)
-        found: dict[str, float] = {}
-        for one in self._decoder.decode(emissions.ctypes.data, *emissions.shape):
-            text = self._text(one)
-            found[text] = float(np.logaddexp(found.get(text, -np.inf), one.score))
-        return found
+        scores: dict[str, float] = {}
+        for hypothesis in self._decoder.decode(emissions.ctypes.data, *emissions.shape):
+            text = self._text(hypothesis)
+            scores[text] = float(np.logaddexp(scores.get(text, -np.inf), hypothesis.score))
+        return scores
 
-    def _text(self, found: Any) -> str:
+    def _text(self, hypothesis: Any) -> str:
         if self._lm.words is not None:
-            return " ".join(self._lm.words[number] for number in found.words if number >= 0)
+            return " ".join(self._lm.words[number] for number in hypothesis.words if number >= 0)
         characters = self._lm.vocabulary.characters
-        written = "".join(characters[label] for label, _ in itertools.groupby(found.tokens) if label >= 0)
+        written = "".join(
+            characters[label] for label, _ in itertools.groupby(hypothesis.tokens) if label >= 0
+        )
         return " ".join(written.split())
 
     def _emissions(

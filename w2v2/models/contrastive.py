@@ -30,9 +30,9 @@ def contrast_clip(
     as the frame itself is left out.
     """
     similarity = nn.functional.normalize(context, dim=1) @ nn.functional.normalize(targets, dim=1).T
-    same = (codes[:, None] == codes[None]).all(2)
+    is_same_code = (codes[:, None] == codes[None]).all(2)
     places = torch.arange(len(context), device=context.device)
-    wrong = similarity.masked_fill(same, -torch.inf).gather(1, negatives)
+    wrong = similarity.masked_fill(is_same_code, -torch.inf).gather(1, negatives)
     logits = torch.cat([similarity[places, places, None], wrong], dim=1) / temperature
     loss = nn.functional.cross_entropy(logits, torch.zeros_like(places), reduction="sum")
     return Contrast(loss, (logits.argmax(1) == 0).sum().float())

@@ -56,8 +56,8 @@ def open_language_model(decode: DecodeConfig, vocabulary: Vocabulary) -> Languag
     """The language model of the settings with its lexicon, read from local files or gs://."""
     with ExitStack() as stack:
         lm = _local(stack, decode.lm)
-        own_file = decode.lexicon not in ("", LM_WORDS)
-        lexicon_file = _local(stack, decode.lexicon) if own_file else None
+        is_file = decode.lexicon not in ("", LM_WORDS)
+        lexicon_file = _local(stack, decode.lexicon) if is_file else None
         words = read_words(decode.lexicon, lm=lm, lexicon_file=lexicon_file)
         return LanguageModel(vocabulary, lm=lm, words=words)
 
@@ -129,7 +129,7 @@ def predictor_name(digest: str, decode: DecodeConfig) -> str:
     """The key of stored predictions: the model's digest and, for a beam search, a digest of its settings and files."""
     if decode.kind == "greedy":
         return digest
-    own = [uri for uri in (decode.lm, decode.lexicon) if uri not in ("", LM_WORDS)]
-    files = [hashlib.sha256(storage.read_bytes(uri)).hexdigest() for uri in own]
+    uris = [uri for uri in (decode.lm, decode.lexicon) if uri not in ("", LM_WORDS)]
+    files = [hashlib.sha256(storage.read_bytes(uri)).hexdigest() for uri in uris]
     weights = replace(decode, lm="", lexicon=LM_WORDS if decode.lexicon else "")
     return f"{digest}-beam-{settings_digest('decode', decode=weights, files=files)[:8]}"

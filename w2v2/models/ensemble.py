@@ -29,13 +29,13 @@ def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_f
     whole, comes last. Raises UserError where members predict different things.
     """
     names = [member_name(number) for number in range(num_members)]
-    found = [read_info(storage.join(uri, name)) for name in names]
-    info = found[0][0]
-    if any((other.kind, other.groups) != (info.kind, info.groups) for other, _ in found):
+    infos = [read_info(storage.join(uri, name)) for name in names]
+    info = infos[0][0]
+    if any((member.kind, member.groups) != (info.kind, info.groups) for member, _ in infos):
         raise UserError(
             f"the members of {uri} predict different classes, labels or values: they have no average"
         )
-    digest = ensemble_digest([own for _, own in found])
+    digest = ensemble_digest([member_digest for _, member_digest in infos])
     provenance.write(uri, made_from, encoder=info.encoder.name)
     card = redacted_values({**card, "members": names})
     write_card(uri, info, card, digest, opened_by="")

@@ -55,28 +55,34 @@ def by_fold(encoders: Sequence[EncoderConfig], *, num_folds: int) -> ByFold:
 
     Raises UserError where a folder has another number of folds, or lacks the model of one.
     """
-    found: dict[EncoderConfig, list[EncoderConfig]] = {}
+    encoders_of: dict[EncoderConfig, list[EncoderConfig]] = {}
     for encoder in encoders:
-        if not (there := num_folds_of(encoder.name)):
+        if not (num_in_folder := num_folds_of(encoder.name)):
             continue
-        if there != num_folds:
+        if num_in_folder != num_folds:
             raise UserError(
-                f"encoder.name {encoder.name!r} has encoders for {there} folds and folds.num_folds is {num_folds}: "
+                f"encoder.name {encoder.name!r} has encoders for {num_in_folder} folds and folds.num_folds is {num_folds}: "
                 "pre-train and search with the same settings of folds"
             )
-        found[encoder] = [replace(encoder, name=model_of_fold(encoder.name, f)) for f in range(num_folds)]
-        for own in found[encoder]:
-            if not provenance.says(own.name):
+        encoders_of[encoder] = [
+            replace(encoder, name=model_of_fold(encoder.name, f)) for f in range(num_folds)
+        ]
+        for fold_encoder in encoders_of[encoder]:
+            if not provenance.says(fold_encoder.name):
                 raise UserError(
-                    f"encoder.name {encoder.name!r}: {own.name} is missing, so its pre-training has not come to its end: "
+                    f"encoder.name {encoder.name!r}: {fold_encoder.name} is missing, so its pre-training has not come to its end: "
                     "run the same jobs/pretrain.py command again"
                 )
-    return found
+    return encoders_of
 
 
 def distinct(encoders: Sequence[EncoderConfig], of_fold: ByFold) -> list[EncoderConfig]:
     """Every encoder whose features are needed, each once."""
-    return list(dict.fromkeys(own for encoder in encoders for own in of_fold.get(encoder, [encoder])))
+    return list(
+        dict.fromkeys(
+            fold_encoder for encoder in encoders for fold_encoder in of_fold.get(encoder, [encoder])
+        )
+    )
 
 
 def refuse_seen(of_fold: ByFold, clips: pa.Table) -> None:
@@ -86,7 +92,7 @@ def refuse_seen(of_fold: ByFold, clips: pa.Table) -> None:
     """
     if "audio_digest" not in clips.column_names:
         clips = clips.append_column("audio_digest", pa.nulls(len(clips), pa.string()))
-    names = {encoder.name: [own.name for own in of_fold[encoder]] for encoder in of_fold}
+    names = {encoder.name: [fold_encoder.name for fold_encoder in of_fold[encoder]] for encoder in of_fold}
     for name, models in names.items():
         for fold, model in enumerate(models):
             held_out = clips.filter(pc.equal(clips["fold"], fold))

@@ -29,24 +29,28 @@ def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """
     base = storage.expand(uri)
     is_weights = [name.startswith("model") and name.endswith(".safetensors") for name in entries]
-    large = [name for name, own in zip(entries, is_weights, strict=True) if own or name.endswith(".arpa")]
-    others = [name for name in entries if name not in large]
+    large = [
+        name
+        for name, is_weight_file in zip(entries, is_weights, strict=True)
+        if is_weight_file or name.endswith(".arpa")
+    ]
+    small = [name for name in entries if name not in large]
     sizes = storage.stat_many([storage.join(base, name) for name in large], num_at_once=8)
     for name, info in zip(large, sizes, strict=True):
-        same = isinstance(info, storage.FileInfo) and info.size_bytes == entries[name]["size_bytes"]
-        _check(uri, name, info, same=same)
-    bodies = list(storage.read_many([storage.join(base, name) for name in others], num_at_once=8))
-    for name, body in zip(others, bodies, strict=True):
-        same = isinstance(body, bytes) and google_crc32c.value(body) == entries[name]["crc32c"]
-        _check(uri, name, body, same=same)
+        is_same = isinstance(info, storage.FileInfo) and info.size_bytes == entries[name]["size_bytes"]
+        _check(uri, name, info, is_same=is_same)
+    bodies = list(storage.read_many([storage.join(base, name) for name in small], num_at_once=8))
+    for name, body in zip(small, bodies, strict=True):
+        is_same = isinstance(body, bytes) and google_crc32c.value(body) == entries[name]["crc32c"]
+        _check(uri, name, body, is_same=is_same)
 
 
-def _check(uri: str, name: str, found: object, *, same: bool) -> None:
-    if isinstance(found, storage.NotFoundError):
+def _check(uri: str, name: str, content: object, *, is_same: bool) -> None:
+    if isinstance(content, storage.NotFoundError):
         raise UserError(f"model {uri!r} is damaged: {name} is missing; copy the whole folder again")
-    if isinstance(found, storage.StorageError):
-        raise found
-    if not same:
+    if isinstance(content, storage.StorageError):
+        raise content
+    if not is_same:
         raise UserError(
             f"model {uri!r} is damaged: {name} is not as it was saved; copy the whole folder again, or save the model again"
         )

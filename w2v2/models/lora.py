@@ -79,8 +79,8 @@ def add_lora(encoder: Encoder, config: LoraConfig) -> None:
 def merge_lora(encoder: Encoder) -> None:
     """Merge each update into its weight, so that the encoder consists of transformers' classes again."""
     for module in encoder.model.modules():
-        own = getattr(module, "parametrizations", {})
-        if "weight" in own and isinstance(own["weight"][0], LowRankUpdate):
+        parametrizations = getattr(module, "parametrizations", {})
+        if "weight" in parametrizations and isinstance(parametrizations["weight"][0], LowRankUpdate):
             merged = module.weight.clone()
             # Left with its parametrized value, the original would be overwritten, which other models share.
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)

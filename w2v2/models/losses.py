@@ -38,9 +38,9 @@ def bce_sum(
 
     Targets are 1, 0 or NaN (missing), which gives neither loss nor gradient.
     """
-    known, filled = _known(targets)
-    each = nn.functional.binary_cross_entropy_with_logits(_wide(logits), filled, reduction="none")
-    return torch.where(known, each, 0.0).sum()
+    present, filled = _present(targets)
+    losses = nn.functional.binary_cross_entropy_with_logits(_wide(logits), filled, reduction="none")
+    return torch.where(present, losses, 0.0).sum()
 
 
 def mse_sum(
@@ -50,8 +50,8 @@ def mse_sum(
 
     NaN targets are missing and give neither loss nor gradient.
     """
-    known, filled = _known(targets)
-    return torch.where(known, _wide(outputs) - filled, 0.0).square().sum()
+    present, filled = _present(targets)
+    return torch.where(present, _wide(outputs) - filled, 0.0).square().sum()
 
 
 def variance_penalty(
@@ -62,10 +62,10 @@ def variance_penalty(
     A target that is constant in the batch, or known of fewer than two clips, counts as 0. The gradient of
     outputs without any spread is 0, as no direction is better than another.
     """
-    known, filled = _known(targets)
-    spread = torch.linalg.vector_norm(_centred(_wide(outputs), known), dim=0)
-    wanted = torch.linalg.vector_norm(_centred(filled, known), dim=0)
-    varies = _varies(filled, known)
+    present, filled = _present(targets)
+    spread = torch.linalg.vector_norm(_centred(_wide(outputs), present), dim=0)
+    wanted = torch.linalg.vector_norm(_centred(filled, present), dim=0)
+    varies = _varies(filled, present)
     lack = nn.functional.relu(1 - spread / torch.where(varies, wanted, 1.0))
     return torch.where(varies, lack.square(), 0.0).mean()
 
@@ -97,13 +97,13 @@ def concordance_loss(
     CCC is 2 cov / (var t + var p + (mean t - mean p)^2) with population moments (Lin 1989). 0 where no
     target varies.
     """
-    known, filled = _known(targets)
-    p, t = _centred(_wide(outputs), known), _centred(filled, known)
-    num_known = known.sum(0).clamp(min=1)
-    apart = torch.where(known, _wide(outputs) - filled, 0.0).sum(0) / num_known
-    varies = _varies(filled, known)
+    present, filled = _present(targets)
+    p, t = _centred(_wide(outputs), present), _centred(filled, present)
+    num_present = present.sum(0).clamp(min=1)
+    apart = torch.where(present, _wide(outputs) - filled, 0.0).sum(0) / num_present
+    varies = _varies(filled, present)
     # All moments times the number of clips.
-    whole = t.square().sum(0) + p.square().sum(0) + num_known * apart.square()
+    whole = t.square().sum(0) + p.square().sum(0) + num_present * apart.square()
     lack = 1 - 2 * (p * t).sum(0) / torch.where(varies, whole, 1.0)
     return torch.where(varies, lack, 0.0).sum() / varies.sum().clamp(min=1)
 
@@ -113,25 +113,25 @@ def _wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _known(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+def _present(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Where targets are not NaN, and the targets with 0 there: NaN times zero would still be NaN."""
-    known = ~targets.isnan()
-    return known, torch.where(known, _wide(targets), 0.0)
+    present = ~targets.isnan()
+    return present, torch.where(present, _wide(targets), 0.0)
 
 
 def _centred(
-    values: Float[Tensor, "batch targets"], known: Bool[Tensor, "batch targets"]
+    values: Float[Tensor, "batch targets"], present: Bool[Tensor, "batch targets"]
 ) -> Float[Tensor, "batch targets"]:
     """The values less their column's mean over the known entries; 0 at the others."""
-    mean = torch.where(known, values, 0.0).sum(0) / known.sum(0).clamp(min=1)
-    return torch.where(known, values - mean, 0.0)
+    mean = torch.where(present, values, 0.0).sum(0) / present.sum(0).clamp(min=1)
+    return torch.where(present, values - mean, 0.0)
 
 
 def _varies(
-    targets: Float[Tensor, "batch targets"], known: Bool[Tensor, "batch targets"]
+    targets: Float[Tensor, "batch targets"], present: Bool[Tensor, "batch targets"]
 ) -> Bool[Tensor, " targets"]:
     """Columns with two different known entries."""
     if len(targets) == 0:
         return torch.zeros(targets.shape[1], dtype=torch.bool, device=targets.device)
     infinite = torch.full_like(targets, torch.inf)
-    return torch.where(known, targets, -infinite).amax(0) > torch.where(known, targets, infinite).amin(0)
+    return torch.where(present, targets, -infinite).amax(0) > torch.where(present, targets, infinite).amin(0)

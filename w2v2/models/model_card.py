@@ -76,7 +76,7 @@ def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_b
     """
     is_text = info.vocabulary is not None
     names = "transcripts" if is_text else ", ".join(info.names)
-    rest = {name: value for name, value in card.items() if name not in ("pooled", "estimate")}
+    details = {name: value for name, value in card.items() if name not in ("pooled", "estimate")}
     blocks = [
         f"# {info.encoder.name} for {names}",
         f"{_what(info, card)} of 16 kHz mono speech or music, digest `{digest}`, made by w2v2.",
@@ -86,7 +86,7 @@ def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_b
         "## Limits",
         "\n".join(f"- {limit}" for limit in _limits(info, card)),
         "## How it was made",
-        f"```json\n{json.dumps(rest, indent=2)}\n```",
+        f"```json\n{json.dumps(details, indent=2)}\n```",
     ]
     return without_home(f"---\n{_metadata(info, card)}---\n" + "\n\n".join(blocks) + "\n")
 
@@ -99,26 +99,26 @@ def _what(info: ModelInfo, card: Mapping[str, Any]) -> str:
 
 def scores_of(info: ModelInfo, card: Mapping[str, Any]) -> list[CardScore]:
     """The scores of the test split, then those that the search of the settings estimates."""
-    found = []
+    scores = []
     if "pooled" in card:
         pooled = card["pooled"]
-        own = pooled["mean"] if info.kind == "regression" else pooled
+        values = pooled["mean"] if info.kind == "regression" else pooled
         within = pooled.get("intervals", {})
         why = within.get("undefined", {})
         within = within.get("mean", {}) if info.kind == "regression" else within
         for name in METRICS[info.kind]:
             interval = within.get(name)
-            found.append(
+            scores.append(
                 CardScore(
                     metric=name,
-                    value=own.get(name),
+                    value=values.get(name),
                     interval=tuple(interval) if interval else None,
                     undefined=why.get(name, ""),
                 )
             )
     for name, score in card.get("estimate", {}).get("metrics", {}).items():
         interval = None if score["low"] is None else (score["low"], score["high"])
-        found.append(
+        scores.append(
             CardScore(
                 metric=name,
                 value=score["value"],
@@ -127,7 +127,7 @@ def scores_of(info: ModelInfo, card: Mapping[str, Any]) -> list[CardScore]:
                 method=card["estimate"]["name"],
             )
         )
-    return found
+    return scores
 
 
 def _metadata(info: ModelInfo, card: Mapping[str, Any]) -> str:

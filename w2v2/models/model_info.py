@@ -61,21 +61,23 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         )
     try:
         body = storage.read_bytes(place)
-        found_format = load_json(place, body)["format"]  # another one may be sealed otherwise
-        if found_format not in (FORMAT, ENSEMBLE_FORMAT):
+        format_number = load_json(place, body)["format"]  # another one may be sealed otherwise
+        if format_number not in (FORMAT, ENSEMBLE_FORMAT):
             raise UserError(
-                f"model {uri!r} has format {found_format}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: train it again with "
+                f"model {uri!r} has format {format_number}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: train it again with "
                 "jobs/finetune.py, or use the version of w2v2 that its card names"
             )
         about = parse_json(place, body)
         refuse_damaged(uri, about.get("files", {}))
         fields = about["info"]
         sections = {"audio": AudioConfig, "encoder": EncoderConfig, "head": HeadConfig}
-        made: dict[str, Any] = {name: kind(**_tuples(fields[name])) for name, kind in sections.items()}
-        made |= {"groups": tuple(tuple(group) for group in fields["groups"])}
+        sections_read: dict[str, Any] = {
+            name: kind(**_tuples(fields[name])) for name, kind in sections.items()
+        }
+        sections_read |= {"groups": tuple(tuple(group) for group in fields["groups"])}
         for name, kind in {"text": TextConfig, "vocabulary": Vocabulary, "decode": DecodeConfig}.items():
-            made |= {name: kind(**_tuples(fields[name]))} if fields.get(name) else {}
-        return ModelInfo(**{**fields, **made}), about["digest"]
+            sections_read |= {name: kind(**_tuples(fields[name]))} if fields.get(name) else {}
+        return ModelInfo(**{**fields, **sections_read}), about["digest"]
     except (KeyError, TypeError, storage.DamagedError) as error:
         raise UserError(f"{place} cannot be read ({error}): save the model again") from error
 

@@ -35,9 +35,11 @@ class Objective:
         """The divisor of loss_sum: summed class weights, or numbers of targets or characters of these clips."""
         match self.task.kind:
             case "classes":
-                own = targets.to(self.class_weights.device)
+                classes = targets.to(self.class_weights.device)
                 # Numbers of classes, or where clips are mixed the shares of classes.
-                return float((self.class_weights[own] if own.ndim == 1 else own @ self.class_weights).sum())
+                return float(
+                    (self.class_weights[classes] if classes.ndim == 1 else classes @ self.class_weights).sum()
+                )
             case "transcript":
                 return float((targets >= 0).sum())
             case _:

@@ -122,11 +122,11 @@ def read_model_config(name: str) -> tuple[Any, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
     folder = open_folder(name)
     try:
-        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
-    _refuse_adapter(name, found)
-    return found, _normalizes(name, folder)
+    _refuse_adapter(name, architecture)
+    return architecture, _normalizes(name, folder)
 
 
 def _refuse_adapter(name: str, config: Any) -> None:

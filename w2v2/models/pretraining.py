@@ -97,8 +97,8 @@ class _Pretraining(nn.Module):
 def _feature_square(
     convolved: Float[Tensor, "batch frames channels"], num_frames: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    own_frames = frame_mask(num_frames, convolved.shape[1])
-    return (convolved.float().square().mean(2) * own_frames).sum()
+    is_inside = frame_mask(num_frames, convolved.shape[1])
+    return (convolved.float().square().mean(2) * is_inside).sum()
 
 
 class ContrastiveModel(_Pretraining):

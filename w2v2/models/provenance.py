@@ -66,8 +66,8 @@ class Overlap:
 
 def _counts(num_speakers: int, num_clips: int) -> str:
     who = f"{num_speakers} of the speakers" if num_speakers else ""
-    what = f"{num_clips} of the clips" if num_clips else ""
-    return " and ".join(filter(None, (who, what)))
+    clips = f"{num_clips} of the clips" if num_clips else ""
+    return " and ".join(filter(None, (who, clips)))
 
 
 def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> None:
@@ -99,18 +99,18 @@ def overlap(uri: str, clips: pa.Table) -> Overlap:
     Raises UserError where the record is damaged.
     """
     rows = _read(uri)
-    own_marks = set(_marks(_speakers(clips)))
+    marks = set(_marks(_speakers(clips)))
     labels, audio = (rows.filter(pc.equal(rows["how"], how)) for how in get_args(How))
-    taught, pretrained = (own_marks & set(part["speaker"].to_pylist()) for part in (labels, audio))
-    same, same_audio = (
+    taught, pretrained = (marks & set(part["speaker"].to_pylist()) for part in (labels, audio))
+    is_seen, is_seen_audio = (
         pc.is_in(clips["audio_digest"], value_set=part["audio_digest"].combine_chunks())
         for part in (labels, audio)
     )
     return Overlap(
         num_speakers=len(taught),
-        num_clips=pc.sum(same).as_py() or 0,
+        num_clips=pc.sum(is_seen).as_py() or 0,
         num_audio_speakers=len(pretrained - taught),
-        num_audio_clips=pc.sum(pc.and_not(same_audio, same)).as_py() or 0,
+        num_audio_clips=pc.sum(pc.and_not(is_seen_audio, is_seen)).as_py() or 0,
     )
 
 
@@ -156,18 +156,18 @@ def tuning_caveat(run: str, clips: pa.Table) -> str:
         return (
             f"; the search that chose the settings, {run}, cannot be read: these clips may be among its own"
         )
-    same = (
+    num_clips = (
         pc.sum(pc.is_in(clips["audio_digest"], value_set=rows["audio_digest"].combine_chunks())).as_py() or 0
     )
     names = len(set(clips["speaker"].to_pylist()) & set(rows["speaker"].to_pylist()))
-    if not same and not names:
+    if not num_clips and not names:
         return ""
-    found = (
-        f"{same} of these clips chose the settings"
-        if same
+    seen = (
+        f"{num_clips} of these clips chose the settings"
+        if num_clips
         else f"{names} of these speakers have the name of one"
     )
-    words = f"; but {found} in the search {run}, so this is NO SCORE OF SPEAKERS UNSEEN BY THE SEARCH"
+    words = f"; but {seen} in the search {run}, so this is NO SCORE OF SPEAKERS UNSEEN BY THE SEARCH"
     logger.warning("test split%s", words.replace("; but", ":"))
     return words
 

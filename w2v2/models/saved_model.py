@@ -97,9 +97,9 @@ def load_model(uri: str) -> SavedModel:
     info, digest = read_info(uri)
     if members := read_members(uri):
         saved = [load_model(member) for member in members]
-        if ensemble_digest([one.digest for one in saved]) != digest:
+        if ensemble_digest([member.digest for member in saved]) != digest:
             raise UserError(f"model {uri!r} is damaged: its members are not those it was saved with")
-        first, *others = (one.model for one in saved)
+        first, *others = (member.model for member in saved)
         return SavedModel(model=first, info=info, digest=digest, others=tuple(others))
     encoder = load_encoder(replace(info.encoder, name=uri, train="all"), seed=0)
     model = _built(encoder, info)

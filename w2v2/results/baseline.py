@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def write_outcome(
     config: BaselineConfig,
-    found: Manifest,
+    corpus: Manifest,
     classes: Sequence[str],
     fits: Sequence[FoldFit],
     *,
@@ -33,14 +33,14 @@ def write_outcome(
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written; names are of the features."""
-    probabilities = np.zeros((len(found.clips), len(classes)))
+    probabilities = np.zeros((len(corpus.clips), len(classes)))
     for fit in fits:
         probabilities[fit.held_out] = fit.probabilities
     keep = ("clip_id", "speaker", "fold")
     predictions = predictions_table(
-        found.clips, probabilities, kind="classes", names=list(classes), keep=keep
+        corpus.clips, probabilities, kind="classes", names=list(classes), keep=keep
     )
-    target = target_array(found.clips, "classes", classes)
+    target = target_array(corpus.clips, "classes", classes)
     folds = [_fold_row(fit, target[fit.held_out], classes) for fit in fits]
     run_directory.write_table(config.run, "predictions", predictions)
     run_directory.write_table(config.run, "folds", pa.Table.from_pylist(folds))
@@ -55,13 +55,13 @@ def write_outcome(
         f"held out ({len(fits)} folds, no speaker in two), with settings chosen on inner folds of the other speakers",
         "folds": task_scores.over_folds(folds),
         **class_details(
-            predictions, found.clips, classes, columns=config.data.slice_columns, seed=config.seed
+            predictions, corpus.clips, classes, columns=config.data.slice_columns, seed=config.seed
         ),
         "chosen": [{name: row[name] for name in ("fold", "c", "gamma", "inner_uar")} for row in folds],
         "model": {"name": f"SVM on {', '.join(config.svm.features)}", "num_features": len(names)},
         "features": list(names),
-        "data": data_summary(config.data.uri, found),
-        "clips": account(found),
+        "data": data_summary(config.data.uri, corpus),
+        "clips": account(corpus),
         "seconds": round(seconds, 1),
         "versions": library_versions("scikit-learn", "librosa", "ray"),
     }

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def write_outcome(
     clips: pa.Table,
-    found: Manifest,
+    corpus: Manifest,
     job: Job,
     table: Table,
     *,
@@ -44,27 +44,27 @@ def write_outcome(
     num = counts(clips)
     parts = parts_of(clips, config.run)
     logger.info("table: taking %d parts into %s", len(parts), config.table)
-    taken = _commit(clips, job, table, parts)
+    commit = _commit(clips, job, table, parts)
     rejects = open_table(rejects_table(config.table), rejects_spec())
-    commit_rejects(rejects, found.rejects, job)
+    commit_rejects(rejects, corpus.rejects, job)
     seconds = time.monotonic() - started
     metrics = {
         "job": "extract_embeddings",
         "table": config.table,
-        "num_clips": num["embedded"] + num["there"] + len(found.rejects),
+        "num_clips": num["embedded"] + num["there"] + len(corpus.rejects),
         "written": num["embedded"],
         "there": num["there"],
-        "rejected": len(found.rejects),
+        "rejected": len(corpus.rejects),
         "num_made": num_made,
-        "rows": {"inserted": taken.inserted, "replaced": taken.replaced, "unchanged": taken.unchanged, "stale": taken.stale, "removed": taken.removed},
+        "rows": {"inserted": commit.inserted, "replaced": commit.replaced, "unchanged": commit.unchanged, "stale": commit.stale, "removed": commit.removed},
         "audio_hours": audio_s / 3600,
-        "clips": account(found),
+        "clips": account(corpus),
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
         "made": describe_run(),
         "versions": library_versions("torch", "transformers", "ray"),
     }  # fmt: skip
-    if num_made or taken.pending or not _is_reported(config.run, metrics):
+    if num_made or commit.pending or not _is_reported(config.run, metrics):
         run_directory.write_metrics(config.run, metrics)
         logger.info("page: %s", write_extraction_report(config.run))
     else:
@@ -79,28 +79,28 @@ def write_outcome(
 def _commit(clips: pa.Table, job: Job, table: Table, parts: list[str]) -> Commit:
     """The counts of the commit. Raises ResumableError where the table then lacks the vectors of some clip."""
     try:
-        taken = table.commit(parts)
+        commit = table.commit(parts)
     except DamagedPartError as error:
         storage.delete(error.uri)
         raise ResumableError(
             f"part {error.uri} was damaged and is deleted: run the same command again, which embeds its clips again"
         ) from error
-    lost = lost_to_newer(clips, job, table) if taken.stale else 0
+    lost = lost_to_newer(clips, job, table) if commit.stale else 0
     if lost:
         raise ResumableError(
             f"{job.config.table} has got newer rows of {lost} of these clips from another run, of other settings or "
             "weights: run the same command again, which embeds them again, or give one of the two a table of its own"
         )
-    return taken
+    return commit
 
 
 def _is_reported(run: str, metrics: dict[str, Any]) -> bool:
     """Whether the run directory has the page and metrics of an attempt that wrote the same clips."""
-    same = ("job", "table", "num_clips", "rejected", "encoder")
+    names = ("job", "table", "num_clips", "rejected", "encoder")
     place = storage.join(run, "metrics.json")
     try:
         earlier = parse_json(place, storage.read_bytes(place))
     except (storage.NotFoundError, storage.DamagedError):
         return False
-    is_same = all(earlier.get(name) == metrics[name] for name in same)
-    return is_same and storage.exists(storage.join(run, "report.html"))
+    is_earlier = all(earlier.get(name) == metrics[name] for name in names)
+    return is_earlier and storage.exists(storage.join(run, "report.html"))

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 def write_outcome(
     config: FinetuneConfig,
-    found: Manifest,
+    corpus: Manifest,
     names: Sequence[str],
     *,
     trained: "Finetuned",
@@ -60,7 +60,7 @@ def write_outcome(
     regression, around which two values form quadrants; text is what write_vocabulary returned, for transcripts. Where
     an ensemble was trained, trained is its average.
     """
-    predictions = _write_tables(config, found.clips, trained, names)
+    predictions = _write_tables(config, corpus.clips, trained, names)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     metrics = score_predictions(
         test,
@@ -70,17 +70,17 @@ def write_outcome(
         midpoints=midpoints,
         spaces=config.text.spaces,
     )
-    scored_once = found.clips.filter(pc.equal(found.clips["split"], "test"))
+    scored_once = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
     metrics |= {
         "job": "finetune",
         "computed_on": _computed_on(config, metrics, len(test), scored_once, encoder, ensemble),
-        "splits": dict(splits.num_clips(found.clips)),
+        "splits": dict(splits.num_clips(corpus.clips)),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
         "model": _model(config, trained),
         "trunk": dict(trunk),
-        "clips": account(found),
+        "clips": account(corpus),
         "seconds": round(seconds, 1),
         "versions": versions(),
     }
@@ -90,9 +90,9 @@ def write_outcome(
     kept = operating_point(
         config, predictions, names, heldout_speakers=set(scored_once["speaker"].to_pylist())
     )
-    metrics |= _details(config, test, found.clips, names, kept)
+    metrics |= _details(config, test, corpus.clips, names, kept)
     if ensemble is not None:
-        metrics["ensemble"] = ensemble_scores(config, found, ensemble, names=names, midpoints=midpoints)
+        metrics["ensemble"] = ensemble_scores(config, corpus, ensemble, names=names, midpoints=midpoints)
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     metrics = with_sessions(config.run, metrics)
@@ -217,7 +217,7 @@ def _decoding(
         return plain(config.decode)
     greedy = dict(zip(clip_ids, [one.text for one in trained.beam.greedy], strict=True))
     rows = test.select(["clip_id", "target", "speaker"]).to_pylist()
-    found = recognition.scores(
+    rates = recognition.scores(
         [row["clip_id"] for row in rows],
         [row["target"] for row in rows],
         [greedy[row["clip_id"]] for row in rows],
@@ -232,7 +232,7 @@ def _decoding(
     return {
         **plain(decode),
         "tried": [asdict(one) for one in trained.beam.tried],
-        "greedy": {name: found[name] for name in recognition.METRICS},
+        "greedy": {name: rates[name] for name in recognition.METRICS},
     }
 
 

@@ -35,36 +35,36 @@ _DESCRIPTORS_BYTES = 1_000
 """About what the features of one kind take."""
 
 
-def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
+def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
     """The plan of jobs/tune_folds.py over these clips."""
-    found = replace(found, clips=folds.assign(found.clips, config.folds))
+    corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     encoders = variants(config.encoder, config.search.space)
     frozen = [
-        _of_encoder(one, config.cache, precision=config.resources.precision, seed=config.seed)
-        for one in encoders
+        _of_encoder(encoder, config.cache, precision=config.resources.precision, seed=config.seed)
+        for encoder in encoders
     ]
     num_trials, num_folds, num_epochs = (
         config.search.num_trials,
         config.folds.num_folds,
         config.training.num_epochs,
     )
-    sizes = np.bincount(found.clips["fold"].to_numpy(), minlength=num_folds)
+    sizes = np.bincount(corpus.clips["fold"].to_numpy(), minlength=num_folds)
     steps = (
-        sum(math.ceil((len(found.clips) - int(size)) / config.optim.batch_size) for size in sizes)
+        sum(math.ceil((len(corpus.clips) - int(size)) / config.optim.batch_size) for size in sizes)
         * num_epochs
     )
     num_kept = _num_files(storage.join(config.run, "ledger"))
     pruned = "" if config.search.pruning == "none" else f"; {config.search.pruning} stops bad trials earlier"
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task=config.task.kind,
             audio=config.audio,
             frozen=frozen,
             cache=config.cache,
             computes=[
-                *_speakers(found),
+                *_speakers(corpus),
                 f"{num_trials} trials x {num_folds} folds x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
                 f"{config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished",
                 str(cost_of(config)),
@@ -78,21 +78,21 @@ def plan_search(config: TuneFoldsConfig, found: Manifest) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def plan_baseline(config: BaselineConfig, found: Manifest) -> dict[str, Any]:
+def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Any]:
     """The plan of jobs/baseline.py over these clips."""
-    found = replace(found, clips=folds.assign(found.clips, config.folds))
+    corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     svm = config.svm
     num_fits = config.folds.num_folds * (svm.num_inner_folds * len(svm.c) * len(svm.gamma) + 1)
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task="classes",
             audio=config.audio,
             frozen=_of_descriptors(svm.features),
             cache=config.cache,
             computes=[
-                *_speakers(found),
+                *_speakers(corpus),
                 f"{num_fits} fits of a support vector machine: {config.folds.num_folds} folds, each with {svm.num_inner_folds} "
                 f"inner folds for {len(svm.c)} x {len(svm.gamma)} values of C and gamma",
             ],
@@ -102,12 +102,12 @@ def plan_baseline(config: BaselineConfig, found: Manifest) -> dict[str, Any]:
     )
 
 
-def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
+def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Any]:
     """The plan of jobs/finetune.py over these clips."""
-    found = replace(
-        found, clips=splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
+    corpus = replace(
+        corpus, clips=splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
     )
-    counts = {row["values"]: row["counts"] for row in found.clips["split"].value_counts().to_pylist()}
+    counts = {row["values"]: row["counts"] for row in corpus.clips["split"].value_counts().to_pylist()}
     num_train = counts.get("train", 0)
     steps = (
         math.ceil(num_train / (config.optim.batch_size * config.optim.accumulation_steps))
@@ -122,7 +122,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
     kept = "; it resumes from a checkpoint of an earlier attempt" if num_kept else ""
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task=config.task.kind,
             audio=config.audio,
@@ -134,7 +134,7 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
             ],
             cache=config.cache,
             computes=[
-                *_speakers(found),
+                *_speakers(corpus),
                 "splits: "
                 + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
                 f"{config.training.num_epochs} epochs, {'at most ' if config.training.patience_epochs else ''}{steps} steps on {config.resources.num_workers} "
@@ -154,19 +154,19 @@ def plan_finetune(config: FinetuneConfig, found: Manifest) -> dict[str, Any]:
     )
 
 
-def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
+def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Any]:
     """The plan of jobs/pretrain.py over these clips; config has the recipe of its encoder."""
     encoder = _of_encoder(config.encoder.as_encoder(), config.cache, precision="float32", seed=config.seed)
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task="none",
             audio=config.audio,
             frozen=[encoder],
             cache=config.cache,
             computes=[
-                *_speakers(found),
+                *_speakers(corpus),
                 f"{config.training.num_epochs} epochs over all but {config.training.val_fraction:.0%} of the audio, in batches of "
                 f"{config.optim.batch_s:g} s, on {config.resources.num_workers} worker{'s' if config.resources.num_workers > 1 else ''}",
             ],
@@ -177,20 +177,20 @@ def plan_pretrain(config: PretrainConfig, found: Manifest) -> dict[str, Any]:
 
 
 def plan_evaluate(
-    config: EvaluateConfig, found: Manifest, info: ModelInfo, *, predictor: str
+    config: EvaluateConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
 ) -> dict[str, Any]:
     """The plan of jobs/evaluate.py over these clips, for a model and a decoder of this name."""
-    num_done = _num_predicted(config, found, predictor=predictor)
+    num_done = _num_predicted(config, corpus, predictor=predictor)
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task=info.kind,
             audio=info.audio,
             num_done=num_done,
             computes=[
-                *_speakers(found),
-                f"predictions of {len(found.clips) - num_done} clips by {config.model}",
+                *_speakers(corpus),
+                f"predictions of {len(corpus.clips) - num_done} clips by {config.model}",
             ],
             writes=[*CLIPS, "predictions.parquet", *PAGE, "done/"],
         ),
@@ -198,22 +198,22 @@ def plan_evaluate(
 
 
 def plan_predict(
-    config: PredictConfig, found: Manifest, info: ModelInfo, *, predictor: str
+    config: PredictConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
 ) -> dict[str, Any]:
     """The plan of jobs/predict.py over these clips, for a model and a decoder of this name."""
-    found = file_facts.add_file_facts(found, usable_clips.with_demo_made(config.data, task=info.kind))
+    corpus = file_facts.add_file_facts(corpus, usable_clips.with_demo_made(config.data, task=info.kind))
     num_done = _num_predicted(
-        config, found, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s
+        config, corpus, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s
     )
     windows = f", windows of {config.window_s:g} s" if config.window_s else ""
     return report_plan(
         config,
-        found,
+        corpus,
         Work(
             task="none",
             audio=info.audio,
             num_done=num_done,
-            computes=[f"predictions of {len(found.clips) - num_done} clips by {config.model}{windows}"],
+            computes=[f"predictions of {len(corpus.clips) - num_done} clips by {config.model}{windows}"],
             table=config.table,
             writes=["config.yaml", "rejects.parquet", "metrics.json", "done/"],
         ),
@@ -221,12 +221,12 @@ def plan_predict(
 
 
 def plan_extraction(
-    config: ExtractConfig, found: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
+    config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
 ) -> dict[str, Any]:
     """The plan of jobs/extract_embeddings.py over these clips; numbers are those of inference.extraction_plan."""
     plan = report_plan(
         config,
-        found,
+        corpus,
         Work(
             task="none",
             audio=config.audio,
@@ -244,15 +244,15 @@ def plan_extraction(
 
 def _num_predicted(
     config: EvaluateConfig | PredictConfig,
-    found: Manifest,
+    corpus: Manifest,
     *,
     predictor: str,
     window_s: float = 0.0,
     hop_s: float = 0.0,
 ) -> int:
-    inputs = inputs_of(found.clips, model=predictor, window_s=window_s, hop_s=hop_s)
-    kept = read_predictions(config.run, num_at_once=config.data.num_readers)
-    return sum(one in kept for one in inputs)
+    inputs = inputs_of(corpus.clips, model=predictor, window_s=window_s, hop_s=hop_s)
+    predictions = read_predictions(config.run, num_at_once=config.data.num_readers)
+    return sum(clip in predictions for clip in inputs)
 
 
 def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> Frozen:
@@ -275,9 +275,9 @@ def _of_descriptors(kinds: Sequence[Descriptor]) -> list[Frozen]:
     ]
 
 
-def _speakers(found: Manifest) -> list[str]:
-    speakers = set(found.clips["speaker"].to_pylist()) - {""}
-    labels = pc.value_counts(found.clips["label"]).to_pylist()
+def _speakers(corpus: Manifest) -> list[str]:
+    speakers = set(corpus.clips["speaker"].to_pylist()) - {""}
+    labels = pc.value_counts(corpus.clips["label"]).to_pylist()
     classes = ", ".join(f"{row['values']} ({row['counts']})" for row in labels if row["values"])
     return [f"{len(speakers)} speakers{f'; classes: {classes}' if classes else ''}"]
 

@@ -29,8 +29,10 @@ def operating_point(
     val = predictions.filter(pc.equal(predictions["split"], "val"))
     match config.task.kind:
         case "classes":
-            found = _of_val(val, names) if len(val) else _of_search(config.tuned_on, names, heldout_speakers)
-            return {"temperature": found} if found else {}
+            temperature = (
+                _of_val(val, names) if len(val) else _of_search(config.tuned_on, names, heldout_speakers)
+            )
+            return {"temperature": temperature} if temperature else {}
         case "multi_label" if len(val):
             return {"thresholds": _thresholds(val, names)}
         case "multi_label":

@@ -77,34 +77,34 @@ def reading_all(config: C) -> C:
     return replace(config, run="", data=replace(config.data, max_reject_fraction=1.0))  # type: ignore[type-var, attr-defined]
 
 
-def report_plan(config: Any, found: Manifest, work: Work) -> dict[str, Any]:
+def report_plan(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
     """What the job would read, use, reject, compute and write, logged and returned, after `<run>/clips.csv` is written.
 
     Raises UserError where the job would stop, in its own words.
     """
     logger.info("plan: data.uri %s (data.layout %s)", config.data.uri, config.data.layout)
-    if "fingerprint" not in found.clips.column_names:
-        found = file_facts.add_file_facts(found, usable_clips.with_demo_made(config.data, task=work.task))
-    plan: dict[str, Any] = {"job": "plan", "clips": account(found), **work.numbers}
-    _log_rejects(found)
-    stored = _stored(found.clips, config, work)
-    plan |= _audio(found.clips, stored, work)
+    if "fingerprint" not in corpus.clips.column_names:
+        corpus = file_facts.add_file_facts(corpus, usable_clips.with_demo_made(config.data, task=work.task))
+    plan: dict[str, Any] = {"job": "plan", "clips": account(corpus), **work.numbers}
+    _log_rejects(corpus)
+    stored = _stored(corpus.clips, config, work)
+    plan |= _audio(corpus.clips, stored, work)
     plan |= _features(stored, work, plan["audio_hours"])
     for sentence in work.computes:
         logger.info("plan: %s", sentence)
     logger.info("plan: would write in %s: %s", config.run, ", ".join(work.writes))
     if work.table:
         logger.info("plan: would write the table %s", work.table)
-    plan |= _csv(config, found, work)
+    plan |= _csv(config, corpus, work)
     if hasattr(config, "RESUMABLE"):
         run_directory.check_same_settings(replace(config, plan=False))
-    manifest.check_rejects(found, max_reject_fraction=config.data.max_reject_fraction)
+    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction)
     return plan
 
 
-def _log_rejects(found: Manifest) -> None:
+def _log_rejects(corpus: Manifest) -> None:
     by_kind: dict[str, list[str]] = defaultdict(list)
-    for kind, row in zip(kinds_of(found.rejects), found.rejects.to_pylist(), strict=True):
+    for kind, row in zip(kinds_of(corpus.rejects), corpus.rejects.to_pylist(), strict=True):
         by_kind[kind].append(f"{row['clip_id']} ({row['reason']})")
     for kind, clips in by_kind.items():
         more = f" and {len(clips) - NUM_EXAMPLES} more" if len(clips) > NUM_EXAMPLES else ""
@@ -117,7 +117,7 @@ def _log_rejects(found: Manifest) -> None:
 def _stored(clips: pa.Table, config: Any, work: Work) -> StoredFeatures | None:
     if work.cache is None:
         return None
-    keys = [one.key for one in work.frozen]
+    keys = [encoder.key for encoder in work.frozen]
     return stored_features(
         clips, keys if all(keys) else [], data=config.data, audio=work.audio, cache=work.cache
     )
@@ -127,7 +127,7 @@ def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[s
     """Hours of audio: exact where an earlier run read a file, of the others estimated from some that are read now."""
     lengths = np.full(len(clips), math.nan) if stored is None else np.array(stored.durations_s)
     spans = np.array(clips["end_s"].to_pylist(), float) - np.array(clips["start_s"].to_pylist(), float)
-    is_known = ~np.isnan(lengths)
+    is_measured = ~np.isnan(lengths)
     if work.audio.fixed_s:
         lengths[:] = work.audio.fixed_s
     lengths = np.where(np.isnan(lengths) & np.isfinite(spans), _cropped(spans, work.audio), lengths)
@@ -144,7 +144,7 @@ def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[s
     logger.info(
         "plan: %s%.3g hours of audio in %.3g GB of files; %d of %d clips were measured by earlier runs, %d files were read now, "
         "of which %d cannot be used",
-        "about " if num_read else "", hours, _bytes(clips) / 1e9, is_known.sum(), len(clips), num_read, num_bad,
+        "about " if num_read else "", hours, _bytes(clips) / 1e9, is_measured.sum(), len(clips), num_read, num_bad,
     )  # fmt: skip
     return {
         "audio_hours": hours,
@@ -208,18 +208,18 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
         if work.num_done:
             logger.info("plan: %d clips were done by an earlier attempt of this run", work.num_done)
         return {"num_done": work.num_done}
-    num_there = sum(stored.has_features)
-    num_left = len(stored.has_features) - num_there
+    num_cached = sum(stored.has_features)
+    num_left = len(stored.has_features) - num_cached
     left_s = max(0.0, 3600 * hours - stored.stored_s)
-    unknown = [one.name for one in work.frozen if not one.key]
-    sizes = [one.bytes_per_clip * num_left + one.bytes_per_s * left_s for one in work.frozen]
+    unknown = [encoder.name for encoder in work.frozen if not encoder.key]
+    sizes = [encoder.bytes_per_clip * num_left + encoder.bytes_per_s * left_s for encoder in work.frozen]
     num_bytes: float | None = sum(sizes)
     if not all(sizes) and num_left:
         num_bytes = stored.num_bytes / stored.stored_s * left_s if stored.stored_s else None
-    names = ", ".join(dict.fromkeys(one.name for one in work.frozen)) or "nothing"
+    names = ", ".join(dict.fromkeys(encoder.name for encoder in work.frozen)) or "nothing"
     logger.info(
         "plan: features (%s): %d of %d clips are in the cache, %d would be computed%s",
-        names, num_there, len(stored.has_features), num_left,
+        names, num_cached, len(stored.has_features), num_left,
         f"; {', '.join(unknown)} was not loaded with this cache yet, so what it has of it is unknown" if unknown else "",
     )  # fmt: skip
     assert work.cache is not None
@@ -230,26 +230,26 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
     )
     logger.info("plan: the cache %s would grow by %s", work.cache.uri, size if num_left else "nothing")
     return {
-        "num_cached": num_there,
+        "num_cached": num_cached,
         "num_to_compute": num_left,
         "cache_bytes": num_bytes if num_left else 0.0,
     }
 
 
-def _csv(config: Any, found: Manifest, work: Work) -> dict[str, Any]:
+def _csv(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
     """Writes the clips as they were understood, and says how to have them read back."""
-    slices = [name for name in config.data.slice_columns if name in found.clips.column_names]
-    content, num_lost = clip_csv.clips_csv(found, task=work.task, carried=[*work.carried, *slices])
+    slices = [name for name in config.data.slice_columns if name in corpus.clips.column_names]
+    content, num_lost = clip_csv.clips_csv(corpus, task=work.task, carried=[*work.carried, *slices])
     uri = _written(config, CSV_FILE, ".csv", content)
     labels_uri = ""
-    if work.task == "multi_label" and len(found.groups) > 1:
-        labels_uri = _written(config, LABELS_FILE, ".txt", labels_text(found.groups).encode())
-    data = clip_csv.read_back(config.data, found, uri, labels_uri=labels_uri)
+    if work.task == "multi_label" and len(corpus.groups) > 1:
+        labels_uri = _written(config, LABELS_FILE, ".txt", labels_text(corpus.groups).encode())
+    data = clip_csv.read_back(config.data, corpus, uri, labels_uri=labels_uri)
     logger.info(
         "plan: the clips as they were understood are in %s; check or edit it, and give it to the job by %s",
         uri, clip_csv.flags(config.data, data),
     )  # fmt: skip
-    if "fold" in found.clips.column_names:
+    if "fold" in corpus.clips.column_names:
         logger.info(
             "plan: for folds of your own edit its column fold, and add --folds.kind column --data.split_column fold"
         )

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def write_outcome(
     config: PretrainConfig,
-    found: Manifest,
+    corpus: Manifest,
     trained: Pretrained,
     *,
     encoder: Mapping[str, Any],
@@ -37,7 +37,7 @@ def write_outcome(
     last = trained.curve[-1]
     num_codes = len(trained.code_usage)
     judged = verdict(last, collapsed=trained.collapsed, num_codes=num_codes, has_clusters=config.has_clusters)
-    clips = found.clips
+    clips = corpus.clips
     train = clips.filter(pc.equal(clips["split"], "train"))
     metrics = {
         "job": "pretrain",
@@ -55,7 +55,7 @@ def write_outcome(
         },
         "encoder": {**encoder, "new_weights": list(trained.new_weights)},
         "model": {"uri": f"{config.run}/model"},
-        "clips": account(found),
+        "clips": account(corpus),
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }
@@ -79,19 +79,19 @@ def write_outcome(
 
 
 def write_fold_outcome(
-    config: PretrainConfig, found: Manifest, of_folds: Sequence[Mapping[str, Any]], *, seconds: float
+    config: PretrainConfig, corpus: Manifest, of_folds: Sequence[Mapping[str, Any]], *, seconds: float
 ) -> dict[str, Any]:
     """The numbers of a pre-training by fold, after its metrics.json and its page have been written.
 
     of_folds are those that write_outcome returned, in the order of the folds.
     """
-    kept = ("state", "sentence", "last", "num_clips", "hours", "num_codes", "model")
-    speakers = [sorted(set(_in_fold(found, fold)["speaker"].to_pylist())) for fold in range(len(of_folds))]
+    names = ("state", "sentence", "last", "num_clips", "hours", "num_codes", "model")
+    speakers = [sorted(set(_in_fold(corpus, fold)["speaker"].to_pylist())) for fold in range(len(of_folds))]
     metrics = {
         "job": "pretrain",
         "per_fold": [
-            {name: own[name] for name in kept} | {"held_out": held_out}
-            for own, held_out in zip(of_folds, speakers, strict=True)
+            {name: metrics_of_fold[name] for name in names} | {"held_out": held_out}
+            for metrics_of_fold, held_out in zip(of_folds, speakers, strict=True)
         ],
         "encoder": dict(of_folds[0]["encoder"]),
         "seconds": round(seconds, 1),
@@ -106,8 +106,8 @@ def write_fold_outcome(
     return metrics
 
 
-def _in_fold(found: Manifest, fold: int) -> pa.Table:
-    return found.clips.filter(pc.equal(found.clips["fold"], fold))
+def _in_fold(corpus: Manifest, fold: int) -> pa.Table:
+    return corpus.clips.filter(pc.equal(corpus.clips["fold"], fold))
 
 
 def _scalars(trained: Pretrained) -> dict[str, list[tuple[str, float, int]]]:

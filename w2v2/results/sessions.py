@@ -33,7 +33,7 @@ def with_sessions(run: str, metrics: Mapping[str, Any], *, same: Sequence[str] =
 def _earlier(run: str) -> dict[str, Any]:
     """metrics.json of an earlier session; empty where there is none that can be read."""
     try:
-        found = json.loads(storage.read_text(storage.join(run, "metrics.json")))
+        metrics = json.loads(storage.read_text(storage.join(run, "metrics.json")))
     except (storage.NotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metrics if isinstance(metrics, dict) else {}

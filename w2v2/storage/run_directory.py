@@ -88,9 +88,9 @@ def _check_same_settings(config: Any, text: str) -> None:
         ) from error
     # What was kept is redacted: a signature that was renewed is no other setting.
     now = parse_text(type(config), dump(config))
-    others = differences(before, now, besides=("run", *getattr(config, "RESUMABLE", ())))
-    if others:
-        shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in others.items()]
+    changes = differences(before, now, besides=("run", *getattr(config, "RESUMABLE", ())))
+    if changes:
+        shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in changes.items()]
         more = f" and {len(shown) - NUM_SHOWN} more" if len(shown) > NUM_SHOWN else ""
         raise UserError(
             f"{config.run} holds a run with {'; '.join(shown[:NUM_SHOWN])}{more}: give this run a directory of its own "

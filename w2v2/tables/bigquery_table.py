@@ -186,8 +186,8 @@ class BigQueryTable:
         """The names in SQL of the table and of its staging tables, which are read as one."""
         staging = f"`{stagings[0]}`"
         if len(stagings) > 1:
-            each = " UNION ALL ".join(f"SELECT * FROM `{name}`" for name in stagings)
-            staging = f"({each})"
+            selects = " UNION ALL ".join(f"SELECT * FROM `{name}`" for name in stagings)
+            staging = f"({selects})"
         return {"target": f"`{self._id}`", "staging": staging, "quote": _QUOTE}
 
 

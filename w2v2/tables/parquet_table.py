@@ -51,10 +51,10 @@ class ParquetTable:
     def __init__(self, uri: str, spec: TableSpec) -> None:
         self.uri, self._spec = storage.expand(uri), spec
         columns = {field.name: str(field.type) for field in spec.schema}
-        numbers, others = self._listed()
-        if not numbers and others:
+        numbers, other_files = self._listed()
+        if not numbers and other_files:
             raise UserError(
-                f"folder {uri} has files ({others[0]}) but no manifest of a table: give an empty folder"
+                f"folder {uri} has files ({other_files[0]}) but no manifest of a table: give an empty folder"
             )
         if not numbers:
             self._publish(_Version(number=0, files=()))

@@ -181,8 +181,8 @@ def _check_keys(rows: pa.Table, spec: TableSpec) -> None:
     )
     times = times.rename_columns([name.removesuffix("_min") for name in times.column_names])
     several = pc.greater(times[f"{spec.newest_by}_count_distinct"], 1)
-    what = f"{spec.newest_by} differs between rows of one {', '.join(spec.unit)}, which are computed as one"
-    _refuse(times, spec, several, what)
+    reason = f"{spec.newest_by} differs between rows of one {', '.join(spec.unit)}, which are computed as one"
+    _refuse(times, spec, several, reason)
 
 
 def _check_vectors(rows: pa.Table, spec: TableSpec) -> None:
@@ -196,11 +196,11 @@ def _check_vectors(rows: pa.Table, spec: TableSpec) -> None:
     _refuse(rows, spec, bad, f"{spec.vector} has a NaN or infinite number: reject the clip instead")
 
 
-def _refuse(rows: pa.Table, spec: TableSpec, bad: pa.ChunkedArray | pa.Array, what: str) -> None:
+def _refuse(rows: pa.Table, spec: TableSpec, bad: pa.ChunkedArray | pa.Array, reason: str) -> None:
     culprits = rows.filter(bad)
     if culprits.num_rows:
         key = ", ".join(f"{name}={culprits[name][0].as_py()!r}" for name in spec.key)
-        raise UserError(f"row {key} cannot be written (and {culprits.num_rows - 1} more): {what}")
+        raise UserError(f"row {key} cannot be written (and {culprits.num_rows - 1} more): {reason}")
 
 
 def check_columns(uri: str, *, existing: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -97,13 +97,13 @@ class Checkpoints:
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
 
-def take(fitting: Resumable) -> Checkpoint:
+def take(trainer: Resumable) -> Checkpoint:
     """A checkpoint of a training at its present step; all its processes call this together."""
-    optimizer = fitting.optimizer.state_dict()
-    of_this_process = {"position": asdict(fitting.position), "rng": _rng_state()}
-    ranks = fitting.world.states(of_this_process)
-    tensors = {f"model.{name}": value for name, value in trained_state(fitting.model).items()}
-    tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
+    optimizer = trainer.optimizer.state_dict()
+    of_this_process = {"position": asdict(trainer.position), "rng": _rng_state()}
+    ranks = trainer.world.states(of_this_process)
+    tensors = {f"model.{name}": value for name, value in trained_state(trainer.model).items()}
+    tensors |= {f"best.{name}": value for name, value in trainer.best.items()}
     for index, values in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     for rank, process_state in enumerate(ranks):
@@ -115,22 +115,22 @@ def take(fitting: Resumable) -> Checkpoint:
     return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
 
 
-def restore(fitting: Resumable, checkpoint: Checkpoint) -> None:
+def restore(trainer: Resumable, checkpoint: Checkpoint) -> None:
     """Set a training to the state of a checkpoint. Raises UserError if it was taken with another number of processes."""
     positions = checkpoint.state["positions"]
-    rank = fitting.world.rank
-    if len(positions) != fitting.world.size:
+    rank = trainer.world.rank
+    if len(positions) != trainer.world.size:
         raise UserError(
-            f"resources.num_workers is {fitting.world.size}, but the checkpoints of this run are of {len(positions)}: resume "
+            f"resources.num_workers is {trainer.world.size}, but the checkpoints of this run are of {len(positions)}: resume "
             f"with --resources.num_workers {len(positions)}, or give this run a directory of its own with --run"
         )
-    fitting.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
+    trainer.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
     best = _under("best.", checkpoint.tensors)
-    fitting.best = {name: value.to(fitting.device) for name, value in best.items()}
-    fitting.optimizer.load_state_dict(
+    trainer.best = {name: value.to(trainer.device) for name, value in best.items()}
+    trainer.optimizer.load_state_dict(
         {"state": _optimizer_state(checkpoint), "param_groups": checkpoint.state["param_groups"]}
     )
-    fitting.position = type(fitting.position).restored(positions[rank])
+    trainer.position = type(trainer.position).restored(positions[rank])
     _set_rng_state(_under(f"rng.{rank}.", checkpoint.tensors))
 
 

@@ -73,8 +73,11 @@ def beam_transcripts(
     beam = Decoder(vocabulary=vocabulary, search=BeamSearch(lm, decode))
 
     def write(decoder: Decoder) -> list[Transcript]:
-        own = {row: decoder.transcript(one, frame_s=model.encoder.frame_s) for row, one in frames.items()}
-        by_row = {row: transcript for part in world.states(own) for row, transcript in part.items()}
+        share_by_row = {
+            row: decoder.transcript(log_probabilities, frame_s=model.encoder.frame_s)
+            for row, log_probabilities in frames.items()
+        }
+        by_row = {row: transcript for part in world.states(share_by_row) for row, transcript in part.items()}
         return [by_row[row] for row in range(len(clips))]
 
     return write(beam), BeamDecoding(decode=decode, tried=tried, greedy=write(greedy))
@@ -102,8 +105,8 @@ def tuned(
         if weights not in tried:
             errors = _error_rate(lm, _weighted(decode, *weights), frames, references, world)
             tried[weights] = Tried(lm_weight=weights[0], word_score=weights[1], error_rate=errors)
-        found = tried[weights].error_rate
-        return (np.inf if found is None else found, weights[0], abs(weights[1]))
+        error_rate = tried[weights].error_rate
+        return (np.inf if error_rate is None else error_rate, weights[0], abs(weights[1]))
 
     best = min(((weight, 0.0 if fixed is None else fixed) for weight in lm_weights), key=rate)
     for _ in range(MAX_ROUNDS):
@@ -133,7 +136,7 @@ def _error_rate(
         written = decoder.transcript(log_probabilities, frame_s=1.0).text
         reference = references[row]
         has_words = lm.vocabulary.word_delimiter is not None
-        found = edits(reference.split(), written.split()) if has_words else edits(reference, written)
-        errors, units = errors + found.errors, units + found.reference
+        counts = edits(reference.split(), written.split()) if has_words else edits(reference, written)
+        errors, units = errors + counts.errors, units + counts.reference
     sums = np.sum(world.states((errors, units)), axis=0)
     return float(sums[0] / sums[1]) if sums[1] else None

@@ -138,20 +138,20 @@ def finetune(
     """
     world = world or ProcessGroup()
     torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
-    fitting = make_trainer(plan, world)
-    curve = _train(plan.config, fitting, on_epoch)
-    count = num_trained_parameters(fitting.model)
-    merge_lora(fitting.model.encoder)
+    trainer = make_trainer(plan, world)
+    curve = _train(plan.config, trainer, on_epoch)
+    count = num_trained_parameters(trainer.model)
+    merge_lora(trainer.model.encoder)
     rows = plan.rows("val", "test", HELD_OUT)
-    best_epoch = fitting.position.best_epoch or len(curve)
-    values, beam = _predict(plan, fitting.model, rows, world)
+    best_epoch = trainer.position.best_epoch or len(curve)
+    values, beam = _predict(plan, trainer.model, rows, world)
     return Finetuned(
         rows=rows,
         values=values,
         curve=curve,
         best_epoch=best_epoch,
         num_trained_parameters=count,
-        digest=_save(plan, fitting, best_epoch=best_epoch, beam=beam) if world.rank == 0 else "",
+        digest=_save(plan, trainer, best_epoch=best_epoch, beam=beam) if world.rank == 0 else "",
         beam=beam,
     )
 
@@ -240,29 +240,29 @@ def _new_transcriber(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -
     return new_transcriber(encoder, config.head, plan.vocabulary, checkpoint=checkpoint)
 
 
-def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Epoch]:
+def _train(config: FinetuneConfig, trainer: Trainer, report: OnEpoch) -> list[Epoch]:
     """The learning curve, after training from the newest checkpoint to the end; writes checkpoints on the way."""
     checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
     if newest := checkpoints.latest():
-        restore(fitting, newest)
-    every = config.checkpoint.every_steps
+        restore(trainer, newest)
+    every_steps = config.checkpoint.every_steps
 
-    def keep(fitting: Trainer) -> None:
-        checkpoint = take(fitting)  # by all processes together
-        if fitting.world.rank == 0:
-            checkpoints.write(fitting.position.step, checkpoint)
+    def keep(trainer: Trainer) -> None:
+        checkpoint = take(trainer)  # by all processes together
+        if trainer.world.rank == 0:
+            checkpoints.write(trainer.position.step, checkpoint)
 
-    def on_step(fitting: Trainer) -> None:
-        if every and fitting.position.step % every == 0:
-            keep(fitting)
+    def on_step(trainer: Trainer) -> None:
+        if every_steps and trainer.position.step % every_steps == 0:
+            keep(trainer)
 
-    def on_epoch(fitting: Trainer) -> None:
-        keep(fitting)
-        if fitting.world.rank == 0:
-            report(fitting.position.step, fitting.num_steps, fitting.position.curve[-1])
+    def on_epoch(trainer: Trainer) -> None:
+        keep(trainer)
+        if trainer.world.rank == 0:
+            report(trainer.position.step, trainer.num_steps, trainer.position.curve[-1])
 
     try:
-        return fitting.run(on_step=on_step, on_epoch=on_epoch)
+        return trainer.run(on_step=on_step, on_epoch=on_epoch)
     except DivergenceError as error:
         raise UserError(
             f"the training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
@@ -270,14 +270,14 @@ def _train(config: FinetuneConfig, fitting: Trainer, report: OnEpoch) -> list[Ep
         ) from error
 
 
-def _save(plan: FinetunePlan, fitting: Trainer, *, best_epoch: int, beam: BeamDecoding | None) -> str:
+def _save(plan: FinetunePlan, trainer: Trainer, *, best_epoch: int, beam: BeamDecoding | None) -> str:
     """The model's digest, after its folder has been written."""
-    num_epochs = len(fitting.position.curve)
+    num_epochs = len(trainer.position.curve)
     card = plan.card | {"midpoints": plan.midpoints, "epochs": num_epochs, "kept_epoch": best_epoch}
-    made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if fitting.best else []))))
+    made_from = plan.clips.take(pa.array(plan.rows("train", *(["val"] if trainer.best else []))))
     uri = plan.model_uri or storage.join(plan.config.run, "model")
-    info = _info(plan, fitting.model, beam)
-    return save_model(uri, fitting.model, info, card=card, made_from=made_from)
+    info = _info(plan, trainer.model, beam)
+    return save_model(uri, trainer.model, info, card=card, made_from=made_from)
 
 
 def _info(plan: FinetunePlan, model: SpeechModel, beam: BeamDecoding | None) -> ModelInfo:

@@ -51,13 +51,13 @@ def mixed_batch(
 
 
 def mix(
-    own: Float[Tensor, "*batch_and_dims"],
-    partners: Float[Tensor, "*batch_and_dims"],
+    first: Float[Tensor, "*batch_and_dims"],
+    second: Float[Tensor, "*batch_and_dims"],
     shares: Float[Tensor, "..."],
 ) -> Float[Tensor, "*batch_and_dims"]:
-    """Share * own + (1 - share) * partner, with a share for each row of the leading axes."""
-    wide = shares.view(*shares.shape, *[1] * (own.ndim - shares.ndim))
-    return wide * own + (1 - wide) * partners
+    """share * first + (1 - share) * second, with a share for each row of the leading axes."""
+    wide = shares.view(*shares.shape, *[1] * (first.ndim - shares.ndim))
+    return wide * first + (1 - wide) * second
 
 
 def mixed_features(
@@ -71,12 +71,12 @@ def mixed_features(
     if batch.partners is None or batch.shares is None:
         return features, lengths, descriptors
     shares = torch.from_numpy(batch.shares)
-    others, other_lengths = clips.select(batch.partners)
-    longest = max(features.shape[1], others.shape[1])
-    features, others = (_padded(rows, longest) for rows in (features, others))
+    partners, other_lengths = clips.select(batch.partners)
+    longest = max(features.shape[1], partners.shape[1])
+    features, partners = (_padded(rows, longest) for rows in (features, partners))
     if descriptors is not None and clips.descriptors is not None:
         descriptors = mix(descriptors, torch.from_numpy(clips.descriptors[batch.partners]), shares)
-    return mix(features, others, shares), torch.maximum(lengths, other_lengths), descriptors
+    return mix(features, partners, shares), torch.maximum(lengths, other_lengths), descriptors
 
 
 def mixed_targets(
@@ -86,13 +86,13 @@ def mixed_targets(
 
     A loss that is linear in its targets, as cross entropies are, is then the weighted sum of the losses of both clips.
     """
-    own = torch.from_numpy(targets[batch.clips])
+    first = torch.from_numpy(targets[batch.clips])
     if batch.partners is None or batch.shares is None:
-        return own
-    others = torch.from_numpy(targets[batch.partners])
-    if not own.is_floating_point():
-        own, others = (nn.functional.one_hot(numbers, num_outputs).float() for numbers in (own, others))
-    return mix(own, others, torch.from_numpy(batch.shares))
+        return first
+    second = torch.from_numpy(targets[batch.partners])
+    if not first.is_floating_point():
+        first, second = (nn.functional.one_hot(numbers, num_outputs).float() for numbers in (first, second))
+    return mix(first, second, torch.from_numpy(batch.shares))
 
 
 def _padded(rows: Float[Tensor, "batch frames ..."], length: int) -> Float[Tensor, "batch longest ..."]:

@@ -203,12 +203,12 @@ class Pretrainer:
         return self.optimizer.param_groups[0]["lr"]
 
     def _reading(self, totals: Totals, norm: float) -> StepReading:
-        found = totals.readings()
+        readings = totals.readings()
         return StepReading(
-            loss=found["loss"],
-            chance_loss=found["chance_loss"],
-            accuracy=found["accuracy"],
-            perplexity=found["perplexity"],
+            loss=readings["loss"],
+            chance_loss=readings["chance_loss"],
+            accuracy=readings["accuracy"],
+            perplexity=readings["perplexity"],
             num_codes=totals.code_probabilities.size,
             gradient_norm=norm,
         )
@@ -257,15 +257,15 @@ class Pretrainer:
 
     def _parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Inputs], int, bool]:
         """This process's inputs, whether they count (else 0: it has no clip of this batch), and whether any process has parts."""
-        own, counts, in_parts = self._own_parts(batch)
-        return [self.ahead.batch(clips, epoch=self.position.epoch) for clips in own], counts, in_parts
+        parts, counts, in_parts = self._own_parts(batch)
+        return [self.ahead.batch(clips, epoch=self.position.epoch) for clips in parts], counts, in_parts
 
     def _own_parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
         """The same with numbers of clips in place of inputs."""
         shares = [batch[rank :: self.world.size] for rank in range(self.world.size)]
         split = [self._split(share) for share in shares]
-        own, counts = (split[self.world.rank], 1) if len(shares[self.world.rank]) else ([batch[:1]], 0)
-        return own, counts, any(len(parts) > 1 for parts in split)
+        parts, counts = (split[self.world.rank], 1) if len(shares[self.world.rank]) else ([batch[:1]], 0)
+        return parts, counts, any(len(parts) > 1 for parts in split)
 
     def _split(self, share: Int[np.ndarray, " share"]) -> list[Int[np.ndarray, " _"]]:
         """A share of a batch in parts of at most optim.pass_s seconds of audio, padding included."""
@@ -331,10 +331,10 @@ class Pretrainer:
             return None
         self.model.eval()
         totals = Totals.zero(self.model.code_shape)
-        own = self.world.share(np.arange(len(self._val.clips)))
+        share = self.world.share(np.arange(len(self._val.clips)))
         budget = max(padded_budget(self.device, self.config.optim.pass_s), 1)
-        for rows in batches_by_budget(self._val.num_samples[own], max_padded=budget):
-            inputs = self._val.batch(own[rows], epoch=VALIDATION)
+        for rows in batches_by_budget(self._val.num_samples[share], max_padded=budget):
+            inputs = self._val.batch(share[rows], epoch=VALIDATION)
             totals += Totals.of_pass(self._pass(inputs, self.model), inputs[2], self._num_frames(inputs))
         self.model.train()
         return self._over_processes(totals)

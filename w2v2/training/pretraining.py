@@ -166,20 +166,20 @@ def epoch_log(num_epochs: int, *, name: str = "pre-training") -> OnEpoch:
 
 def _train(config: PretrainConfig, trainer: Pretrainer, on_epoch: OnEpoch) -> None:
     checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
-    if found := checkpoints.latest():
-        restore(trainer, found)
-    every = config.checkpoint.every_steps
+    if newest := checkpoints.latest():
+        restore(trainer, newest)
+    every_steps = config.checkpoint.every_steps
 
     def keep(trainer: Pretrainer) -> None:
         # What may turn out to be a collapse is not kept, so that the newest checkpoint is of before it.
         if trainer.position.alarms.is_rising and config.training.on_collapse == "stop":
             return
-        taken = take(trainer)  # by all processes together
+        checkpoint = take(trainer)  # by all processes together
         if trainer.world.rank == 0:
-            checkpoints.write(trainer.position.step, taken)
+            checkpoints.write(trainer.position.step, checkpoint)
 
     def step_done(trainer: Pretrainer) -> None:
-        if every and trainer.position.step % every == 0:
+        if every_steps and trainer.position.step % every_steps == 0:
             keep(trainer)
 
     def epoch_done(trainer: Pretrainer) -> None:

@@ -27,7 +27,7 @@ class Part:
     """One encoder that is pre-trained: the settings and the clips, with their splits train and val."""
 
     config: PretrainConfig
-    found: Manifest
+    corpus: Manifest
 
 
 def with_too_short(
@@ -49,27 +49,27 @@ def with_too_short(
 
 
 def speaker_folds(
-    config: PretrainConfig, found: Manifest, prepared: Sequence[ClipFeatures]
+    config: PretrainConfig, corpus: Manifest, prepared: Sequence[ClipFeatures]
 ) -> dict[str, int]:
     """The fold of each speaker: of the clips that a search over them can use, be they too short to pre-train on."""
-    usable = found.clips.filter(pa.array([not clip.reject for clip in prepared]))
+    usable = corpus.clips.filter(pa.array([not clip.reject for clip in prepared]))
     assigned = folds.assign(usable, config.folds)
     return dict(zip(assigned["speaker"].to_pylist(), assigned["fold"].to_pylist(), strict=True))
 
 
-def with_folds(config: PretrainConfig, found: Manifest, fold_of: Mapping[str, int]) -> Manifest:
+def with_folds(config: PretrainConfig, corpus: Manifest, fold_of: Mapping[str, int]) -> Manifest:
     """The clips with the fold of their speaker, no audio in two; the folder says that it holds encoders by fold."""
-    fold = [fold_of[speaker] for speaker in found.clips["speaker"].to_pylist()]
-    clips = found.clips.append_column("fold", pa.array(fold, pa.int64()))
+    fold = [fold_of[speaker] for speaker in corpus.clips["speaker"].to_pylist()]
+    clips = corpus.clips.append_column("fold", pa.array(fold, pa.int64()))
     folds.audit(clips)
-    run_directory.keep_manifest(config.run, clips, found.rejects)
+    run_directory.keep_manifest(config.run, clips, corpus.rejects)
     fold_encoders.write(config.run, num_folds=config.folds.num_folds)
-    return replace(found, clips=clips)
+    return replace(corpus, clips=clips)
 
 
-def whole(config: PretrainConfig, found: Manifest) -> Part:
+def whole(config: PretrainConfig, corpus: Manifest) -> Part:
     """The part of an encoder that is pre-trained on all clips."""
-    clips = splits.hold_back(found.clips, fraction=config.training.val_fraction, seed=config.seed)
+    clips = splits.hold_back(corpus.clips, fraction=config.training.val_fraction, seed=config.seed)
     train = clips.filter(pc.equal(clips["split"], "train"))
     if len(train) < 2:
         raise UserError(f"{len(train)} clips are left to pre-train on, wanted at least 2: look at data.uri")
@@ -81,21 +81,21 @@ def whole(config: PretrainConfig, found: Manifest) -> Part:
         len(clips) - len(train),
         len(clips["speaker"].unique()) - len(train["speaker"].unique()),
     )
-    return Part(config=config, found=replace(found, clips=clips))
+    return Part(config=config, corpus=replace(corpus, clips=clips))
 
 
-def without_fold(config: PretrainConfig, found: Manifest, fold: int) -> Part:
+def without_fold(config: PretrainConfig, corpus: Manifest, fold: int) -> Part:
     """The part of a fold's encoder, which is pre-trained without the speakers that the fold holds out."""
-    held_out = found.clips.filter(pc.equal(found.clips["fold"], fold))["speaker"].unique().to_pylist()
+    held_out = corpus.clips.filter(pc.equal(corpus.clips["fold"], fold))["speaker"].unique().to_pylist()
     excluded = tuple(sorted({*config.data.exclude_speakers, *held_out}))
-    own = replace(
+    config_of_fold = replace(
         config,
         run=fold_encoders.run_of_fold(config.run, fold),
         per_fold=False,
         data=replace(config.data, exclude_speakers=excluded),
     )
-    clips = found.clips.filter(pc.not_equal(found.clips["fold"], fold)).drop_columns(["fold"])
+    clips = corpus.clips.filter(pc.not_equal(corpus.clips["fold"], fold)).drop_columns(["fold"])
     logger.info("fold %d: without the speakers %s", fold, listed(sorted(held_out)))
-    num_excluded = found.passed_over.get(EXCLUDED, 0) + len(found.clips) - len(clips)
-    passed_over = {**found.passed_over, EXCLUDED: num_excluded}
-    return whole(own, replace(found, clips=clips, passed_over=passed_over))
+    num_excluded = corpus.passed_over.get(EXCLUDED, 0) + len(corpus.clips) - len(clips)
+    passed_over = {**corpus.passed_over, EXCLUDED: num_excluded}
+    return whole(config_of_fold, replace(corpus, clips=clips, passed_over=passed_over))

@@ -105,8 +105,8 @@ class Trainer:
     def run(
         self,
         *,
-        on_step: Callable[["Trainer"], None] = lambda fitting: None,
-        on_epoch: Callable[["Trainer"], None] = lambda fitting: None,
+        on_step: Callable[["Trainer"], None] = lambda trainer: None,
+        on_epoch: Callable[["Trainer"], None] = lambda trainer: None,
     ) -> list[Epoch]:
         """The learning curve, once `model` has been trained from the position on to its end.
 
@@ -221,8 +221,8 @@ class Trainer:
             predicted = outputs.detach().argmax(1).cpu().numpy()
             # A mixture counts as the clip with the larger share.
             target = targets if targets.ndim == 1 else targets.argmax(1)
-            found = classification.confusion(target.cpu().numpy(), predicted, outputs.shape[1])
-            at.confusion = (np.array(at.confusion) + found if at.confusion else found).tolist()
+            confusion = classification.confusion(target.cpu().numpy(), predicted, outputs.shape[1])
+            at.confusion = (np.array(at.confusion) + confusion if at.confusion else confusion).tolist()
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
         size = optimizer.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
@@ -307,10 +307,10 @@ def fit(
     weights of one process to float rounding: each takes its share of every batch. Raises DivergenceError when
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
-    fitting = Trainer(
+    trainer = Trainer(
         model, train, optim=optim, training=training, precision=precision, seed=seed, world=world
     )
-    return fitting.run(on_epoch=lambda fitting: on_epoch(fitting.position.curve[-1]))
+    return trainer.run(on_epoch=lambda trainer: on_epoch(trainer.position.curve[-1]))
 
 
 def score_fold(

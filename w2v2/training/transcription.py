@@ -54,12 +54,12 @@ def predict_transcripts(
     """
     world = world or ProcessGroup()
     share = world.share(np.arange(len(clips)))
-    own = {
+    share_by_row = {
         row: decoder.transcript(log_probabilities, frame_s=model.encoder.frame_s)
         for row, log_probabilities in frame_log_probabilities(model, clips, share, precision=precision)
     }
-    found = {row: transcript for part in world.states(own) for row, transcript in part.items()}
-    return [found[row] for row in range(len(clips))]
+    by_row = {row: transcript for part in world.states(share_by_row) for row, transcript in part.items()}
+    return [by_row[row] for row in range(len(clips))]
 
 
 def frame_log_probabilities(

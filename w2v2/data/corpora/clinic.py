@@ -98,14 +98,16 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Co
 
 def _tables(root: str, uris: Sequence[str], data: DataConfig) -> dict[str, str]:
     """The table of each split. Raises UserError where there is none, and where a split has two."""
-    there = set(uris)
-    found = {
-        split: [uri for suffix in TABLE_SUFFIXES if (uri := storage.join(root, f"{split}{suffix}")) in there]
+    present = set(uris)
+    tables_of = {
+        split: [
+            uri for suffix in TABLE_SUFFIXES if (uri := storage.join(root, f"{split}{suffix}")) in present
+        ]
         for split in SPLITS
     }
-    if double := next((tables for tables in found.values() if len(tables) > 1), None):
+    if double := next((tables for tables in tables_of.values() if len(tables) > 1), None):
         raise UserError(f"{double[0]} and {double[1]} are tables of the same split: remove one of them")
-    tables = {split: uri for split, all_ in found.items() for uri in all_}
+    tables = {split: uri for split, uris_of in tables_of.items() for uri in uris_of}
     if not tables:
         raise UserError(
             f"data.uri {data.uri} has no train.csv, val.csv or test.csv (or .tsv, .parquet, .xlsx), which data.layout=clinic wants there: "
@@ -195,7 +197,9 @@ def _refuse_twice(rows: Sequence[_Row]) -> None:
     for row in rows:
         if not row.clip.reject:
             places.setdefault(row.clip.clip_id, []).append(row.place)
-    twice = [f"{clip_id} ({', '.join(own)})" for clip_id, own in places.items() if len(own) > 1]
+    twice = [
+        f"{clip_id} ({', '.join(places_of)})" for clip_id, places_of in places.items() if len(places_of) > 1
+    ]
     if twice:
         raise UserError(
             f"{len(twice)} recordings are listed more than once in train.csv, val.csv and test.csv: {quoted(twice)}; "

@@ -65,16 +65,16 @@ def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:
 def _as_audformat(file: LabelTable, data: DataConfig) -> DataConfig:
     """The settings with the names that audformat gives its columns, where the file has those and not ours."""
     theirs = {"uri_column": "file", "start_column": "start", "end_column": "end"}
-    found: dict[str, Any] = {
+    renamed: dict[str, Any] = {
         flag: name
         for flag, name in theirs.items()
         if getattr(data, flag) == getattr(DataConfig, flag)
         and getattr(data, flag) not in file.header
         and name in file.header
     }
-    if found:
-        logger.info("%s: columns %s are read as audformat's", file.shown_as, ", ".join(found.values()))
-    return replace(data, **found)
+    if renamed:
+        logger.info("%s: columns %s are read as audformat's", file.shown_as, ", ".join(renamed.values()))
+    return replace(data, **renamed)
 
 
 def _target_columns(file: LabelTable, data: DataConfig, task: Labels) -> tuple[str, ...]:
@@ -194,8 +194,8 @@ def _seconds(cells: dict[str, str], column: str, *, default: float) -> float:
 
 def _of_timedelta(text: str) -> float:
     """Seconds of '0 days 00:01:02.5' or '00:01:02.5', as pandas and audformat write them; NaN for anything else."""
-    found = re.fullmatch(r"(?:(\d+) days? )?\+?(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
-    if not found:
+    match = re.fullmatch(r"(?:(\d+) days? )?\+?(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    if not match:
         return math.nan
-    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -63,8 +63,8 @@ def _records(text: str, delimiter: str, shown_as: str) -> Iterator[list[str]]:
 
 
 def _first_line(text: str) -> tuple[str, str, str]:
-    found = re.search("\r\n|\r|\n", text)
-    return (text[: found.start()], found[0], text[found.end() :]) if found else (text, "", "")
+    line_end = re.search("\r\n|\r|\n", text)
+    return (text[: line_end.start()], line_end[0], text[line_end.end() :]) if line_end else (text, "", "")
 
 
 def _text(data: bytes, shown_as: str) -> str:

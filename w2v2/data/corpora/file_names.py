@@ -84,12 +84,12 @@ def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Cor
 
 
 def _clip(uri: str, path: str, corpus: NamedCorpus) -> ClipRow:
-    found = corpus.pattern.fullmatch(path)
-    label = corpus.emotions.get(found["emotion"] if found else "")
-    if not found or not label:
+    match = corpus.pattern.fullmatch(path)
+    label = corpus.emotions.get(match["emotion"] if match else "")
+    if not match or not label:
         reject = Reject(
             kind="name not of the corpus", detail=f"{PurePosixPath(path).name}, wanted {corpus.example}"
         )
         return ClipRow(clip_id=path, uri=uri, reject=reject)
-    speaker = "OAF" if found["speaker"] == "OA" else found["speaker"]
+    speaker = "OAF" if match["speaker"] == "OA" else match["speaker"]
     return ClipRow(clip_id=path, uri=uri, speaker=speaker, label=label)

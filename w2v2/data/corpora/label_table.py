@@ -50,22 +50,22 @@ class LabelTable:
         """The column of that name as the header spells it, in upper or lower case; '' if the table lacks it."""
         if name in self.header:
             return name
-        return next((own for own in self.header if own.lower() == name.lower()), "")
+        return next((column for column in self.header if column.lower() == name.lower()), "")
 
     def places(self, names: Iterable[str]) -> dict[str, int]:
         """Positions in a row of the columns of these names, of those that exist.
 
         Raises UserError for a duplicate and for a column whose values are no cells.
         """
-        there = [name for name in dict.fromkeys(names) if name in self.header]
-        if double := [name for name in there if self.header.count(name) > 1]:
+        present = [name for name in dict.fromkeys(names) if name in self.header]
+        if double := [name for name in present if self.header.count(name) > 1]:
             raise UserError(f"{self.shown_as} has two columns {double[0]!r}: rename one of them")
-        if nested := [name for name in there if name in self.unreadable]:
+        if nested := [name for name in present if name in self.unreadable]:
             raise UserError(
                 f"{self.shown_as}: column {nested[0]!r} holds {self.unreadable[nested[0]]}, wanted text, numbers or dates: "
                 "write a column of them, or name another one"
             )
-        return {name: self.header.index(name) for name in there}
+        return {name: self.header.index(name) for name in present}
 
     def with_numbers(self, cells: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
         """The cells, those of these columns with a decimal point where the file has decimal commas."""
@@ -101,14 +101,12 @@ def open_table(uri: str, *, shown_as: str, sheet: str = "") -> LabelTable:
     content = storage.read_bytes(uri)
     if suffix in workbook_reader.SUFFIXES:
         chosen = workbook_reader.read_sheet(content, shown_as=shown_as, sheet=sheet)
-        others = (
-            f", or choose another sheet by --data.sheet ({quoted(chosen.others)})" if chosen.others else ""
-        )
+        hint = f", or choose another sheet by --data.sheet ({quoted(chosen.others)})" if chosen.others else ""
         return LabelTable(
             shown_as=f"{shown_as} (sheet {chosen.name!r})",
             header=chosen.header,
             rows=chosen.rows,
-            hint=others,
+            hint=hint,
         )
     if suffix in PARQUET_SUFFIXES:
         cells = parquet_reader.read_cells(content, shown_as=shown_as)

@@ -41,9 +41,9 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
         raise UserError(
             f"data.layout=librispeech has transcripts, got task.kind={task}: set --task.kind transcript"
         )
-    if others := [name for name in carried if name != "text"]:
+    if unknown := [name for name in carried if name != "text"]:
         raise UserError(
-            f"data.layout=librispeech has no column to carry along but 'text', and {quoted(others)} are asked for"
+            f"data.layout=librispeech has no column to carry along but 'text', and {quoted(unknown)} are asked for"
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)

@@ -53,11 +53,11 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
     for name in names:
         file.need(name, "wanted MSP-Podcast's own columns")
     wavs = {PurePosixPath(uri).name: uri for uri in audio_among(uris, data, passed_over)}
-    rows, others = _rows(file, file.places(names), wavs, task)
-    if unknown := len(set(wavs) - {row.clip_id for row in rows} - others):
+    rows, unused = _rows(file, file.places(names), wavs, task)
+    if unknown := len(set(wavs) - {row.clip_id for row in rows} - unused):
         passed_over[UNANNOTATED] = unknown
-    if others:
-        passed_over[OTHER_SPLIT] = len(others)
+    if unused:
+        passed_over[OTHER_SPLIT] = len(unused)
     return CorpusRows(
         rows=rows,
         groups=grouped(list(TARGETS), task) if task == "regression" else (),
@@ -70,7 +70,7 @@ def _rows(
 ) -> tuple[list[ClipRow], set[str]]:
     """The turns of the splits that are used, and the names of those of other splits."""
     rows: list[ClipRow] = []
-    others: set[str] = set()
+    unused: set[str] = set()
     num_alone = 0
     for number, fields in file.rows:
         cells = file.with_numbers(named(fields, columns), TARGETS.values())
@@ -78,7 +78,7 @@ def _rows(
         try:
             file.check_width(fields)
             if cells["Split_Set"].lower() not in SPLITS:
-                others.add(name)
+                unused.add(name)
                 continue
             row = _clip(name, cells, wavs, task)
         except ClipError as error:
@@ -89,7 +89,7 @@ def _rows(
         rows.append(row)
     if num_alone:
         logger.warning("%d turns have an unknown speaker: each counts as a speaker of its own", num_alone)
-    return rows, others
+    return rows, unused
 
 
 def _clip(name: str, cells: dict[str, str], wavs: dict[str, str], task: Labels) -> ClipRow:
@@ -97,7 +97,7 @@ def _clip(name: str, cells: dict[str, str], wavs: dict[str, str], task: Labels) 
         raise ClipError("missing", f"no {name} below data.uri")
     if cells["EmoClass"] not in EMOTIONS:
         raise ClipError("unknown emotion", cells["EmoClass"])
-    values = {own: cells[theirs] for own, theirs in TARGETS.items()}
+    values = {target: cells[column] for target, column in TARGETS.items()}
     return ClipRow(
         clip_id=name,
         uri=wavs[name],

@@ -145,8 +145,8 @@ def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]
 
 def _refuse_no_audio(data: DataConfig, uris: Sequence[str]) -> NoReturn:
     suffixes = Counter(PurePosixPath(uri).suffix.lower() or "no suffix" for uri in uris)
-    found = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file at all"
+    counts = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file at all"
     raise UserError(
-        f"data.uri {data.uri} holds no audio file ({' '.join(AUDIO_SUFFIXES)}), found {found}: "
+        f"data.uri {data.uri} holds no audio file ({' '.join(AUDIO_SUFFIXES)}), found {counts}: "
         "give the folder of the audio files, or a .csv file"
     )

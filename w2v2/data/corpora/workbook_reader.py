@@ -36,7 +36,7 @@ def read_sheet(content: bytes, *, shown_as: str, sheet: str = "") -> Sheet:
 
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(content))
-        visible = [one.name for one in book.sheets_metadata if one.visible == SheetVisibleEnum.Visible]
+        visible = [entry.name for entry in book.sheets_metadata if entry.visible == SheetVisibleEnum.Visible]
         name = _chosen(visible or book.sheet_names, book.sheet_names, sheet, shown_as)
         values = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
     except PasswordError as error:
@@ -51,7 +51,7 @@ def read_sheet(content: bytes, *, shown_as: str, sheet: str = "") -> Sheet:
     width = max((i for i, cell in enumerate(header, start=1) if cell), default=0)
     return Sheet(
         name=name,
-        others=[own for own in book.sheet_names if own != name],
+        others=[sheet_name for sheet_name in book.sheet_names if sheet_name != name],
         header=header[:width],
         rows=((number, cells[:width]) for number, cells in rows),
     )
