@@ -79,13 +79,13 @@ def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
 
     The first training step is as long before the first fold's message as that fold took.
     """
-    found: dict[str, float] = {}
+    phases: dict[str, float] = {}
     for at_s, line in ended.lines:
         message = _STAMP.sub("", line)
         if message.startswith(FIRST_FOLD):
-            return [*found.items(), (FIRST_STEP, at_s - first_fold_s)]
+            return [*phases.items(), (FIRST_STEP, at_s - first_fold_s)]
         if ":" in message and _STAMP.match(line):
-            found.setdefault(message.partition(":")[0], at_s)
+            phases.setdefault(message.partition(":")[0], at_s)
     raise AssertionError("the job's log has no first fold")
 
 
@@ -108,7 +108,7 @@ def import_seconds(lines: Sequence[str]) -> dict[str, float]:
     """Seconds that each top-level package's modules took themselves, from python -X importtime."""
     seconds: dict[str, float] = {}
     for line in lines:
-        if found := _IMPORT.match(line):
-            package = found[2].partition(".")[0]
-            seconds[package] = seconds.get(package, 0.0) + int(found[1]) / 1e6
+        if match := _IMPORT.match(line):
+            package = match[2].partition(".")[0]
+            seconds[package] = seconds.get(package, 0.0) + int(match[1]) / 1e6
     return seconds

@@ -118,5 +118,5 @@ class _Part:
 
 def _apart(part: str, side: str, ours: Fitted, other: Fitted, *, at_most: float) -> Agreement:
     value = abs(ours.loss - other.loss)
-    what = "training loss, difference from ours"
-    return Agreement(part=part, side=side, what=what, value=value, at_most=at_most)
+    measure = "training loss, difference from ours"
+    return Agreement(part=part, side=side, what=measure, value=value, at_most=at_most)

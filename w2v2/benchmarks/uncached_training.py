@@ -59,13 +59,13 @@ def with_recomputed(run: str, job: TuneFoldsConfig, optim: OptimConfig, clips: L
     cached = _rows(run_directory.read_table(run, "folds"), fold)[0]["loss"]
     curve = [row["train_loss"] for row in _rows(run_directory.read_table(run, "curves"), fold)]
     apart = max(abs(a - b.train_loss) for a, b in zip(curve, score.curve, strict=True))
-    found = {
+    distances = {
         "training losses, max difference from ours": apart,
         "held-out loss, difference from ours": abs(cached - score.loss),
     }
     return [
-        Agreement(part="losses", side=SIDE, what=what, value=value, at_most=MAX_LOSS_DIFFERENCE)
-        for what, value in found.items()
+        Agreement(part="losses", side=SIDE, what=measure, value=value, at_most=MAX_LOSS_DIFFERENCE)
+        for measure, value in distances.items()
     ]
 
 

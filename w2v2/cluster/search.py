@@ -182,15 +182,15 @@ def _score_folds(
     ledger = plan.ledger
     settings = with_params(plan.config, params)
     recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
-    known = {fold: score for fold, score in recorded.items() if score is not None}
-    todo = [fold for fold in range(plan.num_folds) if fold not in known]
+    finished = {fold: score for fold, score in recorded.items() if score is not None}
+    todo = [fold for fold in range(plan.num_folds) if fold not in finished]
     under_way: dict[int, Callable[[], Reported]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
             if ahead not in under_way:
                 under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
         try:
-            reported = Reported(result=known[fold], warnings=()) if fold in known else under_way[fold]()
+            reported = Reported(result=finished[fold], warnings=()) if fold in finished else under_way[fold]()
         except (UserError, DivergenceError) as error:
             mistake = connection.user_error(error)
             if isinstance(mistake, StorageError | ResumableError):
@@ -198,7 +198,7 @@ def _score_folds(
             else:
                 report(error=_why(error))
             return
-        report(reported.warnings, fold_score=reported.result, trained=fold not in known)
+        report(reported.warnings, fold_score=reported.result, trained=fold not in finished)
 
 
 def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], Reported]:
@@ -237,13 +237,13 @@ def train_folds(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
     plan = trainings[0].plan
     resources = plan.config.resources
     if resources.num_workers > 1:
-        for index, one in enumerate(trainings):
-            name = f"final-{one.plan.replicate}-fold-{one.fold}"
-            on_done(index, logged(_score_by_several(one.settings, one.plan, one.fold, name)))
+        for index, training in enumerate(trainings):
+            name = f"final-{training.plan.replicate}-fold-{training.fold}"
+            on_done(index, logged(_score_by_several(training.settings, training.plan, training.fold, name)))
         return
     task = connection.task(score_here, cpus=resources.cpus_per_worker, gpus=plan.gpus)
     connection.map_tasks(
-        lambda one: task.remote(one.settings, one.plan, one.fold),
+        lambda training: task.remote(training.settings, training.plan, training.fold),
         trainings,
         num_at_once=connection.slots(cpus=resources.cpus_per_worker, gpus=plan.gpus),
         on_done=on_done,

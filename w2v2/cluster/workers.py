@@ -86,8 +86,8 @@ def start_workers(*, local: bool | Literal["auto"], num_clips: int = 0, num_proc
 
 def _ray_is_at_hand() -> bool:
     """Whether Ray has an address, is connected to by this process, or has a cluster on this machine."""
-    there = cluster_record().exists() or BOOTSTRAP.exists()
-    return there or bool(os.environ.get("RAY_ADDRESS")) or _is_connected()
+    is_recorded = cluster_record().exists() or BOOTSTRAP.exists()
+    return is_recorded or bool(os.environ.get("RAY_ADDRESS")) or _is_connected()
 
 
 def _is_connected() -> bool:

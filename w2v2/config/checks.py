@@ -44,12 +44,12 @@ def refuse_absurd_numbers(value: object, name: str = "") -> None:
     elif isinstance(value, dict):
         inside = value
     elif isinstance(value, list | tuple):
-        for one in value:
-            refuse_absurd_numbers(one, name)
+        for item in value:
+            refuse_absurd_numbers(item, name)
         return
     else:
         if isinstance(value, int | float) and not abs(value) <= LARGEST:
             raise UserError(f"{name} must be a number of at most {LARGEST:g} in size, got {value:g}")
         return
-    for key, one in inside.items():
-        refuse_absurd_numbers(one, f"{name}.{key}" if name else str(key))
+    for key, item in inside.items():
+        refuse_absurd_numbers(item, f"{name}.{key}" if name else str(key))

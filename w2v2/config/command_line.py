@@ -208,14 +208,18 @@ def _print_redacted(kind: type[BaseException], error: BaseException, _: object) 
 def _interrupt_at_signals(received: list[int]) -> None:
     """Let SIGTERM (of a scheduler) and SIGHUP (of a closed terminal) end a job as Ctrl-C does."""
     # nohup has SIGHUP ignored, and it stays so.
-    handled = [own for own in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(own) != signal.SIG_IGN]
+    handled = [
+        signal_number
+        for signal_number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(signal_number) != signal.SIG_IGN
+    ]
 
     def interrupt(number: int, _: object) -> None:
         received.append(number)
-        for own in handled:
-            signal.signal(own, signal.SIG_IGN)  # it is ending
+        for signal_number in handled:
+            signal.signal(signal_number, signal.SIG_IGN)  # it is ending
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for own in handled:
-            signal.signal(own, interrupt)
+        for signal_number in handled:
+            signal.signal(signal_number, interrupt)

@@ -24,14 +24,14 @@ def read_config_file(uri: str) -> str:
         raise UserError(f"--config {uri} is not UTF-8 text (byte {error.start}): {_WANTED}") from None
     try:
         _check_structure(uri, text)
-        found = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         raise UserError(f"--config {uri} is not YAML{where}: {_WANTED}") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise UserError(f"--config {uri} is no YAML of names and values: {_WANTED}")
-    if empty := next(_empty(found), None):
+    if empty := next(_empty(settings), None):
         raise UserError(f"--config {uri}: {empty} has no value: give one, or remove the line")
     return text
 
@@ -62,9 +62,9 @@ def _read(uri: str) -> bytes:
     return data
 
 
-def _empty(found: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _empty(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """The names without a value."""
-    for name, value in found.items():
+    for name, value in settings.items():
         if value is None:
             yield f"{prefix}{name}"
         elif isinstance(value, dict):

@@ -37,8 +37,8 @@ class DecodeConfig:
         at_least("decode", self, 1, "beam_size")
         if self.lm_weight is not None:
             at_least("decode", self, 0, "lm_weight")
-        if self.kind == "greedy" and (given := list(changed(self))):
-            raise UserError(f"decode.{given[0]} is for decode.kind=beam, got decode.kind=greedy")
+        if self.kind == "greedy" and (fields := list(changed(self))):
+            raise UserError(f"decode.{fields[0]} is for decode.kind=beam, got decode.kind=greedy")
         if self.word_score and not self.lexicon:
             raise UserError(
                 "decode.word_score is for a decode.lexicon: without one the search counts no words; leave it out"

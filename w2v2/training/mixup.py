@@ -55,7 +55,7 @@ def mix(
     second: Float[Tensor, "*batch_and_dims"],
     shares: Float[Tensor, "..."],
 ) -> Float[Tensor, "*batch_and_dims"]:
-    """share * first + (1 - share) * second, with a share for each row of the leading axes."""
+    """The sum share * first + (1 - share) * second, with a share for each row of the leading axes."""
     wide = shares.view(*shares.shape, *[1] * (first.ndim - shares.ndim))
     return wide * first + (1 - wide) * second
 
