@@ -40,7 +40,7 @@ def test_imports_are_summed_by_package():
 
 @pytest.mark.slow
 def test_a_search_tells_its_phases_and_its_folds(tmp_path):
-    """What the cases search, memory and startup read of jobs/tune_folds.py is there."""
+    """What the cases search, memory and startup read of `w2v2 tune-folds` is there."""
     corpus = synthetic_clips.write_corpus(tmp_path / "corpus", np.full(12, 0.5), seed=0)
     job = memory_case.small_search(corpus, tmp_path, num_trials=1, seed=0)
     ended = processes.run_job("tune_folds", job)

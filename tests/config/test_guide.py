@@ -48,6 +48,13 @@ def test_the_examples_are_parsed(job, tmp_path):
             assert isinstance(config, config_class_of(job))
 
 
+def test_help_of_a_script_names_the_script(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["jobs/finetune.py", "--help"])
+    assert main(["finetune", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python jobs/finetune.py ") and "w2v2 finetune" not in text
+
+
 def test_help_all_lists_every_setting_by_section(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["finetune", "--help", "all"])

@@ -114,17 +114,19 @@ def test_the_same_clips_are_passed_and_others_refused(tmp_path):
     for changed, message in (
         (clips.set_column(2, "fold", fold), r"1 of 77 clips here are not so in its 77 \(such as 005\)"),
         (clips.set_column(3, "label", label), r"1 of 77 clips here are not so in its 77 \(such as 003\)"),
-        (clips.slice(1), r"0 of 76 clips here are not so in its 77 \(such as 000\); run jobs/baseline.py"),
+        (clips.slice(1), r"0 of 76 clips here are not so in its 77 \(such as 000\); run w2v2 baseline with"),
     ):
         with pytest.raises(UserError, match=r"b has other clips, labels or folds: " + message):
             baseline_comparison.check_same(baseline, changed)
 
 
 def test_what_is_no_finished_baseline_is_reported(tmp_path):
-    with pytest.raises(UserError, match=r"baseline .*/none is not a finished run of jobs/baseline.py"):
+    with pytest.raises(
+        UserError, match=r"baseline .*/none is not a finished run of baseline: .*; run w2v2 baseline with"
+    ):
         baseline_comparison.read_baseline(str(tmp_path / "none"))
     other = write_baseline(tmp_path / "other", made(0.5, seed=1), job="finetune")
-    with pytest.raises(UserError, match=r"baseline .*/other is a run of jobs/finetune.py: give the run"):
+    with pytest.raises(UserError, match=r"baseline .*/other is a run of finetune: give the run"):
         baseline_comparison.read_baseline(other)
 
 

@@ -57,7 +57,7 @@ def test_run_directory_has_everything_and_a_page(finished):
         "Speaker-independent",
         "inner UAR",
         "fold 5",
-        "jobs/baseline.py --config",
+        "w2v2 baseline --config",
     ):
         assert words in page, words
 
@@ -137,7 +137,7 @@ def test_a_baseline_of_other_folds_is_refused_before_anything_is_trained(tuned, 
     ):
         tune_folds.main(other)
     assert not (run / "ledger").exists()
-    with pytest.raises(UserError, match=r"baseline .*/nowhere is not a finished run of jobs/baseline.py"):
+    with pytest.raises(UserError, match=r"baseline .*/nowhere is not a finished run of baseline"):
         tune_folds.main(replace(config, run=str(tmp_path / "second"), baseline=str(tmp_path / "nowhere")))
 
 

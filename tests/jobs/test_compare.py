@@ -145,11 +145,11 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, compared):
             compare.main(CompareConfig(runs=runs, run=str(tmp_path / "out"), **settings))
         return str(error.value)
 
-    assert "at least two runs, got 1" in refused(good)
+    assert "at least two runs are compared, got 1" in refused(good)
     assert "good is given twice" in refused(good, good)
     assert "nothing is not a finished run: it has no metrics.json" in refused(good, str(tmp_path / "nothing"))
     predict = write_baseline(tmp_path / "p", 0.5, seed=1, job="predict")
-    assert "p is a run of jobs/predict.py with task classes, wanted one of jobs/tune_folds.py" in refused(
+    assert "p is a run of predict with task classes, wanted one of tune_folds, baseline" in refused(
         good, predict
     )
     fewer = write_baseline(tmp_path / "fewer", 0.5, seed=1, change=lambda t: t.slice(1))

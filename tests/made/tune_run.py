@@ -226,7 +226,7 @@ def write_run(
     best_trial: int = 3,
     change: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Path:
-    """A run directory as jobs/tune_folds.py leaves it; change mutates metrics.json before it is written."""
+    """A run directory as a search leaves it; change mutates metrics.json before it is written."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = _clips()
     predictions = _predictions(clips)

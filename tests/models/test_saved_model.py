@@ -198,7 +198,7 @@ def test_a_folder_in_a_bucket(bucket, waveforms):
 def test_mistakes_are_one_sentence(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a jobs/finetune.py",
+        match=r"is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a finetune run",
     ):
         load_model(str(tmp_path))
     model, info = make()

@@ -100,7 +100,7 @@ def test_page_begins_with_how_many_clips_are_in_the_table_and_ends_with_how_it_w
     assert "not audio 1 x (not audio: <b>)" in text
     made = text[text.index("How it was made") :]
     assert "encoder tiny digest of its weights 9f3a layers first, last pooling mean wall time 60.0 s" in made
-    assert f"python jobs/extract_embeddings.py --config {folder}/config.yaml" in made
+    assert f"w2v2 extract-embeddings --config {folder}/config.yaml" in made
 
 
 def test_maps_are_coloured_by_label_and_by_speaker(folder) -> None:

@@ -88,7 +88,7 @@ def test_page_says_data_rejects_settings_and_how_to_run_again(kind, texts, folde
     assert "number of train validation test clips 84 21 77 speakers 12 3 11" in text
     assert f"not audio 1 {HOSTILE} (not audio: no header)" in text and "too short 1 x.wav" in text
     assert "encoder digest 9f3a1c" in text and "version of torch 2.14.0" in text and "seed 7" in text
-    assert f"python jobs/finetune.py --config '{folders[kind]}/config.yaml'" in text
+    assert f"w2v2 finetune --config '{folders[kind]}/config.yaml'" in text
     assert "The weights of epoch 7 were kept." in text and "validation loss is lowest in epoch" in text
     assert "Speaker-independent: no speaker is in two splits." in text
 
@@ -173,7 +173,7 @@ def test_evaluation_without_curves_has_no_training_section(tmp_path):
     folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
     write_model_report(str(folder))
     text = text_of(folder)
-    assert "Training" not in text and "jobs/evaluate.py" in text and "4 labels on corpus:" in text
+    assert "Training" not in text and "w2v2 evaluate --config" in text and "4 labels on corpus:" in text
 
 
 def rewrite(folder: Path, name: str, column: str, values) -> None:

@@ -45,5 +45,5 @@ def test_home_directories_are_written_as_a_tilde(path: str, shown: str) -> None:
 def test_the_command_of_a_job_is_one_that_a_shell_understands(monkeypatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     command = text.job_command("tune_folds", "/home/ann/my runs/config.yaml")
-    assert command == "python jobs/tune_folds.py --config ~/'my runs/config.yaml'"
+    assert command == "w2v2 tune-folds --config ~/'my runs/config.yaml'"
     assert shlex.split(text.job_command("x", "/tmp/a b/config.yaml"))[-1] == "/tmp/a b/config.yaml"

@@ -249,7 +249,7 @@ def test_data_counts_classes_by_fold_and_rejects_by_reason(text: str) -> None:
 def test_provenance_has_the_config_versions_seed_trunk_and_command(folder: Path, text: str) -> None:
     assert "encoder digest 9f3a1c" in text and "version of torch 2.14.0" in text and "seed 7" in text
     assert "1013 passes for 1440 clips; 427 needed none" in text and "20.6 min (1234.5 s)" in text
-    assert f"python jobs/tune_folds.py --config '{folder}/config.yaml'" in text
+    assert f"w2v2 tune-folds --config '{folder}/config.yaml'" in text
     assert " ".join((folder / "config.yaml").read_text().split()) in text
 
 

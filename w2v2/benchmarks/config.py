@@ -1,4 +1,4 @@
-"""Settings of jobs/benchmark.py: which cases, how often, on how much."""
+"""Settings of `w2v2 benchmark`: which cases, how often, on how much."""
 
 import os
 from dataclasses import dataclass, field

@@ -140,7 +140,7 @@ def _rates(rounds: Rounds, flops: float, ceiling: float) -> str:
 def through_job(
     config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str, scratch: Path, *, rounds: int
 ) -> Rounds:
-    """jobs/extract_embeddings.py on files against programs with the loop on the same files."""
+    """`w2v2 extract-embeddings` on files against programs with the loop on the same files."""
     paths = synthetic_clips.write_wavs(scratch / "audio", clips)
 
     def ours(number: int) -> Float[np.ndarray, "clips dim"]:

@@ -18,7 +18,7 @@ NUM_TUNE_CLIPS = 48
 
 
 def memory(config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """Peak resident memory of jobs/extract_embeddings.py by clips and of jobs/tune_folds.py by trials."""
+    """Peak resident memory of `w2v2 extract-embeddings` by clips and of `w2v2 tune-folds` by trials."""
     agreements = [*_extractions(config, scratch), *_searches(config, scratch)]
     note = (
         "resident memory is summed over the driver, Ray's own processes and the workers, so pages that they share "

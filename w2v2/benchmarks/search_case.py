@@ -88,7 +88,7 @@ def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head
 def job_of(
     config: BenchmarkConfig, corpus: Path, folder: str, *, train: Literal["last", "head"]
 ) -> TuneFoldsConfig:
-    """The settings of jobs/tune_folds.py, all but its run and cache; trials one after another on all cores."""
+    """The settings of `w2v2 tune-folds`, all but its run and cache; trials one after another on all cores."""
     sizes = config.search
     return TuneFoldsConfig(
         seed=config.seed,

@@ -1,4 +1,4 @@
-"""Settings of jobs/baseline.py."""
+"""Settings of `w2v2 baseline`."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -31,7 +31,7 @@ class SvmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """Score a support vector machine on hand-made features over the same folds as jobs/tune_folds.py."""
+    """Score a support vector machine on hand-made features over the same folds as `w2v2 tune-folds`."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
         "local",

@@ -1,8 +1,9 @@
-"""Settings of jobs/compare.py."""
+"""Settings of `w2v2 compare`."""
 
 from dataclasses import dataclass
 
 from w2v2.errors import UserError
+from w2v2.job_commands import command_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,7 +11,7 @@ class CompareConfig:
     """Compare finished runs over the same clips: differences with intervals, a ranking, wins and losses by speaker."""
 
     runs: tuple[str, ...] = ()
-    """Run directories of jobs/tune_folds.py, baseline.py, evaluate.py or finetune.py, local or gs://; on the
+    """Run directories of tune-folds, baseline, evaluate or finetune, local or gs://; on the
     command line also without a flag, in front of all flags."""
     run: str = "runs/compare"
     """The directory that the comparison is written to, local or gs://."""
@@ -22,6 +23,6 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
             raise UserError(
-                f"jobs/compare.py compares at least two runs, got {len(self.runs)}: give their directories, as in "
-                "jobs/compare.py runs/a runs/b"
+                f"at least two runs are compared, got {len(self.runs)}: give their directories, as in "
+                f"{command_of('compare')} runs/a runs/b"
             )

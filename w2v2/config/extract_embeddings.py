@@ -1,4 +1,4 @@
-"""Settings of jobs/extract_embeddings.py."""
+"""Settings of `w2v2 extract-embeddings`."""
 
 from dataclasses import dataclass, field
 from typing import Literal

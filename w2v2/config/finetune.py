@@ -1,4 +1,4 @@
-"""Settings of jobs/finetune.py, evaluate.py and predict.py."""
+"""Settings of `w2v2 finetune`, `evaluate` and `predict`."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -150,7 +150,7 @@ class EvaluateConfig:
     """Score a saved model on any data with labels."""
 
     model: str
-    """The model/ folder of a jobs/finetune.py run, local or gs://; or a CTC model of transformers, such as
+    """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/evaluate"
     """The run directory, local or gs://."""
@@ -180,7 +180,7 @@ class PredictConfig:
     """Write a saved model's predictions for recordings whose labels are not known."""
 
     model: str
-    """The model/ folder of a jobs/finetune.py run, local or gs://; or a CTC model of transformers, such as
+    """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/predict"
     """The run directory, local or gs://."""

@@ -5,6 +5,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from w2v2.config.spelling import MAIN_FIELDS
+from w2v2.job_commands import command_of
 
 DATA = "a folder or gs:// prefix of audio, or a .csv with a clip a row"
 RUN = "the run directory, local or gs://; the same one resumes"
@@ -37,11 +38,16 @@ class Guide:
         """The screen."""
         shown = {_flag(path, config_class): (path, words) for path, words in self.flags.items()}
         width = max(map(len, shown)) + 2
-        lines = [f"usage: w2v2 {self.command} {self.usage}[--flag VALUE ...] [--config FILE.yaml]", ""]
+        command = command_of(self.command.replace("-", "_"))
+        lines = [f"usage: {command} {self.usage}[--flag VALUE ...] [--config FILE.yaml]", ""]
         lines += [self.summary, ""]
         for flag, (path, words) in shown.items():
             lines.append(f"  {flag:<{width}}{words}{_default_note(config_class, path)}")
-        lines += ["", *(f"  {example}" for example in self.examples), ""]
+        lines += [
+            "",
+            *(f"  {example.replace(f'w2v2 {self.command}', command)}" for example in self.examples),
+            "",
+        ]
         lines.append("--help all lists every setting, by section. A YAML file nests them; flags win over it.")
         return "\n".join(lines)
 

@@ -180,7 +180,7 @@ class TrainingConfig:
     sampling: Literal["all", "balanced"] = "all"
     """all: every training clip once an epoch; balanced: as many draws, each class equally often."""
     patience_epochs: int = 0
-    """jobs/finetune.py: stop when the loss of the val split has not fallen for so many epochs, and keep the
+    """Of finetune alone: stop when the loss of the val split has not fallen for so many epochs, and keep the
     weights of the best; 0 trains all epochs and keeps the last."""
     mixup_alpha: float = 0.0
     """Mixup (Zhang et al. 2018): each training clip's features at the encoder's cut and its target are mixed with those

@@ -1,4 +1,4 @@
-"""Settings of jobs/pretrain.py."""
+"""Settings of `w2v2 pretrain`."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -153,7 +153,7 @@ class PretrainOptimConfig:
     eps: float = 1e-6
     """Added to the root of the second moment."""
     schedule: Schedule = "linear"
-    """After warm-up, as in jobs/finetune.py."""
+    """After warm-up, as in `w2v2 finetune`."""
     warmup_fraction: float = 0.1
     """Fraction of the steps over which the learning rate rises linearly from zero."""
     batch_s: float = 0.0
@@ -224,7 +224,7 @@ class PretrainConfig:
     """Seed of weights, batches, masks, negatives and noise."""
     per_fold: bool = False
     """Pre-train one encoder for each fold (section folds) on the speakers outside it, in <run>/fold-<number>/model;
-    jobs/tune_folds.py --encoder.name <run> takes each fold's own. Labels, where known, only balance the folds."""
+    `w2v2 tune-folds --encoder.name <run>` takes each fold's own. Labels, where known, only balance the folds."""
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)

@@ -1,4 +1,4 @@
-"""Settings of jobs/tune_folds.py."""
+"""Settings of `w2v2 tune-folds`."""
 
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
@@ -18,6 +18,7 @@ from w2v2.config.model import (
 from w2v2.config.resources import TrainingResources
 from w2v2.config.text import TextConfig, check_transcripts
 from w2v2.errors import UserError
+from w2v2.job_commands import command_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ class TuneFoldsConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     resources: TrainingResources = field(default_factory=TrainingResources)
     baseline: str = ""
-    """The run directory of a finished jobs/baseline.py over the same clips and folds, whose scores the page
+    """The run directory of a finished `w2v2 baseline` over the same clips and folds, whose scores the page
     puts next to these; empty is none."""
     cache: CacheConfig = field(default_factory=CacheConfig)
 
@@ -142,7 +143,7 @@ class TuneFoldsConfig:
         self._check_task()
         if self.training.patience_epochs:
             raise UserError(
-                "training.patience_epochs is for jobs/finetune.py: here every fold runs all epochs, as nothing may be "
+                "training.patience_epochs is for finetune: here every fold runs all epochs, as nothing may be "
                 "chosen on held-out clips"
             )
         check_mixup(self.task, self.training, searched=self.search.space)
@@ -176,7 +177,7 @@ class TuneFoldsConfig:
         kind, metric = self.task.kind, self.search.metric
         if kind not in ("classes", "transcript"):
             raise UserError(
-                f"task.kind must be classes or transcript in a search, got {kind}: use jobs/finetune.py"
+                f"task.kind must be classes or transcript in a search, got {kind}: use {command_of('finetune')}"
             )
         if kind == "classes":
             if metric in ("cer", "wer"):
@@ -196,9 +197,7 @@ class TuneFoldsConfig:
                 "search.space: encoder.pooling is for task.kind=classes: transcripts need every frame"
             )
         if self.baseline:
-            raise UserError(
-                "baseline is for task.kind=classes: jobs/baseline.py has no transcripts; leave it out"
-            )
+            raise UserError("baseline is for task.kind=classes: a baseline has no transcripts; leave it out")
         trained = self.training
         if trained.class_weights != "none" or trained.sampling != "all" or trained.label_smoothing:
             raise UserError(

@@ -16,6 +16,7 @@ from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
 from w2v2.data.given_files import with_given_files
 from w2v2.errors import Reject, UserError
+from w2v2.job_commands import command_of
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.wording import counted
@@ -94,7 +95,7 @@ def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
         return
     folds_of = {
         "iemocap": "use its sessions (--folds.kind column --folds.num_folds 5)",
-        "msp_podcast": "use its splits (jobs/finetune.py), or --folds.kind grouped",
+        "msp_podcast": f"use its splits ({command_of('finetune')}), or --folds.kind grouped",
     }
     todo = folds_of.get(data.layout, "none were published with it, so use --folds.kind grouped")
     raise UserError(f"folds.kind=published are the folds of RAVDESS, got data.layout={data.layout}: {todo}")

@@ -11,13 +11,14 @@ from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.comparison import differences
 from w2v2.evaluation.scores import scored
+from w2v2.job_commands import command_of
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A finished run of jobs/baseline.py."""
+    """A finished run of `w2v2 baseline`."""
 
     uri: str
     metrics: dict[str, Any]
@@ -25,17 +26,17 @@ class Baseline:
 
 
 def read_baseline(uri: str) -> Baseline:
-    """The baseline in a run directory. Raises UserError for a directory without a finished run of jobs/baseline.py."""
+    """The baseline in a run directory. Raises UserError for a directory without a finished one."""
     place = storage.join(uri, "metrics.json")
     if not storage.exists(place):
         raise UserError(
-            f"baseline {uri} is not a finished run of jobs/baseline.py: it has no metrics.json; run "
-            "jobs/baseline.py with the same --data and --folds first"
+            f"baseline {uri} is not a finished run of baseline: it has no metrics.json; run "
+            f"{command_of('baseline')} with the same --data and --folds first"
         )
     metrics = json.loads(storage.read_text(place))
     if metrics["job"] != "baseline":
         raise UserError(
-            f"baseline {uri} is a run of jobs/{metrics['job']}.py: give the run directory of a jobs/baseline.py"
+            f"baseline {uri} is a run of {metrics['job']}: give the run directory of a run of baseline"
         )
     return Baseline(uri=uri, metrics=metrics, predictions=run_directory.read_table(uri, "predictions"))
 
@@ -49,7 +50,7 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
         example = sorted(theirs ^ ours)[0]
         raise UserError(
             f"baseline {baseline.uri} has other clips, labels or folds: {len(ours - theirs)} of {len(ours)} clips here "
-            f"are not so in its {len(theirs)} (such as {example[0]}); run jobs/baseline.py with the same --data and "
+            f"are not so in its {len(theirs)} (such as {example[0]}); run {command_of('baseline')} with the same --data and "
             "--folds into a directory of its own"
         )
 

@@ -1,9 +1,9 @@
-"""Score a support vector machine on hand-made features over the very folds of jobs/tune_folds.py.
+"""Score a support vector machine on hand-made features over the very folds of `w2v2 tune-folds`.
 
-    jobs/baseline.py                                              # the built-in corpus, a minute
-    jobs/baseline.py --data.uri gs://bucket/ravdess --svm.features '[mfcc, pitch, energy]' \
+    w2v2 baseline                                              # the built-in corpus, a minute
+    w2v2 baseline --data.uri gs://bucket/ravdess --svm.features '[mfcc, pitch, energy]' \
         --run gs://bucket/runs/svm
-    jobs/tune_folds.py --data.uri gs://bucket/ravdess --baseline gs://bucket/runs/svm ...   # side by side
+    w2v2 tune-folds --data.uri gs://bucket/ravdess --baseline gs://bucket/runs/svm ...   # side by side
 
 Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet folds.parquet predictions.parquet metrics.json

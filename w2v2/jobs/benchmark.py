@@ -1,12 +1,12 @@
 """Compare this package with the usual tools, side by side, on this machine, at equal results.
 
-    jobs/benchmark.py extract                     # vectors of clips, against the AutoModel loop
-    jobs/benchmark.py search head all             # training, against Hugging Face's Trainer
-    jobs/benchmark.py pretrain                    # pre-training, against Hugging Face's example
-    jobs/benchmark.py ctc                         # transcripts, against Hugging Face's example
-    jobs/benchmark.py reading memory startup
-    jobs/benchmark.py extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
-    jobs/benchmark.py extract --through_job true  # whole commands, from files to a table
+    w2v2 benchmark extract                     # vectors of clips, against the AutoModel loop
+    w2v2 benchmark search head all             # training, against Hugging Face's Trainer
+    w2v2 benchmark pretrain                    # pre-training, against Hugging Face's example
+    w2v2 benchmark ctc                         # transcripts, against Hugging Face's example
+    w2v2 benchmark reading memory startup
+    w2v2 benchmark extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
+    w2v2 benchmark extract --through_job true  # whole commands, from files to a table
 
 Each side runs in turn in one process tree, on the same audio, weights, epochs and batches; medians, ratios
 with their spread and how far results agree are printed with the machine and the date. Cases that compare

@@ -1,9 +1,9 @@
 """Compare finished runs over the same clips: which differences are more than chance.
 
-    jobs/compare.py runs/base runs/large runs/svm
-    jobs/compare.py gs://bucket/runs/a gs://bucket/runs/b --metric macro_f1 --run gs://bucket/runs/a-or-b
+    w2v2 compare runs/base runs/large runs/svm
+    w2v2 compare gs://bucket/runs/a gs://bucket/runs/b --metric macro_f1 --run gs://bucket/runs/a-or-b
 
-Reads   run directories of jobs/tune_folds.py, baseline.py, evaluate.py or finetune.py (its test split); a search by its
+Reads   run directories of tune-folds, baseline, evaluate or finetune (its test split); a search by its
         ledger, so that the choice among its trials does not favour it.
 Writes  <run>/config.yaml metrics.json report.html plots/ tables/
 """

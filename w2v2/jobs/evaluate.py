@@ -1,7 +1,7 @@
 """Score a saved model on any data with labels.
 
-    jobs/evaluate.py --model runs/finetune/model --data.uri other.csv --run runs/other
-    jobs/evaluate.py --model gs://bucket/runs/clinic/model --data.layout clinic --data.uri gs://bucket/clinic --split test
+    w2v2 evaluate --model runs/finetune/model --data.uri other.csv --run runs/other
+    w2v2 evaluate --model gs://bucket/runs/clinic/model --data.layout clinic --data.uri gs://bucket/clinic --split test
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet predictions.parquet metrics.json report.html plots/ tables/

@@ -1,9 +1,9 @@
 """Write one vector per clip, layer and window into a table, exactly once.
 
-    jobs/extract_embeddings.py                                    # the built-in corpus into a DuckDB file
-    jobs/extract_embeddings.py --data.uri gs://bucket/audio --encoder.name facebook/wav2vec2-base-960h \
+    w2v2 extract-embeddings                                    # the built-in corpus into a DuckDB file
+    w2v2 extract-embeddings --data.uri gs://bucket/audio --encoder.name facebook/wav2vec2-base-960h \
         --table bq://project.dataset.embeddings --run gs://bucket/runs/base-960h
-    jobs/extract_embeddings.py ... --plan true                    # clips, hours, bytes, rows, time; writes nothing
+    w2v2 extract-embeddings ... --plan true                    # clips, hours, bytes, rows, time; writes nothing
     ray job submit --working-dir . -- python jobs/extract_embeddings.py --data.uri gs://bucket/audio ...
 
 Reads   a folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.

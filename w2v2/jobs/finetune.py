@@ -1,10 +1,10 @@
 """Train one model on several workers, and score it once on speakers that it has never seen.
 
-    jobs/finetune.py                                              # the built-in corpus, a minute or two
-    jobs/finetune.py --config runs/base-last2/best.yaml --run runs/model --resources.num_workers 4
-    jobs/finetune.py --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
+    w2v2 finetune                                              # the built-in corpus, a minute or two
+    w2v2 finetune --config runs/base-last2/best.yaml --run runs/model --resources.num_workers 4
+    w2v2 finetune --task.kind multi_label --data.layout clinic --data.uri gs://bucket/clinic \
         --encoder.name facebook/wav2vec2-base-960h --encoder.train last --run gs://bucket/runs/clinic
-    jobs/finetune.py --config jobs/recipes/transcript.yaml        # transcripts
+    w2v2 finetune --config jobs/recipes/transcript.yaml        # transcripts
     ray job submit --working-dir . -- python jobs/finetune.py --data.uri gs://bucket/ravdess ...
 
 Reads   RAVDESS files, a CSV of clips, a clinic folder, DEAM, LibriSpeech or Common Voice, local or gs://.

@@ -1,9 +1,9 @@
 """Write what a saved model says of recordings whose labels are not known.
 
-    jobs/predict.py --model runs/finetune/model interview.wav
-    jobs/predict.py --model runs/finetune/model --data.uri ~/recordings
-    find . -name "*.mp3" | jobs/predict.py --model runs/finetune/model --window_s 5 -
-    jobs/predict.py --model gs://bucket/runs/clinic/model --data.uri gs://bucket/audio --window_s 5 --hop_s 2.5 \
+    w2v2 predict --model runs/finetune/model interview.wav
+    w2v2 predict --model runs/finetune/model --data.uri ~/recordings
+    find . -name "*.mp3" | w2v2 predict --model runs/finetune/model --window_s 5 -
+    w2v2 predict --model gs://bucket/runs/clinic/model --data.uri gs://bucket/audio --window_s 5 --hop_s 2.5 \
         --table bq://project.dataset.predictions --run gs://bucket/runs/predict
 
 Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.

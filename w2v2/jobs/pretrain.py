@@ -1,11 +1,11 @@
 """Pre-train an encoder on audio without labels, from random weights or from a checkpoint.
 
-    jobs/pretrain.py                                              # the built-in corpus, about a minute of training
-    jobs/pretrain.py --data.uri gs://bucket/audio --data.layout files --encoder.name facebook/wav2vec2-base \
+    w2v2 pretrain                                              # the built-in corpus, about a minute of training
+    w2v2 pretrain --data.uri gs://bucket/audio --data.layout files --encoder.name facebook/wav2vec2-base \
         --encoder.train no_conv --resources.num_workers 4 --run gs://bucket/runs/pretrain
-    jobs/tune_folds.py --encoder.name runs/pretrain/model ...
-    jobs/pretrain.py --per_fold true --run runs/by-fold           # an encoder for each fold, without its speakers
-    jobs/tune_folds.py --encoder.name runs/by-fold ...
+    w2v2 tune-folds --encoder.name runs/pretrain/model ...
+    w2v2 pretrain --per_fold true --run runs/by-fold           # an encoder for each fold, without its speakers
+    w2v2 tune-folds --encoder.name runs/by-fold ...
 
 Reads   any folder or CSV of audio, local or gs://; labels are not used.
 Writes  <run>/model/ config.yaml manifest.parquet rejects.parquet curves.parquet steps.parquet code_usage.parquet

@@ -1,7 +1,7 @@
 """Search AdamW's hyperparameters; score every trial by cross-validation over folds of unseen speakers.
 
-    jobs/tune_folds.py                                            # the built-in corpus, a few minutes
-    jobs/tune_folds.py --data.uri gs://bucket/ravdess --encoder.name facebook/wav2vec2-base \
+    w2v2 tune-folds                                            # the built-in corpus, a few minutes
+    w2v2 tune-folds --data.uri gs://bucket/ravdess --encoder.name facebook/wav2vec2-base \
         --encoder.train last --search.num_trials 30 --run gs://bucket/runs/base-last2
     ray job submit --working-dir . -- python jobs/tune_folds.py --data.uri gs://bucket/ravdess ...
 

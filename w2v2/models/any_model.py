@@ -1,4 +1,4 @@
-"""Models of evaluate and predict: a folder of jobs/finetune.py, or a CTC model of transformers."""
+"""Models of evaluate and predict: a folder of `w2v2 finetune`, or a CTC model of transformers."""
 
 import re
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ def place_of_model(name: str) -> str:
 def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
     """The ModelInfo of the model at a place_of_model, and its digest.
 
-    text says how references are normalised for a model that was not trained here; models of jobs/finetune.py record
+    text says how references are normalised for a model that was not trained here; models of `w2v2 finetune` record
     it. Raises UserError where there is no model, and where text is given for a model that records it.
     """
     if is_foreign(uri):

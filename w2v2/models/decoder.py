@@ -13,6 +13,7 @@ from w2v2.config.decode import LM_WORDS, DecodeConfig
 from w2v2.config.digest import changed, settings_digest
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
+from w2v2.job_commands import command_of
 from w2v2.models.beam_search import BeamSearch, LanguageModel, check_installed, read_words
 from w2v2.models.decoding import Transcript, forced_path, greedy_path, transcript_of
 from w2v2.models.model_info import ModelInfo
@@ -99,14 +100,14 @@ def of_model(uri: str, info: ModelInfo, decode: DecodeConfig) -> DecodeConfig:
     if decode.lm:
         if decode.is_open:
             raise UserError(
-                "decode.lm needs --decode.lm_weight, and with a lexicon --decode.word_score: jobs/finetune.py tunes them on val "
+                f"decode.lm needs --decode.lm_weight, and with a lexicon --decode.word_score: {command_of('finetune')} tunes them on val "
                 "and keeps them with the model; without --decode.lm the model's own are used"
             )
         return resolved(decode)
     if info.decode is None:
         raise UserError(
             f"decode.kind=beam, but {uri} keeps no language model: give --decode.lm, --decode.lm_weight and with a lexicon "
-            "--decode.word_score, or give the same command of jobs/finetune.py again with --decode.kind beam --decode.lm"
+            "--decode.word_score, or give the same finetune command again with --decode.kind beam --decode.lm"
         )
     if decode.lexicon:
         raise UserError("decode.lexicon is given without decode.lm: the model's own has a lexicon; give both")

@@ -1,6 +1,6 @@
 """A folder of encoders, one for each fold, each pre-trained without the audio of the speakers that its fold holds out.
 
-jobs/pretrain.py --per_fold true writes it: fold_encoders.json and, for fold 0 and up, fold-<number>/model.
+`w2v2 pretrain --per_fold true` writes it: fold_encoders.json and, for fold 0 and up, fold-<number>/model.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
+from w2v2.job_commands import command_of
 from w2v2.models import provenance
 from w2v2.storage import files as storage
 
@@ -46,7 +47,7 @@ def num_folds_of(name: str) -> int:
         return int(json.loads(storage.read_text(place))["num_folds"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{place} cannot be read ({error}): run its jobs/pretrain.py command again, which writes it anew"
+            f"{place} cannot be read ({error}): run its {command_of('pretrain')} again, which writes it anew"
         ) from error
 
 
@@ -71,7 +72,7 @@ def by_fold(encoders: Sequence[EncoderConfig], *, num_folds: int) -> ByFold:
             if not provenance.says(fold_encoder.name):
                 raise UserError(
                     f"encoder.name {encoder.name!r}: {fold_encoder.name} is missing, so its pre-training has not come to its end: "
-                    "run the same jobs/pretrain.py command again"
+                    f"run the same {command_of('pretrain')} again"
                 )
     return encoders_of
 
@@ -99,7 +100,7 @@ def refuse_seen(of_fold: ByFold, clips: pa.Table) -> None:
             if seen := provenance.overlap(model, held_out):
                 raise UserError(
                     f"encoder.name {name!r}: of what fold {fold} holds out, {seen} trained its encoder {model}: "
-                    "pre-train (jobs/pretrain.py --per_fold true) with the settings of folds and data that the search has"
+                    f"pre-train ({command_of('pretrain')} --per_fold true) with the settings of folds and data that the search has"
                 )
 
 
@@ -112,6 +113,6 @@ def refuse_fold_encoders(name: str) -> None:
     """Raises UserError for a folder of encoders by fold, where one encoder is wanted."""
     if num_folds := num_folds_of(name):
         raise UserError(
-            f"encoder.name {name!r} has an encoder for each of {num_folds} folds, for jobs/tune_folds.py: give one of "
+            f"encoder.name {name!r} has an encoder for each of {num_folds} folds, for {command_of('tune_folds')}: give one of "
             f"them, such as {model_of_fold(name, 0)}, which was pre-trained without the speakers of fold 0"
         )

@@ -11,7 +11,7 @@ from w2v2.models.model_info import ModelInfo
 from w2v2.models.pretrained import load_encoder, read_model_config
 from w2v2.models.saved_model import SavedModel, model_digest
 
-WANTED = "wanted the model folder of a jobs/finetune.py run, or a CTC model with vocab.json"
+WANTED = "wanted the model folder of a finetune run, or a CTC model with vocab.json"
 
 
 @torch.no_grad()

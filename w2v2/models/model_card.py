@@ -205,7 +205,7 @@ def _scores_section(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[str]:
 
 def _use(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterator[str]:
     """Commands and code that give the model's outputs."""
-    yield "```bash\npython jobs/predict.py --model path/to/this/folder --data.uri path/to/recordings\n```"
+    yield "```bash\nw2v2 predict --model path/to/this/folder --data.uri path/to/recordings\n```"
     task = "automatic-speech-recognition" if info.vocabulary is not None else "audio-classification"
     if opened_by:
         yield f"{opened_by} opens this folder and gives the outputs:"

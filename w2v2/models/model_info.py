@@ -11,6 +11,7 @@ from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
+from w2v2.job_commands import command_of
 from w2v2.models.folder_files import refuse_damaged
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json
@@ -56,7 +57,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
     place = storage.join(storage.expand(uri), "w2v2.json")
     if not is_ours(uri):
         raise UserError(
-            f"model {uri!r} is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a jobs/finetune.py run "
+            f"model {uri!r} is no model of ours: there is no w2v2.json in a folder of that name; give the model folder of a finetune run "
             "that came to its end"
         )
     try:
@@ -65,7 +66,7 @@ def read_info(uri: str) -> tuple[ModelInfo, str]:
         if format_number not in (FORMAT, ENSEMBLE_FORMAT):
             raise UserError(
                 f"model {uri!r} has format {format_number}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: train it again with "
-                "jobs/finetune.py, or use the version of w2v2 that its card names"
+                f"{command_of('finetune')}, or use the version of w2v2 that its card names"
             )
         about = parse_json(place, body)
         refuse_damaged(uri, about.get("files", {}))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import yaml
 
+from w2v2.job_commands import command_of
 from w2v2.redaction import redacted, without_home
 from w2v2.reports.blocks import Cell, Link, Paragraph, Section, Table, count, words
 from w2v2.reports.drawing import page_html
@@ -70,7 +71,7 @@ def index_html(folder: Path) -> str:
     columns += [words("data"), count("clips"), words("date (UTC)")]
     rows = [_row(run) for run in runs]
     table = Table("runs", columns, rows, "Finished runs, newest first.", is_exported=False)
-    note = "To compare runs over the same clips: python jobs/compare.py run run ..."
+    note = f"To compare runs over the same clips: {command_of('compare')} run run ..."
     section = Section("", [table, Paragraph(note)])
     return page_html(f"Runs in {folder.name}", [section], kicker=f"w2v2, {folder}")
 

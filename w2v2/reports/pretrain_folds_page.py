@@ -1,5 +1,6 @@
 """The page of a pre-training by fold: each fold's encoder, whose audio it has not seen, and how well it learned."""
 
+from w2v2.job_commands import command_of
 from w2v2.reports.blocks import (
     Block,
     Check,
@@ -20,13 +21,13 @@ from w2v2.reports.shared_sections import lengths_text, provenance, rejects_block
 from w2v2.storage import files as storage
 
 WHAT_FOR = (
-    "Each encoder was pre-trained without the audio of the speakers that its fold holds out. jobs/tune_folds.py trains and "
+    "Each encoder was pre-trained without the audio of the speakers that its fold holds out. A search (tune-folds) trains and "
     "scores each fold with the fold's own encoder, so its score is of speakers whom nothing has seen; it refuses other folds."
 )
 
 
 def write_pretrain_folds_report(run: str) -> str:
-    """The uri of `<run>/report.html`, made with tables/ from the files of a run of jobs/pretrain.py --per_fold true."""
+    """The uri of `<run>/report.html`, made with tables/ from the files of `w2v2 pretrain --per_fold true`."""
     files = read_run_files(storage.expand(run))
     sections = [
         Section("", headline(files)),
@@ -87,7 +88,7 @@ def how_it_was_made(run: RunFiles) -> list[Block]:
     """What was run, how to run it again, and what comes next."""
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items() if value != []}
-    following = f"python jobs/tune_folds.py --encoder.name {run.uri} --encoder.train head"
+    following = f"{command_of('tune_folds')} --encoder.name {run.uri} --encoder.train head"
     return [
         *provenance(run, facts, command_note="To run it again:"),
         Paragraph("To score a classifier on top of them:"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from w2v2.job_commands import command_of
 from w2v2.reports.blocks import (
     Block,
     Check,
@@ -28,13 +29,13 @@ from w2v2.storage import files as storage
 
 LEAK = (
     "A search over several folds with this one encoder scores speakers whose audio, without labels, it was pre-trained on. "
-    "jobs/tune_folds.py, finetune.py and evaluate.py report this where it is so; pre-train with --per_fold true (an encoder "
+    "The jobs tune-folds, finetune and evaluate report this where it is so; pre-train with --per_fold true (an encoder "
     "for each fold) or --data.exclude_speakers for a score on speakers whom nothing has seen."
 )
 
 
 def write_pretrain_report(run: str) -> str:
-    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a run of jobs/pretrain.py."""
+    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a run of `w2v2 pretrain`."""
     files = read_pretrain_run(storage.expand(run))
     figures = {
         "learning_curves": plots.learning_curves(
@@ -141,7 +142,9 @@ def how_it_was_made(run: PretrainRun) -> list[Block]:
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items() if value != []}
     facts |= {"model": run.metrics["model"]["uri"]}
-    following = f"python jobs/tune_folds.py --encoder.name {run.metrics['model']['uri']} --encoder.train head"
+    following = (
+        f"{command_of('tune_folds')} --encoder.name {run.metrics['model']['uri']} --encoder.train head"
+    )
     return [
         *provenance(run, facts, command_note="To run it again:"),
         Paragraph("To score a classifier on top of it:"),

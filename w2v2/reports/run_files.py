@@ -31,7 +31,7 @@ class RunFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRun(RunFiles):
-    """The files of a run of jobs/tune_folds.py."""
+    """The files of a run of `w2v2 tune-folds`."""
 
     trials: pa.Table
     folds: pa.Table
@@ -83,7 +83,7 @@ class TuneRun(RunFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRun(RunFiles):
-    """The files of a run that scores one model, or one per fold: jobs/finetune.py, evaluate.py, baseline.py."""
+    """The files of a run that scores one model, or one per fold: finetune, evaluate, baseline."""
 
     predictions: pa.Table
     """Rows of the scored clips."""
@@ -103,7 +103,7 @@ class ModelRun(RunFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRun(RunFiles):
-    """The files of a run of jobs/pretrain.py."""
+    """The files of a run of `w2v2 pretrain`."""
 
     curves: pa.Table
     """One row per epoch and split."""

@@ -6,6 +6,7 @@ Imports nothing that takes time, so that analysis and checks can use it without 
 import shlex
 from collections.abc import Callable, Sequence
 
+from w2v2.job_commands import command_of
 from w2v2.redaction import without_home
 
 METRIC_LABELS = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
@@ -62,4 +63,4 @@ def job_command(job: str, config_uri: str) -> str:
     path = without_home(config_uri)
     # A quoted tilde would not be expanded by the shell.
     quoted = f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
-    return f"python jobs/{job}.py --config {quoted}"
+    return f"{command_of(job)} --config {quoted}"

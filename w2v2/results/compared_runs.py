@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.scores import scored
+from w2v2.job_commands import command_of
 from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
 from w2v2.search.fold_store import Ledger
@@ -68,9 +69,8 @@ def read_run(uri: str) -> ComparedRun:
         raise UserError(f"{uri} is not a finished run: it has no metrics.json; let its job end first")
     metrics = json.loads(storage.read_text(place))
     if metrics.get("job") not in JOBS or metrics.get("kind", "classes") not in KINDS:
-        what = f"jobs/{metrics.get('job')}.py with task {metrics.get('kind', 'none')}"
         raise UserError(
-            f"{uri} is a run of {what}, wanted one of jobs/{', '.join(f'{job}.py' for job in JOBS)} with classes, labels, values or transcripts"
+            f"{uri} is a run of {metrics.get('job')} with task {metrics.get('kind', 'none')}, wanted one of {', '.join(JOBS)} with classes, labels, values or transcripts"
         )
     predictions = _read(uri, "predictions")
     if metrics["job"] == "finetune":
@@ -96,7 +96,7 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     if missing:
         raise UserError(
             f"{run.uri} lacks the ledger's record of trial {missing[0][0]}, fold {missing[0][1]} ({len(missing)} records in all): "
-            "the run directory must be there as a whole, so copy ledger/ as well or run jobs/tune_folds.py again"
+            f"the run directory must be there as a whole, so copy ledger/ as well or run {command_of('tune_folds')} again"
         )
     return search_scored(
         scores,

@@ -36,7 +36,7 @@ _DESCRIPTORS_BYTES = 1_000
 
 
 def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
-    """The plan of jobs/tune_folds.py over these clips."""
+    """The plan of `w2v2 tune-folds` over these clips."""
     corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     encoders = variants(config.encoder, config.search.space)
     frozen = [
@@ -79,7 +79,7 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
 
 
 def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Any]:
-    """The plan of jobs/baseline.py over these clips."""
+    """The plan of `w2v2 baseline` over these clips."""
     corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     svm = config.svm
     num_fits = config.folds.num_folds * (svm.num_inner_folds * len(svm.c) * len(svm.gamma) + 1)
@@ -103,7 +103,7 @@ def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Any]:
 
 
 def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Any]:
-    """The plan of jobs/finetune.py over these clips."""
+    """The plan of `w2v2 finetune` over these clips."""
     corpus = replace(
         corpus, clips=splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
     )
@@ -155,7 +155,7 @@ def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Any]:
 
 
 def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Any]:
-    """The plan of jobs/pretrain.py over these clips; config has the recipe of its encoder."""
+    """The plan of `w2v2 pretrain` over these clips; config has the recipe of its encoder."""
     encoder = _of_encoder(config.encoder.as_encoder(), config.cache, precision="float32", seed=config.seed)
     return report_plan(
         config,
@@ -179,7 +179,7 @@ def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Any]:
 def plan_evaluate(
     config: EvaluateConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
 ) -> dict[str, Any]:
-    """The plan of jobs/evaluate.py over these clips, for a model and a decoder of this name."""
+    """The plan of `w2v2 evaluate` over these clips, for a model and a decoder of this name."""
     num_done = _num_predicted(config, corpus, predictor=predictor)
     return report_plan(
         config,
@@ -200,7 +200,7 @@ def plan_evaluate(
 def plan_predict(
     config: PredictConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
 ) -> dict[str, Any]:
-    """The plan of jobs/predict.py over these clips, for a model and a decoder of this name."""
+    """The plan of `w2v2 predict` over these clips, for a model and a decoder of this name."""
     corpus = file_facts.add_file_facts(corpus, usable_clips.with_demo_made(config.data, task=info.kind))
     num_done = _num_predicted(
         config, corpus, predictor=predictor, window_s=config.window_s, hop_s=config.hop_s
@@ -223,7 +223,7 @@ def plan_predict(
 def plan_extraction(
     config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
 ) -> dict[str, Any]:
-    """The plan of jobs/extract_embeddings.py over these clips; numbers are those of inference.extraction_plan."""
+    """The plan of `w2v2 extract-embeddings` over these clips; numbers are those of inference.extraction_plan."""
     plan = report_plan(
         config,
         corpus,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
+from w2v2.job_commands import command_of
 from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
@@ -101,7 +102,7 @@ def write_fold_outcome(
     from w2v2.reports.pretrain_folds_page import write_pretrain_folds_report
 
     page = write_pretrain_folds_report(config.run)
-    logger.info("encoders by fold: jobs/tune_folds.py --encoder.name %s", config.run)
+    logger.info("encoders by fold: %s --encoder.name %s", command_of("tune_folds"), config.run)
     logger.info("page: %s", page)
     return metrics
 
