@@ -5,61 +5,30 @@ does not (FLOAT64 in PARTITION BY or clustering, lists without enableListInferen
 a bucket in another location) is refused here too.
 """
 
-import datetime
 import email.parser
 import email.policy
-import functools
 import io
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlglot
 from sqlglot import exp
 
+from tests.cloud.bigquery_answers import Answer, answer_of, parameter_value, parsed_query
+from tests.cloud.bigquery_tables import FakeDatasets, quoted
 from tests.cloud.gcs import FakeGcs
-from tests.cloud.http import HttpError, LoopbackServer, Request, Response, json_response
+from tests.cloud.http import HttpError, Request, Response, json_response
 
-PRINCIPAL = "w2v2@example.iam.gserviceaccount.com"
 PAGE_ROWS = 50
-
-_LEGACY = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "BOOL": "BOOLEAN"}
-_DUCK = {
-    "STRING": "VARCHAR",
-    "FLOAT": "DOUBLE",
-    "INTEGER": "BIGINT",
-    "BOOLEAN": "BOOLEAN",
-    "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
-    "DATE": "DATE",
-}
 
 
 def bigquery_environment(server: "FakeBigQuery") -> dict[str, str]:
     return {"BIGQUERY_EMULATOR_HOST": server.url}
-
-
-@dataclass
-class _Table:
-    resource: dict[str, Any]
-
-    @property
-    def fields(self) -> list[dict[str, Any]]:
-        return self.resource["schema"]["fields"]
-
-
-@dataclass
-class _Answer:
-    """Result of a query: schema, rows as BigQuery writes them, and for DML the number of changed rows."""
-
-    fields: list[dict[str, Any]] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    num_changed: int | None = None
 
 
 class _JobError(Exception):
@@ -68,8 +37,8 @@ class _JobError(Exception):
         self.error = {"reason": reason, "message": message}
 
 
-class FakeBigQuery(LoopbackServer):
-    """Datasets, tables, load jobs from a FakeGcs or an upload, and queries through sqlglot and DuckDB."""
+class FakeBigQuery(FakeDatasets):
+    """Load jobs from a FakeGcs or an upload, and queries through sqlglot and DuckDB."""
 
     def __init__(self, gcs: FakeGcs) -> None:
         super().__init__()
@@ -78,22 +47,12 @@ class FakeBigQuery(LoopbackServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self._fail_jobs: list[dict[str, str]] = []
         self._gcs = gcs
-        self._datasets: dict[tuple[str, str], str] = {}
-        self._tables: dict[tuple[str, str, str], _Table] = {}
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
         self._requests: dict[str, str] = {}
         self._polls: dict[str, int] = {}
         self._uploads: dict[str, tuple[dict[str, Any], bytearray]] = {}
         self._ids = itertools.count(1)
-        self._denied: set[str] = set()
-        self._engine = duckdb.connect()
-        self._engine.execute("SET TimeZone = 'UTC'").fetchall()
         project = "/bigquery/v2/projects/{project}"
-        table = project + "/datasets/{dataset}/tables/{table}"
-        self.route("GET", project + "/datasets/{dataset}", self._get_dataset)
-        self.route("POST", project + "/datasets/{dataset}/tables", self._create_table)
-        self.route("GET", table, self._get_table)
-        self.route("DELETE", table, self._delete_table)
         self.route("POST", project + "/jobs", self._insert_job)
         self.route("GET", project + "/jobs/{job}", self._get_job)
         self.route("POST", project + "/queries", self._query)
@@ -104,24 +63,6 @@ class FakeBigQuery(LoopbackServer):
 
     # -- what a test sets up and looks at
 
-    def create_dataset(self, project: str, dataset: str, *, location: str = "US") -> None:
-        with self.lock:
-            if not any(known == project for known, _ in self._datasets):
-                self._engine.execute(f"ATTACH ':memory:' AS \"{project}\"").fetchall()
-            self._engine.execute(f'CREATE SCHEMA "{project}"."{dataset}"').fetchall()
-            self._datasets[project, dataset] = location
-
-    def create_table(
-        self, project: str, dataset: str, table: str, fields: Sequence[Mapping[str, str]]
-    ) -> None:
-        reference = {"projectId": project, "datasetId": dataset, "tableId": table}
-        with self.lock:
-            self._make({"tableReference": reference, "schema": {"fields": [dict(each) for each in fields]}})
-
-    def deny(self, permission: str) -> None:
-        """Answer 403 accessDenied in Google's words to what needs the permission."""
-        self._denied.add(permission)
-
     def fail_next_job(self, *, reason: str, message: str = "injected") -> None:
         """Let the next job that is inserted end in this error, nothing of it applied."""
         self._fail_jobs.append({"reason": reason, "message": message})
@@ -130,95 +71,6 @@ class FakeBigQuery(LoopbackServer):
         """Ids of the jobs that a client named, in order."""
         with self.lock:
             return [name for name in self.jobs if not name.startswith("job_fake_")]
-
-    def tables(self) -> list[str]:
-        with self.lock:
-            return sorted(table for _, _, table in self._tables)
-
-    def resource(self, project: str, dataset: str, table: str) -> dict[str, Any]:
-        return self._tables[project, dataset, table].resource
-
-    def sql(self, statement: str) -> pa.Table:
-        """Rows of a statement in DuckDB's SQL, past the API."""
-        with self.lock:
-            return self._engine.sql(statement).to_arrow_table()
-
-    # -- datasets and tables
-
-    def _permit(self, permission: str, what: str) -> None:
-        if permission in self._denied:
-            lacks = f"User {PRINCIPAL} does not have {permission} permission (or it may not exist)."
-            message = f"Access Denied: {what}: {lacks}"
-            raise HttpError(403, message, "accessDenied")
-
-    def _get_dataset(self, request: Request, project: str, dataset: str) -> Response:
-        self._permit("bigquery.datasets.get", f"Dataset {project}:{dataset}")
-        location = self._location(project, dataset)
-        reference = {"projectId": project, "datasetId": dataset}
-        return json_response(
-            {"kind": "bigquery#dataset", "datasetReference": reference, "location": location}
-        )
-
-    def _location(self, project: str, dataset: str) -> str:
-        if (project, dataset) not in self._datasets:
-            raise HttpError(404, f"Not found: Dataset {project}:{dataset}", "notFound")
-        return self._datasets[project, dataset]
-
-    def _create_table(self, request: Request, project: str, dataset: str) -> Response:
-        self._location(project, dataset)
-        self._permit("bigquery.tables.create", f"Dataset {project}:{dataset}")
-        resource = request.json()
-        key = (project, dataset, resource["tableReference"]["tableId"])
-        if key in self._tables:
-            raise HttpError(409, f"Already Exists: Table {project}:{dataset}.{key[2]}", "duplicate")
-        return json_response(self._make(resource).resource)
-
-    def _make(self, resource: dict[str, Any]) -> _Table:
-        reference = resource["tableReference"]
-        key = (reference["projectId"], reference["datasetId"], reference["tableId"])
-        fields = [
-            {**each, "type": _LEGACY.get(each["type"], each["type"])} for each in resource["schema"]["fields"]
-        ]
-        types = {each["name"]: each["type"] for each in fields}
-        for name in (resource.get("clustering") or {}).get("fields", []):
-            if types[name] == "FLOAT":
-                raise HttpError(
-                    400, f"Field {name} has type FLOAT64, which is not supported for clustering.", "invalid"
-                )
-        if (by := (resource.get("timePartitioning") or {}).get("field")) and types[by] not in (
-            "TIMESTAMP",
-            "DATE",
-        ):
-            raise HttpError(
-                400, f"The field {by} specified for partitioning has type {types[by]}.", "invalid"
-            )
-        columns = ", ".join(f'"{each["name"]}" {_duck_type(each)}' for each in fields)
-        self._engine.execute(f"CREATE TABLE {_quoted(key)} ({columns})").fetchall()
-        self._tables[key] = _Table({**resource, "kind": "bigquery#table", "schema": {"fields": fields}})
-        return self._tables[key]
-
-    def _get_table(self, request: Request, project: str, dataset: str, table: str) -> Response:
-        self._location(project, dataset)
-        self._permit("bigquery.tables.get", f"Table {project}:{dataset}.{table}")
-        found = self._table((project, dataset, table))
-        num_rows = self._engine.sql(f"SELECT count(*) FROM {_quoted((project, dataset, table))}").fetchall()[
-            0
-        ][0]
-        return json_response(
-            {**found.resource, "numRows": str(num_rows), "location": self._location(project, dataset)}
-        )
-
-    def _table(self, key: tuple[str, str, str]) -> _Table:
-        if key not in self._tables:
-            raise HttpError(404, f"Not found: Table {key[0]}:{key[1]}.{key[2]}", "notFound")
-        return self._tables[key]
-
-    def _delete_table(self, request: Request, project: str, dataset: str, table: str) -> Response:
-        self._table((project, dataset, table))
-        self._permit("bigquery.tables.delete", f"Table {project}:{dataset}.{table}")
-        self._engine.execute(f"DROP TABLE {_quoted((project, dataset, table))}").fetchall()
-        del self._tables[project, dataset, table]
-        return Response(204)
 
     # -- jobs
 
@@ -301,14 +153,14 @@ class FakeBigQuery(LoopbackServer):
             raise _JobError("notFound", f"Not found: Table {key[0]}:{key[1]}.{key[2]}")
         sources = [data] if data else [self._source(uri, location) for uri in load["sourceUris"]]
         rows = pa.concat_tables([self._parsed(source, load, key) for source in sources])
-        quoted = _quoted(key)
+        table = quoted(key)
         match load.get("writeDisposition", "WRITE_APPEND"):
-            case "WRITE_EMPTY" if self._engine.sql(f"SELECT count(*) FROM {quoted}").fetchall()[0][0]:
+            case "WRITE_EMPTY" if self._engine.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0]:
                 raise _JobError("duplicate", f"Already Exists: Table {key[0]}:{key[1]}.{key[2]}")
             case "WRITE_TRUNCATE":
-                self._engine.execute(f"DELETE FROM {quoted}").fetchall()
+                self._engine.execute(f"DELETE FROM {table}").fetchall()
         self._engine.register("loaded", rows)
-        self._engine.execute(f"INSERT INTO {quoted} BY NAME SELECT * FROM loaded").fetchall()
+        self._engine.execute(f"INSERT INTO {table} BY NAME SELECT * FROM loaded").fetchall()
         self._engine.unregister("loaded")
         return rows.num_rows
 
@@ -412,19 +264,19 @@ class FakeBigQuery(LoopbackServer):
             page["pageToken"] = str(start + size)
         return page
 
-    def _answer(self, query: dict[str, Any], location: str, *, dry_run: bool) -> _Answer:
+    def _answer(self, query: dict[str, Any], location: str, *, dry_run: bool) -> Answer:
         if query.get("useLegacySql", True):
             raise HttpError(501, "not in this fake: legacy SQL")
-        tree, sql = _parsed(query["query"])
+        tree, sql = parsed_query(query["query"])
         self._check_tree(tree, location)
-        values = {each["name"]: _value(each) for each in query.get("queryParameters", [])}
+        values = {each["name"]: parameter_value(each) for each in query.get("queryParameters", [])}
         try:
             if dry_run:
                 self._engine.execute(f"EXPLAIN {sql}", values or None).fetchall()
-                return _Answer()
+                return Answer()
             if isinstance(tree, exp.Merge):
-                return _Answer(num_changed=int(self._engine.execute(sql).fetchall()[0][0]))
-            return _rows(self._engine.sql(sql, params=values or None).to_arrow_table())
+                return Answer(num_changed=int(self._engine.execute(sql).fetchall()[0][0]))
+            return answer_of(self._engine.sql(sql, params=values or None).to_arrow_table())
         except duckdb.Error as error:
             raise _JobError("invalidQuery", str(error)) from error
 
@@ -453,66 +305,3 @@ class FakeBigQuery(LoopbackServer):
                     raise _JobError(
                         "invalidQuery", "Partitioning by expressions of type FLOAT64 is not allowed"
                     )
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed(query: str) -> tuple[exp.Expression, str]:
-    """A query as a tree, which nobody changes, and in DuckDB's words; the same one is asked again and again."""
-    tree = sqlglot.parse_one(query, read="bigquery")
-    return tree, tree.sql(dialect="duckdb")
-
-
-def _quoted(key: tuple[str, str, str]) -> str:
-    return ".".join(f'"{name}"' for name in key)
-
-
-def _duck_type(column: Mapping[str, str]) -> str:
-    return _DUCK[column["type"]] + ("[]" if column.get("mode") == "REPEATED" else "")
-
-
-def _value(parameter: dict[str, Any]) -> Any:
-    text = parameter["parameterValue"]["value"]
-    match parameter["parameterType"]["type"]:
-        case "STRING":
-            return text
-        case "INT64":
-            return int(text)
-        case "FLOAT64":
-            return float(text)
-        case kind:
-            raise HttpError(501, f"not in this fake: a parameter of type {kind}")
-
-
-def _rows(table: pa.Table) -> _Answer:
-    fields = []
-    for column in table.schema:
-        is_list = pa.types.is_list(column.type)
-        kind = _kind(column.type.value_type if is_list else column.type)
-        fields.append({"name": column.name, "type": kind, "mode": "REPEATED" if is_list else "NULLABLE"})
-    rows = [{"f": [{"v": _cell(value)} for value in row.values()]} for row in table.to_pylist()]
-    return _Answer(fields=fields, rows=rows)
-
-
-def _kind(kind: pa.DataType) -> str:
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP"
-    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-        return "INTEGER"
-    return {pa.string(): "STRING", pa.float64(): "FLOAT", pa.bool_(): "BOOLEAN", pa.date32(): "DATE"}[kind]
-
-
-def _cell(value: Any) -> Any:
-    match value:
-        case None:
-            return None
-        case bool():
-            return "true" if value else "false"
-        case list():
-            return [{"v": _cell(each)} for each in value]
-        case datetime.datetime():
-            epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-            return str((value - epoch) // datetime.timedelta(microseconds=1))
-        case float():
-            return repr(value)
-        case _:
-            return str(value)

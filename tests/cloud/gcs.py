@@ -8,54 +8,35 @@ the fake.
 
 import asyncio
 import base64
-import hashlib
 import itertools
-import json
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-import google_crc32c
 import pytest
 
+from tests.cloud.gcs_objects import (
+    StoredObject,
+    bucket_resource,
+    check_hashes,
+    check_preconditions,
+    matching_names,
+    media,
+    object_resource,
+)
+from tests.cloud.gcs_uploads import (
+    Upload,
+    add_goog_hash,
+    answer_batch,
+    append_chunk,
+    media_resource,
+    multipart_body,
+)
 from tests.cloud.http import HttpError, LoopbackServer, Request, Response, json_response
 
 PRINCIPAL = "w2v2@example.iam.gserviceaccount.com"
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """One live object; the hashes are those of the data, base64 as Google writes them."""
-
-    data: bytes
-    generation: int
-    content_type: str = "application/octet-stream"
-    metageneration: int = 1
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
-    composed: bool = False
-
-    @property
-    def crc32c(self) -> str:
-        return base64.b64encode(google_crc32c.value(self.data).to_bytes(4, "big")).decode()
-
-    @property
-    def md5(self) -> str:
-        return base64.b64encode(hashlib.md5(self.data).digest()).decode()
-
-
-@dataclass
-class _Upload:
-    bucket: str
-    name: str
-    query: Mapping[str, str]
-    resource: Mapping[str, Any]
-    data: bytearray = field(default_factory=bytearray)
-    done: StoredObject | None = None
 
 
 def gcs_environment(server: "FakeGcs") -> dict[str, str]:
@@ -82,7 +63,7 @@ class FakeGcs(LoopbackServer):
     def __init__(self, *buckets: str) -> None:
         super().__init__()
         self._buckets: dict[str, dict[str, StoredObject]] = {bucket: {} for bucket in buckets}
-        self._uploads: dict[str, _Upload] = {}
+        self._uploads: dict[str, Upload] = {}
         self._denied: set[tuple[str, str]] = set()
         self._login_required = False
         self._generations = itertools.count(1_700_000_000_000_000)
@@ -107,7 +88,7 @@ class FakeGcs(LoopbackServer):
         for method in ("POST", "PUT"):
             self.route(method, f"/upload{bucket}/o", self._upload)
         self.route("DELETE", f"/upload{bucket}/o", self._cancel_upload)
-        self.route("POST", "/batch/storage/v1", self._batch)
+        self.route("POST", "/batch/storage/v1", lambda request: answer_batch(request, self.handle))
 
     # -- direct access
 
@@ -193,16 +174,16 @@ class FakeGcs(LoopbackServer):
     ) -> StoredObject:
         current = self._bucket(bucket).get(name)
         self._permit(request, bucket, "storage.objects.create")
-        _check_preconditions(query, current)
+        check_preconditions(query, current)
         if current is not None:
             self._permit(request, bucket, "storage.objects.delete")
-        _check_hashes(resource, StoredObject(data=data, generation=0))
+        check_hashes(resource, StoredObject(data=data, generation=0))
         return self._store(bucket, name, data, resource)
 
     # -- buckets
 
     def _list_buckets(self, request: Request) -> Response:
-        items = [_bucket_resource(bucket) for bucket in sorted(self._buckets)]
+        items = [bucket_resource(bucket) for bucket in sorted(self._buckets)]
         return json_response({"kind": "storage#buckets", "items": items})
 
     def _create_bucket(self, request: Request) -> Response:
@@ -212,12 +193,12 @@ class FakeGcs(LoopbackServer):
                 409, "Your previous request to create the named bucket succeeded and you already own it."
             )
         self._buckets[bucket] = {}
-        return json_response(_bucket_resource(bucket))
+        return json_response(bucket_resource(bucket))
 
     def _get_bucket(self, request: Request, bucket: str) -> Response:
         self._bucket(bucket)
         self._permit(request, bucket, "storage.buckets.get")
-        return json_response(_bucket_resource(bucket))
+        return json_response(bucket_resource(bucket))
 
     def _delete_bucket(self, request: Request, bucket: str) -> Response:
         if self._bucket(bucket):
@@ -228,7 +209,7 @@ class FakeGcs(LoopbackServer):
     def _list_objects(self, request: Request, bucket: str) -> Response:
         objects = self._bucket(bucket)
         self._permit(request, bucket, "storage.objects.list")
-        found, delimiter = _matching(objects, request.query), request.query.get("delimiter", "")
+        found, delimiter = matching_names(objects, request.query), request.query.get("delimiter", "")
         start = len(request.query.get("prefix", ""))
         entries: dict[str, bool] = {}
         for name in found:
@@ -243,44 +224,23 @@ class FakeGcs(LoopbackServer):
         if prefixes := [entry for entry in page if entries[entry]]:
             answer["prefixes"] = prefixes
         if names := [entry for entry in page if not entries[entry]]:
-            answer["items"] = [self._resource(bucket, name, objects[name]) for name in names]
+            answer["items"] = [object_resource(bucket, name, objects[name]) for name in names]
         return json_response(answer)
 
     # -- objects
-
-    def _resource(self, bucket: str, name: str, stored: StoredObject) -> dict[str, Any]:
-        resource = {
-            "kind": "storage#object",
-            "id": f"{bucket}/{name}/{stored.generation}",
-            "name": name,
-            "bucket": bucket,
-            "generation": str(stored.generation),
-            "metageneration": str(stored.metageneration),
-            "contentType": stored.content_type,
-            "storageClass": "STANDARD",
-            "size": str(len(stored.data)),
-            "md5Hash": stored.md5,
-            "crc32c": stored.crc32c,
-            "etag": base64.b64encode(str(stored.generation).encode()).decode(),
-            "timeCreated": stored.created,
-            "updated": stored.created,
-        }
-        if stored.composed:
-            resource.pop("md5Hash")  # Google has none for composed objects
-        return {**resource, "metadata": dict(stored.metadata)} if stored.metadata else resource
 
     def _get_object(self, request: Request, bucket: str, name: str) -> Response:
         self._bucket(bucket)
         self._permit(request, bucket, "storage.objects.get")
         stored = self._find(bucket, name, request.query.get("generation", ""))
-        _check_preconditions(request.query, stored)
+        check_preconditions(request.query, stored)
         if request.query.get("alt") == "media" or request.path.startswith("/download"):
-            return _media(request, stored)
-        return json_response(self._resource(bucket, name, stored))
+            return media(request, stored)
+        return json_response(object_resource(bucket, name, stored))
 
     def _patch_object(self, request: Request, bucket: str, name: str) -> Response:
         stored = self._find(bucket, name)
-        _check_preconditions(request.query, stored)
+        check_preconditions(request.query, stored)
         self._permit(request, bucket, "storage.objects.update")
         changes = request.json()
         stored = replace(
@@ -290,13 +250,13 @@ class FakeGcs(LoopbackServer):
             content_type=changes.get("contentType", stored.content_type),
         )
         self._buckets[bucket][name] = stored
-        return json_response(self._resource(bucket, name, stored))
+        return json_response(object_resource(bucket, name, stored))
 
     def _delete_object(self, request: Request, bucket: str, name: str) -> Response:
         self._bucket(bucket)
         self._permit(request, bucket, "storage.objects.delete")
         stored = self._find(bucket, name, request.query.get("generation", ""))
-        _check_preconditions(request.query, stored)
+        check_preconditions(request.query, stored)
         del self._buckets[bucket][name]
         return Response(204)
 
@@ -309,7 +269,7 @@ class FakeGcs(LoopbackServer):
         data = b"".join(part.data for part in parts)
         stored = self._insert(request, bucket, name, data, request.query, body.get("destination", {}))
         stored = self._buckets[bucket][name] = replace(stored, composed=True)
-        return json_response(self._resource(bucket, name, stored))
+        return json_response(object_resource(bucket, name, stored))
 
     def _copy(self, request: Request, bucket: str, name: str, bucket2: str, name2: str) -> Response:
         self._bucket(bucket)
@@ -318,7 +278,7 @@ class FakeGcs(LoopbackServer):
         kept = {"contentType": source.content_type, "metadata": dict(source.metadata), **request.json()}
         kept = {key: kept[key] for key in ("contentType", "metadata")}
         stored = self._insert(request, bucket2, name2, source.data, request.query, kept)
-        resource, size = self._resource(bucket2, name2, stored), str(len(source.data))
+        resource, size = object_resource(bucket2, name2, stored), str(len(source.data))
         if "/copyTo/" in request.path:
             return json_response(resource)
         done = {
@@ -335,7 +295,7 @@ class FakeGcs(LoopbackServer):
         stored = self._insert(request, bucket, name2, source.data, request.query, kept)
         self._permit(request, bucket, "storage.objects.delete")
         del self._buckets[bucket][name]
-        return json_response(self._resource(bucket, name2, stored))
+        return json_response(object_resource(bucket, name2, stored))
 
     # -- uploads
 
@@ -345,16 +305,16 @@ class FakeGcs(LoopbackServer):
             return self._resume(request)
         match request.query.get("uploadType"):
             case "media":
-                name, resource, data = request.query["name"], _media_resource(request), request.body
+                name, resource, data = request.query["name"], media_resource(request), request.body
             case "multipart":
-                resource, data = _multipart(request)
+                resource, data = multipart_body(request)
                 name = resource.get("name") or request.query["name"]
             case "resumable":
                 return self._begin(request, bucket)
             case kind:
                 raise HttpError(501, f"not in this fake: uploadType={kind}")
         stored = self._insert(request, bucket, name, data, request.query, resource)
-        return json_response(self._resource(bucket, name, stored))
+        return json_response(object_resource(bucket, name, stored))
 
     def _begin(self, request: Request, bucket: str) -> Response:
         resource = dict(request.json())
@@ -363,9 +323,9 @@ class FakeGcs(LoopbackServer):
         )
         name = resource.get("name") or request.query["name"]
         self._permit(request, bucket, "storage.objects.create")
-        _check_preconditions(request.query, self._bucket(bucket).get(name))
+        check_preconditions(request.query, self._bucket(bucket).get(name))
         upload_id = f"upload{next(self._upload_ids)}"
-        self._uploads[upload_id] = _Upload(bucket, name, dict(request.query), resource)
+        self._uploads[upload_id] = Upload(bucket, name, dict(request.query), resource)
         location = f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload_id}"
         return Response(200, b"", {"Location": location, "X-GUploader-UploadID": upload_id})
 
@@ -374,163 +334,17 @@ class FakeGcs(LoopbackServer):
         if upload is None:
             raise HttpError(404, "No such upload")
         if upload.done is None:
-            complete = _append(upload, request)
+            complete = append_chunk(upload, request)
             if not complete:
                 headers = {"Range": f"bytes=0-{len(upload.data) - 1}"} if upload.data else {}
                 return Response(308, b"", headers)
-            _add_goog_hash(upload, request)
+            add_goog_hash(upload, request)
             data = bytes(upload.data)
             upload.done = self._insert(
                 request, upload.bucket, upload.name, data, upload.query, upload.resource
             )
-        return json_response(self._resource(upload.bucket, upload.name, upload.done))
+        return json_response(object_resource(upload.bucket, upload.name, upload.done))
 
     def _cancel_upload(self, request: Request, bucket: str) -> Response:
         self._uploads.pop(request.query.get("upload_id", ""), None)
         return Response(499)
-
-    # -- batch
-
-    def _batch(self, request: Request) -> Response:
-        boundary = _boundary(request)
-        parts = [
-            part
-            for part in request.body.split(b"--" + boundary.encode())[1:]
-            if part.strip() not in (b"", b"--")
-        ]
-        answers = [self._batch_part(part.decode()) for part in parts]
-        lines = "".join(f"--batch_w2v2\r\n{answer}\r\n" for answer in answers) + "--batch_w2v2--\r\n"
-        return Response(200, lines.encode(), {"Content-Type": "multipart/mixed; boundary=batch_w2v2"})
-
-    def _batch_part(self, part: str) -> str:
-        line = re.search(r"^([A-Z]+) (\S+) HTTP/1", part, re.M)
-        content_id = re.search(r"^content-id:\s*<(.*)>", part, re.M | re.I)
-        if line is None:
-            raise HttpError(400, "a batch part without a request line")
-        url = urlsplit(line[2])
-        body = part.replace("\r\n", "\n")[line.end() :].partition("\n\n")[2].strip()
-        query = dict(parse_qsl(url.query, keep_blank_values=True))
-        answer = self.handle(Request(line[1], url.path, query, {}, body.encode()))
-        head = f"HTTP/1.1 {answer.status} X\r\nContent-Type: application/json"
-        head = f"{head}\r\nContent-Length: {len(answer.body)}"
-        identity = f"Content-ID: <response-{content_id[1]}>\r\n" if content_id else ""
-        return f"Content-Type: application/http\r\n{identity}\r\n{head}\r\n\r\n{answer.body.decode()}"
-
-
-def _bucket_resource(bucket: str) -> dict[str, Any]:
-    return {
-        "kind": "storage#bucket",
-        "id": bucket,
-        "name": bucket,
-        "location": "US",
-        "storageClass": "STANDARD",
-        "metageneration": "1",
-        "timeCreated": "2026-01-01T00:00:00.000Z",
-        "updated": "2026-01-01T00:00:00.000Z",
-        "projectNumber": "1",
-        "etag": "CAE=",
-        "locationType": "multi-region",
-        "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}},
-    }
-
-
-def _matching(objects: Mapping[str, StoredObject], query: Mapping[str, str]) -> list[str]:
-    """Names in order that a listing's prefix and offsets select."""
-    first, last = query.get("startOffset", ""), query.get("endOffset", "")
-    names = sorted(name for name in objects if name.startswith(query.get("prefix", "")))
-    return [name for name in names if name >= first and (not last or name < last)]
-
-
-def _check_preconditions(query: Mapping[str, str], current: StoredObject | None) -> None:
-    generation = current.generation if current else 0
-    metageneration = current.metageneration if current else 0
-    wanted, unwanted = query.get("ifGenerationMatch"), query.get("ifGenerationNotMatch")
-    wanted_meta = query.get("ifMetagenerationMatch")
-    held = wanted is None or int(wanted) == generation
-    held = held and (unwanted is None or int(unwanted) != generation)
-    if not held or (wanted_meta is not None and int(wanted_meta) != metageneration):
-        raise HttpError(412, "At least one of the pre-conditions you specified did not hold.")
-
-
-def _check_hashes(resource: Mapping[str, Any], stored: StoredObject) -> None:
-    for key, actual in (("crc32c", stored.crc32c), ("md5Hash", stored.md5)):
-        if resource.get(key, actual) != actual:
-            raise HttpError(400, f'Provided {key} "{resource[key]}" doesn\'t match calculated "{actual}".')
-
-
-def _media(request: Request, stored: StoredObject) -> Response:
-    size = len(stored.data)
-    headers = {
-        "Content-Type": stored.content_type,
-        "x-goog-hash": f"crc32c={stored.crc32c}" + ("" if stored.composed else f",md5={stored.md5}"),
-        "x-goog-generation": str(stored.generation),
-        "x-goog-metageneration": str(stored.metageneration),
-        "x-goog-stored-content-encoding": "identity",
-        "x-goog-stored-content-length": str(size),
-        "ETag": f'"{stored.generation}"',
-    }
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", "").strip())
-    if match is None or match.group() == "bytes=-" or size == 0:
-        return Response(200, stored.data, headers)
-    first = int(match[1]) if match[1] else max(size - int(match[2]), 0)
-    last = min(int(match[2]), size - 1) if match[1] and match[2] else size - 1
-    if first >= size:
-        raise HttpError(416, "The requested range cannot be satisfied.")
-    return Response(
-        206, stored.data[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{size}"}
-    )
-
-
-def _media_resource(request: Request) -> dict[str, Any]:
-    return {"contentType": request.headers.get("content-type", "application/octet-stream")}
-
-
-def _boundary(request: Request) -> str:
-    found = re.search(r'boundary="?([^";]+)"?', request.headers.get("content-type", ""))
-    if found is None:
-        raise HttpError(400, "Multipart body without a boundary.")
-    return found[1]
-
-
-def _multipart(request: Request) -> tuple[dict[str, Any], bytes]:
-    """Resource and data of a two-part body; line ends may be bare LF, as gcsfs sends them."""
-    marker = b"--" + _boundary(request).encode()
-    head, second = request.body.split(marker, 2)[1:]
-    second = second[: second.rindex(marker)]
-    resource = json.loads(_part(head)[1])
-    headers, data = _part(second)
-    content_type = re.search(rb"content-type:\s*([^\r\n]+)", headers, re.I)
-    if content_type:
-        resource.setdefault("contentType", content_type[1].decode())
-    data = data[:-2] if data.endswith(b"\r\n") and b"\r\n" in headers + second[:2] else data[:-1]
-    return resource, data
-
-
-def _part(part: bytes) -> tuple[bytes, bytes]:
-    """Headers and content of a multipart part."""
-    end = re.search(rb"\r?\n\r?\n", part)
-    if end is None:
-        raise HttpError(400, "Multipart body is malformed.")
-    return part[: end.start()], part[end.end() :]
-
-
-def _append(upload: _Upload, request: Request) -> bool:
-    """Whether the upload has all its bytes once this request's are added; bytes held already are skipped."""
-    sent = request.headers.get("content-range", "")
-    match = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", sent)
-    if match is None:
-        upload.data[:] = request.body
-        return True
-    first = int(match[1]) if match[1] else len(upload.data)
-    if first > len(upload.data):
-        raise HttpError(503, "Invalid request. There is a hole in the upload.")
-    if match[1]:
-        upload.data[first:] = request.body
-    return match[3] != "*" and len(upload.data) == int(match[3])
-
-
-def _add_goog_hash(upload: _Upload, request: Request) -> None:
-    """Take over the checksum that clients send with the last chunk."""
-    found = re.search(r"crc32c=([^,\s]+)", request.headers.get("x-goog-hash", ""))
-    if found:
-        upload.resource = {**upload.resource, "crc32c": unquote(found[1])}

@@ -2,23 +2,21 @@
 
 import json
 import logging
-import random
 import re
 import socket
 import struct
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-logger = logging.getLogger(__name__)
+from tests.cloud.faults import Fault, Faults
 
-FaultKind = Literal["status", "reset", "lost_answer", "truncate", "flip_byte", "delay"]
+logger = logging.getLogger(__name__)
 
 _REASONS = {
     400: "invalid",
@@ -88,98 +86,6 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 def error_response(status: int, message: str, reason: str) -> Response:
     errors = [{"message": message, "domain": "global", "reason": reason}]
     return json_response({"error": {"code": status, "message": message, "errors": errors}}, status)
-
-
-@dataclass
-class Fault:
-    """One rule; count is how often it still fires, negative for ever."""
-
-    method: str
-    path_contains: str
-    kind: FaultKind
-    status: int
-    count: int
-    reason: str
-    delay_s: float
-    message: str = ""
-
-
-class Faults:
-    """Rules that are used up in order, and a seeded random mode.
-
-    status answers before the request is applied; reset closes the connection before it is applied;
-    lost_answer applies it, then closes; truncate sends half the body under the full length (no body:
-    lost_answer); flip_byte changes one byte of the body and no header (JSON answers stay whole: they carry no
-    checksum to find it by); delay waits first and combines with the others.
-    """
-
-    def __init__(self) -> None:
-        self._rules: list[Fault] = []
-        self._rates: dict[FaultKind, float] = {}
-        self._seed = 0
-        self._status = 503
-        self._reason = "backendError"
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-
-    def add(
-        self,
-        *,
-        kind: FaultKind,
-        method: str = "",
-        path_contains: str = "",
-        status: int = 503,
-        count: int = 1,
-        reason: str = "backendError",
-        delay_s: float = 0.02,
-        message: str = "",
-    ) -> None:
-        """Add a rule; path_contains is looked for in the percent-decoded path with its query."""
-        self._rules.append(Fault(method, path_contains, kind, status, count, reason, delay_s, message))
-
-    def randomly(
-        self, seed: int, rates: Mapping[FaultKind, float], *, status: int = 503, reason: str = "backendError"
-    ) -> None:
-        """Draw a fault for every request; the nth request of a method and path gets the same draw whatever
-        the order in which threads arrive."""
-        self._seed, self._rates, self._status, self._reason = seed, dict(rates), status, reason
-
-    def clear(self) -> None:
-        with self._lock:
-            self._rules, self._rates = [], {}
-
-    def unused(self) -> int:
-        """Number of times that rules (not those for ever) have yet to fire."""
-        return sum(max(rule.count, 0) for rule in self._rules)
-
-    def take(self, method: str, target: str) -> tuple[float, Fault | None]:
-        """Seconds to wait and the fault of this request."""
-        delay_s, found = 0.0, None
-        with self._lock:
-            for rule in self._rules:
-                if rule.count == 0 or rule.method not in ("", method) or rule.path_contains not in target:
-                    continue
-                if rule.kind != "delay" and found is not None:
-                    continue
-                rule.count -= rule.count > 0
-                if rule.kind == "delay":
-                    delay_s += rule.delay_s
-                else:
-                    found = rule
-            return delay_s, found or self._draw(method, target)
-
-    def _draw(self, method: str, target: str) -> Fault | None:
-        if not self._rates:
-            return None
-        path = target.partition("?")[0]
-        nth = self._seen[method, path]
-        self._seen[method, path] += 1
-        drawn = random.Random(f"{self._seed} {method} {path} {nth}").random()
-        for kind, rate in self._rates.items():
-            if drawn < rate:
-                return Fault(method, path, kind, self._status, 1, self._reason, 0.02)
-            drawn -= rate
-        return None
 
 
 Handler = Callable[..., Response]

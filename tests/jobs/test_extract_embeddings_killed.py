@@ -17,16 +17,11 @@ import soundfile
 
 from tests import ROOT
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
-from tests.jobs.test_extract_embeddings import (
-    extract_embeddings,
-    make_config,
-    rows_of,
-    small_corpus,
-    vectors_of,
-)
+from tests.made.extraction import extract_config, rows_of, small_corpus, vectors_of
 from w2v2.config import command_line
 from w2v2.config.data import DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.jobs import extract_embeddings
 
 NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_JOBS", "1"))
 RATES = {"status": 0.03, "reset": 0.02, "lost_answer": 0.03}
@@ -97,7 +92,7 @@ def test_the_table_is_exact_through_kills_and_faults(
     paths = sorted(folder.rglob("*.wav"))
     held_back = paths[3].read_bytes()
     paths[3].unlink()
-    base = make_config(tmp_path, "gs://speech/audio", run="gs://speech/runs/a", window_s=0.4)
+    base = extract_config(tmp_path, "gs://speech/audio", run="gs://speech/runs/a", window_s=0.4)
     base = replace(base, table="bq://my-project.speech.embeddings")
     file = tmp_path / "config.yaml"
     file.write_text(command_line.dump(base))

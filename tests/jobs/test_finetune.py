@@ -1,4 +1,4 @@
-"""jobs/finetune.py, evaluate.py and predict.py, whole, on small corpora of each task's own shape."""
+"""`w2v2 finetune`, `evaluate` and `predict`, whole, on small corpora of each task's own shape."""
 
 import csv
 import functools
@@ -18,9 +18,10 @@ from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs
 from tests.made.accounting import check_accounts
 from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
+from tests.made.run_tables import frame
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
-from w2v2.config.resources import InferenceResources, TrainingResources
+from w2v2.config.resources import InferenceResources
 from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, predict
 from w2v2.models.model_info import read_card
@@ -66,10 +67,6 @@ def trained(request, tmp_path_factory, ray_session):
     return request.param, config, folder / "run", finetune.main(config)
 
 
-def table(run, name):
-    return pq.read_table(run / f"{name}.parquet").to_pandas()
-
-
 def test_the_run_directory_is_whole_and_no_speaker_is_in_two_splits(trained):
     _, config, run, metrics = trained
     for name in (
@@ -82,15 +79,15 @@ def test_the_run_directory_is_whole_and_no_speaker_is_in_two_splits(trained):
         assert (run / name).exists(), name
     assert (run / "model" / "w2v2.json").exists() and "report" in (run / "report.html").name
     check_accounts(run)
-    clips = table(run, "manifest")
+    clips = frame(run, "manifest")
     assert clips.groupby("speaker")["split"].nunique().max() == 1
     assert metrics["num_clips"] == (clips["split"] == "test").sum() > 0
-    assert len(table(run, "curves")) == metrics["num_epochs"] <= config.training.num_epochs
+    assert len(frame(run, "curves")) == metrics["num_epochs"] <= config.training.num_epochs
 
 
 def test_scores_are_those_of_scikit_learn(trained):
     kind, _, run, metrics = trained
-    rows = table(run, "predictions")
+    rows = frame(run, "predictions")
     rows = rows[rows["split"] == "test"]
     pooled = json.loads((run / "metrics.json").read_text())["pooled"]
     assert pooled == metrics["pooled"]
@@ -121,13 +118,13 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     metrics = evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data))
     config_again = EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data, plan=True)
     assert evaluate.main(config_again)["num_done"] >= metrics["clips"]["used"]
-    before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
+    before, now = (frame(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
     prefix = "pred_" if kind == "regression" else "prob_"
     columns = [name for name in before.columns if name.startswith(prefix)]
     assert columns
     np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
     parts = ["train", "val"] if config.training.patience_epochs else ["train"]  # val chose the epoch
-    clips = table(run, "manifest")
+    clips = frame(run, "manifest")
     clips = clips[clips["split"].isin(parts)]
     assert (metrics["speakers_seen_in_training"], metrics["clips_seen_in_training"]) == (
         clips["speaker"].nunique(),
@@ -143,7 +140,7 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
 
 def test_what_val_chose_is_kept_with_the_model_and_used_where_it_is_asked_for(trained, tmp_path):
     kind, config, run, metrics = trained
-    card, rows = read_card(str(run / "model")), table(run, "predictions").set_index("clip_id")
+    card, rows = read_card(str(run / "model")), frame(run, "predictions").set_index("clip_id")
     data = replace(config.data, max_reject_fraction=0.5)
     base = PredictConfig(model=str(run / "model"), run=str(tmp_path / "run"), data=data)
     for field, wanted in (("calibrated", "classes"), ("decisions", "multi_label")):
@@ -230,112 +227,6 @@ def test_the_same_command_again_ends_with_the_same_model(trained):
     assert again["trunk"]["clip_forwards"] == 0
 
 
-def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path, ray_session):
-    uri = labelled_csv(tmp_path / "data")
-    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
-    config = replace(
-        config,
-        ensemble="folds",
-        ensemble_size=2,
-        encoder=replace(config.encoder, train="head"),
-        training=replace(config.training, num_epochs=2),
-        cache=replace(config.cache, uri=str(tmp_path / "cache")),
-    )
-    metrics = finetune.main(config)
-    run = tmp_path / "run"
-    members, held_out = metrics["ensemble"]["members"], metrics["ensemble"]["out_of_fold"]
-    assert len(members) == 2 and "by the average of 2 models" in metrics["computed_on"]
-    rows = table(run, "out_of_fold")
-    present = sorted(set(rows["target"]))
-    uar = recall_score(rows["target"], rows["predicted"], average="macro", labels=present)
-    assert held_out["pooled"]["uar"] == pytest.approx(uar)
-    clips = table(run, "manifest")
-    assert sorted(rows["clip_id"]) == sorted(clips["clip_id"][clips["split"] == "train"])
-    page = (run / "report.html").read_text()
-    assert "The members, each trained without one fold" in page and "average of 2" in page
-    card = (run / "model" / "README.md").read_text()
-    assert "An ensemble of 2 classes models" in card and "such as member-00" in card
-    again = evaluate.main(
-        EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "other"), data=config.data)
-    )
-    assert again["model"]["digest"] == metrics["model"]["digest"]
-    before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path / "other"))
-    columns = [name for name in before.columns if name.startswith("prob_")]
-    np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
-    counts = predict.main(
-        PredictConfig(model=str(run / "model"), run=str(tmp_path / "said"), data=config.data)
-    )
-    assert counts["num_rows"] == len(clips)
-
-
-def test_before_and_after_remapping_stand_side_by_side(tmp_path, ray_session):
-    uri = labelled_csv(tmp_path / "data")
-    with open(uri, newline="") as file:
-        names = sorted({row["label"] for row in csv.DictReader(file)})
-    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
-    config = replace(
-        config,
-        before_remapping=True,
-        data=replace(config.data, classes={names[0]: "joined", names[1]: "joined"}),
-        encoder=replace(config.encoder, train="head"),
-        training=replace(config.training, num_epochs=1),
-        cache=replace(config.cache, uri=str(tmp_path / "cache")),
-    )
-    metrics = finetune.main(config)
-    assert set(metrics["before_remapping"]["recall"]) == set(names)
-    assert set(metrics["pooled"]["recall"]) == {"joined", *names[2:]}
-
-
-def test_mistakes_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"is no model of ours"):
-        evaluate.main(EvaluateConfig(model=str(tmp_path), run=str(tmp_path / "run")))
-    with pytest.raises(UserError, match=r"is no model of ours"):
-        predict.main(PredictConfig(model=str(tmp_path), run=str(tmp_path / "run")))
-    base = FinetuneConfig()
-    with pytest.raises(UserError, match=r"augment.kinds needs encoder.train=all, got head"):
-        replace(
-            base, encoder=replace(base.encoder, train="head"), augment=replace(base.augment, kinds=("noise",))
-        )
-    with pytest.raises(UserError, match=r"before_remapping needs data.classes"):
-        replace(base, before_remapping=True)
-    with pytest.raises(UserError, match=r"accumulation_steps must be 1 with task.loss=ccc or a penalty"):
-        replace(
-            base,
-            task=replace(base.task, kind="regression", loss="ccc"),
-            optim=replace(base.optim, accumulation_steps=2),
-        )
-    with pytest.raises(UserError, match=r"workers must be at least 1, got 0"):
-        TrainingResources(num_workers=0)
-
-
-def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
-    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
-    flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
-    config = command_line.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e15"])
-    with pytest.raises(
-        UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
-    ):
-        finetune.main(config)
-
-
-@pytest.mark.slow
-def test_two_workers_train_as_one(tmp_path, ray_session):
-    """Two workers with half of each batch each, under Ray Train, against one with all of it."""
-    uri = labelled_csv(tmp_path / "data")
-    flags = ["--data.uri", str(uri), "--cache.uri", str(tmp_path / "cache"), "--encoder.train", "last"]
-    flags += ["--head.dropout", "0", "--training.num_epochs", "2"]
-    for workers in ("1", "2"):
-        config = command_line.parse(
-            FinetuneConfig, [*flags, "--run", str(tmp_path / workers), "--resources.num_workers", workers]
-        )
-        finetune.main(config)
-    one, two = (table(tmp_path / workers, "predictions") for workers in ("1", "2"))
-    columns = [name for name in one.columns if name.startswith("prob_")]
-    np.testing.assert_allclose(two[columns], one[columns], atol=1e-4)
-    curves = [table(tmp_path / workers, "curves")["train_loss"] for workers in ("1", "2")]
-    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
-
-
 def test_predictions_reach_parquet_and_bigquery_alike(trained, tmp_path, monkeypatch):
     _, config, run, _ = trained
     data = replace(config.data, max_reject_fraction=0.5)
@@ -354,20 +245,3 @@ def test_predictions_reach_parquet_and_bigquery_alike(trained, tmp_path, monkeyp
     assert (
         files.sort_by(by_clip).select(names).to_pylist() == stored.sort_by(by_clip).select(names).to_pylist()
     )
-
-
-def test_clips_of_one_length_changed_anew_each_epoch(tmp_path, ray_session):
-    flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
-    flags += ["--cache.uri", str(tmp_path / "cache"), "--encoder.train", "all", "--audio.fixed_s", "0.8"]
-    flags += ["--training.num_epochs", "2", "--head.dropout", "0"]
-    kinds = [
-        "--augment.kinds",
-        "[noise, gain, shift, time_mask, frequency_mask]",
-        "--augment.probability",
-        "1",
-    ]
-    metrics = finetune.main(command_line.parse(FinetuneConfig, [*flags, *kinds]))
-    assert set(table(tmp_path / "run", "manifest")["duration_s"]) == {0.8}
-    assert metrics["pooled"]["uar"] is not None
-    plain = finetune.main(command_line.parse(FinetuneConfig, [*flags, "--run", str(tmp_path / "plain")]))
-    assert plain["model"]["digest"] != metrics["model"]["digest"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import duckdb
 import jiwer
-import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import (
@@ -22,6 +21,7 @@ from transformers import (
 from tests import ROOT
 from tests.made.arpa import write_arpa
 from tests.made.corpora import sentences_csv
+from tests.made.run_tables import frame
 from w2v2.audio.decoding import load_waveform
 from w2v2.audio.synthesis import WORDS
 from w2v2.config import command_line
@@ -53,24 +53,20 @@ def trained(tmp_path_factory, ray_session):
     return config, folder / "run", finetune.main(config)
 
 
-def table(run, name):
-    return pq.read_table(run / f"{name}.parquet").to_pandas()
-
-
 def test_the_run_directory_has_scores_characters_and_rejects(trained):
     _, run, metrics = trained
-    rejects = table(run, "rejects").set_index("clip_id")["reason"]
+    rejects = frame(run, "rejects").set_index("clip_id")["reason"]
     assert rejects["000.wav"].startswith("too short for its transcript: ")
     assert rejects["001.wav"] == "no text: '....' is empty once normalised"
-    clips = table(run, "manifest")
+    clips = frame(run, "manifest")
     assert clips.groupby("speaker")["split"].nunique().max() == 1
     assert all(row["reference"] == row["text"].lower().strip(".") for _, row in clips.iterrows())
     vocabulary = json.loads((run / "vocab.json").read_text())
     train = clips[clips["split"] == "train"]["reference"]
     assert set(vocabulary) == {"<pad>", "|", *set("".join(train)) - {" "}} == set(metrics["names"])
-    characters = table(run, "text").set_index("character")
+    characters = frame(run, "text").set_index("character")
     assert characters.loc["d", "num_train"] == "".join(train).count("d")
-    rows = table(run, "predictions")
+    rows = frame(run, "predictions")
     test = rows[rows["split"] == "test"]
     references, hypotheses = test["target"].tolist(), test["predicted"].tolist()
     assert metrics["pooled"]["cer"] == pytest.approx(jiwer.cer(references, hypotheses))
@@ -85,10 +81,10 @@ def test_evaluating_the_saved_model_gives_the_same_transcripts_and_names_what_wa
     config, run, _ = trained
     data = replace(config.data, max_reject_fraction=0.2)
     metrics = evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path), data=data))
-    before, now = (table(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
+    before, now = (frame(place, "predictions").set_index("clip_id") for place in (run, tmp_path))
     assert now.loc[before.index, "predicted"].tolist() == before["predicted"].tolist()
     assert now.loc[before.index, "target"].tolist() == before["target"].tolist()
-    clips = table(run, "manifest")
+    clips = frame(run, "manifest")
     num_train = int((clips["split"] == "train").sum())
     assert (metrics["clips_seen_in_training"], metrics["text"]["num_seen_sentences"]) == (
         num_train,
@@ -146,9 +142,9 @@ def test_a_ctc_model_of_others_is_scored_and_writes_what_transformers_does(train
     )
     assert "who trained the model is not known" in metrics["computed_on"]
     assert metrics["text"]["unknown_characters"] == {}
-    rows = table(tmp_path / "scored", "predictions")
+    rows = frame(tmp_path / "scored", "predictions")
     written = pipeline("automatic-speech-recognition", model=str(foreign), device="cpu")
-    clips = table(tmp_path / "scored", "manifest").set_index("clip_id")
+    clips = frame(tmp_path / "scored", "manifest").set_index("clip_id")
     for _, row in rows.iloc[:4].iterrows():
         expected = written(load_waveform(Path(clips.loc[row["clip_id"], "uri"]).read_bytes(), AudioConfig()))
         # Outputs for the unknown and for the ends of sentences write nothing here, and their names in transformers.
@@ -187,7 +183,7 @@ def test_a_finished_run_given_again_with_a_language_model_is_decoded_with_it_by_
     assert metrics["decoding"]["greedy"] == {name: before["pooled"][name] for name in ("wer", "cer")}
     assert metrics["decoding"]["lm_weight"] == 0.5
     assert "Decoded by a beam search of 50" in (run / "report.html").read_text()
-    rows = table(run, "predictions").set_index("clip_id")
+    rows = frame(run, "predictions").set_index("clip_id")
     assert {word for text in rows["predicted"] for word in text.split()} <= set(WORDS)
     assert rows["predicted"].str.len().sum() > 0
     arpa.unlink()  # from here on the model folder's own is used
@@ -197,7 +193,7 @@ def test_a_finished_run_given_again_with_a_language_model_is_decoded_with_it_by_
     evaluate.main(EvaluateConfig(run=str(tmp_path / "scored"), **base))
     counts = predict.main(PredictConfig(run=str(tmp_path / "written"), **base))
     assert counts["predictor"].startswith(f"{before['model']['digest']}-beam-")
-    scored = table(tmp_path / "scored", "predictions").set_index("clip_id")
+    scored = frame(tmp_path / "scored", "predictions").set_index("clip_id")
     assert scored.loc[rows.index, "predicted"].tolist() == rows["predicted"].tolist()
     with open(tmp_path / "written" / "predictions.csv", newline="") as file:
         written = {row["clip_id"]: row["text"] for row in csv.DictReader(file)}

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import jiwer
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests.made.corpora import sentences_csv
+from tests.made.run_tables import frame
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.config.finetune import FinetuneConfig
@@ -34,20 +34,16 @@ def searched(tmp_path_factory):
     return config, folder / "run", tune_folds.main(config)
 
 
-def table(run, name):
-    return pq.read_table(run / f"{name}.parquet").to_pandas()
-
-
 def test_every_clip_is_written_once_by_a_model_that_never_had_its_speaker(searched):
     _, run, metrics = searched
-    rows, clips = table(run, "predictions"), table(run, "manifest")
+    rows, clips = frame(run, "predictions"), frame(run, "manifest")
     assert rows["clip_id"].tolist() == clips["clip_id"].tolist()
     assert clips.groupby("speaker")["fold"].nunique().max() == 1
     assert rows["target"].tolist() == clips["reference"].tolist()
     pooled = metrics["pooled"]
     assert pooled["cer"] == pytest.approx(jiwer.cer(rows["target"].tolist(), rows["predicted"].tolist()))
     assert (metrics["metric"], metrics["kind"]) == ("cer", "transcript")
-    trials, folds = table(run, "trials"), table(run, "folds")
+    trials, folds = frame(run, "trials"), frame(run, "folds")
     assert metrics["trial"] == int(trials.loc[trials["cer_mean"].idxmin(), "trial"])
     means = folds.groupby("trial")["cer"].mean().tolist()
     assert trials["cer_mean"].tolist() == pytest.approx(means)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cloud.faults import Fault
 from tests.cloud.gcs import FakeGcs, without_pauses
-from tests.cloud.http import Fault
 from w2v2.config.data import CacheConfig, DataConfig
 from w2v2.config.finetune import FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, TrainingConfig

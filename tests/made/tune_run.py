@@ -250,3 +250,8 @@ def write_run(
     for name, rows in (tables | {"manifest": clips, "rejects": reject_rows("Actor_02/x.wav")}).items():
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return folder
+
+
+def without_estimate(scores: dict[str, Any]) -> None:
+    """As in runs of before there was one."""
+    scores.pop("estimate", None)

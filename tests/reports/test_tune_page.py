@@ -1,10 +1,8 @@
 """A complete run directory of 24 speakers, 6 folds, 8 classes, 12 trials goes in; the page is read back."""
 
 import csv
-import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +10,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from tests.made.pages import read_page, visible_text
 from tests.made.rejects import HOSTILE
-from tests.made.tune_run import CLASSES, SPEAKERS, params_of, write_run
+from tests.made.tune_run import CLASSES, SPEAKERS, params_of, without_estimate, write_run
 from w2v2.reports import tune_page
 from w2v2.reports.blocks import Section
 from w2v2.reports.drawing import page_html
 from w2v2.reports.plots import scores as plots
 from w2v2.reports.run_files import TuneRun, read_tune_run
 from w2v2.reports.tune_sections import trials
-from w2v2.storage.files import StorageError
-
-
-class _Reader(HTMLParser):
-    """Visible text, tag names and every attribute of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self._hidden = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self._hidden = tag in ("style", "title")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.words.append(data)
-
-
-def _read(html: str) -> _Reader:
-    reader = _Reader()
-    reader.feed(html)
-    return reader
-
-
-def _text(html: str) -> str:
-    return " ".join(" ".join(_read(html).words).split())
-
 
 ESTIMATE = {
     "name": "BBC-CV",
@@ -78,15 +42,10 @@ def with_estimate(scores: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
-def without_estimate(scores: dict[str, Any]) -> None:
-    """As in runs of before there was one."""
-    scores.pop("estimate", None)
-
-
 @pytest.fixture(scope="module")
 def old_text(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = write_run(tmp_path_factory.mktemp("run") / "old", change=without_estimate)
-    return _text(Path(tune_page.write_tune_report(str(folder))).read_text())
+    return visible_text(Path(tune_page.write_tune_report(str(folder))).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +67,7 @@ def html(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def text(html: str) -> str:
-    return _text(html)
+    return visible_text(html)
 
 
 def _percent(fraction: float) -> str:
@@ -261,13 +220,13 @@ def test_how_it_was_made_has_date_commit_device_and_hardware(text: str, old_text
 
 def test_words_from_data_are_never_markup(html: str) -> None:
     assert HOSTILE not in html and "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in html
-    assert "script" not in _read(html).tags and "b" not in _read(html).tags
+    assert "script" not in read_page(html).tags and "b" not in read_page(html).tags
 
 
 def test_page_needs_no_network_and_forbids_it(html: str) -> None:
     loads = [
         value
-        for name, value in _read(html).attributes
+        for name, value in read_page(html).attributes
         if name in ("src", "href", "xlink:href", "data", "action")
     ]
     assert loads and all(
@@ -289,51 +248,9 @@ def test_every_figure_is_on_the_page_and_in_plots(folder: Path, html: str) -> No
     assert "prefers-color-scheme: dark" in html and "@media print" in html
 
 
-def test_run_of_one_trial(tmp_path: Path) -> None:
-    def change(scores: dict[str, Any]) -> None:
-        without_estimate(scores)
-        scores["selection"] |= {"nested": None}
-
-    folder = write_run(tmp_path / "one", states=["COMPLETE"], best_trial=0, change=change)
-    text = _text(Path(tune_page.write_tune_report(str(folder))).read_text())
-    assert "UAR, selected on the other folds" not in text
-    assert "The score selected on the other folds is undefined: fewer than two trials are complete." in text
-    assert "No other trial is complete, so the best one was compared with none." in text
-    assert "Hyperparameter importance is undefined: it needs 5 complete trials, there are 1." in text
-    assert "Pruning saved 0 of 6 folds" in text
-    assert not (folder / "plots" / "importance.png").exists()
-
-
-def test_metrics_that_are_null_are_undefined_with_the_reason(tmp_path: Path) -> None:
-    def change(scores: dict[str, Any]) -> None:
-        without_estimate(scores)
-        nothing = dict.fromkeys(("uar", "accuracy", "macro_f1"))
-        pooled = {"num_clips": 0, "intervals": nothing, "recall": dict.fromkeys(CLASSES)} | nothing
-        pooled |= {
-            "never_predicted": CLASSES,
-            "absent": ["calm"],
-            "confusion": np.zeros((8, 8), int).tolist(),
-        }
-        scores |= {"pooled": pooled, "chance_uar": None}
-        scores["folds"] = {name: {"mean": None, "std": math.nan, "values": [None] * 6} for name in nothing}
-        scores["by_speaker"] = {"01": {"num_clips": 0, "accuracy": None, "uar": None}}
-        scores["selection"] |= {"num_complete": 1, "best": None, "nested": None}
-
-    states = ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
-    folder = write_run(tmp_path / "null", states=states, best_trial=0, change=change)
-    text = _text(Path(tune_page.write_tune_report(str(folder))).read_text())
-    assert "undefined UAR, best trial; 95% interval undefined" in text
-    assert "chance undefined (no clip)" in text
-    assert "UAR by speaker is undefined: no clip was held out." in text
-    assert "Recall is undefined for calm: no held-out clip has the class" in text
-    assert "The score selected on the other folds is undefined: fewer than two trials are complete." in text
-    assert "mean undefined undefined undefined" in text
-    assert "nan" not in text.lower().split() and "None" not in text
-
-
 def _headline(run: TuneRun) -> str:
     blocks = tune_page.headline(run, {"forest": plots.forest(run.metrics, chance=0.1)})
-    return _text(page_html("", [Section("", blocks)], kicker=""))
+    return visible_text(page_html("", [Section("", blocks)], kicker=""))
 
 
 def test_run_without_a_flaw_says_that_all_checks_passed(run: TuneRun) -> None:
@@ -347,10 +264,3 @@ def test_score_of_a_search_for_accuracy(run: TuneRun) -> None:
     text = _headline(accuracy)
     assert f"50.3% accuracy, BBC-CV; 95% interval 45.0% to 55.1%; chance {_percent(192 / 1440)}" in text
     assert f"(trial 3) has accuracy {_percent(run.metrics['pooled']['accuracy'])}" in text
-
-
-def test_missing_table_is_named(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run")
-    (folder / "curves.parquet").unlink()
-    with pytest.raises(StorageError, match=r"curves\.parquet"):
-        tune_page.write_tune_report(str(folder))
