@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor, FoldsConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.errors import UserError
 
 
@@ -30,15 +31,12 @@ class SvmConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineConfig:
+class BaselineConfig(JobConfig):
     """Score a support vector machine on hand-made features over the same folds as `w2v2 tune-folds`."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
-        "local",
-        "data.max_reject_fraction",
-        "data.num_readers",
+        *RESUMABLE_IN_EVERY_JOB,
         "data.slice_columns",
-        "cache.uri",
     )
     """Settings that do not change a score, so a run may be continued with others."""
     run: str = "runs/baseline"
@@ -46,9 +44,6 @@ class BaselineConfig:
     local: bool = False
     """All work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
     machine on which Ray does not run. The numbers are those of one worker."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of the bootstrap."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, DataConfig
+from w2v2.config.job import JobConfig
 from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
 
@@ -35,21 +36,14 @@ class VectorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
+class ExtractConfig(JobConfig):
     """One row a clip, layer and window in a table: the pooled vector of an encoder, exactly once."""
 
     run: str = "runs/extract_embeddings"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
-    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
     table: str = ""
     """bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder (local or gs://) of
     Parquet; empty is <run>/embeddings.db, a DuckDB file (Parquet in <run>/embeddings for a gs:// run)."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     window_s: float = 0.0
     """Cut clips into windows of this many seconds, one row each; 0 is one row for the whole clip."""
     hop_s: float = 0.0

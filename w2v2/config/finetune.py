@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
 from w2v2.config.decode import DecodeConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import (
     AugmentConfig,
     CheckpointConfig,
@@ -24,31 +25,21 @@ from w2v2.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(JobConfig):
     """Train one model on the train split and score it once on the test split."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
-        "local",
+        *RESUMABLE_IN_EVERY_JOB,
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",
         "checkpoint.keep",
-        "data.max_reject_fraction",
-        "data.num_readers",
         "data.slice_columns",
-        "cache.uri",
         "decode",
     )
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
-    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights and batches."""
     tuned_on: str = ""
@@ -146,28 +137,13 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Score a saved model on any data with labels."""
+class SavedModelConfig(JobConfig):
+    """What evaluate and predict share: a saved model, the recordings that it is applied to, and the workers."""
 
     model: str
     """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
-    run: str = "runs/evaluate"
-    """The run directory, local or gs://."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
-    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
-    split: str = ""
-    """Only the clips of this split of the data (train, val or test); empty is all clips."""
-    calibrated: bool = False
-    """Score the probabilities after the temperature that the model keeps (classes)."""
     data: DataConfig = field(default_factory=DataConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     resources: InferenceResources = field(default_factory=InferenceResources)
 
@@ -176,21 +152,25 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class EvaluateConfig(SavedModelConfig):
+    """Score a saved model on any data with labels."""
+
+    run: str = "runs/evaluate"
+    """The run directory, local or gs://."""
+    split: str = ""
+    """Only the clips of this split of the data (train, val or test); empty is all clips."""
+    calibrated: bool = False
+    """Score the probabilities after the temperature that the model keeps (classes)."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(SavedModelConfig):
     """Write a saved model's predictions for recordings whose labels are not known."""
 
-    model: str
-    """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
-    facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/predict"
     """The run directory, local or gs://."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
-    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     table: str = ""
     """A file ending in .csv, bq://project.dataset.table, duckdb:///folder/file.db?table=name, or a folder
     (local or gs://) of Parquet; empty is <run>/predictions.csv."""
@@ -206,12 +186,9 @@ class PredictConfig:
     """Classes: write the probabilities after the temperature that the model keeps."""
     decisions: bool = False
     """Several labels: write 1 or 0 for each too, in columns present_<label>, at the thresholds that the model keeps."""
-    data: DataConfig = field(default_factory=DataConfig)
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-    resources: InferenceResources = field(default_factory=InferenceResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "resources.num_workers")
+        super().__post_init__()
         at_least("", self, 0, "window_s", "hop_s")
         if self.hop_s and self.hop_s > self.window_s:
             raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")

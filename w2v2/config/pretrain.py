@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from w2v2.config.checks import alone_if_local, at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
 from w2v2.config.resources import TrainingResources
 from w2v2.errors import UserError
@@ -196,30 +197,20 @@ class PretrainTrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(JobConfig):
     """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
-        "local",
+        *RESUMABLE_IN_EVERY_JOB,
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",
         "checkpoint.keep",
         "training.on_collapse",
-        "data.max_reject_fraction",
-        "data.num_readers",
-        "cache.uri",
     )
     """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one worker. false: on Ray's workers. auto: as true for
-    up to 500 clips, where one worker is asked for and no Ray cluster runs on this machine."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights, batches, masks, negatives and noise."""
     per_fold: bool = False

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from w2v2.config.checks import alone_if_local, at_least
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import (
     EncoderConfig,
     HeadConfig,
@@ -89,11 +90,11 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneFoldsConfig:
+class TuneFoldsConfig(JobConfig):
     """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = (
-        "local",
+        *RESUMABLE_IN_EVERY_JOB,
         "search.num_trials",
         "search.max_concurrent_trials",
         "resources.num_workers",
@@ -102,21 +103,11 @@ class TuneFoldsConfig:
         "search.final_seeds",
         "search.nested",
         "baseline",
-        "data.max_reject_fraction",
-        "data.num_readers",
         "data.slice_columns",
-        "cache.uri",
     )
     """Settings that do not change what a trial's score is, so a run may be continued with others."""
     run: str = "runs/tune_folds"
     """The run directory, local or gs://; the same directory continues the same run."""
-    local: bool | Literal["auto"] = "auto"
-    """true: all work is done in this process, one thing after the other, without Ray: for small data, a debugger, or a
-    machine on which Ray does not run. The numbers are those of one trial at a time. false: on Ray's workers. auto: as
-    true for up to 500 clips, where heads alone are trained and no Ray cluster runs on this machine."""
-    plan: bool = False
-    """Only report what would be read, used, rejected, computed and written, and at what cost; nothing is written but the clips
-    as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     seed: int = 0
     """Seed of weights, batches and search."""
     data: DataConfig = field(default_factory=DataConfig)

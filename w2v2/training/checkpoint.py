@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from w2v2.config.model import CheckpointConfig
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
+from w2v2.training.fold_result import DivergenceError
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import trained_state
 
@@ -34,6 +36,9 @@ class Resumable(Protocol):
     position: Any
     """A dataclass of plain values with a class method `restored`."""
     best: dict[str, Tensor]
+
+    def run(self, *, on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) -> Any:
+        """Train from the position on to the end, calling on_step and on_epoch with the training itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +100,48 @@ class Checkpoints:
         except storage.NotFoundError:  # no folder yet
             return []
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
+
+
+def train_resumed(
+    trainer: Resumable,
+    run: str,
+    settings: CheckpointConfig,
+    *,
+    noun: str,
+    on_epoch: Callable[[], None],
+    is_kept: Callable[[], bool] = lambda: True,
+) -> None:
+    """Train from the newest checkpoint of the run directory to the end; checkpoints are written on the way.
+
+    The first process calls on_epoch after each epoch's checkpoint; where is_kept is false, none is written. Raises
+    UserError where the loss of this training, named by noun, is not finite any more.
+    """
+    checkpoints = Checkpoints(run, keep=settings.keep)
+    if newest := checkpoints.latest():
+        restore(trainer, newest)
+
+    def keep() -> None:
+        if is_kept():
+            checkpoint = take(trainer)  # by all processes together
+            if trainer.world.rank == 0:
+                checkpoints.write(trainer.position.step, checkpoint)
+
+    def step_done(_: Any) -> None:
+        if settings.every_steps and trainer.position.step % settings.every_steps == 0:
+            keep()
+
+    def epoch_done(_: Any) -> None:
+        keep()
+        if trainer.world.rank == 0:
+            on_epoch()
+
+    try:
+        trainer.run(on_step=step_done, on_epoch=epoch_done)
+    except DivergenceError as error:
+        raise UserError(
+            f"the {noun} diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
+            "settings a directory of their own with --run"
+        ) from error
 
 
 def take(trainer: Resumable) -> Checkpoint:

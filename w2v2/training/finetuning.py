@@ -13,7 +13,6 @@ from jaxtyping import Float, Shaped
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.targets import target_array
 from w2v2.data.text import Vocabulary, padded_targets
-from w2v2.errors import UserError
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
@@ -29,9 +28,9 @@ from w2v2.models.probabilities import probabilities
 from w2v2.models.saved_model import save_model
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
-from w2v2.training.checkpoint import Checkpoints, restore, take
+from w2v2.training.checkpoint import train_resumed
 from w2v2.training.decoding_weights import BeamDecoding, beam_transcripts
-from w2v2.training.fold_result import DivergenceError, Epoch
+from w2v2.training.fold_result import Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer, num_trained_parameters
@@ -242,32 +241,12 @@ def _new_transcriber(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -
 
 def _train(config: FinetuneConfig, trainer: Trainer, report: OnEpoch) -> list[Epoch]:
     """The learning curve, after training from the newest checkpoint to the end; writes checkpoints on the way."""
-    checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
-    if newest := checkpoints.latest():
-        restore(trainer, newest)
-    every_steps = config.checkpoint.every_steps
 
-    def keep(trainer: Trainer) -> None:
-        checkpoint = take(trainer)  # by all processes together
-        if trainer.world.rank == 0:
-            checkpoints.write(trainer.position.step, checkpoint)
+    def on_epoch() -> None:
+        report(trainer.position.step, trainer.num_steps, trainer.position.curve[-1])
 
-    def on_step(trainer: Trainer) -> None:
-        if every_steps and trainer.position.step % every_steps == 0:
-            keep(trainer)
-
-    def on_epoch(trainer: Trainer) -> None:
-        keep(trainer)
-        if trainer.world.rank == 0:
-            report(trainer.position.step, trainer.num_steps, trainer.position.curve[-1])
-
-    try:
-        return trainer.run(on_step=on_step, on_epoch=on_epoch)
-    except DivergenceError as error:
-        raise UserError(
-            f"the training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the new "
-            "settings a directory of their own with --run"
-        ) from error
+    train_resumed(trainer, config.run, config.checkpoint, noun="training", on_epoch=on_epoch)
+    return trainer.position.curve
 
 
 def _save(plan: FinetunePlan, trainer: Trainer, *, best_epoch: int, beam: BeamDecoding | None) -> str:

@@ -18,9 +18,8 @@ from w2v2.models.pretrained_folder import save_pretrained
 from w2v2.models.pretraining import PretrainingModel, open_model
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
-from w2v2.training.checkpoint import Checkpoints, restore, take
+from w2v2.training.checkpoint import train_resumed
 from w2v2.training.clusters import Clusters, ClusterTargets, FrameFeatures, find_clusters
-from w2v2.training.fold_result import DivergenceError
 from w2v2.training.pretrainer import CollapseError, Pretrainer, Row
 from w2v2.training.pretraining_batches import PretrainClips, Totals
 from w2v2.training.process_group import ProcessGroup
@@ -164,41 +163,23 @@ def epoch_log(num_epochs: int, *, name: str = "pre-training") -> OnEpoch:
     return log
 
 
-def _train(config: PretrainConfig, trainer: Pretrainer, on_epoch: OnEpoch) -> None:
-    checkpoints = Checkpoints(config.run, keep=config.checkpoint.keep)
-    if newest := checkpoints.latest():
-        restore(trainer, newest)
-    every_steps = config.checkpoint.every_steps
+def _train(config: PretrainConfig, trainer: Pretrainer, report: OnEpoch) -> None:
+    def on_epoch() -> None:
+        at = trainer.position
+        report(at.step, trainer.num_steps, [row for row in at.curve if row["epoch"] == at.epoch])
 
-    def keep(trainer: Pretrainer) -> None:
+    def is_kept() -> bool:
         # What may turn out to be a collapse is not kept, so that the newest checkpoint is of before it.
-        if trainer.position.alarms.is_rising and config.training.on_collapse == "stop":
-            return
-        checkpoint = take(trainer)  # by all processes together
-        if trainer.world.rank == 0:
-            checkpoints.write(trainer.position.step, checkpoint)
-
-    def step_done(trainer: Pretrainer) -> None:
-        if every_steps and trainer.position.step % every_steps == 0:
-            keep(trainer)
-
-    def epoch_done(trainer: Pretrainer) -> None:
-        keep(trainer)
-        if trainer.world.rank == 0:
-            at = trainer.position
-            on_epoch(at.step, trainer.num_steps, [row for row in at.curve if row["epoch"] == at.epoch])
+        return not (trainer.position.alarms.is_rising and config.training.on_collapse == "stop")
 
     try:
-        trainer.run(on_step=step_done, on_epoch=epoch_done)
+        train_resumed(
+            trainer, config.run, config.checkpoint, noun="pre-training", on_epoch=on_epoch, is_kept=is_kept
+        )
     except CollapseError as error:
         raise UserError(
             f"{error}, and give the new settings a directory of their own with --run (checkpoints of before it are in "
             f"{storage.join(config.run, 'checkpoints')}; --training.on_collapse warn continues)"
-        ) from error
-    except DivergenceError as error:
-        raise UserError(
-            f"the pre-training diverged: {error}; lower --optim.learning_rate, or set --optim.clip_norm 1, and give the "
-            "new settings a directory of their own with --run"
         ) from error
 
 
