@@ -27,7 +27,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data import manifest
 from w2v2.data.corpora.label_table import is_table
 from w2v2.data.rejects import RECORD
-from w2v2.errors import UserError
+from w2v2.errors import Reject, UserError
 from w2v2.inference import embedding
 from w2v2.inference.prediction import predict_bodies
 from w2v2.inference.predictions_table import rows_of
@@ -320,7 +320,7 @@ def _decoded(
     return pa.Table.from_pylist(waveform_rows, schema=schema)
 
 
-def _refuse_rejects(rejects: Sequence[tuple[str, Any]]) -> None:
+def _refuse_rejects(rejects: Sequence[tuple[str, Reject | str | None]]) -> None:
     bad = [(clip_id, reason) for clip_id, reason in rejects if reason]
     if bad:
         clip_id, reason = bad[0]

@@ -1,7 +1,6 @@
 """Counts and lists in sentences: one grammar for messages, logs and pages."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 NUM_LISTED = 10
 
@@ -34,7 +33,7 @@ def _singular(kind: str) -> str:
     return " ".join(words).replace(" that are ", " that is ")
 
 
-def listed(values: Sequence[Any], separator: str = ", ", *, num_shown: int = NUM_LISTED) -> str:
+def listed(values: Sequence[object], separator: str = ", ", *, num_shown: int = NUM_LISTED) -> str:
     """The first values with separators between them, and how many more there are.
 
     >>> listed(["ann", "bob", "eve"], num_shown=2)

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from w2v2.config import baseline, extract_embeddings, finetune, model, resources, text, tune_folds
+from w2v2.config import (
+    baseline,
+    extract_embeddings,
+    finetune,
+    job,
+    model,
+    pretrain,
+    resources,
+    text,
+    tune_folds,
+)
 from w2v2.config import data as config
 from w2v2.config.data import AudioConfig, DataConfig, FoldsConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
@@ -92,7 +102,8 @@ def test_only_known_fields_can_be_searched(path, message):
 
 
 @pytest.mark.parametrize(
-    "module", [baseline, config, extract_embeddings, finetune, model, resources, text, tune_folds]
+    "module",
+    [baseline, config, extract_embeddings, finetune, job, model, pretrain, resources, text, tune_folds],
 )
 def test_all_settings_are_frozen_keyword_only_and_explained(module):
     classes = [v for v in vars(module).values() if is_dataclass(v) and v.__module__ == module.__name__]

@@ -9,15 +9,18 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.config.data import Descriptor
 from w2v2.errors import UserError
 from w2v2.versions import library_versions
+
+if TYPE_CHECKING:
+    import opensmile
 
 DESCRIPTORS_VERSION = 1
 """Raised when the arithmetic changes, so that old entries of the cache are not read."""
@@ -161,7 +164,7 @@ def _energy(waveform: Float[np.ndarray, " samples"]) -> Iterator[tuple[str, Floa
     yield "zero_crossings", feature.zero_crossing_rate(waveform, frame_length=400, hop_length=HOP)[0]
 
 
-def _power(waveform: Float[np.ndarray, " samples"], **frame: Any) -> Float[np.ndarray, "bins frames"]:
+def _power(waveform: Float[np.ndarray, " samples"], **frame: int) -> Float[np.ndarray, "bins frames"]:
     import librosa
 
     with warnings.catch_warnings():
@@ -187,7 +190,7 @@ def _pitch(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "4"]:
 
 def _is_voiced(
     waveform: Float[np.ndarray, " samples"], f0_hz: Float[np.ndarray, " frames"]
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+) -> Bool[np.ndarray, " frames"]:
     """Whether each frame is loud and correlates with itself one period later."""
     import librosa
 
@@ -213,7 +216,7 @@ def _egemaps(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "88"]
 
 
 @functools.lru_cache(maxsize=1)
-def _smile() -> Any:
+def _smile() -> "opensmile.Smile":
     try:
         import opensmile
     except ImportError:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from w2v2.config import command_line
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+
+if TYPE_CHECKING:
+    import psutil
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ def job_file(name: str) -> Path:
     return path
 
 
-def run_job(name: str, config: Any, *, watch_memory: bool = False) -> Ended:
+def run_job(name: str, config: object, *, watch_memory: bool = False) -> Ended:
     """A job's command with these settings, run to its end; raises UserError with its last words if it fails."""
     with tempfile.TemporaryDirectory(prefix="w2v2-bench-") as folder:
         file = storage.join(folder, "config.yaml")
@@ -107,7 +110,7 @@ class Watch:
             return 0
         return sum(self._resident(process) for process in processes)
 
-    def _resident(self, process: Any) -> int:
+    def _resident(self, process: "psutil.Process") -> int:
         try:
             return process.memory_info().rss
         except self._psutil.Error:  # ended between the listing and the look

@@ -5,7 +5,10 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOK_EVERY_S = 0.2
 
@@ -21,7 +24,7 @@ class ProcessorTime:
 
     def __enter__(self) -> "ProcessorTime":
         self._ended = threading.Event()
-        self._below: dict[Any, float] = {}
+        self._below: dict[psutil.Process, float] = {}
         self._thread = threading.Thread(target=self._look, args=self._looked_at(), daemon=True)
         self._began, self._waited_for = time.process_time(), sum(os.times()[2:4])
         self._thread.start()
@@ -36,7 +39,7 @@ class ProcessorTime:
         self.seconds = time.process_time() - self._began + below
 
     @staticmethod
-    def _looked_at() -> tuple[Any, set[Any]]:
+    def _looked_at() -> "tuple[psutil.Process | None, set[psutil.Process]]":
         """This process and those below it that do not count, as they are there before."""
         try:
             import psutil
@@ -45,7 +48,7 @@ class ProcessorTime:
         this = psutil.Process()
         return this, set(this.children(recursive=True))
 
-    def _look(self, this: Any, before: set[Any]) -> None:
+    def _look(self, this: "psutil.Process | None", before: "set[psutil.Process]") -> None:
         while this and not self._ended.wait(LOOK_EVERY_S):
             for process in this.children(recursive=True):
                 with contextlib.suppress(Exception):  # ended between the listing and the look

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
+from typing import TYPE_CHECKING
 
 from w2v2.benchmarks.config import BenchmarkConfig, ReadingSizes
 from w2v2.benchmarks.decode_case import decode
@@ -19,6 +19,9 @@ from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Roun
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Client
 
 BUCKET = "bench"
 ONE = "google-cloud-storage, one at a time"
@@ -81,7 +84,7 @@ def read_rounds(sizes: ReadingSizes, environment: dict[str, str], rounds: int) -
     return alternate(sides, rounds=rounds, what="reading")
 
 
-def _google_client() -> Any:
+def _google_client() -> "Client":
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,9 @@ from w2v2.reports.text import shortened
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def machine() -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _side(comparison: Comparison, side: str) -> dict[str, Any]:
     return numbers
 
 
-def plot(results: Sequence[CaseResult]) -> Any:
+def plot(results: Sequence[CaseResult]) -> "Figure":
     """How many times as long as ours each other side takes, every round a point, on a log scale."""
     rows = [
         (f"{result.case}, {comparison.part}: {side}", comparison.ratios(side), comparison.wanted.get(side))

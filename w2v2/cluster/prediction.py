@@ -10,7 +10,7 @@ import pyarrow as pa
 from w2v2.cluster.chunks import chunks_of
 from w2v2.cluster.workers import Workers, num_threads
 from w2v2.config.decode import DecodeConfig
-from w2v2.config.finetune import EvaluateConfig, PredictConfig
+from w2v2.config.finetune import EvaluateConfig, PredictConfig, SavedModelConfig
 from w2v2.config.text import TextConfig
 from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
 from w2v2.progress import Progress
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def predict(
-    config: EvaluateConfig | PredictConfig, clips: pa.Table, *, predictor: str, workers: Workers
+    config: SavedModelConfig, clips: pa.Table, *, predictor: str, workers: Workers
 ) -> list[ClipPrediction]:
     """A prediction for every clip, in order; those kept by an earlier attempt of this run are not computed again.
 
@@ -42,7 +42,7 @@ def predict(
 
 def _predicted(
     workers: Workers,
-    config: EvaluateConfig | PredictConfig,
+    config: SavedModelConfig,
     todo: Sequence[tuple[dict[str, Any], str]],
     predictor: str,
     window_s: float,
@@ -90,7 +90,7 @@ def _loaded(
 
 def _predict_chunk(
     chunk: Sequence[tuple[dict[str, Any], str]],
-    config: EvaluateConfig | PredictConfig,
+    config: SavedModelConfig,
     predictor: str,
     window_s: float,
     hop_s: float,

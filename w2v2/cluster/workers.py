@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from w2v2.cluster.ray_internals import BOOTSTRAP, cluster_record
 from w2v2.machine import gpu_names
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 @runtime_checkable
@@ -53,8 +55,8 @@ class Workers(Protocol):
 
     def map_tasks(
         self,
-        submit: Callable[[Any], Any],
-        items: Sequence[Any],
+        submit: Callable[[Item], Any],
+        items: Sequence[Item],
         *,
         num_at_once: int,
         on_done: Callable[[int, Any], None],
@@ -144,8 +146,8 @@ class ThisProcess:
 
     def map_tasks(
         self,
-        submit: Callable[[Any], Any],
-        items: Sequence[Any],
+        submit: Callable[[Item], Any],
+        items: Sequence[Item],
         *,
         num_at_once: int,
         on_done: Callable[[int, Any], None],

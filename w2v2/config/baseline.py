@@ -1,10 +1,9 @@
 """Settings of `w2v2 baseline`."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from w2v2.config.checks import at_least
-from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, Descriptor, FoldsConfig
+from w2v2.config.data import AudioConfig, CacheConfig, Descriptor, FoldsConfig
 from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.errors import UserError
 
@@ -34,11 +33,10 @@ class SvmConfig:
 class BaselineConfig(JobConfig):
     """Score a support vector machine on hand-made features over the same folds as `w2v2 tune-folds`."""
 
-    RESUMABLE: ClassVar[tuple[str, ...]] = (
+    RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "data.slice_columns",
     )
-    """Settings that do not change a score, so a run may be continued with others."""
     run: str = "runs/baseline"
     """The run directory, local or gs://."""
     local: bool = False
@@ -46,7 +44,6 @@ class BaselineConfig(JobConfig):
     machine on which Ray does not run. The numbers are those of one worker."""
     seed: int = 0
     """Seed of the bootstrap."""
-    data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     svm: SvmConfig = field(default_factory=SvmConfig)

@@ -1,8 +1,6 @@
 """Range checks of settings."""
 
-import functools
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 from w2v2.errors import UserError
 
@@ -21,16 +19,6 @@ def fraction(section: str, config: object, *names: str) -> None:
         value = getattr(config, name)
         if not 0 <= value < 1:
             raise UserError(f"{section}.{name} must be in [0, 1), got {value}")
-
-
-def alone_if_local(config: Any, path: str) -> None:
-    """Raises UserError where all work is to be done in one process, and this field asks for more than one."""
-    number = functools.reduce(getattr, path.split("."), config)
-    if config.local is True and number > 1:
-        raise UserError(
-            f"local=true does all work in one process, one thing after the other, got {path}={number}: leave out one "
-            "of the two"
-        )
 
 
 LARGEST = 2.0**53

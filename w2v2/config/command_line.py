@@ -122,7 +122,7 @@ def _files_and_flags(args: Iterable[str]) -> tuple[list[str], list[str]]:
     return files, flags
 
 
-def dump(config: Any) -> str:
+def dump(config: object) -> str:
     """The settings as YAML that --config reads back to an equal config, but for secrets in URIs, which are redacted."""
     return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
 

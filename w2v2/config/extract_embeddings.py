@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from w2v2.config.checks import alone_if_local, at_least
-from w2v2.config.data import AudioConfig, DataConfig
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig
 from w2v2.config.job import JobConfig
 from w2v2.config.resources import ExtractionResources
 from w2v2.errors import UserError
@@ -53,13 +53,12 @@ class ExtractConfig(JobConfig):
     split and any columns of the CSV (of Common Voice's tables; of LibriSpeech text, the transcript)."""
     seed: int = 0
     """Seed of the random weights of 'tiny'."""
-    data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     encoder: VectorConfig = field(default_factory=VectorConfig)
     resources: ExtractionResources = field(default_factory=ExtractionResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "resources.num_workers")
+        self.alone_if_local("resources.num_workers")
         if self.window_s and self.window_s < self.audio.min_s:
             raise UserError(
                 f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"

@@ -1,10 +1,10 @@
 """Settings of `w2v2 finetune`, `evaluate` and `predict`."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
-from w2v2.config.checks import alone_if_local, at_least
-from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig, SplitConfig
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig, CacheConfig, FoldsConfig, SplitConfig
 from w2v2.config.decode import DecodeConfig
 from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import (
@@ -28,7 +28,7 @@ from w2v2.errors import UserError
 class FinetuneConfig(JobConfig):
     """Train one model on the train split and score it once on the test split."""
 
-    RESUMABLE: ClassVar[tuple[str, ...]] = (
+    RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
@@ -37,7 +37,6 @@ class FinetuneConfig(JobConfig):
         "data.slice_columns",
         "decode",
     )
-    """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/finetune"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0
@@ -55,7 +54,6 @@ class FinetuneConfig(JobConfig):
     """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
     show its report next to that of the remapped classes."""
     task: TaskConfig = field(default_factory=TaskConfig)
-    data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
@@ -77,7 +75,7 @@ class FinetuneConfig(JobConfig):
             raise UserError(
                 "ensemble averages probabilities or values, and task.kind=transcript has texts: leave it out"
             )
-        alone_if_local(self, "resources.num_workers")
+        self.alone_if_local("resources.num_workers")
         check_trains_layers(
             self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0}
         )
@@ -143,12 +141,11 @@ class SavedModelConfig(JobConfig):
     model: str
     """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
-    data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     resources: InferenceResources = field(default_factory=InferenceResources)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "resources.num_workers")
+        self.alone_if_local("resources.num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Settings of `w2v2 pretrain`."""
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
-from w2v2.config.checks import alone_if_local, at_least, fraction
+from w2v2.config.checks import at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
@@ -200,7 +200,7 @@ class PretrainTrainingConfig:
 class PretrainConfig(JobConfig):
     """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
-    RESUMABLE: ClassVar[tuple[str, ...]] = (
+    RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
@@ -208,7 +208,6 @@ class PretrainConfig(JobConfig):
         "checkpoint.keep",
         "training.on_collapse",
     )
-    """Settings that do not change what is trained, so a run may be continued with others."""
     run: str = "runs/pretrain"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0
@@ -231,7 +230,7 @@ class PretrainConfig(JobConfig):
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "resources.num_workers")
+        self.alone_if_local("resources.num_workers")
         if isinstance(self.pretrain.cluster_features, int) and self.encoder.is_random:
             raise UserError(
                 "pretrain.cluster_features must be mfcc where the encoder begins with random weights, got layer "

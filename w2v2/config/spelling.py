@@ -171,14 +171,14 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _tree(text: str) -> Any:
+def _tree(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError):
         return None  # the parser reports the error
 
 
-def _check_space(space: Any) -> None:
+def _check_space(space: object) -> None:
     """Raises UserError where a searched field has a bare list or number."""
     for path, dimension in space.items() if isinstance(space, dict) else ():
         if isinstance(dimension, list):

@@ -1,10 +1,10 @@
 """Settings of `w2v2 tune-folds`."""
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal
+from typing import Literal
 
-from w2v2.config.checks import alone_if_local, at_least
-from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
+from w2v2.config.checks import at_least
+from w2v2.config.data import AudioConfig, CacheConfig, FoldsConfig
 from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
 from w2v2.config.model import (
     EncoderConfig,
@@ -93,7 +93,7 @@ class SearchConfig:
 class TuneFoldsConfig(JobConfig):
     """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
 
-    RESUMABLE: ClassVar[tuple[str, ...]] = (
+    RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "search.num_trials",
         "search.max_concurrent_trials",
@@ -105,12 +105,10 @@ class TuneFoldsConfig(JobConfig):
         "baseline",
         "data.slice_columns",
     )
-    """Settings that do not change what a trial's score is, so a run may be continued with others."""
     run: str = "runs/tune_folds"
     """The run directory, local or gs://; the same directory continues the same run."""
     seed: int = 0
     """Seed of weights, batches and search."""
-    data: DataConfig = field(default_factory=DataConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     text: TextConfig = field(default_factory=TextConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
@@ -128,9 +126,9 @@ class TuneFoldsConfig(JobConfig):
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
-        alone_if_local(self, "resources.num_workers")
+        self.alone_if_local("resources.num_workers")
         if self.encoder.train != "head":
-            alone_if_local(self, "search.max_concurrent_trials")
+            self.alone_if_local("search.max_concurrent_trials")
         self._check_task()
         if self.training.patience_epochs:
             raise UserError(

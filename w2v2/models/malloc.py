@@ -6,7 +6,6 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 # mallopt(3)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
@@ -38,7 +37,7 @@ def malloc_keeps_freed_memory() -> Iterator[None]:
         _leave(libc)
 
 
-def _enter(libc: Any) -> None:
+def _enter(libc: ctypes.CDLL) -> None:
     global _num_inside
     with _lock:
         if _num_inside == 0:
@@ -47,7 +46,7 @@ def _enter(libc: Any) -> None:
         _num_inside += 1
 
 
-def _leave(libc: Any) -> None:
+def _leave(libc: ctypes.CDLL) -> None:
     global _num_inside
     with _lock:
         _num_inside -= 1
@@ -69,6 +68,6 @@ def _setting(name: str, usual: int) -> int:
 
 
 @functools.cache
-def _glibc() -> Any:
+def _glibc() -> ctypes.CDLL | None:
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None

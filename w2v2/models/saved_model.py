@@ -141,7 +141,7 @@ def _fields(info: ModelInfo) -> dict[str, Any]:
 def model_digest(model: SpeechModel, info: ModelInfo) -> str:
     """SHA-256 over encoder, head and the names of the outputs, 16 hex digits."""
     encoder = info.encoder
-    about: list[Any] = [info.kind, info.groups, _audio_settings(info.audio), info.normalize]
+    about: list[object] = [info.kind, info.groups, _audio_settings(info.audio), info.normalize]
     about += [encoder.pooling, encoder.layer, encoder.layers, model.encoder.model.config.model_type]
     if info.vocabulary is not None and info.text is not None:
         about += [asdict(info.text), asdict(info.vocabulary)]

@@ -6,13 +6,14 @@ jinja2 is imported when a page is drawn, so that a job does not wait for it at i
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from w2v2.redaction import without_home
 from w2v2.reports.blocks import Link, Picture, Section, Sound
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,7 +47,7 @@ def environment() -> "jinja2.Environment":
     return templates
 
 
-def _svg(picture: Picture) -> Any:
+def _svg(picture: Picture) -> "markupsafe.Markup":
     from markupsafe import Markup
 
     from w2v2.reports.plots.style import svg

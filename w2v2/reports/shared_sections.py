@@ -256,7 +256,7 @@ def machine_facts(made: Mapping[str, Any] | None, *, device: str = "") -> dict[s
     }
 
 
-def _num_gpus(tree: Any) -> float:
+def _num_gpus(tree: object) -> float:
     """The most GPUs that any setting of the config gives to a trial, worker or encoder."""
     if not isinstance(tree, Mapping):
         return 0.0

@@ -12,7 +12,7 @@ from w2v2.audio import descriptors
 from w2v2.config.baseline import BaselineConfig
 from w2v2.config.data import CacheConfig, Descriptor
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig, SavedModelConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
@@ -243,7 +243,7 @@ def plan_extraction(
 
 
 def _num_predicted(
-    config: EvaluateConfig | PredictConfig,
+    config: SavedModelConfig,
     corpus: Manifest,
     *,
     predictor: str,

@@ -19,6 +19,7 @@ from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.audio.waveforms import read_clip
 from w2v2.config.command_line import tree
 from w2v2.config.data import AudioConfig, CacheConfig
+from w2v2.config.job import JobConfig
 from w2v2.data import clip_csv, file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
 from w2v2.data.corpora.labels_file import labels_text
@@ -77,7 +78,7 @@ def reading_all(config: C) -> C:
     return replace(config, run="", data=replace(config.data, max_reject_fraction=1.0))  # type: ignore[type-var, attr-defined]
 
 
-def report_plan(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
+def report_plan(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Any]:
     """What the job would read, use, reject, compute and write, logged and returned, after `<run>/clips.csv` is written.
 
     Raises UserError where the job would stop, in its own words.
@@ -96,7 +97,7 @@ def report_plan(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
     if work.table:
         logger.info("plan: would write the table %s", work.table)
     plan |= _csv(config, corpus, work)
-    if hasattr(config, "RESUMABLE"):
+    if config.RESUMABLE:
         run_directory.check_same_settings(replace(config, plan=False))
     manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction)
     return plan
@@ -114,7 +115,7 @@ def _log_rejects(corpus: Manifest) -> None:
 # -- audio
 
 
-def _stored(clips: pa.Table, config: Any, work: Work) -> StoredFeatures | None:
+def _stored(clips: pa.Table, config: JobConfig, work: Work) -> StoredFeatures | None:
     if work.cache is None:
         return None
     keys = [encoder.key for encoder in work.frozen]
@@ -236,7 +237,7 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
     }
 
 
-def _csv(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
+def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Any]:
     """Writes the clips as they were understood, and says how to have them read back."""
     slices = [name for name in config.data.slice_columns if name in corpus.clips.column_names]
     content, num_lost = clip_csv.clips_csv(corpus, task=work.task, carried=[*work.carried, *slices])
@@ -261,7 +262,7 @@ def _csv(config: Any, corpus: Manifest, work: Work) -> dict[str, Any]:
     return {"csv": uri, "data": tree(data)}
 
 
-def _written(config: Any, stem: str, suffix: str, content: bytes) -> str:
+def _written(config: JobConfig, stem: str, suffix: str, content: bytes) -> str:
     """The uri of a file with this content in the run directory; one that was edited, or is read now, stays as it is."""
     for number in itertools.count(1):
         uri = storage.join(config.run, f"{stem}{f'-{number}' if number > 1 else ''}{suffix}")

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from w2v2.storage.uris import (
     DamagedError,
@@ -22,6 +22,10 @@ from w2v2.storage.uris import (
     UnreachableError,
     bucket_and_name,
 )
+
+if TYPE_CHECKING:
+    from gcsfs.core import GCSFileSystem
+    from google.auth.credentials import Credentials
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +59,13 @@ def _object(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-def client() -> Any:
+def client() -> "GCSFileSystem":
     """The gcsfs client of this process; a forked or spawned worker makes its own."""
     return client_of(os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
 
 @functools.lru_cache(maxsize=4)
-def client_of(pid: int, emulator: str) -> Any:
+def client_of(pid: int, emulator: str) -> "GCSFileSystem":
     """The client of the process `pid`, cached by its arguments."""
     # gcsfs would ask for the bucket's type over gRPC before each call: two minutes where that is blocked.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -78,7 +82,7 @@ def client_of(pid: int, emulator: str) -> Any:
     )
 
 
-def _credentials() -> Any:
+def _credentials() -> "Credentials":
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
@@ -90,7 +94,7 @@ def _credentials() -> Any:
         raise RefusedError(f"gs:// needs Google credentials and none were found {where}: {_LOGIN}") from error
 
 
-async def exists(fs: Any, uri: str) -> bool:
+async def exists(fs: "GCSFileSystem", uri: str) -> bool:
     """Whether there is an object, or objects below that name."""
     bucket, name = bucket_and_name(uri)
     work = fs._call("GET", "b/{}/o", bucket, prefix=name or None, maxResults=1, json_out=True)
@@ -101,7 +105,7 @@ async def exists(fs: Any, uri: str) -> bool:
     return "items" in await _answer(fs, uri, "storage.objects.list", work)
 
 
-async def stat(fs: Any, uri: str) -> FileInfo:
+async def stat(fs: "GCSFileSystem", uri: str) -> FileInfo:
     """Size and fingerprint of one object."""
     work = fs._call("GET", "b/{}/o/{}", *_object(uri), json_out=True)
     return _info(uri, await _answer(fs, uri, "storage.objects.get", work))
@@ -112,7 +116,7 @@ def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
     return FileInfo(uri=uri, size_bytes=int(resource["size"]), fingerprint=fingerprint)
 
 
-async def list_files(fs: Any, uri: str) -> list[FileInfo]:
+async def list_files(fs: "GCSFileSystem", uri: str) -> list[FileInfo]:
     """All objects below a prefix, sorted."""
     bucket, name = bucket_and_name(uri)
     paths = await _answer(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
@@ -127,7 +131,7 @@ async def list_files(fs: Any, uri: str) -> list[FileInfo]:
     return [_info(f"gs://{path}", files[path]) for path in sorted(files)]
 
 
-async def read(fs: Any, uri: str) -> bytes:
+async def read(fs: "GCSFileSystem", uri: str) -> bytes:
     """The content of an object, verified against its crc32c, and read again once if it differs."""
     url = fs.url("/".join(_object(uri)))
     for _ in range(2):
@@ -140,7 +144,7 @@ async def read(fs: Any, uri: str) -> bytes:
     )
 
 
-def _intact(headers: Any, data: bytes) -> bool:
+def _intact(headers: Mapping[str, str], data: bytes) -> bool:
     """Whether the data match the crc32c in the headers; a file stored compressed has the crc32c of its compressed bytes."""
     import google_crc32c
 
@@ -150,7 +154,7 @@ def _intact(headers: Any, data: bytes) -> bool:
     return f"crc32c={digest}" in re.split(r"\s*,\s*", ",".join(headers.getall("x-goog-hash", [])))
 
 
-async def write(fs: Any, uri: str, data: bytes) -> None:
+async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
     """Write an object whole, and once more if its md5 does not arrive."""
     from gcsfs.retry import ChecksumError
 
@@ -168,7 +172,7 @@ async def write(fs: Any, uri: str, data: bytes) -> None:
     )
 
 
-async def create(fs: Any, uri: str, data: bytes) -> bool:
+async def create(fs: "GCSFileSystem", uri: str, data: bytes) -> bool:
     """Whether the object now has this content; it is written whole, and only where there is none."""
 
     async def put() -> bool:
@@ -182,14 +186,14 @@ async def create(fs: Any, uri: str, data: bytes) -> bool:
     return await _answer(fs, uri, "storage.objects.create", put())
 
 
-async def read_version(fs: Any, uri: str) -> tuple[bytes, int]:
+async def read_version(fs: "GCSFileSystem", uri: str) -> tuple[bytes, int]:
     """The content of an object, and its generation."""
     url = fs.url("/".join(_object(uri)))
     headers, data = await _answer(fs, uri, "storage.objects.get", fs._call("GET", url))
     return data, int(headers["x-goog-generation"])
 
 
-async def write_version(fs: Any, uri: str, data: bytes, generation: int) -> int | None:
+async def write_version(fs: "GCSFileSystem", uri: str, data: bytes, generation: int) -> int | None:
     """The object's new generation; None, and nothing is written, where the live one is another than given.
 
     0 means that there is no object.
@@ -221,7 +225,7 @@ async def write_version(fs: Any, uri: str, data: bytes, generation: int) -> int 
     return await _answer(fs, uri, "storage.objects.create", put())
 
 
-async def delete_version(fs: Any, uri: str, generation: int) -> None:
+async def delete_version(fs: "GCSFileSystem", uri: str, generation: int) -> None:
     """Remove an object if this is its generation."""
 
     async def remove() -> None:
@@ -233,7 +237,7 @@ async def delete_version(fs: Any, uri: str, generation: int) -> None:
     await _answer(fs, uri, "storage.objects.delete", remove())
 
 
-async def delete(fs: Any, uri: str) -> None:
+async def delete(fs: "GCSFileSystem", uri: str) -> None:
     """Remove one object; a missing one is fine."""
 
     async def remove() -> None:
@@ -245,7 +249,7 @@ async def delete(fs: Any, uri: str) -> None:
     await _answer(fs, uri, "storage.objects.delete", remove())
 
 
-async def _answer(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -> Result:
+async def _answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable[Result]) -> Result:
     """What the work returns; its failures as a StorageError."""
     import aiohttp
     from gcsfs.retry import HttpError, NonRetryableError
@@ -261,7 +265,7 @@ async def _answer(fs: Any, uri: str, permission: str, work: Awaitable[Result]) -
         raise _failure(uri, permission, error) from error
 
 
-async def _missing(fs: Any, uri: str) -> StorageError:
+async def _missing(fs: "GCSFileSystem", uri: str) -> StorageError:
     """Which of bucket and object is missing: gcsfs drops Google's words for it."""
     import aiohttp
     from gcsfs.retry import HttpError

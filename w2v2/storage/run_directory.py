@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
+from w2v2.config.job import JobConfig
 from w2v2.errors import UserError
 from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
@@ -29,7 +30,7 @@ COMPARED = ("label", "speaker", "fold", "split", "audio_digest", "text")
 NUM_SHOWN = 4
 
 
-def open_or_continue(config: Any) -> bool:
+def open_or_continue(config: JobConfig) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
     Settings may change until keep_manifest: nothing was computed before that. Afterwards those in
@@ -41,7 +42,7 @@ def open_or_continue(config: Any) -> bool:
     return is_continued
 
 
-def check_same_settings(config: Any) -> bool:
+def check_same_settings(config: JobConfig) -> bool:
     """Whether the run directory holds an earlier part of this run; nothing is written.
 
     Raises UserError when it holds a run with other settings.
@@ -77,7 +78,7 @@ def _earlier_manifest(run: str) -> pa.Table | None:
         return None
 
 
-def _check_same_settings(config: Any, text: str) -> None:
+def _check_same_settings(config: JobConfig, text: str) -> None:
     uri = storage.join(config.run, "config.yaml")
     try:
         before = parse_text(type(config), text)
@@ -88,7 +89,7 @@ def _check_same_settings(config: Any, text: str) -> None:
         ) from error
     # What was kept is redacted: a signature that was renewed is no other setting.
     now = parse_text(type(config), dump(config))
-    changes = differences(before, now, besides=("run", *getattr(config, "RESUMABLE", ())))
+    changes = differences(before, now, besides=("run", *config.RESUMABLE))
     if changes:
         shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in changes.items()]
         more = f" and {len(shown) - NUM_SHOWN} more" if len(shown) > NUM_SHOWN else ""

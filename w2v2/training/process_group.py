@@ -1,12 +1,14 @@
 """The processes that train one model together."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+State = TypeVar("State")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,10 @@ class ProcessGroup:
         rows[self.rank :: self.size] = share
         return rows
 
-    def states(self, state: Any) -> list[Any]:
+    def states(self, state: State) -> list[State]:
         """The state of every process, in the order of their ranks; each passes its own."""
         if self.size == 1:
             return [state]
-        states: list[Any] = [None] * self.size
+        states = [state] * self.size
         torch.distributed.all_gather_object(states, state)
         return states

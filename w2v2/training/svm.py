@@ -171,7 +171,9 @@ def softmax(values: Float[np.ndarray, "clips classes"]) -> Float[np.ndarray, "cl
     return special.softmax(values, axis=1)
 
 
-def _uar(fitted: Any, descriptors: Any, target: Any) -> float:
+def _uar(
+    fitted: Any, descriptors: Float[np.ndarray, "clips descriptors"], target: Int[np.ndarray, " clips"]
+) -> float:
     """UAR over the classes that occur in target (scikit-learn's balanced_accuracy_score warns about the others)."""
     predicted = fitted.predict(descriptors)
     return float(np.mean([(predicted[target == name] == name).mean() for name in np.unique(target)]))

@@ -2,10 +2,9 @@
 
 import datetime
 from decimal import Decimal
-from typing import Any
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """The text of one value: numbers in their shortest form, dates as in ISO 8601, durations in seconds.
 
     None, NaN and NaT are ''. A whole number is written without a fraction, as spreadsheets and columns with missing
