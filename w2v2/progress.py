@@ -12,8 +12,8 @@ class Progress:
     Rate and time left count from the first call that reports something done: before that, workers start.
     """
 
-    def __init__(self, what: str, total: int = 0, *, unit: str, interval_s: float = 2.0) -> None:
-        self._what, self._total, self._unit, self._interval_s = what, total, unit, interval_s
+    def __init__(self, name: str, total: int = 0, *, unit: str, interval_s: float = 2.0) -> None:
+        self._name, self._total, self._unit, self._interval_s = name, total, unit, interval_s
         self._began = self._logged = time.monotonic()
         self._first: tuple[int, float] | None = None
 
@@ -28,7 +28,7 @@ class Progress:
         pace = self._pace(done, now)
         if is_first:
             self._first = done, now
-        parts = [f"{self._what}: {done} of {self._total} {self._unit}", *pace, *filter(None, [note])]
+        parts = [f"{self._name}: {done} of {self._total} {self._unit}", *pace, *filter(None, [note])]
         logger.info("%s", ", ".join(parts))
 
     def _pace(self, done: int, now: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""Texts without what opens doors: users, passwords, queries and fragments of URIs, tokens and signatures in any text.
+"""Texts without secrets: users, passwords, queries and fragments of URIs, tokens and signatures.
 
 Whatever leaves a process is redacted where it leaves: log records (RedactingFilter), error messages (UserError, Reject),
 settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards. What is meant to
@@ -42,7 +42,7 @@ _HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
 
 
 def redacted(text: str) -> str:
-    """The text, of every URI in it no user and password, no query and no fragment, and no token or signature.
+    """The text without users, passwords, queries and fragments of URIs, and without tokens and signatures.
 
     >>> redacted("https://me:pw@host/a.wav?X-Goog-Signature=1f: cannot be read")
     'https://***@host/a.wav?*** cannot be read'

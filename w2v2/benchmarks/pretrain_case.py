@@ -62,7 +62,7 @@ def pretrain(config: BenchmarkConfig) -> CaseResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Given:
+class _PeerBatch:
     """A padded batch of the peer with what is drawn for it, by transformers' shapes."""
 
     inputs: dict[str, Tensor]
@@ -73,7 +73,7 @@ class _Given:
 def _as_many_steps(
     num_samples: Int[np.ndarray, " clips"], num_steps: int, *, seed: int
 ) -> tuple[float, list[Int[np.ndarray, " _"]]]:
-    """The least seconds of audio per step, in tenths, by which an epoch of ours has at most so many steps; and its batches."""
+    """The smallest batch in seconds of audio, in steps of 0.1, with at most num_steps batches an epoch; and its first epoch."""
     tenths = int(10 * num_samples.sum() / SAMPLE_RATE / num_steps)
     while True:
         batches = batches_by_seconds(
@@ -120,8 +120,8 @@ class _Part:
             "pretrain",
             self._part,
             ours=lambda number: self._train_ours(),
-            example=partial(self._train_example, self._given(self._random)),
-            same_batches=partial(self._train_example, self._given(self._ours)),
+            example=partial(self._train_example, self._peer_batches(self._random)),
+            same_batches=partial(self._train_example, self._peer_batches(self._ours)),
             rounds=self._rounds,
             audio_s=float(self._clips.num_samples.sum() / SAMPLE_RATE),
             wanted=WANTED[self._part],
@@ -143,11 +143,11 @@ class _Part:
         weight = self._config.loss.diversity_weight
         return [row["loss"] + weight * row["diversity"] for row in trainer.run().steps]
 
-    def _given(self, batches: Batches) -> list[_Given]:
+    def _peer_batches(self, batches: Batches) -> list[_PeerBatch]:
         drawer = BatchDrawer(self._clips, self._model(), self._config)
         return [self._batch(drawer.batch(batch, epoch=0), batch) for batch in batches]
 
-    def _batch(self, drawn: Inputs, batch: Int[np.ndarray, " _"]) -> _Given:
+    def _batch(self, drawn: Inputs, batch: Int[np.ndarray, " _"]) -> _PeerBatch:
         extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
         padded = extractor.pad(
             {"input_values": [self._waveforms[index] for index in batch]}, padding=True, return_tensors="pt"
@@ -162,9 +162,9 @@ class _Part:
         padded_noise = torch.zeros(*masked.shape, *noise.shape[1:])
         padded_noise[masked] = noise
         inputs = {"mask_time_indices": masked, "sampled_negative_indices": negatives}
-        return _Given(inputs={**padded, **inputs}, noise=padded_noise.flatten(0, 2))
+        return _PeerBatch(inputs={**padded, **inputs}, noise=padded_noise.flatten(0, 2))
 
-    def _train_example(self, batches: Sequence[_Given], number: int) -> list[float]:
+    def _train_example(self, batches: Sequence[_PeerBatch], number: int) -> list[float]:
         """The loss per masked frame of each step, as the example reports it."""
         model = copy.deepcopy(self._stock).train()
         optim = self._config.optim.at(LEARNING_RATE)

@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A command that has ended well: its lines with when each came, and the most memory that it held."""
+    """A command that ended with exit code 0: its lines with the time of each, and its peak memory."""
 
     lines: list[tuple[float, str]]
     """Seconds after the start, and the text."""
@@ -78,7 +78,7 @@ def run_command(command: Sequence[str], *, watch_memory: bool = False) -> Ended:
 
 
 class Watch:
-    """Looks every SAMPLE_EVERY_S how much memory a process and all processes below it hold."""
+    """Samples the resident memory of a process and its descendants every SAMPLE_EVERY_S seconds."""
 
     def __init__(self, pid: int) -> None:
         try:
@@ -113,7 +113,7 @@ class Watch:
     def _resident(self, process: "psutil.Process") -> int:
         try:
             return process.memory_info().rss
-        except self._psutil.Error:  # ended between the listing and the look
+        except self._psutil.Error:  # ended after it was listed
             return 0
 
 

@@ -16,8 +16,8 @@ LOOK_EVERY_S = 0.2
 class ProcessorTime:
     """A block whose processor seconds, user and system, are summed over this process and all below it.
 
-    Processes below this one are looked at every LOOK_EVERY_S, as some (Ray's workers) are waited for by nobody; what one
-    worked after the last look is lost. Without psutil only those that were waited for count.
+    Descendants are sampled every LOOK_EVERY_S seconds, since nobody waits for some of them (Ray's workers); what one works
+    after the last sample is lost. Without psutil only children that were waited for count.
     """
 
     seconds: float = 0.0
@@ -40,7 +40,7 @@ class ProcessorTime:
 
     @staticmethod
     def _looked_at() -> "tuple[psutil.Process | None, set[psutil.Process]]":
-        """This process and those below it that do not count, as they are there before."""
+        """This process, and its descendants that do not count, as they ran before the block."""
         try:
             import psutil
         except ImportError:
@@ -51,7 +51,7 @@ class ProcessorTime:
     def _look(self, this: "psutil.Process | None", before: "set[psutil.Process]") -> None:
         while this and not self._ended.wait(LOOK_EVERY_S):
             for process in this.children(recursive=True):
-                with contextlib.suppress(Exception):  # ended between the listing and the look
+                with contextlib.suppress(Exception):  # ended after it was listed
                     if process not in before:
                         spent = process.cpu_times()
                         self._below[process] = spent.user + spent.system

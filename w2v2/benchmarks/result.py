@@ -1,4 +1,4 @@
-"""What a benchmark's case found: seconds of each side and round, ratios, and how far results agree."""
+"""The result of a benchmark's case: seconds of each side and round, ratios, and how far results agree."""
 
 import logging
 import statistics
@@ -80,7 +80,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """All that a case found."""
+    """The result of one case."""
 
     case: str
     comparisons: Sequence[Comparison] = ()

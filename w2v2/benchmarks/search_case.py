@@ -39,7 +39,7 @@ SPACE = {  # wide enough that some trials learn nothing, as in a search that nee
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
-    """What a search left, by ours or Trainer."""
+    """The results of a search, by our job or by Trainer."""
 
     best: int
     scores: dict[int, float]
@@ -149,7 +149,7 @@ def read_search(run: str) -> Searched:
 
 
 def summarised(made: Sequence[PeerFold], num_folds: int) -> Searched:
-    """The same of what Trainer made."""
+    """The same of the folds that Trainer has trained."""
     scores = {
         trial: statistics.fmean(fold.uar for fold in made if fold.trial == trial)
         for trial in sorted({fold.trial for fold in made})

@@ -42,7 +42,7 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class PeerFold:
-    """What Trainer made of one fold."""
+    """Trainer's results of one fold."""
 
     trial: int
     fold: int

@@ -69,7 +69,7 @@ def train_each(
 ) -> None:
     """Trainings of one process each, as many at once as the cluster has room for; on_done(number, what it returns).
 
-    What they call their second argument with reaches `report` in this process. Raises UserError where one does.
+    Arguments of their calls of `report` reach `report` in this process. Raises UserError where one does.
     """
     with _queue_into(report) as queue:
         task = connection.task(_with_queue, cpus=cpus, gpus=gpus)
@@ -114,7 +114,7 @@ def work_together(
     name: str,
     storage_path: str,
 ) -> Reported:
-    """What the first of `num_workers` processes found, all of which call `compute` together, and its warnings.
+    """The result of the first of `num_workers` processes, which all call `compute` together, and its warnings.
 
     Raises what a worker raised; a worker that is lost has all of them start again.
     """

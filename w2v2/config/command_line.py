@@ -88,7 +88,7 @@ def _parsed(config_class: type[C], words: Sequence[str]) -> C:
             '"<unicode string>"', "the --config file"
         )
         raise UserError(f"{message}; --help lists all settings") from error
-    except OSError as error:  # text in the place of a section is taken for the name of a file with it
+    except OSError as error:  # jsonargparse takes text in place of a section for the name of a file
         raise UserError(
             f"a section of settings is given as a file that cannot be read ({error.strerror}): give its fields; --help "
             "lists all settings"
@@ -165,7 +165,7 @@ def run_job(
     guide: Guide | None = None,
     words: str = "",
 ) -> int:
-    """The exit code of a job with these arguments: 0, 2 with one sentence for what the user can fix; a fault of ours is raised.
+    """The exit code of a job with these arguments: 0, 2 with one sentence for what the user can fix; a bug is raised.
 
     guide is what --help shows; --help all lists every setting. words is the field that takes the arguments
     that belong to no flag, for a job that has such a list.
@@ -200,14 +200,14 @@ def run_job(
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException, _: object) -> None:
-    """The traceback of a fault of ours, which may hold what a library was given: sys.excepthook of a job."""
+    """Print the traceback of a bug, redacted, since libraries repeat their arguments: sys.excepthook of a job."""
     sys.stdout.flush()
     print(redacted_traceback(error), end="", file=sys.stderr)
 
 
 def _interrupt_at_signals(received: list[int]) -> None:
     """Let SIGTERM (of a scheduler) and SIGHUP (of a closed terminal) end a job as Ctrl-C does."""
-    # nohup has SIGHUP ignored, and it stays so.
+    # nohup ignores SIGHUP: keep it ignored.
     handled = [
         signal_number
         for signal_number in (signal.SIGTERM, signal.SIGHUP)
@@ -217,7 +217,7 @@ def _interrupt_at_signals(received: list[int]) -> None:
     def interrupt(number: int, _: object) -> None:
         received.append(number)
         for signal_number in handled:
-            signal.signal(signal_number, signal.SIG_IGN)  # it is ending
+            signal.signal(signal_number, signal.SIG_IGN)  # the job is already ending
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():

@@ -45,7 +45,7 @@ class PretrainEncoderConfig:
         return self.name == "tiny" or self.weights == "random"
 
     def as_encoder(self) -> EncoderConfig:
-        """The same as the settings that all jobs open encoders by."""
+        """These settings as an EncoderConfig, by which all jobs open encoders."""
         return EncoderConfig(name=self.name, train=self.train)
 
 
@@ -170,7 +170,7 @@ class PretrainOptimConfig:
         self.at(self.learning_rate or 1.0)  # checks the rest
 
     def at(self, learning_rate: float) -> OptimConfig:
-        """The same as the settings that all optimizers are made by."""
+        """These settings as an OptimConfig with this learning rate, by which all optimizers are made."""
         names = ("weight_decay", "beta1", "beta2", "eps", "schedule", "warmup_fraction", "clip_norm")
         return OptimConfig(learning_rate=learning_rate, **{name: getattr(self, name) for name in names})
 

@@ -49,7 +49,7 @@ GUIDE = Guide(
 
 
 def main(config: BenchmarkConfig) -> list[CaseResult]:
-    """What the cases found, after it has been printed and written."""
+    """The results of the cases, after they have been printed and written."""
     from w2v2.benchmarks import report
 
     config = replace(config, run=storage.expand(config.run))
@@ -68,7 +68,7 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
 
 
 def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """What one case found; the modules of the others are not imported."""
+    """The result of one case; the modules of the others are not imported."""
     match case:
         case "search" | "head":
             from w2v2.benchmarks.search_case import search

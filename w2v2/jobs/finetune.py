@@ -132,7 +132,7 @@ def read_audio(
     preparation: features.FeaturePreparation,
     workers: Workers,
 ) -> tuple[list[ClipFeatures], Descriptors]:
-    """What became of each clip, in order, and the hand-made features that join the encoder's."""
+    """A ClipFeatures for each clip, in order, and the hand-made features that the head joins."""
     prepared = preparation.run(corpus.clips)
     described, descriptors = joined_descriptors(config, corpus.clips, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
@@ -156,7 +156,7 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
 
 
 def places(config: FinetuneConfig) -> dict[str, str]:
-    """What every worker reads or writes, by field."""
+    """The places that every worker reads or writes, by field."""
     corpus = {"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri}
     return corpus | ({"decode.lm": config.decode.lm} if config.decode.lm else {})
 
@@ -168,7 +168,7 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
 
 
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:
-    """The clips that can be had by name, split once to show early what would not work."""
+    """The clips of the data; they are split here once, so that impossible splits are reported before audio is read."""
     data = usable_clips.with_demo_made(config.data, task=config.task.kind)
     corpus = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
     if config.task.kind == "transcript":
@@ -223,7 +223,7 @@ def usable(
 def encoder_entry(
     config: FinetuneConfig, info: features.EncoderInfo, corpus: manifest.Manifest
 ) -> dict[str, str]:
-    """`encoder` of metrics.json and of the model card, with what the test clips have to do with its training."""
+    """`encoder` of metrics.json and of the model card, with the overlap of the test clips and its training data."""
     test = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
     return {
         "name": config.encoder.name,

@@ -1,4 +1,4 @@
-"""Write what a saved model says of recordings whose labels are not known.
+"""Write a saved model's predictions for recordings whose labels are not known.
 
     w2v2 predict --model runs/finetune/model interview.wav
     w2v2 predict --model runs/finetune/model --data.uri ~/recordings

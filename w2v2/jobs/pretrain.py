@@ -187,7 +187,7 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
 
 
 def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
-    """What metrics.json and the model card say of the encoder that training began with."""
+    """`encoder` of metrics.json and of the model card: the encoder that training began with."""
     return {
         "name": config.encoder.name,
         "weights": "random" if config.encoder.is_random else "checkpoint",

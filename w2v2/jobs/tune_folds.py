@@ -135,7 +135,7 @@ def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
 
 
 def read_clips(config: TuneFoldsConfig) -> Manifest:
-    """The clips that can be had by name, with their transcripts; raises UserError where they make no folds."""
+    """The clips of the data, with references for transcripts; raises UserError where they make no folds."""
     text = config.text if config.task.kind == "transcript" else None
     return usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
 
@@ -170,7 +170,7 @@ def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], cli
 def final_of(
     plan: Plan, study: Study, *, search: Callable[[Plan, Study], None], train: Train
 ) -> FinalTrainings | None:
-    """What is trained after the search; None where no trial is complete."""
+    """The trainings after the search; None where no trial is complete."""
     if plan.config.search.nested:
         return train_choices(plan, nested_choices(plan, search=search), train=train)
     finished = read_finished(plan.config, plan.classes, study.study)

@@ -32,7 +32,7 @@ class Paragraph(Block):
 
 @dataclass(frozen=True)
 class Score:
-    """A score in large figures, with what it is under it."""
+    """A score in large figures, with its explanation below."""
 
     value: str
     text: str
@@ -123,7 +123,7 @@ class Measured:
         return show(self.value) + within
 
     def raw(self) -> dict[str, Any]:
-        """Its numbers, by what is added to the name of the column."""
+        """Its value, and its bounds under the suffixes " low" and " high" of the column's name in the CSV."""
         low, high = self.interval or (None, None)
         return {"": self.value, " low": low, " high": high}
 
@@ -140,24 +140,24 @@ class Averaged:
         return show(self.mean) + ("" if self.std is None else f" \u00b1 {100 * self.std:.1f}")
 
     def raw(self) -> dict[str, Any]:
-        """Its numbers, by what is added to the name of the column."""
+        """Its mean, and under the suffix " std" of the column's name in the CSV its standard deviation."""
         return {"": self.mean, " std": self.std}
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A recording, one cell of a table: where it is, and what a browser can play, if it can."""
+    """A recording, one cell of a table: its uri, and the source that a browser can play, if there is one."""
 
     uri: str
     source: str = ""
     """Relative to the page; empty where the page offers no player."""
 
     def text(self, show: Show) -> str:
-        """Where the recording is."""
+        """The uri of the recording."""
         return self.uri
 
     def raw(self) -> dict[str, Any]:
-        """Its only column."""
+        """Its uri, in one column of the CSV."""
         return {"": self.uri}
 
 
@@ -174,7 +174,7 @@ class Link:
         return self.words
 
     def raw(self) -> dict[str, Any]:
-        """Its only column."""
+        """Its words, in one column of the CSV."""
         return {"": self.words}
 
 

@@ -68,7 +68,7 @@ def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
             "that it holds out.",
         )
     elif (seen := metrics.get("encoder", {}).get("seen_in_training")) is not None:
-        if seen and "score" not in seen:  # a run of a version that wrote the numbers alone
+        if seen and "score" not in seen:  # older versions wrote the counts alone
             seen = f"{seen} were used to train the encoder"
         yield _check(
             not seen,
@@ -221,7 +221,7 @@ def _completeness(metrics: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _transcripts(metrics: Mapping[str, Any]) -> Iterator[Check]:
-    """Whether something is written, can be written, and was not learned as it is."""
+    """Checks of empty transcripts, of characters that the model cannot write, and of sentences seen in training."""
     pooled, text = metrics["pooled"], metrics.get("text", {})
     num_empty, num_clips = pooled["empty_predictions"], pooled["num_clips"]
     yield _check(

@@ -1,6 +1,6 @@
 """The score on top of a page, with its interval and what it is, and the sentence that reports it.
 
-A search's metrics.json has `estimate` where the choice among trials is corrected for; runs of before have
+A search's metrics.json has `estimate` where the choice among trials is corrected for; runs of older versions have
 the best trial's score and the one selected on the other folds.
 """
 

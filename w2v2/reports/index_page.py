@@ -40,10 +40,10 @@ class IndexedRun:
 
 
 def write_index(run: str) -> str:
-    """The index.html of the folder that a local run directory is in, written anew; "" where none is written.
+    """The path of index.html in the folder of a local run directory, once it is rewritten; "" where it is not.
 
-    None is written into a home directory or the root, nor over a file that is not such an index. A folder that cannot
-    be written to is no mistake.
+    It is not written into a home directory or the root, nor over a file that is no such index, nor where this user may not
+    write.
     """
     if storage.is_remote(run):
         return ""
@@ -131,7 +131,7 @@ def _first_number(metrics: Mapping[str, Any]) -> tuple[str, str]:
                 return f"highest {metrics['metric']}: {metrics['ranking'][0]['name']}", ""
             case _:
                 return "", ""
-    except (KeyError, TypeError, IndexError):  # of a version whose metrics.json had another form
+    except (KeyError, TypeError, IndexError):  # written by a version whose metrics.json had another form
         return "see its page", ""
     name = f" ({first.name})" if first.name else ""
     return f"{first.metric} {first.form(first.value)}{name}", first.within

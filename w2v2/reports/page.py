@@ -22,7 +22,7 @@ def write_page(
 ) -> str:
     """The uri of `<run>/report.html`, written with `<run>/plots/*.png` and `<run>/tables/*.{csv,tex}`.
 
-    The index of the runs next to it is written anew.
+    index.html, which lists the runs of the folder, is updated.
     """
     from w2v2.reports.plots.style import png
 

@@ -124,7 +124,7 @@ def steps(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def data(run: PretrainRun) -> list[Block]:
-    """Sizes, what was kept out, and what scores by this encoder must say."""
+    """Sizes, the speakers that were left out, and the leak that scores by this encoder must report."""
     excluded = run.config["data"]["exclude_speakers"]
     text = f"{run.manifest.num_rows} clips, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
     if excluded:

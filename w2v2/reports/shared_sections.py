@@ -169,12 +169,12 @@ def lengths_text(manifest: pa.Table) -> str:
 
 
 def clips_blocks(run: RunFiles) -> list[Block]:
-    """What became of everything that was given, and the rejected clips by reason with examples."""
+    """How many of the given clips were used, rejected and passed over, and the rejected ones by reason with examples."""
     return [*accounting_blocks(run.metrics), *rejects_blocks(run.rejects)]
 
 
 def accounting_blocks(metrics: Mapping[str, Any]) -> list[Block]:
-    """Given, used, rejected and passed over by kind, whose sums agree; nothing for a run of before they were counted."""
+    """Given, used, rejected and passed over by kind, whose sums agree; nothing for runs of versions that did not count."""
     numbers = metrics.get("clips")
     if not isinstance(numbers, Mapping):
         return []
@@ -232,13 +232,13 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
 
 
 def warnings_blocks(metrics: Mapping[str, Any]) -> list[Block]:
-    """What the job and its workers warned of; nothing where they did not, or for a run of before it was kept."""
+    """The warnings of the job and its workers; nothing without any, or for runs of versions that did not keep them."""
     rows: list[list[Cell]] = [[text] for text in metrics.get("warnings", [])]
     return [Table("warnings", [words("warning")], rows, "What the job warned of.")] if rows else []
 
 
 def made_facts(run: RunFiles) -> dict[str, str]:
-    """Date, commit, device and machine of a run; nothing of what an older run has not recorded."""
+    """Date, commit, device and machine of a run, as far as it has recorded them."""
     return machine_facts(run.metrics.get("made"), device="GPU" if _num_gpus(run.config) else "CPU")
 
 

@@ -59,7 +59,7 @@ def folds_and_speakers(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Bl
 
 
 def final_trainings(run: TuneRun) -> list[Block]:
-    """What was trained after the search for the number on top, and its spread between seeds; nothing where nothing was."""
+    """Each fold's choice and the spread between seeds, of models trained after the search; nothing without such models."""
     final = run.metrics.get("final")
     if final is None:
         return []

@@ -274,5 +274,5 @@ CURVES = pa.schema(
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
+    """Versions of this code and of the libraries that the numbers depend on."""
     return library_versions("torch", "transformers", "ray")

@@ -1,4 +1,4 @@
-"""Which sessions of a command a run is the work of: giving it again never makes metrics.json or the page poorer."""
+"""The sessions of a run: the same command given again keeps the date, machine and time of the session that did the work."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ MAX_LATER = 20
 def with_sessions(run: str, metrics: Mapping[str, Any], *, same: Sequence[str] = ()) -> dict[str, Any]:
     """The metrics with `made`, when and where they were made.
 
-    Where the run directory has metrics.json of an earlier session, `made` and `seconds` are that session's: it did the
-    work, and one that finds it done would show a few seconds on another machine. What later sessions took is in
-    `later_sessions`, oldest first, and the first one's `trunk` in `first_trunk`. same names what must be equal in both for the earlier one to be of the
-    same work, where the run directory itself does not hold it to its settings.
+    Where the run directory has metrics.json of an earlier session, `made` and `seconds` stay those of that session, which
+    did the work. `later_sessions` lists the later ones, oldest first, and `first_trunk` has the `trunk` of the first.
+    `same` names the metrics that must be equal for the earlier session to have done the same work, in jobs whose run
+    directory accepts other settings.
     """
     made = describe_run()
     earlier = _earlier(run)

@@ -47,7 +47,7 @@ class _Row:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What is read of a row; empty names of columns are not there."""
+    """The columns that are read of each row; '' where the table has none."""
 
     task: Labels
     targets: Sequence[str]

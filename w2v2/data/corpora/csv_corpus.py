@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What is read of a row."""
+    """The columns that are read of each row."""
 
     data: DataConfig
     task: Labels

@@ -1,4 +1,4 @@
-"""The records of a CSV: commas, semicolons or tabs; UTF-8, UTF-16 or Windows-1252; a quote that is left open is found."""
+"""The records of a CSV: commas, semicolons or tabs; UTF-8, UTF-16 or Windows-1252; an unclosed quote is reported."""
 
 import csv
 import io

@@ -35,7 +35,7 @@ ANNOTATIONS = re.compile(r"(static_annotations_averaged_songs.*|annotations)\.cs
 
 @dataclass(frozen=True, kw_only=True)
 class _Annotation:
-    """A row of an annotations file: what it says, or why it cannot be used."""
+    """A row of an annotations file: its song and ratings, or its reject."""
 
     song_id: str
     place: str

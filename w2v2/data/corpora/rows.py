@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRow:
-    """A row of the clip table; a bad one has a reject instead of what it lacks."""
+    """A row of the clip table; one that cannot be used has a reject."""
 
     clip_id: str
     uri: str

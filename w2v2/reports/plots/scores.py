@@ -71,7 +71,7 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
-    """The part of 0 to 100 that has these values with some room, as a difference of a few points must be seen."""
+    """Limits of an axis of percents around these values: on one from 0 to 100 a few points would not show."""
     if not values:
         return 0.0, 100.0
     room = max(3.0, 0.08 * (max(values) - min(values)))
