@@ -23,7 +23,7 @@ def member_name(number: int) -> str:
 
 
 def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_from: pa.Table) -> str:
-    """The ensemble's digest, once its folder says what its members are; they are in it already, as `member_name` names them.
+    """The ensemble's digest, after its folder, which has the members under `member_name` already, has been completed.
 
     made_from are the clips (speaker, audio_digest) that made any of them. w2v2.json, which says that the folder is
     whole, comes last. Raises UserError where members predict different things.

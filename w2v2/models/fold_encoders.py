@@ -52,7 +52,7 @@ def num_folds_of(name: str) -> int:
 
 
 def by_fold(encoders: Sequence[EncoderConfig], *, num_folds: int) -> ByFold:
-    """The encoder of each fold, of those encoders that are folders of such.
+    """The encoders of all folds, in order, for those encoders that are folders with one for each fold.
 
     Raises UserError where a folder has another number of folds, or lacks the model of one.
     """

@@ -187,7 +187,7 @@ class Totals:
 
     @classmethod
     def zero(cls, shape: tuple[int, int]) -> "Totals":
-        """The totals of nothing, for books of codes of this shape."""
+        """Totals of zero, for books of codes of this shape."""
         return cls(code_probabilities=np.zeros(shape), code_counts=np.zeros(shape))
 
     @classmethod

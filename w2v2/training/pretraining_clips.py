@@ -51,14 +51,14 @@ def with_too_short(
 def speaker_folds(
     config: PretrainConfig, corpus: Manifest, prepared: Sequence[ClipFeatures]
 ) -> dict[str, int]:
-    """The fold of each speaker: of the clips that a search over them can use, be they too short to pre-train on."""
+    """The fold of each speaker, as a search has it: over all usable clips, those too short to pre-train on included."""
     usable = corpus.clips.filter(pa.array([not clip.reject for clip in prepared]))
     assigned = folds.assign(usable, config.folds)
     return dict(zip(assigned["speaker"].to_pylist(), assigned["fold"].to_pylist(), strict=True))
 
 
 def with_folds(config: PretrainConfig, corpus: Manifest, fold_of: Mapping[str, int]) -> Manifest:
-    """The clips with the fold of their speaker, no audio in two; the folder says that it holds encoders by fold."""
+    """The clips with the fold of their speaker, no audio in two; the folder is marked as one of encoders by fold."""
     fold = [fold_of[speaker] for speaker in corpus.clips["speaker"].to_pylist()]
     clips = corpus.clips.append_column("fold", pa.array(fold, pa.int64()))
     folds.audit(clips)

@@ -308,7 +308,7 @@ class _AdamW:
     def __call__(
         self, gradients: Sequence[Float[Tensor, "folds ..."]], folds: list[int], rate: float
     ) -> None:
-        """One step of these folds; those of the others are not looked at."""
+        """One step of these folds; gradients of other folds are ignored."""
         if self._optim.clip_norm:
             self._clip(gradients, folds)
         parts: list[_Part] = []
