@@ -129,10 +129,10 @@ def _text(transcript: Transcript) -> dict[str, Any]:
 def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]:
     """The predictions of earlier attempts of the run, by inputs."""
     rows = read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once).to_pylist()
-    return {row["inputs"]: _said(row) for row in rows}
+    return {row["inputs"]: _prediction(row) for row in rows}
 
 
-def _said(row: dict[str, Any]) -> ClipPrediction:
+def _prediction(row: dict[str, Any]) -> ClipPrediction:
     return ClipPrediction(
         clip_id=row["clip_id"],
         spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),

@@ -70,7 +70,7 @@ def save_model(
         extractor.save_pretrained(folder)
         if info.vocabulary is not None:
             save_tokenizer(info.vocabulary, folder)
-        safetensors.torch.save_file(_own_state(model), folder / "head.safetensors")
+        safetensors.torch.save_file(_state_outside_encoder(model), folder / "head.safetensors")
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     if info.decode is not None:
         decode, files = kept_files(info.decode)
@@ -161,7 +161,7 @@ def _audio_settings(audio: AudioConfig) -> dict[str, Any]:
     return first | {name: value for name, value in changed(audio).items() if name not in first}
 
 
-def _own_state(model: SpeechModel) -> dict[str, Shaped[Tensor, "..."]]:
+def _state_outside_encoder(model: SpeechModel) -> dict[str, Shaped[Tensor, "..."]]:
     """All tensors outside of the encoder."""
     state = model.state_dict().items()
     return {name: v.detach().cpu().contiguous() for name, v in state if not name.startswith("encoder.")}

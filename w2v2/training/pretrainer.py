@@ -160,7 +160,7 @@ class Pretrainer:
         if isinstance(features, Fetched):
             features.expect(np.concatenate([self.world.share(batch) for _, batch in coming]))
         for epoch, batch in coming[:NUM_MADE]:
-            for part in self._own_parts(batch)[0]:
+            for part in self._clips_of_parts(batch)[0]:
                 self.ahead.expect(part, epoch=epoch)
 
     def _step(self, batch: Int[np.ndarray, " batch"]) -> None:
@@ -257,10 +257,12 @@ class Pretrainer:
 
     def _parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Inputs], int, bool]:
         """This process's inputs, whether they count (else 0: it has no clip of this batch), and whether any process has parts."""
-        parts, counts, in_parts = self._own_parts(batch)
+        parts, counts, in_parts = self._clips_of_parts(batch)
         return [self.ahead.batch(clips, epoch=self.position.epoch) for clips in parts], counts, in_parts
 
-    def _own_parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
+    def _clips_of_parts(
+        self, batch: Int[np.ndarray, " batch"]
+    ) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
         """The same with numbers of clips in place of inputs."""
         shares = [batch[rank :: self.world.size] for rank in range(self.world.size)]
         split = [self._split(share) for share in shares]
