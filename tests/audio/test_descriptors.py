@@ -37,7 +37,7 @@ def test_every_number_has_a_name_of_its_own():
     assert names(("energy", "pitch")) == names(("energy",)) + names(("pitch",))
 
 
-def test_kinds_stand_side_by_side_in_the_order_asked_for():
+def test_kinds_are_concatenated_in_the_order_asked_for():
     waveform = noise(5003)
     both = np.concatenate([describe(waveform, ("energy",)), describe(waveform, ("mfcc",))])
     assert np.array_equal(describe(waveform, ("energy", "mfcc")), both)

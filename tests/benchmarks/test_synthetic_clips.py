@@ -29,7 +29,7 @@ def test_speech_has_its_length_and_no_clipping(length_s):
 
 
 @pytest.mark.parametrize(("num_clips", "num_folds"), [(12, 6), (31, 5), (60, 6)])
-def test_the_corpus_can_be_dealt_into_folds(tmp_path, num_clips, num_folds):
+def test_the_corpus_can_be_divided_into_folds(tmp_path, num_clips, num_folds):
     lengths_s = np.full(num_clips, 0.3)
     synthetic_clips.write_corpus(tmp_path, lengths_s, seed=0)
     found = manifest.read(DataConfig(uri=str(tmp_path)))

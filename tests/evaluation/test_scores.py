@@ -112,7 +112,7 @@ def test_whole_numbers_with_nulls_are_numbers_with_gaps():
     np.testing.assert_array_equal(columns(table, "target", ["x"]), [[1.0], [np.nan], [0.0]])
 
 
-def test_no_clips_are_said_to_have_no_scores():
+def test_without_clips_scores_are_reported_as_undefined():
     table = class_table().slice(0, 0)
     found = score_predictions(table, kind="classes", names=CLASSES, seed=0, midpoints=None)
     assert found["pooled"]["uar"] is None and found["chance_uar"] is None

@@ -39,13 +39,13 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert all(a != b for a, b in itertools.combinations([first, *others], 2))
 
 
-def test_lengths_decide_only_who_stands_together():
+def test_lengths_decide_only_which_clips_share_a_batch():
     """Clips of one length are batched as if shuffled: neither sorted nor in blocks of neighbours."""
     flat = np.concatenate(shuffled_batches(np.full(500, 7), batch_size=10, seed=0, epoch=0))
     assert abs(np.corrcoef(flat, np.arange(500))[0, 1]) < 0.2
 
 
-def test_similar_lengths_stand_together():
+def test_similar_lengths_share_a_batch():
     rng = np.random.default_rng(0)
     lengths = rng.integers(100, 5000, size=WINDOW_BATCHES * 4)
     batches = shuffled_batches(lengths, batch_size=4, seed=0, epoch=0)

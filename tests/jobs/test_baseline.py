@@ -113,7 +113,7 @@ def test_both_jobs_have_the_same_clips_and_folds(finished, tuned):
     assert ours.equals(theirs)
 
 
-def test_the_search_has_the_baseline_beside_it(finished, tuned):
+def test_the_search_reports_the_difference_from_the_baseline(finished, tuned):
     (_, ours), (config, theirs) = finished, tuned
     higher = theirs["baseline"]["difference"]["uar"]
     assert higher["value"] == pytest.approx(theirs["pooled"]["uar"] - ours["pooled"]["uar"])

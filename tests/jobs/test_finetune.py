@@ -200,7 +200,7 @@ def test_predictions_of_windows_reach_csv_and_duckdb_alike(trained, tmp_path):
         )
 
 
-def test_a_prediction_goes_on_from_what_was_said(trained, tmp_path, caplog):
+def test_a_prediction_resumes_from_kept_predictions(trained, tmp_path, caplog):
     _, config, run, _ = trained
     data = replace(config.data, max_reject_fraction=0.5)
     resources = InferenceResources(clips_per_part=3)

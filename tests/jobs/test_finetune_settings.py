@@ -54,7 +54,7 @@ def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path, ray_session
     assert counts["num_rows"] == len(clips)
 
 
-def test_before_and_after_remapping_stand_side_by_side(tmp_path, ray_session):
+def test_scores_before_and_after_remapping_are_both_reported(tmp_path, ray_session):
     uri = labelled_csv(tmp_path / "data")
     with open(uri, newline="") as file:
         names = sorted({row["label"] for row in csv.DictReader(file)})

@@ -87,7 +87,7 @@ def test_two_workers_on_two_nodes_train_as_one(nodes, bucket, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_a_search_goes_on_when_a_node_is_taken_away(nodes, bucket, corpus, tmp_path):
+def test_a_search_continues_when_a_node_is_taken_away(nodes, bucket, corpus, tmp_path):
     cluster, added = nodes
     upload(bucket, corpus, "ravdess")
     flags = [

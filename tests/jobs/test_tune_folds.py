@@ -35,7 +35,7 @@ def test_run_directory_has_everything_the_readme_promises(finished):
     assert not [path for path in run.rglob("*") if path.name.endswith((".tmp", ".part"))]
 
 
-def test_every_clip_is_predicted_once_by_a_model_that_never_heard_its_speaker(finished):
+def test_every_clip_is_predicted_once_by_a_model_not_trained_on_its_speaker(finished):
     run, _, _ = finished
     clips, predictions = table(run, "manifest"), table(run, "predictions")
     assert predictions["clip_id"].to_pylist() == clips["clip_id"].to_pylist()

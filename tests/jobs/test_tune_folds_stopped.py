@@ -24,7 +24,7 @@ from w2v2.jobs import tune_folds
 
 
 @pytest.mark.slow
-def test_trial_that_loses_its_worker_goes_on_where_it_was(corpus, tmp_path, ray_session):
+def test_trial_that_loses_its_worker_resumes_at_its_fold(corpus, tmp_path, ray_session):
     """As when a spot machine is taken away."""
     config = make_config(tmp_path, corpus, search=SearchConfig(num_trials=1))
     ledger, killed = tmp_path / "run" / "ledger", []

@@ -94,7 +94,7 @@ def test_hidden_states_are_transformers_own(kind, layer, waveforms):
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "wav2vec2-layer", "wavlm-layer"])
-def test_what_stands_in_the_padding_does_not_matter(kind, waveforms):
+def test_values_in_the_padding_do_not_matter(kind, waveforms):
     encoder = make_encoder(kind, train="all")
     with torch.no_grad():
         zeros, num_frames = encoder(*padded(waveforms))

@@ -177,7 +177,7 @@ def test_what_transformers_cannot_open_whole_is_not_offered_as_such(tmp_path):
     )
 
 
-def test_what_is_said_later_stands_in_the_card_too(tmp_path, waveforms):
+def test_later_entries_are_in_the_card_too(tmp_path, waveforms):
     model, info = make()
     digest = save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     extend_card(str(tmp_path), {"pooled": {"uar": 0.625}})

@@ -120,7 +120,7 @@ def test_scores_before_remapping_are_next_to_those_after(texts, folders):
     assert never and f"%) {never} " in texts["classes"]
 
 
-def test_labels_have_auc_with_intervals_and_the_undefined_is_said(texts, folders):
+def test_labels_have_auc_with_intervals_and_undefined_ones_a_reason(texts, folders):
     text, pooled = texts["multi_label"], metrics_of(folders["multi_label"])["pooled"]
     for name in LABELS[:3]:
         row, within = pooled["labels"][name], pooled["intervals"]["labels"][name]["auc"]

@@ -150,7 +150,7 @@ def test_confusion_is_in_counts_and_in_fractions_of_the_target_class(folder: Pat
         np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in rows], expected)
 
 
-def test_counts_of_the_confusion_matrix_stand_in_the_figure(run: TuneRun, html: str) -> None:
+def test_counts_of_the_confusion_matrix_are_in_the_figure(run: TuneRun, html: str) -> None:
     start = html.index('<figure id="confusion">')
     words = re.findall(r">\s*(\d+)\s*</text>", html[start : html.index("</figure>", start)])
     assert [int(word) for word in words] == [n for line in run.metrics["pooled"]["confusion"] for n in line]
@@ -182,7 +182,7 @@ def test_trials_are_listed_best_first_and_failures_with_their_error(run: TuneRun
     assert "6 CUDA out of memory & <b>more</b>" in text
 
 
-def test_best_hyperparameters_stand_beside_the_range_searched(text: str) -> None:
+def test_best_hyperparameters_are_shown_with_the_range_searched(text: str) -> None:
     assert f"optim.learning_rate {params_of(3)['optim.learning_rate']:.3g} 1e-05 to 0.01, log" in text
     assert f"optim.schedule {params_of(3)['optim.schedule']} linear, cosine" in text
 

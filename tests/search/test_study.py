@@ -57,7 +57,7 @@ def test_the_values_the_user_wrote_are_tried_first(tmp_path):
     assert make(tmp_path).ask().params == DEFAULTS
 
 
-def test_values_outside_the_space_are_not_tried_and_that_is_said(tmp_path, caplog):
+def test_values_outside_the_space_are_not_tried_and_a_warning_names_them(tmp_path, caplog):
     study = make(tmp_path, defaults={"optim.learning_rate": 5.0, "optim.batch_size": 16})
     assert study.ask().params["optim.learning_rate"] <= 0.1
     assert "lie outside search.space, so no trial has them" in caplog.text

@@ -193,7 +193,7 @@ def test_flipped_bits_are_noticed_and_what_is_whole_decides(config, tmp_path, ca
     assert clips.read_bytes() == body
 
 
-def test_a_manifest_of_before_has_its_settings_beside_it(config, tmp_path):
+def test_a_manifest_of_an_earlier_version_has_its_settings_in_config_yaml(config, tmp_path):
     begin(config)
     run_directory.write_table(config.run, "manifest", manifest().clips)
     assert run_directory.open_or_continue(config) is True
@@ -208,7 +208,7 @@ def test_manifest_and_rejects_come_back_as_written(config):
     assert run_directory.read_table(config.run, "rejects").equals(found.rejects)
 
 
-def test_the_same_clips_in_another_order_go_on(config):
+def test_the_same_clips_in_another_order_continue_the_run(config):
     found = manifest()
     run_directory.keep_manifest(config.run, found.clips, found.rejects)
     turned = Manifest(clips=found.clips.take([2, 0, 1]), rejects=found.rejects.slice(0, 0))

@@ -76,7 +76,7 @@ def test_bigquery_failed_jobs_are_tried_again_under_the_next_id(bq: Place, reaso
     assert sum("_load_" in name for name in bq.bigquery.written_jobs()) == 4
 
 
-def test_bigquery_a_failure_of_an_earlier_run_does_not_stand_in_the_way(bq: Place) -> None:
+def test_bigquery_a_failure_of_an_earlier_run_does_not_block_the_next(bq: Place) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table
 

@@ -103,7 +103,7 @@ def test_labels_of_the_held_out_fold_change_nothing(corpus):
     assert np.array_equal(before.probabilities, after.probabilities)
 
 
-def test_inner_scores_are_of_machines_that_never_heard_the_speaker(corpus):
+def test_inner_scores_are_of_machines_not_trained_on_the_speaker(corpus):
     """Labels that the speaker alone tells are learnt by heart, unless inner folds keep speakers apart."""
     rng = np.random.default_rng(0)
     number = np.arange(240) // 20

@@ -90,7 +90,7 @@ class Checkpoints:
                 why = str(error)
             except (ValueError, KeyError, TypeError) as error:
                 why = str(error)
-            logger.warning("%s is damaged (%s): going on from an older one", self._uri(step, "json"), why)
+            logger.warning("%s is damaged (%s): resuming from an older one", self._uri(step, "json"), why)
         return None
 
     def _steps(self) -> list[int]:

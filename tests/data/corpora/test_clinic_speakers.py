@@ -36,7 +36,7 @@ def test_speaker_column_names_the_key_of_metadata_too(tmp_path):
     assert list(column(result, "speaker").values()) == ["A/r1.wav", "ann", "u4"]
 
 
-def test_a_recording_without_speaker_is_its_own_said_once(tmp_path, caplog):
+def test_a_recording_without_speaker_is_its_own_speaker_with_one_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "w2v2"):
         result = read_speakers(tmp_path, {"B/u3": "{}"})
     assert column(result, "speaker") == {name: name for name in ("A/r1.wav", "B/u3", "u4")}

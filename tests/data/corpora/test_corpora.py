@@ -54,7 +54,7 @@ def test_clinic_has_mixed_audio_and_three_splits(clinic):
             assert {0.0, 1.0} <= set(own[f"target_{name}"].to_pylist())
 
 
-def test_clinic_can_be_heard(clinic):
+def test_clinic_can_be_decoded(clinic):
     clips = manifest.read(DataConfig(uri=str(clinic), layout="clinic"), task="multi_label").clips
     measured = {
         "tremor": [level(w).std() / level(w).mean() for w in waveforms(clips)],
@@ -66,7 +66,7 @@ def test_clinic_can_be_heard(clinic):
         assert roc_auc_score(target[known], np.array(values)[known]) > 0.9, name
 
 
-def test_deam_can_be_heard(tmp_path):
+def test_deam_can_be_decoded(tmp_path):
     clips = manifest.read(DataConfig(uri=str(deam_corpus(tmp_path)), layout="deam"), task="regression").clips
     loud = [np.log(level(w).mean()) for w in waveforms(clips)]
     bright = []

@@ -241,7 +241,7 @@ def test_csv_with_an_open_quote_loses_no_row(tmp_path, num_rows):
     ):
         read_csv(tmp_path, f'uri,label,speaker\n"a.wav,x,s\n{rows}')
     with pytest.raises(
-        UserError, match="the row that begins in line 2 goes on to line 4, as a quote is open"
+        UserError, match="the row that begins in line 2 continues to line 4, as a quote is open"
     ):
         read_csv(tmp_path, 'uri,label,speaker\n"a.wav,x,s\nb.wav,x,s\nc"\nd.wav,x,s\n')
 

@@ -82,7 +82,7 @@ def test_bad_row_is_a_reject(tmp_path, row, clip_id, reason):
     assert result.clips["clip_id"].to_pylist() == ["2"]
 
 
-def test_short_row_whose_columns_stand_in_another_order(tmp_path):
+def test_short_row_whose_columns_are_in_another_order(tmp_path):
     text = "valence_mean,arousal_mean,song_id\n1,2,2\n3,4\n"
     result = read(tmp_path, {"annotations.csv": text})
     assert reasons(result) == {

@@ -99,7 +99,7 @@ def test_speakers_are_sorted_with_the_best_on_top_and_undefined_ones_left_out() 
     assert [x for x, _ in dots_of(figure)[-3:]] == pytest.approx([20, 50, 70])
 
 
-def test_many_speakers_stand_without_names() -> None:
+def test_many_speakers_are_drawn_without_names() -> None:
     speakers = {str(i): {"uar": i / 100} for i in range(61)}
     figure = plots.speaker_scores(speakers, metric="uar", interval=None, chance=None)
     assert figure.axes[0].get_yticklabels() == [] and figure.get_figheight() <= 9

@@ -51,7 +51,7 @@ def _records(text: str, delimiter: str, shown_as: str) -> Iterator[list[str]]:
         for cells in reader:
             if reader.line_num > before + 1:
                 raise UserError(
-                    f"{shown_as}: the row that begins in line {before + 1} goes on to line {reader.line_num}, as a quote "
+                    f"{shown_as}: the row that begins in line {before + 1} continues to line {reader.line_num}, as a quote "
                     "is open or a cell has several lines; close the quote, or write the cell on one line"
                 )
             before = reader.line_num
