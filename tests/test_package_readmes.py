@@ -1,6 +1,7 @@
 """Each package has a README that a newcomer can trust: short, and every file that it names exists."""
 
 import re
+from pathlib import PurePath
 
 import pytest
 
@@ -31,3 +32,14 @@ def test_every_file_that_a_readme_names_exists(package) -> None:
             match["folder"], ROOT / "w2v2" / (match["folder"] or "")
         )
         assert (base / f"{match['file']}.py").exists(), f"{package.name}/README.md names {match[0]}"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_file_of_a_package_is_named_in_its_readme(package) -> None:
+    text = (package / "README.md").read_text()
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    patterns = re.findall(r"`(\*\w+\.py)`", text)
+    unnamed = {
+        name for name in files if f"`{name}`" not in text and not any(map(PurePath(name).match, patterns))
+    }
+    assert not unnamed, f"{package.name}/README.md does not name {sorted(unnamed)}"
