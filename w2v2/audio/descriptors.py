@@ -164,7 +164,7 @@ def _energy(waveform: Float[np.ndarray, " samples"]) -> Iterator[tuple[str, Floa
     yield "zero_crossings", feature.zero_crossing_rate(waveform, frame_length=400, hop_length=HOP)[0]
 
 
-def _power(waveform: Float[np.ndarray, " samples"], **frame: int) -> Float[np.ndarray, "bins frames"]:
+def _power(waveform: Float[np.ndarray, " samples"], **frame: Any) -> Float[np.ndarray, "bins frames"]:
     import librosa
 
     with warnings.catch_warnings():

@@ -156,7 +156,7 @@ def train_fold(
         trainer.remove_callback(PrinterCallback)
         peer.losses.clear()
         trainer.train()
-        logits: np.ndarray = np.empty((0, clips.num_classes))
+        logits: Any = np.empty((0, clips.num_classes))
         if len(held_out):
             logits = trainer.predict([items[index] for index in held_out]).predictions  # type: ignore[arg-type]
         seconds = time.perf_counter() - started

@@ -29,7 +29,7 @@ NAME = re.compile(r"step-(\d{9})\.json")
 class Resumable(Protocol):
     """A training that can be kept and resumed: a Trainer or a Pretrainer."""
 
-    model: torch.nn.Module
+    model: Any
     optimizer: torch.optim.AdamW
     world: ProcessGroup
     device: torch.device
