@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -144,7 +144,7 @@ class Config:
 def main(config):
     try:
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(5)
     finally:
         print("cleaned up", flush=True)
 sys.exit(run_job(main, Config, sys.argv[1:]))
@@ -153,13 +153,30 @@ sys.exit(run_job(main, Config, sys.argv[1:]))
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_a_job_in_a_sentence(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", JOB]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    assert _ended_by(number) == (
+        128 + number,
+        "cleaned up\n",
+        "stopped; run the same command again to resume\n",
+    )
+
+
+def test_nohup_keeps_a_job_from_ending_with_its_terminal() -> None:
+    assert _ended_by(signal.SIGHUP, ignored=[signal.SIGHUP]) == (0, "cleaned up\n", "")
+
+
+def _ended_by(number: signal.Signals, *, ignored: Sequence[signal.Signals] = ()) -> tuple[int, str, str]:
+    """Exit code, output and errors of a job to which a signal is sent, started by a process that ignores some."""
+
+    def inherited() -> None:  # the tests may themselves run under nohup
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
+
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", JOB]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=inherited) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert out == "cleaned up\n" and err == "stopped; run the same command again to resume\n"
+    return process.returncode, out, err
 
 
 def test_formulas_in_a_csv_of_predictions() -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from w2v2.models.device import padded_budget
+from w2v2.models.frame_convolution import apply_layer
 from w2v2.models.pooling import frame_mask
 
 AT_ONCE = 2**16
@@ -28,7 +29,7 @@ def convolve(
     for start, end in _pieces(layers, waveforms):
         hidden = first(waveforms[:, start:end])
         for layer in layers[1:]:
-            hidden = layer(hidden)
+            hidden = apply_layer(layer, hidden)
         parts.append(hidden)
     return torch.cat(parts, dim=2).transpose(1, 2)
 
@@ -74,7 +75,7 @@ def _first(
     """The first convolution, applied piece by piece with group-norm statistics of the whole clip."""
     if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
         return _folded(layer, waveforms, num_samples)
-    return lambda piece: layer(piece[:, None])
+    return lambda piece: apply_layer(layer, piece[:, None])
 
 
 def _folded(

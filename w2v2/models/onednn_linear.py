@@ -48,6 +48,15 @@ class OneDnnLinear(nn.Linear):
         return rows.unflatten(0, input.shape[:-1])
 
 
+def product(
+    rows: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
+) -> Float[Tensor, "rows outputs"]:
+    """The rows times the transposed weights, plus the bias, by the faster library of this machine; has no gradient."""
+    if onednn_is_faster() and rows.device.type == "cpu" and rows.dtype == torch.float32:
+        return _onednn(rows, weight, bias)
+    return nn.functional.linear(rows, weight, bias)
+
+
 class _Product(torch.autograd.Function):
     """The oneDNN product with its gradient, which torch's operator lacks."""
 
