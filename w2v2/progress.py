@@ -42,7 +42,11 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds as m:ss, or h:mm:ss; ? for NaN."""
+    """Minutes and seconds as m:ss, or h:mm:ss; ? for NaN.
+
+    >>> clock(75.2), clock(3661.0)
+    ('1:15', '1:01:01')
+    """
     if seconds != seconds:
         return "?"
     minutes, seconds_left = divmod(round(seconds), 60)

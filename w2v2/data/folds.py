@@ -144,7 +144,11 @@ def _speakers(clips: pa.Table) -> list[str]:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    """Sorted, runs of digits by their value: '2' before '10'."""
+    """Sorted, runs of digits by their value.
+
+    >>> _in_order(["a10", "b1", "a2"])
+    ['a2', 'a10', 'b1']
+    """
 
     def padded(name: str) -> tuple[str, str]:
         return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name

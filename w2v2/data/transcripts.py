@@ -39,7 +39,11 @@ def with_references(manifest: Manifest, text: TextConfig) -> Manifest:
 def num_frames(
     num_samples: int, *, kernels: Sequence[int], strides: Sequence[int], speed: float = 1.0
 ) -> int:
-    """Frames that an encoder's convolutions make of a waveform that is played `speed` times as fast."""
+    """Frames that an encoder's convolutions make of a waveform that is played `speed` times as fast.
+
+    >>> num_frames(16_000, kernels=[10, 3, 3, 3, 3, 2, 2], strides=[5, 2, 2, 2, 2, 2, 2])
+    49
+    """
     num = math.floor(num_samples / speed)
     for kernel, stride in zip(kernels, strides, strict=True):
         num = max(0, (num - kernel) // stride + 1)

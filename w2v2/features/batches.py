@@ -118,7 +118,13 @@ def _cuts(num_samples: Int[np.ndarray, " clips"], max_samples: int) -> list[int]
 def batches_by_budget(
     lengths: Int[np.ndarray, " clips"], *, max_padded: int
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Every clip once, shortest first, in batches whose padded length sum stays within `max_padded`."""
+    """Every clip once, shortest first, in batches whose padded length sum stays within `max_padded`.
+
+    A clip that is longer than `max_padded` is a batch of its own.
+
+    >>> [batch.tolist() for batch in batches_by_budget(np.array([3, 1, 2, 9]), max_padded=6)]
+    [[1, 2], [0], [3]]
+    """
     batches: list[list[int]] = [[]]
     for index in np.argsort(lengths, kind="stable"):
         if batches[-1] and (len(batches[-1]) + 1) * int(lengths[index]) > max_padded:

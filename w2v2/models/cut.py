@@ -23,7 +23,11 @@ class Cut:
 
 
 def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
-    """The cut that freezes as much as `config` allows in a model of `num_layers` layers."""
+    """The cut that freezes as much as `config` allows in a model of `num_layers` layers.
+
+    >>> str(cut_for(EncoderConfig(train="last", num_last_layers=2), 12)), str(cut_for(EncoderConfig(train="head"), 12))
+    ('layer10', 'pooled')
+    """
     top = top_layer(config, num_layers)
     match config.train:
         case "all":

@@ -80,7 +80,11 @@ def forced_path(
 
 
 def runs_of(path: Int[np.ndarray, " frames"], *, blank: int) -> list[Run]:
-    """The labels that a path writes, each with its frames: repeats are merged, blanks removed."""
+    """The labels that a path writes, each with its frames: repeats are merged, blanks removed.
+
+    >>> [(run.label, run.first, run.last) for run in runs_of(np.array([0, 7, 7, 0, 7, 5]), blank=0)]
+    [(7, 1, 2), (7, 4, 4), (5, 5, 5)]
+    """
     starts = np.flatnonzero(np.diff(path, prepend=-1))
     ends = np.append(starts[1:], len(path))
     return [

@@ -7,7 +7,11 @@ from torch import Tensor, nn
 
 
 def balanced_class_weights(targets: Int[np.ndarray, " clips"], num_classes: int) -> Float[Tensor, " classes"]:
-    """N / (classes present * n_class), as scikit-learn's 'balanced'; 0 for a class without clips."""
+    """N / (classes present * n_class), as scikit-learn's 'balanced'; 0 for a class without clips.
+
+    >>> balanced_class_weights(np.array([0, 0, 0, 1]), 3)
+    tensor([0.6667, 2.0000, 0.0000])
+    """
     counts = np.bincount(targets, minlength=num_classes)
     weights = np.divide(
         len(targets), counts * np.count_nonzero(counts), where=counts > 0, out=np.zeros(num_classes)

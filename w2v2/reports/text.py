@@ -39,7 +39,11 @@ def interval_text(interval: Sequence[float] | None, form: Callable[[float | None
 
 
 def duration_text(seconds: float | None) -> str:
-    """Seconds as "7.2 s", "3.4 min" or "2.1 h"; None is "undefined"."""
+    """Seconds with a unit that suits them; None is "undefined".
+
+    >>> duration_text(7.21), duration_text(204.0), duration_text(7560.0)
+    ('7.2 s', '3.4 min', '2.1 h')
+    """
     if seconds is None:
         return "undefined"
     if seconds < 120:
@@ -53,7 +57,11 @@ def setting_text(value: object) -> str:
 
 
 def shortened(name: str, *, num_characters: int = 18) -> str:
-    """The name on one line, unprintable characters as '?', cut to num_characters."""
+    """The name on one line, unprintable characters as '?', cut to num_characters.
+
+    >>> shortened("a recording of the clinic", num_characters=14)
+    'a recording...'
+    """
     text = "".join(c if c.isprintable() else "?" for c in " ".join(name.split()))
     return text if len(text) <= num_characters else text[: num_characters - 3] + "..."
 

@@ -18,7 +18,11 @@ def to_csv(rows: pa.Table) -> bytes:
 
 
 def safe_cell(value: object) -> object:
-    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    >>> safe_cell("=1+1"), safe_cell("angry"), safe_cell(-1.5)
+    ("'=1+1", 'angry', -1.5)
+    """
     is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
     return f"'{value}" if is_formula else value
 

@@ -114,6 +114,9 @@ def join(uri: str, *parts: str) -> str:
     """The uri of a file below a folder; a part is a relative name such as `a.wav` or `plots/a.png`.
 
     Raises RefusedError for an empty or absolute part and for one with `.`, `..` or an empty name in it.
+
+    >>> join("gs://bucket/run/", "plots", "a.png")
+    'gs://bucket/run/plots/a.png'
     """
     for part in parts:
         if {"", ".", ".."} & set(part.split("/")) or "\0" in part:

@@ -20,6 +20,10 @@ def learning_rate_scale(step: int, *, num_steps: int, optim: OptimConfig) -> flo
     """Factor in [0, 1] on the peak learning rate at `step` of `num_steps`, counted from 0.
 
     Warm-up rises linearly and reaches 1 at its end; the schedule covers the steps after it.
+
+    >>> optim = OptimConfig(schedule="linear", warmup_fraction=0.2)
+    >>> [learning_rate_scale(step, num_steps=10, optim=optim) for step in (0, 1, 2, 4, 8)]
+    [0.5, 1.0, 1.0, 0.75, 0.25]
     """
     warmup_steps = round(optim.warmup_fraction * num_steps)
     if step < warmup_steps:
