@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,6 +17,11 @@ from jaxtyping import Float, Int
 from w2v2.config.decode import LM_WORDS, DecodeConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
+
+if TYPE_CHECKING:
+    from flashlight.lib.text.decoder import DecodeResult, LexiconDecoder, LexiconFreeDecoder, Trie
+    from flashlight.lib.text.decoder.kenlm import KenLM
+    from flashlight.lib.text.dictionary import Dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +65,7 @@ class LanguageModel:
         self.lm = _kenlm(lm, Dictionary(names))
         self.trie = None if self.words is None else self._trie(self.words)
 
-    def _trie(self, words: Sequence[str]) -> Any:
+    def _trie(self, words: Sequence[str]) -> "Trie":
         """The spellings of the words, each with the word delimiter at its end."""
         from flashlight.lib.text.decoder import SmearingMode, Trie
 
@@ -106,7 +111,7 @@ class BeamSearch:
             scores[text] = float(np.logaddexp(scores.get(text, -np.inf), hypothesis.score))
         return scores
 
-    def _text(self, hypothesis: Any) -> str:
+    def _text(self, hypothesis: "DecodeResult") -> str:
         if self._lm.words is not None:
             return " ".join(self._lm.words[number] for number in hypothesis.words if number >= 0)
         characters = self._lm.vocabulary.characters
@@ -133,7 +138,7 @@ class BeamSearch:
         return np.ascontiguousarray(np.concatenate([edges[:1], rows, edges[1:]]))
 
 
-def _lexicon_free(lm: LanguageModel, decode: DecodeConfig) -> Any:
+def _lexicon_free(lm: LanguageModel, decode: DecodeConfig) -> "LexiconFreeDecoder":
     from flashlight.lib.text.decoder import CriterionType, LexiconFreeDecoder, LexiconFreeDecoderOptions
 
     options = LexiconFreeDecoderOptions(
@@ -148,7 +153,7 @@ def _lexicon_free(lm: LanguageModel, decode: DecodeConfig) -> Any:
     return LexiconFreeDecoder(options, lm.lm, lm.delimiter, lm.vocabulary.blank, [])
 
 
-def _with_lexicon(lm: LanguageModel, decode: DecodeConfig) -> Any:
+def _with_lexicon(lm: LanguageModel, decode: DecodeConfig) -> "LexiconDecoder":
     from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions
 
     assert lm.words is not None
@@ -169,7 +174,7 @@ def _with_lexicon(lm: LanguageModel, decode: DecodeConfig) -> Any:
     )
 
 
-def _kenlm(place: Path, names: Any) -> Any:
+def _kenlm(place: Path, names: "Dictionary") -> "KenLM":
     from flashlight.lib.text.decoder.kenlm import KenLM
 
     try:

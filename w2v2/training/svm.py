@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -12,6 +12,9 @@ from jaxtyping import Float, Int, Shaped
 from w2v2.config.baseline import SvmConfig
 from w2v2.errors import UserError
 from w2v2.wording import listed
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 Parts = list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]
 """Places of the clips that train and of those that are scored, for each inner fold."""
@@ -91,7 +94,7 @@ def fit_svm_on_fold(
     )
 
 
-def machine(settings: Mapping[str, Any] | None = None) -> Any:
+def machine(settings: Mapping[str, Any] | None = None) -> "Pipeline":
     """Standardisation and an SVM with RBF kernel, both fitted by fit(), with svc__C and svc__gamma as given."""
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
@@ -137,7 +140,7 @@ def inner_folds(
 
 
 def decisions(
-    fitted: Any, descriptors: Float[np.ndarray, "clips descriptors"], num_classes: int
+    fitted: "Pipeline", descriptors: Float[np.ndarray, "clips descriptors"], num_classes: int
 ) -> Float[np.ndarray, "clips classes"]:
     """One-vs-rest decision values; -inf for a class that was not among the training clips."""
     values = fitted.decision_function(descriptors)
@@ -172,7 +175,7 @@ def softmax(values: Float[np.ndarray, "clips classes"]) -> Float[np.ndarray, "cl
 
 
 def _uar(
-    fitted: Any, descriptors: Float[np.ndarray, "clips descriptors"], target: Int[np.ndarray, " clips"]
+    fitted: "Pipeline", descriptors: Float[np.ndarray, "clips descriptors"], target: Int[np.ndarray, " clips"]
 ) -> float:
     """UAR over the classes that occur in target (scikit-learn's balanced_accuracy_score warns about the others)."""
     predicted = fitted.predict(descriptors)
