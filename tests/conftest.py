@@ -46,18 +46,27 @@ NOT_QUICK = (
     "tests/jobs/",
     "tests/cluster/",
     "tests/benchmarks/",
-    "tests/tables/test_killed.py",
-    "tests/reports/test_index_page.py",
-    "tests/reports/test_model_page.py",
-    "tests/reports/test_tune_page.py",
     "tests/config/test_hostile_settings.py::test_a_hostile_value_for_every_field",
+    "tests/data/corpora/test_demo.py",
     "tests/evaluation/test_baseline_comparison.py::test_the_page",
     "tests/evaluation/test_comparison.py::test_equal_runs",
+    "tests/evaluation/test_details.py",
     "tests/evaluation/test_slices.py::test_without_a_gap",
-    "tests/search/test_study_damaged.py",
+    "tests/reports/test_index_page.py",
+    "tests/reports/test_model_page.py",
+    "tests/reports/test_tune_page",
+    "tests/results/test_plan.py",
+    "tests/search/test_final_trainings.py",
+    "tests/search/test_head_search.py",
+    "tests/search/test_study",
+    "tests/storage/test_run_directory.py::test_flipped_bits",
+    "tests/tables/test_killed.py",
+    "tests/tables/test_table.py",
+    "tests/test_api.py",
     "tests/training/test_clusters.py::test_clusters_are_learned",
+    "tests/training/test_stacked_heads.py",
 )
-"""Whole jobs and pages, several processes, drawn faults, simulations: not what a developer waits for at every save."""
+"""Whole jobs, searches, tables and pages, several processes, drawn faults, simulations: not what a developer waits for at every save."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
