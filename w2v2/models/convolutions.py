@@ -112,8 +112,8 @@ def _patch_moments(
     num_patches = (num_samples - kernel) // stride + 1
     inside = frame_mask(num_patches, patches.shape[1])
     total, second = 0.0, 0.0
-    for some, kept in zip(patches.split(AT_ONCE, 1), inside.split(AT_ONCE, 1), strict=True):
-        double = some.double() * kept[..., None]
+    for part, is_inside in zip(patches.split(AT_ONCE, 1), inside.split(AT_ONCE, 1), strict=True):
+        double = part.double() * is_inside[..., None]
         total = total + double.sum(1)
         second = second + double.transpose(1, 2) @ double
     mean = total / num_patches[:, None]
