@@ -24,8 +24,8 @@ def chosen_threshold(
     Targets are 1, 0 or NaN (left out). Among equals it is the lowest, which is the most sensitive. None if
     clips of one kind are missing, and if no threshold separates the kinds better than chance.
     """
-    known = ~np.isnan(target)
-    is_positive, values = target[known] == 1, predicted[known]
+    is_labelled = ~np.isnan(target)
+    is_positive, values = target[is_labelled] == 1, predicted[is_labelled]
     distinct = np.unique(values)
     if is_positive.all() or not is_positive.any() or len(distinct) < 2:
         return None
@@ -61,15 +61,19 @@ def at_thresholds(
         ),
         seed=seed,
     )
-    found: dict[str, dict[str, Any]] = {}
+    rates_by_label: dict[str, dict[str, Any]] = {}
     for i, (name, threshold) in enumerate(chosen.items()):
         row: dict[str, Any] = {"threshold": threshold}
         for rate, kind in zip(RATES, (1, 0), strict=True):
-            one = by_name[f"{rate}:{name}"]
-            row |= {rate: one.value, f"{rate}_interval": one.between, f"{rate}_undefined": one.undefined}
+            interval = by_name[f"{rate}:{name}"]
+            row |= {
+                rate: interval.value,
+                f"{rate}_interval": interval.between,
+                f"{rate}_undefined": interval.undefined,
+            }
             row[f"num_{'positive' if kind else 'negative'}"] = int((target[:, i] == kind).sum())
-        found[name] = row
-    return found
+        rates_by_label[name] = row
+    return rates_by_label
 
 
 def _by_speaker(
@@ -88,8 +92,8 @@ def _by_speaker(
         np.add.at(sums[row], group, cells)
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
-        right, every, right_without, without = (counts @ part for part in sums)
-        rates = {"sensitivity": ratio(right, every), "specificity": ratio(right_without, without)}
+        right, with_label, right_without, without = (counts @ part for part in sums)
+        rates = {"sensitivity": ratio(right, with_label), "specificity": ratio(right_without, without)}
         return {f"{rate}:{name}": rates[rate][:, i] for rate in RATES for i, name in enumerate(names)}
 
     return Scored(
@@ -115,16 +119,19 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
     table: dict[str, Any] = {"clip_id": speakers.tolist(), "speaker": speakers.tolist()}
     contradictory: dict[str, list[str]] = {}
     for i, name in enumerate(names):
-        known = [target[(group == g) & ~np.isnan(target[:, i]), i] for g in range(len(speakers))]
-        is_one = [len(np.unique(values)) == 1 for values in known]
+        targets_of = [target[(group == g) & ~np.isnan(target[:, i]), i] for g in range(len(speakers))]
+        is_unanimous = [len(np.unique(values)) == 1 for values in targets_of]
         table[f"target_{name}"] = pa.array(
-            [values[0] if one else None for values, one in zip(known, is_one, strict=True)], pa.float64()
+            [values[0] if agree else None for values, agree in zip(targets_of, is_unanimous, strict=True)],
+            pa.float64(),
         )
         table[f"prob_{name}"] = np.bincount(group, predicted[:, i]) / np.bincount(group)
-        if both := [
-            str(one) for one, values in zip(speakers, known, strict=True) if len(np.unique(values)) > 1
+        if contradicting := [
+            str(speaker)
+            for speaker, values in zip(speakers, targets_of, strict=True)
+            if len(np.unique(values)) > 1
         ]:
-            contradictory[name] = both
+            contradictory[name] = contradicting
     return pa.table(table), contradictory
 
 

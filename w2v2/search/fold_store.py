@@ -52,15 +52,15 @@ class Ledger:
         """The scores of all undamaged records of these trials, by trial and fold."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
-        found: dict[tuple[int, int], FoldResult] = {}
+        scores: dict[tuple[int, int], FoldResult] = {}
         for place, body in zip(places, bodies, strict=True):
             if isinstance(body, storage.NotFoundError):
                 continue
             if isinstance(body, storage.StorageError):
                 raise body
             if (score := _whole(self._uri(*place), body)) is not None:
-                found[place] = score
-        return found
+                scores[place] = score
+        return scores
 
 
 def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldResult | None:
@@ -83,7 +83,7 @@ def _params_text(params: Mapping[str, Any] | None) -> str:
 
 def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> bytes:
     """The bytes of a Parquet file with a row per held-out clip and the rest as JSON in its metadata."""
-    rest = {
+    fields = {
         "fold": score.fold,
         "loss": score.loss,
         "num_train": score.num_train,
@@ -92,7 +92,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> byt
         "curve": [asdict(epoch) for epoch in score.curve],
     }
     if isinstance(score, FoldTranscripts):
-        rest |= {"spaces": score.spaces}
+        fields |= {"spaces": score.spaces}
         columns: dict[str, pa.Array] = {
             "target": pa.array(score.references, pa.string()),
             "predicted": pa.array(score.hypotheses, pa.string()),
@@ -105,7 +105,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> byt
         }
     clip_ids = pa.array(score.clip_ids, pa.string())
     table = pa.table({"clip_id": clip_ids} | columns).replace_schema_metadata(
-        {b"w2v2": json.dumps(rest).encode(), PARAMS: _params_text(params).encode()}
+        {b"w2v2": json.dumps(fields).encode(), PARAMS: _params_text(params).encode()}
     )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
@@ -122,15 +122,15 @@ def decode(body: bytes, *, uri: str = "a fold's record") -> FoldResult:
 
 
 def _fold_score(table: pa.Table) -> FoldResult:
-    rest = json.loads(table.schema.metadata[b"w2v2"])
-    curve = [Epoch(**epoch) for epoch in rest.pop("curve")]
+    fields = json.loads(table.schema.metadata[b"w2v2"])
+    curve = [Epoch(**epoch) for epoch in fields.pop("curve")]
     if "predicted" in table.column_names:
         return FoldTranscripts(
             clip_ids=table["clip_id"].to_pylist(),
             references=table["target"].to_pylist(),
             hypotheses=table["predicted"].to_pylist(),
             curve=curve,
-            **rest,
+            **fields,
         )
     column = table["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
@@ -139,5 +139,5 @@ def _fold_score(table: pa.Table) -> FoldResult:
         targets=np.asarray(table["target"]),
         probabilities=np.array(probabilities),
         curve=curve,
-        **rest,
+        **fields,
     )

@@ -27,21 +27,21 @@ def search_one_by_one(plan: Plan, study: Study) -> None:
 
 def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
     """Run trainings in this process, one after the other; a `final_trainings.Train`."""
-    for index, one in enumerate(trainings):
-        on_done(index, score_here(one.settings, one.plan, one.fold))
+    for index, training in enumerate(trainings):
+        on_done(index, score_here(training.settings, training.plan, training.fold))
 
 
 def _run_trial(plan: Plan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
     """Score and report the folds of a trial in order; those in the ledger are read, not trained again."""
     settings = with_params(plan.config, proposal.params)
     for fold in range(plan.num_folds):
-        known = ledger.read(proposal.number, fold, params=proposal.params)
+        recorded = ledger.read(proposal.number, fold, params=proposal.params)
         try:
-            score = known or score_here(settings, plan, fold)
+            score = recorded or score_here(settings, plan, fold)
         except (StorageError, ResumableError):
             raise  # nothing is wrong with the trial
         except (UserError, DivergenceError) as error:
             reports.fail(proposal.number, str(error))
             return
-        if reports.add(proposal.number, score, params=proposal.params, trained=known is None):
+        if reports.add(proposal.number, score, params=proposal.params, trained=recorded is None):
             return

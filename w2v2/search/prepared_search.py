@@ -58,7 +58,7 @@ class PreparedSearch:
 
         Where each fold has an encoder of its own, `of_fold` has their digests, and none has seen what its fold scores.
         """
-        of_folds = {own for encoders in self.encoders_by_fold.values() for own in encoders}
+        of_folds = {fold_encoder for encoders in self.encoders_by_fold.values() for fold_encoder in encoders}
         single = {encoder: info for encoder, info in self.infos.items() if encoder not in of_folds}
         overlaps = {e.name: provenance.encoder_overlap(e.name, clips) for e in single}
         entries: dict[EncoderConfig, dict[str, Any]] = {
@@ -66,7 +66,7 @@ class PreparedSearch:
             for encoder, info in single.items()
         }
         for encoder, encoders in self.encoders_by_fold.items():
-            digests = [self.infos[own].digest for own in encoders]
+            digests = [self.infos[fold_encoder].digest for fold_encoder in encoders]
             named = {"digest": fold_encoders.joint_digest(digests), "cut": self.infos[encoders[0]].cut}
             entries[encoder] = {**named, "seen_in_training": "", "of_fold": digests}
         return entries

@@ -27,10 +27,10 @@ class SideBySide(Generic[W, R]):
         self._pipes: list[Connection] = []
         context = multiprocessing.get_context("fork")
         for _ in range(helpers):
-            here, there = context.Pipe()
-            self._pipes.append(here)
-            context.Process(target=_serve, args=(compute, there, list(self._pipes)), daemon=True).start()
-            there.close()
+            near_end, far_end = context.Pipe()
+            self._pipes.append(near_end)
+            context.Process(target=_serve, args=(compute, far_end, list(self._pipes)), daemon=True).start()
+            far_end.close()
 
     @property
     def num_shares(self) -> int:

@@ -135,13 +135,13 @@ class Study:
         Wilcoxon's pruner compares fold by fold, the others compare the mean so far.
         """
         trial, folds_done = self._running[number], len(scores)
-        known = self._steps.setdefault(number, set())
-        replayed = folds_done < max(known, default=0)  # a resumed trial passed this fold before
+        reported_steps = self._steps.setdefault(number, set())
+        replayed = folds_done < max(reported_steps, default=0)  # a resumed trial passed this fold before
         with self._file.in_use():
-            if folds_done not in known:
+            if folds_done not in reported_steps:
                 value = scores[-1] if self._search.pruning == "wilcoxon" else math.fsum(scores) / folds_done
                 trial.report(value, step=folds_done)
-                known.add(folds_done)
+                reported_steps.add(folds_done)
             prune = not replayed and folds_done < num_folds and bool(trial.should_prune())
         prune = prune or folds_done == self._pruned_before.get(number)
         if not replayed:

@@ -34,11 +34,11 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
     """One row per finished fold of a trial."""
     rows = []
     for (trial, fold), score in sorted(scores.items()):
-        found = fold_metrics(score, classes)
+        metrics = fold_metrics(score, classes)
         clips = (score.num_train * len(score.curve) + len(score.clip_ids)) / score.seconds
         rows.append(
             {"trial": trial, "fold": fold, "state": "done"}
-            | {name: found[name] for name in METRICS if name in found}
+            | {name: metrics[name] for name in METRICS if name in metrics}
             | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
             | {
                 "num_held_out": len(score.clip_ids),
@@ -82,13 +82,13 @@ def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) ->
 
 
 def _mean(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _std(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else None
+    defined = [value for value in values if value is not None]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
 
 
 def predictions_table(scores: Sequence[FoldResult], clips: pa.Table, classes: Sequence[str]) -> pa.Table:

@@ -29,8 +29,8 @@ def record_of(trial: FrozenTrial) -> Record:
         "user_attrs": trial.user_attrs,
         "system_attrs": trial.system_attrs,
     }
-    found: Record = json.loads(json.dumps(record))  # keys are texts there, tuples lists
-    return found
+    plain: Record = json.loads(json.dumps(record))  # keys are texts there, tuples lists
+    return plain
 
 
 def trial_of(record: Record, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
@@ -70,17 +70,17 @@ class TrialRecords:
             uris = [info.uri for info in storage.list_files(self._folder, suffixes=(".json",))]
         except storage.NotFoundError:
             return {}
-        found: dict[int, Record] = {}
+        records: dict[int, Record] = {}
         for uri, body in zip(uris, storage.read_many(uris, num_at_once=16), strict=True):
             if isinstance(body, storage.StorageError):
                 raise body
             try:
                 record = parse_json(uri, body)
                 if uri == self._uri(record["number"]):
-                    found[record["number"]] = record
+                    records[record["number"]] = record
             except (storage.DamagedError, KeyError, TypeError, ValueError) as error:
                 logger.warning("%s: it is made again from study.db", error)
-        return found
+        return records
 
     def complete(self, trials: Sequence[FrozenTrial], *, num_params: int) -> dict[int, Record]:
         """The record of every trial in order, by number; a trial without a record is recorded now.

@@ -44,12 +44,12 @@ def train_ensemble(plan: FinetunePlan, *, train: Callable[[FinetunePlan], Finetu
     train fine-tunes one member; one that has been trained before resumes from its last checkpoint, which trains nothing.
     """
     plans = member_plans(plan)
-    found = []
-    for number, own in enumerate(plans):
+    trained = []
+    for number, member_plan in enumerate(plans):
         logger.info("ensemble: model %d of %d", number + 1, len(plans))
-        found.append(train(own))
+        trained.append(train(member_plan))
     scored = plan.rows("val", "test")
-    members = [_part(one, scored) for one in found]
+    members = [_part(member, scored) for member in trained]
     has_val = plan.config.training.patience_epochs > 0
     digest = save_ensemble(
         storage.join(plan.config.run, "model"),
@@ -60,7 +60,7 @@ def train_ensemble(plan: FinetunePlan, *, train: Callable[[FinetunePlan], Finetu
     return Ensemble(
         averaged=_averaged(members, digest),
         members=members,
-        out_of_fold=_out_of_fold(plans, found) if plan.config.ensemble == "folds" else None,
+        out_of_fold=_out_of_fold(plans, trained) if plan.config.ensemble == "folds" else None,
     )
 
 
@@ -103,31 +103,31 @@ def _held_out(plan: FinetunePlan) -> list[pa.Table]:
     ]
 
 
-def _part(found: Finetuned, rows: Int[np.ndarray, " rows"]) -> Finetuned:
+def _part(trained: Finetuned, rows: Int[np.ndarray, " rows"]) -> Finetuned:
     """The predictions of these rows alone."""
-    keep = np.isin(found.rows, rows)
-    return replace(found, rows=found.rows[keep], values=np.asarray(found.values)[keep])
+    keep = np.isin(trained.rows, rows)
+    return replace(trained, rows=trained.rows[keep], values=np.asarray(trained.values)[keep])
 
 
 def _averaged(members: Sequence[Finetuned], digest: str) -> Finetuned:
-    epochs = {one.best_epoch for one in members}
-    values: np.ndarray = np.stack([np.asarray(one.values) for one in members]).mean(0, dtype=np.float64)
+    epochs = {member.best_epoch for member in members}
+    values: np.ndarray = np.stack([np.asarray(member.values) for member in members]).mean(0, dtype=np.float64)
     return Finetuned(
         rows=members[0].rows,
         values=values.astype(np.float32),
-        curve=_mean_curve([one.curve for one in members]),
+        curve=_mean_curve([member.curve for member in members]),
         best_epoch=epochs.pop() if len(epochs) == 1 else None,
-        num_trained_parameters=sum(one.num_trained_parameters for one in members),
+        num_trained_parameters=sum(member.num_trained_parameters for member in members),
         digest=digest,
     )
 
 
 def _mean_curve(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
     """By epoch the mean over the members that came so far."""
-    found = []
+    epochs = []
     for number in range(max(map(len, curves))):
         points = [curve[number] for curve in curves if len(curve) > number]
-        found.append(
+        epochs.append(
             Epoch(
                 epoch=points[0].epoch,
                 train_loss=float(np.mean([point.train_loss for point in points])),
@@ -136,16 +136,16 @@ def _mean_curve(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
                 val_loss=_mean([point.val_loss for point in points]),
             )
         )
-    return found
+    return epochs
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
-def _out_of_fold(plans: Sequence[FinetunePlan], found: Sequence[Finetuned]) -> OutOfFold:
-    parts = [_part(one, plan.rows(HELD_OUT)) for plan, one in zip(plans, found, strict=True)]
+def _out_of_fold(plans: Sequence[FinetunePlan], trained: Sequence[Finetuned]) -> OutOfFold:
+    parts = [_part(member, plan.rows(HELD_OUT)) for plan, member in zip(plans, trained, strict=True)]
     return OutOfFold(
         rows=np.concatenate([part.rows for part in parts]),
         values=np.concatenate([np.asarray(part.values) for part in parts]),
