@@ -20,7 +20,7 @@ from w2v2.jobs import benchmark
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BenchmarkConfig(), "cases is empty: name one or more of search, head, all, extract, pretrain, ctc, reading"),
+        (lambda: BenchmarkConfig(), "cases is empty: name one or more of search, head, all, extract, gpu, pretrain, ctc, reading"),
         (lambda: BenchmarkConfig(cases=("all", "all")), "cases must be different, got all, all"),
         (lambda: BenchmarkConfig(cases=("all",), encoder=""), "encoder is empty: give base, tiny"),
         (lambda: BenchmarkConfig(cases=("all",), rounds=-1), "rounds must be at least 0, got -1"),

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from w2v2.config.checks import at_least
 from w2v2.errors import UserError
 
-Case = Literal["search", "head", "all", "extract", "pretrain", "ctc", "reading", "memory", "startup"]
+Case = Literal["search", "head", "all", "extract", "gpu", "pretrain", "ctc", "reading", "memory", "startup"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,26 @@ class ExtractSizes:
     def __post_init__(self) -> None:
         at_least("extract", self, 1, "num_clips", "batch_size")
         at_least("extract", self, 0, "batch_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSizes:
+    """How much the case gpu computes; on a CPU take an encoder or a number of clips that suits it."""
+
+    num_clips: int = 256
+    """Clips of each kind of lengths."""
+    batch_size: int = 32
+    """Clips per optimizer step."""
+    num_last_layers: int = 2
+    """The layers that are trained where only the last ones are."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto is bf16 on a GPU and float32 on a CPU."""
+    num_processes: int = 3
+    """Trainings that share the device, each in a process of its own, against one alone."""
+
+    def __post_init__(self) -> None:
+        at_least("gpu", self, 2, "num_clips", "num_processes")
+        at_least("gpu", self, 1, "batch_size", "num_last_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +166,7 @@ class BenchmarkConfig:
     run: str = "runs/benchmark"
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
-    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract and reading, 2 for startup,
+    """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract, gpu and reading, 2 for startup,
     pretrain and ctc, 1 for search, head and memory, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
@@ -159,6 +179,7 @@ class BenchmarkConfig:
     search: SearchSizes = field(default_factory=SearchSizes)
     train: TrainSizes = field(default_factory=TrainSizes)
     extract: ExtractSizes = field(default_factory=ExtractSizes)
+    gpu: GpuSizes = field(default_factory=GpuSizes)
     pretrain: PretrainSizes = field(default_factory=PretrainSizes)
     ctc: CtcSizes = field(default_factory=CtcSizes)
     reading: ReadingSizes = field(default_factory=ReadingSizes)
@@ -181,7 +202,7 @@ class BenchmarkConfig:
     def rounds_of(self, case: Case) -> int:
         """How often each side of a case runs."""
         match case:
-            case "extract" | "reading":
+            case "extract" | "gpu" | "reading":
                 usual = 3
             case "all":
                 usual = 4

@@ -4,6 +4,7 @@ import copy
 import statistics
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,43 @@ def encoder_folder(name: str, folder: Path, *, seed: int) -> str:
 def forward_flops(folder: str, lengths_s: Iterable[float]) -> float:
     """Floating-point operations of single-clip forwards, 2 a multiply-add: matrix products and convolutions."""
     config = AutoConfig.from_pretrained(folder)
-    return sum(_clip_flops(config, round(length_s * SAMPLE_RATE)) for length_s in lengths_s)
+    return sum(flops.total for flops in (clip_flops(config, length_s) for length_s in lengths_s))
 
 
-def _clip_flops(config: PretrainedConfig, num_samples: int) -> float:
-    flops, channels, frames = 0.0, 1, num_samples
+@dataclass(frozen=True, kw_only=True)
+class ForwardFlops:
+    """Floating-point operations of a clip's forward pass, 2 a multiply-add, by part of the encoder."""
+
+    convolutions: float
+    """Of the waveform, before the cut of `encoder.train: no_conv`."""
+    entry: float
+    """The projection and the positional convolution before the first layer."""
+    linear: float
+    """Linear parts of all layers."""
+    attention: float
+    """Products of all layers whose size grows with the square of the length."""
+
+    @property
+    def total(self) -> float:
+        """Of the whole encoder."""
+        return self.convolutions + self.entry + self.linear + self.attention
+
+
+def clip_flops(config: PretrainedConfig, length_s: float) -> ForwardFlops:
+    """The operations of one clip."""
+    convolutions, channels, frames = 0.0, 1, round(length_s * SAMPLE_RATE)
     for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
         frames = (frames - kernel) // stride + 1
-        flops += 2 * frames * kernel * channels * width
+        convolutions += 2 * frames * kernel * channels * width
         channels = width
     dim, inner = config.hidden_size, config.intermediate_size
-    flops += 2 * frames * channels * dim
-    flops += 2 * frames * config.num_conv_pos_embeddings * dim * dim / config.num_conv_pos_embedding_groups
-    linear = 2 * frames * (4 * dim * dim + 2 * dim * inner)
-    attention = 2 * 2 * frames * frames * dim
-    return flops + config.num_hidden_layers * (linear + attention)
+    positions = config.num_conv_pos_embeddings * dim * dim / config.num_conv_pos_embedding_groups
+    return ForwardFlops(
+        convolutions=convolutions,
+        entry=2 * frames * (channels * dim + positions),
+        linear=config.num_hidden_layers * 2 * frames * (4 * dim * dim + 2 * dim * inner),
+        attention=config.num_hidden_layers * 2 * 2 * frames * frames * dim,
+    )
 
 
 def matrix_ceiling(device: torch.device, precision: str) -> float:

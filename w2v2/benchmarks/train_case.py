@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
@@ -52,11 +53,15 @@ def train(config: BenchmarkConfig, scratch: Path) -> CaseResult:
 
 def labelled(num_clips: int, *, seed: int) -> Labelled:
     """Clips of RAVDESS's lengths and of two classes, all in fold 0."""
-    lengths_s = synthetic_clips.ravdess_lengths_s(num_clips, seed=seed)
+    return labelled_of(synthetic_clips.ravdess_lengths_s(num_clips, seed=seed), seed=seed)
+
+
+def labelled_of(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
+    """Clips of these lengths and of two classes, all in fold 0."""
     return Labelled(
         waveforms=synthetic_clips.waveforms(lengths_s, seed=seed),
-        targets=np.arange(num_clips) % 2,
-        folds=np.zeros(num_clips, dtype=np.int64),
+        targets=np.arange(len(lengths_s)) % 2,
+        folds=np.zeros(len(lengths_s), dtype=np.int64),
         num_classes=2,
     )
 

@@ -2,6 +2,7 @@
 
     w2v2 benchmark extract                     # vectors of clips, against the AutoModel loop
     w2v2 benchmark search head all             # training, against Hugging Face's Trainer
+    w2v2 benchmark gpu                         # a GPU's speed: used, and lost to what
     w2v2 benchmark pretrain                    # pre-training, against Hugging Face's example
     w2v2 benchmark ctc                         # transcripts, against Hugging Face's example
     w2v2 benchmark reading memory startup
@@ -82,6 +83,10 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
             from w2v2.benchmarks.extract_case import extract
 
             return extract(config, scratch)
+        case "gpu":
+            from w2v2.benchmarks.gpu_case import gpu
+
+            return gpu(config, scratch)
         case "pretrain":
             from w2v2.benchmarks.pretrain_case import pretrain
 
