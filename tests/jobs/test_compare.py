@@ -130,6 +130,18 @@ def test_the_page_and_the_files_have_it_all(compared):
     ).exists()
 
 
+def test_a_plan_says_what_would_be_compared_and_writes_nothing(compared, caplog):
+    found, _, folder = compared
+    runs = tuple(str(folder / name) for name in ("search", "good", "other"))
+    with caplog.at_level("INFO"):
+        plan = compare.main(CompareConfig(runs=runs, run=str(folder / "planned"), plan=True))
+    methods = {name: found["runs"][name]["method"] for name in ("search", "good", "other")}
+    assert plan == {"runs": methods, "metric": "uar", "num_clips": len(TARGET), "num_speakers": NUM_SPEAKERS}
+    assert f"classes over {len(TARGET)} clips of 12 speakers; ranked by uar" in caplog.text
+    assert f"would write in {folder / 'planned'}: config.yaml, metrics.json" in caplog.text
+    assert not (folder / "planned").exists()
+
+
 def test_directories_come_first_on_the_command_line_and_flags_after():
     args = command_line.listed_words(["runs/a", "gs://b/c d", "--metric", "uar"], "runs")
     config = command_line.parse(CompareConfig, args)
@@ -141,9 +153,13 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, compared):
     good = str(folder / "good")
 
     def refused(*runs: str, **settings: str) -> str:
-        with pytest.raises(UserError) as error:
-            compare.main(CompareConfig(runs=runs, run=str(tmp_path / "out"), **settings))
-        return str(error.value)
+        messages = set()
+        for plan in (True, False):
+            with pytest.raises(UserError) as error:
+                compare.main(CompareConfig(runs=runs, run=str(tmp_path / "out"), plan=plan, **settings))
+            messages.add(str(error.value))
+        assert len(messages) == 1
+        return messages.pop()
 
     assert "at least two runs are compared, got 1" in refused(good)
     assert "good is given twice" in refused(good, good)

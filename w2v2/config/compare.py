@@ -19,6 +19,8 @@ class CompareConfig:
     """What the runs are ranked by; empty is uar for classes, macro_auc for labels and ccc for values."""
     seed: int = 0
     """Seed of the bootstrap."""
+    plan: bool = False
+    """Only report which runs would be compared, by what and over which clips; nothing is written."""
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:

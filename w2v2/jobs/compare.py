@@ -17,7 +17,7 @@ from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.config.guide import Guide
 from w2v2.kept_warnings import warnings_kept
-from w2v2.results.compare import compare_runs
+from w2v2.results.compare import compare_runs, plan_comparison
 from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.compare")
@@ -29,6 +29,7 @@ GUIDE = Guide(
     flags={
         "metric": "what the runs are ranked by; empty suits the task",
         "seed": "seed of the bootstrap",
+        "plan": "true: only report what would be compared",
         "run": "the directory that the comparison is written to",
     },
     examples=(
@@ -42,6 +43,8 @@ GUIDE = Guide(
 def main(config: CompareConfig) -> dict[str, Any]:
     """The comparison, after everything has been written to the run directory."""
     config = replace(config, run=storage.expand(config.run), runs=tuple(map(storage.expand, config.runs)))
+    if config.plan:
+        return plan_comparison(config)
     logger.info("run: %s", config.run)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     return compare_runs(config)

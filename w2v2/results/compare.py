@@ -17,20 +17,27 @@ from w2v2.storage import run_directory
 logger = logging.getLogger(__name__)
 
 LEADING = {"classes": "uar", "multi_label": "macro_auc", "regression": "ccc", "transcript": "cer"}
+WRITES = ("config.yaml", "metrics.json", "report.html", "plots/", "tables/")
+
+
+def plan_comparison(config: CompareConfig) -> dict[str, Any]:
+    """What would be compared, logged and returned; nothing is written. Raises UserError where the job would stop."""
+    runs = read_runs(config.runs)
+    _, _, metric = _scored(runs, config)
+    first = next(iter(runs.values()))
+    clips, speakers = len(first.clips), len(set(first.clips["speaker"].to_pylist()))
+    for name, run in runs.items():
+        logger.info("plan: %s: %s, a run of %s, by %s", name, run.uri, run.metrics["job"], run.method)
+    logger.info("plan: %s over %d clips of %d speakers; ranked by %s", first.kind, clips, speakers, metric)
+    logger.info("plan: would write in %s: %s", config.run, ", ".join(WRITES))
+    methods = {name: run.method for name, run in runs.items()}
+    return {"runs": methods, "metric": metric, "num_clips": clips, "num_speakers": speakers}
 
 
 def compare_runs(config: CompareConfig) -> dict[str, Any]:
     """The comparison as plain JSON, after metrics.json and the page have been written."""
     runs = read_runs(config.runs)
-    names = all_names(list(runs.values()))
-    kind = next(iter(runs.values())).kind
-    scored = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
-    metrics = [name for name in next(iter(scored.values())).bounds if ":" not in name]
-    metric = config.metric or LEADING[kind]
-    # Of values the correlations rank, not the errors; transcripts have errors alone.
-    ranked = metrics if kind == "transcript" else [name for name in metrics if sign(name) > 0]
-    if metric not in ranked:
-        raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
+    scored, metrics, metric = _scored(runs, config)
     written = _compared(runs, scored, metrics, metric, seed=config.seed) | {"made": describe_run()}
     run_directory.write_metrics(config.run, written)
     # Imported here: matplotlib takes a second, which an error need not wait for.
@@ -40,6 +47,22 @@ def compare_runs(config: CompareConfig) -> dict[str, Any]:
     logger.info("%s", comparison_lines(written))
     logger.info("page: %s", page)
     return written
+
+
+def _scored(
+    runs: Mapping[str, ComparedRun], config: CompareConfig
+) -> tuple[dict[str, Scored], list[str], str]:
+    """The scores of each run, the names of all metrics, and the one that ranks the runs."""
+    names = all_names(list(runs.values()))
+    kind = next(iter(runs.values())).kind
+    scored = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
+    metrics = [name for name in next(iter(scored.values())).bounds if ":" not in name]
+    metric = config.metric or LEADING[kind]
+    # Of values the correlations rank, not the errors; transcripts have errors alone.
+    ranked = metrics if kind == "transcript" else [name for name in metrics if sign(name) > 0]
+    if metric not in ranked:
+        raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")
+    return scored, metrics, metric
 
 
 def _compared(
@@ -90,7 +113,7 @@ def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int)
     return {
         "uri": run.uri,
         "job": run.metrics["job"],
-        "method": run.method if "final" in run.metrics or run.metrics["job"] != "tune_folds" else "BBC-CV",
+        "method": run.method,
         "computed_on": run.metrics["computed_on"],
         "scores": _pick(plain, metrics),
     }

@@ -44,7 +44,9 @@ class ComparedRun:
 
     @property
     def method(self) -> str:
-        """What its scores are of."""
+        """What its scores are of: those of a search are computed from its ledger, unless models were trained after it."""
+        if self.metrics["job"] == "tune_folds" and "final" not in self.metrics:
+            return "BBC-CV"
         return self.metrics["estimate"]["name"] if "estimate" in self.metrics else self.metrics["job"]
 
 
