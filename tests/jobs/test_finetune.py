@@ -22,6 +22,7 @@ from tests.made.run_tables import frame
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.resources import InferenceResources
+from w2v2.data.recording_quality import QUALITY
 from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, predict
 from w2v2.models.model_info import read_card
@@ -132,7 +133,13 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     )
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
+    qualities = table(tmp_path, "manifest").set_index("clip_id")[list(QUALITY)]
+    assert qualities.notna().all(axis=None)
+    assert qualities.loc[before.index].equals(
+        table(run, "manifest").set_index("clip_id").loc[before.index, list(QUALITY)]
+    )
     page = (tmp_path / "report.html").read_text()
+    assert "Recording quality" in page
     assert "have the name of one seen in training: if they are the same people" in page
     assert f"{len(clips)} of the clips were seen in training, by their samples" in page
     assert "This run used random weights" in page  # of the encoder that the model was made from

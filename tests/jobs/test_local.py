@@ -24,6 +24,7 @@ from w2v2.config.model import EncoderConfig, TrainingConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.resources import ExtractionResources, InferenceResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
+from w2v2.data.recording_quality import QUALITY
 from w2v2.errors import UserError
 from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, tune_folds
 
@@ -66,6 +67,12 @@ def test_a_model_is_trained_and_used_where_there_is_no_ray(audio: Path, tmp_path
     assert len((tmp_path / "predicted" / "predictions.csv").read_text().splitlines()) == 48 + 1
     with duckdb.connect(str(tmp_path / "vectors" / "embeddings.db")) as database:
         assert database.sql("SELECT count(*) FROM embeddings").fetchall() == [(48,)]
+    trained, embedded = (pq.read_table(tmp_path / name / "manifest.parquet") for name in ("model", "vectors"))
+    for name in QUALITY:
+        assert trained[name].null_count == 0 and trained.schema.field(name).type == "double"
+        assert embedded.sort_by("clip_id")[name].to_pylist() == trained.sort_by("clip_id")[name].to_pylist()
+    for name in ("model", "vectors"):
+        assert "Recording quality" in (tmp_path / name / "report.html").read_text()
 
 
 @pytest.mark.slow

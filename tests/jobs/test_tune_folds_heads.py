@@ -13,6 +13,8 @@ from tests import ROOT
 from tests.jobs.searches import make_config, table
 from w2v2.config import command_line
 from w2v2.config.model import EncoderConfig
+from w2v2.evaluation import learning_curve
+from w2v2.evaluation.recording_quality import recording_warnings
 from w2v2.jobs import tune_folds
 from w2v2.results.compared_runs import read_run, scored_run
 
@@ -61,3 +63,29 @@ def test_what_the_cache_has_is_searched_without_ray(tmp_path, corpus, ray_sessio
         assert f"UAR, {name}; 95% interval" in page and "Trained after the search" in page
         after = len(list((tmp_path / "again" / "ledger").iterdir()))
         assert after - before == (12 if "final_seeds" in changes else 6 * 2 * 5 + 6)
+
+
+def test_would_more_speakers_help_and_are_the_recordings_good(tmp_path, corpus, caplog):
+    config = make_config(tmp_path, corpus, encoder=EncoderConfig(train="head"), local=True)
+    asked = replace(config, search=replace(config.search, learning_curve=True))
+    found = tune_folds.main(asked)
+    curve = found["learning_curve"]
+    assert [point["num_speakers"] for point in curve["points"]] == [5, 10, 15, 20]
+    assert all(
+        low <= point["value"] <= high for point in curve["points"] for low, high in [point["interval"]]
+    )
+    rows = table(tmp_path / "run", "learning_curve")
+    assert len(rows) == 6 * 4 * 3 and set(rows["num_train"].to_pylist()) == {40, 80, 120, 160}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Would more speakers help?" in page and learning_curve.sentence(curve) in page
+    assert learning_curve.sentence(curve) in caplog.text
+    # A command without it, given later, leaves it on the page and trains nothing.
+    ledger = sorted((tmp_path / "run" / "ledger").iterdir())
+    again = tune_folds.main(config)
+    assert again["learning_curve"] == curve
+    assert "Would more speakers help?" in (tmp_path / "run" / "report.html").read_text()
+    assert sorted((tmp_path / "run" / "ledger").iterdir()) == ledger
+    # Its recordings are of one channel, and the page says how good they are.
+    assert recording_warnings(found["recordings"]) == [] and found["recordings"]["num_measured"] == 192
+    assert found["recordings"]["by_class"]["bandwidth_hz"]["difference"] < 500
+    assert "Recording quality" in page and "The recordings are wideband" in page

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from w2v2.audio.audio_error import AudioError
 from w2v2.audio.containers import identify
 from w2v2.audio.decoders import Decoder, Sound, open_decoder
+from w2v2.audio.quality import Quality, clipping_fraction, quality_of
 from w2v2.config.data import AudioConfig
 
 __all__ = [
@@ -51,6 +52,8 @@ class Clip:
     """The file's sampling rate in Hz."""
     tolerated: str
     """What the file lacks (an end mark, a size) or has of damage, though it is used; '' for most files."""
+    quality: Quality
+    """The recording quality, of what is in the file: not of the zeros that fill it up to audio.fixed_s."""
 
 
 def decoder_of(uri: str) -> tuple[int, ...]:
@@ -106,6 +109,7 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
         waveform=np.pad(waveform, (0, lacking)) if lacking > 0 else waveform,
         sample_rate=rate,
         tolerated="; ".join(filter(None, (container.tolerated, sound.tolerated, loud))),
+        quality=quality_of(waveform, SAMPLE_RATE, clipping_fraction=clipping_fraction(sound.values)),
     )
 
 

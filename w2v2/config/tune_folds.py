@@ -74,6 +74,9 @@ class SearchConfig:
     nested: bool = False
     """Nested cross-validation: for each fold a search of its own on the speakers of the other folds chooses what predicts
     it. Its score is the first number then. With 6 folds it costs five times the search; cached features are shared."""
+    learning_curve: bool = False
+    """After the search train each fold's choice on a quarter, half, three quarters and all of the training speakers (5, 10, 15
+    and 20 of 20), three draws of each, and report what twice as many would bring. It costs as much as about eight trials."""
 
     @property
     def replicates(self) -> list[int]:
@@ -102,6 +105,7 @@ class TuneFoldsConfig(JobConfig):
         "resources.gpus_per_worker",
         "search.final_seeds",
         "search.nested",
+        "search.learning_curve",
         "baseline",
         "data.slice_columns",
     )
@@ -141,10 +145,11 @@ class TuneFoldsConfig(JobConfig):
             {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0},
             searched=self.search.space,
         )
-        if self.task.kind == "transcript" and (self.search.nested or self.search.final_seeds):
+        after = [name for name in ("nested", "final_seeds", "learning_curve") if getattr(self.search, name)]
+        if self.task.kind == "transcript" and after:
             raise UserError(
-                "search.nested and search.final_seeds are for task.kind=classes, got task.kind=transcript: leave them out; the "
-                "first number of the search is corrected for the choice among its trials"
+                f"search.{after[0]} is for task.kind=classes, got task.kind=transcript: leave it out; the first number of the "
+                "search is corrected for the choice among its trials"
             )
         if self.search.nested and self.folds.num_folds < 3:
             raise UserError(

@@ -27,6 +27,7 @@ from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import DROPPED, ClipRow, CorpusRows, Groups, Labels
+from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import REJECTS, commonest, kinds_of, reject_columns
 from w2v2.errors import Reject, UserError
 from w2v2.redaction import redacted
@@ -60,6 +61,7 @@ _ADDED = (
     "size_bytes",
     "checksum",
     "fingerprint",
+    *QUALITY,
 )
 """Columns that clips get later."""
 

@@ -9,12 +9,14 @@ from typing import Protocol, TypeVar, runtime_checkable
 import pyarrow as pa
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.audio.quality import Quality
 from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, folds, manifest, transcripts
 from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
 from w2v2.data.given_files import with_given_files
+from w2v2.data.recording_quality import with_quality
 from w2v2.errors import Reject, UserError
 from w2v2.job_commands import command_of
 from w2v2.progress import Progress
@@ -55,6 +57,11 @@ class ReadClip(Protocol):
         """What its file lacks or has of damage, though it is used; '' for most files."""
         ...
 
+    @property
+    def quality(self) -> Quality | None:
+        """Its recording quality; None where that was not measured."""
+        ...
+
 
 def with_absolute_uri(data: D) -> D:
     """The same data with its places made absolute."""
@@ -75,9 +82,10 @@ def with_demo_made(data: D, *, task: Labels = "classes") -> D:
 def with_usable_audio(
     run: str, corpus: manifest.Manifest, prepared: Sequence[ReadClip], *, max_reject_fraction: float
 ) -> manifest.Manifest:
-    """The clips that could be used, with num_samples, duration_s and audio_digest; `<run>/rejects.parquet` has the others.
+    """The clips that could be used, with facts on their audio as columns; `<run>/rejects.parquet` has the others.
 
-    prepared has an item for every clip, in order. Raises UserError when too many are rejected.
+    The columns are num_samples, duration_s, audio_digest, tolerated and those of recording_quality.QUALITY. prepared
+    has an item for every clip, in order. Raises UserError when too many are rejected.
     """
     corpus = manifest.with_rejects(corpus, [(p.clip_id, p.reject) for p in prepared if p.reject])
     manifest.check_rejects(corpus, max_reject_fraction=max_reject_fraction, run=run)
@@ -86,7 +94,7 @@ def with_usable_audio(
     clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
     clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
     clips = clips.append_column("tolerated", pa.array([p.tolerated for p in good], pa.string()))
-    return replace(corpus, clips=clips)
+    return replace(corpus, clips=with_quality(clips, [p.quality for p in good]))
 
 
 def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:

@@ -1,4 +1,4 @@
-"""Details of a classifier's scores: slices of the clips, calibration, and lines about both for the terminal."""
+"""Details of a classifier's scores: slices of the clips, calibration, recording quality, and lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from w2v2.data.slices import slice_columns
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation import scores
 from w2v2.evaluation.calibration import calibration
+from w2v2.evaluation.recording_quality import recording_details, recording_warnings
 from w2v2.evaluation.slices import slice_scores
 
 
@@ -22,7 +23,7 @@ def class_details(
     seed: int,
     temperature: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`slices` and `calibration` of a predictions table, as plain JSON.
+    """`slices`, `calibration` and `recordings` of a predictions table, as plain JSON.
 
     columns are columns of clips to slice by, in addition to those that RAVDESS's file names give, which are left out
     where all clips have the same value. temperature is the one that is kept with the model, if any.
@@ -41,11 +42,12 @@ def class_details(
     }
     probabilities = scores.columns(predictions, "prob", classes)
     own_calibration = calibration(probabilities, target, fold=fold, temperature=temperature)
-    return {"slices": by_column, "calibration": own_calibration}
+    recordings = recording_details(clips, predictions=predictions, classes=classes, seed=seed)
+    return {"slices": by_column, "calibration": own_calibration, "recordings": recordings}
 
 
 def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Lines for the terminal: one for each slice and one on calibration, for those that metrics has."""
+    """Lines for the terminal: one for each slice, one on calibration, and warnings of recordings, where metrics has them."""
     lines = []
     for name, row in metrics.get("slices", {}).items():
         if "gap" not in row:
@@ -67,4 +69,4 @@ def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"calibration error {calibrated['ece']:.3f}{text}; Brier score {calibrated['brier']:.3f}"
         )
-    return lines
+    return [*lines, *recording_warnings(metrics.get("recordings"))]

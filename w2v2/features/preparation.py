@@ -93,6 +93,7 @@ def prepare(
             audio_digest=digests[clip_id],
             num_samples=len(decoded[clip_id].waveform),
             tolerated=decoded[clip_id].tolerated,
+            quality=decoded[clip_id].quality,
         )
     return _with_forwards([results[request.clip_id] for request in requests], filled)
 
@@ -157,6 +158,7 @@ def _cached(
             audio_digest=r.audio_digest,
             num_samples=r.num_samples,
             tolerated=r.tolerated,
+            quality=r.quality,
         )
         for r in unchanged
         if r.audio_digest in intact

@@ -3,14 +3,16 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from w2v2.audio.decoding import DECODER_VERSION, decoder_of
+from w2v2.audio.quality import Quality
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
 from w2v2.config.digest import positional, settings_digest
+from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
@@ -29,6 +31,7 @@ class Request:
     audio_digest: str = ""
     num_samples: int = 0
     tolerated: str = ""
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,8 @@ class ClipFeatures:
     num_samples: int = 0
     tolerated: str = ""
     """What the file lacks though its sound is whole (audio.decoding.Clip)."""
+    quality: Quality | None = None
+    """None where the audio was read by a version that did not measure it."""
     reject: Reject | None = None
     num_forwards: int = 0
     """Passes of this clip through a trunk: 0 if the cache had every entry."""
@@ -67,6 +72,7 @@ INDEX = pa.schema(
         ("audio_digest", pa.string()),
         ("num_samples", pa.int64()),
         ("tolerated", pa.string()),
+        *QUALITY.items(),
         ("decoder", pa.int64()),
     ]
 )
@@ -90,7 +96,8 @@ class AudioIndex:
 
     def _request(self, clip: dict[str, Any]) -> Request:
         row = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
-        return Request(**clip, **{name: row[name] for name in LEARNT if row.get(name) is not None})
+        learnt = {name: row[name] for name in LEARNT if row.get(name) is not None}
+        return Request(**clip, **learnt, quality=recorded_quality(row))
 
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""
@@ -102,6 +109,7 @@ class AudioIndex:
                 "decoder": DECODER_VERSION,
             }
             | {name: getattr(clip, name) for name in LEARNT}
+            | (asdict(clip.quality) if clip.quality else {})
             for request, clip in zip(requests, prepared, strict=True)
             if clip.audio_digest
         ]

@@ -16,6 +16,7 @@ from w2v2.audio.decoding import decoder_of
 from w2v2.config.data import FIRST_AUDIO_FIELDS
 from w2v2.config.digest import positional, settings_digest
 from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
 from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
@@ -40,6 +41,7 @@ DONE = pa.schema(
         *RECORD,
         ("checksum", pa.string()),
         ("duration_s", pa.float64()),
+        *QUALITY.items(),
         ("num_rows", pa.int64()),
         ("tolerated", pa.string()),
         ("part", pa.string()),
@@ -139,7 +141,7 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("part", pc.if_else(pc.or_(in_table, outdated), "", part))
     # Columns from which the page is drawn, whether or not any clip is embedded.
     clips = clips.append_column("vectors_in", pc.if_else(outdated, "", part))
-    for name in ("duration_s", "num_rows"):
+    for name in ("duration_s", "num_rows", *QUALITY):
         clips = clips.append_column(name, earlier[name])
     return clips
 
@@ -306,7 +308,7 @@ def read_done(config: ExtractConfig) -> pa.Table:
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
     """The clips, with the outcomes of those that were embedded now."""
     place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
-    for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows", "tolerated"):
+    for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows", "tolerated", *QUALITY):
         new = outcomes[name].take(place)
         column = pc.if_else(pc.is_valid(place), new, clips[name])
         clips = clips.set_column(clips.column_names.index(name), name, column)

@@ -105,6 +105,7 @@ def _read(
                     duration_s=len(waveform) / SAMPLE_RATE,
                     audio_digest=waveform_digest(waveform),
                     tolerated=decoded.tolerated,
+                    quality=decoded.quality,
                 )
             )
         except (AudioError, StorageError) as error:

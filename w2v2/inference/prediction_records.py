@@ -10,7 +10,9 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
+from w2v2.audio.quality import Quality
 from w2v2.data.manifest import Manifest, with_rejects
+from w2v2.data.recording_quality import QUALITY, recorded_quality, with_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.models.decoding import Transcript, Word
@@ -35,6 +37,7 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         ("confidence", pa.float64()),
         ("words", pa.list_(WORD)),
+        *QUALITY.items(),
     ]
 )
 
@@ -56,6 +59,8 @@ class ClipPrediction:
     """Digest of the samples that the model received (features.waveform_digest)."""
     tolerated: str = ""
     """What the file lacks though its sound is whole (audio.decoding.Clip)."""
+    quality: Quality | None = None
+    """The recording quality; None where an earlier version did not measure it."""
     reject: Reject | None = None
     unread: bool = False
     """Whether its file could not be read, which another try may change."""
@@ -78,11 +83,10 @@ def predicted_clips(
     predictions has an item for every clip, in order.
     """
     kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in predictions if clip.reject])
-    clips = kept.clips
+    clips, good = kept.clips, [clip for clip in predictions if not clip.reject]
     for name in facts:
-        values = [getattr(clip, name) for clip in predictions if not clip.reject]
-        clips = clips.append_column(name, pa.array(values, FACTS[name]))
-    return replace(kept, clips=clips)
+        clips = clips.append_column(name, pa.array([getattr(clip, name) for clip in good], FACTS[name]))
+    return replace(kept, clips=with_quality(clips, [clip.quality for clip in good]))
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
@@ -117,6 +121,7 @@ def _row(prediction: ClipPrediction, inputs: str) -> dict[str, Any]:
         "audio_digest": prediction.audio_digest,
         **record_fields(prediction.reject),
         "tolerated": prediction.tolerated,
+        **(asdict(prediction.quality) if prediction.quality else {}),
         **(_text(prediction.transcript) if prediction.transcript else {}),
     }
 
@@ -142,6 +147,7 @@ def _prediction(row: dict[str, Any]) -> ClipPrediction:
         audio_digest=row["audio_digest"],
         reject=recorded_reject(row),
         tolerated=row["tolerated"] or "",
+        quality=recorded_quality(row),
     )
 
 

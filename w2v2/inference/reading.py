@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import groupby
 
 import google_crc32c
@@ -11,6 +12,7 @@ import pyarrow as pa
 from w2v2.audio.decoding import AudioError
 from w2v2.audio.waveforms import read_clip
 from w2v2.config.data import AudioConfig
+from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, record_fields
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
@@ -25,6 +27,7 @@ DECODED = pa.schema(
         ("checksum", pa.string()),
         ("sample_rate", pa.int64()),
         ("tolerated", pa.string()),
+        *QUALITY.items(),
         ("waveform", pa.list_(pa.float32())),
     ]
 )
@@ -67,6 +70,7 @@ def _decoded(
         "checksum": checksum,
         "sample_rate": 0,
         "tolerated": "",
+        **dict.fromkeys(QUALITY),
         "waveform": [],
     }
     if isinstance(body, StorageError):
@@ -83,5 +87,6 @@ def _decoded(
         "status": EMBEDDED,
         "sample_rate": sound.sample_rate,
         "tolerated": sound.tolerated,
+        **asdict(sound.quality),
         "waveform": sound.waveform,
     }

@@ -7,7 +7,7 @@
 
 Reads   RAVDESS files (any nesting) or a CSV of clips, local or gs://.
 Writes  <run>/config.yaml manifest.parquet rejects.parquet trials.parquet folds.parquet curves.parquet
-        predictions.parquet final_predictions.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db
+        predictions.parquet final_predictions.parquet learning_curve.parquet metrics.json best.yaml report.html plots/ tables/ tensorboard/ study.db
         ledger/ nested/
 The same command continues a run that was stopped: finished folds are not trained again.
 """
@@ -32,6 +32,7 @@ from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, train_choices
 from w2v2.search.finished_search import read_finished
+from w2v2.search.learning_curve import CurveTrainings, curve_sizes, recorded_curve, train_curve
 from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
 from w2v2.search.prepared_search import PreparedSearch, read_prepared
 from w2v2.search.space import default_space, variants
@@ -78,6 +79,8 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     manifest, prepared = prepare(config)
     if baseline is not None:
         baseline_comparison.check_same(baseline, manifest.clips)
+    if config.search.learning_curve:
+        curve_sizes(manifest.clips)  # too few speakers for one are reported before anything is trained
     run_directory.keep_manifest(config.run, manifest.clips, manifest.rejects)
     run_directory.keep_encoders(config.run, {e.name: info.digest for e, info in prepared.infos.items()})
 
@@ -86,6 +89,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     logger.info("cost: %s", cost_of(config))
     search(plan, study)
     final = final_of(plan, study, search=search, train=train) if config.search.replicates else None
+    curve = curve_of(plan, study, manifest, final, train=train)
 
     from w2v2.results.tune_folds import write_outcome
 
@@ -98,6 +102,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         encoders=prepared.encoder_entries(manifest.clips),
         baseline=baseline,
         final=final,
+        curve=curve,
         seconds=time.monotonic() - started,
     )
 
@@ -175,6 +180,22 @@ def final_of(
         return train_choices(plan, nested_choices(plan, search=search), train=train)
     finished = read_finished(plan.config, plan.classes, study.study)
     return train_choices(plan, finished.choices(), train=train) if finished.complete else None
+
+
+def curve_of(
+    plan: Plan, study: Study, manifest: Manifest, final: FinalTrainings | None, *, train: Train
+) -> CurveTrainings | None:
+    """The learning curve, where it is asked for or an earlier session has trained it; None where no trial is complete."""
+    asked = plan.config.search.learning_curve
+    if not asked and not storage.exists(storage.join(plan.run, "learning_curve.parquet")):
+        return None
+    finished = read_finished(plan.config, plan.classes, study.study)
+    if not finished.complete:
+        return None
+    choices = final.choices if final else finished.choices()
+    if not asked:
+        return recorded_curve(plan, manifest.clips, choices)
+    return train_curve(plan, manifest.clips, choices, train=train)
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:

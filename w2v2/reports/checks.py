@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.evaluation.bootstrap import MIN_UNITS
+from w2v2.evaluation.recording_quality import channel_warning, class_warnings, clipping_warning
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
@@ -25,6 +26,7 @@ def tune_checks(run: TuneRun) -> list[Check]:
         _above_chance(headline),
         *_selection(run, headline),
         _num_speakers(metrics["data"]["num_speakers"]),
+        *_recordings(metrics),
         *_scored_content(run),
     ]
 
@@ -50,6 +52,7 @@ def model_checks(run: ModelRun) -> list[Check]:
         _rejects(run),
         _above_chance(model_headline(metrics)),
         _num_speakers(metrics["num_speakers"]),
+        *_recordings(metrics),
         *_completeness(metrics),
         _same_number(metrics, run.predictions),
     ]
@@ -199,6 +202,20 @@ def _num_speakers(num_speakers: int) -> Check:
         if num_speakers >= MIN_UNITS
         else f"No interval is computed of so few: {counted(num_speakers, 'speakers')}.",
     )
+
+
+def _recordings(metrics: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether the recordings are wideband and unclipped, and no class has a channel of its own; nothing where unmeasured."""
+    found = metrics.get("recordings")
+    if not found or not found["num_measured"]:
+        return
+    channel, clipping = channel_warning(found), clipping_warning(found)
+    yield _check(not channel, "The recordings are wideband: few are telephone speech.", channel)
+    yield _check(not clipping, "Few recordings are clipped.", clipping)
+    by_class = class_warnings(found)
+    yield from (Check(is_good=False, text=text) for text in by_class)
+    if "p" in found["by_class"].get("bandwidth_hz", {}) and not by_class:
+        yield Check(is_good=True, text="The classes do not differ in bandwidth, as over different channels.")
 
 
 def _classes(pooled: Mapping[str, Any], *, has_absent: bool) -> Iterator[Check]:

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 def slices(metrics: Mapping[str, Any]) -> list[Block]:
     """Scores by slice, with the gap between the highest and the lowest, and whether chance makes as large a gap."""
+    return slice_blocks("slices", metrics.get("slices", {}))
+
+
+def slice_blocks(table_name: str, by_column: Mapping[str, Any]) -> list[Block]:
+    """A table of this name of the scores of each slice, and a sentence on each column."""
     rows: list[list[Cell]] = []
     texts = []
-    for name, slice_ in metrics.get("slices", {}).items():
+    for name, slice_ in by_column.items():
         if "gap" not in slice_:
             texts.append(f"By {name} nothing is compared: {slice_['undefined']}.")
             continue
@@ -33,7 +38,7 @@ def slices(metrics: Mapping[str, Any]) -> list[Block]:
             texts[-1] += f" Not every {name} has {', '.join(slice_['left_out'])}, so these are left out."
     columns = [words("by"), words("value"), percent("UAR"), count("clips"), count("speakers")]
     caption = "UAR by slice with 95% intervals, over the classes that all values of the slice have."
-    table = [Table("slices", columns, rows, caption)] if rows else []
+    table = [Table(table_name, columns, rows, caption)] if rows else []
     return [*table, *map(Paragraph, texts)]
 
 

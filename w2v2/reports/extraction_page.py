@@ -19,6 +19,7 @@ from w2v2.reports.plots.vectors import (
     umap_plane,
     vector_map,
 )
+from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
 from w2v2.reports.shared_sections import clips_blocks, kicker, pictured, provenance
@@ -41,6 +42,7 @@ def write_extraction_report(run: str) -> str:
         Section("", headline(files.metrics)),
         Section("Clips", [*pictured(figures, "lengths", "Lengths of the clips."), *clips_blocks(files)]),
         Section("Vectors", maps(figures, len(vectors))),
+        Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
     title = f"Embeddings of {corpus_name(files.config['data'])}: {files.metrics['encoder']['name']}"

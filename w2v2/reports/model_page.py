@@ -32,6 +32,7 @@ from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.style import is_known
+from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, read_model_run
 from w2v2.reports.shared_sections import (
@@ -67,6 +68,7 @@ def write_model_report(run: str) -> str:
         Section("Calibration", calibration(files.metrics, figures)),
         Section("Training", training(files, figures)),
         Section("Data", data(files)),
+        Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
     return write_page(files.uri, _title(files), sections, kicker=kicker(files), figures=figures)

@@ -22,6 +22,7 @@ from w2v2.reports.blocks import (
 )
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import pretrain as plots
+from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.run_files import PretrainRun, read_pretrain_run
 from w2v2.reports.shared_sections import clips_blocks, lengths_text, pictured, provenance
 from w2v2.reports.text import duration_text, percent_text
@@ -51,6 +52,7 @@ def write_pretrain_report(run: str) -> str:
         Section("Clusters" if files.has_clusters else "Codes", codes(files, figures)),
         Section("Steps", steps(files, figures)),
         Section("Data", data(files)),
+        Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
     title = f"Pre-training: {files.metrics['encoder']['name']}"

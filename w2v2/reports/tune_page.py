@@ -8,11 +8,14 @@ from w2v2.reports.blocks import Block, Checks, Facts, Paragraph, Quote, Score, S
 from w2v2.reports.checks import tune_checks
 from w2v2.reports.details_sections import calibration, slices
 from w2v2.reports.estimate import best_headline, chance_level, tune_headline, tune_sentence
+from w2v2.reports.learning_curve_section import more_speakers
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import scores as score_plots
 from w2v2.reports.plots import search as search_plots
 from w2v2.reports.plots.calibration import reliability
+from w2v2.reports.plots.more_speakers import more_speakers as learning_curve_figure
 from w2v2.reports.plots.transcripts import speaker_error_rates
+from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import TuneRun, read_tune_run
 from w2v2.reports.shared_sections import kicker, pictured, provenance, verdict_blocks
@@ -40,6 +43,7 @@ def write_tune_report(run: str) -> str:
         Section("", headline(files, figures)),
         Section("How far to trust it", trust(files)),
         Section("Trained after the search", final_trainings(files)),
+        Section("Would more speakers help?", more_speakers(files, figures)),
         Section("Folds and speakers", folds_and_speakers(files, figures)),
         *_content(files, figures),
         Section("Compared with a baseline", baseline(files)),
@@ -47,6 +51,7 @@ def write_tune_report(run: str) -> str:
         Section("Training", training(files, figures)),
         Section("Trials", trials(files)),
         Section("Data", data(files)),
+        Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
     corpus, encoder = corpus_name(files.config["data"]), files.metrics["encoder"]["name"]
@@ -96,6 +101,8 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
             interval=intervals[speaker],
             chance=chance_level(metrics, speaker),
         )
+    if "learning_curve" in metrics:
+        figures["more_speakers"] = learning_curve_figure(metrics["learning_curve"])
     if metrics.get("calibration", {}).get("bins"):
         figures["reliability"] = reliability(metrics["calibration"])
     shares, _ = importances(run.trials, space, metric=metric)

@@ -16,6 +16,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.evaluation.decisions import decision_details, decision_lines
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
+from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models import provenance
@@ -112,7 +113,7 @@ def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], in
 def _details(
     config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """More than the scores: slices and calibration of classes, decisions and patients of several labels."""
+    """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match info.kind:
         case "classes":
             temperature = None if config.calibrated else card.get("temperature")
@@ -121,9 +122,10 @@ def _details(
                 predictions, clips, info.names, columns=columns, seed=0, temperature=temperature
             )
         case "multi_label":
-            return decision_details(predictions, info.names, thresholds=card.get("thresholds"), seed=0)
+            decisions = decision_details(predictions, info.names, thresholds=card.get("thresholds"), seed=0)
+            return decisions | {"recordings": recording_details(clips)}
         case _:
-            return {}
+            return {"recordings": recording_details(clips)}
 
 
 def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:

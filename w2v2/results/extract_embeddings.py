@@ -9,6 +9,7 @@ import pyarrow as pa
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.errors import ResumableError
+from w2v2.evaluation.recording_quality import recording_details
 from w2v2.inference.extraction import Job, counts, lost_to_newer, parts_of
 from w2v2.inference.reject_table import commit_rejects, rejects_table
 from w2v2.machine import describe_run
@@ -59,6 +60,7 @@ def write_outcome(
         "rows": {"inserted": commit.inserted, "replaced": commit.replaced, "unchanged": commit.unchanged, "stale": commit.stale, "removed": commit.removed},
         "audio_hours": audio_s / 3600,
         "clips": account(corpus),
+        "recordings": recording_details(corpus.clips),
         "seconds": seconds,
         "encoder": {"name": config.encoder.name, "digest": job.digest, "layers": list(job.layers), "pooling": config.encoder.pooling, "dim": job.dim},
         "made": describe_run(),

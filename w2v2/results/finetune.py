@@ -21,6 +21,7 @@ from w2v2.evaluation import recognition
 from w2v2.evaluation.decisions import decision_details, decision_lines
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
+from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.models import provenance
 from w2v2.models.model_card import extend_card
@@ -169,7 +170,7 @@ def _write_tables(
 def _details(
     config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """More on the test clips than their scores: slices and calibration of classes, decisions and patients of labels."""
+    """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match config.task.kind:
         case "classes":
             return class_details(
@@ -181,9 +182,10 @@ def _details(
                 temperature=kept.get("temperature"),
             )
         case "multi_label":
-            return decision_details(test, names, thresholds=kept.get("thresholds"), seed=config.seed)
+            decisions = decision_details(test, names, thresholds=kept.get("thresholds"), seed=config.seed)
+            return decisions | {"recordings": recording_details(clips)}
         case _:
-            return {}
+            return {"recordings": recording_details(clips)}
 
 
 def _tuning_estimate(config: FinetuneConfig) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
                 str(cost_of(config)),
             ],
             writes=[
-                *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet", "best.yaml", *PAGE,
+                *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet",
+                *(["learning_curve.parquet"] if config.search.learning_curve else []), "best.yaml", *PAGE,
                 "tensorboard/", "study.db", "ledger/",
             ],
             numbers={"num_trials": num_trials, "num_folds": num_folds, "num_steps": num_trials * steps, "num_folds_done": num_kept},

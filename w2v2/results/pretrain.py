@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
+from w2v2.evaluation.recording_quality import recording_details
 from w2v2.job_commands import command_of
 from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
@@ -57,6 +58,7 @@ def write_outcome(
         "encoder": {**encoder, "new_weights": list(trained.new_weights)},
         "model": {"uri": f"{config.run}/model"},
         "clips": account(corpus),
+        "recordings": recording_details(clips),
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }

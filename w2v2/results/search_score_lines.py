@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from w2v2.evaluation import learning_curve
 from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
 from w2v2.models import provenance
@@ -29,6 +30,7 @@ def score_lines(metrics: dict[str, Any]) -> str:
         (f"chance UAR is {metrics['chance_uar']:.3f}; " if "chance_uar" in metrics else "")
         + _choice(selection, estimate),
         *_seed_lines(metrics),
+        *([learning_curve.sentence(curve)] if (curve := metrics.get("learning_curve")) else []),
         *detail_lines(metrics),
         *_baseline_lines(metrics),
         *([caveat.removeprefix("; ")] if (caveat := provenance.caveat(metrics["encoder"])) else []),

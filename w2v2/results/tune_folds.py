@@ -17,6 +17,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details
+from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import number_text
 from w2v2.models import provenance
 from w2v2.results.search_score_lines import estimate_interval, score_lines
@@ -25,6 +26,7 @@ from w2v2.results.tensorboard import search_scalars, write_tensorboard
 from w2v2.search import summary
 from w2v2.search.final_trainings import FILE, FinalTrainings, final_predictions, seed_spread
 from w2v2.search.finished_search import FinishedSearch, read_finished
+from w2v2.search.learning_curve import CurveTrainings
 from w2v2.search.space import with_params
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -43,12 +45,13 @@ def write_outcome(
     encoders: Mapping[EncoderConfig, Mapping[str, str]],
     baseline: baseline_comparison.Baseline | None,
     final: FinalTrainings | None = None,
+    curve: CurveTrainings | None = None,
     seconds: float,
 ) -> dict[str, Any]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
 
-    `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final is what was
-    trained after the search, where that was asked for.
+    `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final and curve are
+    what was trained after the search, where that was asked for.
     Raises UserError with the trials' errors when none has all its folds.
     """
     search = read_finished(config, classes, study, final=final)
@@ -70,6 +73,11 @@ def write_outcome(
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
     metrics |= _estimates(search, manifest.clips, metrics["pooled"], baseline)
+    if curve is not None:
+        run_directory.write_table(config.run, "learning_curve", curve.table(classes))
+        metrics["learning_curve"] = curve.numbers(
+            manifest.clips, classes, metric=config.search.metric, seed=config.seed
+        )
     metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
     best_yaml = best_config(config, best.params, metrics["estimate"])
@@ -156,7 +164,7 @@ def _scores(
 def _details(
     config: TuneFoldsConfig, clips: pa.Table, predictions: pa.Table, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Slices and calibration of classes; of transcripts, how many sentences are in another fold, too."""
+    """Slices and calibration of classes; of transcripts, how many sentences are in another fold; quality of the recordings."""
     if config.task.kind != "transcript":
         columns = config.data.slice_columns
         return class_details(predictions, clips, classes, columns=columns, seed=config.seed)
@@ -167,7 +175,7 @@ def _details(
             num_seen,
             len(clips),
         )
-    return {"text": {"num_seen_sentences": num_seen}}
+    return {"text": {"num_seen_sentences": num_seen}, "recordings": recording_details(clips)}
 
 
 def _encoder(

@@ -60,13 +60,17 @@ def search_heads(plan: Plan, study: Study) -> None:
 
 
 def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
-    """Run trainings of heads, those with the seeds of one plan side by side; a `final_trainings.Train`."""
+    """Run trainings of heads, those with the seeds of one plan side by side; a `final_trainings.Train`.
+
+    All plans have the same clips.
+    """
     torch.set_num_threads(1)
-    by_replicate: dict[int, list[int]] = {}
+    by_plan: dict[tuple[int, int], list[int]] = {}
     for index, training in enumerate(trainings):
-        by_replicate.setdefault(training.plan.replicate, []).append(index)
-    for indices in by_replicate.values():
-        heads = _Heads(trainings[indices[0]].plan)
+        by_plan.setdefault((training.plan.replicate, id(training.plan.train_rows)), []).append(index)
+    clips: dict[str, PooledClips] = {}
+    for indices in by_plan.values():
+        heads = _Heads(trainings[indices[0]].plan, clips)
         found = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
         scores = [of_training[trainings[i].fold] for i, of_training in zip(indices, found, strict=True)]
         for index, score in zip(indices, scores, strict=True):
@@ -137,9 +141,9 @@ class _Stack:
 class _Heads:
     """The clips' vectors of every encoder of the search, read when a trial first asks for them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, clips: dict[str, PooledClips] | None = None) -> None:
         self._plan = plan
-        self._clips: dict[str, PooledClips] = {}
+        self._clips = {} if clips is None else clips
         # Later trials of a shape have them again.
         num_kept = 4 * (plan.num_folds if plan.encoders_by_fold else 1)
         self._draws = functools.lru_cache(maxsize=num_kept)(self._new_draws)
@@ -205,12 +209,8 @@ class _Heads:
 
     def _fold(self, number: int) -> Fold:
         """The fold with the seed that `trial.score_together` gives it."""
-        return Fold(
-            number=number,
-            train=np.flatnonzero(self._fold_of != number),
-            held_out=np.flatnonzero(self._fold_of == number),
-            seed=self._plan.seed_of(number),
-        )
+        train, held_out = self._plan.rows_of(number)
+        return Fold(number=number, train=train, held_out=held_out, seed=self._plan.seed_of(number))
 
     def _new_draws(self, key: str, shape: Shape, folds: tuple[int, ...]) -> FoldDraws:
         return FoldDraws(self._clips_of(key), [self._fold(fold) for fold in folds], shape)

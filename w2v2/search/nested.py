@@ -15,6 +15,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.models.fold_encoders import ByFold
 from w2v2.search.final_trainings import FoldChoice
+from w2v2.search.learning_curve import NUM_DRAWS, NUM_SIZES
 from w2v2.search.study import Study, open_study
 from w2v2.search.summary import best_trial
 from w2v2.search.trial import Plan
@@ -32,12 +33,15 @@ class Cost:
     """Of the searches without one fold, where none of their trials is pruned."""
     num_final: int
     """Of the choices, with every seed."""
+    num_curve: int = 0
+    """Of the choices on some of the training speakers, for the learning curve."""
 
     def __str__(self) -> str:
         parts = [f"{self.num_search} models by the search"]
         parts += [f"{self.num_inner} by the searches without one fold"] if self.num_inner else []
         parts += [f"{self.num_final} by its choices with their seeds"] if self.num_final else []
-        total = self.num_search + self.num_inner + self.num_final
+        parts += [f"{self.num_curve} on some of the speakers by the learning curve"] if self.num_curve else []
+        total = self.num_search + self.num_inner + self.num_final + self.num_curve
         return f"{', '.join(parts)}: up to {total} to train" if len(parts) > 1 else f"up to {parts[0]}"
 
 
@@ -49,6 +53,7 @@ def cost_of(config: TuneFoldsConfig) -> Cost:
         num_search=num_folds * search.num_trials,
         num_inner=num_inner,
         num_final=num_folds * len(search.replicates),
+        num_curve=num_folds * NUM_SIZES * NUM_DRAWS if search.learning_curve else 0,
     )
 
 

@@ -3,6 +3,7 @@
 torch is imported by the functions that compute, so that planning does not wait for it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ class Plan:
     """Which seeds the trainings have: 0 those of the search, others new ones."""
     outer_fold: int | None = None
     """In a search inside of nested cross-validation the fold that is left out of clips; the others are renumbered."""
+    train_rows: Mapping[int, Int[np.ndarray, " _"]] = field(default_factory=dict)
+    """The rows of clips that train a fold, where they are fewer than all that are not held out."""
 
     @property
     def trains_heads_alone(self) -> bool:
@@ -78,6 +81,13 @@ class Plan:
         """The seed of a fold's training, which no other plan of the run has."""
         place = 0 if self.outer_fold is None else self.outer_fold + 1
         return fold_seed(self.config.seed + REPLICATE_STRIDE * self.replicate + OUTER_STRIDE * place, fold)
+
+    def rows_of(self, fold: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " held_out"]]:
+        """The rows of clips that train a fold, and those that it holds out."""
+        folds = np.asarray(self.clips["fold"])
+        train = self.train_rows.get(fold, np.flatnonzero(folds != fold))
+        assert (folds[train] != fold).all()
+        return train, np.flatnonzero(folds == fold)
 
     def encoder_of(self, encoder: EncoderConfig, fold: int) -> EncoderConfig:
         """The encoder of a fold of a trial that asks for this one."""
@@ -134,9 +144,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
     settings = replace(settings, encoder=plan.encoder_of(settings.encoder, fold))
     encoder, _ = loaded_encoder(settings.encoder, settings.seed)
-    clips = plan.clips
-    held_out = np.flatnonzero(np.asarray(clips["fold"]) == fold)
-    train = np.flatnonzero(np.asarray(clips["fold"]) != fold)
+    train, held_out = plan.rows_of(fold)
     seed = plan.seed_of(fold)
     torch.manual_seed(seed)
     model = Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)])
@@ -146,7 +154,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
         fold=fold,
         train=clip_set(settings, plan, train),
         held_out=clip_set(settings, plan, held_out),
-        held_out_ids=clips["clip_id"].take(held_out).to_pylist(),
+        held_out_ids=plan.clips["clip_id"].take(held_out).to_pylist(),
         optim=settings.optim,
         training=settings.training,
         precision=settings.resources.precision,

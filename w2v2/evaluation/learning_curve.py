@@ -1,0 +1,143 @@
+"""Whether more speakers would help: the score as a function of the number of training speakers, and its extrapolation.
+
+The curve is an inverse power law, score(n) = limit - gap (n / n_max)^(-exponent), as learning curves of classifiers are
+found to be (Cortes et al. 1994; Figueroa et al. 2012). No score is above 1, so neither is the limit. Four points do not
+tell the exponent, so the curve is the mean over exponents, each weighted by the marginal likelihood of its regression
+(noise unknown, flat priors), and the standard deviation over exponents widens the interval of what is extrapolated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from w2v2.evaluation.bootstrap import Interval, Scored, Values, intervals
+
+EXPONENTS = np.geomspace(0.1, 2.0, 25)
+"""Slowest and fastest approach to the limit: 0.1 is almost a logarithm, with 2 little is left after a doubling."""
+MIN_POINTS = 4
+"""Numbers of speakers, without which no exponent fits worse than another."""
+NUM_DRAWN = 25
+"""Points of the curve for its figure."""
+_LEAST_ERROR = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaws:
+    """Regressions of some rows of scores, one for each of EXPONENTS."""
+
+    limit: Float[np.ndarray, "samples exponents"]
+    gap: Float[np.ndarray, "samples exponents"]
+    """How far the score is below the limit at the largest number of speakers; negative where more speakers lower it."""
+    weight: Float[np.ndarray, "samples exponents"]
+    """Of each exponent; rows sum to 1."""
+    largest: int
+    """The largest number of speakers."""
+
+    def scores_at(self, size: float) -> Float[np.ndarray, "samples exponents"]:
+        """The scores at so many speakers."""
+        return self.limit - self.gap * (size / self.largest) ** -EXPONENTS
+
+    def mean_at(self, size: float) -> Float[np.ndarray, " samples"]:
+        """The score at so many speakers, the mean over exponents."""
+        return (self.weight * self.scores_at(size)).sum(1)
+
+
+def fit_power_laws(sizes: Sequence[int], scores: Float[np.ndarray, "samples sizes"]) -> PowerLaws:
+    """The least-squares power laws through each row of scores, with limits in [0, 1]; NaN where a score is NaN."""
+    n = np.asarray(sizes) / max(sizes)
+    x = n[:, None] ** -EXPONENTS
+    centred = x - x.mean(0)
+    slope = scores @ centred / (centred**2).sum(0)
+    mean = scores.mean(1, keepdims=True)
+    limit = np.clip(mean - slope * x.mean(0), 0.0, 1.0)
+    # Through a limit at its bound the slope is another one.
+    gap = (limit * x.sum(0) - scores @ x) / (x**2).sum(0)
+    residual = limit[:, None, :] - gap[:, None, :] * x - scores[:, :, None]
+    likelihood = 1 / ((residual**2).sum(1) + _LEAST_ERROR)
+    weight = likelihood / likelihood.sum(1, keepdims=True)
+    return PowerLaws(limit=limit, gap=gap, weight=weight, largest=max(sizes))
+
+
+def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> dict[str, Any]:
+    """Each point with its interval, the curve, the score at twice the speakers and the gain to there, as plain JSON.
+
+    by_size has the predictions of models trained on so many speakers, with the same speakers held out in the same folds.
+    Intervals are those of `bootstrap`: the curve is fitted anew in each sample of held-out speakers, and of folds. As
+    every fold has draws of training speakers of its own, those between folds vary by the draws, too; that all training
+    speakers come from one corpus is in no interval. `undefined` says why there is no extrapolation.
+    """
+    sizes = sorted(by_size)
+    found = intervals(_along_the_curve(by_size, metric), seed=seed)
+    points = [{"num_speakers": size, **_plain(found[f"score {size}"])} for size in sizes]
+    if undefined := _why_undefined(points):
+        return {"points": points, "undefined": undefined}
+    laws = fit_power_laws(sizes, np.array([[point["value"] for point in points]]))
+    doubled = laws.scores_at(2 * sizes[-1])
+    drawn = np.linspace(sizes[0], 2 * sizes[-1], NUM_DRAWN)
+    return {
+        "points": points,
+        "curve": [[float(size), float(laws.mean_at(size)[0])] for size in drawn],
+        "doubled": {"num_speakers": 2 * sizes[-1], **_widened(found["doubled"], doubled, laws)},
+        "gain": _widened(found["gain"], doubled - laws.scores_at(sizes[-1]), laws),
+        "undefined": "",
+    }
+
+
+def _along_the_curve(by_size: Mapping[int, Scored], metric: str) -> Scored:
+    """The score at each size, at twice the largest, and the gain to there, of any sample of speakers."""
+    sizes = sorted(by_size)
+    first = by_size[sizes[0]]
+
+    def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        scores = np.stack([by_size[size].values(counts)[metric] for size in sizes], axis=1)
+        laws = fit_power_laws(sizes, scores)
+        doubled = laws.mean_at(2 * sizes[-1])
+        named = {f"score {size}": scores[:, place] for place, size in enumerate(sizes)}
+        return {**named, "doubled": doubled, "gain": doubled - laws.mean_at(sizes[-1])}
+
+    bounds = {f"score {size}": (0.0, 1.0) for size in sizes}
+    return Scored(speakers=first.speakers, values=values, folds=first.folds, bounds=bounds)
+
+
+def _widened(one: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws) -> dict[str, Any]:
+    """The number with its interval, which takes in two standard deviations over the exponents."""
+    entry = _plain(one)
+    if entry["interval"] is None:
+        return entry
+    mean = (laws.weight * by_exponent).sum()
+    std = float(np.sqrt((laws.weight * (by_exponent - mean) ** 2).sum()))
+    low, high = (
+        one.value + sign * hypot(end - one.value, 2 * std)
+        for sign, end in zip((-1, 1), entry["interval"], strict=True)
+    )
+    return entry | {"interval": [low, high]}
+
+
+def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:
+    if len(points) < MIN_POINTS:
+        return f"{len(points)} numbers of speakers, wanted {MIN_POINTS} for a curve"
+    undefined = [point["undefined"] or "no score" for point in points if point["value"] is None]
+    return undefined[0] if undefined else ""
+
+
+def _plain(one: Interval) -> dict[str, Any]:
+    return {"value": one.value, "interval": one.between, "undefined": one.undefined}
+
+
+def sentence(curve: Mapping[str, Any]) -> str:
+    """What twice the speakers would bring, with its interval, or that it cannot be told and why."""
+    if curve["undefined"]:
+        return f"Whether more speakers would help cannot be told: {curve['undefined']}."
+    num_now, gain = curve["points"][-1]["num_speakers"], curve["gain"]
+    if gain["interval"] is None:
+        return f"Whether more speakers would help cannot be told: the gain has no interval ({gain['undefined']})."
+    low, high = (100 * end for end in gain["interval"])
+    name = "UAR" if curve["metric"] == "uar" else curve["metric"].replace("_", " ")
+    number = f"{100 * gain['value']:+.1f} points of {name} [{low:+.1f}, {high:+.1f}]"
+    if low <= 0 <= high:
+        return f"Whether more than {num_now} training speakers would help cannot be told: twice as many would bring {number}."
+    return f"Twice the {num_now} training speakers would bring about {number}."
