@@ -133,10 +133,10 @@ def test_evaluating_the_saved_model_on_the_test_clips_gives_the_same_predictions
     )
     assert "TRAINED THIS MODEL" in metrics["computed_on"]
     assert read_card(str(run / "model"))["pooled"] == json.loads((run / "metrics.json").read_text())["pooled"]
-    qualities = table(tmp_path, "manifest").set_index("clip_id")[list(QUALITY)]
+    qualities = frame(tmp_path, "manifest").set_index("clip_id")[list(QUALITY)]
     assert qualities.notna().all(axis=None)
     assert qualities.loc[before.index].equals(
-        table(run, "manifest").set_index("clip_id").loc[before.index, list(QUALITY)]
+        frame(run, "manifest").set_index("clip_id").loc[before.index, list(QUALITY)]
     )
     page = (tmp_path / "report.html").read_text()
     assert "Recording quality" in page

@@ -105,16 +105,15 @@ def _along_the_curve(by_size: Mapping[int, Scored], metric: str) -> Scored:
 
 def _widened(one: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws) -> dict[str, Any]:
     """The number with its interval, which takes in two standard deviations over the exponents."""
-    entry = _plain(one)
-    if entry["interval"] is None:
-        return entry
+    if one.value is None or one.low is None or one.high is None:
+        return _plain(one)
     mean = (laws.weight * by_exponent).sum()
-    std = float(np.sqrt((laws.weight * (by_exponent - mean) ** 2).sum()))
+    spread = 2 * float(np.sqrt((laws.weight * (by_exponent - mean) ** 2).sum()))
     low, high = (
-        one.value + sign * hypot(end - one.value, 2 * std)
-        for sign, end in zip((-1, 1), entry["interval"], strict=True)
+        one.value - hypot(one.value - one.low, spread),
+        one.value + hypot(one.high - one.value, spread),
     )
-    return entry | {"interval": [low, high]}
+    return _plain(one) | {"interval": [low, high]}
 
 
 def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:

@@ -5,7 +5,6 @@ speakers of a draw are in order: those of the smaller numbers are among those of
 curve are then not the difference between other people.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from jaxtyping import Int
 
 from w2v2.errors import UserError
 from w2v2.evaluation import learning_curve as curves
+from w2v2.progress import Progress
 from w2v2.search.estimate import mixed
 from w2v2.search.final_trainings import FoldChoice, Train, Training
 from w2v2.search.fold_store import Ledger
@@ -24,8 +24,6 @@ from w2v2.search.summary import METRICS, fold_metrics
 from w2v2.search.trial import Plan
 from w2v2.training.fold_result import DivergenceError, FoldResult
 from w2v2.wording import counted
-
-logger = logging.getLogger(__name__)
 
 NUM_DRAWS = 3
 NUM_SIZES = 4
@@ -125,13 +123,13 @@ def train_curve(
     wanted = _places(clips, choices)
     done = _recorded(plan, by_fold, wanted)
     todo = [place for place in wanted if place not in done]
-    logger.info("learning curve: %d of %d trainings are done", len(done), len(wanted))
+    progress = Progress("learning curve", len(wanted), unit="trainings")
 
     def record(index: int, score: FoldResult) -> None:
         size, draw, fold = todo[index]
         _ledger(plan, size).write(draw, score, params=by_fold[fold].params)
         done[size, draw, fold] = score
-        logger.info("learning curve: %d of %d, fold %d by %d speakers", len(done), len(wanted), fold, size)
+        progress(len(done))
 
     try:
         train(_trainings(plan, clips, by_fold, todo), on_done=record)
