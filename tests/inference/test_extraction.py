@@ -11,6 +11,7 @@ import pytest
 
 from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig
+from w2v2.data.recording_quality import QUALITY
 from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, Job, sort_out, spec_of
 from w2v2.tables.parts import write_part
@@ -98,12 +99,16 @@ def test_records_of_earlier_versions_are_not_made_again(tmp_path):
 def record(clip, job, *, created_at, part="p"):
     """The outcome of an embedding as this version records it."""
     [inputs] = sort_out(CLIPS.filter(pc.equal(CLIPS["clip_id"], clip)), job, done=DONE.empty_table(), table=None)["inputs"].to_pylist()  # fmt: skip
-    row = dict.fromkeys(DONE.names, "") | {
-        "clip_id": clip,
-        "inputs": inputs,
-        "status": "embedded",
-        "part": part,
-    }
+    row = (
+        dict.fromkeys(DONE.names, "")
+        | dict.fromkeys(QUALITY)
+        | {
+            "clip_id": clip,
+            "inputs": inputs,
+            "status": "embedded",
+            "part": part,
+        }
+    )
     return row | {"checksum": f"c{clip}", "duration_s": 1.0, "num_rows": 1, "created_at": created_at}
 
 
