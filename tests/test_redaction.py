@@ -162,12 +162,12 @@ def test_columns_that_are_carried_along(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         f"uri,source\na.wav,https://me:{SECRET}@host/x?{SECRET}\ns3://k:{SECRET}@b/c.wav,x\n"
     )
-    found = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")), task="none", carried=("source",))
-    assert found.clips["source"].to_pylist() == ["https://***@host/x?***"]
-    assert found.rejects["uri"].to_pylist() == ["s3://***@b/c.wav"]
-    assert SECRET not in f"{found.clips.to_pylist()}{found.rejects.to_pylist()}"
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")), task="none", carried=("source",))
+    assert corpus.clips["source"].to_pylist() == ["https://***@host/x?***"]
+    assert corpus.rejects["uri"].to_pylist() == ["s3://***@b/c.wav"]
+    assert SECRET not in f"{corpus.clips.to_pylist()}{corpus.rejects.to_pylist()}"
     lost = manifest.with_rejects(
-        found, [("a.wav", Reject(kind="missing", detail=f"GET https://h/?{SECRET}"))]
+        corpus, [("a.wav", Reject(kind="missing", detail=f"GET https://h/?{SECRET}"))]
     )
     assert SECRET not in f"{lost.rejects.to_pylist()}"
 

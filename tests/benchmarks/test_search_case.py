@@ -45,11 +45,11 @@ def test_trainer_gets_the_hyperparameters_that_the_job_will_propose(tmp_path, se
 
 def test_the_peer_sees_the_clips_as_the_job_does(search_job):
     clips = search_case.labelled(search_job)
-    found = folds.assign(manifest.read(search_job.data).clips, search_job.folds)
+    assigned = folds.assign(manifest.read(search_job.data).clips, search_job.folds)
     assert clips.num_classes == 2 and len(clips.waveforms) == 14
-    assert clips.folds.tolist() == found["fold"].to_pylist()
-    names = manifest.classes_of(found)
-    assert [names[target] for target in clips.targets] == found["label"].to_pylist()
+    assert clips.folds.tolist() == assigned["fold"].to_pylist()
+    names = manifest.classes_of(assigned)
+    assert [names[target] for target in clips.targets] == assigned["label"].to_pylist()
 
 
 def test_a_search_is_read_from_its_run_directory(tmp_path):
@@ -61,9 +61,9 @@ def test_a_search_is_read_from_its_run_directory(tmp_path):
     rows = [{"trial": t, "fold": f, "train_loss": t + f / 10, "seconds": 2.0} for t in (0, 2) for f in (0, 1)]
     run_directory.write_table(str(tmp_path), "trials", pa.Table.from_pylist(trials))
     run_directory.write_table(str(tmp_path), "folds", pa.Table.from_pylist(rows))
-    found = search_case.read_search(str(tmp_path))
-    assert (found.best, found.scores, found.train_seconds) == (2, {0: 0.5, 2: 0.7}, 8.0)
-    assert found.losses == {(0, 0): 0.0, (0, 1): 0.1, (2, 0): 2.0, (2, 1): 2.1}
+    searched = search_case.read_search(str(tmp_path))
+    assert (searched.best, searched.scores, searched.train_seconds) == (2, {0: 0.5, 2: 0.7}, 8.0)
+    assert searched.losses == {(0, 0): 0.0, (0, 1): 0.1, (2, 0): 2.0, (2, 1): 2.1}
     folds_of_peer = [
         transformers_trainer.PeerFold(
             trial=t,
@@ -77,7 +77,7 @@ def test_a_search_is_read_from_its_run_directory(tmp_path):
         for f in (0, 1)
     ]
     same = search_case.summarised(folds_of_peer, 2)
-    assert (same.best, same.losses, same.train_seconds) == (2, found.losses, 8.0)
+    assert (same.best, same.losses, same.train_seconds) == (2, searched.losses, 8.0)
     assert same.scores == pytest.approx({0: 0.6, 2: 0.8})
 
 

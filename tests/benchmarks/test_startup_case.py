@@ -48,8 +48,8 @@ def test_a_search_tells_its_phases_and_its_folds(tmp_path):
     assert list(phases)[-1] == "first training step"
     assert {"run", "data", "ray", "encoder", "features", "folds"} <= phases.keys()
     assert list(phases.values()) == sorted(phases.values())
-    found = search_case.read_search(job.run)
-    assert found.best == 0 and len(found.losses) == 6
+    searched = search_case.read_search(job.run)
+    assert searched.best == 0 and len(searched.losses) == 6
 
 
 def test_the_modules_whose_imports_are_timed_exist():

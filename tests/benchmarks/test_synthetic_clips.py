@@ -32,9 +32,9 @@ def test_speech_has_its_length_and_no_clipping(length_s):
 def test_the_corpus_can_be_divided_into_folds(tmp_path, num_clips, num_folds):
     lengths_s = np.full(num_clips, 0.3)
     synthetic_clips.write_corpus(tmp_path, lengths_s, seed=0)
-    found = manifest.read(DataConfig(uri=str(tmp_path)))
-    assert (len(found.clips), len(found.rejects)) == (num_clips, 0)
-    dealt = folds.assign(found.clips, FoldsConfig(kind="consecutive", num_folds=num_folds))
+    corpus = manifest.read(DataConfig(uri=str(tmp_path)))
+    assert (len(corpus.clips), len(corpus.rejects)) == (num_clips, 0)
+    dealt = folds.assign(corpus.clips, FoldsConfig(kind="consecutive", num_folds=num_folds))
     assert set(dealt["fold"].to_pylist()) == set(range(num_folds))
     assert set(dealt["label"].to_pylist()) == {"sad", "angry"}
 

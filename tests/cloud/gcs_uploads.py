@@ -22,10 +22,10 @@ class Upload:
 
 
 def _boundary(request: Request) -> str:
-    found = re.search(r'boundary="?([^";]+)"?', request.headers.get("content-type", ""))
-    if found is None:
+    match = re.search(r'boundary="?([^";]+)"?', request.headers.get("content-type", ""))
+    if match is None:
         raise HttpError(400, "Multipart body without a boundary.")
-    return found[1]
+    return match[1]
 
 
 def multipart_body(request: Request) -> tuple[dict[str, Any], bytes]:
@@ -67,9 +67,9 @@ def append_chunk(upload: Upload, request: Request) -> bool:
 
 def add_goog_hash(upload: Upload, request: Request) -> None:
     """Take over the checksum that clients send with the last chunk."""
-    found = re.search(r"crc32c=([^,\s]+)", request.headers.get("x-goog-hash", ""))
-    if found:
-        upload.resource = {**upload.resource, "crc32c": unquote(found[1])}
+    match = re.search(r"crc32c=([^,\s]+)", request.headers.get("x-goog-hash", ""))
+    if match:
+        upload.resource = {**upload.resource, "crc32c": unquote(match[1])}
 
 
 def media_resource(request: Request) -> dict[str, Any]:

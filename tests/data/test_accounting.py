@@ -29,8 +29,8 @@ def test_a_folder_with_all_that_folders_have(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff\xfe.wav", "wb"):
         pass
     (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
-    found = manifest.read(DataConfig(uri=str(tmp_path), layout="ravdess"))
-    numbers = account(found)
+    corpus = manifest.read(DataConfig(uri=str(tmp_path), layout="ravdess"))
+    numbers = account(corpus)
     assert numbers["given"] == 11 == total(numbers)
     assert numbers["used"] == 4
     assert numbers["rejected"] == {"name not RAVDESS": 2, "name is no text": 1}
@@ -39,13 +39,13 @@ def test_a_folder_with_all_that_folders_have(tmp_path: Path) -> None:
         "files that are not audio": 1,
         "other vocal channel": 1,
     }
-    assert all(text.isprintable() for text in found.rejects["uri"].to_pylist())
+    assert all(text.isprintable() for text in corpus.rejects["uri"].to_pylist())
 
 
 def test_dropped_classes_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("uri,label,speaker\na.wav,x,1\nb.wav,y,2\nc.wav,z,3\nd.wav,,3\n")
-    found = manifest.read(DataConfig(uri=str(tmp_path / "c.csv"), classes={"z": "drop"}))
-    numbers = account(found)
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "c.csv"), classes={"z": "drop"}))
+    numbers = account(corpus)
     assert numbers["given"] == 4 == total(numbers)
     assert numbers["passed_over"] == {"dropped classes": 1} and numbers["rejected"] == {"label is empty": 1}
 

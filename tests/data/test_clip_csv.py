@@ -169,12 +169,12 @@ def _text(data: DataConfig) -> dict[str, str]:
 
 def test_splits_that_were_drawn_are_kept(tmp_path: Path) -> None:
     data = ravdess(tmp_path / "data")
-    found = manifest.read(data)
-    drawn = splits.assign(found.clips, SplitConfig(seed=3), FoldsConfig(), need_val=True)
+    corpus = manifest.read(data)
+    drawn = splits.assign(corpus.clips, SplitConfig(seed=3), FoldsConfig(), need_val=True)
     (tmp_path / "c.csv").write_bytes(
-        clip_csv.clips_csv(Manifest(clips=drawn, rejects=found.rejects), task="classes")[0]
+        clip_csv.clips_csv(Manifest(clips=drawn, rejects=corpus.rejects), task="classes")[0]
     )
-    again = manifest.read(clip_csv.read_back(data, found, str(tmp_path / "c.csv"))).clips
+    again = manifest.read(clip_csv.read_back(data, corpus, str(tmp_path / "c.csv"))).clips
     assert splits.assign(again, SplitConfig(seed=4), FoldsConfig(), need_val=True)["split"].equals(
         drawn["split"]
     )
@@ -182,17 +182,17 @@ def test_splits_that_were_drawn_are_kept(tmp_path: Path) -> None:
 
 def test_folds_that_were_edited_are_used(tmp_path: Path) -> None:
     data = ravdess(tmp_path / "data")
-    found = manifest.read(data)
-    found = Manifest(clips=folds.assign(found.clips, FoldsConfig()), rejects=found.rejects)
-    text = clip_csv.clips_csv(found, task="classes")[0].decode()
+    corpus = manifest.read(data)
+    corpus = Manifest(clips=folds.assign(corpus.clips, FoldsConfig()), rejects=corpus.rejects)
+    text = clip_csv.clips_csv(corpus, task="classes")[0].decode()
     (tmp_path / "c.csv").write_text(text)
-    back = clip_csv.read_back(data, found, str(tmp_path / "c.csv"))
+    back = clip_csv.read_back(data, corpus, str(tmp_path / "c.csv"))
     again = manifest.read(DataConfig(uri=back.uri, layout="csv", split_column="fold"))
-    assert folds.assign(again.clips, FoldsConfig(kind="column"))["fold"].equals(found.clips["fold"])
+    assert folds.assign(again.clips, FoldsConfig(kind="column"))["fold"].equals(corpus.clips["fold"])
 
 
 def test_names_that_no_csv_gives_back_are_counted(tmp_path: Path) -> None:
     touch(tmp_path / "d", "a.wav", "line\nbreak.wav", "'=b.wav")
-    found = manifest.read(DataConfig(uri=str(tmp_path / "d"), layout="files"), task="none")
-    content, num_lost = clip_csv.clips_csv(found, task="none")
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "d"), layout="files"), task="none")
+    content, num_lost = clip_csv.clips_csv(corpus, task="none")
     assert num_lost == 2 and content.decode().splitlines() == ["clip_id,uri", f"a.wav,{tmp_path}/d/a.wav"]

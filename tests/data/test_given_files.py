@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def clip_ids(data: DataConfig) -> list[str]:
-    found = manifest.read(data, task="none")
-    return file_facts.add_file_facts(found, data).clips["clip_id"].to_pylist()
+    corpus = manifest.read(data, task="none")
+    return file_facts.add_file_facts(corpus, data).clips["clip_id"].to_pylist()
 
 
 def test_files_and_folders_are_clips_below_what_they_share(folder):

@@ -237,20 +237,20 @@ def test_files_are_clips_named_by_their_path(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "notes.txt").touch()
     for layout in ("files", "auto"):
-        found = manifest.read(DataConfig(uri=str(tmp_path), layout=layout), task="none")
-        assert found.clips["clip_id"].to_pylist() == ["03-01-06-01-02-01-12.wav", "b/two.FLAC", "one.wav"]
-        assert found.clips["uri"][1].as_py() == str(tmp_path / "b/two.FLAC")
-        assert set(found.clips["label"].to_pylist()) == set(found.clips["speaker"].to_pylist()) == {""}
-        assert found.clips.schema == manifest.CLIPS and not len(found.rejects)
-        manifest.check_rejects(found, max_reject_fraction=0)
+        corpus = manifest.read(DataConfig(uri=str(tmp_path), layout=layout), task="none")
+        assert corpus.clips["clip_id"].to_pylist() == ["03-01-06-01-02-01-12.wav", "b/two.FLAC", "one.wav"]
+        assert corpus.clips["uri"][1].as_py() == str(tmp_path / "b/two.FLAC")
+        assert set(corpus.clips["label"].to_pylist()) == set(corpus.clips["speaker"].to_pylist()) == {""}
+        assert corpus.clips.schema == manifest.CLIPS and not len(corpus.rejects)
+        manifest.check_rejects(corpus, max_reject_fraction=0)
 
 
 def test_folder_of_ravdess_names_has_labels_where_none_are_needed(tmp_path):
     (tmp_path / "03-01-06-01-02-01-12.wav").touch()
-    found = manifest.read(DataConfig(uri=str(tmp_path)), task="none")
-    assert found.clips["label"].to_pylist() == ["fearful"]
-    found = manifest.read(DataConfig(uri=str(tmp_path), layout="files"), task="none")
-    assert found.clips["label"].to_pylist() == [""]
+    corpus = manifest.read(DataConfig(uri=str(tmp_path)), task="none")
+    assert corpus.clips["label"].to_pylist() == ["fearful"]
+    corpus = manifest.read(DataConfig(uri=str(tmp_path), layout="files"), task="none")
+    assert corpus.clips["label"].to_pylist() == [""]
 
 
 def test_files_are_refused_where_labels_are_needed(tmp_path):

@@ -33,8 +33,8 @@ def csv(tmp_path, **settings):
 
 
 def test_columns_of_a_csv_are_carried_along(tmp_path):
-    found = manifest.read(csv(tmp_path, slice_columns=("device",)))
-    assert slice_columns(found.clips, ["device"]) == {"device": ["phone", ""]}
+    corpus = manifest.read(csv(tmp_path, slice_columns=("device",)))
+    assert slice_columns(corpus.clips, ["device"]) == {"device": ["phone", ""]}
     assert "device" not in manifest.read(csv(tmp_path)).clips.column_names
     assert (
         "device"

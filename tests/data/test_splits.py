@@ -55,10 +55,10 @@ def test_column_in_many_words():
     ]
     clips = table([(f"s{i}", word, "x") for i, word in enumerate(words)])
     for kind in ("column", "auto"):
-        found = assign(clips, kind=kind)
-        assert found["split"].to_pylist() == ["train"] * 3 + ["val"] * 4 + ["test"] * 3
-        assert found.drop_columns("split").equals(clips.drop_columns("split"))
-        assert found.column_names == clips.column_names
+        assigned = assign(clips, kind=kind)
+        assert assigned["split"].to_pylist() == ["train"] * 3 + ["val"] * 4 + ["test"] * 3
+        assert assigned.drop_columns("split").equals(clips.drop_columns("split"))
+        assert assigned.column_names == clips.column_names
 
 
 @pytest.mark.parametrize("kind", ["column", "auto"])
@@ -201,13 +201,16 @@ def test_fold_is_test(fold):
     config = FoldsConfig(kind="grouped", num_folds=4)
     clips = corpus(9, 6)
     dealt = folds.assign(clips, config)
-    found = assign(clips, folds=config, kind="fold", fold=fold)
-    assert [split == "test" for split in found["split"].to_pylist()] == [
+    assigned = assign(clips, folds=config, kind="fold", fold=fold)
+    assert [split == "test" for split in assigned["split"].to_pylist()] == [
         own == fold for own in dealt["fold"].to_pylist()
     ]
-    assert set(found["split"].to_pylist()) == {"train", "test"} and found.column_names == clips.column_names
+    assert (
+        set(assigned["split"].to_pylist()) == {"train", "test"}
+        and assigned.column_names == clips.column_names
+    )
     with_val = members(assign(clips, folds=config, kind="fold", fold=fold, need_val=True))
-    assert len(with_val["val"]) == 1 and with_val["test"] == members(found)["test"]
+    assert len(with_val["val"]) == 1 and with_val["test"] == members(assigned)["test"]
 
 
 def test_fold_that_is_not_there():
@@ -219,8 +222,8 @@ def test_fold_that_is_not_there():
 def test_folds_of_several_labels_have_no_classes():
     clips = corpus(6).set_column(3, "label", [[""] * 18]).append_column("target_x", [[0.0, 1.0] * 9])
     for kind in ("grouped", "consecutive"):
-        found = assign(clips, folds=FoldsConfig(kind=kind, num_folds=3), kind="fold")
-        assert len(members(found)["test"]) == 2
+        assigned = assign(clips, folds=FoldsConfig(kind=kind, num_folds=3), kind="fold")
+        assert len(members(assigned)["test"]) == 2
 
 
 # What train lacks

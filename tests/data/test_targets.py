@@ -28,6 +28,6 @@ def test_labels_and_values_are_columns_in_the_order_of_the_names(kind):
 
 
 def test_a_head_has_all_classes_or_a_group_of_the_data():
-    found = Manifest(clips=CLIPS, rejects=CLIPS.slice(0, 0), groups=(("b",), ("a",)))
-    assert output_groups(found, "classes") == (("calm", "sad"),)
-    assert output_groups(found, "regression") == (("b",), ("a",))
+    corpus = Manifest(clips=CLIPS, rejects=CLIPS.slice(0, 0), groups=(("b",), ("a",)))
+    assert output_groups(corpus, "classes") == (("calm", "sad"),)
+    assert output_groups(corpus, "regression") == (("b",), ("a",))

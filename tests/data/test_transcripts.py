@@ -73,8 +73,8 @@ def test_text_of_any_script_is_kept_encoded_and_written_as_it_is(name, form, tmp
         writer = csv.writer(file)
         writer.writerow(["uri", "speaker", "text"])
         writer.writerows([f"{i}.wav", f"s{i}", unicodedata.normalize(form, t)] for i, t in enumerate(texts))
-    found = manifest.read(DataConfig(uri=str(tmp_path / "clips.csv")), task="transcript")
-    references = transcripts.with_references(found, config).clips["reference"].to_pylist()
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "clips.csv")), task="transcript")
+    references = transcripts.with_references(corpus, config).clips["reference"].to_pylist()
     assert references == [unicodedata.normalize("NFC", text) for text in texts]
     vocabulary = vocabulary_of(references, config)
     assert (vocabulary.word_delimiter is not None) == spaces
@@ -107,8 +107,8 @@ def test_quotes_and_white_space_of_a_csv(row, tmp_path):
     (tmp_path / "clips.csv").write_text(
         f"uri,speaker,text\na.wav,s,{row.cell}\n", encoding="utf-8", newline=""
     )
-    found = manifest.read(DataConfig(uri=str(tmp_path / "clips.csv")), task="transcript")
-    references = transcripts.with_references(found, TextConfig(drop_chars="\ufeff")).clips["reference"]
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "clips.csv")), task="transcript")
+    references = transcripts.with_references(corpus, TextConfig(drop_chars="\ufeff")).clips["reference"]
     assert references.to_pylist() == [row.text]
 
 

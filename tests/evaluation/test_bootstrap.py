@@ -23,30 +23,30 @@ def mean_scored(values, *, folds=()):
 
 
 def test_all_samples_of_three_units_are_those_of_a_loop_over_27():
-    found = resamples(3, seed=0)
+    samples = resamples(3, seed=0)
     expected: dict[tuple, float] = {}
     for picks in product(range(3), repeat=3):
         counts = tuple(picks.count(i) for i in range(3))
         expected[counts] = expected.get(counts, 0) + 1 / 27
-    assert len(found.counts) == 10
-    by_counts = dict(zip(map(tuple, found.counts.tolist()), found.probability.tolist(), strict=True))
+    assert len(samples.counts) == 10
+    by_counts = dict(zip(map(tuple, samples.counts.tolist()), samples.probability.tolist(), strict=True))
     assert by_counts == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("num_folds", "num_samples"), [(2, 3), (5, 126), (6, 462)])
 def test_enumerated_samples_have_the_multinomial_distribution(num_folds, num_samples):
-    found = resamples(num_folds, seed=0)
-    assert found.counts.shape == (num_samples, num_folds) and (found.counts.sum(1) == num_folds).all()
-    expected = stats.multinomial.pmf(found.counts, num_folds, np.full(num_folds, 1 / num_folds))
-    np.testing.assert_allclose(found.probability, expected)
-    assert found.probability.sum() == pytest.approx(1)
+    samples = resamples(num_folds, seed=0)
+    assert samples.counts.shape == (num_samples, num_folds) and (samples.counts.sum(1) == num_folds).all()
+    expected = stats.multinomial.pmf(samples.counts, num_folds, np.full(num_folds, 1 / num_folds))
+    np.testing.assert_allclose(samples.probability, expected)
+    assert samples.probability.sum() == pytest.approx(1)
 
 
 def test_of_more_than_ten_units_seeded_samples_are_drawn():
-    found = resamples(11, seed=3)
-    assert found.counts.shape == (1000, 11) and (found.counts.sum(1) == 11).all()
-    np.testing.assert_array_equal(found.counts, resamples(11, seed=3).counts)
-    assert (found.counts != resamples(11, seed=4).counts).any()
+    samples = resamples(11, seed=3)
+    assert samples.counts.shape == (1000, 11) and (samples.counts.sum(1) == 11).all()
+    np.testing.assert_array_equal(samples.counts, resamples(11, seed=3).counts)
+    assert (samples.counts != resamples(11, seed=4).counts).any()
 
 
 def test_the_standard_error_of_a_mean_is_that_of_the_equation_and_the_interval_students():

@@ -32,12 +32,12 @@ def test_equal_runs_are_rarely_called_worse_though_the_best_is_chosen_first():
     for _ in range(num_worlds):
         hard = rng.normal(0, 0.1, 24)
         runs = {f"{i}": mean_scored(0.5 + hard + rng.normal(0, 0.05, 24)) for i in range(6)}
-        found = ranking(runs, "mean", seed=0)
-        assert not found[0]["is_worse"] and [row["value"] for row in found] == sorted(
-            (row["value"] for row in found), reverse=True
+        ranked = ranking(runs, "mean", seed=0)
+        assert not ranked[0]["is_worse"] and [row["value"] for row in ranked] == sorted(
+            (row["value"] for row in ranked), reverse=True
         )
-        alarms += any(row["is_worse"] for row in found)
-        last = differences(runs[found[0]["name"]], runs[found[-1]["name"]], seed=0)["mean"]
+        alarms += any(row["is_worse"] for row in ranked)
+        last = differences(runs[ranked[0]["name"]], runs[ranked[-1]["name"]], seed=0)["mean"]
         unadjusted += last["interval"][0] > 0
     # A truly best run (here each is) leaves the set in at most 5 % of worlds; plain intervals drop some in most.
     assert alarms / num_worlds < 0.5 * unadjusted / num_worlds and unadjusted / num_worlds > 0.25
@@ -59,11 +59,11 @@ def test_a_run_that_is_worse_is_found_and_an_undefined_one_comes_last():
         "good": mean_scored(0.6 + rng.normal(0, 0.02, 24)),
     }
     runs |= {"nothing": mean_scored(np.full(24, np.nan)), "also": mean_scored(0.6 + rng.normal(0, 0.02, 24))}
-    found = ranking(runs, "mean", seed=0)
-    assert {row["name"] for row in found[:2]} == {"good", "also"}
-    assert [row["name"] for row in found[2:]] == ["bad", "nothing"]
-    assert [row["is_worse"] for row in found] == [False, False, True, False]
-    assert found[3]["value"] is None
+    ranked = ranking(runs, "mean", seed=0)
+    assert {row["name"] for row in ranked[:2]} == {"good", "also"}
+    assert [row["name"] for row in ranked[2:]] == ["bad", "nothing"]
+    assert [row["is_worse"] for row in ranked] == [False, False, True, False]
+    assert ranked[3]["value"] is None
 
 
 def test_speakers_won_and_lost():

@@ -136,23 +136,23 @@ def test_the_whole_by_recording_and_by_patient():
         "patients": choose_thresholds(by_patient(val, NAMES)[0], NAMES),
         "chosen_on": "the val split",
     }
-    found = decision_details(test, NAMES, thresholds=kept, seed=0)
+    details = decision_details(test, NAMES, thresholds=kept, seed=0)
     patients = by_patient(test, NAMES)[0]
     for name in NAMES:
         target, predicted = known(patients, name)
-        row = found["patients"]["labels"][name]
+        row = details["patients"]["labels"][name]
         assert row["auc"] == pytest.approx(roc_auc_score(target, predicted))
         assert row["auc"] > roc_auc_score(*known(test, name))  # a mean of five is less noisy
         assert row["interval"][0] <= row["auc"] <= row["interval"][1]
-        rate = found["patients"]["decisions"][name]["sensitivity"]
+        rate = details["patients"]["decisions"][name]["sensitivity"]
         assert rate == pytest.approx(recall_score(target, predicted >= kept["patients"][name]))
-    assert found["patients"]["num_patients"] == 20 and found["decisions"]["without"] == []
-    lines = decision_lines(found)
+    assert details["patients"]["num_patients"] == 20 and details["decisions"]["without"] == []
+    lines = decision_lines(details)
     assert len(lines) == 5 and lines[0].startswith("tremor, recordings at 0.") and "specificity" in lines[0]
     assert lines[-1].startswith("20 patients, by the mean of their recordings: macro AUC 0.")
 
 
 def test_a_model_without_thresholds_decides_nothing():
-    found = decision_details(made(0), NAMES, thresholds=None, seed=0)
-    assert found["decisions"] == {"chosen_on": "", "without": list(NAMES), "labels": {}}
-    assert len(decision_lines(found)) == 1 and decision_lines({}) == []
+    details = decision_details(made(0), NAMES, thresholds=None, seed=0)
+    assert details["decisions"] == {"chosen_on": "", "without": list(NAMES), "labels": {}}
+    assert len(decision_lines(details)) == 1 and decision_lines({}) == []

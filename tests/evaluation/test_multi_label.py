@@ -28,27 +28,27 @@ def random_clips(seed, *, num_clips=83, num_values=0, missing=0.2, num_speakers=
 @pytest.mark.parametrize("num_values", [0, 3, 1])
 def test_each_label_equals_scikit_learn(seed, num_values):
     target, predicted, _ = random_clips(seed, num_values=num_values)
-    found = multi_label.scores(target, predicted, NAMES)
+    metrics = multi_label.scores(target, predicted, NAMES)
     for i, name in enumerate(NAMES):
         known = ~np.isnan(target[:, i])
         t, p = target[known, i], predicted[known, i]
-        row = found["labels"][name]
+        row = metrics["labels"][name]
         assert row["auc"] == pytest.approx(sk.roc_auc_score(t, p), abs=1e-12)
         assert row["average_precision"] == pytest.approx(sk.average_precision_score(t, p), abs=1e-12)
         counts = [row[f"num_{count}"] for count in ("positive", "negative", "missing")]
         assert counts == [np.sum(t == 1), np.sum(t == 0), np.sum(~known)]
-    json.dumps(found, allow_nan=False)
+    json.dumps(metrics, allow_nan=False)
 
 
 def test_means_equal_scikit_learn():
     target, predicted, _ = random_clips(1, num_values=4, missing=0.0)
-    found = multi_label.scores(target, predicted, NAMES)
+    metrics = multi_label.scores(target, predicted, NAMES)
     for average in ("macro", "weighted"):
         expected = sk.roc_auc_score(target, predicted, average=average)
-        assert found[f"{average}_auc"] == pytest.approx(expected, abs=1e-12)
+        assert metrics[f"{average}_auc"] == pytest.approx(expected, abs=1e-12)
     expected = sk.average_precision_score(target, predicted, average="macro")
-    assert found["macro_average_precision"] == pytest.approx(expected, abs=1e-12)
-    assert found["num_defined"] == 3 and found["undefined"] == {}
+    assert metrics["macro_average_precision"] == pytest.approx(expected, abs=1e-12)
+    assert metrics["num_defined"] == 3 and metrics["undefined"] == {}
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,15 +71,15 @@ def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
 def test_label_with_one_kind_of_clips_is_undefined_and_left_out_of_the_means(target, why):
     both = np.array([[0, 1, 1, 0], target]).T
     predicted = np.array([[0.1, 0.7, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4]]).T
-    found = multi_label.scores(both, predicted, ["good", "bad"])
-    assert found["undefined"] == {"bad": why} and found["num_defined"] == 1
-    assert found["labels"]["bad"]["auc"] is None and found["labels"]["bad"]["average_precision"] is None
-    assert found["macro_auc"] == found["weighted_auc"] == found["labels"]["good"]["auc"] == 0.75
+    metrics = multi_label.scores(both, predicted, ["good", "bad"])
+    assert metrics["undefined"] == {"bad": why} and metrics["num_defined"] == 1
+    assert metrics["labels"]["bad"]["auc"] is None and metrics["labels"]["bad"]["average_precision"] is None
+    assert metrics["macro_auc"] == metrics["weighted_auc"] == metrics["labels"]["good"]["auc"] == 0.75
 
 
 def test_no_clips_have_no_scores():
-    found = multi_label.scores(np.zeros((0, 1)), np.zeros((0, 1)), ["a"])
-    assert found["num_clips"] == 0 and found["macro_auc"] is None and found["weighted_auc"] is None
+    metrics = multi_label.scores(np.zeros((0, 1)), np.zeros((0, 1)), ["a"])
+    assert metrics["num_clips"] == 0 and metrics["macro_auc"] is None and metrics["weighted_auc"] is None
 
 
 def loop(target, predicted, speaker, *, num_samples, seed):
@@ -109,15 +109,15 @@ def test_scores_of_samples_equal_a_plain_loop_and_undefined_ones_are_counted(cel
     # Two speakers have the second label: samples without them lack it.
     target[:, 1] = np.isin(speaker, ["0", "1"])
     scored = multi_label.by_speaker(target, predicted, speaker, NAMES)
-    found = scored.values(bootstrap.drawn(7, num_samples=60, seed=4))
+    values = scored.values(bootstrap.drawn(7, num_samples=60, seed=4))
     each, macro, weighted = loop(target, predicted, speaker, num_samples=60, seed=4)
     for i, name in enumerate(NAMES):
-        np.testing.assert_allclose(found[f"auc:{name}"], each[:, i], atol=1e-12)
+        np.testing.assert_allclose(values[f"auc:{name}"], each[:, i], atol=1e-12)
     # A mean over fewer labels is another score.
     lacks = np.isnan(each).any(1)
     assert 0 < lacks.sum() < 60
-    np.testing.assert_allclose(found["macro_auc"], np.where(lacks, np.nan, macro), atol=1e-12)
-    np.testing.assert_allclose(found["weighted_auc"], np.where(lacks, np.nan, weighted), atol=1e-12)
+    np.testing.assert_allclose(values["macro_auc"], np.where(lacks, np.nan, macro), atol=1e-12)
+    np.testing.assert_allclose(values["weighted_auc"], np.where(lacks, np.nan, weighted), atol=1e-12)
     within = bootstrap.intervals(scored, seed=4, num_samples=60)
     assert within["auc:b"].num_left_out == np.isnan(each[:, 1]).sum()
     known = each[~np.isnan(each[:, 0]), 0]
@@ -140,19 +140,21 @@ def test_a_label_that_few_speakers_have_has_no_interval(num_with, why):
     speaker = np.repeat(np.arange(20), 4).astype(str)
     target = np.zeros((80, 1))
     target[: 4 * num_with : 4] = 1.0  # one clip each
-    found = bootstrap.intervals(multi_label.by_speaker(target, rng.random((80, 1)), speaker, ["a"]), seed=0)
+    by_metric = bootstrap.intervals(
+        multi_label.by_speaker(target, rng.random((80, 1)), speaker, ["a"]), seed=0
+    )
     for name in ("auc:a", "average_precision:a"):
-        assert found[name].undefined == why and (found[name].between is None) == bool(why)
+        assert by_metric[name].undefined == why and (by_metric[name].between is None) == bool(why)
 
 
 def test_a_label_known_of_few_speakers_or_of_one_kind_has_no_interval():
     target, predicted, speaker = random_clips(6)
     target[~np.isin(speaker, ["0", "1", "2"]), 1] = np.nan
     target[:, 2] = 1
-    found = bootstrap.intervals(multi_label.by_speaker(target, predicted, speaker, NAMES), seed=0)
-    assert found["auc:b"].between is None and found["auc:b"].undefined == "3 speakers"
-    assert found["auc:c"].value is None and found["auc:c"].undefined == "no clip defines the score"
-    assert found["auc:a"].between is not None and found["macro_auc"].between is not None
+    by_metric = bootstrap.intervals(multi_label.by_speaker(target, predicted, speaker, NAMES), seed=0)
+    assert by_metric["auc:b"].between is None and by_metric["auc:b"].undefined == "3 speakers"
+    assert by_metric["auc:c"].value is None and by_metric["auc:c"].undefined == "no clip defines the score"
+    assert by_metric["auc:a"].between is not None and by_metric["macro_auc"].between is not None
 
 
 def test_roc_is_scikit_learns_and_its_area_the_auc():

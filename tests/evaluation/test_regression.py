@@ -41,18 +41,18 @@ def expected(t, p):
 @pytest.mark.parametrize("seed", range(3))
 def test_each_target_and_the_means_equal_the_references(seed):
     target, predicted, _ = random_clips(seed)
-    found = regression.scores(target, predicted, NAMES)
+    metrics = regression.scores(target, predicted, NAMES)
     rows = []
     for i, name in enumerate(NAMES):
         known = ~np.isnan(target[:, i])
         rows.append(expected(target[known, i], predicted[known, i]))
-        row = found["targets"][name]
+        row = metrics["targets"][name]
         assert {metric: row[metric] for metric in regression.METRICS} == pytest.approx(rows[-1], rel=1e-10)
         assert (row["num_clips"], row["num_missing"]) == (known.sum(), (~known).sum())
     means = {metric: np.mean([row[metric] for row in rows]) for metric in regression.METRICS}
-    assert found["mean"] == pytest.approx(means, rel=1e-10)
-    assert found["num_clips"] == 67 and found["undefined"] == {}
-    json.dumps(found, allow_nan=False)
+    assert metrics["mean"] == pytest.approx(means, rel=1e-10)
+    assert metrics["num_clips"] == 67 and metrics["undefined"] == {}
+    json.dumps(metrics, allow_nan=False)
 
 
 def test_sums_of_parts_are_the_sums_of_the_whole_and_any_shift_gives_the_scores():
@@ -93,19 +93,21 @@ def test_scores_are_exact_far_from_zero():
     ],
 )
 def test_what_is_undefined_is_none_with_the_reason(target, predicted, undefined, why):
-    found = regression.scores(np.array(target)[:, None], np.array(predicted)[:, None], ["a"])
-    row = found["targets"]["a"]
+    metrics = regression.scores(np.array(target)[:, None], np.array(predicted)[:, None], ["a"])
+    row = metrics["targets"]["a"]
     assert {metric for metric in regression.METRICS if row[metric] is None} == undefined
-    assert found["undefined"] == {"a": why}
-    assert {metric for metric in regression.METRICS if found["mean"][metric] is None} == undefined
+    assert metrics["undefined"] == {"a": why}
+    assert {metric for metric in regression.METRICS if metrics["mean"][metric] is None} == undefined
 
 
 def test_means_are_over_the_targets_that_define_a_score():
     target, predicted, _ = random_clips(6)
     target[:, 1] = 2.0
-    found = regression.scores(target, predicted, NAMES)
-    ccc = [found["targets"][name]["ccc"] for name in ("valence", "tension")]
-    assert found["mean"]["ccc"] == pytest.approx(np.mean(ccc)) and found["targets"]["arousal"]["ccc"] is None
+    metrics = regression.scores(target, predicted, NAMES)
+    ccc = [metrics["targets"][name]["ccc"] for name in ("valence", "tension")]
+    assert (
+        metrics["mean"]["ccc"] == pytest.approx(np.mean(ccc)) and metrics["targets"]["arousal"]["ccc"] is None
+    )
 
 
 def test_scores_of_samples_equal_a_plain_loop():
@@ -114,7 +116,7 @@ def test_scores_of_samples_equal_a_plain_loop():
     target[~np.isin(speaker, ["0", "1"]), 1] = np.nan
     scored = regression.by_speaker(target, predicted, speaker, NAMES)
     counts = bootstrap.drawn(7, num_samples=50, seed=9)
-    found = scored.values(counts)
+    values = scored.values(counts)
     speakers = np.unique(speaker)
     samples = []
     for count in counts:
@@ -125,20 +127,22 @@ def test_scores_of_samples_equal_a_plain_loop():
     for metric in regression.METRICS:
         for name in NAMES:
             slow = np.array([sample["targets"][name][metric] for sample in samples], float)
-            np.testing.assert_allclose(found[f"{metric}:{name}"], slow, atol=1e-9)
+            np.testing.assert_allclose(values[f"{metric}:{name}"], slow, atol=1e-9)
         lacks = np.isnan(np.array([sample["targets"]["arousal"][metric] for sample in samples], float))
         mean = np.array([sample["mean"][metric] for sample in samples], float)
         assert 0 < lacks.sum() < 50
-        np.testing.assert_allclose(found[metric], np.where(lacks, np.nan, mean), atol=1e-9)
+        np.testing.assert_allclose(values[metric], np.where(lacks, np.nan, mean), atol=1e-9)
 
 
 def test_intervals_of_few_speakers_are_undefined_and_stay_within_what_is_possible():
     target, predicted, _ = random_clips(8)
     speaker = np.arange(len(target)) % 9
     target[speaker > 3, 1] = np.nan
-    found = bootstrap.intervals(regression.by_speaker(target, predicted, speaker.astype(str), NAMES), seed=0)
-    assert found["ccc:arousal"].undefined == "4 speakers" and found["ccc:arousal"].between is None
-    assert found["ccc:valence"].between is not None and found["rmse:valence"].low >= 0
+    by_metric = bootstrap.intervals(
+        regression.by_speaker(target, predicted, speaker.astype(str), NAMES), seed=0
+    )
+    assert by_metric["ccc:arousal"].undefined == "4 speakers" and by_metric["ccc:arousal"].between is None
+    assert by_metric["ccc:valence"].between is not None and by_metric["rmse:valence"].low >= 0
     exact = bootstrap.intervals(regression.by_speaker(target, target, speaker.astype(str), NAMES), seed=0)
     assert exact["ccc:valence"].value == pytest.approx(1) and exact["ccc:valence"].between is None
     assert exact["ccc:valence"].undefined == "the same in every sample of speakers"
@@ -153,9 +157,9 @@ def test_quadrants_are_those_of_the_circumplex():
 def test_quadrants_score_clips_with_both_targets():
     target = np.array([[6.0, 6], [4, 6], [4, 4], [6, 4], [np.nan, 6], [6, np.nan]])
     predicted = np.array([[6.0, 6], [6, 6], [4, 4], [6, 4], [6, 6], [6, 6]])
-    found = regression.quadrants(target, predicted, ["v", "a"], midpoints=[5, 5.5])
-    assert found["confusion"] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    assert found["accuracy"] == found["uar"] == 0.75 and found["never_predicted"] == ["Q2"]
-    assert found["midpoints"] == {"v": 5.0, "a": 5.5} and found["classes"] == ["Q1", "Q2", "Q3", "Q4"]
-    assert found["meaning"]["Q2"] == "low v, high a" and found["meaning"]["Q4"] == "high v, low a"
-    json.dumps(found, allow_nan=False)
+    quadrants = regression.quadrants(target, predicted, ["v", "a"], midpoints=[5, 5.5])
+    assert quadrants["confusion"] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert quadrants["accuracy"] == quadrants["uar"] == 0.75 and quadrants["never_predicted"] == ["Q2"]
+    assert quadrants["midpoints"] == {"v": 5.0, "a": 5.5} and quadrants["classes"] == ["Q1", "Q2", "Q3", "Q4"]
+    assert quadrants["meaning"]["Q2"] == "low v, high a" and quadrants["meaning"]["Q4"] == "high v, low a"
+    json.dumps(quadrants, allow_nan=False)

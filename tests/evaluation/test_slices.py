@@ -26,18 +26,20 @@ def test_values_are_scored_as_scikit_learn_does_and_the_gap_is_found():
         np.random.default_rng(0), lambda s, c: np.where(c % 2 == 0, 0.9, 0.5)
     )
     loud = np.where(clip % 2 == 0, "loud", "soft")
-    found = slice_scores(target, predicted, speaker.astype(str), loud, classes=CLASSES)
+    by_slice = slice_scores(target, predicted, speaker.astype(str), loud, classes=CLASSES)
     for name in ("loud", "soft"):
         rows = loud == name
-        own = found["values"][name]
+        own = by_slice["values"][name]
         assert own["value"] == pytest.approx(balanced_accuracy_score(target[rows], predicted[rows]))
         assert (own["num_clips"], own["num_speakers"]) == (rows.sum(), 16)
         assert own["interval"][0] < own["value"] < own["interval"][1]
-    gap = found["gap"]
+    gap = by_slice["gap"]
     assert (gap["highest"], gap["lowest"]) == ("loud", "soft")
-    assert gap["value"] == pytest.approx(found["values"]["loud"]["value"] - found["values"]["soft"]["value"])
-    assert gap["interval"][0] > 0.2 and found["p"] < 0.01 and found["left_out"] == []
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert gap["value"] == pytest.approx(
+        by_slice["values"]["loud"]["value"] - by_slice["values"]["soft"]["value"]
+    )
+    assert gap["interval"][0] > 0.2 and by_slice["p"] < 0.01 and by_slice["left_out"] == []
+    assert json.loads(json.dumps(by_slice, allow_nan=False)) == by_slice
 
 
 @pytest.mark.parametrize("of_speaker", [True, False])
@@ -59,20 +61,20 @@ def test_clips_of_speakers_are_not_independent_so_few_speakers_show_no_gap():
         np.random.default_rng(2), lambda s, c: ease[s], num_speakers=6, clips_each=60
     )
     sex = np.where(speaker < 3, "woman", "man")
-    found = slice_scores(target, predicted, speaker.astype(str), sex, classes=CLASSES)
-    assert found["gap"]["value"] > 0.15 and found["p"] > 0.05
-    assert found["gap"]["interval"] is None and found["gap"]["undefined"] == "3 speakers"
+    by_slice = slice_scores(target, predicted, speaker.astype(str), sex, classes=CLASSES)
+    assert by_slice["gap"]["value"] > 0.15 and by_slice["p"] > 0.05
+    assert by_slice["gap"]["interval"] is None and by_slice["gap"]["undefined"] == "3 speakers"
 
 
 def test_values_are_compared_over_the_classes_that_each_of_them_has():
     target, predicted, speaker, clip = made(np.random.default_rng(3), lambda s, c: 0.7 + 0.0 * s)
     values = np.where(clip % 2 == 0, "strong", "normal")
     values[target == 0] = "normal"  # as RAVDESS's neutral
-    found = slice_scores(target, predicted, speaker.astype(str), values, classes=CLASSES)
+    by_slice = slice_scores(target, predicted, speaker.astype(str), values, classes=CLASSES)
     rows = (values == "normal") & (target != 0)
-    assert found["left_out"] == ["a"]
+    assert by_slice["left_out"] == ["a"]
     expected = np.mean([(predicted[rows & (target == c)] == c).mean() for c in (1, 2)])
-    assert found["values"]["normal"]["value"] == pytest.approx(expected)
+    assert by_slice["values"]["normal"]["value"] == pytest.approx(expected)
 
 
 def test_what_cannot_be_compared_says_why():
@@ -83,5 +85,5 @@ def test_what_cannot_be_compared_says_why():
     apart = slice_scores(target, predicted, names, target.astype(str), classes=CLASSES)
     assert apart["undefined"] == "the values have no class in common" and apart["left_out"] == CLASSES
     some = np.where(clip < 4, "", np.where(clip % 2 == 0, "x", "y"))
-    found = slice_scores(target, predicted, names, some, classes=CLASSES)
-    assert sum(row["num_clips"] for row in found["values"].values()) == np.sum(some != "")
+    by_slice = slice_scores(target, predicted, names, some, classes=CLASSES)
+    assert sum(row["num_clips"] for row in by_slice["values"].values()) == np.sum(some != "")

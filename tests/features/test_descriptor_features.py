@@ -81,10 +81,10 @@ def test_a_clip_is_computed_once_and_read_once(folder, counted, monkeypatch):
 def test_another_kind_computes_that_kind_alone(folder, counted):
     prepare(folder, ["0.wav", "1.wav"])
     counted.clear()
-    found = prepare(folder, ["0.wav", "1.wav"], kinds=("spectral", "energy"))
+    prepared = prepare(folder, ["0.wav", "1.wav"], kinds=("spectral", "energy"))
     assert counted == ["spectral", "spectral"]
     waveform = load_waveform((folder / "0.wav").read_bytes(), AUDIO)
-    assert np.array_equal(found[0].values, describe(waveform, ("spectral", "energy")))
+    assert np.array_equal(prepared[0].values, describe(waveform, ("spectral", "energy")))
 
 
 def test_a_changed_file_is_read_again_and_equal_audio_is_not_computed_again(folder, counted):
@@ -92,10 +92,10 @@ def test_a_changed_file_is_read_again_and_equal_audio_is_not_computed_again(fold
     counted.clear()
     (folder / "1.wav").write_bytes((folder / "2.wav").read_bytes())
     (folder / "3.wav").write_bytes((folder / "0.wav").read_bytes())
-    found = prepare(folder, ["0.wav", "1.wav", "3.wav"])
+    prepared = prepare(folder, ["0.wav", "1.wav", "3.wav"])
     assert counted == ["energy", "pitch"]
-    assert np.array_equal(found[0].values, found[2].values)
-    assert not np.array_equal(found[0].values, found[1].values)
+    assert np.array_equal(prepared[0].values, prepared[2].values)
+    assert not np.array_equal(prepared[0].values, prepared[1].values)
 
 
 def test_a_damaged_entry_is_computed_again(folder, counted):

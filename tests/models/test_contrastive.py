@@ -21,19 +21,19 @@ def test_contrastive_loss_by_its_equation():
     expected += -math.log(math.exp(half / 0.5) / (math.exp(half / 0.5) + 2))
     # frame 2: own at 45 degrees, frame 0 has its codes, frame 1 is parallel.
     expected += -math.log(math.exp(half / 0.5) / (math.exp(half / 0.5) + math.exp(1 / 0.5)))
-    found = contrast_clip(context, targets, codes, negatives, temperature=0.5)
-    assert found.loss.item() == pytest.approx(expected, rel=1e-6)
-    assert found.num_hits.item() == 2
+    contrast = contrast_clip(context, targets, codes, negatives, temperature=0.5)
+    assert contrast.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert contrast.num_hits.item() == 2
 
 
 def test_all_negatives_of_the_same_codes_are_a_loss_of_zero():
     """One picture of collapse, which looks like success."""
     same = torch.ones(3, 4)
     negatives = torch.tensor([[1, 2], [0, 2], [0, 1]])
-    found = contrast_clip(
+    contrast = contrast_clip(
         torch.randn(3, 4), same, torch.zeros(3, 2, dtype=torch.int64), negatives, temperature=0.1
     )
-    assert (found.loss.item(), found.num_hits.item()) == (0.0, 3.0)
+    assert (contrast.loss.item(), contrast.num_hits.item()) == (0.0, 3.0)
 
 
 def test_diversity_of_even_and_single_codes():

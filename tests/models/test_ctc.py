@@ -169,14 +169,14 @@ def test_words_have_the_frames_that_write_them():
     path = np.array([0, 0, k, k, i, 0, d, s, 0, bar, 0, s, 0, s, 0])
     logits = np.zeros((len(path), len(VOCABULARY.tokens)), np.float32)
     logits[np.arange(len(path)), path] = 4.0
-    found = transcript_of(path, log_softmax(logits), VOCABULARY, frame_s=0.02, start_s=1.0)
-    assert [word.text for word in found.words] == ["kids", "ss"]
-    assert [(word.start_s, word.end_s) for word in found.words] == [
+    transcript = transcript_of(path, log_softmax(logits), VOCABULARY, frame_s=0.02, start_s=1.0)
+    assert [word.text for word in transcript.words] == ["kids", "ss"]
+    assert [(word.start_s, word.end_s) for word in transcript.words] == [
         (pytest.approx(1.04), pytest.approx(1.16)),
         (pytest.approx(1.22), pytest.approx(1.28)),
     ]
     sure = float(np.exp(4) / (np.exp(4) + len(VOCABULARY.tokens) - 1))
-    assert found.confidence == pytest.approx(sure) == found.words[0].confidence
+    assert transcript.confidence == pytest.approx(sure) == transcript.words[0].confidence
 
 
 def test_the_forced_path_is_the_likeliest_of_all_that_write_the_labels():

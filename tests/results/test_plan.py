@@ -108,9 +108,9 @@ def test_a_plan_of_what_would_stop_says_so_after_all_of_it(
     assert "rejects.parquet" not in str(failure.value)  # there is none
     assert "the clips as they were understood" in caplog.text and (tmp_path / "run" / "clips.csv").exists()
     config = command_line.parse(TuneFoldsConfig, ["--run", str(tmp_path / "run"), "--seed", "5"])
-    found = manifest.read(tune_folds.resolved(config).data.__class__(uri=str(uri)))
+    corpus = manifest.read(tune_folds.resolved(config).data.__class__(uri=str(uri)))
     run_directory.open_or_continue(config)
-    run_directory.keep_manifest(str(tmp_path / "run"), found.clips, found.rejects)
+    run_directory.keep_manifest(str(tmp_path / "run"), corpus.clips, corpus.rejects)
     with pytest.raises(UserError, match=r"holds a run with .*seed = 5, now it is 0"):
         plan_of(tune_folds.main, TuneFoldsConfig, tmp_path, uri, *GROUPED)
 

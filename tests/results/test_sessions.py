@@ -55,5 +55,5 @@ def test_what_cannot_be_read_or_is_of_before_is_no_session(tmp_path, text):
 
 def test_a_command_given_for_ever_does_not_grow_the_file_for_ever(tmp_path):
     for _ in range(MAX_LATER + 5):
-        found = session(str(tmp_path), AGAIN)
-    assert len(found["later_sessions"]) == MAX_LATER
+        metrics = session(str(tmp_path), AGAIN)
+    assert len(metrics["later_sessions"]) == MAX_LATER

@@ -77,30 +77,30 @@ def test_scores_are_those_of_predictions_weighted_by_how_often_a_trial_is_chosen
         target += score.targets.tolist()
         predicted += score.probabilities.argmax(1).tolist()
         weight += [shares[fold, trial]] * len(score.targets)
-    found = estimated(scores, [0, 1, 2], num_trials=5, metric=metric)
+    estimate = estimated(scores, [0, 1, 2], num_trials=5, metric=metric)
     expected = {
         "accuracy": sk.accuracy_score(target, predicted, sample_weight=weight),
         "uar": sk.balanced_accuracy_score(target, predicted, sample_weight=weight),
         "macro_f1": sk.f1_score(target, predicted, average="macro", sample_weight=weight),
     }
-    assert {name: one["value"] for name, one in found["metrics"].items()} == pytest.approx(expected)
-    assert found["metric"] == metric and found["name"] == "BBC-CV"
-    assert found["optimism"] == {
+    assert {name: one["value"] for name, one in estimate["metrics"].items()} == pytest.approx(expected)
+    assert estimate["metric"] == metric and estimate["name"] == "BBC-CV"
+    assert estimate["optimism"] == {
         "accuracy": pytest.approx(0.7 - expected["accuracy"]),
         "uar": pytest.approx(0.7 - expected["uar"]),
         "macro_f1": None,
     }
-    for one in found["metrics"].values():
+    for one in estimate["metrics"].values():
         assert one["low"] < one["value"] < one["high"] and one["se_folds"] > 0 and one["se_speakers"] > 0
-    assert (found["num_speakers"], found["num_folds"], found["num_trials"]) == (12, 4, 3)
-    assert "over 4 folds and 3 complete trials: in all samples" in found["how"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (estimate["num_speakers"], estimate["num_folds"], estimate["num_trials"]) == (12, 4, 3)
+    assert "over 4 folds and 3 complete trials: in all samples" in estimate["how"]
+    assert json.loads(json.dumps(estimate, allow_nan=False)) == estimate
 
 
 def test_the_order_of_trials_and_of_clips_changes_nothing(scores):
-    found = estimated(scores, [0, 1, 2], num_trials=3)
+    estimate = estimated(scores, [0, 1, 2], num_trials=3)
     again = estimated(scores, [2, 0, 1], num_trials=3)
-    for name, one in found["metrics"].items():
+    for name, one in estimate["metrics"].items():
         assert again["metrics"][name] == pytest.approx(one)
 
 

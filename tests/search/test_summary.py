@@ -87,9 +87,9 @@ def test_a_class_without_clips_has_no_part_in_the_scores():
     score = fold_score(0, 0)
     score.targets[score.targets == 2] = 1
     score.probabilities[:, 2] = 0
-    found = summary.fold_metrics(score, CLASSES)
-    assert found["absent"] == ["c"] and found["recall"]["c"] is None
-    assert found["uar"] == pytest.approx(expected(score)["uar"])
+    metrics = summary.fold_metrics(score, CLASSES)
+    assert metrics["absent"] == ["c"] and metrics["recall"]["c"] is None
+    assert metrics["uar"] == pytest.approx(expected(score)["uar"])
 
 
 def test_curves_have_a_row_per_epoch(scores):

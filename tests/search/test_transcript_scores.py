@@ -127,11 +127,11 @@ def test_the_estimate_is_of_the_trial_with_fewest_errors_on_the_drawn_folds(scor
 
 def test_predictions_keep_the_order_of_the_clips(scores, clips):
     shuffled = clips.take([5, 0, 11, 3, 2, 1, 4, 7, 6, 9, 8, 10])
-    found = summary.predictions_table([scores[1, fold] for fold in range(3)], shuffled, ())
-    assert found["clip_id"].to_pylist() == shuffled["clip_id"].to_pylist()
+    predictions = summary.predictions_table([scores[1, fold] for fold in range(3)], shuffled, ())
+    assert predictions["clip_id"].to_pylist() == shuffled["clip_id"].to_pylist()
     by_clip = {
         clip_id: text
         for fold in range(3)
         for clip_id, text in zip(scores[1, fold].clip_ids, scores[1, fold].hypotheses, strict=True)
     }
-    assert found["predicted"].to_pylist() == [by_clip[name] for name in shuffled["clip_id"].to_pylist()]
+    assert predictions["predicted"].to_pylist() == [by_clip[name] for name in shuffled["clip_id"].to_pylist()]

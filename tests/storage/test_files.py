@@ -44,9 +44,9 @@ def test_list_is_recursive_sorted_filtered_and_leaves_hidden_out(base: str) -> N
     names = ["b.WAV", "a/2.wav", "a/10.wav", "a/notes.txt", ".hidden.wav", "a/.git/x.wav", "__MACOSX/._b.wav"]
     storage.write_many([(f"{base}/top/{name}", b"123") for name in names], num_at_once=4)
     storage.write_bytes(f"{base}/topping.wav", b"outside the folder")
-    found = storage.list_files(f"{base}/top", suffixes=(".wav",))
-    assert [info.uri for info in found] == [f"{base}/top/{name}" for name in ("a/10.wav", "a/2.wav", "b.WAV")]
-    assert {info.size_bytes for info in found} == {3}
+    files = storage.list_files(f"{base}/top", suffixes=(".wav",))
+    assert [info.uri for info in files] == [f"{base}/top/{name}" for name in ("a/10.wav", "a/2.wav", "b.WAV")]
+    assert {info.size_bytes for info in files} == {3}
     assert len(storage.list_files(f"{base}/top/")) == 4
 
 

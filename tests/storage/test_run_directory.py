@@ -202,16 +202,16 @@ def test_a_manifest_of_an_earlier_version_has_its_settings_in_config_yaml(config
 
 
 def test_manifest_and_rejects_come_back_as_written(config):
-    found = manifest()
-    run_directory.keep_manifest(config.run, found.clips, found.rejects)
-    assert run_directory.read_table(config.run, "manifest").equals(found.clips)
-    assert run_directory.read_table(config.run, "rejects").equals(found.rejects)
+    corpus = manifest()
+    run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
+    assert run_directory.read_table(config.run, "manifest").equals(corpus.clips)
+    assert run_directory.read_table(config.run, "rejects").equals(corpus.rejects)
 
 
 def test_the_same_clips_in_another_order_continue_the_run(config):
-    found = manifest()
-    run_directory.keep_manifest(config.run, found.clips, found.rejects)
-    turned = Manifest(clips=found.clips.take([2, 0, 1]), rejects=found.rejects.slice(0, 0))
+    corpus = manifest()
+    run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
+    turned = Manifest(clips=corpus.clips.take([2, 0, 1]), rejects=corpus.rejects.slice(0, 0))
     run_directory.keep_manifest(config.run, turned.clips, turned.rejects)
     assert run_directory.read_table(config.run, "manifest")["clip_id"].to_pylist() == [
         "2.wav",

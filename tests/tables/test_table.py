@@ -100,9 +100,9 @@ def test_read_takes_columns_and_conditions(place: Place) -> None:
 
     table = open_table(place.uri, make_spec())
     table.commit(write(place, make_rows(range(120)), make_rows(range(4), model="b", dim=2)))
-    found = table.read(["clip_id", "checksum"], where={"model": "b", "sample_rate": 16_000, "start_s": 0.1})
-    assert sorted(map(tuple, map(dict.values, found.to_pylist()))) == [("clip'1", "x1"), ("clip'3", "x3")]
-    assert found.column_names == ["clip_id", "checksum"]
+    rows = table.read(["clip_id", "checksum"], where={"model": "b", "sample_rate": 16_000, "start_s": 0.1})
+    assert sorted(map(tuple, map(dict.values, rows.to_pylist()))) == [("clip'1", "x1"), ("clip'3", "x3")]
+    assert rows.column_names == ["clip_id", "checksum"]
     assert table.read(["clip_id"], where={"model": "'; DROP TABLE embeddings; --"}).num_rows == 0
     # More rows than the fake puts on one page.
     assert table.read(["start_s"], where={"model": "a"}).num_rows == 120

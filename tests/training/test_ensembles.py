@@ -82,11 +82,11 @@ def test_out_of_fold_every_training_clip_is_predicted_by_the_model_that_lacks_it
 def test_what_is_trained_is_not_trained_again(plan, trained):
     def train(own):
         before = {path: path.stat().st_mtime_ns for path in Path(own.config.run, "checkpoints").iterdir()}
-        found = finetune(own)
+        trained = finetune(own)
         assert before == {
             path: path.stat().st_mtime_ns for path in Path(own.config.run, "checkpoints").iterdir()
         }
-        return found
+        return trained
 
     again = train_ensemble(plan, train=train)
     assert again.averaged.digest == trained.averaged.digest
@@ -116,10 +116,10 @@ def test_values_are_averaged_in_their_units(tmp_path):
         config, data=DataConfig(uri=str(tmp_path / "data"), layout="deam"), ensemble="seeds", ensemble_size=2
     )
     plan = make_plan(config)
-    found = train_ensemble(plan, train=finetune)
-    assert found.out_of_fold is None and len(found.members) == 2
+    ensemble = train_ensemble(plan, train=finetune)
+    assert ensemble.out_of_fold is None and len(ensemble.members) == 2
     np.testing.assert_allclose(
-        found.averaged.values, np.mean([one.values for one in found.members], axis=0), rtol=1e-5
+        ensemble.averaged.values, np.mean([one.values for one in ensemble.members], axis=0), rtol=1e-5
     )
 
 

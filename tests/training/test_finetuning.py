@@ -46,15 +46,15 @@ def make_config(corpus: Path, folder: Path, run: str, **changes) -> FinetuneConf
 
 def make_plan(config: FinetuneConfig) -> FinetunePlan:
     """Read the clips, compute their frozen features in this process, and split them."""
-    found = manifest.read(config.data, task=config.task.kind)
+    corpus = manifest.read(config.data, task=config.task.kind)
     encoder, digest = loaded_encoder(config.encoder, config.seed)
     key = trunk_key(encoder, digest, cache=config.cache, precision="float32")
-    requests = AudioIndex(config.data, config.audio, config.cache).requests(found.clips)
+    requests = AudioIndex(config.data, config.audio, config.cache).requests(corpus.clips)
     trunk = TrunkFeatures(encoder=encoder, cache=FeatureCache(config.cache, key))
     prepared = prepare(requests, kinds=[trunk], audio=config.audio, num_readers=4)
-    found = usable_clips.with_usable_audio(config.run, found, prepared, max_reject_fraction=0.0)
-    clips = splits.assign(found.clips, config.split, config.folds, need_val=False)
-    groups = output_groups(found, config.task.kind)
+    corpus = usable_clips.with_usable_audio(config.run, corpus, prepared, max_reject_fraction=0.0)
+    clips = splits.assign(corpus.clips, config.split, config.folds, need_val=False)
+    groups = output_groups(corpus, config.task.kind)
     return FinetunePlan(config=config, groups=groups, key=key, clips=clips, card={})
 
 
@@ -137,15 +137,15 @@ def test_with_low_rank_updates_the_folder_is_of_plain_weights_and_the_encoder_is
     )
     shared = loaded_encoder(config.encoder, config.seed)[0].model
     before = weights_digest(shared)
-    found = finetune(make_plan(config))
+    trained = finetune(make_plan(config))
     assert weights_digest(shared) == before
     opened = AutoModel.from_pretrained(f"{config.run}/model")
     assert opened.state_dict().keys() == shared.state_dict().keys()
-    assert load_model(f"{config.run}/model").digest == found.digest
+    assert load_model(f"{config.run}/model").digest == trained.digest
     of_layer = 3 * (2 * (48 + 48) + 2 * (48 + 96))
     head = (48 + 1) * 128 + 128 + (2 * 48 + 1) * 8 + (8 + 1) * 3
-    assert found.num_trained_parameters == 2 * of_layer + head
-    assert_same(finetune(make_plan(config)), found)  # from its last checkpoint
+    assert trained.num_trained_parameters == 2 * of_layer + head
+    assert_same(finetune(make_plan(config)), trained)  # from its last checkpoint
 
 
 def test_midpoints_are_the_means_of_the_training_targets(tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def test_killed_and_resumed_it_ends_bit_for_bit_the_same(stop_at, tmp_path):
         trainer(dropout=0.2).run(on_step=keep, on_epoch=keep)
     torch.manual_seed(987)
     again = trainer(dropout=0.2)
-    found = checkpoints.latest()
-    assert found is not None
-    restore(again, found)
+    newest = checkpoints.latest()
+    assert newest is not None
+    restore(again, newest)
     assert again.position.step == stop_at
     again.run()
     assert_same(weights(whole), weights(again), atol=0.0)

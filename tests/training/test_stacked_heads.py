@@ -117,10 +117,10 @@ def assert_close(one: FoldScore | DivergenceError, other: FoldScore, *, atol: fl
 )
 def test_each_linear_head_is_bit_for_bit_what_it_is_alone(head, training):
     clips, folds = clips_of((DIM,)), folds_of((10, 25, 15, 11))
-    found = stacked(clips, folds, TRIALS, head, training)
+    heads = stacked(clips, folds, TRIALS, head, training)
     for trial, optim in enumerate(TRIALS):
         for index, fold in enumerate(folds):
-            assert_close(found[trial][index], alone(clips, fold, optim, head, training), atol=0)
+            assert_close(heads[trial][index], alone(clips, fold, optim, head, training), atol=0)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_each_linear_head_is_bit_for_bit_what_it_is_alone(head, training):
 def test_what_is_added_up_in_another_order_differs_by_rounding(optim, training, head, settings):
     shape = (4, DIM) if settings else (DIM,)
     clips, folds = clips_of(shape), folds_of((20, 41))  # the last batch of the first fold has one clip
-    found = stacked(clips, folds, [optim, TRIALS[0]], head, training, mixes=settings.get("layer") == "mix")
+    heads = stacked(clips, folds, [optim, TRIALS[0]], head, training, mixes=settings.get("layer") == "mix")
     for index, fold in enumerate(folds):
-        assert_close(found[0][index], alone(clips, fold, optim, head, training, **settings), atol=1e-6)
+        assert_close(heads[0][index], alone(clips, fold, optim, head, training, **settings), atol=1e-6)
 
 
 def test_a_fold_left_out_and_a_trial_more_change_nothing():
@@ -199,9 +199,9 @@ def test_a_head_that_diverges_is_reported_and_leaves_the_others_alone():
         TrainingConfig(num_epochs=3),
     )
     wild = OptimConfig(learning_rate=1e38)
-    found = stacked(clips, folds, [TRIALS[0], wild], head, training)
+    heads = stacked(clips, folds, [TRIALS[0], wild], head, training)
     for index, fold in enumerate(folds):
-        assert_close(found[0][index], alone(clips, fold, TRIALS[0], head, training), atol=0)
+        assert_close(heads[0][index], alone(clips, fold, TRIALS[0], head, training), atol=0)
         with pytest.raises(DivergenceError) as error:
             alone(clips, fold, wild, head, training)
-        assert str(found[1][index]) == str(error.value)
+        assert str(heads[1][index]) == str(error.value)

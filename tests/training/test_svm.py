@@ -47,7 +47,7 @@ def test_inner_folds_never_share_speakers_and_hold_out_every_clip_once(corpus):
 
 def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
     values, target, speaker, fold = corpus
-    found = fit_svm_on_fold(values, target, speaker, fold, 2, svm=SVM, num_classes=NUM_CLASSES)
+    fit = fit_svm_on_fold(values, target, speaker, fold, 2, svm=SVM, num_classes=NUM_CLASSES)
     train, test = fold != 2, fold == 2
     splitter = StratifiedGroupKFold(3, shuffle=True, random_state=0)
     parts = list(splitter.split(values[train], target[train], speaker[train]))
@@ -62,15 +62,15 @@ def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
                 predicted = svc.predict(scaler.transform(values[train][other]))
                 scores.append(balanced_accuracy_score(target[train][other], predicted))
             best = max(best, (float(np.mean(scores)), c, gamma), key=lambda row: row[0])
-    assert (found.inner_uar, found.c, found.gamma) == pytest.approx(best)
+    assert (fit.inner_uar, fit.c, fit.gamma) == pytest.approx(best)
     scaler = StandardScaler().fit(values[train])
     svc = SVC(C=best[1], gamma=best[2] or "scale", decision_function_shape="ovr", break_ties=True)
     svc.fit(scaler.transform(values[train]), target[train])
     own = scaler.transform(values[test])
-    assert np.array_equal(found.probabilities.argmax(1), svc.predict(own))
-    expected = special.softmax(svc.decision_function(own) / found.temperature, axis=1)
-    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-9)
-    assert found.held_out.tolist() == np.flatnonzero(test).tolist() and found.num_train == train.sum()
+    assert np.array_equal(fit.probabilities.argmax(1), svc.predict(own))
+    expected = special.softmax(svc.decision_function(own) / fit.temperature, axis=1)
+    np.testing.assert_allclose(fit.probabilities, expected, rtol=1e-9)
+    assert fit.held_out.tolist() == np.flatnonzero(test).tolist() and fit.num_train == train.sum()
 
 
 def test_held_out_clips_cannot_change_how_they_are_standardised(corpus):
@@ -110,10 +110,10 @@ def test_inner_scores_are_of_machines_not_trained_on_the_speaker(corpus):
     descriptors = np.eye(12, dtype=np.float32)[number] + 0.01 * rng.normal(size=(240, 12)).astype(np.float32)
     target = (number // 2) % 3
     speaker, fold = np.array([f"s{n}" for n in number]), number % 2
-    found = fit_svm_on_fold(
+    fit = fit_svm_on_fold(
         descriptors, target, speaker, fold, 0, svm=SvmConfig(num_inner_folds=2), num_classes=3
     )
-    assert found.inner_uar < 0.7
+    assert fit.inner_uar < 0.7
 
 
 def test_temperature_minimises_the_cross_entropy():
@@ -141,10 +141,10 @@ def test_a_class_that_was_not_trained_has_no_probability(corpus):
 def test_two_classes_are_predicted_as_scikit_learn_does(corpus):
     values, target, speaker, fold = corpus
     target = (target > 0).astype(np.int64)
-    found = fit_svm_on_fold(values, target, speaker, fold, 0, svm=SVM, num_classes=2)
-    settings = {"svc__C": found.c, "svc__gamma": found.gamma or "scale"}
+    fit = fit_svm_on_fold(values, target, speaker, fold, 0, svm=SVM, num_classes=2)
+    settings = {"svc__C": fit.c, "svc__gamma": fit.gamma or "scale"}
     fitted = machine(settings).fit(values[fold != 0], target[fold != 0])
-    assert np.array_equal(found.probabilities.argmax(1), fitted.predict(values[fold == 0]))
+    assert np.array_equal(fit.probabilities.argmax(1), fitted.predict(values[fold == 0]))
 
 
 @pytest.mark.parametrize(

@@ -49,14 +49,14 @@ def make_config(corpus: Path, run: Path, **changes) -> FinetuneConfig:
 
 def make_plan(config: FinetuneConfig, vocabulary=None) -> FinetunePlan:
     """Read the clips, compute what is frozen in this process, and split them."""
-    found = transcripts.with_references(manifest.read(config.data, task="transcript"), config.text)
+    corpus = transcripts.with_references(manifest.read(config.data, task="transcript"), config.text)
     encoder, digest = loaded_encoder(config.encoder, config.seed)
     key = trunk_key(encoder, digest, cache=config.cache, precision="float32")
-    requests = AudioIndex(config.data, config.audio, config.cache).requests(found.clips)
+    requests = AudioIndex(config.data, config.audio, config.cache).requests(corpus.clips)
     trunk = TrunkFeatures(encoder=encoder, cache=FeatureCache(config.cache, key))
     prepared = prepare(requests, kinds=[trunk], audio=config.audio, num_readers=4)
-    found = usable_clips.with_usable_audio(config.run, found, prepared, max_reject_fraction=0.0)
-    clips = splits.assign(found.clips, config.split, config.folds, need_val=config.needs_val)
+    corpus = usable_clips.with_usable_audio(config.run, corpus, prepared, max_reject_fraction=0.0)
+    clips = splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
     vocabulary = vocabulary or vocabulary_of(transcripts.references_of(clips, "train"), config.text)
     return FinetunePlan(
         config=config, groups=(vocabulary.tokens,), key=key, clips=clips, vocabulary=vocabulary, card={}
@@ -214,9 +214,9 @@ def test_a_ctc_checkpoint_keeps_its_vocabulary_and_output_layer(trained, corpus,
 
 def test_val_loss_is_per_character_and_patience_looks_at_it(corpus, tmp_path):
     training = TrainingConfig(num_epochs=3, patience_epochs=2)
-    found = finetune(make_plan(make_config(corpus, tmp_path / "run", training=training)))
-    assert all(np.isfinite(point.val_loss) for point in found.curve)
-    assert 1 <= found.best_epoch <= 3
+    trained = finetune(make_plan(make_config(corpus, tmp_path / "run", training=training)))
+    assert all(np.isfinite(point.val_loss) for point in trained.curve)
+    assert 1 <= trained.best_epoch <= 3
 
 
 @pytest.mark.slow
@@ -229,9 +229,9 @@ def test_it_learns_to_write_what_voices_say_that_it_never_had(tmp_path):
         training=TrainingConfig(num_epochs=12),
     )
     plan = make_plan(config)
-    found = finetune(plan)
-    clips = plan.clips.take(found.rows)
-    references, hypotheses = clips["reference"].to_pylist(), [one.text for one in found.values]
+    trained = finetune(plan)
+    clips = plan.clips.take(trained.rows)
+    references, hypotheses = clips["reference"].to_pylist(), [one.text for one in trained.values]
     scores = recognition.scores(
         clips["clip_id"].to_pylist(), references, hypotheses, clips["speaker"].to_pylist()
     )

@@ -40,17 +40,17 @@ def flatness(waveform):
 
 
 def test_clinic_has_mixed_audio_and_three_splits(clinic):
-    found = manifest.read(DataConfig(uri=str(clinic), layout="clinic"), task="multi_label")
-    assert Counter(found.clips["split"].to_pylist()) == {"train": 15, "val": 5, "test": 4}
-    splits.audit(splits.assign(found.clips, SplitConfig(), FoldsConfig(), need_val=True))
-    infos = [soundfile.info(uri) for uri in found.clips["uri"].to_pylist()]
+    corpus = manifest.read(DataConfig(uri=str(clinic), layout="clinic"), task="multi_label")
+    assert Counter(corpus.clips["split"].to_pylist()) == {"train": 15, "val": 5, "test": 4}
+    splits.audit(splits.assign(corpus.clips, SplitConfig(), FoldsConfig(), need_val=True))
+    infos = [soundfile.info(uri) for uri in corpus.clips["uri"].to_pylist()]
     assert {info.samplerate for info in infos} == set(RATES_HZ)
     assert {info.channels for info in infos} == {1, 2}
-    assert {Path(uri).suffix[1:] for uri in found.clips["uri"].to_pylist()} == set(FORMATS)
-    assert max(Counter(found.clips["speaker"].to_pylist()).values()) == 3
+    assert {Path(uri).suffix[1:] for uri in corpus.clips["uri"].to_pylist()} == set(FORMATS)
+    assert max(Counter(corpus.clips["speaker"].to_pylist()).values()) == 3
     for name in LABELS:
         for split in ("train", "test"):
-            own = found.clips.filter(np.array(found.clips["split"].to_pylist()) == split)
+            own = corpus.clips.filter(np.array(corpus.clips["split"].to_pylist()) == split)
             assert {0.0, 1.0} <= set(own[f"target_{name}"].to_pylist())
 
 

@@ -275,9 +275,9 @@ def test_csv_clip_id_twice(tmp_path):
 def test_csv_without_label_and_speaker(tmp_path):
     (tmp_path / "clips.csv").write_text("uri,age\na.wav,31\nb.wav,\n")
     data = DataConfig(uri=str(tmp_path / "clips.csv"))
-    found = manifest.read(data, task="none", carried=["age"])
-    assert found.clips["uri"].to_pylist() == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
-    assert found.clips["age"].to_pylist() == ["31", ""] and found.clips["label"].to_pylist() == ["", ""]
+    corpus = manifest.read(data, task="none", carried=["age"])
+    assert corpus.clips["uri"].to_pylist() == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    assert corpus.clips["age"].to_pylist() == ["31", ""] and corpus.clips["label"].to_pylist() == ["", ""]
     with pytest.raises(UserError, match="no column 'label'"):
         manifest.read(data)
     with pytest.raises(UserError, match="no column 'size' to carry along, its columns are 'uri', 'age'"):

@@ -145,9 +145,9 @@ def test_a_sheet_is_chosen_by_name_and_its_rows_are_numbered_as_it_shows_them(
     ):  # fmt: skip
         manifest.read(DataConfig(uri=uri))
     assert "the first sheet, 'Notes', is read, and not 'Clips'" in caplog.text
-    found = manifest.read(DataConfig(uri=uri, sheet="Clips"))
-    assert found.clips["speaker"].to_pylist() == ["7"]
-    assert found.rejects["reason"].to_pylist() == ["row 5: label is empty", "row 6: speaker is empty"]
+    corpus = manifest.read(DataConfig(uri=uri, sheet="Clips"))
+    assert corpus.clips["speaker"].to_pylist() == ["7"]
+    assert corpus.rejects["reason"].to_pylist() == ["row 5: label is empty", "row 6: speaker is empty"]
     with pytest.raises(
         UserError, match=r"data.sheet='clips' is not in .*, its sheets are 'Notes', 'Clips', 'Codes'"
     ):
@@ -236,9 +236,9 @@ def test_one_bad_byte_in_utf_8_is_one_reject(tmp_path: Path) -> None:
     rows = ["uri,label,speaker", "ü.wav,x,Jürgen", "b.wav,x,s"]
     content = "\n".join(rows).encode() + b"\nc.wav,x,J\xfcrgen\n"
     (tmp_path / "t.csv").write_bytes(content)
-    found = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")))
-    assert found.clips["speaker"].to_pylist() == ["Jürgen", "s"]
-    assert found.rejects["kind"].to_pylist() == ["name is no text"]
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")))
+    assert corpus.clips["speaker"].to_pylist() == ["Jürgen", "s"]
+    assert corpus.rejects["kind"].to_pylist() == ["name is no text"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -260,12 +260,12 @@ def test_the_tables_of_a_clinic_may_be_spreadsheets_and_parquet(tmp_path: Path) 
         pa.table({"file_name": ["r2.wav"], "speaker": [9], "tremor": [0.0]}), tmp_path / "test.parquet"
     )
     data = DataConfig(uri=str(tmp_path), layout="clinic")
-    found = manifest.read(data, task="multi_label")
-    assert found.clips.select(["clip_id", "speaker", "split", "target_tremor"]).to_pylist() == [
+    corpus = manifest.read(data, task="multi_label")
+    assert corpus.clips.select(["clip_id", "speaker", "split", "target_tremor"]).to_pylist() == [
         {"clip_id": "r1.wav", "speaker": "7", "split": "train", "target_tremor": 1.0},
         {"clip_id": "r2.wav", "speaker": "9", "split": "test", "target_tremor": 0.0},
     ]
-    assert found.rejects["reason"].to_pylist()[0].startswith("row 3 of train.xlsx: missing: no gone")
+    assert corpus.rejects["reason"].to_pylist()[0].startswith("row 3 of train.xlsx: missing: no gone")
     (tmp_path / "train.csv").write_text("uid,speaker,tremor\nr1,7,1\n")
     with pytest.raises(
         UserError, match=r"train.csv and .*train.xlsx are tables of the same split: remove one"

@@ -44,11 +44,11 @@ def touch(root: Path, *names: str) -> None:
 @pytest.mark.parametrize("layout", NAMES)
 def test_names(layout, tmp_path: Path) -> None:
     touch(tmp_path, *NAMES[layout], "notes.txt", "other.wav")
-    found = manifest.read(DataConfig(uri=str(tmp_path), layout=layout))
-    got = {row["clip_id"]: (row["speaker"], row["label"]) for row in found.clips.to_pylist()}
+    corpus = manifest.read(DataConfig(uri=str(tmp_path), layout=layout))
+    got = {row["clip_id"]: (row["speaker"], row["label"]) for row in corpus.clips.to_pylist()}
     assert got == NAMES[layout]
-    assert found.rejects["kind"].to_pylist() == ["name not of the corpus"]
-    assert found.passed_over == {"files that are not audio": 1}
+    assert corpus.rejects["kind"].to_pylist() == ["name not of the corpus"]
+    assert corpus.passed_over == {"files that are not audio": 1}
     with pytest.raises(
         UserError, match=f"data.layout={layout} has one class a clip, got task.kind=regression"
     ):
@@ -77,12 +77,12 @@ def iemocap(root: Path) -> None:
 
 def test_iemocap(tmp_path: Path) -> None:
     iemocap(tmp_path)
-    found = manifest.read(DataConfig(uri=str(tmp_path), layout="iemocap", classes={"no agreement": "drop"}))
-    assert len(found.clips) == 20 and set(found.clips["label"].to_pylist()) == {"neutral", "angry"}
-    assert len(set(found.clips["speaker"].to_pylist())) == 10
-    assert found.rejects["reason"].to_pylist()[0] == "missing: no Ses01F_impro01_F009.wav"
-    assert found.passed_over["recordings without a row"] == 1 and found.passed_over["dropped classes"] == 10
-    clips = folds.assign(found.clips, FoldsConfig(kind="column", num_folds=5))
+    corpus = manifest.read(DataConfig(uri=str(tmp_path), layout="iemocap", classes={"no agreement": "drop"}))
+    assert len(corpus.clips) == 20 and set(corpus.clips["label"].to_pylist()) == {"neutral", "angry"}
+    assert len(set(corpus.clips["speaker"].to_pylist())) == 10
+    assert corpus.rejects["reason"].to_pylist()[0] == "missing: no Ses01F_impro01_F009.wav"
+    assert corpus.passed_over["recordings without a row"] == 1 and corpus.passed_over["dropped classes"] == 10
+    clips = folds.assign(corpus.clips, FoldsConfig(kind="column", num_folds=5))
     for row in clips.to_pylist():
         assert f"Ses0{row['fold'] + 1}" == row["speaker"][:5]
     folds.audit(clips)
@@ -102,13 +102,13 @@ def test_msp_podcast(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, *(f"Audios/{row.partition(',')[0]}" for row in rows[:4]), "Audios/other.wav")
     (tmp_path / "Labels").mkdir()
     (tmp_path / "Labels/labels_consensus.csv").write_text("\n".join([header, *rows]))
-    found = manifest.read(DataConfig(uri=str(tmp_path), layout="msp_podcast"))
-    assert found.clips["split"].to_pylist() == ["train", "val", "test"]
-    assert found.clips["label"].to_pylist() == ["neutral", "happy", "angry"]
-    assert found.clips["speaker"].to_pylist() == ["127", "128", "MSP-PODCAST_0002_0033.wav"]
-    assert found.rejects["kind"].to_pylist() == ["missing"]
+    corpus = manifest.read(DataConfig(uri=str(tmp_path), layout="msp_podcast"))
+    assert corpus.clips["split"].to_pylist() == ["train", "val", "test"]
+    assert corpus.clips["label"].to_pylist() == ["neutral", "happy", "angry"]
+    assert corpus.clips["speaker"].to_pylist() == ["127", "128", "MSP-PODCAST_0002_0033.wav"]
+    assert corpus.rejects["kind"].to_pylist() == ["missing"]
     wanted = {"files that are not audio": 1, "other splits": 1, "recordings without a row": 1}
-    assert found.passed_over == wanted and "1 turns have an unknown speaker" in caplog.text
+    assert corpus.passed_over == wanted and "1 turns have an unknown speaker" in caplog.text
     values = manifest.read(DataConfig(uri=str(tmp_path), layout="msp_podcast"), task="regression")
     assert values.clips["target_valence"].to_pylist() == [3.8, 4.5, 2.0]
 

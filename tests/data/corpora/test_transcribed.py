@@ -33,15 +33,15 @@ def test_librispeech(tmp_path):
         ("test-other/7/2/7-2", "7-2-0000 \u00c9T\u00c9 L'AUTRE\n"),
     ):
         (tmp_path / f"{part}.trans.txt").write_text(text, encoding="utf-8")
-    found = read(tmp_path, layout="librispeech")
-    rows = {row["clip_id"]: row for row in found.clips.to_pylist()}
+    corpus = read(tmp_path, layout="librispeech")
+    rows = {row["clip_id"]: row for row in corpus.clips.to_pylist()}
     assert {(row["speaker"], row["split"], row["text"]) for row in rows.values()} == {
         ("84", "train", "GO DO YOU HEAR"),
         ("99", "val", "WELL"),
         ("7", "test", "\u00c9T\u00c9 L'AUTRE"),
     }
-    assert found.rejects["kind"].to_pylist() == ["missing"]
-    assert "84-121123-0001" in found.rejects["reason"][0].as_py()
+    assert corpus.rejects["kind"].to_pylist() == ["missing"]
+    assert "84-121123-0001" in corpus.rejects["reason"][0].as_py()
 
 
 def test_common_voice_keeps_quotes_and_takes_its_own_splits(tmp_path):
@@ -51,17 +51,17 @@ def test_common_voice_keeps_quotes_and_takes_its_own_splits(tmp_path):
     )
     (tmp_path / "dev.tsv").write_text(header + "b1\ty\tgut\t2\n", encoding="utf-8")
     (tmp_path / "validated.tsv").write_text(header + "a1\tx.mp3\tnicht gelesen\t2\n", encoding="utf-8")
-    found = read(tmp_path, layout="common_voice")
-    rows = [(r["clip_id"], r["speaker"], r["split"], r["text"]) for r in found.clips.to_pylist()]
+    corpus = read(tmp_path, layout="common_voice")
+    rows = [(r["clip_id"], r["speaker"], r["split"], r["text"]) for r in corpus.clips.to_pylist()]
     assert rows == [("x.mp3", "a1", "train", '"Ja", sagte er.'), ("y.mp3", "b1", "val", "gut")]
-    assert found.clips["uri"][0].as_py() == str(tmp_path / "clips" / "x.mp3")
-    assert found.rejects["reason"].to_pylist() == ["row 3 of train.tsv: client_id is empty"]
+    assert corpus.clips["uri"][0].as_py() == str(tmp_path / "clips" / "x.mp3")
+    assert corpus.rejects["reason"].to_pylist() == ["row 3 of train.tsv: client_id is empty"]
 
 
 def test_the_text_of_a_csv_is_kept_as_it_is(tmp_path):
     (tmp_path / "c.csv").write_text('uri,speaker,satz\na.wav,s,"Hallo, Welt"\nb.wav,t,\n')
-    found = read(tmp_path / "c.csv", text_column="satz")
-    assert found.clips["text"].to_pylist() == ["Hallo, Welt", ""]
+    corpus = read(tmp_path / "c.csv", text_column="satz")
+    assert corpus.clips["text"].to_pylist() == ["Hallo, Welt", ""]
     with pytest.raises(UserError, match="has no column 'text', its columns are 'uri', 'speaker', 'satz'"):
         read(tmp_path / "c.csv")
 
@@ -107,7 +107,7 @@ def test_data_without_transcripts(tmp_path, files, settings, message):
 
 def test_the_built_in_sentences_are_all_different_and_no_speaker_lacks_one(tmp_path):
     root = make_sentences(tmp_path, num_sentences=1)
-    found = read(root, layout="librispeech")
-    assert len(found.clips) == 24 == len(set(found.clips["text"].to_pylist()))
-    assert len(set(found.clips["speaker"].to_pylist())) == 24 and not len(found.rejects)
+    corpus = read(root, layout="librispeech")
+    assert len(corpus.clips) == 24 == len(set(corpus.clips["text"].to_pylist()))
+    assert len(set(corpus.clips["speaker"].to_pylist())) == 24 and not len(corpus.rejects)
     assert make_sentences(tmp_path, num_sentences=1) == root

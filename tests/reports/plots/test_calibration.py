@@ -12,10 +12,10 @@ def test_each_bin_is_a_dot_before_and_after_a_temperature(folds):
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(3, 0.6), 300)
     target = rng.integers(0, 3, 300)
-    found = calibration(probabilities, target, fold=None if folds is None else np.arange(300) % folds)
-    axes = reliability(found).axes[0]
+    numbers = calibration(probabilities, target, fold=None if folds is None else np.arange(300) % folds)
+    axes = reliability(numbers).axes[0]
     drawn = [dots.get_offsets().data for dots in axes.collections]
-    wanted = [found["bins"]] + ([found["temperature"]["bins"]] if folds else [])
+    wanted = [numbers["bins"]] + ([numbers["temperature"]["bins"]] if folds else [])
     assert len(drawn) == len(wanted)
     for dots, bins in zip(drawn, wanted, strict=True):
         np.testing.assert_allclose(dots, [(100 * row["confidence"], 100 * row["accuracy"]) for row in bins])
