@@ -73,42 +73,42 @@ def problems(config: Config) -> list[str]:
 
 def _machine(node: Config, resources: dict[str, int], provider: Config) -> list[str]:
     cpus, gpus = MACHINES[node["machineType"]]
-    found = []
+    problem = []
     if resources["CPU"] not in (0, cpus) or resources.get("GPU", 0) != gpus:
-        found.append(f"{node['machineType']} has {cpus} CPUs and {gpus} GPUs")
+        problem.append(f"{node['machineType']} has {cpus} CPUs and {gpus} GPUs")
     accounts = node.get("serviceAccounts", [])
     if [account["scopes"] for account in accounts] != [["https://www.googleapis.com/auth/cloud-platform"]]:
-        found.append("needs one service account with the cloud-platform scope")
+        problem.append("needs one service account with the cloud-platform scope")
     if not all(f"@{provider['project_id']}." in account["email"] for account in accounts):
-        found.append("the service account is of another project")
+        problem.append("the service account is of another project")
     (disk,) = node["disks"]
     zone = provider["availability_zone"]
     if disk["initializeParams"]["diskType"] != f"zones/{zone}/diskTypes/pd-balanced":
-        found.append("the disk is not pd-balanced in this zone")
+        problem.append("the disk is not pd-balanced in this zone")
     if not (disk["boot"] and disk["autoDelete"]):
-        found.append("the disk outlives the machine")
+        problem.append("the disk outlives the machine")
     if not zone.startswith(f"{provider['region']}-"):
-        found.append("the zone is not in the region")
-    return found
+        problem.append("the zone is not in the region")
+    return problem
 
 
 def _spot(kind: Config, config: Config) -> list[str]:
     scheduling, gpus = kind["node_config"].get("scheduling", {}), kind["resources"].get("GPU", 0)
-    found = []
+    problem = []
     if scheduling.get("provisioningModel") != "SPOT":
-        found.append("is not spot")
+        problem.append("is not spot")
     if not all(value in SCHEDULING.get(field, ()) for field, value in scheduling.items()):
-        found.append(f"scheduling has an unknown field or value: {scheduling}")
+        problem.append(f"scheduling has an unknown field or value: {scheduling}")
     if gpus and scheduling.get("onHostMaintenance") != "TERMINATE":
-        found.append("a machine with a GPU cannot migrate")
+        problem.append("a machine with a GPU cannot migrate")
     if kind.get("min_workers", 0):
-        found.append("costs money while nothing runs")
+        problem.append("costs money while nothing runs")
     setup: list[str] = kind.get("worker_setup_commands") or config["setup_commands"]
     if not all(command in setup for command in config["setup_commands"]):
-        found.append("its own setup leaves out a common command")
+        problem.append("its own setup leaves out a common command")
     if gpus and not any("torch" in command and "cuda" in command for command in setup):
-        found.append("does not check that torch can use the GPU")
-    return found
+        problem.append("does not check that torch can use the GPU")
+    return problem
 
 
 def test_ray_and_our_own_checks_accept_it(config: Config) -> None:

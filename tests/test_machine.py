@@ -8,11 +8,11 @@ from w2v2.machine import commit, describe_run, gpu_names
 
 
 def test_a_run_has_its_date_and_machine_as_json() -> None:
-    found = describe_run()
-    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(found["date"])
+    description = describe_run()
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(description["date"])
     assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
-    assert found["num_cores"] >= 1 and found["memory_gb"] > 0 and found["cpu"]
-    assert json.loads(json.dumps(found)) == found
+    assert description["num_cores"] >= 1 and description["memory_gb"] > 0 and description["cpu"]
+    assert json.loads(json.dumps(description)) == description
 
 
 def test_the_commit_is_that_of_the_checkout_and_says_what_was_changed(tmp_path) -> None:

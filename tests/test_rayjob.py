@@ -28,12 +28,12 @@ def strict(schema: Any) -> Any:
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: strict(part) for name, part in schema.items()}
-    if isinstance(found.get("properties"), dict) and not found.get("x-kubernetes-preserve-unknown-fields"):
-        found.setdefault("additionalProperties", False)
-    if found.get("x-kubernetes-int-or-string"):
-        found.pop("type", None)
-    return found
+    closed = {name: strict(part) for name, part in schema.items()}
+    if isinstance(closed.get("properties"), dict) and not closed.get("x-kubernetes-preserve-unknown-fields"):
+        closed.setdefault("additionalProperties", False)
+    if closed.get("x-kubernetes-int-or-string"):
+        closed.pop("type", None)
+    return closed
 
 
 @pytest.fixture(scope="module")

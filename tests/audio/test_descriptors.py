@@ -32,8 +32,8 @@ def named(waveform: np.ndarray, *kinds) -> dict[str, float]:
 
 
 def test_every_number_has_a_name_of_its_own():
-    found = names(KINDS)
-    assert len(found) == len(set(found)) == len(describe(noise(4001), KINDS)) == 80 + 24 + 20 + 4 + 4
+    values = names(KINDS)
+    assert len(values) == len(set(values)) == len(describe(noise(4001), KINDS)) == 80 + 24 + 20 + 4 + 4
     assert names(("energy", "pitch")) == names(("energy",)) + names(("pitch",))
 
 
@@ -51,16 +51,16 @@ def test_mfcc_are_those_of_torchaudio():
         SAMPLE_RATE, n_mfcc=20, melkwargs=settings | {"norm": "slaney", "mel_scale": "slaney"}
     )
     coefficients = transform(torch.from_numpy(waveform)).numpy()
-    found = named(waveform, "mfcc")
+    values = named(waveform, "mfcc")
     for i, row in enumerate(coefficients):
-        assert found[f"mfcc_{i:02d}_mean"] == pytest.approx(row.mean(), abs=0.02)
-        assert found[f"mfcc_{i:02d}_std"] == pytest.approx(row.std(), abs=0.02)
+        assert values[f"mfcc_{i:02d}_mean"] == pytest.approx(row.mean(), abs=0.02)
+        assert values[f"mfcc_{i:02d}_std"] == pytest.approx(row.std(), abs=0.02)
 
 
 def test_pitch_is_that_of_the_voice_in_semitones():
-    found = named(voice(110.0), "pitch")
-    assert found["f0_mean_st"] == pytest.approx(24, abs=0.1)  # two octaves over 27.5 Hz
-    assert found["f0_std_st"] < 0.2 and found["voiced_fraction"] > 0.95
+    values = named(voice(110.0), "pitch")
+    assert values["f0_mean_st"] == pytest.approx(24, abs=0.1)  # two octaves over 27.5 Hz
+    assert values["f0_std_st"] < 0.2 and values["voiced_fraction"] > 0.95
     glide = np.concatenate([voice(110.0), voice(220.0)])
     assert named(glide, "pitch")["f0_range_st"] == pytest.approx(12, abs=0.2)
     assert named(glide, "pitch")["f0_mean_st"] == pytest.approx(30, abs=0.3)
@@ -75,9 +75,9 @@ def test_pauses_and_noise_are_not_voiced():
 
 
 def test_energy_and_zero_crossings_of_a_sine():
-    found = named(tone(1000.0, seconds=3.0), "energy")
-    assert found["rms_db_mean"] == pytest.approx(20 * np.log10(0.3 / np.sqrt(2)), abs=0.1)
-    assert found["zero_crossings_mean"] == pytest.approx(2 * 1000 / SAMPLE_RATE, rel=0.02)
+    values = named(tone(1000.0, seconds=3.0), "energy")
+    assert values["rms_db_mean"] == pytest.approx(20 * np.log10(0.3 / np.sqrt(2)), abs=0.1)
+    assert values["zero_crossings_mean"] == pytest.approx(2 * 1000 / SAMPLE_RATE, rel=0.02)
 
 
 def test_spectrum_of_a_sine_and_of_noise():
@@ -92,8 +92,8 @@ def test_spectrum_of_a_sine_and_of_noise():
 
 def test_chroma_hears_the_semitone_in_every_octave():
     for hz in (220.0, 440.0, 880.0):
-        found = named(tone(hz), "chroma")
-        assert max(found, key=lambda name: found[name] * name.endswith("mean")) == "chroma_a_mean"
+        values = named(tone(hz), "chroma")
+        assert max(values, key=lambda name: values[name] * name.endswith("mean")) == "chroma_a_mean"
 
 
 def test_a_louder_clip_differs_in_level_alone():

@@ -90,11 +90,11 @@ def test_the_summary_is_plain_json_with_machine_and_settings(tmp_path):
     config = BenchmarkConfig(cases=("extract",), run=str(tmp_path))
     machine = report.machine()
     report.write(config, [made_result()], machine)
-    found = json.loads((tmp_path / "benchmark-extract.json").read_text())
-    assert found["machine"]["date"][:2] == "20" and found["machine"]["num_cores"] >= 1
-    assert found["comparisons"][0]["sides"]["peer"]["ratios"] == [5.0, 3.0, 2.0]
-    assert [row["value"] for row in found["agreements"]] == [0.5, None]
-    assert [row["holds"] for row in found["agreements"]] == [False, False]
-    assert found["config"]["search"]["num_trials"] == 3
+    written = json.loads((tmp_path / "benchmark-extract.json").read_text())
+    assert written["machine"]["date"][:2] == "20" and written["machine"]["num_cores"] >= 1
+    assert written["comparisons"][0]["sides"]["peer"]["ratios"] == [5.0, 3.0, 2.0]
+    assert [row["value"] for row in written["agreements"]] == [0.5, None]
+    assert [row["holds"] for row in written["agreements"]] == [False, False]
+    assert written["config"]["search"]["num_trials"] == 3
     assert (tmp_path / "plots/benchmark-extract.png").read_bytes()[:4] == b"\x89PNG"
     assert f"{machine['num_cores']} cores" in report.machine_line(machine)

@@ -91,6 +91,6 @@ def test_a_search_is_compared_whole_and_in_its_training(tmp_path):
     rounds = search_case.Rounds(
         seconds=dict(zip(sides, ([20.0], [10.0], [30.0]), strict=True)), results=results
     )
-    found = search_case.compared(rounds, config, (3.5, 7.0))
-    assert [c.ratios("Trainer") for c in found] == [[1.5], [3.0], [4.0], [8.0]]
-    assert [c.wanted["Trainer"] for c in found] == [3.5, 7.0, 3.5, 7.0]
+    comparisons = search_case.compared(rounds, config, (3.5, 7.0))
+    assert [c.ratios("Trainer") for c in comparisons] == [[1.5], [3.0], [4.0], [8.0]]
+    assert [c.wanted["Trainer"] for c in comparisons] == [3.5, 7.0, 3.5, 7.0]

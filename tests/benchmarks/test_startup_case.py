@@ -21,8 +21,8 @@ def test_phases_are_the_first_words_of_the_log():
         (9.0, "07:20:33 trial 0 fold 0 (1 of 6): uar 0.5, mean 0.5"),
         (9.5, "07:20:33 after: it"),
     ]
-    found = startup_case.phases_of(processes.Ended(lines=lines, seconds=10.0), 1.5)
-    assert found == [("run", 0.5), ("ray", 1.0), ("features", 2.0), ("first training step", 7.5)]
+    phases = startup_case.phases_of(processes.Ended(lines=lines, seconds=10.0), 1.5)
+    assert phases == [("run", 0.5), ("ray", 1.0), ("features", 2.0), ("first training step", 7.5)]
     with pytest.raises(AssertionError, match="no first fold"):
         startup_case.phases_of(processes.Ended(lines=lines[:3], seconds=10.0), 1.5)
 
@@ -65,6 +65,6 @@ def test_a_small_extraction_is_compared_as_a_whole_command(tmp_path, monkeypatch
     monkeypatch.setattr(startup_case, "NUM_EXTRACT_CLIPS", 3)
     monkeypatch.setattr(startup_case, "EXTRACT_CLIP_S", 0.5)
     config = BenchmarkConfig(cases=("startup",), encoder="tiny", rounds=1)
-    found = startup_case.small_extraction(config, tmp_path)
-    assert set(found.seconds) == {OURS, SINGLE} == set(found.cpu_seconds)
-    assert min(found.cpu_seconds[OURS] + found.cpu_seconds[SINGLE]) > 0.5
+    comparison = startup_case.small_extraction(config, tmp_path)
+    assert set(comparison.seconds) == {OURS, SINGLE} == set(comparison.cpu_seconds)
+    assert min(comparison.cpu_seconds[OURS] + comparison.cpu_seconds[SINGLE]) > 0.5

@@ -103,5 +103,5 @@ def test_trainer_has_our_losses(tmp_path, tiny):
         cases=("all",), rounds=1, encoder=tiny, num_threads=1, train=TrainSizes(num_clips=7, batch_size=3)
     )
     result = train_case.train(config, tmp_path)
-    assert len(result.agreements) == 3 and all(found.value < 1e-5 for found in result.agreements)
+    assert len(result.agreements) == 3 and all(agreement.value < 1e-5 for agreement in result.agreements)
     assert [list(comparison.seconds) for comparison in result.comparisons] == [[OURS, "Trainer"]] * 2

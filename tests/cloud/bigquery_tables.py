@@ -132,12 +132,12 @@ class FakeDatasets(LoopbackServer):
     def _get_table(self, request: Request, project: str, dataset: str, table: str) -> Response:
         self._location(project, dataset)
         self._permit("bigquery.tables.get", f"Table {project}:{dataset}.{table}")
-        found = self._table((project, dataset, table))
+        stored = self._table((project, dataset, table))
         num_rows = self._engine.sql(f"SELECT count(*) FROM {quoted((project, dataset, table))}").fetchall()[
             0
         ][0]
         return json_response(
-            {**found.resource, "numRows": str(num_rows), "location": self._location(project, dataset)}
+            {**stored.resource, "numRows": str(num_rows), "location": self._location(project, dataset)}
         )
 
     def _table(self, key: tuple[str, str, str]) -> Table:

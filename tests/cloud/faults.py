@@ -74,19 +74,19 @@ class Faults:
 
     def take(self, method: str, target: str) -> tuple[float, Fault | None]:
         """Seconds to wait and the fault of this request."""
-        delay_s, found = 0.0, None
+        delay_s, drawn = 0.0, None
         with self._lock:
             for rule in self._rules:
                 if rule.count == 0 or rule.method not in ("", method) or rule.path_contains not in target:
                     continue
-                if rule.kind != "delay" and found is not None:
+                if rule.kind != "delay" and drawn is not None:
                     continue
                 rule.count -= rule.count > 0
                 if rule.kind == "delay":
                     delay_s += rule.delay_s
                 else:
-                    found = rule
-            return delay_s, found or self._draw(method, target)
+                    drawn = rule
+            return delay_s, drawn or self._draw(method, target)
 
     def _draw(self, method: str, target: str) -> Fault | None:
         if not self._rates:

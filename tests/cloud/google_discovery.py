@@ -46,17 +46,19 @@ def document(service: str) -> dict[str, Any]:
 def methods(service: str) -> list[tuple[re.Pattern[str], re.Pattern[str], dict[str, Any]]]:
     """The methods of a service, with the patterns of their flat path and of their path."""
     base = document(service)["servicePath"]
-    found = []
+    methods_found = []
 
     def walk(resources: Mapping[str, Any]) -> None:
         for resource in resources.values():
             for method in resource.get("methods", {}).values():
                 path = method["path"]
-                found.append((_pattern(base + method.get("flatPath", path)), _pattern(base + path), method))
+                methods_found.append(
+                    (_pattern(base + method.get("flatPath", path)), _pattern(base + path), method)
+                )
             walk(resource.get("resources", {}))
 
     walk(document(service)["resources"])
-    return found
+    return methods_found
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -124,8 +124,8 @@ def test_listing(gcs: FakeGcs, bucket: storage.Bucket) -> None:
     client = bucket.client
 
     def names(**options: object) -> tuple[list[str], set[str]]:
-        found = client.list_blobs("bucket", **options)
-        return [blob.name for blob in found], found.prefixes
+        listed = client.list_blobs("bucket", **options)
+        return [blob.name for blob in listed], listed.prefixes
 
     assert names() == (["a/1", "a/2", "a/b/3", "c", "d/4"], set())
     assert names(delimiter="/") == (["c"], {"a/", "d/"})

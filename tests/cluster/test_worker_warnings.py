@@ -15,11 +15,11 @@ def double(number: int) -> int:
 
 
 def test_warnings_come_with_the_result_and_are_logged_once(caplog):
-    found = pickle.loads(pickle.dumps(reporting(double, 3)))
-    assert found.warnings == ("1 is odd",)
+    reported = pickle.loads(pickle.dumps(reporting(double, 3)))
+    assert reported.warnings == ("1 is odd",)
     caplog.clear()
     with warnings_kept():
-        assert [logged(found), logged(found), logged(7)] == [6, 6, 7]
+        assert [logged(reported), logged(reported), logged(7)] == [6, 6, 7]
     assert [record.getMessage() for record in caplog.records] == ["worker: 1 is odd"]
 
 
@@ -30,9 +30,9 @@ def test_over_ray(ray_session, caplog):
         logging.getLogger("w2v2.somewhere").warning("from afar")
         return number + 1
 
-    found: dict[int, int] = {}
+    results: dict[int, int] = {}
     task = connection.task(work, cpus=1, gpus=0)
     with warnings_kept():
-        connection.map_tasks(task.remote, [1, 2, 3], num_at_once=2, on_done=found.__setitem__)
-    assert found == {0: 2, 1: 3, 2: 4}
+        connection.map_tasks(task.remote, [1, 2, 3], num_at_once=2, on_done=results.__setitem__)
+    assert results == {0: 2, 1: 3, 2: 4}
     assert [r.getMessage() for r in caplog.records if "afar" in r.getMessage()] == ["worker: from afar"]

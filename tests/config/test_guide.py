@@ -14,12 +14,12 @@ def module_of(job: str):
 
 
 def config_class_of(job: str) -> type:
-    (found,) = {
+    (config_class,) = {
         v
         for v in module_of(job).main.__annotations__.values()
         if getattr(v, "__name__", "").endswith("Config")
     }
-    return found
+    return config_class
 
 
 @pytest.mark.parametrize("job", JOBS)

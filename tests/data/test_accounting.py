@@ -53,6 +53,6 @@ def test_dropped_classes_are_passed_over(tmp_path: Path) -> None:
 def test_what_is_tolerated_is_counted_by_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tolerated = ["", "no size in the header", "samples up to 12; no mark of the end", "samples up to 99", ""]
     clips = pa.table({"clip_id": list("abcde"), "tolerated": tolerated})
-    found = manifest.Manifest(clips=clips, rejects=manifest.REJECTS.empty_table())
+    corpus = manifest.Manifest(clips=clips, rejects=manifest.REJECTS.empty_table())
     wanted = {"samples on another scale": 2, "no size in the header": 1, "no mark of the end": 1}
-    assert account(found)["tolerated"] == wanted
+    assert account(corpus)["tolerated"] == wanted

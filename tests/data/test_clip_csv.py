@@ -132,23 +132,23 @@ def assigned(found: Manifest, case: str) -> Manifest:
 def test_the_csv_is_read_back_to_the_same_clips(case: str, tmp_path: Path) -> None:
     make, task = CASES[case]
     data = make(tmp_path / "data")
-    found = assigned(manifest.read(data, task=task), case)
-    content, num_lost = clip_csv.clips_csv(found, task=task, carried=data.slice_columns)
+    corpus = assigned(manifest.read(data, task=task), case)
+    content, num_lost = clip_csv.clips_csv(corpus, task=task, carried=data.slice_columns)
     assert num_lost == 0
     uri = tmp_path / "elsewhere" / "clips.csv"
     uri.parent.mkdir()
     uri.write_bytes(content)
     labels = tmp_path / "labels.txt"
-    labels.write_text(labels_text(found.groups))
+    labels.write_text(labels_text(corpus.groups))
     now = clip_csv.read_back(
         data,
-        found,
+        corpus,
         str(uri),
-        labels_uri=str(labels) if len(found.groups) > 1 and task == "multi_label" else "",
+        labels_uri=str(labels) if len(corpus.groups) > 1 and task == "multi_label" else "",
     )
     again = manifest.read(now, task=task)
-    assert len(again.rejects) == 0 and again.groups == found.groups
-    assert assigned(again, case).clips.equals(found.clips)
+    assert len(again.rejects) == 0 and again.groups == corpus.groups
+    assert assigned(again, case).clips.equals(corpus.clips)
     # The flags that the log shows turn the command's settings into these.
     words = [f"--data.{name}={value}" for name, value in _text(data).items()] + shlex.split(
         clip_csv.flags(data, now)

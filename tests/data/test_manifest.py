@@ -149,13 +149,13 @@ def test_check_of_nothing():
 
 
 def test_check_of_all_rejected(tmp_path):
-    found = made(0, [reject("too short", "1"), reject("too short", "2")])
+    corpus = made(0, [reject("too short", "1"), reject("too short", "2")])
     wanted = r"all 2 clips were rejected: too short \(2\) \(such as r0: too short: 1"
     with pytest.raises(UserError, match=wanted + "; all are in rejects.parquet"):
-        manifest.check(found, max_reject_fraction=1.0, run=str(tmp_path))
+        manifest.check(corpus, max_reject_fraction=1.0, run=str(tmp_path))
     assert (tmp_path / "rejects.parquet").exists()
     with pytest.raises(UserError, match=wanted + r"\)$"):  # no file is named that is not written
-        manifest.check(found, max_reject_fraction=1.0)
+        manifest.check(corpus, max_reject_fraction=1.0)
 
 
 def test_check_of_too_many_rejects_names_the_three_commonest_reasons(tmp_path):
@@ -181,13 +181,13 @@ def test_kinds_are_counted_whatever_colons_paths_and_drives_the_details_have():
         reject("not audio", "header: RIFF: 4 bytes"),
         reject("a: b is empty", place="row 3 of x: y.csv"),
     ]
-    found = made(5, rejected)
-    assert kinds_of(found.rejects) == ["missing"] * 3 + ["not audio", "a: b is empty"]
+    corpus = made(5, rejected)
+    assert kinds_of(corpus.rejects) == ["missing"] * 3 + ["not audio", "a: b is empty"]
     with pytest.raises(
         UserError,
         match=r"missing \(3\), not audio \(1\), a: b is empty \(1\) \(such as r0: missing: /data: old/0.wav",
     ):
-        manifest.check(found, max_reject_fraction=0.1)
+        manifest.check(corpus, max_reject_fraction=0.1)
 
 
 def test_rejects_of_an_earlier_version_have_their_reasons_for_kinds():

@@ -120,19 +120,19 @@ def test_speakers_are_drawn_by_set_and_seed_alone(num_speakers, need_val, seed, 
     val_fraction, test_fraction = fractions
     rows = [(f"s{i}", "", "x") for i in range(num_speakers) for _ in range(1 + i % 3)]
     settings_ = {"seed": seed, "val_fraction": val_fraction, "test_fraction": test_fraction}
-    found = members(assign(table(rows), need_val=need_val, **settings_))
-    assert set().union(*found.values()) == {f"s{i}" for i in range(num_speakers)}
-    assert sum(map(len, found.values())) == num_speakers
-    assert abs(len(found["test"]) - max(1, test_fraction * num_speakers)) <= 0.5
+    drawn = members(assign(table(rows), need_val=need_val, **settings_))
+    assert set().union(*drawn.values()) == {f"s{i}" for i in range(num_speakers)}
+    assert sum(map(len, drawn.values())) == num_speakers
+    assert abs(len(drawn["test"]) - max(1, test_fraction * num_speakers)) <= 0.5
     assert (
-        abs(len(found["val"]) - max(1, val_fraction * num_speakers)) <= 0.5 if need_val else not found["val"]
+        abs(len(drawn["val"]) - max(1, val_fraction * num_speakers)) <= 0.5 if need_val else not drawn["val"]
     )
-    assert found["train"]
+    assert drawn["train"]
     # Rows more, fewer or in another order are the same speakers; val leaves test as it is.
     shuffled = [*rows, rows[0], rows[-1]]
     random.shuffle(shuffled)
-    assert members(assign(table(shuffled), need_val=need_val, **settings_)) == found
-    assert members(assign(table(rows), need_val=not need_val, **settings_))["test"] == found["test"]
+    assert members(assign(table(shuffled), need_val=need_val, **settings_)) == drawn
+    assert members(assign(table(rows), need_val=not need_val, **settings_))["test"] == drawn["test"]
 
 
 def test_seeds_draw_differently():

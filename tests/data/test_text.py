@@ -106,10 +106,14 @@ def test_padded_targets_have_minus_one_behind_each_end():
 def test_the_table_of_characters_counts_by_split_and_names_what_cannot_be_written():
     vocabulary = vocabulary_of(["ab"], TextConfig())
     rows = character_table(["ab", "aé"], ["train", "test"], vocabulary).to_pylist()
-    found = {row["character"]: row for row in rows}
-    assert (found["a"]["num_train"], found["a"]["num_test"], found["a"]["num_val"]) == (1, 1, 0)
-    assert not found["é"]["in_vocabulary"]
-    assert found["é"]["name"] == "LATIN SMALL LETTER E WITH ACUTE"
+    by_character = {row["character"]: row for row in rows}
+    assert (by_character["a"]["num_train"], by_character["a"]["num_test"], by_character["a"]["num_val"]) == (
+        1,
+        1,
+        0,
+    )
+    assert not by_character["é"]["in_vocabulary"]
+    assert by_character["é"]["name"] == "LATIN SMALL LETTER E WITH ACUTE"
     assert listed_characters({"é": 3, "a": 4}) == "'a' U+0061 (4), 'é' U+00E9 (3)"
 
 

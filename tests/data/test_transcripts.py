@@ -113,9 +113,9 @@ def test_quotes_and_white_space_of_a_csv(row, tmp_path):
 
 
 def test_clips_without_text_are_rejected_or_teach_silence_by_choice():
-    found = table([{"text": "kids"}, {"text": ""}, {"text": " \u200b\t"}, {"text": "..."}])
+    corpus = table([{"text": "kids"}, {"text": ""}, {"text": " \u200b\t"}, {"text": "..."}])
     settings = TextConfig(drop_chars=".", space_chars="\u200b")
-    kept = transcripts.with_references(found, settings)
+    kept = transcripts.with_references(corpus, settings)
     assert kept.clips["reference"].to_pylist() == ["kids"]
     assert kept.rejects["reason"].to_pylist() == [
         "no text",
@@ -123,7 +123,7 @@ def test_clips_without_text_are_rejected_or_teach_silence_by_choice():
         "no text: '...' is empty once normalised",
     ]
     silent = transcripts.with_references(
-        found, TextConfig(drop_chars=".", space_chars="\u200b", keep_empty=True)
+        corpus, TextConfig(drop_chars=".", space_chars="\u200b", keep_empty=True)
     )
     assert silent.clips["reference"].to_pylist() == ["kids", "", "", ""]
 
@@ -147,8 +147,8 @@ def test_characters_that_a_vocabulary_lacks_are_named_and_counted(caplog):
         transcripts.check_known(["kids", "dogs|zz"], vocabulary, max_fraction=0.2)
     transcripts.check_known(["kids", "dogs|zz"], vocabulary, max_fraction=0.3)
     assert "left out of what is learned" in caplog.text
-    found = transcripts.warn_unknown(["zebra|", "z"], vocabulary, where="the test split")
-    assert found == {"z": 2, "b": 1, "e": 1, "r": 1, "|": 1}
+    counts = transcripts.warn_unknown(["zebra|", "z"], vocabulary, where="the test split")
+    assert counts == {"z": 2, "b": 1, "e": 1, "r": 1, "|": 1}
     assert "the test split has characters that the model cannot write, each an error: 'z'" in caplog.text
     assert transcripts.warn_unknown(["dogs"], vocabulary, where="x") == {}
 

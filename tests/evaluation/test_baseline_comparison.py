@@ -35,8 +35,8 @@ def made(right: float, *, seed: int) -> pa.Table:
 def write_baseline(folder: Path, predictions: pa.Table, *, job: str = "baseline") -> str:
     folder.mkdir()
     pooled = pooled_metrics(predictions, CLASSES, seed=0)
-    found = {"job": job, "pooled": pooled, "model": {"name": "SVM on mfcc"}}
-    (folder / "metrics.json").write_text(json.dumps(found))
+    metrics = {"job": job, "pooled": pooled, "model": {"name": "SVM on mfcc"}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     pq.write_table(predictions, folder / "predictions.parquet")
     return str(folder)
 
@@ -50,16 +50,16 @@ def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_pa
     baseline = baseline_comparison.read_baseline(
         write_baseline(tmp_path / "b", other.take(list(range(76, -1, -1))))
     )
-    found = baseline_comparison.side_by_side(scored(own, "classes", CLASSES), baseline, CLASSES, seed=0)
+    comparison = baseline_comparison.side_by_side(scored(own, "classes", CLASSES), baseline, CLASSES, seed=0)
     expected = [balanced_accuracy_score(numbers(t, "target"), numbers(t, "predicted")) for t in (own, other)]
-    higher = found["difference"]["uar"]
+    higher = comparison["difference"]["uar"]
     assert higher["value"] == pytest.approx(expected[0] - expected[1])
     assert higher["interval"][0] < higher["value"] < higher["interval"][1]
-    assert found["name"] == "SVM on mfcc" and found["run"] == baseline.uri
-    assert found["pooled"] == baseline.metrics["pooled"] and set(found["difference"]) == set(
+    assert comparison["name"] == "SVM on mfcc" and comparison["run"] == baseline.uri
+    assert comparison["pooled"] == baseline.metrics["pooled"] and set(comparison["difference"]) == set(
         classification.METRICS
     )
-    json.dumps(found, allow_nan=False)
+    json.dumps(comparison, allow_nan=False)
 
 
 def test_standard_error_of_the_difference_is_a_bootstrap_over_speakers_of_both():
@@ -74,9 +74,9 @@ def test_standard_error_of_the_difference_is_a_bootstrap_over_speakers_of_both()
             [np.tile(np.flatnonzero(speaker == n), k) for n, k in zip(names, weight, strict=True)]
         )
         values.append(np.mean(predicted[rows] == target[rows]) - np.mean(theirs[rows] == target[rows]))
-    found = intervals(both, seed=3)["accuracy"]
-    assert found.se_speakers == pytest.approx(np.std(values) * np.sqrt(11 / 10))
-    assert found.se_folds is not None  # both are of the same four folds
+    interval = intervals(both, seed=3)["accuracy"]
+    assert interval.se_speakers == pytest.approx(np.std(values) * np.sqrt(11 / 10))
+    assert interval.se_folds is not None  # both are of the same four folds
 
 
 def test_equal_predictions_do_not_differ_and_few_speakers_have_no_interval():
@@ -131,7 +131,7 @@ def test_what_is_no_finished_baseline_is_reported(tmp_path):
 
 
 def test_the_page_puts_both_side_by_side(tmp_path):
-    found = {
+    comparison = {
         "run": "/runs/svm",
         "name": "SVM on mfcc, <b>pitch</b>",
         "pooled": {"uar": 0.325, "accuracy": 0.35, "macro_f1": None, "intervals": {"uar": [0.29, 0.36]}},
@@ -141,10 +141,10 @@ def test_the_page_puts_both_side_by_side(tmp_path):
             "macro_f1": {"value": None, "interval": None},
         },
     }
-    found["pooled"]["intervals"] |= {"accuracy": None, "macro_f1": None}
+    comparison["pooled"]["intervals"] |= {"accuracy": None, "macro_f1": None}
 
     def add(scores):
-        scores.update(baseline=found, estimate=made_estimate(scores))
+        scores.update(baseline=comparison, estimate=made_estimate(scores))
 
     folder = write_run(tmp_path / "run", change=add)
     page = Path(tune_page.write_tune_report(str(folder))).read_text()

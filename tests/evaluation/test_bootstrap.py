@@ -51,22 +51,24 @@ def test_of_more_than_ten_units_seeded_samples_are_drawn():
 
 def test_the_standard_error_of_a_mean_is_that_of_the_equation_and_the_interval_students():
     values = np.random.default_rng(0).uniform(0.3, 0.7, 24)
-    found = intervals(mean_scored(values), seed=0, num_samples=20_000)["mean"]
+    interval = intervals(mean_scored(values), seed=0, num_samples=20_000)["mean"]
     error = values.std(ddof=1) / np.sqrt(24)
-    assert found.se_speakers == pytest.approx(error, rel=0.02) and found.se_folds is None
-    low, high = stats.t.interval(0.95, 23, loc=values.mean(), scale=found.se_speakers)
-    assert found.between == pytest.approx([low, high])
+    assert interval.se_speakers == pytest.approx(error, rel=0.02) and interval.se_folds is None
+    low, high = stats.t.interval(0.95, 23, loc=values.mean(), scale=interval.se_speakers)
+    assert interval.between == pytest.approx([low, high])
 
 
 def test_folds_whose_models_differ_widen_the_interval_and_the_wider_one_is_reported():
     fold = np.repeat(np.arange(6), 4)
     values = np.random.default_rng(1).uniform(0.4, 0.5, 24) + 0.1 * np.array([0, 1, 2, 0, 1, 2])[fold]
     alone = intervals(mean_scored(values), seed=0)["mean"]
-    found = intervals(mean_scored(values, folds=[fold]), seed=0)["mean"]
+    interval = intervals(mean_scored(values, folds=[fold]), seed=0)["mean"]
     means = [values[fold == k].mean() for k in range(6)]
-    assert found.se_folds == pytest.approx(np.std(means, ddof=1) / np.sqrt(6)) and alone.se_folds is None
-    assert found.between == pytest.approx(list(stats.t.interval(0.95, 5, values.mean(), found.se_folds)))
-    assert found.se_speakers == alone.se_speakers
+    assert interval.se_folds == pytest.approx(np.std(means, ddof=1) / np.sqrt(6)) and alone.se_folds is None
+    assert interval.between == pytest.approx(
+        list(stats.t.interval(0.95, 5, values.mean(), interval.se_folds))
+    )
+    assert interval.se_speakers == alone.se_speakers
     # Folds that do not differ do not matter.
     flat = intervals(mean_scored(np.tile([0.4, 0.5, 0.6, 0.7], 6), folds=[fold]), seed=0)["mean"]
     assert flat.se_folds == pytest.approx(0, abs=1e-12) and flat.high - flat.low > 0.05
@@ -75,23 +77,23 @@ def test_folds_whose_models_differ_widen_the_interval_and_the_wider_one_is_repor
 def test_of_few_folds_the_error_counts_with_the_degrees_of_freedom_of_the_speakers():
     fold = np.repeat(np.arange(3), 8)
     values = 0.2 + 0.2 * fold
-    found = intervals(mean_scored(values, folds=[fold]), seed=0)["mean"]
+    interval = intervals(mean_scored(values, folds=[fold]), seed=0)["mean"]
     half = stats.t.ppf(0.975, 23) * 0.2 / np.sqrt(3)
-    assert found.between == pytest.approx([0.4 - half, 0.4 + half])
+    assert interval.between == pytest.approx([0.4 - half, 0.4 + half])
     assert intervals(mean_scored(values, folds=[np.zeros(24, int)]), seed=0)["mean"].se_folds is None
 
 
 @pytest.mark.parametrize("num", [1, 2, 4])
 def test_fewer_than_five_speakers_have_no_interval(num):
-    found = intervals(mean_scored(np.linspace(0.2, 0.4, num)), seed=0)["mean"]
-    assert found.between is None and found.value == pytest.approx(np.linspace(0.2, 0.4, num).mean())
-    assert found.undefined == f"{num} speaker{'s' if num > 1 else ''}"
+    interval = intervals(mean_scored(np.linspace(0.2, 0.4, num)), seed=0)["mean"]
+    assert interval.between is None and interval.value == pytest.approx(np.linspace(0.2, 0.4, num).mean())
+    assert interval.undefined == f"{num} speaker{'s' if num > 1 else ''}"
     assert intervals(mean_scored(np.linspace(0.2, 0.4, 5)), seed=0)["mean"].between is not None
 
 
 def test_intervals_stay_within_bounds_and_have_no_width_of_zero():
-    found = intervals(mean_scored([1, 1, 1, 1, 0.9, 1, 1, 1]), seed=0)["mean"]
-    assert found.high == 1.0 and found.low < 0.99
+    interval = intervals(mean_scored([1, 1, 1, 1, 0.9, 1, 1, 1]), seed=0)["mean"]
+    assert interval.high == 1.0 and interval.low < 0.99
     perfect = intervals(mean_scored(np.ones(8)), seed=0)["mean"]
     assert perfect.between is None and perfect.undefined == "the same in every sample of speakers"
 
@@ -101,9 +103,9 @@ def test_a_score_that_hardly_any_sample_defines_has_no_interval():
         return {"x": np.where((counts > 0).all(1), 0.5 + 0.01 * counts[:, 0], np.nan)}
 
     scored = Scored(speakers=np.array(list("abcdef")), values=values)
-    found = intervals(scored, seed=0)["x"]  # 6! / 6^6 = 1.5 % of the samples have all six
-    assert found.undefined == "too few speakers have each class or label" and found.between is None
-    assert 960 < found.num_left_out < 1000
+    interval = intervals(scored, seed=0)["x"]  # 6! / 6^6 = 1.5 % of the samples have all six
+    assert interval.undefined == "too few speakers have each class or label" and interval.between is None
+    assert 960 < interval.num_left_out < 1000
 
 
 def test_a_difference_is_of_the_same_samples_and_of_the_folds_of_both():
@@ -113,9 +115,11 @@ def test_a_difference_is_of_the_same_samples_and_of_the_folds_of_both():
     one, other = mean_scored(hard + 0.05, folds=folds[:1]), mean_scored(hard, folds=folds)
     both = difference(one, other)
     assert [fold.tolist() for fold in both.folds] == [fold.tolist() for fold in folds]
-    found = intervals(both, seed=0)["mean"]
+    interval = intervals(both, seed=0)["mean"]
     # What makes a speaker hard for both cancels out.
-    assert found.value == pytest.approx(0.05) and found.undefined == "the same in every sample of speakers"
+    assert (
+        interval.value == pytest.approx(0.05) and interval.undefined == "the same in every sample of speakers"
+    )
     noisy = intervals(difference(mean_scored(hard + rng.normal(0, 0.02, 24)), mean_scored(hard)), seed=0)
     assert noisy["mean"].se_speakers < 0.01 < intervals(mean_scored(hard), seed=0)["mean"].se_speakers
 

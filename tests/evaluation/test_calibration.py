@@ -54,11 +54,11 @@ def test_a_temperature_is_undone_and_no_prediction_changes(temperature):
 def test_a_folds_own_clips_have_no_part_in_its_temperature():
     probabilities, target = made(2, num_clips=600)
     fold = np.arange(600) % 3
-    found = calibration(probabilities, target, fold=fold)["temperature"]["by_fold"]
+    temperatures = calibration(probabilities, target, fold=fold)["temperature"]["by_fold"]
     changed = target.copy()
     changed[fold == 1] = (target[fold == 1] + 1) % 4
     again = calibration(probabilities, changed, fold=fold)["temperature"]["by_fold"]
-    assert again["1"] == found["1"] and again["0"] != found["0"]
+    assert again["1"] == temperatures["1"] and again["0"] != temperatures["0"]
 
 
 def test_no_clips_have_no_calibration():

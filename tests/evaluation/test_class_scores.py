@@ -31,11 +31,11 @@ def sklearn_scores(table: pa.Table, rows: np.ndarray | slice = slice(None)) -> d
 
 def test_values_are_those_of_scikit_learn() -> None:
     table = predictions()
-    found, expected = class_intervals(table, CLASSES, seed=0), sklearn_scores(table)
+    scores_by_class, expected = class_intervals(table, CLASSES, seed=0), sklearn_scores(table)
     for metric in CLASS_METRICS:
-        values = [np.nan if (v := found[name][metric].value) is None else v for name in CLASSES]
+        values = [np.nan if (v := scores_by_class[name][metric].value) is None else v for name in CLASSES]
         assert values == pytest.approx(expected[metric], nan_ok=True)
-    assert found["never"]["recall"].value is None and found["never"]["f1"].between is None
+    assert scores_by_class["never"]["recall"].value is None and scores_by_class["never"]["f1"].between is None
 
 
 def test_standard_errors_are_those_of_whole_speakers_drawn_with_replacement() -> None:
@@ -61,7 +61,7 @@ def test_folds_count_where_every_fold_has_a_model_of_its_own() -> None:
 def test_a_class_of_few_speakers_has_no_interval_and_the_order_of_rows_changes_nothing() -> None:
     table = predictions()
     few = [row | {"target": "never"} if row["speaker"] in ("s1", "s2") else row for row in table.to_pylist()]
-    found = class_intervals(pa.Table.from_pylist(few), CLASSES, seed=0)["never"]["recall"]
-    assert found.value == 0.0 and found.between is None and found.undefined == "2 speakers"
+    interval = class_intervals(pa.Table.from_pylist(few), CLASSES, seed=0)["never"]["recall"]
+    assert interval.value == 0.0 and interval.between is None and interval.undefined == "2 speakers"
     mixed = table.take(np.random.default_rng(0).permutation(len(table)))
     assert class_intervals(mixed, CLASSES, seed=0) == class_intervals(table, CLASSES, seed=0)

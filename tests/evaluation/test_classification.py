@@ -146,11 +146,11 @@ def test_a_class_of_two_speakers_that_is_never_recognised_does_not_reach_a_score
     predicted = target.copy()
     speaker = np.repeat([f"{i:02}" for i in range(24)], 2)
     target[(speaker < "02") & (target == 1)] = 2
-    found = intervals(classification.by_speaker(target, predicted, speaker, num_classes=3), seed=0)["uar"]
-    assert found.value == pytest.approx(2 / 3)
+    by_metric = intervals(classification.by_speaker(target, predicted, speaker, num_classes=3), seed=0)["uar"]
+    assert by_metric.value == pytest.approx(2 / 3)
     expected = (22 / 24) ** 24  # nobody of the two is drawn
-    assert found.num_left_out == pytest.approx(1000 * expected, abs=35)
-    assert found.high is None or found.high < 0.8
+    assert by_metric.num_left_out == pytest.approx(1000 * expected, abs=35)
+    assert by_metric.high is None or by_metric.high < 0.8
 
 
 def test_intervals_do_not_depend_on_the_order_of_the_clips():

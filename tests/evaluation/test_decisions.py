@@ -78,10 +78,10 @@ def test_no_threshold_where_nothing_is_separated(target, predicted):
 def test_rates_are_scikit_learns_and_their_intervals_hold_them():
     val, test = made(1), made(2)
     thresholds = choose_thresholds(val, NAMES)
-    found = at_thresholds(test, NAMES, thresholds, seed=0)
+    rates = at_thresholds(test, NAMES, thresholds, seed=0)
     for name in NAMES:
         target, predicted = known(test, name)
-        row = found[name]
+        row = rates[name]
         is_present = predicted >= thresholds[name]
         assert row["threshold"] == thresholds[name]
         assert row["sensitivity"] == pytest.approx(recall_score(target, is_present))
@@ -105,10 +105,10 @@ def test_a_label_without_threshold_is_not_decided():
 
 def test_patients_have_the_mean_of_their_recordings():
     table = made(4)
-    found, contradictory = by_patient(table, NAMES)
+    patients, contradictory = by_patient(table, NAMES)
     rows = table.to_pandas()
-    assert contradictory == {} and found["speaker"].to_pylist() == sorted(set(rows["speaker"]))
-    for one in found.to_pylist():
+    assert contradictory == {} and patients["speaker"].to_pylist() == sorted(set(rows["speaker"]))
+    for one in patients.to_pylist():
         own = rows[rows["speaker"] == one["speaker"]]
         for name in NAMES:
             assert one[f"prob_{name}"] == pytest.approx(own[f"prob_{name}"].mean())
@@ -120,9 +120,9 @@ def test_patients_with_contradictory_recordings_are_left_out_of_that_label_and_n
     rows = made(5).to_pylist()
     rows[0]["target_tremor"], rows[1]["target_tremor"] = 0.0, 1.0
     table = pa.Table.from_pylist(rows)
-    found, contradictory = by_patient(table, NAMES)
+    patients, contradictory = by_patient(table, NAMES)
     assert contradictory == {"tremor": ["p00"]}
-    assert found["target_tremor"][0].as_py() is None and found["target_breathy"][0].as_py() is not None
+    assert patients["target_tremor"][0].as_py() is None and patients["target_breathy"][0].as_py() is not None
     lines = decision_lines(decision_details(table, NAMES, thresholds=None, seed=0))
     assert (
         lines[-1] == "1 patient has recordings with and without tremor and is left out of it by patient: p00"

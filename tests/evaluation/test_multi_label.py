@@ -56,8 +56,8 @@ def test_means_equal_scikit_learn():
 def test_auc_is_the_fraction_of_pairs_in_order_with_ties_half(clips):
     t, p = (np.array(column, float) for column in zip(*clips, strict=True))
     pairs = [np.sign(a - b) / 2 + 0.5 for a in p[t == 1] for b in p[t == 0]]
-    found = multi_label.scores(t[:, None], p[:, None], ["a"])["labels"]["a"]["auc"]
-    assert found == (pytest.approx(np.mean(pairs), abs=1e-12) if pairs else None)
+    auc = multi_label.scores(t[:, None], p[:, None], ["a"])["labels"]["a"]["auc"]
+    assert auc == (pytest.approx(np.mean(pairs), abs=1e-12) if pairs else None)
 
 
 @pytest.mark.parametrize(

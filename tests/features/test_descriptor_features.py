@@ -53,18 +53,18 @@ def prepare(folder: Path, names: list[str], kinds=KINDS):
     cache = CacheConfig(uri=str(folder / "cache"), dtype="float16")
     index = AudioIndex(DataConfig(uri=str(folder)), AUDIO, cache)
     requests = index.requests(clips_of(folder, names))
-    found = prepare_descriptors(requests, kinds=kinds, audio=AUDIO, cache=cache, num_readers=4)
-    index.save(requests, [one.prepared for one in found])
-    return found
+    prepared = prepare_descriptors(requests, kinds=kinds, audio=AUDIO, cache=cache, num_readers=4)
+    index.save(requests, [one.prepared for one in prepared])
+    return prepared
 
 
 def test_features_are_those_of_the_clip_in_order_and_in_full_precision(folder):
     names = ["3.wav", "0.wav", "4.wav"]
-    for name, found in zip(names, prepare(folder, names), strict=True):
+    for name, described in zip(names, prepare(folder, names), strict=True):
         waveform = load_waveform((folder / name).read_bytes(), AUDIO)
-        assert np.array_equal(found.values, describe(waveform, KINDS))
-        assert found.prepared.clip_id == name and found.prepared.num_samples == len(waveform)
-        assert found.prepared.audio_digest == waveform_digest(waveform)
+        assert np.array_equal(described.values, describe(waveform, KINDS))
+        assert described.prepared.clip_id == name and described.prepared.num_samples == len(waveform)
+        assert described.prepared.audio_digest == waveform_digest(waveform)
 
 
 def test_a_clip_is_computed_once_and_read_once(folder, counted, monkeypatch):

@@ -58,11 +58,11 @@ def test_cached_features_equal_the_trunk_on_each_clip_alone(tmp_path, files, set
     encoder, cache = trunk(tmp_path, **settings)
     prepared = run(files, (encoder, cache))
     stored = MappedFeatures(cache, [p.audio_digest for p in prepared])
-    for uri, found, features_of_clip in zip(files, prepared, stored, strict=True):
+    for uri, clip, features_of_clip in zip(files, prepared, stored, strict=True):
         waveform, _ = soundfile.read(uri, dtype="float32")
         alone = (waveform - waveform.mean()) / waveform.std()
         expected, _ = encoder.trunk(torch.from_numpy(alone)[None], torch.tensor([len(alone)]))
-        assert found.num_samples == len(waveform) and found.reject is None
+        assert clip.num_samples == len(waveform) and clip.reject is None
         assert np.allclose(features_of_clip, expected[0].numpy(), atol=2e-5)
 
 

@@ -75,5 +75,5 @@ def test_what_is_not_there_is_a_reject_of_its_kind(bucket: FakeGcs) -> None:
     assert (row["status"][0].as_py(), row["reject_kind"][0].as_py()) == ("unreadable", "missing")
     [described] = describing()
     assert described.prepared.reject is not None and described.prepared.reject.kind == "missing"
-    found = add_file_facts(Manifest(clips=CLIP, rejects=REJECTS.empty_table()), DATA)
-    assert found.rejects["kind"].to_pylist() == ["missing"] and not len(found.clips)
+    corpus = add_file_facts(Manifest(clips=CLIP, rejects=REJECTS.empty_table()), DATA)
+    assert corpus.rejects["kind"].to_pylist() == ["missing"] and not len(corpus.clips)

@@ -81,8 +81,8 @@ def test_vectors_are_those_of_transformers_on_the_clip_alone(folder, waveforms, 
     numbers = layer_numbers(vector, NUM_LAYERS)
     expected = [reference(folder, w, pooling)[numbers] for w in waveforms]
     for batch_s in (0.1, 2.5, 100.0):
-        found = pooled_vectors(encoder, waveforms, pooling=pooling, batch_s=batch_s)
-        for one, other in zip(found, expected, strict=True):
+        vectors = pooled_vectors(encoder, waveforms, pooling=pooling, batch_s=batch_s)
+        for one, other in zip(vectors, expected, strict=True):
             scale = max(1.0, np.abs(other).max())
             assert one.shape == other.shape and np.abs(one - other).max() < 1e-5 * scale
 
@@ -121,10 +121,10 @@ def clips_table(rows: list[dict]) -> pa.Table:
 
 
 def read(rows: list[dict], **audio) -> pa.Table:
-    found = reading.read_clips(
+    clips = reading.read_clips(
         clips_table(rows), audio=AudioConfig(**audio), num_readers=3, min_samples=2_000
     )
-    return pa.concat_tables(found)
+    return pa.concat_tables(clips)
 
 
 def crc(data: bytes) -> str:
@@ -139,17 +139,17 @@ def test_reading_tells_what_became_of_every_clip(tmp_path, waveforms):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     names = [*files, "missing.wav"]
-    found = read([{"clip_id": name, "uri": str(tmp_path / name)} for name in names]).to_pylist()
-    status = {row["clip_id"]: (row["status"], row["reject_kind"]) for row in found}
+    rows = read([{"clip_id": name, "uri": str(tmp_path / name)} for name in names]).to_pylist()
+    status = {row["clip_id"]: (row["status"], row["reject_kind"]) for row in rows}
     assert status == {
         "good.wav": ("embedded", ""), "fast.wav": ("embedded", ""), "text.wav": ("rejected", "not audio"),
         "nan.wav": ("rejected", "not finite"), "brief.wav": ("rejected", "too short"),
         "missing.wav": ("unreadable", "missing"),
     }  # fmt: skip
-    assert [row["checksum"] for row in found] == [*map(crc, files.values()), ""]
-    assert [row["sample_rate"] for row in found[:2]] == [16_000, 8_000]
-    assert np.array_equal(np.array(found[0]["waveform"], np.float32), waveforms[0])
-    assert len(found[1]["waveform"]) == pytest.approx(2 * LENGTHS[1], abs=1)
+    assert [row["checksum"] for row in rows] == [*map(crc, files.values()), ""]
+    assert [row["sample_rate"] for row in rows[:2]] == [16_000, 8_000]
+    assert np.array_equal(np.array(rows[0]["waveform"], np.float32), waveforms[0])
+    assert len(rows[1]["waveform"]) == pytest.approx(2 * LENGTHS[1], abs=1)
 
 
 def test_known_audio_is_not_decoded_and_segments_read_their_file_once(tmp_path, waveforms, monkeypatch):
@@ -166,10 +166,10 @@ def test_known_audio_is_not_decoded_and_segments_read_their_file_once(tmp_path, 
         {"clip_id": "c", "uri": str(path), "known": crc(path.read_bytes())},
         {"clip_id": "d", "uri": str(path), "known": "crc32c=other"},
     ]
-    found = read(rows).to_pylist()
+    decoded = read(rows).to_pylist()
     assert asked == [str(path)]
-    assert [row["status"] for row in found] == ["embedded", "embedded", "there", "embedded"]
-    assert [len(row["waveform"]) for row in found] == [8_000, LENGTHS[2] - 16_000, 0, LENGTHS[2]]
+    assert [row["status"] for row in decoded] == ["embedded", "embedded", "there", "embedded"]
+    assert [len(row["waveform"]) for row in decoded] == [8_000, LENGTHS[2] - 16_000, 0, LENGTHS[2]]
 
 
 # -- embedding and rows

@@ -45,10 +45,10 @@ def test_a_temperature_is_that_of_the_card_and_the_models_digest_stays(tmp_path)
     digest = save_model(str(tmp_path), model, info, card=CARD, made_from=CLIPS)
     extend_card(str(tmp_path), {"temperature": {"value": 2.0, "fitted_on": "val"}})
     assert temperature_of(str(tmp_path), info) == 2.0 and read_info(str(tmp_path)) == (info, digest)
-    found = with_calibration(predicted([[0.8, 0.1, 0.1], [0.25, 0.5, 0.25]]), 2.0)
+    calibrated = with_calibration(predicted([[0.8, 0.1, 0.1], [0.25, 0.5, 0.25]]), 2.0)
     roots = np.sqrt([[0.8, 0.1, 0.1], [0.25, 0.5, 0.25]])
-    np.testing.assert_allclose(found[0].values, roots / roots.sum(1, keepdims=True))
-    assert found[1].reject is not None and found[1].values is None
+    np.testing.assert_allclose(calibrated[0].values, roots / roots.sum(1, keepdims=True))
+    assert calibrated[1].reject is not None and calibrated[1].values is None
 
 
 def test_labels_are_present_from_their_threshold_on(tmp_path):

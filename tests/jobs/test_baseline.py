@@ -63,31 +63,35 @@ def test_run_directory_has_everything_and_a_page(finished):
 
 
 def test_every_clip_is_scored_once_and_metrics_are_scikit_learns(finished):
-    config, found = finished
+    config, metrics = finished
     clips, predictions, folds = (table(config.run, name) for name in ("manifest", "predictions", "folds"))
     assert predictions["clip_id"].to_pylist() == clips["clip_id"].to_pylist()
     target, predicted = predictions["target"].to_pylist(), predictions["predicted"].to_pylist()
-    assert found["pooled"]["uar"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(target, predicted))
-    assert found["pooled"]["uar"] > 0.4 > 2 * found["chance_uar"]
-    probabilities = np.stack([predictions[f"prob_{name}"] for name in found["classes"]], 1)
+    assert metrics["pooled"]["uar"] == pytest.approx(
+        sklearn_metrics.balanced_accuracy_score(target, predicted)
+    )
+    assert metrics["pooled"]["uar"] > 0.4 > 2 * metrics["chance_uar"]
+    probabilities = np.stack([predictions[f"prob_{name}"] for name in metrics["classes"]], 1)
     assert np.allclose(probabilities.sum(1), 1)
-    assert [found["classes"][i] for i in probabilities.argmax(1)] == predicted
-    number = [found["classes"].index(name) for name in target]
+    assert [metrics["classes"][i] for i in probabilities.argmax(1)] == predicted
+    number = [metrics["classes"].index(name) for name in target]
     loss = sklearn_metrics.log_loss(number, probabilities, labels=range(8))
     assert np.average(folds["loss"], weights=folds["num_held_out"]) == pytest.approx(loss)
-    assert found["folds"]["uar"]["values"] == folds["uar"].to_pylist()
-    assert [row["c"] for row in found["chosen"]] == folds["c"].to_pylist() and len(found["features"]) == 84
+    assert metrics["folds"]["uar"]["values"] == folds["uar"].to_pylist()
+    assert [row["c"] for row in metrics["chosen"]] == folds["c"].to_pylist() and len(
+        metrics["features"]
+    ) == 84
 
 
 def test_the_same_command_again_computes_no_features_and_ends_with_the_same_numbers(finished):
-    config, found = finished
+    config, metrics = finished
     entries = {p: p.stat().st_mtime_ns for p in Path(config.cache.uri).rglob("*.npy")}
     assert len(entries) == 2 * 192
     again = baseline.main(config)
     assert {p: p.stat().st_mtime_ns for p in Path(config.cache.uri).rglob("*.npy")} == entries
     (session,) = again.pop("later_sessions")
     assert session["seconds"] > 0
-    assert again == found  # the time and the machine of the first, too
+    assert again == metrics  # the time and the machine of the first, too
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +113,7 @@ def tuned(finished, tmp_path_factory):
 
 def test_both_jobs_have_the_same_clips_and_folds(finished, tuned):
     columns = ["clip_id", "speaker", "label", "fold", "audio_digest", "num_samples"]
-    ours, theirs = (table(found[0].run, "manifest").select(columns) for found in (finished, tuned))
+    ours, theirs = (table(run[0].run, "manifest").select(columns) for run in (finished, tuned))
     assert ours.equals(theirs)
 
 
@@ -194,6 +198,6 @@ def test_help_tells_the_settings():
 
 
 def test_metrics_json_is_what_main_returns(finished):
-    config, found = finished
+    config, metrics = finished
     written = json.loads((Path(config.run) / "metrics.json").read_text())
-    assert written["job"] == "baseline" and written["pooled"]["uar"] == found["pooled"]["uar"]
+    assert written["job"] == "baseline" and written["pooled"]["uar"] == metrics["pooled"]["uar"]

@@ -120,15 +120,15 @@ def test_vectors_are_those_of_transformers_on_each_clip_alone(finished):
 def test_nearest_neighbours_of_each_clip(finished):
     config, _, _ = finished
     with duckdb.connect(str(Path(config.run) / "embeddings.db"), read_only=True) as connection:
-        found = connection.sql(NEAREST).fetchall()
+        neighbours = connection.sql(NEAREST).fetchall()
     rows = [row for row in rows_of(config) if row["layer"] == "last"]
     matrix = np.array([row["embedding"] for row in rows], dtype=np.float64)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     distances = 1 - matrix @ matrix.T + 10 * np.eye(len(rows))
     names = [row["clip_id"] for row in rows]
-    assert len(found) == 3 * NUM_CLIPS
+    assert len(neighbours) == 3 * NUM_CLIPS
     for name in names:
-        own = [distance for clip_id, _, distance in found if clip_id == name]
+        own = [distance for clip_id, _, distance in neighbours if clip_id == name]
         assert own == pytest.approx(sorted(distances[names.index(name)])[:3], abs=1e-5)
 
 
@@ -199,8 +199,8 @@ def test_audio_parts_table_and_run_in_a_bucket(tmp_path, audio, finished, ray_bu
         if re.fullmatch(r"runs/a/embeddings/[^/]+\.parquet", name):
             rows += pq.read_table(pa.BufferReader(ray_bucket.get(name))).to_pylist()
     local = rows_of(finished[0])
-    found, expected = vectors_of(rows), vectors_of(local)
-    assert found.keys() == expected.keys()
-    assert max(np.abs(found[key] - expected[key]).max() for key in found) < 1e-5
+    vectors, expected = vectors_of(rows), vectors_of(local)
+    assert vectors.keys() == expected.keys()
+    assert max(np.abs(vectors[key] - expected[key]).max() for key in vectors) < 1e-5
     assert {r["clip_id"]: r["checksum"] for r in rows} == {r["clip_id"]: r["checksum"] for r in local}
     assert storage.is_remote(rows[0]["uri"])

@@ -219,13 +219,13 @@ def differences(name: str, draw: int, undisturbed: Undisturbed, places: tuple[Pa
     """What a disturbed run that came to its end has other than an undisturbed one, each with what had happened to it."""
     wanted, num_writes = undisturbed(name)
     run, story, job = disturbed(name, draw, places, num_writes)
-    found = job.numbers(run)
-    if found.keys() != wanted.keys():
-        return [f"{story}: {sorted(map(str, found.keys() ^ wanted.keys()))}"]
+    numbers = job.numbers(run)
+    if numbers.keys() != wanted.keys():
+        return [f"{story}: {sorted(map(str, numbers.keys() ^ wanted.keys()))}"]
     return [
         f"{story}, {key}"
         for key, values in wanted.items()
-        if not np.allclose(found[key], values, rtol=0, atol=job.tolerance)
+        if not np.allclose(numbers[key], values, rtol=0, atol=job.tolerance)
     ]
 
 

@@ -44,8 +44,8 @@ def upload(bucket, folder: Path, prefix: str) -> None:
 def steps(bucket, run: str) -> list[int]:
     """Steps of the checkpoints in a run in the bucket."""
     names = bucket.names("speech")
-    found = (re.fullmatch(rf"{run}/checkpoints/step-(\d+)\.json", name) for name in names)
-    return [int(match[1]) for match in found if match]
+    matches = (re.fullmatch(rf"{run}/checkpoints/step-(\d+)\.json", name) for name in names)
+    return [int(match[1]) for match in matches if match]
 
 
 def stored(bucket, name: str) -> pa.Table:

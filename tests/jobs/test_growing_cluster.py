@@ -49,7 +49,7 @@ class Growing:
 
     def machines(self) -> list[int]:
         """The processes of the machines that are up, without the head's."""
-        found = []
+        alive = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = entry.read_bytes().decode(errors="replace").split("\0")
@@ -60,8 +60,8 @@ class Growing:
                 and any(self.address in word for word in words)
                 and "--head" not in words
             ):
-                found.append(int(entry.parent.name))
-        return sorted(found)
+                alive.append(int(entry.parent.name))
+        return sorted(alive)
 
 
 def config(address: str) -> dict[str, object]:

@@ -85,10 +85,10 @@ def test_the_best_settings_train_one_model_and_both_runs_compare_with_themselves
     assert trained["kind"] == "transcript" and "NO SCORE OF SPEAKERS UNSEEN" in trained["computed_on"]
     other = replace(config, run=str(tmp_path / "other"), seed=1)
     tune_folds.main(replace(other, search=replace(other.search, num_trials=1)))
-    found = compare.main(CompareConfig(runs=(str(run), other.run), run=str(tmp_path / "compared")))
-    rates = [row["value"] for row in found["ranking"]]
-    assert rates == sorted(rates) and found["metric"] == "cer"
-    assert found["differences"][0]["cer"]["value"] == pytest.approx(rates[1] - rates[0])
+    comparison = compare.main(CompareConfig(runs=(str(run), other.run), run=str(tmp_path / "compared")))
+    rates = [row["value"] for row in comparison["ranking"]]
+    assert rates == sorted(rates) and comparison["metric"] == "cer"
+    assert comparison["differences"][0]["cer"]["value"] == pytest.approx(rates[1] - rates[0])
     page = (tmp_path / "compared" / "report.html").read_text()
     assert "is lower than" in page
 

@@ -147,11 +147,11 @@ def write_task_run(
     ]
     # Those of the validation split stand in the file, and are not scored.
     table = pa.Table.from_pylist([row for row in predictions if row["split"] == "test"])
-    found = task_scores.score_predictions(table, kind=kind, names=names, seed=3, midpoints=midpoints)
+    metrics = task_scores.score_predictions(table, kind=kind, names=names, seed=3, midpoints=midpoints)
     if kind == "multi_label":
         val = pa.Table.from_pylist([row for row in predictions if row["split"] == "val"])
-        found |= decisions.decision_details(table, names, thresholds=_thresholds(val, names), seed=3)
-    found |= more | {
+        metrics |= decisions.decision_details(table, names, thresholds=_thresholds(val, names), seed=3)
+    metrics |= more | {
         "job": "finetune",
         "computed_on": "the test split, once: 77 clips of 11 speakers",
         "encoder": {"name": "facebook/wav2vec2-base", "digest": "9f3a1c", "train": "last"},
@@ -159,8 +159,8 @@ def write_task_run(
         "seconds": 321.0,
         "best_epoch": 7,
     }
-    change(found)
-    (folder / "metrics.json").write_text(json.dumps(found, allow_nan=False))
+    change(metrics)
+    (folder / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
     task = {"kind": kind, "loss": "auto", "variance_penalty": 0.05 if kind == "regression" else 0.0}
     config = {"run": str(folder), "seed": 7, "task": task, "data": {"uri": "gs://b/corpus"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

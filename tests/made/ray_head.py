@@ -29,12 +29,12 @@ def end_session(process: subprocess.Popen) -> None:
 
 
 def _session(leader: int) -> set[int]:
-    found = set()
+    processes = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(") ")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
         if int(fields[3]) == leader:
-            found.add(int(entry.parent.name))
-    return found
+            processes.add(int(entry.parent.name))
+    return processes

@@ -91,9 +91,9 @@ def test_with_a_lexicon_every_score_is_that_of_all_paths(tmp_path, lm_weight, wo
 
     for log_probabilities in draws(6):
         expected = enumerated(log_probabilities, VOCABULARY, score)
-        found = search.scores(log_probabilities)
+        scores = search.scores(log_probabilities)
         # Words that are cut by the end of the clip leave what is before them, too, and are nowhere near.
-        assert {text: one for text, one in found.items() if one > -1e6} == pytest.approx(expected, abs=1e-3)
+        assert {text: one for text, one in scores.items() if one > -1e6} == pytest.approx(expected, abs=1e-3)
         assert decoded(search, log_probabilities) == max(expected, key=expected.get)
 
 

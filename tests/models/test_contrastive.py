@@ -61,13 +61,13 @@ def test_quantizer_takes_the_likeliest_code_of_each_book():
     torch.manual_seed(0)
     quantizer = Quantizer(3, num_groups=2, num_codes=5, code_dim=8)
     latents = torch.randn(7, 3)
-    found = quantizer(latents, None, temperature=1.0)
+    quantized = quantizer(latents, None, temperature=1.0)
     logits = quantizer.weight_proj(latents)
     for frame in range(7):
         codes = [logits[frame, :5].argmax().item(), logits[frame, 5:].argmax().item()]
-        assert found.codes[frame].tolist() == codes
+        assert quantized.codes[frame].tolist() == codes
         expected = torch.cat([quantizer.codevectors[0, codes[0]], quantizer.codevectors[0, 5 + codes[1]]])
-        torch.testing.assert_close(found.vectors[frame], expected)
+        torch.testing.assert_close(quantized.vectors[frame], expected)
     noise = torch.zeros(7, 2, 5)
     noise[..., 4] = 1e4
     assert (quantizer(latents, noise, temperature=2.0).codes == 4).all()

@@ -115,8 +115,8 @@ def test_what_the_convolutions_gave_once_gives_the_loss_of_the_waveforms(kind, w
     with torch.no_grad():
         expected = ctc_sum(whole(*padded(waveforms)), targets_of(TEXTS), blank=0)
         cached = run_trunk(tail.encoder, [waveform.numpy() for waveform in waveforms])
-        found = ctc_sum(tail(*collate(cached)), targets_of(TEXTS), blank=0)
-    assert float(found) == pytest.approx(float(expected), rel=2e-7)
+        loss = ctc_sum(tail(*collate(cached)), targets_of(TEXTS), blank=0)
+    assert float(loss) == pytest.approx(float(expected), rel=2e-7)
 
 
 def test_the_loss_adds_up_over_clips_and_padding_changes_nothing(waveforms):

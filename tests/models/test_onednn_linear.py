@@ -28,13 +28,13 @@ def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
 def test_outputs_and_gradients_are_those_in_float64(shape, bias):
     torchs, ours = pair(bias)
     x = torch.randn(shape)
-    found = []
+    results = []
     for layer, given in ((torchs.double(), x.double().requires_grad_()), (ours, x.clone().requires_grad_())):
         out = layer(given)
         (out * torch.arange(out.numel()).view(out.shape)).sum().backward()
         grads = [p.grad for p in layer.parameters()]
-        found.append([out, given.grad, *grads])
-    for wanted, got in zip(*found, strict=True):
+        results.append([out, given.grad, *grads])
+    for wanted, got in zip(*results, strict=True):
         assert got.shape == wanted.shape and got.dtype == torch.float32
         torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=1e-5)
 

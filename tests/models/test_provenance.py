@@ -47,8 +47,8 @@ def test_what_made_the_encoder_made_the_model_too(tmp_path, caplog):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     provenance.write(first, clips(d1="ann"), encoder="facebook/wav2vec2-base")
     provenance.write(second, clips(d2="bob"), encoder=first)
-    found = provenance.overlap(second, clips(d1="x", d2="bob"))
-    assert (found.num_speakers, found.num_clips) == (1, 2)
+    seen = provenance.overlap(second, clips(d1="x", d2="bob"))
+    assert (seen.num_speakers, seen.num_clips) == (1, 2)
     assert provenance.encoder_overlap("facebook/wav2vec2-base", clips(d1="ann")) == {}
     assert (
         provenance.encoder_overlap(first, clips(d2="bob")) == {"seen_in_training": ""} and not caplog.messages

@@ -125,7 +125,7 @@ def test_the_pipeline_gives_our_probabilities(waveforms, tmp_path):
     classify = pipeline("audio-classification", model=str(tmp_path))
     ours = torch.from_numpy(outputs(model, waveforms)).softmax(1).numpy()
     for waveform, row in zip(waveforms, ours, strict=True):
-        theirs = {found["label"]: found["score"] for found in classify(waveform, top_k=None)}
+        theirs = {answer["label"]: answer["score"] for answer in classify(waveform, top_k=None)}
         assert list(theirs) == [CLASSES[n] for n in np.argsort(-row)]
         np.testing.assert_allclose([theirs[name] for name in CLASSES], row, atol=1e-5)
 

@@ -41,10 +41,10 @@ def test_the_page_of_an_earlier_run_says_what_was_seen_in_training(evaluation):
     earlier = evaluation("earlier", EARLIER, {"heard": sentence})
     present = evaluation("present", PRESENT, {"seen_in_training": sentence})
     assert "heard_clips" in json.loads((earlier / "metrics.json").read_text())
-    found = cares(earlier)
-    assert found == cares(present)
-    assert any(text.startswith("9 of the clips were seen in training") for text in found)
-    assert any(sentence in text for text in found)
+    checks = cares(earlier)
+    assert checks == cares(present)
+    assert any(text.startswith("9 of the clips were seen in training") for text in checks)
+    assert any(sentence in text for text in checks)
     assert any(
-        text.startswith("1 of the speakers and 4 of the clips pre-trained the encoder") for text in found
+        text.startswith("1 of the speakers and 4 of the clips pre-trained the encoder") for text in checks
     )

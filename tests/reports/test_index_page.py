@@ -20,10 +20,10 @@ def add_run(folder: Path, name: str, metrics: object) -> Path:
 
 
 def rows_of(page: str) -> list[list[str]]:
-    found = re.findall(r"<tr>(<td.*?)</tr>", page, re.DOTALL)
+    rows = re.findall(r"<tr>(<td.*?)</tr>", page, re.DOTALL)
     return [
         [html.unescape(re.sub("<.*?>", "", cell)) for cell in re.findall(r"<td.*?>(.*?)</td>", row)]
-        for row in found
+        for row in rows
     ]
 
 

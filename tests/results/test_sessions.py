@@ -20,9 +20,9 @@ def run(request, tmp_path):
 
 
 def session(run, metrics, **options):
-    found = with_sessions(run, metrics, **options)
-    run_directory.write_json(run, "metrics", found)
-    return found
+    written = with_sessions(run, metrics, **options)
+    run_directory.write_json(run, "metrics", written)
+    return written
 
 
 def test_the_first_session_keeps_its_time_and_machine(run):

@@ -58,8 +58,8 @@ def lines(states, value=0.487, seen=None):
     ],
 )  # fmt: skip
 def test_how_much_the_choice_among_trials_flatters(states, said, note):
-    text, found = lines(states)
-    assert said in text and found.startswith(note)
+    text, metrics = lines(states)
+    assert said in text and metrics.startswith(note)
 
 
 def test_the_estimate_is_the_first_number_and_what_is_undefined_says_why():
@@ -105,6 +105,6 @@ def test_where_encoders_are_searched_over_the_best_trials_own_is_reported(tmp_pa
         params={"encoder.name": names[best]},
         distributions={"encoder.name": optuna.distributions.CategoricalDistribution(list(names.values()))},
     )
-    found = outcome._encoder(config, trial, entries)
-    assert (found["name"], found["digest"]) == (names[best], f"digest of {names[best]}")
-    assert ("1 of the" in provenance.caveat(found)) == (best == "tuned")
+    entry = outcome._encoder(config, trial, entries)
+    assert (entry["name"], entry["digest"]) == (names[best], f"digest of {names[best]}")
+    assert ("1 of the" in provenance.caveat(entry)) == (best == "tuned")

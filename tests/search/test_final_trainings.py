@@ -150,10 +150,10 @@ def test_predictions_and_spread_are_those_of_scikit_learn(finished):
     assert len(table) == 2 * len(clips) and set(table["seed"].to_pylist()) == {1, 2}
     assert table["trial"].to_pylist()[: len(clips)] == [choices[f].trial for f in clips["fold"].to_pylist()]
     rows = table.to_pandas()
-    found = seed_spread(table, CLASSES)
+    spread = seed_spread(table, CLASSES)
     by_seed = [sk.balanced_accuracy_score(own["target"], own["predicted"]) for _, own in rows.groupby("seed")]
-    assert found["uar"]["values"] == pytest.approx(by_seed)
-    assert found["uar"]["std"] == pytest.approx(np.std(by_seed, ddof=1))
+    assert spread["uar"]["values"] == pytest.approx(by_seed)
+    assert spread["uar"]["std"] == pytest.approx(np.std(by_seed, ddof=1))
 
 
 # -- nested cross-validation

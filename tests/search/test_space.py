@@ -27,8 +27,8 @@ def test_default_space_fits_the_config(name):
 
 
 def test_integer_fields_are_searched_over_integers():
-    found = distribution("optim.batch_size", Dimension(low=4, high=64, log=True), 16)
-    assert found == optuna.distributions.IntDistribution(4, 64, log=True)
+    searched = distribution("optim.batch_size", Dimension(low=4, high=64, log=True), 16)
+    assert searched == optuna.distributions.IntDistribution(4, 64, log=True)
 
 
 @pytest.mark.parametrize("path, default", [("optim.schedule", "linear"), ("optim.amsgrad", False)])
@@ -56,8 +56,8 @@ def test_every_encoder_of_the_space_is_prepared():
         "encoder.train": Dimension(choices=("head", "all")),
         "optim.beta1": Dimension(low=0.8, high=0.9),
     }
-    found = {(encoder.pooling, encoder.train) for encoder in variants(EncoderConfig(), space)}
-    assert found == {(p, t) for p in ("mean", "max") for t in ("head", "all")}
+    pairs = {(encoder.pooling, encoder.train) for encoder in variants(EncoderConfig(), space)}
+    assert pairs == {(p, t) for p in ("mean", "max") for t in ("head", "all")}
     assert variants(EncoderConfig(), {}) == [EncoderConfig()]
     with pytest.raises(UserError, match=r"search.space: encoder.layer needs choices, not low and high"):
         variants(EncoderConfig(), {"encoder.layer": Dimension(low=0, high=2)})

@@ -148,10 +148,10 @@ def test_nested_score_takes_for_each_fold_the_trial_best_on_the_others():
         np.concatenate([getattr(scores[2, f], name) for f in range(2)])
         for name in ("targets", "probabilities")
     ]
-    found = summary.nested_score(
+    score = summary.nested_score(
         scores | {(0, 1): scores[2, 1], (0, 0): scores[2, 0]}, [0, 2], CLASSES, "uar", 2
     )
-    assert found == pytest.approx(sk.balanced_accuracy_score(pooled[0], pooled[1].argmax(1)))
+    assert score == pytest.approx(sk.balanced_accuracy_score(pooled[0], pooled[1].argmax(1)))
 
 
 def test_nested_score_needs_two_complete_trials(scores):

@@ -27,10 +27,10 @@ def scores():
     """Three trials of three folds: 1 is best on all of them together, 0 in fold 0 alone, 2 is worst."""
     rng = np.random.default_rng(0)
     shares = {0: (0.0, 0.4, 0.4), 1: (0.1, 0.1, 0.1), 2: (0.6, 0.6, 0.6)}
-    found = {}
+    results = {}
     for trial, by_fold in shares.items():
         for fold, share in enumerate(by_fold):
-            found[trial, fold] = FoldTranscripts(
+            results[trial, fold] = FoldTranscripts(
                 fold=fold,
                 clip_ids=[f"{fold}-{i}" for i in range(len(REFERENCES))],
                 references=REFERENCES,
@@ -41,7 +41,7 @@ def scores():
                 seconds=1.0,
                 curve=[Epoch(epoch=1, train_loss=2.0, train_uar=None, learning_rate=0.1)],
             )
-    return found
+    return results
 
 
 @pytest.fixture(scope="module")

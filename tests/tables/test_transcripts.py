@@ -52,9 +52,9 @@ def rows() -> pa.Table:
     clips = pa.table(
         {"clip_id": [*TEXTS, "bad.wav"], "uri": [f"gs://b/{name}" for name in [*TEXTS, "bad.wav"]]}
     )
-    found = [prediction(name, text) for name, text in TEXTS.items()]
-    found.append(ClipPrediction(clip_id="bad.wav", reject=Reject(kind="empty")))
-    return rows_of(clips, found, INFO, "digest", words=True)
+    predictions = [prediction(name, text) for name, text in TEXTS.items()]
+    predictions.append(ClipPrediction(clip_id="bad.wav", reject=Reject(kind="empty")))
+    return rows_of(clips, predictions, INFO, "digest", words=True)
 
 
 def test_texts_confidences_and_words_come_back_as_they_were_and_once(place: Place) -> None:
@@ -73,7 +73,7 @@ def test_texts_confidences_and_words_come_back_as_they_were_and_once(place: Plac
 
 def test_a_csv_has_the_same_and_nothing_that_a_spreadsheet_would_compute() -> None:
     table = rows().drop_columns(["created_at", "code_version"])
-    found = list(csv.DictReader(io.StringIO(to_csv(table).decode("utf-8"), newline="")))
-    texts = {row["clip_id"]: row["text"] for row in found}
+    cells = list(csv.DictReader(io.StringIO(to_csv(table).decode("utf-8"), newline="")))
+    texts = {row["clip_id"]: row["text"] for row in cells}
     assert texts == TEXTS | {"d.wav": "'" + TEXTS["d.wav"]}
-    assert json.loads(found[0]["words"])[1]["word"] == TEXTS["a.wav"].split()[1]
+    assert json.loads(cells[0]["words"])[1]["word"] == TEXTS["a.wav"].split()[1]

@@ -49,17 +49,17 @@ def trained(arpa, tmp_path_factory):
 
 
 def test_the_weights_have_the_fewest_errors_on_val_and_the_test_split_has_no_part_in_them(trained):
-    plan, found = trained
-    beam = found.beam
+    plan, result = trained
+    beam = result.beam
     assert {one.lm_weight for one in beam.tried} == set(LM_WEIGHTS)
     assert {one.word_score for one in beam.tried} == set(WORD_SCORES)
     best = min(beam.tried, key=lambda one: one.error_rate)
     chosen = [one for one in beam.tried if (one.lm_weight, one.word_score) == _weights(beam.decode)]
     assert [one.error_rate for one in chosen] == [best.error_rate]
-    clips = plan.clips.take(pa.array(found.rows)).to_pylist()
+    clips = plan.clips.take(pa.array(result.rows)).to_pylist()
     on_val = [
         edits(clip["reference"].split(), one.text.split())
-        for clip, one in zip(clips, found.values, strict=True)
+        for clip, one in zip(clips, result.values, strict=True)
         if clip["split"] == "val"
     ]
     assert best.error_rate == pytest.approx(
@@ -71,7 +71,7 @@ def test_the_weights_have_the_fewest_errors_on_val_and_the_test_split_has_no_par
     other = replace(plan, clips=plan.clips.set_column(column, "reference", pa.array(references)))
     again = finetune(other)
     assert (again.beam.decode, again.beam.tried) == (beam.decode, beam.tried)
-    assert [one.text for one in again.values] == [one.text for one in found.values]
+    assert [one.text for one in again.values] == [one.text for one in result.values]
 
 
 def _weights(decode):
@@ -79,29 +79,29 @@ def _weights(decode):
 
 
 def test_only_words_of_the_lexicon_are_written_and_greedy_text_is_kept_to_compare(trained):
-    plan, found = trained
-    assert {word for one in found.values for word in one.text.split()} <= set(WORDS)
+    plan, result = trained
+    assert {word for one in result.values for word in one.text.split()} <= set(WORDS)
     greedy = finetune(replace(plan, config=replace(plan.config, decode=DecodeConfig())))
-    assert [one.text for one in greedy.values] == [one.text for one in found.beam.greedy]
-    assert greedy.digest == found.digest and greedy.beam is None
+    assert [one.text for one in greedy.values] == [one.text for one in result.beam.greedy]
+    assert greedy.digest == result.digest and greedy.beam is None
     finetune(plan)  # what the next tests find in the folder
 
 
 def test_the_model_folder_keeps_language_model_and_weights_and_predicts_with_them(trained, arpa):
-    plan, found = trained
+    plan, result = trained
     folder = f"{plan.config.run}/model"
     info, digest = read_info(folder)
-    assert info.decode == replace(found.beam.decode, lm="language_model.arpa")
+    assert info.decode == replace(result.beam.decode, lm="language_model.arpa")
     decode = of_model(folder, info, DecodeConfig(kind="beam"))
     assert Path(decode.lm).read_bytes() == Path(arpa).read_bytes()
     clips = [
         {"clip_id": row["clip_id"], "uri": row["uri"], "start_s": 0.0, "end_s": float("inf")}
-        for row in plan.clips.take(pa.array(found.rows)).to_pylist()
+        for row in plan.clips.take(pa.array(result.rows)).to_pylist()
     ]
     saved = load_model(folder)
     decoder = make_decoder(decode, info.vocabulary)
     predicted = predict_clips(clips, saved, num_readers=2, decoder=decoder)
-    assert [one.transcript.text for one in predicted] == [one.text for one in found.values]
+    assert [one.transcript.text for one in predicted] == [one.text for one in result.values]
     for one in predicted:
         ends = [0.0]
         for word in one.transcript.words:

@@ -68,11 +68,11 @@ def test_the_folder_gives_the_mean_of_its_members(plan, trained):
 
 
 def test_out_of_fold_every_training_clip_is_predicted_by_the_model_that_lacks_its_speaker(plan, trained):
-    found = trained.out_of_fold
-    assert sorted(found.rows.tolist()) == plan.rows("train").tolist()
+    held_out = trained.out_of_fold
+    assert sorted(held_out.rows.tolist()) == plan.rows("train").tolist()
     members = read_members(f"{plan.config.run}/model")
     for fold, member in enumerate(members):
-        own = plan.clips.take(found.rows[found.fold == fold])
+        own = plan.clips.take(held_out.rows[held_out.fold == fold])
         assert provenance.overlap(member, own).num_clips == 0  # the folder keeps marks of what trained it
         assert provenance.overlap(member, own).num_speakers == 0
     whole = plan.clips.take(plan.rows("train"))

@@ -50,10 +50,10 @@ def test_a_step_is_the_shares_sum_of_both_clips_losses(settings, accumulation_st
             loss, weight = loss + float(part) * own, weight + float(part) * float(weights[target])
     assert curve[0].train_loss == pytest.approx(float(loss.detach()) / weight, rel=1e-4)
     (loss / weight).backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     for name, p in by_hand.named_parameters():
         if p.requires_grad:
-            torch.testing.assert_close(found[name], p.grad, atol=2e-5, rtol=1e-3, msg=name)
+            torch.testing.assert_close(gradients[name], p.grad, atol=2e-5, rtol=1e-3, msg=name)
     assert (batch.clips != batch.partners).any()
 
 

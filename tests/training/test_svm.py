@@ -131,10 +131,10 @@ def test_temperature_minimises_the_cross_entropy():
 def test_a_class_that_was_not_trained_has_no_probability(corpus):
     values, target, _, _ = corpus
     rows = np.flatnonzero(target != 1)
-    found = decisions(machine().fit(values[rows], target[rows]), values[:7], 4)
-    assert found.shape == (7, 4) and np.isneginf(found[:, [1, 3]]).all()
-    assert np.array_equal(found[:, 0], -found[:, 2])
-    known = np.where(np.isneginf(found), -np.inf, found)
+    values_of = decisions(machine().fit(values[rows], target[rows]), values[:7], 4)
+    assert values_of.shape == (7, 4) and np.isneginf(values_of[:, [1, 3]]).all()
+    assert np.array_equal(values_of[:, 0], -values_of[:, 2])
+    known = np.where(np.isneginf(values_of), -np.inf, values_of)
     assert np.isfinite(fitted_temperature(known, np.array([0, 1, 2, 3, 0, 2, 2])))
 
 

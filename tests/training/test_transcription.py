@@ -95,10 +95,10 @@ def test_resumed_from_any_step_it_ends_with_the_same_weights_and_transcripts(tra
 @pytest.fixture(scope="module")
 def writer(trained):
     """The folder of a model that writes much: so early in training the blank is all that is likely."""
-    plan, found = trained
+    plan, result = trained
     saved = load_model(f"{plan.config.run}/model")
     line = saved.model.head.layers[-1]
-    waveform = torch.from_numpy(normalized(waveforms_of(plan, found.rows[:1])[0]))
+    waveform = torch.from_numpy(normalized(waveforms_of(plan, result.rows[:1])[0]))
     with torch.no_grad():
         states, _ = saved.model.encoder(waveform[None], torch.tensor([len(waveform)]))
         torch.manual_seed(0)
@@ -112,10 +112,10 @@ def writer(trained):
 @pytest.fixture(scope="module")
 def predicted(trained, writer):
     """What that model writes of the clips of the test split."""
-    plan, found = trained
+    plan, result = trained
     clips = [
         {"clip_id": row["clip_id"], "uri": row["uri"], "start_s": 0.0, "end_s": float("inf")}
-        for row in plan.clips.take(found.rows).to_pylist()
+        for row in plan.clips.take(result.rows).to_pylist()
     ]
     return predict_clips(clips, load_model(writer), num_readers=2)
 
@@ -126,8 +126,8 @@ def waveforms_of(plan, rows):
 
 
 def test_transformers_opens_the_saved_folder_and_writes_the_same_text(trained, writer, predicted):
-    plan, found = trained
-    waveforms = waveforms_of(plan, found.rows)
+    plan, result = trained
+    waveforms = waveforms_of(plan, result.rows)
     written = pipeline("automatic-speech-recognition", model=writer, device="cpu")
     texts = [" ".join(written(waveform)["text"].split()) for waveform in waveforms]
     assert texts == [one.transcript.text for one in predicted]
@@ -171,8 +171,8 @@ def test_records_of_an_earlier_attempt_give_the_same_transcripts(predicted, tmp_
 
 
 def test_windows_of_a_long_recording_are_joined_to_one_transcript(trained, writer, tmp_path):
-    plan, found = trained
-    waveforms = waveforms_of(plan, found.rows)
+    plan, result = trained
+    waveforms = waveforms_of(plan, result.rows)
     soundfile.write(tmp_path / "long.wav", np.concatenate(3 * waveforms), 16_000)
     saved = load_model(writer)
     clip = {"clip_id": "long", "uri": str(tmp_path / "long.wav"), "start_s": 0.0, "end_s": float("inf")}

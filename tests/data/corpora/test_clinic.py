@@ -110,8 +110,8 @@ def test_a_bad_row_is_a_reject(tmp_path, row, clip_id, reason):
     train = f"file_name,speaker,tremor,breathy\nr1,p1,1,0\n{row}\n"
     result = read(tmp_path, files=files, train=train, test=None)
     assert result.clips["clip_id"].to_pylist() == ["A/r1.wav"]
-    ((found, message),) = reasons(result).items()
-    assert found == clip_id
+    ((name, message),) = reasons(result).items()
+    assert name == clip_id
     assert re.match(f"row 3 of train.csv: {reason.format(root=tmp_path)}", message), message
 
 

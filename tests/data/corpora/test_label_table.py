@@ -73,11 +73,11 @@ def test_csv_parquet_and_spreadsheet_are_the_same_clips(tmp_path: Path) -> None:
     assert wanted.clips["label"].to_pylist() == ["sad", "glücklich", "3"]
     assert wanted.clips["age"].to_pylist() == ["31", "", "True"]
     assert wanted.clips["visit"].to_pylist() == ["2024-05-01", "2024-05-01 10:02:03", ""]
-    for suffix, found in read.items():
-        assert found.clips.equals(wanted.clips), suffix
-        assert found.rejects["kind"].to_pylist() == ["label is empty"], suffix
+    for suffix, corpus in read.items():
+        assert corpus.clips.equals(wanted.clips), suffix
+        assert corpus.rejects["kind"].to_pylist() == ["label is empty"], suffix
         row = 3 if suffix == ".parquet" else 4
-        assert found.rejects["reason"].to_pylist() == [f"row {row}: label is empty"]
+        assert corpus.rejects["reason"].to_pylist() == [f"row {row}: label is empty"]
 
 
 def test_parquet_of_pandas_with_gaps_categories_and_lengths_of_time(tmp_path: Path) -> None:
