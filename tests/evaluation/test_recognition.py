@@ -106,7 +106,9 @@ def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_ofte
 
 def test_one_speaker_has_no_interval_and_the_order_of_clips_does_not_matter():
     one = scores(["1", "2"], ["a", "b"], ["a", "c"], ["s", "s"])
-    assert one["intervals"] == {"wer": None, "cer": None}
+    assert one["intervals"] == {
+        "wer": None, "cer": None, "undefined": {"wer": "1 speaker", "cer": "1 speaker"}
+    }  # fmt: skip
     ids, refs, hyps, who = list("123456"), ["a b", "b", "c d"] * 2, ["a", "c", "c d e"] * 2, list("stuvwx")
     there = scores(ids, refs, hyps, who)
     back = scores(ids[::-1], refs[::-1], hyps[::-1], who[::-1])

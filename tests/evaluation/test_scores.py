@@ -10,7 +10,12 @@ from sklearn import metrics as sk
 
 from w2v2.evaluation import multi_label, regression
 from w2v2.evaluation.bootstrap import intervals
-from w2v2.evaluation.scores import columns, score_lines, score_predictions
+from w2v2.evaluation.scores import (
+    columns,
+    score_lines,
+    score_predictions,
+    scored,
+)
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -83,8 +88,9 @@ def test_labels_are_those_of_metrics_multi_with_null_as_missing(of_labels):
     found, table, target, predicted = of_labels
     expected = multi_label.scores(target, predicted, ["x", "y"])
     assert {name: found["pooled"][name] for name in expected} == expected
-    scored = multi_label.by_speaker(target, predicted, table["speaker"].to_pylist(), ["x", "y"])
-    within = intervals(scored, seed=1)
+    within = intervals(
+        multi_label.by_speaker(target, predicted, table["speaker"].to_pylist(), ["x", "y"]), seed=1
+    )
     assert found["pooled"]["intervals"]["macro_auc"] == within["macro_auc"].between
     assert found["pooled"]["intervals"]["labels"]["y"]["auc"] == within["auc:y"].between
     assert found["num_clips"] == 53 and found["num_speakers"] == 6
@@ -95,7 +101,12 @@ def test_values_are_those_of_metrics_regression_and_their_quadrants(of_values):
     expected = regression.scores(target, predicted, ["v", "a"])
     assert {name: found["pooled"][name] for name in expected} == expected
     expected = regression.quadrants(target, predicted, ["v", "a"], midpoints=[0.1, -0.1])
-    assert found["quadrants"] == expected
+    assert {name: found["quadrants"][name] for name in expected} == expected
+    both = ~np.isnan(target).any(1)
+    true, guess = (regression.quadrant(values[both], [0.1, -0.1]) for values in (target, predicted))
+    assert found["quadrants"]["uar"] == pytest.approx(sk.balanced_accuracy_score(true, guess))
+    low, high = found["quadrants"]["intervals"]["uar"]
+    assert low < found["quadrants"]["uar"] < high
     without = score_predictions(table, kind="regression", names=["v", "a"], seed=1, midpoints=None)
     assert "quadrants" not in without and without["pooled"] == found["pooled"]
 
@@ -133,6 +144,18 @@ def test_folds_widen_the_intervals_and_few_speakers_have_none():
     assert found["pooled"]["intervals"]["uar"] is None
     assert found["pooled"]["intervals"]["undefined"]["uar"] == "4 speakers"
     assert "  undefined, 4 speakers" in score_lines(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "metric"), [("multi_label", "prob", "macro_auc"), ("regression", "pred", "ccc")]
+)
+def test_where_folds_have_models_of_their_own_labels_and_values_have_their_error_too(kind, prefix, metric):
+    table, _, _ = number_table(prefix, ["x", "y"], missing=0.0)
+    fold = [int(speaker) // 2 for speaker in table["speaker"].to_pylist()]
+    found = scored(table.append_column("fold", pa.array(fold)), kind, ["x", "y"])
+    assert [folds.tolist() for folds in found.folds] == [[0, 0, 1, 1, 2, 2]]
+    assert (intervals(found, seed=0)[metric].se_folds or 0) > 0
+    assert intervals(scored(table, kind, ["x", "y"]), seed=0)[metric].se_folds is None
 
 
 def test_lines_of_classes(of_classes):

@@ -45,6 +45,7 @@ def write_baseline(folder: Path, right: float, *, seed: int, change=lambda table
     pq.write_table(change(table), folder / "predictions.parquet")
     found = {"job": "baseline", "kind": "classes", "classes": CLASSES, "computed_on": "all folds"} | metrics
     (folder / "metrics.json").write_text(json.dumps(found))
+    (folder / "config.yaml").write_text("data: {uri: /data/ravdess}")
     return str(folder)
 
 
@@ -73,6 +74,7 @@ def write_search(folder: Path, rights: list[float]) -> tuple[str, dict]:
     found = {"job": "tune_folds", "classes": CLASSES, "metric": "uar", "computed_on": "out-of-fold"}
     found |= {"folds": {"uar": {"values": [0.5] * NUM_FOLDS}}}
     (folder / "metrics.json").write_text(json.dumps(found))
+    (folder / "config.yaml").write_text("data: {uri: /data/ravdess}")
     return str(folder), scores
 
 
@@ -125,6 +127,15 @@ def test_the_page_and_the_files_have_it_all(compared):
     assert json.loads((folder / "out" / "metrics.json").read_text()) == found | {"warnings": []}
     for words in ("It cannot be distinguished from: ", "BBC-CV", "is higher than", "won", "out-of-fold"):
         assert words in page, words
+    assert "<title>UAR of 4 runs on RAVDESS</title>" in page
+    best, last = found["ranking"][0], found["differences"][2]
+    low, high = last["uar"]["interval"]
+    assert (best["name"], last["other"]) == (last["better"], "bad")
+    assert (
+        f"On RAVDESS (180 clips, 12 speakers), {best['name']} reached UAR {best['value']:.3f} (95% interval"
+        in page
+    )
+    assert f"than bad by {last['uar']['value']:.3f} (95% interval {low:.3f} to {high:.3f})" in page
     assert (folder / "out" / "tables" / "differences.csv").exists() and (
         folder / "out" / "plots" / "runs.png"
     ).exists()

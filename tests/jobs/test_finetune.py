@@ -165,6 +165,10 @@ def test_what_val_chose_is_kept_with_the_model_and_used_where_it_is_asked_for(tr
     for clip_id, row in rows.iterrows():
         own = found[clip_id]
         if kind == "classes":
+            # Rows of its own next to those without temperature, where a table keeps both.
+            assert (
+                own["model"] == f"{metrics['model']['digest']}-temperature-{card['temperature']['value']:.6g}"
+            )
             powers = row[[f"prob_{name}" for name in metrics["names"]]].to_numpy(float)
             powers = powers ** (1 / card["temperature"]["value"])
             said = [float(own[f"prob_{name}"]) for name in metrics["names"]]

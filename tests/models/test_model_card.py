@@ -58,6 +58,8 @@ def test_the_hub_reads_the_results_with_their_intervals():
     assert tuned.metric_value == 0.48 and tuned.metric_args["interval_95"] == [0.41, 0.55]
     assert (own.dataset_name, own.dataset_type) == ("RAVDESS speech", "ravdess-speech")
     assert found["accuracy", "test"].metric_args is None
+    # The estimate to believe comes first.
+    assert data.eval_results[0].metric_name == "UAR, BBC-CV"
     assert data.metrics == ["accuracy", "recall"]
 
 
@@ -74,6 +76,7 @@ def test_the_text_has_scores_method_and_limits_and_no_home():
     ):
         assert line in card, line
     assert "/home/ann" not in card and "~/corpus" in card
+    assert card.index("these settings, BBC-CV") < card.index("this model, test split")
 
 
 @pytest.mark.parametrize(

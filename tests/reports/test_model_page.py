@@ -148,7 +148,8 @@ def test_values_have_all_scores_with_intervals_and_quadrants(texts, folders):
     quadrants = found["quadrants"]
     assert "Quadrants around valence 5, arousal 4.9" in text
     assert f"Q2 low valence, high arousal {sum(quadrants['confusion'][1])}" in text
-    assert f"Of 76 clips: UAR {percent(quadrants['uar'])}" in text
+    within = span(quadrants["intervals"]["uar"], percent)
+    assert f"Of 76 clips, with 95% intervals: UAR {percent(quadrants['uar'])} ({within})" in text
     assert "MSE by epoch" in text and "Training is with its penalties, validation without." in text
 
 
@@ -238,6 +239,17 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path):
     assert "Of 1000 bootstrap samples, left out as undefined: hoarse 17." in text_of(folder)
 
 
+@pytest.mark.parametrize("num", [0, 23])
+def test_samples_without_a_class_are_counted(tmp_path, num):
+    def change(found):
+        found["pooled"]["intervals"]["num_left_out"] = num
+
+    folder = write_task_run(tmp_path / "run", "classes", change=change)
+    write_model_report(str(folder))
+    text = f"Of 1000 samples of speakers {num} lack a class and are left out of the intervals."
+    assert (text in text_of(folder)) == (num > 0)
+
+
 def test_names_of_the_losses(folders):
     run = read_model_run(str(folders["regression"]))
     assert loss_text(run)[0] == "MSE"
@@ -246,6 +258,21 @@ def test_names_of_the_losses(folders):
         "loss",
         "Training: 1 - CCC and penalties; validation: mean squared error.",
     )
+
+
+def test_where_the_test_split_chose_the_settings_the_estimate_is_on_top(tmp_path):
+    score = {"value": 0.41, "low": 0.33, "high": 0.49, "undefined": ""}
+    estimate = {"name": "BBC-CV, single models", "how": "", "metric": "uar", "metrics": {"uar": score}}
+    folder = write_task_run(tmp_path / "run", "classes", change=lambda found: found.update(estimate=estimate))
+    write_model_report(str(folder))
+    text, own = text_of(folder), percent(metrics_of(folder)["pooled"]["uar"])
+    first = "41.0% on new speakers: UAR, BBC-CV, single models; 95% interval 33.0% to 49.0%; chance 33.3%"
+    assert first in text and f"{own} UAR of the test split, which chose the settings; 95% interval" in text
+    assert text.index(first) < text.index(f"{own} UAR of the test split")
+    assert (
+        "On new speakers it is estimated to reach UAR 41.0% (95% interval 33.0% to 49.0%) by BBC-CV" in text
+    )
+    assert "UAR 41.0% (BBC-CV, single models)" in (tmp_path / "index.html").read_text()
 
 
 def test_the_result_is_a_sentence_to_paste(texts, folders):

@@ -59,6 +59,39 @@ def test_without_it_it_is_fitted_on_the_searchs_out_of_fold_predictions_of_other
     assert operating_point(config, test, CLASSES, heldout_speakers={"a", "b", "c"}) == {}
 
 
+def test_an_ensemble_of_folds_has_that_of_its_out_of_fold_predictions(tmp_path: Path):
+    run_directory.write_table(str(tmp_path), "predictions", made(2, ["a", "b"], temperature=3.0))
+    config, held_out = FinetuneConfig(tuned_on=str(tmp_path), ensemble="folds"), made(0, ["a", "b"])
+    test = made(1, ["c"], "test")
+    kept = operating_point(config, test, CLASSES, heldout_speakers={"c"}, out_of_fold=held_out)
+    assert kept["temperature"] == {
+        "value": fitted(held_out),
+        "fitted_on": "out-of-fold predictions of the ensemble's single models: 80 clips of 2 speakers",
+    }
+
+
+def test_an_ensemble_of_seeds_has_that_of_the_searchs_averages(tmp_path: Path):
+    # Two seeds that are too sure, in other ways: their average is less so.
+    seeds = [made(0, ["a", "b", "c"]), made(0, ["a", "b", "c"], temperature=1.5)]
+    tables = [
+        rows.append_column("seed", pa.array([seed] * 120)).append_column("fold", pa.array([0] * 120))
+        for seed, rows in enumerate(seeds, start=1)
+    ]
+    run_directory.write_table(str(tmp_path), "predictions", seeds[0])
+    run_directory.write_table(str(tmp_path), "final_predictions", pa.concat_tables(tables))
+    config = FinetuneConfig(tuned_on=str(tmp_path), ensemble="seeds", ensemble_size=3)
+    kept = operating_point(config, made(1, ["c"], "test"), CLASSES, heldout_speakers={"c"})["temperature"]
+    columns = [f"prob_{name}" for name in CLASSES]
+    each = [rows.select(columns).slice(0, 80).to_pandas().to_numpy() for rows in seeds]
+    target = np.array([CLASSES.index(name) for name in seeds[0]["target"].to_pylist()[:80]])
+    assert kept["value"] == pytest.approx(fitted_temperature(np.mean(each, axis=0), target))
+    assert kept["value"] < fitted(seeds[0].slice(0, 80))
+    assert (
+        kept["fitted_on"]
+        == f"averages of 2 seeds, out of fold, of the search {tmp_path}: 80 clips of 2 speakers"
+    )
+
+
 @pytest.mark.parametrize("names", [("calm", "angry"), (*CLASSES, "glad")])
 def test_a_search_of_other_classes_gives_none(tmp_path, caplog, names):
     run_directory.write_table(str(tmp_path), "predictions", made(0, ["a"]))
@@ -96,6 +129,7 @@ def test_thresholds_of_labels_are_those_of_val(caplog):
     has = np.repeat(np.arange(8) % 2, 4).astype(float)
     rows = pa.table(
         {
+            "clip_id": [f"{i}" for i in range(32)],
             "speaker": speakers,
             "split": ["val"] * 32,
             "target_tremor": has,
@@ -112,7 +146,7 @@ def test_thresholds_of_labels_are_those_of_val(caplog):
     assert 0.3 < kept["patients"]["tremor"] < 0.6
     assert kept["chosen_on"] == "the val split: 32 clips of 8 speakers"
     assert "no threshold by recordings of rare" in caplog.text
-    test = rows.set_column(1, "split", pa.array(["test"] * 32))
+    test = rows.set_column(2, "split", pa.array(["test"] * 32))
     assert operating_point(config, test, ("tremor", "rare"), heldout_speakers=set()) == {}
 
 

@@ -33,7 +33,7 @@ def class_details(
     target, predicted = (
         class_numbers(predictions[name].to_pylist(), classes) for name in ("target", "predicted")
     )
-    fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
+    fold = scores.fold_of(predictions)
     speaker = predictions["speaker"].to_pylist()
     by_column = {
         name: slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from w2v2.evaluation.bootstrap import Scored, Values, blocks, mean_of_defined, plain, ratio
+from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
 
 METRICS = ("auc", "average_precision")
 MEANS = ("macro_auc", "weighted_auc", "macro_average_precision")
@@ -51,11 +51,13 @@ def by_speaker(
     predicted: Float[np.ndarray, "clips labels"],
     speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
     names: Sequence[str],
+    *,
+    fold: Int[np.ndarray, " clips"] | None = None,
 ) -> Scored:
     """The means and, as `auc:<label>` and `average_precision:<label>`, each label's, of any sample of the speakers.
 
     A label with one kind of clip in a sample is NaN there, and so are the means where any label is that all
-    speakers together define.
+    speakers together define. fold is each clip's fold, where every fold has a model of its own.
     """
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
     defined = ((target == 1).any(0) & (target == 0).any(0))[None]
@@ -74,6 +76,7 @@ def by_speaker(
     return Scored(
         speakers=speakers,
         values=values,
+        folds=[] if fold is None else [fold_of_each(group, fold, len(speakers))],
         bounds=dict.fromkeys(scores, (0.0, 1.0)),
         num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_label, strict=True)},
     )

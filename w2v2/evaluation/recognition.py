@@ -80,7 +80,7 @@ def scores(
     between words are characters. `words` and `characters` have the counts, `confused_words` and
     `confused_characters` the commonest pairs ('' is nothing), `worst` the clips with most character errors,
     `empty_predictions` the clips with a reference for which nothing was written, and `never_written` the
-    characters of the references that no hypothesis has. `undefined` says why a rate is None: a script without
+    characters of the references that no hypothesis has. `undefined`, also of the intervals, says why a rate is None: a script without
     spaces has no words, and a rate without a reference has no denominator.
     """
     words = [edits(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
@@ -94,7 +94,12 @@ def scores(
         "num_clips": len(clip_ids),
         **rates,
         "undefined": undefined,
-        "intervals": {name: interval.between for name, interval in within.items()},
+        "intervals": {
+            **{name: interval.between for name, interval in within.items()},
+            "undefined": {
+                name: interval.undefined for name, interval in within.items() if interval.undefined
+            },
+        },
         "words": _totals(words) if spaces else None,
         "characters": _totals(characters),
         "num_right": sum(not clip_edits.errors for clip_edits in characters),

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation import classification
-from w2v2.evaluation.bootstrap import Scored, Values, mean_of_defined, plain, ratio
+from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, mean_of_defined, plain, ratio
 
 METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
 BOUNDS = {
@@ -74,10 +74,13 @@ def by_speaker(
     predicted: Float[np.ndarray, "clips targets"],
     speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
     names: Sequence[str],
+    *,
+    fold: Int[np.ndarray, " clips"] | None = None,
 ) -> Scored:
     """The means and, as `ccc:<target>` and so on, each target's scores, of any sample of the speakers.
 
-    A mean is NaN in a sample that lacks a target whose score all speakers together define.
+    A mean is NaN in a sample that lacks a target whose score all speakers together define. fold is each clip's fold,
+    where every fold has a model of its own.
     """
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
     sums = _sums_by_group(target, predicted, group, num_groups=len(speakers), shift=_means_of_known(target))
@@ -94,6 +97,7 @@ def by_speaker(
     return Scored(
         speakers=speakers,
         values=values,
+        folds=[] if fold is None else [fold_of_each(group, fold, len(speakers))],
         bounds={f"{m}{of}": between for m, between in BOUNDS.items() for of in every},
         num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_target, strict=True)},
     )
@@ -121,6 +125,25 @@ def quadrants(
         "meaning": {q: f"{x} {first}, {y} {second}" for q, (x, y) in zip(QUADRANTS, sides, strict=True)},
         "midpoints": dict(zip(names, map(float, midpoints), strict=True)),
     }
+
+
+def quadrants_by_speaker(
+    target: Float[np.ndarray, "clips 2"],
+    predicted: Float[np.ndarray, "clips 2"],
+    speaker: Sequence[str],
+    *,
+    midpoints: Sequence[float],
+    fold: Int[np.ndarray, " clips"] | None = None,
+) -> Scored:
+    """The scores of the quadrants as classes, of any sample of the speakers who have clips with both targets."""
+    rows = np.flatnonzero(~np.isnan(target).any(1))
+    return classification.by_speaker(
+        quadrant(target[rows], midpoints),
+        quadrant(predicted[rows], midpoints),
+        np.asarray(speaker, np.str_)[rows],
+        num_classes=len(QUADRANTS),
+        fold=None if fold is None else fold[rows],
+    )
 
 
 def quadrant(values: Float[np.ndarray, "clips 2"], midpoints: Sequence[float]) -> Int[np.ndarray, " clips"]:

@@ -89,23 +89,35 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str], *, space
 
     spaces: whether spaces separate the words of transcripts.
     """
+    fold = fold_of(predictions)
     match kind:
         case "classes":
             target, predicted, speaker = _class_columns(predictions, names)
-            fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
             return metrics.by_speaker(target, predicted, speaker, num_classes=len(names), fold=fold)
         case "multi_label":
-            target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
-            return multi_label.by_speaker(target, predicted, predictions["speaker"].to_pylist(), names)
+            return multi_label.by_speaker(*_value_columns(predictions, "prob", names), names, fold=fold)
         case "regression":
-            target, predicted = columns(predictions, "target", names), columns(predictions, "pred", names)
-            return regression.by_speaker(target, predicted, predictions["speaker"].to_pylist(), names)
+            return regression.by_speaker(*_value_columns(predictions, "pred", names), names, fold=fold)
         case "transcript":
             target, predicted, speaker = (
                 predictions[name].to_pylist() for name in ("target", "predicted", "speaker")
             )
-            folds = predictions["fold"].to_pylist() if "fold" in predictions.column_names else None
-            return recognition.scored(target, predicted, speaker, spaces=spaces, folds=folds)
+            return recognition.scored(
+                target, predicted, speaker, spaces=spaces, folds=None if fold is None else fold.tolist()
+            )
+
+
+def fold_of(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
+    """The fold of each clip, whose models are those of the folds; None where all clips are predicted by one model."""
+    return predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
+
+
+def _value_columns(
+    predictions: pa.Table, prefix: str, names: Sequence[str]
+) -> tuple[Float[np.ndarray, "clips names"], Float[np.ndarray, "clips names"], list[str]]:
+    """Targets and what was predicted, and the speaker of each clip."""
+    target, predicted = columns(predictions, "target", names), columns(predictions, prefix, names)
+    return target, predicted, predictions["speaker"].to_pylist()
 
 
 def _intervals(scored: Scored, *, seed: int) -> dict[str, Any]:
@@ -154,21 +166,6 @@ def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, 
     return by_speaker
 
 
-def over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each metric the values of the folds in order, their mean and their standard deviation (n - 1)."""
-    by_metric = {}
-    for name in (name for name in (*metrics.METRICS, *recognition.METRICS) if name in rows[0]):
-        values = [row[name] for row in rows]
-        defined = [value for value in values if value is not None]
-        spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-        by_metric[name] = {
-            "mean": float(np.mean(defined)) if defined else None,
-            "std": spread,
-            "values": values,
-        }
-    return by_metric
-
-
 def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndarray, "clips names"]:
     """The columns <prefix>_<name> as an array, a column per name; null becomes NaN."""
     arrays = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]
@@ -201,7 +198,15 @@ def _regression(
     scores = regression.scores(target, predicted, names)
     tree = {"pooled": scores | {"intervals": intervals}}
     if len(names) == 2 and midpoints is not None:
-        tree["quadrants"] = regression.quadrants(target, predicted, names, midpoints=midpoints)
+        by_speaker = regression.quadrants_by_speaker(
+            target,
+            predicted,
+            predictions["speaker"].to_pylist(),
+            midpoints=midpoints,
+            fold=fold_of(predictions),
+        )
+        quadrants = regression.quadrants(target, predicted, names, midpoints=midpoints)
+        tree["quadrants"] = quadrants | {"intervals": _intervals(by_speaker, seed=seed)}
     return tree
 
 
@@ -284,7 +289,11 @@ def _regression_lines(metrics: Mapping[str, Any]) -> list[str]:
             lines.append(f"{cell:{width}}{metric:10}{number_text(row[metric]):>10}  {within:>18}")
     if "quadrants" in metrics:
         right = metrics["quadrants"]
-        lines.append(f"quadrants: accuracy {number_text(right['accuracy'])}, UAR {number_text(right['uar'])}")
+        scores = (
+            f"{name} {number_text(right[name])} {_within(right['intervals'], name)}"
+            for name in ("accuracy", "uar")
+        )
+        lines.append(f"quadrants: {', '.join(scores)}")
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 
 

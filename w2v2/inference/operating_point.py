@@ -48,6 +48,17 @@ def with_calibration(
     ]
 
 
+def name_in_table(predictor: str, temperature: float | None) -> str:
+    """The name of the predictor in the table's column `model`; with its temperature, if any.
+
+    A table written exactly once keeps a row of the same clip and model: calibrated probabilities are of another model.
+
+    >>> name_in_table("0123abcd", None), name_in_table("0123abcd", 1.25)
+    ('0123abcd', '0123abcd-temperature-1.25')
+    """
+    return predictor if temperature is None else f"{predictor}-temperature-{temperature:.6g}"
+
+
 def present(values: Mapping[str, float], thresholds: Mapping[str, float | None]) -> dict[str, Any]:
     """1 or 0 for each label by its probability, in columns present_<label>; None where it has no threshold."""
     return {

@@ -26,7 +26,12 @@ from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
 from w2v2.data.accounting import account
-from w2v2.inference.operating_point import temperature_of, thresholds_of, with_calibration
+from w2v2.inference.operating_point import (
+    name_in_table,
+    temperature_of,
+    thresholds_of,
+    with_calibration,
+)
 from w2v2.inference.prediction_records import predicted_clips
 from w2v2.inference.predictions_lines import NUM_LINES, lines_of
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
@@ -88,7 +93,8 @@ def main(config: PredictConfig) -> dict[str, Any]:
     corpus = file_facts.add_file_facts(corpus, data)
     clip_predictions = prediction.predict(config, corpus.clips, predictor=predictor, workers=workers)
     clip_predictions = with_calibration(clip_predictions, temperature)
-    rows = rows_of(corpus.clips, clip_predictions, info, predictor, words=config.words, thresholds=thresholds)
+    name = name_in_table(predictor, temperature)
+    rows = rows_of(corpus.clips, clip_predictions, info, name, words=config.words, thresholds=thresholds)
     corpus = predicted_clips(corpus, clip_predictions, facts=["tolerated"])
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
@@ -101,7 +107,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     metrics = {
         "job": "predict",
         "model": {"uri": config.model, "digest": digest},
-        "predictor": predictor,
+        "predictor": name,
         "table": config.table,
         "temperature": temperature,
         "thresholds": thresholds,

@@ -98,36 +98,37 @@ def _what(info: ModelInfo, card: Mapping[str, Any]) -> str:
 
 
 def scores_of(info: ModelInfo, card: Mapping[str, Any]) -> list[CardScore]:
-    """The scores of the test split, then those that the search of the settings estimates."""
-    scores = []
-    if "pooled" in card:
-        pooled = card["pooled"]
-        values = pooled["mean"] if info.kind == "regression" else pooled
-        within = pooled.get("intervals", {})
-        why = within.get("undefined", {})
-        within = within.get("mean", {}) if info.kind == "regression" else within
-        for name in METRICS[info.kind]:
-            interval = within.get(name)
-            scores.append(
-                CardScore(
-                    metric=name,
-                    value=values.get(name),
-                    interval=tuple(interval) if interval else None,
-                    undefined=why.get(name, ""),
-                )
-            )
+    """What the search that chose the settings estimates on new speakers, where one did, then the scores of the test split."""
+    return [*_estimated(card), *_of_test(info, card)]
+
+
+def _estimated(card: Mapping[str, Any]) -> Iterator[CardScore]:
     for name, score in card.get("estimate", {}).get("metrics", {}).items():
-        interval = None if score["low"] is None else (score["low"], score["high"])
-        scores.append(
-            CardScore(
-                metric=name,
-                value=score["value"],
-                interval=interval,
-                undefined=score["undefined"],
-                method=card["estimate"]["name"],
-            )
+        yield CardScore(
+            metric=name,
+            value=score["value"],
+            interval=None if score["low"] is None else (score["low"], score["high"]),
+            undefined=score["undefined"],
+            method=card["estimate"]["name"],
         )
-    return scores
+
+
+def _of_test(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[CardScore]:
+    if "pooled" not in card:
+        return
+    pooled = card["pooled"]
+    values = pooled["mean"] if info.kind == "regression" else pooled
+    within = pooled.get("intervals", {})
+    why = within.get("undefined", {})
+    within = within.get("mean", {}) if info.kind == "regression" else within
+    for name in METRICS[info.kind]:
+        interval = within.get(name)
+        yield CardScore(
+            metric=name,
+            value=values.get(name),
+            interval=tuple(interval) if interval else None,
+            undefined=why.get(name, ""),
+        )
 
 
 def _metadata(info: ModelInfo, card: Mapping[str, Any]) -> str:
@@ -193,14 +194,14 @@ def _scores_section(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[str]:
         of = f"these settings, {score.method}" if score.method else "this model, test split"
         lines.append(f"| {label} | {value} | {interval} | {of} |")
     yield "\n".join(lines)
-    if "computed_on" in card:
-        yield f"The test split's are computed on {card['computed_on'].rstrip('.')}. Intervals are over speakers."
     if "estimate" in card:
         estimate = card["estimate"]
         yield (
             f"The settings were chosen by a search, whose estimate of them on new speakers is: {estimate['name']}. "
             f"{estimate['how']} {estimate['interval'].rstrip('.')}."
         )
+    if "computed_on" in card:
+        yield f"The test split's are computed on {card['computed_on'].rstrip('.')}. Intervals are over speakers."
 
 
 def _use(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterator[str]:

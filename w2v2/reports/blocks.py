@@ -116,11 +116,14 @@ class Measured:
 
     value: float | None
     interval: Sequence[float] | None
+    why: str = ""
+    """Why there is no interval."""
 
     def text(self, show: Show) -> str:
-        """The score, and its interval in parentheses."""
-        within = f" ({text.interval_text(self.interval, show)})" if self.interval else ""
-        return show(self.value) + within
+        """The score, and in parentheses its interval, or that it is undefined and why."""
+        if self.interval:
+            return f"{show(self.value)} ({text.interval_text(self.interval, show)})"
+        return show(self.value) + (f" (undefined, {self.why})" if self.why and self.value is not None else "")
 
     def raw(self) -> dict[str, Any]:
         """Its value, and its bounds under the suffixes " low" and " high" of the column's name in the CSV."""

@@ -10,7 +10,6 @@ from w2v2.reports.blocks import (
     Cell,
     Details,
     Facts,
-    Measured,
     Paragraph,
     Quote,
     Section,
@@ -20,8 +19,8 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.page import write_page
-from w2v2.reports.shared_sections import machine_facts, pictured
-from w2v2.reports.text import LABELS
+from w2v2.reports.shared_sections import interval_score, machine_facts, pictured
+from w2v2.reports.text import LABELS, interval_text, score_text
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def write_compare_report(run: str) -> str:
         Section("Speakers", speakers(metrics)),
         Section("How it was made", how_it_was_made(metrics, config)),
     ]
-    title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs"
+    title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs{_on(metrics)}"
     date = metrics.get("made", {}).get("date", "")[:10]
     return write_page(run, title, sections, kicker=f"w2v2 compare, {date}, in {run}", figures=figures)
 
@@ -65,10 +64,7 @@ def headline(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
     rows: list[list[Cell]] = []
     for place in metrics["ranking"]:
         run = metrics["runs"][place["name"]]
-        scores = [
-            Measured(run["scores"][name]["value"], run["scores"][name]["interval"])
-            for name in metrics["metrics"]
-        ]
+        scores = [interval_score(run["scores"][name]) for name in metrics["metrics"]]
         verdict = "worse" if place["is_worse"] else "" if place is best else "no"
         rows.append([place["name"], run["method"], *scores, verdict])
     caption = (
@@ -76,7 +72,41 @@ def headline(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
         "allows for all comparisons at once."
     )
     picture = pictured(figures, "runs", f"{_label(metrics['metric'])} of each run with its 95% interval.")
-    return [Paragraph(text, "verdict"), Facts(facts), *picture, Table("runs", columns, rows, caption)]
+    return [
+        Paragraph(text, "verdict"),
+        Facts(facts),
+        *picture,
+        Table("runs", columns, rows, caption),
+        Paragraph("To report it:"),
+        Quote(compare_sentence(metrics)),
+    ]
+
+
+def compare_sentence(metrics: Mapping[str, Any]) -> str:
+    """The comparison in a sentence for a paper: the best run's score, and by how much it is better than each other."""
+    metric, label, best = metrics["metric"], _label(metrics["metric"]), metrics["ranking"][0]["name"]
+    run = metrics["runs"][best]
+    gains = [
+        f"than {row['other']} by {_within(row[metric])}"
+        for row in metrics["differences"]
+        if row["better"] == best
+    ]
+    return (
+        f"On {metrics.get('corpus') or 'the same clips'} ({metrics['num_clips']} clips, {metrics['num_speakers']} speakers), {best} reached {label} "
+        f"{_within(run['scores'][metric])} ({run['method']}), {better_word(metric)} {', '.join(gains)}; differences are of "
+        "both runs on the same resampled speakers and folds."
+    )
+
+
+def _on(metrics: Mapping[str, Any]) -> str:
+    """The corpus for the end of a title; nothing where it is not known."""
+    return f" on {metrics['corpus']}" if metrics.get("corpus") else ""
+
+
+def _within(row: Mapping[str, Any]) -> str:
+    """A score or difference and its interval, in words."""
+    why = f", {row['undefined']}" if row["undefined"] else ""
+    return f"{score_text(row['value'])} (95% interval {interval_text(row['interval'])}{why})"
 
 
 def differences(metrics: Mapping[str, Any]) -> list[Block]:
@@ -87,7 +117,7 @@ def differences(metrics: Mapping[str, Any]) -> list[Block]:
         [
             row["better"],
             row["other"],
-            *(Measured(row[name]["value"], row[name]["interval"]) for name in metrics["metrics"]),
+            *(interval_score(row[name]) for name in metrics["metrics"]),
         ]
         for row in metrics["differences"]
     ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from w2v2.evaluation.decisions import contradictions
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+from w2v2.reports.shared_sections import interval_score
 
 
 def decisions(metrics: Mapping[str, Any]) -> list[Block]:
@@ -53,7 +54,7 @@ def patients(metrics: Mapping[str, Any]) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             name,
-            Measured(row["auc"], row["interval"]),
+            Measured(row["auc"], row["interval"], row.get("undefined", "")),
             row["average_precision"],
             *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
         ]
@@ -61,7 +62,7 @@ def patients(metrics: Mapping[str, Any]) -> list[Block]:
     ]
     for name in ("macro_auc", "weighted_auc"):
         mean = scores["means"][name]
-        rows.append([name.removesuffix("_auc"), Measured(mean["value"], mean["interval"]), *[""] * 4])
+        rows.append([name.removesuffix("_auc"), interval_score(mean), *[""] * 4])
     columns = [words("label"), score("AUC"), score("average precision")]
     columns += [count("with"), count("without"), count("missing")]
     caption = (
@@ -73,6 +74,7 @@ def patients(metrics: Mapping[str, Any]) -> list[Block]:
 
 def _rates(row: Mapping[str, Any]) -> list[Cell]:
     rates: list[Cell] = [
-        Measured(row[rate], row[f"{rate}_interval"]) for rate in ("sensitivity", "specificity")
+        Measured(row[rate], row[f"{rate}_interval"], row.get(f"{rate}_undefined", ""))
+        for rate in ("sensitivity", "specificity")
     ]
     return [*rates, row["num_positive"], row["num_negative"]]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
-from w2v2.reports.shared_sections import pictured
+from w2v2.reports.blocks import Block, Cell, Paragraph, Table, count, percent, score, words
+from w2v2.reports.shared_sections import interval_score, pictured
 from w2v2.reports.text import interval_text, points_text
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def slice_blocks(table_name: str, by_column: Mapping[str, Any]) -> list[Block]:
             texts.append(f"By {name} nothing is compared: {slice_['undefined']}.")
             continue
         for value, row in slice_["values"].items():
-            rows.append(
-                [name, value, Measured(row["value"], row["interval"]), row["num_clips"], row["num_speakers"]]
-            )
+            rows.append([name, value, interval_score(row), row["num_clips"], row["num_speakers"]])
         gap = slice_["gap"]
         within = f" ({interval_text(gap['interval'], points_text)})" if gap["interval"] else ""
         texts.append(

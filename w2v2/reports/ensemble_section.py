@@ -6,10 +6,11 @@ from typing import Any
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
 from w2v2.reports.estimate import Headline, model_headline
 from w2v2.reports.run_files import ModelRun
+from w2v2.reports.text import METRIC_LABELS
 
 
 def ensemble(run: ModelRun) -> list[Block]:
-    """A row for each member, one for their average and, where folds were held out, one for these; nothing without members."""
+    """What to expect on new speakers, a row for each member and one for their average, and the held-out folds; nothing without members."""
     average = run.metrics.get("ensemble")
     if average is None:
         return []
@@ -31,7 +32,25 @@ def ensemble(run: ModelRun) -> list[Block]:
         "folds": "each trained without one fold of the training speakers",
     }
     caption = f"The members, {how[average['kind']]}, and their average, on the test split with 95% intervals."
-    return [Table("ensemble", columns, rows, caption), *_out_of_fold(run.metrics)]
+    return [
+        *_estimate(average.get("estimate")),
+        Table("ensemble", columns, rows, caption),
+        *_out_of_fold(run.metrics),
+    ]
+
+
+def _estimate(estimate: Mapping[str, Any] | None) -> list[Block]:
+    """What to expect on new speakers by the search that chose the settings; nothing where none did."""
+    if estimate is None:
+        return []
+    rows: list[list[Cell]] = []
+    for name, label in METRIC_LABELS.items():
+        row = estimate["metrics"][name]
+        interval = None if row["low"] is None else (row["low"], row["high"])
+        rows.append([label, Measured(row["value"], interval, row["undefined"])])
+    columns = [words("score"), percent("estimate")]
+    caption = f"What to expect on new speakers, with 95% intervals: {estimate['name']}. {estimate['how']}"
+    return [Table("ensemble_estimate", columns, rows, caption)]
 
 
 def _out_of_fold(metrics: Mapping[str, Any]) -> list[Block]:
@@ -53,4 +72,4 @@ def member_headline(metrics: Mapping[str, Any], part: Mapping[str, Any]) -> Head
 
 
 def _measured(headline: Headline) -> Measured:
-    return Measured(headline.value, headline.interval)
+    return Measured(headline.value, headline.interval, headline.why)

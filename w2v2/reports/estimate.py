@@ -126,6 +126,11 @@ def model_headline(metrics: Mapping[str, Any]) -> Headline:
     )
 
 
+def expected_headline(metrics: Mapping[str, Any]) -> Headline | None:
+    """What to expect of one model on new speakers, where the clips that score it chose its settings; else None."""
+    return search_headline(metrics, metrics["estimate"]["metric"]) if "estimate" in metrics else None
+
+
 def tune_sentence(run: TuneRun) -> str:
     """The result of a search in a sentence for a paper: corpus, encoder, estimate, intervals, chance."""
     metrics, first = run.metrics, tune_headline(run)
@@ -169,10 +174,16 @@ def model_sentence(run: ModelRun) -> str:
     model = metrics.get("model") or {}
     name = run.config.get("model") or (metrics.get("encoder") or model).get("name", "the model")
     chance = "undefined" if first.chance is None else first.form(first.chance)
+    expected = expected_headline(metrics)
     return (
         f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
         f"{name} reached {_reached(first)}, {first.baseline} {chance}, computed on "
         f"{metrics['computed_on'].rstrip('.')}."
+        + (
+            f" On new speakers it is estimated to reach {_reached(expected)} by {expected.name}."
+            if expected
+            else ""
+        )
     )
 
 

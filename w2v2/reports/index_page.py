@@ -14,7 +14,7 @@ from w2v2.job_commands import command_of
 from w2v2.redaction import redacted, without_home
 from w2v2.reports.blocks import Cell, Link, Paragraph, Section, Table, count, words
 from w2v2.reports.drawing import page_html
-from w2v2.reports.estimate import model_headline, search_headline
+from w2v2.reports.estimate import expected_headline, model_headline, search_headline
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _first_number(metrics: Mapping[str, Any]) -> tuple[str, str]:
             case "tune_folds":
                 first = search_headline(metrics)
             case "finetune" | "evaluate" | "baseline":
-                first = model_headline(metrics)
+                first = expected_headline(metrics) or model_headline(metrics)
             case "pretrain":
                 return str(metrics["state"]), ""
             case "extract_embeddings":

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 from matplotlib.figure import Figure
 
 from w2v2.evaluation import multi_label
@@ -57,11 +56,9 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
 def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     if "folds" not in metrics:
         return {}
-    values = metrics["folds"]["uar"]["values"]
-    rows = pa.table({"fold": range(len(values)), "uar": pa.array(values, pa.float64())})
-    interval = metrics["pooled"]["intervals"]["uar"]
+    folds, interval = metrics["folds"]["uar"], metrics["pooled"]["intervals"]["uar"]
     return {
-        "folds": score_plots.fold_scores(rows, metric="uar", interval=interval, chance=metrics["chance_uar"])
+        "folds": score_plots.fold_scores(folds, metric="uar", interval=interval, chance=metrics["chance_uar"])
     }
 
 

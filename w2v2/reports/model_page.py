@@ -27,7 +27,7 @@ from w2v2.reports.blocks import (
 from w2v2.reports.checks import model_checks
 from w2v2.reports.details_sections import calibration, slices
 from w2v2.reports.ensemble_section import ensemble
-from w2v2.reports.estimate import model_headline, model_sentence
+from w2v2.reports.estimate import expected_headline, model_headline, model_sentence
 from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
 from w2v2.reports.page import write_page
@@ -118,8 +118,19 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def _scores(metrics: Mapping[str, Any]) -> Scores:
-    """The leading score, and the one that is read next to it."""
-    first = model_headline(metrics)
+    """The leading score, and the one that is read next to it.
+
+    Where the clips that are scored chose the settings, the leading one is what to expect on new speakers.
+    """
+    first, expected = model_headline(metrics), expected_headline(metrics)
+    if expected is not None:
+        text = f"{first.metric} of the test split, which chose the settings; 95% interval {first.within}"
+        return Scores(
+            [
+                Score(expected.form(expected.value), f"on new speakers: {expected.text}"),
+                Score(first.form(first.value), text),
+            ]
+        )
     pooled, intervals = metrics["pooled"], metrics["pooled"]["intervals"]
     match metrics["kind"]:
         case "classes":

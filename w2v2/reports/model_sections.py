@@ -25,9 +25,12 @@ from w2v2.reports.run_files import ModelRun
 from w2v2.reports.shared_sections import (
     class_table,
     confusion_tables,
+    fold_cells,
     intervals_of,
     largest_errors,
+    left_out,
     pictured,
+    pooled_score,
     surest_mistakes,
 )
 from w2v2.reports.text import METRIC_LABELS, percent_text
@@ -69,6 +72,7 @@ def folds(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     if run.part != "fold":
         return []
     scores = run.metrics["folds"]
+    cells = {metric: fold_cells(scores, metric) for metric in METRIC_LABELS}
     speakers: dict[int, set[str]] = defaultdict(set)
     for row in run.manifest.select(["fold", "speaker"]).to_pylist():
         speakers[row["fold"]].add(row["speaker"])
@@ -77,13 +81,13 @@ def folds(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Block]:
         fold = row["fold"]
         chosen = (row["inner_uar"], row["c"], f"{row['gamma']:g}" if row["gamma"] else "scale")
         held_out = listed(sorted(speakers[fold]))
-        rows.append([fold, *(scores[metric]["values"][fold] for metric in METRIC_LABELS), *chosen, held_out])
+        rows.append([fold, *(cells[metric][fold] for metric in METRIC_LABELS), *chosen, held_out])
     for which in ("mean", "std"):
         rows.append([which, *(scores[metric][which] for metric in METRIC_LABELS), *[""] * 4])
     columns = [words("fold"), *map(percent, METRIC_LABELS.values()), percent("inner UAR")]
     columns += [Column("C", "{:g}".format, is_number=True), words("gamma"), words("speakers held out")]
     caption = (
-        "Scores on held-out speakers, and C and gamma with the highest mean UAR over inner folds of the other "
+        "Scores on held-out speakers, with intervals for folds of at least five speakers, and C and gamma with the highest mean UAR over inner folds of the other "
         "speakers; scale is one over the number of features times their variance."
     )
     table = Table("folds", columns, rows, caption)
@@ -94,17 +98,18 @@ def classes(run: ModelRun) -> list[Block]:
     """Scores with intervals, scores by class, and the surest mistakes; classes never predicted are named."""
     pooled = run.metrics["pooled"]
     rows = [
-        [name, Measured(pooled[metric], pooled["intervals"][metric]), chance_level(run.metrics, metric)]
+        [name, pooled_score(pooled, metric), chance_level(run.metrics, metric)]
         for metric, name in METRIC_LABELS.items()
     ]
     caption = (
         f"Scores of {pooled['num_clips']} clips with 95% intervals over speakers; chance is the score of a model "
         "that learned nothing."
     )
-    left = Table("scores", [words("score"), percent("value"), percent("chance")], rows, caption)
+    table = Table("scores", [words("score"), percent("value"), percent("chance")], rows, caption)
     names = run.metrics["classes"]
     return [
-        left,
+        table,
+        *left_out(pooled["intervals"].get("num_left_out", 0)),
         *class_table(
             pooled,
             names,
@@ -126,7 +131,7 @@ def remapping(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> li
         [
             which,
             len(scores["recall"]),
-            *(Measured(scores[metric], scores["intervals"][metric]) for metric in METRIC_LABELS),
+            *(pooled_score(scores, metric) for metric in METRIC_LABELS),
             _names(scores["never_predicted"]),
             _names([name for name, recall in scores["recall"].items() if recall == 0]),
             _names(scores["absent"]),
@@ -165,11 +170,11 @@ def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
 def labels(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """AUC of each label with interval and counts, the means, ROC curves; undefined labels with the reason."""
     pooled = metrics["pooled"]
-    within = pooled["intervals"]
+    within, why = pooled["intervals"], pooled["intervals"].get("undefined", {})
     rows: list[list[Cell]] = [
         [
             name,
-            Measured(row["auc"], within["labels"][name]["auc"]),
+            Measured(row["auc"], within["labels"][name]["auc"], why.get(f"auc:{name}", "")),
             row["average_precision"],
             *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
         ]
@@ -177,8 +182,7 @@ def labels(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
     ]
     for name in ("macro", "weighted"):
         precision = pooled["macro_average_precision"] if name == "macro" else ""
-        mean = Measured(pooled[f"{name}_auc"], within[f"{name}_auc"])
-        rows.append([name, mean, precision, *[""] * 3])
+        rows.append([name, pooled_score(pooled, f"{name}_auc"), precision, *[""] * 3])
     columns = [words("label"), score("AUC"), score("average precision")]
     columns += [count("with"), count("without"), count("missing")]
     caption = (
@@ -208,12 +212,13 @@ def _left_out(num_left_out: Mapping[str, int], pooled: Mapping[str, Any]) -> lis
 def values(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
     """RMSE, R2, Pearson and CCC of each target with intervals, and predicted against target."""
     pooled, within = metrics["pooled"], metrics["pooled"]["intervals"]
+    why = within.get("undefined", {})
     rows: list[list[Cell]] = [
-        [name, row["num_clips"], *_measured(row, within["targets"][name])]
+        [name, row["num_clips"], *_measured(row, within["targets"][name], why=why, of=f":{name}")]
         for name, row in pooled["targets"].items()
     ]
     if len(rows) > 1:
-        rows.append(["mean", "", *_measured(pooled["mean"], within["mean"])])
+        rows.append(["mean", "", *_measured(pooled["mean"], within["mean"], why=why)])
     columns = [words("target"), count("clips"), *map(score, REGRESSION.values())]
     caption = "Scores with 95% intervals over speakers; RMSE is in the unit of the target."
     blocks: list[Block] = [Table("values", columns, rows, caption)]
@@ -227,8 +232,10 @@ def values(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
     return [*blocks, Side(pictures)]
 
 
-def _measured(row: Mapping[str, Any], within: Mapping[str, Any]) -> list[Measured]:
-    return [Measured(row[metric], within[metric]) for metric in REGRESSION]
+def _measured(
+    row: Mapping[str, Any], within: Mapping[str, Any], *, why: Mapping[str, str], of: str = ""
+) -> list[Measured]:
+    return [Measured(row[metric], within[metric], why.get(f"{metric}{of}", "")) for metric in REGRESSION]
 
 
 def quadrants(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
@@ -237,7 +244,11 @@ def quadrants(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> li
     if not numbers:
         return []
     around = ", ".join(f"{name} {value:.3g}" for name, value in numbers["midpoints"].items())
-    scores = ", ".join(f"{name} {percent_text(numbers[metric])}" for metric, name in METRIC_LABELS.items())
+    within = numbers.get("intervals", {})
+    scores = ", ".join(
+        f"{name} {(pooled_score(numbers, metric) if within else Measured(numbers[metric], None)).text(percent_text)}"
+        for metric, name in METRIC_LABELS.items()
+    )
     num_targets = list(map(sum, numbers["confusion"]))
     rows = [
         [name, numbers["meaning"][name], number, numbers["recall"][name]]
@@ -249,7 +260,7 @@ def quadrants(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> li
     right = [
         Table("quadrants", columns, rows, f"Quadrants around {around}; a value at its midpoint is high."),
         Paragraph(
-            f"Of {numbers['num_clips']} clips: {scores}; always the commonest quadrant: accuracy {share}."
+            f"Of {numbers['num_clips']} clips{', with 95% intervals' if within else ''}: {scores}; always the commonest quadrant: accuracy {share}."
         ),
         Paragraph(f"Never predicted: {', '.join(never)}." if never else "Every quadrant is predicted."),
     ]

@@ -16,8 +16,9 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.page import write_page
+from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
-from w2v2.reports.shared_sections import lengths_text, provenance, rejects_blocks
+from w2v2.reports.shared_sections import kicker, lengths_text, provenance, rejects_blocks
 from w2v2.storage import files as storage
 
 WHAT_FOR = (
@@ -34,8 +35,8 @@ def write_pretrain_folds_report(run: str) -> str:
         Section("Data", data(files)),
         Section("How it was made", how_it_was_made(files)),
     ]
-    title = f"Pre-training by fold: {files.metrics['encoder']['name']}"
-    return write_page(files.uri, title, sections, kicker=f"w2v2 pretrain in {files.uri}", figures={})
+    title = f"Pre-training by fold on {corpus_name(files.config['data'])}: {files.metrics['encoder']['name']}"
+    return write_page(files.uri, title, sections, kicker=kicker(files), figures={})
 
 
 def headline(run: RunFiles) -> list[Block]:

@@ -23,8 +23,9 @@ from w2v2.reports.blocks import (
 from w2v2.reports.page import write_page
 from w2v2.reports.plots import pretrain as plots
 from w2v2.reports.recording_quality_section import recording_quality
+from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import PretrainRun, read_pretrain_run
-from w2v2.reports.shared_sections import clips_blocks, lengths_text, pictured, provenance
+from w2v2.reports.shared_sections import clips_blocks, kicker, lengths_text, pictured, provenance
 from w2v2.reports.text import duration_text, percent_text
 from w2v2.storage import files as storage
 
@@ -55,8 +56,8 @@ def write_pretrain_report(run: str) -> str:
         Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
-    title = f"Pre-training: {files.metrics['encoder']['name']}"
-    return write_page(files.uri, title, sections, kicker=f"w2v2 pretrain in {files.uri}", figures=figures)
+    title = f"Pre-training on {corpus_name(files.config['data'])}: {files.metrics['encoder']['name']}"
+    return write_page(files.uri, title, sections, kicker=kicker(files), figures=figures)
 
 
 def headline(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from w2v2.data.rejects import kinds_of
-from w2v2.evaluation.bootstrap import Interval
+from w2v2.evaluation.bootstrap import NUM_SAMPLES, Interval
 from w2v2.evaluation.class_scores import class_intervals
 from w2v2.reports.blocks import (
     Block,
@@ -40,6 +40,35 @@ NUM_MISTAKES_SHOWN = 5
 
 ClassIntervals = Mapping[str, Mapping[str, Interval]]
 """By class and metric (precision, recall, f1)."""
+
+
+def pooled_score(pooled: Mapping[str, Any], name: str) -> Measured:
+    """One of the `pooled` scores of metrics.json with its interval, or why there is none."""
+    within = pooled["intervals"]
+    return Measured(pooled[name], within[name], within.get("undefined", {}).get(name, ""))
+
+
+def interval_score(row: Mapping[str, Any]) -> Measured:
+    """A score of metrics.json that is written as `value`, `interval` and `undefined`."""
+    return Measured(row["value"], row["interval"], row.get("undefined", ""))
+
+
+def left_out(num_left_out: int) -> list[Block]:
+    """How many samples of speakers the intervals of classes are computed without; nothing where all are used."""
+    if not num_left_out:
+        return []
+    text = (
+        f"Of {NUM_SAMPLES} samples of speakers {num_left_out} lack a class and are left out of the intervals."
+    )
+    return [Paragraph(text)]
+
+
+def fold_cells(folds: Mapping[str, Any], metric: str) -> list[Cell]:
+    """The scores of the folds in order, with intervals where any fold has one; folds is that of metrics.json."""
+    values, within = folds[metric]["values"], folds[metric].get("intervals") or []
+    if not any(within):
+        return list(values)
+    return [Measured(value, between) for value, between in zip(values, within, strict=True)]
 
 
 def pictured(figures: Mapping[str, "Figure"], name: str, caption: str) -> list[Block]:
@@ -85,8 +114,13 @@ def _class_rows(
             # A class that is neither target nor prediction of any clip has no F1.
             "f1": 2 * num_right / (num_clips + num_predicted[i]) if num_clips + num_predicted[i] else None,
         }
-        within = {metric: interval.between for metric, interval in intervals.get(name, {}).items()}
-        scores = [Measured(value, within.get(metric)) for metric, value in values.items()]
+        of_class = intervals.get(name, {})
+        scores = [
+            Measured(value, of_class[metric].between, of_class[metric].undefined)
+            if metric in of_class
+            else Measured(value, None)
+            for metric, value in values.items()
+        ]
         yield [name, *scores, num_clips, num_predicted[i]]
 
 

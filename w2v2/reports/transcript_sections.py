@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from w2v2.reports.blocks import (
     Block,
     Cell,
-    Measured,
     Paragraph,
     Section,
     Side,
@@ -16,7 +15,10 @@ from w2v2.reports.blocks import (
     words,
 )
 from w2v2.reports.run_files import ModelRun
-from w2v2.reports.shared_sections import pictured
+from w2v2.reports.shared_sections import (
+    pictured,
+    pooled_score,
+)
 from w2v2.reports.text import percent_text
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def errors(metrics: Mapping[str, Any]) -> list[Block]:
     pooled = metrics["pooled"]
     kinds = ("substitutions", "deletions", "insertions", "hits", "reference")
     rows: list[list[Cell]] = [
-        [name, Measured(pooled[rate], pooled["intervals"][rate]), *(pooled[unit][kind] for kind in kinds)]
+        [name, pooled_score(pooled, rate), *(pooled[unit][kind] for kind in kinds)]
         for rate, (name, unit) in RATES.items()
         if pooled[unit] is not None
     ]

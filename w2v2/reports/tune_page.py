@@ -18,7 +18,7 @@ from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import TuneRun, read_tune_run
-from w2v2.reports.shared_sections import kicker, pictured, provenance, verdict_blocks
+from w2v2.reports.shared_sections import kicker, left_out, pictured, provenance, verdict_blocks
 from w2v2.reports.text import LABELS, duration_text, percent_text, points_text
 from w2v2.reports.transcript_sections import confusions, errors, worst
 from w2v2.reports.tune_findings import importances
@@ -81,7 +81,7 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
     figures = {
         "forest": score_plots.forest(metrics, chance=chance),
         "folds": score_plots.fold_scores(
-            run.best_folds, metric=metric, interval=intervals[metric], chance=chance
+            metrics["folds"][metric], metric=metric, interval=intervals[metric], chance=chance
         ),
         "history": search_plots.history(run.trials, metric=metric),
         "fold_map": search_plots.fold_map(run.folds, run.trials, metric=metric, num_folds=run.num_folds),
@@ -138,9 +138,15 @@ def _forest_caption(run: TuneRun) -> str:
             "the trials selected on the other folds. Dashed: chance."
         )
     return (
-        f"{name} to expect on new speakers with its 95% interval, of each fold of the best trial, and of all its "
-        "held-out clips. Dashed: chance."
+        f"{name} to expect on new speakers with its 95% interval, of each fold of the best trial{_fold_intervals(run)}, and of "
+        "all its held-out clips. Dashed: chance."
     )
+
+
+def _fold_intervals(run: TuneRun) -> str:
+    """What the folds' intervals are over, where a fold has one."""
+    has_any = any(run.metrics["folds"][run.metric].get("intervals") or [])
+    return " with its interval over the fold's speakers" if has_any else ""
 
 
 def _scores(run: TuneRun) -> Scores:
@@ -193,7 +199,8 @@ def trust(run: TuneRun) -> list[Block]:
     if estimate is not None:
         name = f"{estimate['name'][0].upper()}{estimate['name'][1:]}"
         meaning = f"{name}: {estimate['how'].rstrip('.')}. {estimate['interval'].rstrip('.')}."
-    return [Checks(tune_checks(run)), Paragraph(meaning)]
+    num_left_out = 0 if estimate is None else estimate["metrics"][run.metric].get("num_left_out", 0)
+    return [Checks(tune_checks(run)), Paragraph(meaning), *left_out(num_left_out)]
 
 
 def how_it_was_made(run: TuneRun) -> list[Block]:

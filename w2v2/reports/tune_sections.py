@@ -26,9 +26,11 @@ from w2v2.reports.shared_sections import (
     class_table,
     clips_blocks,
     confusion_tables,
+    fold_cells,
     intervals_of,
     lengths_text,
     pictured,
+    pooled_score,
     surest_mistakes,
 )
 from w2v2.reports.text import (
@@ -100,9 +102,11 @@ def _folds_table(run: TuneRun) -> Table:
     for row in run.manifest.select(["fold", "speaker"]).to_pylist():
         speakers[row["fold"]].add(row["speaker"])
     rows: list[list[Cell]] = []
+    cells = {metric: fold_cells(run.metrics["folds"], metric) for metric in run.labels}
     for row in run.best_folds.to_pylist():
-        held_out = listed(sorted(speakers[row["fold"]]))
-        rows.append([row["fold"], *(row[m] for m in run.labels), row["num_held_out"], held_out])
+        fold = row["fold"]
+        held_out = listed(sorted(speakers[fold]))
+        rows.append([fold, *(cells[m][fold] for m in run.labels), row["num_held_out"], held_out])
     num_folds = len(rows)
     for which in ("mean", "std"):
         rows.append([which, *(run.metrics["folds"][m][which] for m in run.labels), "", ""])
@@ -113,7 +117,13 @@ def _folds_table(run: TuneRun) -> Table:
         words("speakers held out"),
     ]
     why = " std is undefined for one fold." if num_folds == 1 else ""
-    return Table("folds", columns, rows, f"Scores on held-out speakers, trial {run.metrics['trial']}.{why}")
+    within = (
+        " with intervals over a fold's speakers"
+        if any(isinstance(c, Measured) for row in rows for c in row)
+        else ""
+    )
+    caption = f"Scores on held-out speakers{within}, trial {run.metrics['trial']}.{why}"
+    return Table("folds", columns, rows, caption)
 
 
 def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
@@ -152,11 +162,11 @@ def baseline(run: TuneRun) -> list[Block]:
         return []
     ours = [tune_headline(run, title) for title in run.labels]
     higher = [other["difference"][title] for title in run.labels]
-    theirs = [Measured(other["pooled"][title], other["pooled"]["intervals"][title]) for title in run.labels]
+    theirs = [pooled_score(other["pooled"], title) for title in run.labels]
     is_estimate = "estimate" in run.metrics
     title = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
     rows: list[list[Cell]] = [
-        [title, *(Measured(score.value, score.interval) for score in ours)],
+        [title, *(Measured(score.value, score.interval, score.why) for score in ours)],
         [other["name"], *theirs],
         ["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)],
     ]

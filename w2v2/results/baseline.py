@@ -14,6 +14,7 @@ from w2v2.data.targets import target_array
 from w2v2.evaluation import classification
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details, detail_lines
+from w2v2.evaluation.fold_scores import fold_intervals, over_folds
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
@@ -53,7 +54,7 @@ def write_outcome(
         "metric": "uar",
         "computed_on": "out-of-fold predictions: every clip is scored by the machine of the fold in which its speaker was "
         f"held out ({len(fits)} folds, no speaker in two), with settings chosen on inner folds of the other speakers",
-        "folds": task_scores.over_folds(folds),
+        "folds": over_folds(folds, fold_intervals(predictions, "classes", classes, seed=config.seed)),
         **class_details(
             predictions, corpus.clips, classes, columns=config.data.slice_columns, seed=config.seed
         ),

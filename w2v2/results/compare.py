@@ -11,7 +11,7 @@ from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.direction import better_word, sign
 from w2v2.evaluation.scores import number_text, within_text
 from w2v2.machine import describe_run
-from w2v2.results.compared_runs import ComparedRun, all_names, read_runs, scored_run
+from w2v2.results.compared_runs import ComparedRun, all_names, corpus_of, read_runs, scored_run
 from w2v2.storage import run_directory
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ def _compared(
     first = scored[order[0]]
     return {
         "job": "compare",
+        "corpus": corpus_of(runs[order[0]]),
         "kind": runs[order[0]].kind,
         "metric": metric,
         "metrics": list(metrics),

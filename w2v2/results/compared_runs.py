@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.scores import scored
 from w2v2.job_commands import command_of
+from w2v2.reports.recordings import corpus_name
 from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
 from w2v2.search.fold_store import Ledger
@@ -45,9 +47,9 @@ class ComparedRun:
     @property
     def method(self) -> str:
         """What its scores are of: those of a search are computed from its ledger, unless models were trained after it."""
-        if self.metrics["job"] == "tune_folds" and "final" not in self.metrics:
-            return "BBC-CV"
-        return self.metrics["estimate"]["name"] if "estimate" in self.metrics else self.metrics["job"]
+        if self.metrics["job"] != "tune_folds":
+            return self.metrics["job"]
+        return self.metrics["estimate"]["name"] if "final" in self.metrics else "BBC-CV"
 
 
 def read_runs(uris: Sequence[str]) -> dict[str, ComparedRun]:
@@ -110,6 +112,15 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
         seed=seed,
         among=names,
     )
+
+
+def corpus_of(run: ComparedRun) -> str:
+    """The corpus of a run, as its page names it; empty where the run has no config.yaml."""
+    try:
+        config = yaml.safe_load(storage.read_text(storage.join(run.uri, "config.yaml")))
+    except storage.NotFoundError:
+        return ""
+    return corpus_name(config["data"])
 
 
 def all_names(runs: Sequence[ComparedRun]) -> list[str]:

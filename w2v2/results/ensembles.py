@@ -12,10 +12,12 @@ from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_predictions
 from w2v2.models import provenance
 from w2v2.reports.ensemble_section import member_headline
+from w2v2.results.ensemble_estimate import ensemble_estimate
+from w2v2.results.search_score_lines import expected_lines
 from w2v2.storage import run_directory
 
 if TYPE_CHECKING:  # imports torch
-    from w2v2.training.ensembles import Ensemble, OutOfFold
+    from w2v2.training.ensembles import Ensemble
     from w2v2.training.finetuning import Finetuned
 
 
@@ -24,35 +26,39 @@ def ensemble_scores(
     found: Manifest,
     ensemble: "Ensemble",
     *,
+    out_of_fold: pa.Table | None,
     names: Sequence[str],
     midpoints: Sequence[float] | None,
 ) -> dict[str, Any]:
-    """`ensemble` of metrics.json, after out_of_fold.parquet has been written where its members held folds out.
+    """`ensemble` of metrics.json; out_of_fold is what out_of_fold_predictions returned.
 
-    `members` has each one's digest, kept epoch and scores of the test split; `out_of_fold` the scores of the
-    training clips, each by the one member that was trained without its speaker.
+    `estimate` is what to expect on new speakers, where a search chose the settings (see ensemble_estimate); `members` has
+    each one's digest, kept epoch and scores of the test split; `out_of_fold` the scores of the training clips, each by
+    the one member that was trained without its speaker.
     """
+    estimate = ensemble_estimate(config, names)
     scores: dict[str, Any] = {
+        **({"estimate": estimate} if estimate else {}),
         "kind": config.ensemble,
         "members": [
             _member(config, found, one, names=names, midpoints=midpoints) for one in ensemble.members
         ],
     }
-    if ensemble.out_of_fold is not None:
-        scores["out_of_fold"] = _out_of_fold(
-            config, found, ensemble.out_of_fold, names=names, midpoints=midpoints
-        )
+    if ensemble.out_of_fold is not None and out_of_fold is not None:
+        clips = found.clips.take(pa.array(ensemble.out_of_fold.rows))
+        scores["out_of_fold"] = _out_of_fold(config, out_of_fold, clips, names=names, midpoints=midpoints)
     return scores
 
 
 def ensemble_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Lines for the terminal: each member's leading score, and that of the training clips out of fold; none without members."""
+    """Lines for the terminal: what to expect of the ensemble, each member's leading score, the training clips' out of fold; none without members."""
     if "ensemble" not in metrics:
         return []
     ensemble = metrics["ensemble"]
+    lines = [] if "estimate" in metrics else expected_lines(ensemble)
     each = [member_headline(metrics, member) for member in ensemble["members"]]
     texts = ", ".join(one.form(one.value) for one in each)
-    lines = [f"{each[0].metric} of each of its {len(each)} models: {texts}"]
+    lines.append(f"{each[0].metric} of each of its {len(each)} models: {texts}")
     if held_out := ensemble.get("out_of_fold"):
         own = member_headline(metrics, held_out)
         lines.append(
@@ -80,15 +86,16 @@ def _member(
     return {"digest": member.digest, "best_epoch": member.best_epoch, "pooled": scores["pooled"]}
 
 
-def _out_of_fold(
-    config: FinetuneConfig,
-    found: Manifest,
-    held_out: "OutOfFold",
-    *,
-    names: Sequence[str],
-    midpoints: Sequence[float] | None,
-) -> dict[str, Any]:
-    """Scores of single models: the ensemble has several models for a new speaker, and these clips have one each."""
+def out_of_fold_predictions(
+    config: FinetuneConfig, found: Manifest, ensemble: "Ensemble | None", *, names: Sequence[str]
+) -> pa.Table | None:
+    """The rows of out_of_fold.parquet, after they have been written: each training clip by the member without its speaker.
+
+    None where no member has held a fold out.
+    """
+    if ensemble is None or ensemble.out_of_fold is None:
+        return None
+    held_out = ensemble.out_of_fold
     clips = found.clips.take(pa.array(held_out.rows))
     if "fold" in clips.column_names:
         clips = clips.drop_columns(["fold"])
@@ -96,6 +103,18 @@ def _out_of_fold(
     keep = ["clip_id", "speaker", "fold"]
     predictions = predictions_table(clips, held_out.values, kind=config.task.kind, names=names, keep=keep)
     run_directory.write_table(config.run, "out_of_fold", predictions)
+    return predictions
+
+
+def _out_of_fold(
+    config: FinetuneConfig,
+    predictions: pa.Table,
+    clips: pa.Table,
+    *,
+    names: Sequence[str],
+    midpoints: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Scores of single models: the ensemble has several models for a new speaker, and these clips have one each."""
     scores = score_predictions(
         predictions, kind=config.task.kind, names=names, seed=config.seed, midpoints=midpoints
     )

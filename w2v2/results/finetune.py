@@ -26,8 +26,9 @@ from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.models import provenance
 from w2v2.models.model_card import extend_card
 from w2v2.reports.recordings import corpus_name
-from w2v2.results.ensembles import ensemble_lines, ensemble_scores
+from w2v2.results.ensembles import ensemble_lines, ensemble_scores, out_of_fold_predictions
 from w2v2.results.operating_point import operating_point
+from w2v2.results.search_score_lines import expected_lines
 from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
 from w2v2.storage import files as storage
@@ -72,9 +73,10 @@ def write_outcome(
         spaces=config.text.spaces,
     )
     scored_once = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
+    caveat = provenance.tuning_caveat(config.tuned_on, scored_once)
     metrics |= {
         "job": "finetune",
-        "computed_on": _computed_on(config, metrics, len(test), scored_once, encoder, ensemble),
+        "computed_on": _computed_on(metrics, len(test), encoder, ensemble) + caveat,
         "splits": dict(splits.num_clips(corpus.clips)),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
@@ -88,27 +90,35 @@ def write_outcome(
     if text is not None:
         decoding = _decoding(config, test, trained, predictions["clip_id"].to_pylist())
         metrics |= {"text": dict(text), "decoding": decoding}
+    held_out = out_of_fold_predictions(config, corpus, ensemble, names=names)
     kept = operating_point(
-        config, predictions, names, heldout_speakers=set(scored_once["speaker"].to_pylist())
+        config,
+        predictions,
+        names,
+        heldout_speakers=set(scored_once["speaker"].to_pylist()),
+        out_of_fold=held_out,
     )
     metrics |= _details(config, test, corpus.clips, names, kept)
     if ensemble is not None:
-        metrics["ensemble"] = ensemble_scores(config, corpus, ensemble, names=names, midpoints=midpoints)
+        metrics["ensemble"] = ensemble_scores(
+            config, corpus, ensemble, out_of_fold=held_out, names=names, midpoints=midpoints
+        )
+    estimate = metrics.get("ensemble", {}).get("estimate") or _tuning_estimate(config)
+    if estimate and caveat:  # the test split chose the settings: its score is not the one to believe
+        metrics["estimate"] = estimate
     if before is not None:
         metrics["before_remapping"] = before["pooled"]
     metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
-    _extend_card(config, metrics, kept)
+    _extend_card(config, metrics, {**kept, **({"estimate": estimate} if estimate else {})})
     write_tensorboard(config.run, training_scalars(trained.curve))
     _report(config, metrics, trained)
     return metrics
 
 
 def _computed_on(
-    config: FinetuneConfig,
     metrics: Mapping[str, Any],
     num_clips: int,
-    scored: pa.Table,
     encoder: Mapping[str, Any],
     ensemble: "Ensemble | None",
 ) -> str:
@@ -117,15 +127,14 @@ def _computed_on(
         f"the test split, once: {num_clips} clips of {metrics['num_speakers']} speakers, none of whom is in train or val"
         + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
         + provenance.caveat(encoder)
-        + provenance.tuning_caveat(config.tuned_on, scored)
     )
 
 
-def _extend_card(config: FinetuneConfig, metrics: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
-    """Adds the scores, and what the model predicts with by choice, to the card of the model, which was written before."""
+def _extend_card(config: FinetuneConfig, metrics: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Adds the scores and what else the model keeps to its card, which was written before."""
     card = {name: metrics[name] for name in ("computed_on", "pooled", "ensemble") if name in metrics}
     corpus = {"corpus": corpus_name(asdict(config.data))}
-    extend_card(metrics["model"]["uri"], card | dict(kept) | corpus | _tuning_estimate(config))
+    extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
 
 
 def _report(config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetuned") -> None:
@@ -135,6 +144,7 @@ def _report(config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetu
 
     page = write_model_report(config.run)
     scores = [
+        *expected_lines(metrics),
         score_lines(metrics),
         *detail_lines(metrics),
         *decision_lines(metrics),
@@ -188,16 +198,15 @@ def _details(
             return {"recordings": recording_details(clips)}
 
 
-def _tuning_estimate(config: FinetuneConfig) -> dict[str, Any]:
-    """`estimate` of the search that chose the settings; nothing where none did or it cannot be read."""
+def _tuning_estimate(config: FinetuneConfig) -> dict[str, Any] | None:
+    """`estimate` of the search that chose the settings; None where none did or it cannot be read."""
     if not config.tuned_on or config.task.kind != "classes":
-        return {}
+        return None
     try:
         text = storage.read_text(storage.join(storage.expand(config.tuned_on), "metrics.json"))
     except storage.StorageError:  # provenance.tuning_caveat has warned of it
-        return {}
-    metrics = json.loads(text)
-    return {"estimate": metrics["estimate"]} if "estimate" in metrics else {}
+        return None
+    return json.loads(text).get("estimate")
 
 
 def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +12,7 @@ from w2v2.data.targets import class_numbers
 from w2v2.evaluation.calibration import fitted_temperature
 from w2v2.evaluation.decisions import by_patient, choose_thresholds
 from w2v2.evaluation.scores import columns
+from w2v2.search.final_trainings import FILE, seed_averages
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -20,18 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 def operating_point(
-    config: FinetuneConfig, predictions: pa.Table, names: Sequence[str], *, heldout_speakers: set[str]
+    config: FinetuneConfig,
+    predictions: pa.Table,
+    names: Sequence[str],
+    *,
+    heldout_speakers: set[str],
+    out_of_fold: pa.Table | None = None,
 ) -> dict[str, Any]:
     """Entries of the model card: `temperature` of classes or `thresholds` of labels; {} if they cannot be chosen.
 
-    predictions have a split; heldout_speakers are those of the test split, whom a search may have scored.
+    predictions have a split; heldout_speakers are those of the test split, whom a search may have scored. A temperature
+    is that of the val split, else of out_of_fold, the training clips as predicted by an ensemble's members that lack
+    their fold, else of the search that chose the settings.
     """
     val = predictions.filter(pc.equal(predictions["split"], "val"))
     match config.task.kind:
         case "classes":
-            temperature = (
-                _of_val(val, names) if len(val) else _of_search(config.tuned_on, names, heldout_speakers)
-            )
+            temperature = _temperature_of(config, val, out_of_fold, names, heldout_speakers)
             return {"temperature": temperature} if temperature else {}
         case "multi_label" if len(val):
             return {"thresholds": _thresholds(val, names)}
@@ -42,16 +47,37 @@ def operating_point(
     return {}
 
 
-def _of_val(val: pa.Table, names: Sequence[str]) -> dict[str, Any] | None:
-    return _temperature(val, names, f"the val split: {_size(val)}")
+def _temperature_of(
+    config: FinetuneConfig,
+    val: pa.Table,
+    out_of_fold: pa.Table | None,
+    names: Sequence[str],
+    heldout_speakers: set[str],
+) -> dict[str, Any] | None:
+    if len(val):
+        return _temperature(val, names, f"the val split: {_size(val)}")
+    if out_of_fold is not None:
+        return _temperature(
+            out_of_fold,
+            names,
+            f"out-of-fold predictions of the ensemble's single models: {_size(out_of_fold)}",
+        )
+    return _of_search(config, names, heldout_speakers)
 
 
-def _of_search(run: str, names: Sequence[str], heldout_speakers: set[str]) -> dict[str, Any] | None:
-    """A temperature of the search's out-of-fold predictions of speakers who are not held out here; None without any."""
+def _of_search(
+    config: FinetuneConfig, names: Sequence[str], heldout_speakers: set[str]
+) -> dict[str, Any] | None:
+    """A temperature of the search's out-of-fold predictions of speakers who are not held out here; None without any.
+
+    For an ensemble of seeds they are averages of the search's new seeds, where it has trained several.
+    """
+    run = config.tuned_on
     if not run:
         return None
     try:
         rows = run_directory.read_table(storage.expand(run), "predictions")
+        finals = _final_predictions(storage.expand(run)) if config.ensemble == "seeds" else None
     except storage.StorageError as error:
         logger.warning("no temperature was fitted: the predictions of tuned_on cannot be read (%s)", error)
         return None
@@ -59,8 +85,20 @@ def _of_search(run: str, names: Sequence[str], heldout_speakers: set[str]) -> di
     if have != set(names):
         logger.warning("no temperature was fitted: %s has other classes", run)
         return None
+    what = "out-of-fold predictions"
+    if finals is not None and len(seeds := finals["seed"].unique()) > 1:
+        size = min(config.ensemble_size, len(seeds))
+        rows, what = seed_averages(finals, names, num_seeds=size), f"averages of {size} seeds, out of fold,"
     rows = rows.filter(pc.invert(pc.is_in(rows["speaker"], value_set=pa.array(sorted(heldout_speakers)))))
-    return _temperature(rows, names, f"out-of-fold predictions of the search {run}: {_size(rows)}")
+    return _temperature(rows, names, f"{what} of the search {run}: {_size(rows)}")
+
+
+def _final_predictions(run: str) -> pa.Table | None:
+    """What the search trained after its trials; None where it did not."""
+    try:
+        return run_directory.read_table(run, FILE)
+    except storage.NotFoundError:
+        return None
 
 
 def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[str, Any] | None:
@@ -88,4 +126,4 @@ def _thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _size(rows: pa.Table) -> str:
-    return f"{len(rows)} clips of {len(np.unique(rows['speaker'].to_pylist()))} speakers"
+    return f"{len(rows['clip_id'].unique())} clips of {len(rows['speaker'].unique())} speakers"

@@ -48,6 +48,16 @@ def estimate_interval(score: Mapping[str, Any]) -> str:
     return within_text(interval, score["undefined"])
 
 
+def expected_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """A line with the `estimate` of a run or ensemble, what to expect on new speakers; none where it has none."""
+    if "estimate" not in metrics:
+        return []
+    estimate = metrics["estimate"]
+    score = estimate["metrics"][estimate["metric"]]
+    value = f"{number_text(score['value'])} {estimate_interval(score)}"
+    return [f"to expect on new speakers: {estimate['metric']} {value}, {estimate['name']}"]
+
+
 def _choice(selection: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     """How much the choice among trials flatters their best."""
     if selection["num_trials"] == 1:

@@ -17,6 +17,7 @@ from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details
+from w2v2.evaluation.fold_scores import fold_intervals, over_folds
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import number_text
 from w2v2.models import provenance
@@ -62,9 +63,12 @@ def write_outcome(
     curves, predictions = summary.curves_table(search.scores), search.predictions(manifest.clips)
     for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
         run_directory.write_table(config.run, name, rows)
+    scores = _scores(config, classes, best, folds, predictions, encoder=_encoder(config, best, encoders))
     metrics = {
         "job": "tune_folds",
-        **_scores(config, classes, best, folds, predictions, encoder=_encoder(config, best, encoders)),
+        # The number to believe comes first.
+        **_estimates(search, manifest.clips, scores["pooled"], baseline),
+        **scores,
         **_details(config, manifest.clips, predictions, classes),
         "data": data_summary(config.data.uri, manifest),
         "trunk": trunk,
@@ -72,7 +76,6 @@ def write_outcome(
         "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray", "optuna"),
     }
-    metrics |= _estimates(search, manifest.clips, metrics["pooled"], baseline)
     if curve is not None:
         run_directory.write_table(config.run, "learning_curve", curve.table(classes))
         metrics["learning_curve"] = curve.numbers(
@@ -136,6 +139,9 @@ def _scores(
     encoder: dict[str, Any],
 ) -> dict[str, Any]:
     """The best trial's scores, its encoder, and what the scores were computed on."""
+    by_fold = fold_intervals(
+        predictions, config.task.kind, classes, seed=config.seed, spaces=config.text.spaces
+    )
     if config.task.kind == "transcript":
         scores = task_scores.score_predictions(
             predictions, kind="transcript", names=[], seed=config.seed, spaces=config.text.spaces
@@ -157,7 +163,7 @@ def _scores(
         f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)"
         + provenance.caveat(encoder),
         "encoder": encoder,
-        "folds": task_scores.over_folds([row for row in folds.to_pylist() if row["trial"] == best.number]),
+        "folds": over_folds([row for row in folds.to_pylist() if row["trial"] == best.number], by_fold),
     }
 
 

@@ -15,6 +15,8 @@ from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
 from w2v2.training.fold_result import FoldScore, FoldTranscripts
 
+INTERVAL = "95 %: Student's t times the standard error over speakers or over folds, whichever is wider."
+
 
 def mixed(
     scores: Scores,
@@ -106,13 +108,13 @@ def estimate(
     return {
         "name": name,
         "metric": metric,
-        "metrics": {key: _plain(one) for key, one in by_metric.items()},
+        "metrics": {key: interval_json(one) for key, one in by_metric.items()},
         "optimism": {key: _better_by(best[key], one.value, key) for key, one in by_metric.items()},
         "num_speakers": len(found.speakers),
         "num_folds": num_folds,
         "num_trials": num_complete,
         "how": how,
-        "interval": "95 %: Student's t times the standard error over speakers or over folds, whichever is wider.",
+        "interval": INTERVAL,
     }
 
 
@@ -146,7 +148,8 @@ def _how_final(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
     return f"{name}{seeds}", f"Each fold is predicted by models with the hyperparameters {choice}{again}."
 
 
-def _plain(one: Interval) -> dict[str, Any]:
+def interval_json(one: Interval) -> dict[str, Any]:
+    """A score with its interval and standard errors as plain JSON, as `estimate` of metrics.json has them."""
     return {
         "value": one.value,
         "low": one.low,

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
@@ -144,6 +145,29 @@ def final_predictions(final: FinalTrainings, clips: pa.Table, classes: Sequence[
         table = predictions_table(own, clips, classes)
         table = table.append_column("seed", pa.array(np.full(len(table), replicate)))
         tables.append(table.append_column("trial", pa.array(trials[table["fold"].to_numpy()])))
+    return pa.concat_tables(tables)
+
+
+def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: int) -> pa.Table:
+    """Predictions of ensembles of so many seeds: for each ensemble every clip once, by the mean of their probabilities.
+
+    predictions are those of final_predictions. The ensembles are the seeds that follow each other, around the end, so
+    that every seed is in as many: of three seeds the ensembles of two are 1 and 2, 2 and 3, 3 and 1. Where there are
+    no more seeds than asked for, all of them are the one ensemble. The column `seed` has the first of each.
+    """
+    seeds = sorted(set(predictions["seed"].to_pylist()))
+    by_seed = [predictions.filter(pc.equal(predictions["seed"], seed)) for seed in seeds]
+    each = np.stack([task_scores.columns(table, "prob", classes) for table in by_seed])
+    size = min(num_seeds, len(seeds))
+    tables = []
+    for first in range(len(seeds)) if size < len(seeds) else [0]:
+        own = by_seed[first]
+        mean = each[(first + np.arange(size)) % len(seeds)].mean(0)
+        columns: dict[str, Any] = {
+            name: own[name] for name in ("clip_id", "speaker", "fold", "seed", "target")
+        }
+        columns["predicted"] = [classes[place] for place in mean.argmax(1)]
+        tables.append(pa.table(columns | {f"prob_{name}": mean[:, i] for i, name in enumerate(classes)}))
     return pa.concat_tables(tables)
 
 

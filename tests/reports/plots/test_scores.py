@@ -4,7 +4,6 @@ import math
 import re
 from xml.etree import ElementTree
 
-import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -14,7 +13,7 @@ from w2v2.reports.plots.style import png, svg
 
 SCORES = {"pooled": {"uar": 0.5, "intervals": {"uar": (0.4, 0.6)}}, "metric": "uar"}
 METRICS = SCORES | {"folds": {"uar": {"values": [0.3, None, 0.7]}}, "selection": {"nested": 0.45}}
-FOLDS = pa.Table.from_pylist([{"fold": fold, "uar": 0.2 + 0.1 * fold} for fold in range(3)])
+FOLDS = {"values": [0.2, 0.3, 0.4], "intervals": [[0.1, 0.3], None, [0.3, 0.5]]}
 
 
 def _all() -> dict[str, Figure]:
@@ -85,6 +84,26 @@ def test_forest_draws_the_estimate_first_where_there_is_one() -> None:
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([35, 49])
 
 
+def test_folds_of_speakers_enough_have_intervals_below_each_other() -> None:
+    folds = {"uar": {"values": [0.3, None, 0.7], "intervals": [[0.2, 0.4], None, [0.6, 0.8]]}}
+    axes = plots.forest(METRICS | {"folds": folds}, chance=None).axes[0]
+    bars = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+    assert [x for x, _ in bars] == [pytest.approx(x) for x in ([40, 60], [20, 40], [60, 80])]
+    heights = [y[0] for _, y in bars]
+    dots = sorted([float(y), float(x)] for dots in axes.collections for x, y in dots.get_offsets())
+    assert heights[0] == 0 and heights[1] == 1 < heights[2]
+    assert dots == [pytest.approx(dot) for dot in ([0, 50], [1, 30], [heights[2], 70], [heights[2] + 1, 45])]
+    low, high = axes.get_xlim()
+    assert low < 20 and high > 80
+    one_by_one = plots.fold_scores(FOLDS, metric="uar", interval=None, chance=None).axes[0]
+    ends = [
+        segment[:, 1].tolist()
+        for part in one_by_one.collections
+        for segment in getattr(part, "get_segments", list)()
+    ]
+    assert ends == [pytest.approx(end) for end in ([10, 30], [30, 50])]
+
+
 def test_many_classes_have_counts_without_percents_and_very_many_none() -> None:
     for num_classes, num_texts in ((12, 12 * 12 + 12), (13, 13 * 13), (31, 0)):
         counts = [[2 * (i == j) for j in range(num_classes)] for i in range(num_classes)]
@@ -137,6 +156,6 @@ def test_names_are_never_markup_nor_mathematics(name: str) -> None:
 def test_nothing_to_draw_is_an_empty_figure() -> None:
     figures = [
         plots.speaker_scores({}, metric="uar", interval=None, chance=None),
-        plots.fold_scores(FOLDS.slice(0, 0), metric="uar", interval=None, chance=None),
+        plots.fold_scores({"values": []}, metric="uar", interval=None, chance=None),
     ]
     assert all(svg(figure, name="empty").startswith("<svg") for figure in figures)

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -30,13 +29,14 @@ from w2v2.reports.plots.style import (
 from w2v2.reports.text import LABELS, shortened
 
 MAX_PERCENTS, MAX_COUNTS = 12, 30
+_FOLD_STEP = 0.28
 
 
 def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
     """The searched metric in one look: the estimate with its interval, each fold and all clips of the best trial.
 
-    Where metrics.json has no estimate: the best trial with its interval, each fold, and what was selected on
-    the other folds.
+    Folds have intervals where they have speakers enough. Where metrics.json has no estimate: the best trial with its
+    interval, each fold, and what was selected on the other folds.
     """
     metric, pooled, estimate = metrics["metric"], metrics["pooled"], metrics.get("estimate")
     if estimate is not None:
@@ -47,27 +47,44 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
         interval = pooled["intervals"][metric]
         first = (pooled[metric], "pooled, 95% interval")
         last = (metrics["selection"]["nested"], "selected on the other folds")
-    rows: tuple[tuple[list[float | None], dict[str, Any]], ...] = (
-        ([first[0]], {"s": 34, "color": BLUE}),
-        (metrics["folds"][metric]["values"], {"s": 16, "color": MUTED}),
-        ([last[0]], {"s": 34, "color": VERMILLION, "marker": "D"}),
-    )
+    folds = metrics["folds"][metric]
+    within = folds.get("intervals") or [None] * len(folds["values"])
+    # Folds with intervals are drawn below each other, in their order.
+    step = _FOLD_STEP if any(within) else 0.0
+    places = [1 + step * fold for fold in range(len(within))]
+    end = places[-1] + 1
     with style():
-        figure, axes = one_panel(WIDTH, 1.55)
+        figure, axes = one_panel(WIDTH, 1.55 + 0.42 * (end - 2))
         _chance(axes, chance, vertical=True)
-        if interval is not None:
-            ends = percent_values(interval)
-            axes.plot(ends, [0, 0], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        for place, (values, look) in enumerate(rows):
-            points = percent_values(values)
-            axes.scatter(points, [place] * len(points), zorder=3, clip_on=False, **look)
-        shown = [point for values, _ in rows for point in percent_values(values)]
-        shown += percent_values([*(interval or []), chance])
-        axes.set(xlim=_around(shown), ylim=(2.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
+        _bar(axes, interval, 0, color=BLUE, linewidth=5)
+        for between, place in zip(within, places, strict=True):
+            _bar(axes, between, place, color=MUTED, linewidth=2.5)
+        _dots(axes, [first[0]], [0.0], s=34, color=BLUE)
+        _dots(axes, folds["values"], places, s=16, color=MUTED)
+        _dots(axes, [last[0]], [end], s=34, color=VERMILLION, marker="D")
+        shown = percent_values([first[0], *folds["values"], last[0], chance])
+        shown += percent_values([bound for between in (interval, *within) for bound in between or ()])
+        axes.set(xlim=_around(shown), ylim=(end + 0.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
         names = [first[1], "each fold, best trial", last[1]]
-        with_names(axes, [textwrap.fill(name, 24) for name in names])
+        axes.set_yticks(
+            [0, (places[0] + places[-1]) / 2, end], labels=[textwrap.fill(name, 24) for name in names]
+        )
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines["left"].set_visible(False)
         return figure
+
+
+def _dots(axes: Axes, values: Sequence[float | None], places: Sequence[float], **look: Any) -> None:
+    """The fractions that are known, in percent, each at its place on the y axis."""
+    known = [(100 * x, y) for x, y in zip(values, places, strict=True) if x is not None and is_known(x)]
+    axes.scatter([x for x, _ in known], [y for _, y in known], zorder=3, clip_on=False, **look)
+
+
+def _bar(axes: Axes, interval: Sequence[float] | None, place: float, *, color: str, linewidth: float) -> None:
+    """A horizontal bar over an interval of fractions; nothing where there is none."""
+    if interval is not None:
+        ends = percent_values(interval)
+        axes.plot(ends, [place] * 2, color=color, linewidth=linewidth, alpha=0.35, solid_capstyle="butt")
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
@@ -79,17 +96,23 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
 
 
 def fold_scores(
-    folds: pa.Table, *, metric: str, interval: Sequence[float] | None, chance: float | None
+    folds: Mapping[str, Any], *, metric: str, interval: Sequence[float] | None, chance: float | None
 ) -> Figure:
-    """One dot a fold of one trial, their mean, and the pooled 95 % interval as a band."""
-    rows = [row for row in folds.to_pylist() if is_known(row[metric])]
-    numbers, values = [row["fold"] for row in rows], percent_values([row[metric] for row in rows])
+    """One dot a fold with its interval, if any, their mean, and the pooled 95 % interval as a band.
+
+    folds is that of metrics.json for the metric.
+    """
+    known = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_known(value)]
+    numbers, values = [fold for fold, _ in known], [value for _, value in known]
     with style():
         figure, axes = one_panel(WIDTH, 2.5)
         if interval is not None:
             axes.axhspan(*percent_values(interval), label="95% interval, pooled", **BAND)
         if values:
             axes.axhline(sum(values) / len(values), color=BLUE, linewidth=0.9, label="mean over folds")
+        for fold, between in enumerate(folds.get("intervals") or ()):
+            if between is not None:
+                axes.vlines([fold], 100 * between[0], 100 * between[1], color=BLUE, linewidth=2.5, alpha=0.35)
         axes.scatter(numbers, values, s=34, color=BLUE, zorder=3, clip_on=False)
         _chance(axes, chance, vertical=False)
         axes.set(ylim=(0, 100), xlabel="held-out fold", ylabel=f"{LABELS[metric]} (%)", xticks=numbers)
