@@ -46,18 +46,18 @@ def quality_slices(clips: pa.Table) -> dict[str, tuple[list[str], list[str]]]:
     Parts are thirds of the clips; of the bandwidth narrow, medium and wide; clips with and without clipping. Parts of less
     than 5 % of the clips have none, nor have clips that were not measured. Measures with one part are left out.
     """
-    found = {}
+    slices = {}
     for name, measure in MEASURES.items():
         labels, values = _parts(name, measure, measured(clips, name))
         kept = [label for label in labels if values.count(label) >= max(1, MIN_PART * len(values))]
         if len(kept) > 1:
-            found[measure.name] = kept, [value if value in kept else "" for value in values]
-    return found
+            slices[measure.name] = kept, [value if value in kept else "" for value in values]
+    return slices
 
 
 def _parts(name: str, measure: Measure, values: Float[np.ndarray, " clips"]) -> tuple[list[str], list[str]]:
-    known = ~np.isnan(values)
-    if not known.any():
+    is_measured = ~np.isnan(values)
+    if not is_measured.any():
         return [], [""] * len(values)
     match name:
         case "clipping_fraction":
@@ -66,10 +66,10 @@ def _parts(name: str, measure: Measure, values: Float[np.ndarray, " clips"]) -> 
             edges = [NARROWBAND_HZ, WIDEBAND_HZ]
             labels = _between(measure, edges)
         case _:
-            edges = np.quantile(values[known], (1 / 3, 2 / 3)).tolist()
+            edges = np.quantile(values[is_measured], (1 / 3, 2 / 3)).tolist()
             labels = _between(measure, edges)
-    place = np.searchsorted(edges, np.where(known, values, 0.0))
-    return labels, [labels[at] if is_known else "" for at, is_known in zip(place, known, strict=True)]
+    place = np.searchsorted(edges, np.where(is_measured, values, 0.0))
+    return labels, [labels[at] if has_value else "" for at, has_value in zip(place, is_measured, strict=True)]
 
 
 def _between(measure: Measure, edges: Sequence[float]) -> list[str]:

@@ -41,9 +41,9 @@ def class_details(
         if name in columns or len(set(values)) > 1
     }
     probabilities = scores.columns(predictions, "prob", classes)
-    own_calibration = calibration(probabilities, target, fold=fold, temperature=temperature)
+    calibrated = calibration(probabilities, target, fold=fold, temperature=temperature)
     recordings = recording_details(clips, predictions=predictions, classes=classes, seed=seed)
-    return {"slices": by_column, "calibration": own_calibration, "recordings": recordings}
+    return {"slices": by_column, "calibration": calibrated, "recordings": recordings}
 
 
 def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
@@ -55,8 +55,8 @@ def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
             continue
         gap = row["gap"]
         within = scores.within_text(gap["interval"], gap["undefined"])
-        each = (row["values"][gap[end]]["value"] for end in ("highest", "lowest"))
-        high, low = map(scores.number_text, each)
+        scores_of_ends = (row["values"][gap[end]]["value"] for end in ("highest", "lowest"))
+        high, low = map(scores.number_text, scores_of_ends)
         value = scores.number_text(gap["value"])
         lines.append(
             f"by {name}: {gap['highest']} {high}, {gap['lowest']} {low}; gap {value} {within}, p {row['p']:.3f}"

@@ -71,8 +71,8 @@ def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> 
     speakers come from one corpus is in no interval. `undefined` says why there is no extrapolation.
     """
     sizes = sorted(by_size)
-    found = intervals(_along_the_curve(by_size, metric), seed=seed)
-    points = [{"num_speakers": size, **_plain(found[f"score {size}"])} for size in sizes]
+    by_name = intervals(_along_the_curve(by_size, metric), seed=seed)
+    points = [{"num_speakers": size, **_plain(by_name[f"score {size}"])} for size in sizes]
     if undefined := _why_undefined(points):
         return {"points": points, "undefined": undefined}
     laws = fit_power_laws(sizes, np.array([[point["value"] for point in points]]))
@@ -81,8 +81,8 @@ def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> 
     return {
         "points": points,
         "curve": [[float(size), float(laws.mean_at(size)[0])] for size in drawn],
-        "doubled": {"num_speakers": 2 * sizes[-1], **_widened(found["doubled"], doubled, laws)},
-        "gain": _widened(found["gain"], doubled - laws.scores_at(sizes[-1]), laws),
+        "doubled": {"num_speakers": 2 * sizes[-1], **_widened(by_name["doubled"], doubled, laws)},
+        "gain": _widened(by_name["gain"], doubled - laws.scores_at(sizes[-1]), laws),
         "undefined": "",
     }
 
@@ -103,17 +103,19 @@ def _along_the_curve(by_size: Mapping[int, Scored], metric: str) -> Scored:
     return Scored(speakers=first.speakers, values=values, folds=first.folds, bounds=bounds)
 
 
-def _widened(one: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws) -> dict[str, Any]:
+def _widened(
+    interval: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws
+) -> dict[str, Any]:
     """The number with its interval, which takes in two standard deviations over the exponents."""
-    if one.value is None or one.low is None or one.high is None:
-        return _plain(one)
+    if interval.value is None or interval.low is None or interval.high is None:
+        return _plain(interval)
     mean = (laws.weight * by_exponent).sum()
     spread = 2 * float(np.sqrt((laws.weight * (by_exponent - mean) ** 2).sum()))
     low, high = (
-        one.value - hypot(one.value - one.low, spread),
-        one.value + hypot(one.high - one.value, spread),
+        interval.value - hypot(interval.value - interval.low, spread),
+        interval.value + hypot(interval.high - interval.value, spread),
     )
-    return _plain(one) | {"interval": [low, high]}
+    return _plain(interval) | {"interval": [low, high]}
 
 
 def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:
@@ -123,8 +125,8 @@ def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:
     return undefined[0] if undefined else ""
 
 
-def _plain(one: Interval) -> dict[str, Any]:
-    return {"value": one.value, "interval": one.between, "undefined": one.undefined}
+def _plain(interval: Interval) -> dict[str, Any]:
+    return {"value": interval.value, "interval": interval.between, "undefined": interval.undefined}
 
 
 def sentence(curve: Mapping[str, Any]) -> str:

@@ -165,7 +165,7 @@ def scored_counts(
     """The rates of any sample of the speakers, whose summed edits and reference units these are."""
     return Scored(
         speakers=speakers,
-        values=lambda counts: {name: _rates(counts @ own) for name, own in sums.items()},
+        values=lambda counts: {name: _rates(counts @ part) for name, part in sums.items()},
         folds=folds,
         bounds=dict.fromkeys(sums, (0.0, np.inf)),
     )
@@ -181,7 +181,7 @@ def _units(references: Sequence[str], hypotheses: Sequence[str], *, spaces: bool
 
 
 def _totals_rates(units: Mapping[str, Sequence[Edits]]) -> dict[str, float | None]:
-    return {name: plain(_rates(_counts(own).sum(0)[None])[0]) for name, own in units.items()}
+    return {name: plain(_rates(_counts(clips).sum(0)[None])[0]) for name, clips in units.items()}
 
 
 def _counts(clips: Sequence[Edits]) -> Shaped[np.ndarray, "clips 2"]:
@@ -214,8 +214,8 @@ def _totals(clips: Sequence[Edits]) -> dict[str, int]:
 
 def _commonest(clips: Sequence[Edits]) -> list[dict[str, Any]]:
     total: Counter[tuple[str, str]] = Counter()
-    for one in clips:
-        total += one.confused
+    for clip in clips:
+        total += clip.confused
     ordered = sorted(total.items(), key=lambda item: (-item[1], item[0]))
     return [
         {"target": target, "predicted": written, "count": n}
@@ -230,7 +230,7 @@ def _worst(
     characters: Sequence[Edits],
 ) -> list[dict[str, Any]]:
     """The clips with most character errors, the shorter reference first among equals."""
-    wrong = [row for row, one in enumerate(characters) if one.errors]
+    wrong = [row for row, edits_of_clip in enumerate(characters) if edits_of_clip.errors]
     wrong.sort(key=lambda row: (-characters[row].errors, len(references[row]), clip_ids[row]))
     return [
         {

@@ -69,8 +69,8 @@ def recording_details(
 
 def _spread(values: Float[np.ndarray, " clips"]) -> list[float] | None:
     """The 5th, 50th and 95th percentile; None where nothing was measured."""
-    known = values[~np.isnan(values)]
-    return np.percentile(known, (5, 50, 95)).tolist() if len(known) else None
+    measured_values = values[~np.isnan(values)]
+    return np.percentile(measured_values, (5, 50, 95)).tolist() if len(measured_values) else None
 
 
 def _scores_by_quality(
@@ -82,13 +82,15 @@ def _scores_by_quality(
     )
     fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
     speaker = predictions["speaker"].to_pylist()
-    found = {}
+    by_measure = {}
     for name, (labels, values) in quality_slices(clips.take(place)).items():
-        own = slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
-        if "values" in own:  # from the lowest quality to the highest
-            own["values"] = {label: own["values"][label] for label in labels if label in own["values"]}
-        found[name] = own
-    return found
+        slice_ = slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
+        if "values" in slice_:  # from the lowest quality to the highest
+            slice_["values"] = {
+                label: slice_["values"][label] for label in labels if label in slice_["values"]
+            }
+        by_measure[name] = slice_
+    return by_measure
 
 
 # -- classes
@@ -110,11 +112,13 @@ def class_differences(
     speakers. p is (1 + permutations whose means vary at least as much) / (1 + permutations); Phipson and Smyth (2010).
     Clips without a value (NaN) do not count. `undefined` says why there is no comparison.
     """
-    known = ~np.isnan(values)
-    means = _cell_means(values[known], label[known], speaker[known], num_classes=len(classes))
-    num_own = (~np.isnan(means)).sum(1)
-    is_within = bool((num_own > 1).sum() >= (num_own == 1).sum())
-    used = means[num_own > 1] if is_within else means[num_own == 1]
+    is_measured = ~np.isnan(values)
+    means = _cell_means(
+        values[is_measured], label[is_measured], speaker[is_measured], num_classes=len(classes)
+    )
+    num_classes_of = (~np.isnan(means)).sum(1)
+    is_within = bool((num_classes_of > 1).sum() >= (num_classes_of == 1).sum())
+    used = means[num_classes_of > 1] if is_within else means[num_classes_of == 1]
     if len(used) < MIN_UNITS:
         return {"undefined": counted(len(used), "speakers")}
     overall = float(np.nanmean(used))
@@ -168,13 +172,13 @@ def _permutation_p(
     seed: int,
 ) -> float:
     rng = np.random.default_rng(seed)
-    num_each = has.sum(0)
+    num_speakers = has.sum(0)
     # The values of all present cells, row by row: a permutation fills the same cells in another order.
     cells, values = np.nonzero(has), centred[has]
 
     def variation(of_cells: Float[np.ndarray, " cells"]) -> float:
-        sums = np.bincount(cells[1], of_cells, minlength=len(num_each))
-        return float((sums**2 / np.maximum(num_each, 1)).sum())
+        sums = np.bincount(cells[1], of_cells, minlength=len(num_speakers))
+        return float((sums**2 / np.maximum(num_speakers, 1)).sum())
 
     def shuffled() -> Float[np.ndarray, " cells"]:
         if not is_within:
@@ -197,8 +201,8 @@ def recording_warnings(recordings: Mapping[str, Any] | None) -> list[str]:
     """All sentences that ask for care; none for metrics of earlier versions."""
     if recordings is None:
         return []
-    found = [channel_warning(recordings), clipping_warning(recordings), *class_warnings(recordings)]
-    return [sentence for sentence in found if sentence]
+    sentences = [channel_warning(recordings), clipping_warning(recordings), *class_warnings(recordings)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def channel_warning(recordings: Mapping[str, Any]) -> str:
@@ -226,18 +230,18 @@ def class_warnings(recordings: Mapping[str, Any]) -> list[str]:
     Emotions differ in loudness, and so in level and in their distance from the noise, by nature: within speakers these are
     reported, not warned of.
     """
-    found = []
+    sentences = []
     for name, least in MIN_DIFFERENCE.items():
         row = recordings["by_class"].get(name, {})
         is_leak = name == "bandwidth_hz" or not row.get("is_within", True)
         if "p" in row and is_leak and row["p"] <= MAX_P and row["difference"] >= least:
             measure = MEASURES[name]
             high, low = (measure.text(row["means"][row[end]]) for end in ("highest", "lowest"))
-            found.append(
+            sentences.append(
                 f"The classes differ in {measure.name}: {row['highest']} {high}, {row['lowest']} {low} (p {row['p']:.3f}, "
                 f"{permutation_text(row)}). A model can recognise them by the recording instead of the voice."
             )
-    return found
+    return sentences
 
 
 def permutation_text(row: Mapping[str, Any]) -> str:

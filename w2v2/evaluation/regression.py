@@ -63,7 +63,7 @@ def scores(
     names: Sequence[str],
 ) -> dict[str, Any]:
     """The scores of `from_sums`, with the numbers of clips and of missing (NaN) targets."""
-    tree = from_sums(sums(target, predicted, shift=_means_of_known(target)), names)
+    tree = from_sums(sums(target, predicted, shift=_means_where_defined(target)), names)
     for name, num_missing in zip(names, np.isnan(target).sum(0), strict=True):
         tree["targets"][name]["num_missing"] = int(num_missing)
     return {"num_clips": len(target)} | tree
@@ -83,7 +83,9 @@ def by_speaker(
     where every fold has a model of its own.
     """
     speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    sums = _sums_by_group(target, predicted, group, num_groups=len(speakers), shift=_means_of_known(target))
+    sums = _sums_by_group(
+        target, predicted, group, num_groups=len(speakers), shift=_means_where_defined(target)
+    )
     whole = _ratios(sums.sum(0))
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
@@ -93,12 +95,12 @@ def by_speaker(
         return means | {f"{m}:{name}": ratios[m][:, i] for m in METRICS for i, name in enumerate(names)}
 
     of_target = [len(np.unique(group[~np.isnan(column)])) for column in target.T]
-    every = ["", *(f":{name}" for name in names)]
+    suffixes = ["", *(f":{name}" for name in names)]
     return Scored(
         speakers=speakers,
         values=values,
         folds=[] if fold is None else [fold_of_each(group, fold, len(speakers))],
-        bounds={f"{m}{of}": between for m, between in BOUNDS.items() for of in every},
+        bounds={f"{m}{of}": between for m, between in BOUNDS.items() for of in suffixes},
         num_speakers={f"{m}:{name}": n for m in METRICS for name, n in zip(names, of_target, strict=True)},
     )
 
@@ -158,7 +160,7 @@ def _why(row: dict[str, Any]) -> str:
     return "its target is constant" if row["ccc"] is None else "its predictions are constant (Pearson)"
 
 
-def _means_of_known(target: Float[np.ndarray, "clips targets"]) -> Float[np.ndarray, " targets"]:
+def _means_where_defined(target: Float[np.ndarray, "clips targets"]) -> Float[np.ndarray, " targets"]:
     return np.nan_to_num(mean_of_defined(target.T))
 
 

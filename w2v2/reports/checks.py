@@ -206,15 +206,15 @@ def _num_speakers(num_speakers: int) -> Check:
 
 def _recordings(metrics: Mapping[str, Any]) -> Iterator[Check]:
     """Whether the recordings are wideband and unclipped, and no class has a channel of its own; nothing where unmeasured."""
-    found = metrics.get("recordings")
-    if not found or not found["num_measured"]:
+    recordings = metrics.get("recordings")
+    if not recordings or not recordings["num_measured"]:
         return
-    channel, clipping = channel_warning(found), clipping_warning(found)
+    channel, clipping = channel_warning(recordings), clipping_warning(recordings)
     yield _check(not channel, "The recordings are wideband: few are telephone speech.", channel)
     yield _check(not clipping, "Few recordings are clipped.", clipping)
-    by_class = class_warnings(found)
+    by_class = class_warnings(recordings)
     yield from (Check(is_good=False, text=text) for text in by_class)
-    if "p" in found["by_class"].get("bandwidth_hz", {}) and not by_class:
+    if "p" in recordings["by_class"].get("bandwidth_hz", {}) and not by_class:
         yield Check(is_good=True, text="The classes do not differ in bandwidth, as over different channels.")
 
 

@@ -96,8 +96,8 @@ def _compared(
         "runs": {name: _run(runs[name], scored[name], metrics, seed=seed) for name in order},
         "ranking": ranking,
         "differences": [
-            {"better": one, "other": other} | differences(one, other)
-            for i, one in enumerate(order)
+            {"better": better, "other": other} | differences(better, other)
+            for i, better in enumerate(order)
             for other in order[i + 1 :]
         ],
         "speaker_metric": speaker_metric,
@@ -110,7 +110,7 @@ def _compared(
 
 
 def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int) -> dict[str, Any]:
-    plain = {name: comparison.as_json(one) for name, one in intervals(scored, seed=seed).items()}
+    plain = {name: comparison.as_json(interval) for name, interval in intervals(scored, seed=seed).items()}
     return {
         "uri": run.uri,
         "job": run.metrics["job"],
@@ -144,10 +144,10 @@ def comparison_lines(metrics: Mapping[str, Any]) -> str:
                 f"  {number_text(gain['value']):>18}  {_within(gain):>18}  {wins['wins']}, {wins['losses']}"
             )
         lines.append(text)
-    same = [row["name"] for row in metrics["ranking"][1:] if not row["is_worse"]]
+    as_good = [row["name"] for row in metrics["ranking"][1:] if not row["is_worse"]]
     lines.append(
-        f"cannot be distinguished from {best}: {', '.join(same)}"
-        if same
+        f"cannot be distinguished from {best}: {', '.join(as_good)}"
+        if as_good
         else f"{best} is better than every other run"
     )
     return "\n".join(lines)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imports torch
 
 def ensemble_scores(
     config: FinetuneConfig,
-    found: Manifest,
+    corpus: Manifest,
     ensemble: "Ensemble",
     *,
     out_of_fold: pa.Table | None,
@@ -41,11 +41,11 @@ def ensemble_scores(
         **({"estimate": estimate} if estimate else {}),
         "kind": config.ensemble,
         "members": [
-            _member(config, found, one, names=names, midpoints=midpoints) for one in ensemble.members
+            _member(config, corpus, member, names=names, midpoints=midpoints) for member in ensemble.members
         ],
     }
     if ensemble.out_of_fold is not None and out_of_fold is not None:
-        clips = found.clips.take(pa.array(ensemble.out_of_fold.rows))
+        clips = corpus.clips.take(pa.array(ensemble.out_of_fold.rows))
         scores["out_of_fold"] = _out_of_fold(config, out_of_fold, clips, names=names, midpoints=midpoints)
     return scores
 
@@ -56,26 +56,26 @@ def ensemble_lines(metrics: Mapping[str, Any]) -> list[str]:
         return []
     ensemble = metrics["ensemble"]
     lines = [] if "estimate" in metrics else expected_lines(ensemble)
-    each = [member_headline(metrics, member) for member in ensemble["members"]]
-    texts = ", ".join(one.form(one.value) for one in each)
-    lines.append(f"{each[0].metric} of each of its {len(each)} models: {texts}")
+    scores = [member_headline(metrics, member) for member in ensemble["members"]]
+    texts = ", ".join(score.form(score.value) for score in scores)
+    lines.append(f"{scores[0].metric} of each of its {len(scores)} models: {texts}")
     if held_out := ensemble.get("out_of_fold"):
-        own = member_headline(metrics, held_out)
+        held_out_score = member_headline(metrics, held_out)
         lines.append(
-            f"out of fold: {own.metric} {own.form(own.value)} ({own.within}), {held_out['computed_on']}"
+            f"out of fold: {held_out_score.metric} {held_out_score.form(held_out_score.value)} ({held_out_score.within}), {held_out['computed_on']}"
         )
     return lines
 
 
 def _member(
     config: FinetuneConfig,
-    found: Manifest,
+    corpus: Manifest,
     member: "Finetuned",
     *,
     names: Sequence[str],
     midpoints: Sequence[float] | None,
 ) -> dict[str, Any]:
-    clips = found.clips.take(pa.array(member.rows))
+    clips = corpus.clips.take(pa.array(member.rows))
     assert not isinstance(member.values, Sequence), "ensembles have no transcripts"
     keep = ["clip_id", "speaker", "split"]
     predictions = predictions_table(clips, member.values, kind=config.task.kind, names=names, keep=keep)
@@ -87,7 +87,7 @@ def _member(
 
 
 def out_of_fold_predictions(
-    config: FinetuneConfig, found: Manifest, ensemble: "Ensemble | None", *, names: Sequence[str]
+    config: FinetuneConfig, corpus: Manifest, ensemble: "Ensemble | None", *, names: Sequence[str]
 ) -> pa.Table | None:
     """The rows of out_of_fold.parquet, after they have been written: each training clip by the member without its speaker.
 
@@ -96,7 +96,7 @@ def out_of_fold_predictions(
     if ensemble is None or ensemble.out_of_fold is None:
         return None
     held_out = ensemble.out_of_fold
-    clips = found.clips.take(pa.array(held_out.rows))
+    clips = corpus.clips.take(pa.array(held_out.rows))
     if "fold" in clips.column_names:
         clips = clips.drop_columns(["fold"])
     clips = clips.append_column("fold", pa.array(held_out.fold))

@@ -226,7 +226,7 @@ def _decoding(
     """
     if trained.beam is None:
         return plain(config.decode)
-    greedy = dict(zip(clip_ids, [one.text for one in trained.beam.greedy], strict=True))
+    greedy = dict(zip(clip_ids, [transcript.text for transcript in trained.beam.greedy], strict=True))
     rows = test.select(["clip_id", "target", "speaker"]).to_pylist()
     rates = recognition.scores(
         [row["clip_id"] for row in rows],
@@ -242,7 +242,7 @@ def _decoding(
     )
     return {
         **plain(decode),
-        "tried": [asdict(one) for one in trained.beam.tried],
+        "tried": [asdict(transcript) for transcript in trained.beam.tried],
         "greedy": {name: rates[name] for name in recognition.METRICS},
     }
 

@@ -124,7 +124,9 @@ def _final(search: FinishedSearch, final: FinalTrainings, clips: pa.Table) -> di
     return {
         "seeds": final.replicates,
         "is_nested": final.is_nested,
-        "choices": [{"fold": one.fold, "trial": one.trial, "params": one.params} for one in final.choices],
+        "choices": [
+            {"fold": choice.fold, "trial": choice.trial, "params": choice.params} for choice in final.choices
+        ],
         "spread": seed_spread(predictions, search.classes),
     }
 

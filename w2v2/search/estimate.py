@@ -59,8 +59,10 @@ def mixed_transcripts(
         assert isinstance(score, FoldTranscripts)
         rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
         counts = recognition.edit_counts(score.references, score.hypotheses, spaces=score.spaces)
-        for name, own in counts.items():
-            np.add.at(sums.setdefault(name, np.zeros((len(speakers), 2))), rows, shares[fold, trial] * own)
+        for name, edits_of_unit in counts.items():
+            np.add.at(
+                sums.setdefault(name, np.zeros((len(speakers), 2))), rows, shares[fold, trial] * edits_of_unit
+            )
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
     return recognition.scored_counts(sums, speakers, folds=[folds])
 
@@ -86,7 +88,7 @@ def search_scored(
 
 
 def estimate(
-    found: Scored,
+    scored_predictions: Scored,
     *,
     metric: str,
     num_folds: int,
@@ -99,18 +101,18 @@ def estimate(
     """`estimate` of metrics.json: value, interval and standard errors of every metric, and how they were computed.
 
     best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate. final are
-    the trainings after the search whose predictions `found` has, where there are such.
+    the trainings after the search whose predictions are scored, if there are any.
     """
     name, how = _how(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
     if final is not None:
         name, how = _how_final(final, num_trials=num_trials)
-    by_metric = intervals(found, seed=seed)
+    by_metric = intervals(scored_predictions, seed=seed)
     return {
         "name": name,
         "metric": metric,
-        "metrics": {key: interval_json(one) for key, one in by_metric.items()},
-        "optimism": {key: _better_by(best[key], one.value, key) for key, one in by_metric.items()},
-        "num_speakers": len(found.speakers),
+        "metrics": {key: interval_json(interval) for key, interval in by_metric.items()},
+        "optimism": {key: _better_by(best[key], interval.value, key) for key, interval in by_metric.items()},
+        "num_speakers": len(scored_predictions.speakers),
         "num_folds": num_folds,
         "num_trials": num_complete,
         "how": how,

@@ -100,8 +100,8 @@ def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) ->
     search = plan.config.search
     ledger = Ledger(plan.run, series="nested" if search.nested else "final")
     wanted = [(replicate, choice) for replicate in search.replicates for choice in choices]
-    known = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
-    done = {(r, c.fold): score for (r, c), score in zip(wanted, known, strict=True) if score is not None}
+    recorded = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
+    done = {(r, c.fold): score for (r, c), score in zip(wanted, recorded, strict=True) if score is not None}
     todo = [(replicate, choice) for replicate, choice in wanted if (replicate, choice.fold) not in done]
     logger.info("final trainings: %d of %d are done", len(done), len(wanted))
 
@@ -118,7 +118,7 @@ def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) ->
         )
 
     try:
-        train([_training(plan, *one) for one in todo], on_done=record)
+        train([_training(plan, *training) for training in todo], on_done=record)
     except DivergenceError as error:
         raise UserError(
             f"a training with a new seed diverged ({' '.join(str(error).split())[:200]}), with settings that no fold of their trial "
@@ -141,8 +141,8 @@ def final_predictions(final: FinalTrainings, clips: pa.Table, classes: Sequence[
     trials = np.array([choice.trial for choice in final.choices])
     tables = []
     for replicate in final.replicates:
-        own = [final.scores[replicate, choice.fold] for choice in final.choices]
-        table = predictions_table(own, clips, classes)
+        fold_scores = [final.scores[replicate, choice.fold] for choice in final.choices]
+        table = predictions_table(fold_scores, clips, classes)
         table = table.append_column("seed", pa.array(np.full(len(table), replicate)))
         tables.append(table.append_column("trial", pa.array(trials[table["fold"].to_numpy()])))
     return pa.concat_tables(tables)
@@ -174,7 +174,7 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
 def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By metric the score of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
     seeds = np.asarray(predictions["seed"])
-    found: dict[str, dict[str, Any]] = {}
+    spread: dict[str, dict[str, Any]] = {}
     once = np.ones((1, len(set(predictions["speaker"].to_pylist()))), np.int64)
     by_seed = [
         task_scores.scored(predictions.filter(pa.array(seeds == seed)), "classes", classes).values(once)
@@ -182,7 +182,7 @@ def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict
     ]
     for name in METRICS:
         values = [float(values[name][0]) for values in by_seed]
-        known = [None if np.isnan(value) else value for value in values]
-        std = float(np.std(values, ddof=1)) if len(values) > 1 and None not in known else None
-        found[name] = {"values": known, "std": std}
-    return found
+        defined = [None if np.isnan(value) else value for value in values]
+        std = float(np.std(values, ddof=1)) if len(values) > 1 and None not in defined else None
+        spread[name] = {"values": defined, "std": std}
+    return spread

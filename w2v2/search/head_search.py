@@ -36,7 +36,7 @@ MIN_STEPS_TO_DIVIDE = 2000
 
 Scores = list[list[FoldScore | DivergenceError]]
 """Of each trial of a stack, the score of each of its folds."""
-Found = dict[int, FoldScore | DivergenceError]
+TrialResult = dict[int, FoldScore | DivergenceError]
 
 
 def search_heads(plan: Plan, study: Study) -> None:
@@ -48,15 +48,15 @@ def search_heads(plan: Plan, study: Study) -> None:
     reports, ledger = FoldReports(plan, study, at_once=at_once), plan.ledger
     heads = _Heads(plan)
     while proposals := _ask(study, at_once):
-        known = _known(ledger, proposals, plan.num_folds)
+        recorded = _recorded(ledger, proposals, plan.num_folds)
         trials = [
             (
                 with_params(plan.config, proposal.params),
-                [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in known],
+                [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in recorded],
             )
             for proposal in proposals
         ]
-        _report(proposals, heads.train(trials), known, reports, plan.num_folds)
+        _report(proposals, heads.train(trials), recorded, reports, plan.num_folds)
 
 
 def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
@@ -71,8 +71,8 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
     clips: dict[str, PooledClips] = {}
     for indices in by_plan.values():
         heads = _Heads(trainings[indices[0]].plan, clips)
-        found = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
-        scores = [of_training[trainings[i].fold] for i, of_training in zip(indices, found, strict=True)]
+        results = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
+        scores = [of_training[trainings[i].fold] for i, of_training in zip(indices, results, strict=True)]
         for index, score in zip(indices, scores, strict=True):
             if not isinstance(score, DivergenceError):
                 on_done(index, score)
@@ -80,15 +80,17 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
             raise diverged[0]
 
 
-def _known(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> dict[tuple[int, int], FoldScore]:
+def _recorded(
+    ledger: Ledger, proposals: Sequence[Proposal], num_folds: int
+) -> dict[tuple[int, int], FoldScore]:
     """The folds of these trials that the ledger has."""
     params = {proposal.number: proposal.params for proposal in proposals}
-    found: dict[tuple[int, int], FoldScore] = {}
+    scores: dict[tuple[int, int], FoldScore] = {}
     for number, fold in ledger.read_all(params, num_folds):  # looks for all of them at the same time
         score = ledger.read(number, fold, params=params[number])
         if isinstance(score, FoldScore):  # transcripts have no pooled vectors
-            found[number, fold] = score
-    return found
+            scores[number, fold] = score
+    return scores
 
 
 def _ask(study: Study, at_once: int) -> list[Proposal]:
@@ -100,20 +102,20 @@ def _ask(study: Study, at_once: int) -> list[Proposal]:
 
 def _report(
     proposals: Sequence[Proposal],
-    found: Sequence[Found],
-    known: Mapping[tuple[int, int], FoldScore],
+    results: Sequence[TrialResult],
+    recorded: Mapping[tuple[int, int], FoldScore],
     reports: FoldReports,
     num_folds: int,
 ) -> None:
     """Report fold after fold of all trials, as if they ran at the same time; folds after one that ends a trial are dropped."""
     ended: set[int] = set()
     for fold in range(num_folds):
-        for proposal, of_trial in zip(proposals, found, strict=True):
+        for proposal, of_trial in zip(proposals, results, strict=True):
             number = proposal.number
             if number in ended:
                 continue
-            trained = (number, fold) not in known
-            score = of_trial[fold] if trained else known[number, fold]
+            trained = (number, fold) not in recorded
+            score = of_trial[fold] if trained else recorded[number, fold]
             if isinstance(score, DivergenceError):
                 reports.fail(number, str(score))
                 ended.add(number)
@@ -150,7 +152,7 @@ class _Heads:
         self._fold_of = np.asarray(plan.clips["fold"])
         self._side_by_side: SideBySide[_Stack, Scores] | None = None
 
-    def train(self, trials: Sequence[tuple[TuneFoldsConfig, Sequence[int]]]) -> list[Found]:
+    def train(self, trials: Sequence[tuple[TuneFoldsConfig, Sequence[int]]]) -> list[TrialResult]:
         """For each trial the scores of the folds asked for, by fold; trials of one shape train side by side."""
         stacks: dict[tuple[EncoderConfig, Shape, tuple[int, ...]], list[int]] = {}
         for index, (settings, folds) in enumerate(trials):
@@ -160,13 +162,13 @@ class _Heads:
                 optim=settings.optim,
                 mixes=settings.encoder.layer == "mix",
             )
-            for encoder, own in self._by_encoder(settings.encoder, folds).items():
-                stacks.setdefault((encoder, shape, tuple(own)), []).append(index)
+            for encoder, folds_of_encoder in self._by_encoder(settings.encoder, folds).items():
+                stacks.setdefault((encoder, shape, tuple(folds_of_encoder)), []).append(index)
         works = [
             _Stack(self._plan.keys[encoder], shape, folds, [(i, trials[i][0].optim) for i in indices])
             for (encoder, shape, folds), indices in stacks.items()
         ]
-        results: list[Found] = [{} for _ in trials]
+        results: list[TrialResult] = [{} for _ in trials]
         for work, made in self._made(works):
             for (index, _), scores in zip(work.optims, made, strict=True):
                 results[index] |= dict(zip(work.folds, scores, strict=True))
@@ -188,7 +190,9 @@ class _Heads:
         shares = divided([self._num_steps(part) for part in parts], number)
         made = self._side_by_side.run([[parts[place] for place in share] for share in shares])
         for share, scores in zip(shares, made, strict=False):
-            yield from ((parts[place], own) for place, own in zip(share, scores, strict=True))
+            yield from (
+                (parts[place], scores_of_part) for place, scores_of_part in zip(share, scores, strict=True)
+            )
 
     def _num_steps(self, stack: "_Stack") -> float:
         """About how many steps a stack takes, those of more trials counted as somewhat longer."""
@@ -202,10 +206,10 @@ class _Heads:
 
     def _by_encoder(self, encoder: EncoderConfig, folds: Sequence[int]) -> dict[EncoderConfig, list[int]]:
         """The folds whose vectors are those of the same encoder: all of them, unless each has one of its own."""
-        found: dict[EncoderConfig, list[int]] = {}
+        folds_of: dict[EncoderConfig, list[int]] = {}
         for fold in folds:
-            found.setdefault(self._plan.encoder_of(encoder, fold), []).append(fold)
-        return found
+            folds_of.setdefault(self._plan.encoder_of(encoder, fold), []).append(fold)
+        return folds_of
 
     def _fold(self, number: int) -> Fold:
         """The fold with the seed that `trial.score_together` gives it."""

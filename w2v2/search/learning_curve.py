@@ -52,10 +52,12 @@ class CurveTrainings:
         shares = np.full((len(self.choices), NUM_DRAWS), 1 / NUM_DRAWS)
         by_size = {}
         for size in self.sizes:
-            own = {(draw, fold): s for (n, draw, fold), s in self.scores.items() if n == size}
-            by_size[size] = mixed(own, range(NUM_DRAWS), shares, clips=clips, classes=classes, among=classes)
-        found = curves.learning_curve(by_size, metric=metric, seed=seed)
-        return {"metric": metric, "num_draws": NUM_DRAWS, **found}
+            scores_of_size = {(draw, fold): s for (n, draw, fold), s in self.scores.items() if n == size}
+            by_size[size] = mixed(
+                scores_of_size, range(NUM_DRAWS), shares, clips=clips, classes=classes, among=classes
+            )
+        curve = curves.learning_curve(by_size, metric=metric, seed=seed)
+        return {"metric": metric, "num_draws": NUM_DRAWS, **curve}
 
     def table(self, classes: Sequence[str]) -> pa.Table:
         """A row for each training: its speakers, draw, fold and trial, the scores of its held-out clips, clips and seconds."""
@@ -162,8 +164,10 @@ def _recorded(
     plan: Plan, choices: Mapping[int, FoldChoice], places: Sequence[Place]
 ) -> dict[Place, FoldResult]:
     """The scores that the ledger has."""
-    known = [_ledger(plan, size).read(draw, fold, params=choices[fold].params) for size, draw, fold in places]
-    return {place: score for place, score in zip(places, known, strict=True) if score is not None}
+    recorded = [
+        _ledger(plan, size).read(draw, fold, params=choices[fold].params) for size, draw, fold in places
+    ]
+    return {place: score for place, score in zip(places, recorded, strict=True) if score is not None}
 
 
 def _ledger(plan: Plan, size: int) -> Ledger:

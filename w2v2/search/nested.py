@@ -70,9 +70,9 @@ def without_fold(plan: Plan, fold: int) -> Plan:
     """The plan of a search on the clips of the other folds, which are renumbered from 0 without gaps."""
     folds = np.asarray(plan.clips["fold"])
     clips = plan.clips.filter(pa.array(folds != fold))
-    others = folds[folds != fold]
+    kept_folds = folds[folds != fold]
     place = clips.column_names.index("fold")
-    clips = clips.set_column(place, "fold", pa.array(others - (others > fold)))
+    clips = clips.set_column(place, "fold", pa.array(kept_folds - (kept_folds > fold)))
     return replace(plan, clips=clips, outer_fold=fold)
 
 
@@ -81,7 +81,7 @@ def nested_choices(plan: Plan, *, search: Callable[[Plan, Study], None]) -> list
 
     Raises UserError where one of the searches has no complete trial.
     """
-    found = []
+    choices = []
     for fold in range(plan.num_folds):
         logger.info("nested cross-validation: the search without fold %d of %d", fold, plan.num_folds)
         study = open_study(plan.config, outer_fold=fold)
@@ -92,5 +92,5 @@ def nested_choices(plan: Plan, *, search: Callable[[Plan, Study], None]) -> list
             raise UserError(
                 f"nested cross-validation: no trial of the search without fold {fold} has all its folds; the first error: {errors[:1]}"
             )
-        found.append(FoldChoice(fold=fold, trial=best.number, params=best.params))
-    return found
+        choices.append(FoldChoice(fold=fold, trial=best.number, params=best.params))
+    return choices

@@ -59,7 +59,7 @@ def score_transcripts(
         fold=fold,
         clip_ids=plan.clips["clip_id"].take(held_out).to_pylist(),
         references=expected,
-        hypotheses=[one.text for one in written],
+        hypotheses=[transcript.text for transcript in written],
         spaces=settings.text.spaces,
         loss=loss,
         num_train=len(train),
