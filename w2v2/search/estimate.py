@@ -150,16 +150,16 @@ def _how_final(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
     return f"{name}{seeds}", f"Each fold is predicted by models with the hyperparameters {choice}{again}."
 
 
-def interval_json(one: Interval) -> dict[str, Any]:
+def interval_json(interval: Interval) -> dict[str, Any]:
     """A score with its interval and standard errors as plain JSON, as `estimate` of metrics.json has them."""
     return {
-        "value": one.value,
-        "low": one.low,
-        "high": one.high,
-        "se_speakers": one.se_speakers,
-        "se_folds": one.se_folds,
-        "num_left_out": one.num_left_out,
-        "undefined": one.undefined,
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "se_speakers": interval.se_speakers,
+        "se_folds": interval.se_folds,
+        "num_left_out": interval.num_left_out,
+        "undefined": interval.undefined,
     }
 
 

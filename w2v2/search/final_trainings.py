@@ -161,10 +161,10 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
     size = min(num_seeds, len(seeds))
     tables = []
     for first in range(len(seeds)) if size < len(seeds) else [0]:
-        own = by_seed[first]
+        fold_scores = by_seed[first]
         mean = each[(first + np.arange(size)) % len(seeds)].mean(0)
         columns: dict[str, Any] = {
-            name: own[name] for name in ("clip_id", "speaker", "fold", "seed", "target")
+            name: fold_scores[name] for name in ("clip_id", "speaker", "fold", "seed", "target")
         }
         columns["predicted"] = [classes[place] for place in mean.argmax(1)]
         tables.append(pa.table(columns | {f"prob_{name}": mean[:, i] for i, name in enumerate(classes)}))
