@@ -36,7 +36,6 @@ FAMILIES = "w2v2/models/families.py"
 W2V = "transformers.models.wav2vec2.modeling_wav2vec2"
 PARTS = (
     Part("gcsfs", "gcsfs.core:GCSFileSystem._call", GCS, ("method", "path", "json_out")),
-    Part("gcsfs", "gcsfs.core:GCSFileSystem._find", GCS, ("path", "detail")),
     Part("gcsfs", "gcsfs.core:GCSFileSystem._pipe_file", GCS, ("path", "data", "consistency", "mode")),
     Part("gcsfs", "gcsfs.core:GCSFileSystem.url", GCS, ("path",)),
     Part("gcsfs", "gcsfs.retry:HttpError", GCS),

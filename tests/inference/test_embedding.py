@@ -19,7 +19,7 @@ from w2v2.audio.waveforms import windows
 from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.errors import UserError
-from w2v2.inference import embedding, extraction, reading
+from w2v2.inference import embedding, outcomes, reading
 from w2v2.inference.embedding import layer_numbers, pooled_vectors
 from w2v2.models.pretrained import load_encoder
 from w2v2.tables.spec import embeddings_spec
@@ -191,7 +191,7 @@ def rows_of(clips: pa.Table) -> list[dict]:
     constants = {
         "model": "m", "model_digest": "d", "pooling": "mean", "run_id": "r", "code_version": "1", "settings": "s",
     }  # fmt: skip
-    return extraction.table_rows(clips, schema=schema, constants=constants).to_pylist()
+    return outcomes.table_rows(clips, schema=schema, constants=constants).to_pylist()
 
 
 def test_a_row_for_each_clip_layer_and_window(tmp_path, waveforms, folder):

@@ -7,7 +7,9 @@ from typing import Literal, get_args
 from w2v2.config.checks import at_least
 from w2v2.errors import UserError
 
-Case = Literal["search", "head", "all", "extract", "gpu", "pretrain", "ctc", "reading", "memory", "startup"]
+Case = Literal[
+    "search", "head", "all", "extract", "gpu", "pretrain", "ctc", "reading", "memory", "scale", "startup"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,23 @@ class MemorySizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleSizes:
+    """The corpora of the case scale, and its table."""
+
+    num_clips: tuple[int, ...] = (10_000, 100_000)
+    """Clips of each corpus; a million takes minutes, ten millions an hour."""
+    dim: int = 16
+    """Numbers of a vector."""
+    table: Literal["duckdb", "parquet", "bigquery"] = "duckdb"
+    """A local DuckDB file, Parquet files in the loopback bucket, or a loopback BigQuery, which is slow itself."""
+
+    def __post_init__(self) -> None:
+        at_least("scale", self, 1, "dim")
+        if not self.num_clips or min(self.num_clips) < 1:
+            raise UserError(f"scale.num_clips must be numbers of clips, got {list(self.num_clips)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Run us and the usual tools alternately on the same audio, weights, epochs and batches, and compare."""
 
@@ -167,7 +186,7 @@ class BenchmarkConfig:
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
     """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract, gpu and reading, 2 for startup,
-    pretrain and ctc, 1 for search, head and memory, which take minutes."""
+    pretrain and ctc, 1 for search, head, memory and scale, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
     through_job: bool = False
@@ -184,6 +203,7 @@ class BenchmarkConfig:
     ctc: CtcSizes = field(default_factory=CtcSizes)
     reading: ReadingSizes = field(default_factory=ReadingSizes)
     memory: MemorySizes = field(default_factory=MemorySizes)
+    scale: ScaleSizes = field(default_factory=ScaleSizes)
 
     def __post_init__(self) -> None:
         if not self.cases:
@@ -208,6 +228,6 @@ class BenchmarkConfig:
                 usual = 4
             case "startup" | "pretrain" | "ctc":
                 usual = 2
-            case "search" | "head" | "memory":
+            case "search" | "head" | "memory" | "scale":
                 usual = 1
         return self.rounds or usual

@@ -2,28 +2,30 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.cluster.workers import ThisProcess, Workers, num_threads
+from w2v2.cluster.workers import ThisProcess, Workers, num_threads, start_workers
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.data.manifest import Manifest
 from w2v2.errors import UserError
 from w2v2.inference import extraction, extraction_steps
 from w2v2.inference.extraction import Job
 from w2v2.inference.extraction_plan import Measured
+from w2v2.inference.shards import Shards
+from w2v2.inference.todo import Todo
 from w2v2.progress import Progress
+from w2v2.tables.spool import SpooledTable
 
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 32 * 2**20
 """Half a thousand seconds of audio: what one encoder takes at a time."""
-MAX_PARTS = 4_000
-NUM_MEASURED = 8
+MAX_PARTS = 1_000
+"""Of one attempt: each is several requests, for the part and for its record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,55 +77,95 @@ def inspect(config: ExtractConfig, workers: Workers) -> Job:
     return job
 
 
-def embed_all(
-    clips: pa.Table, todo: pa.Table, corpus: Manifest, job: Job, workers: Workers
-) -> tuple[pa.Table, float]:
-    """The clips with their outcomes, and seconds of audio embedded; ends early where too many are rejected.
+class Encoders:
+    """Where the clips of an extraction are embedded: in this process, or on Ray's workers."""
 
-    todo are the clips to embed.
-    """
-    if not len(todo):
-        return clips, 0.0
-    allowed = job.config.data.max_reject_fraction * (len(clips) + len(corpus.rejects))
-    num_bad = len(corpus.rejects) + len(extraction.rejected(clips))
-    outcomes, audio_s, num_done = [], 0.0, 0
-    progress = Progress("embeddings", len(todo), unit="clips")
+    def __init__(self, config: ExtractConfig, num_clips: int) -> None:
+        num_processes = config.resources.num_workers or 1
+        self._config = config
+        self._workers = start_workers(local=config.local, num_clips=num_clips, num_processes=num_processes)
+
+    def inspect(self) -> Job:
+        """The job, with facts about the encoder; see inspect."""
+        return inspect(self._config, self._workers)
+
+    def num_encoders(self, num_clips: int) -> int:
+        """How many encoders there are for so many clips."""
+        return shape_of(self._config, self._workers, num_clips).num_encoders
+
+    def measure(self, todo: Todo, job: Job) -> Measured:
+        """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
+        shape = shape_of(self._config, self._workers, todo.num_clips)
+        task = self._workers.task(extraction_steps.measure, cpus=shape.encoder_cpus, gpus=shape.encoder_gpus)
+        measured: Measured = self._workers.get(task.remote(todo.sample, job, shape.num_threads))
+        return measured
+
+    def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
+        """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
+        shape = shape_of(self._config, self._workers, todo.num_clips)
+        per_part = self._config.resources.clips_per_part or clips_per_part(todo.num_clips)
+        logger.info(
+            "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
+            shape.num_encoders,
+            f"{shape.encoder_gpus:g} GPU" if shape.encoder_gpus else f"{shape.num_threads} CPU",
+            per_part,
+        )
+        portions = todo.portions(max(4, min(128, -(-todo.num_clips // (8 * shape.num_encoders)))))
+        if isinstance(self._workers, ThisProcess):
+            yield from _embed_here(portions, job, shape, per_part)
+        else:
+            from w2v2.cluster import embedding_on_ray
+
+            yield from embedding_on_ray.embed(portions, job, shape, per_part)
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """What makes the vectors of clips; Encoders, or a stub."""
+
+    def inspect(self) -> Job:
+        """The job, with facts about the encoder."""
+        ...
+
+    def num_encoders(self, num_clips: int) -> int:
+        """How many encoders there are for so many clips."""
+        ...
+
+    def measure(self, todo: Todo, job: Job) -> Measured:
+        """The time and size of a few of the clips."""
+        ...
+
+    def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
+        """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
+        ...
+
+
+def embed_all(encoders: Embeds, todo: Todo, shards: Shards, job: Job, outcomes: SpooledTable) -> float:
+    """Seconds of audio embedded; the outcomes are added to `outcomes`. Ends early where too many clips are rejected."""
+    if not todo.num_clips:
+        return 0.0
+    num_bad = shards.counts["rejected"] + len(shards.rejects)
+    allowed = job.config.data.max_reject_fraction * shards.num_given
+    audio_s, num_done = 0.0, 0
+    progress = Progress("embeddings", todo.num_clips, unit="clips")
     started = time.monotonic()
-    for part in _embed(todo, job, workers):
-        outcomes.append(part)
+    for part in encoders.embed(todo, job):
+        outcomes.add(part)
         num_done += len(part)
         num_bad += len(extraction.rejected(part))
         audio_s += pc.sum(part["duration_s"]).as_py() or 0.0
         progress(num_done, note=f"{audio_s / 3600 / (time.monotonic() - started):.3g} hours of audio/s")
         if num_bad > allowed:
             logger.info("too many clips are rejected: stopping early")
-            break
-    done = pa.concat_tables(outcomes)
-    return extraction.with_outcomes(clips, done), audio_s
+            return audio_s
+    todo.delete_files()
+    return audio_s
 
 
-def _embed(clips: pa.Table, job: Job, workers: Workers) -> Iterator[pa.Table]:
-    """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
-    shape = shape_of(job.config, workers, len(clips))
-    per_part = job.config.resources.clips_per_part or clips_per_part(len(clips))
-    logger.info(
-        "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
-        shape.num_encoders,
-        f"{shape.encoder_gpus:g} GPU" if shape.encoder_gpus else f"{shape.num_threads} CPU",
-        per_part,
-    )
-    if isinstance(workers, ThisProcess):
-        yield from _embed_here(clips, job, shape, per_part)
-    else:
-        from w2v2.cluster import embedding_on_ray
-
-        yield from embedding_on_ray.embed(clips, job, shape, per_part)
-
-
-def _embed_here(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
+def _embed_here(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
     encode = extraction_steps.EncoderStep(job, shape.num_threads)
     waiting: list[pa.Table] = []
-    for portion in portions(clips, shape):
+    for portion in portions:
         for block in _blocks(extraction_steps.read(portion, job)):
             waiting.append(encode(block))
             embedded = pa.concat_tables(waiting)
@@ -140,7 +182,7 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
     block: list[pa.Table] = []
     for row in rows:
         block.append(row)
-        if sum(part.nbytes for part in block) > BLOCK_BYTES:
+        if sum(one.nbytes for one in block) > BLOCK_BYTES:
             yield pa.concat_tables(block)
             block = []
     if block:
@@ -150,20 +192,3 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def clips_per_part(num_clips: int) -> int:
     """Clips to write at once: little is lost with a worker, and no table gets too many parts."""
     return max(64, -(-num_clips // MAX_PARTS))
-
-
-def portions(clips: pa.Table, shape: Shape) -> list[pa.Table]:
-    """Clips that a reader takes at once; those of one file are adjacent."""
-    clips = clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
-    size = max(4, min(128, -(-len(clips) // (8 * shape.num_encoders))))
-    return [clips.slice(at, size) for at in range(0, len(clips), size)]
-
-
-def measure(clips: pa.Table, job: Job, workers: Workers) -> Measured:
-    """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
-    by_size = clips.sort_by("size_bytes")
-    chosen = np.unique(np.linspace(0, len(clips) - 1, NUM_MEASURED).round().astype(int))
-    shape = shape_of(job.config, workers, len(clips))
-    task = workers.task(extraction_steps.measure, cpus=shape.encoder_cpus, gpus=shape.encoder_gpus)
-    measured: Measured = workers.get(task.remote(by_size.take(chosen), job, shape.num_threads))
-    return measured

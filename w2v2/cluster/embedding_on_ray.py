@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import ray
 import ray.data
 
 from w2v2.cluster import capacity, connection
-from w2v2.cluster.embedding import BLOCK_BYTES, Shape, portions
+from w2v2.cluster.embedding import BLOCK_BYTES, Shape
 from w2v2.cluster.worker_warnings import collected, reporting, show
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.inference import extraction_steps
@@ -72,9 +72,9 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
     return connection.get(task.remote(extraction_steps.inspect, config, run_id))
 
 
-def embed(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
+def embed(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
     """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
-    dataset = _dataset(clips, job, shape, per_part)
+    dataset = _dataset(portions, job, shape, per_part)
     try:
         parts: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
         for part in parts:
@@ -85,13 +85,13 @@ def embed(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> Iterator[pa
         raise connection.user_error(error) or error from error
 
 
-def _dataset(clips: pa.Table, job: Job, shape: Shape, per_part: int) -> ray.data.Dataset:
+def _dataset(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> ray.data.Dataset:
     """The steps; each asks for CPUs of its own, so Ray Data does not fuse them into one process."""
     _quiet()
     read: Any = functools.partial(_read, job=job)
     write: Any = functools.partial(_write, job=job)
     return (
-        ray.data.from_arrow(portions(clips, shape))
+        ray.data.from_arrow(list(portions))
         .map_batches(
             read,
             batch_size=None,

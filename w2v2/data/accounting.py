@@ -2,9 +2,11 @@
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
@@ -18,15 +20,29 @@ def account(manifest: Manifest) -> dict[str, Any]:
 
     given = used + all rejected + all passed over; tolerated counts clips among those used. Logged, too.
     """
-    rejected = dict(Counter(kinds_of(manifest.rejects)).most_common())
-    tolerated: Counter[str] = Counter()
-    if "tolerated" in manifest.clips.column_names:
-        tolerated.update(filter(None, manifest.clips["tolerated"].to_pylist()))
+    return account_of(
+        len(manifest.clips), manifest.rejects, manifest.passed_over, tolerated_in(manifest.clips)
+    )
+
+
+def tolerated_in(clips: pa.Table) -> Counter[str]:
+    """How many of the clips have each text in the column tolerated, those without any left out."""
+    if "tolerated" not in clips.column_names:
+        return Counter()
+    counts = {item["values"]: item["counts"] for item in clips["tolerated"].value_counts().to_pylist()}
+    return Counter({text: num for text, num in counts.items() if text})
+
+
+def account_of(
+    num_used: int, rejects: pa.Table, passed_over: Mapping[str, int], tolerated: Counter[str]
+) -> dict[str, Any]:
+    """The numbers of `account` out of sums over the clips used."""
+    rejected = dict(Counter(kinds_of(rejects)).most_common())
     numbers: dict[str, Any] = {
-        "given": len(manifest.clips) + sum(rejected.values()) + sum(manifest.passed_over.values()),
-        "used": len(manifest.clips),
+        "given": num_used + sum(rejected.values()) + sum(passed_over.values()),
+        "used": num_used,
         "rejected": rejected,
-        "passed_over": dict(manifest.passed_over),
+        "passed_over": dict(passed_over),
         "tolerated": _by_kind(tolerated),
     }
     logger.info(

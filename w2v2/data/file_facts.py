@@ -1,8 +1,11 @@
 """The files of clips: how large they are, and what changes when their content does."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.label_table import is_table
@@ -10,9 +13,15 @@ from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
+from w2v2.storage.listing import LISTING, file_tables, table_of
 
 MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
+MIN_LISTED = 1_000
+"""So many files of one bucket are looked up by listing the folder that all of them are in, fewer one by one."""
+LISTED_PER_FILE = 50
+"""A listing is given up after so many files for each that is wanted: looking these up one by one takes less time."""
+_LISTED_AT_ONCE = 10_000
 
 
 def add_file_facts(corpus: Manifest, data: DataConfig) -> Manifest:
@@ -20,61 +29,83 @@ def add_file_facts(corpus: Manifest, data: DataConfig) -> Manifest:
 
     The checksum is empty where it takes reading to know it.
     """
-    infos = _infos(corpus.clips, data)
-    uris = corpus.clips["uri"].to_pylist()
-    lost = [
-        (clip_id, reject)
-        for clip_id, uri in zip(corpus.clips["clip_id"].to_pylist(), uris, strict=True)
-        if (reject := reject_of(infos[uri]))
-    ]
-    corpus = with_rejects(corpus, lost)
-    infos_of_clips = [infos[uri] for uri in corpus.clips["uri"].to_pylist()]
-    good = [info for info in infos_of_clips if isinstance(info, FileInfo)]
-    clips = corpus.clips.append_column("size_bytes", pa.array([info.size_bytes for info in good], pa.int64()))
-    for name, values in (
-        ("fingerprint", [info.fingerprint for info in good]),
-        ("checksum", [_checksum(info) for info in good]),
-    ):
-        clips = clips.append_column(name, pa.array(values, pa.string()))
-    return replace(corpus, clips=clips)
+    files, errors = _looked_up(corpus.clips["uri"].unique(), data)
+    large = files.filter(pc.greater(files["size_bytes"], MAX_FILE_BYTES))
+    refused = {uri: error.reject for uri, error in errors.items()}
+    refused |= {row["uri"]: too_large(row["size_bytes"]) for row in large.to_pylist()}
+    lost = corpus.clips.filter(pc.is_in(corpus.clips["uri"], pa.array(refused, pa.string())))
+    pairs = zip(lost["clip_id"].to_pylist(), lost["uri"].to_pylist(), strict=True)
+    corpus = with_rejects(corpus, [(clip_id, refused[uri]) for clip_id, uri in pairs])
+    clips = corpus.clips
+    place = pc.index_in(clips["uri"], value_set=files["uri"].combine_chunks())
+    for name in ("size_bytes", "fingerprint"):
+        clips = clips.append_column(name, files[name].take(place))
+    return replace(corpus, clips=clips.append_column("checksum", checksums(clips)))
 
 
 def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
     """The clips, those whose local file is not there or cannot be read rejected: found before anything is computed."""
     uris = [uri for uri in corpus.clips["uri"].unique().to_pylist() if not storage.is_remote(uri)]
     infos = dict(zip(uris, storage.stat_many(uris, num_at_once=data.num_readers), strict=True))
-    lost = [
-        (clip_id, reject)
-        for clip_id, uri in zip(
-            corpus.clips["clip_id"].to_pylist(), corpus.clips["uri"].to_pylist(), strict=True
-        )
-        if uri in infos and (reject := reject_of(infos[uri]))
-    ]
-    return with_rejects(corpus, lost)
+    refused = {uri: reject for uri, info in infos.items() if (reject := reject_of(info))}
+    lost = corpus.clips.filter(pc.is_in(corpus.clips["uri"], pa.array(refused, pa.string())))
+    pairs = zip(lost["clip_id"].to_pylist(), lost["uri"].to_pylist(), strict=True)
+    return with_rejects(corpus, [(clip_id, refused[uri]) for clip_id, uri in pairs])
 
 
-def _infos(clips: pa.Table, data: DataConfig) -> dict[str, FileInfo | StorageError]:
-    uris = clips["uri"].unique().to_pylist()
-    listed: dict[str, FileInfo | StorageError] = {}
+def _looked_up(uris: pa.Array, data: DataConfig) -> tuple[pa.Table, dict[str, StorageError]]:
+    """The files of these uris (LISTING), and the errors of those that cannot be looked up."""
+    tables = [table.filter(pc.is_in(table["uri"], uris)) for table in _listed(uris, data)]
+    files = pa.concat_tables([LISTING.empty_table(), *tables])
+    rest = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
+    infos = dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
+    errors = {uri: info for uri, info in infos.items() if isinstance(info, StorageError)}
+    stated = table_of(info for info in infos.values() if isinstance(info, FileInfo))
+    return pa.concat_tables([files, stated]), errors
+
+
+def _listed(uris: pa.Array, data: DataConfig) -> Iterator[pa.Table]:
+    """Files that listings show, which describe a thousand at once."""
     if data.layout != "csv" and not is_table(data.uri) and not data.files:
-        # A listing describes a thousand files at once.
-        listed = {info.uri: info for info in storage.list_files(data.uri)}
-    unlisted = [uri for uri in uris if uri not in listed]
-    return listed | dict(
-        zip(unlisted, storage.stat_many(unlisted, num_at_once=4 * data.num_readers), strict=True)
-    )
+        yield from file_tables(data.uri, num_rows=_LISTED_AT_ONCE)
+        return
+    remote = uris.filter(pc.starts_with(uris, "gs://"))
+    buckets = pc.extract_regex(remote, "^gs://(?P<bucket>[^/]*)").field("bucket")
+    for bucket in buckets.unique().to_pylist():
+        wanted = remote.filter(pc.equal(buckets, bucket))
+        if len(wanted) < MIN_LISTED:
+            continue
+        bounds = [uri.split("/") for uri in pc.min_max(wanted).as_py().values()]
+        folder = "/".join(low for low, high in itertools.takewhile(_is_pair, zip(*bounds, strict=False)))
+        num_listed = 0
+        try:
+            for table in file_tables(folder, num_rows=_LISTED_AT_ONCE):
+                yield table
+                num_listed += len(table)
+                if num_listed > LISTED_PER_FILE * len(wanted):
+                    break
+        except (storage.NotFoundError, storage.RefusedError):
+            continue  # reading may be allowed where listing is not
+
+
+def _is_pair(names: tuple[str, str]) -> bool:
+    return names[0] == names[1]
 
 
 def reject_of(info: FileInfo | StorageError) -> Reject | None:
     """Why a file is not read, if it is not: it cannot be looked up, or is too large to be held in memory."""
     if isinstance(info, StorageError):
         return info.reject
-    if info.size_bytes > MAX_FILE_BYTES:
-        sizes = f"{info.size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB"
-        return Reject(kind="too large", detail=sizes)
-    return None
+    return too_large(info.size_bytes) if info.size_bytes > MAX_FILE_BYTES else None
 
 
-def _checksum(info: FileInfo) -> str:
-    crc32c = info.fingerprint.rpartition("-")[0]
-    return f"crc32c={crc32c}" if storage.is_remote(info.uri) else ""
+def too_large(size_bytes: int) -> Reject:
+    """The reject of a file of more than MAX_FILE_BYTES."""
+    return Reject(kind="too large", detail=f"{size_bytes / 1e9:.3g} GB > {MAX_FILE_BYTES / 1e9:.3g} GB")
+
+
+def checksums(clips: pa.Table) -> pa.ChunkedArray:
+    """The checksum of each clip's file, as reading.checksum_of makes it, out of its fingerprint; '' for local files."""
+    crc32c = pc.replace_substring_regex(clips["fingerprint"], "-[^-]*$", "")
+    known = pc.binary_join_element_wise("crc32c", crc32c, "=")
+    return pc.if_else(pc.starts_with(clips["uri"], "gs://"), known, "")

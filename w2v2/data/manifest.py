@@ -206,20 +206,29 @@ def check(manifest: Manifest, *, max_reject_fraction: float, run: str = "") -> N
 
 def check_rejects(manifest: Manifest, *, max_reject_fraction: float, run: str = "") -> None:
     """Raises UserError when there is no clip or too large a fraction of rejects, after `<run>/rejects.parquet` is written."""
+    check_number_of_rejects(
+        len(manifest.clips), manifest.rejects, max_reject_fraction=max_reject_fraction, run=run
+    )
+
+
+def check_number_of_rejects(
+    num_clips: int, rejects: pa.Table, *, max_reject_fraction: float, run: str = ""
+) -> None:
+    """Raises UserError when there are no clips, or too many rejects (REJECTS), as check_rejects does."""
     if run:
-        run_directory.write_table(run, "rejects", manifest.rejects)
-    num_rejects = len(manifest.rejects)
-    num_all = len(manifest.clips) + num_rejects
+        run_directory.write_table(run, "rejects", rejects)
+    num_rejects = len(rejects)
+    num_all = num_clips + num_rejects
     if not num_all:
         raise UserError("nothing was found: no clip and no reject; look at data.uri and data.classes")
-    shown = commonest(manifest.rejects, are_listed=bool(run)) if num_rejects else ""
-    if not len(manifest.clips):
+    shown = commonest(rejects, are_listed=bool(run)) if num_rejects else ""
+    if not num_clips:
         raise UserError(f"all {num_rejects} clips were rejected: {shown}")
     if num_rejects / num_all > max_reject_fraction:
         raise UserError(
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
             f"data.max_reject_fraction={max_reject_fraction:g}: {shown}; "
-            f"fix these clips{_advice(manifest.rejects)} or raise --data.max_reject_fraction"
+            f"fix these clips{_advice(rejects)} or raise --data.max_reject_fraction"
         )
 
 

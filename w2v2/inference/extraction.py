@@ -4,10 +4,12 @@
 <run>/done/*.parquet    the outcome of each clip, written after its part; a clip with one is not embedded again
 """
 
+import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +23,11 @@ from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
 from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import read_records, write_record
-from w2v2.tables.parts import list_parts, write_part
-from w2v2.tables.spec import TIMESTAMP, TableSpec, embeddings_spec
-from w2v2.tables.table import Table
+from w2v2.tables.spec import TIMESTAMP, TableSpec, Where, embeddings_spec
 
 logger = logging.getLogger(__name__)
 
+_DIGITS = 24
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
 
@@ -101,38 +101,33 @@ def run_id(run: str) -> str:
 # -- clips to embed
 
 
-def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) -> pa.Table:
+@runtime_checkable
+class Rows(Protocol):
+    """A table, or a part of its rows."""
+
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
+        """Rows as tables.Table.read gives them."""
+        ...
+
+
+def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -> pa.Table:
     """The clips with settings, inputs, known and the columns of DONE; status is '' for clips to embed.
 
-    known is the checksum of the audio whose vectors the table has. `done` are outcomes of earlier attempts.
+    known is the checksum of the audio whose vectors the table has. `done` are outcomes of earlier attempts; of these and
+    of the table only rows of these clips matter.
     """
-    config = job.config
-    columns = [
-        clips[name].to_pylist() for name in ("start_s", "end_s", "uri", "fingerprint", *config.carried)
-    ]
-    settings, first_settings = _settings(job, clips)
-    identity = (job.digest, job.layers, config.carried, tuple(job.constants.items()))
-    inputs = [_digest(identity, *row) for row in zip(settings, *columns, strict=True)]
-    first_inputs = [_digest(identity, *row) for row in zip(first_settings, *columns, strict=True)]
-    clips = clips.append_column("settings", pa.array(settings, pa.string()))
-    clips = clips.append_column("inputs", pa.array(inputs, pa.string()))
+    settings = _settings(job, clips)
+    clips = clips.append_column("settings", pa.array(settings.now, pa.string()))
+    clips = clips.append_column("inputs", pa.array(_inputs(job, clips, settings.now), pa.string()))
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
-    known_checksums = (
-        pa.array([""] * len(clips)) if rows is None else _known(clips, rows, first_settings, job)
-    )
+    known_checksums = pa.repeat("", len(clips)) if rows is None else _known(clips, rows, settings.first, job)
     clips = clips.append_column("known", known_checksums)
-    done = _reusable(_with_inputs(done, dict(zip(first_inputs, inputs, strict=True))))
+    done = _reusable(_with_inputs(done, clips, settings.first, job))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)
     in_table = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
     outdated = pc.and_(pc.invert(in_table), _outdated(clips, earlier, rows))
-    if num_outdated := pc.sum(outdated).as_py():
-        logger.info(
-            "%d clips were embedded by this run before, but the table has got newer rows of other settings or weights "
-            "for them since: they are embedded again",
-            num_outdated,
-        )
     status = pc.if_else(outdated, "", pc.fill_null(earlier["status"], ""))
     clips = clips.append_column("status", pc.if_else(in_table, THERE, status))
     for name in (*_REASONS, "tolerated"):
@@ -143,6 +138,12 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Table | None) 
     clips = clips.append_column("vectors_in", pc.if_else(outdated, "", part))
     for name in ("duration_s", "num_rows", *QUALITY):
         clips = clips.append_column(name, earlier[name])
+    if num_outdated := pc.sum(outdated).as_py():
+        logger.info(
+            "%d clips were embedded by this run before, but the table has got newer rows of other settings or weights "
+            "for them since: they are embedded again",
+            num_outdated,
+        )
     return clips
 
 
@@ -152,14 +153,19 @@ def to_do(clips: pa.Table, job: Job) -> pa.Table:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGITS]
 
 
-def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
-    """For each clip a digest of all that its vectors depend on except audio and weights, now and by earlier versions.
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """For each clip a digest of all that its vectors depend on except audio and weights."""
 
-    Earlier versions hashed all fields by their positions; their rows and records are as valid.
-    """
+    now: list[str]
+    first: list[str]
+    """As earlier versions hashed all fields, by their positions: their rows and records are as valid."""
+
+
+def _settings(job: Job, clips: pa.Table) -> _Settings:
     config = job.config
     common = settings_digest(
         "extraction",
@@ -169,18 +175,41 @@ def _settings(job: Job, clips: pa.Table) -> tuple[list[str], list[str]]:
         hop_s=config.hop_s,
         precision=config.resources.precision,
     )
-    rows = zip(*(clips[name].to_pylist() for name in ("uri", "start_s", "end_s")), strict=True)
-    each = [(decoder_of(uri), start_s, end_s) for uri, start_s, end_s in rows]
-    now = [_digest(common, *decoder, *span) for decoder, *span in each]
     values = positional(config.audio, FIRST_AUDIO_FIELDS)
-    if values is None:
-        return now, now
-    first = (VERSION, values, config.window_s, config.hop_s, config.resources.precision)
-    return now, [_digest((*first, *decoder), *span) for decoder, *span in each]
+    before = (VERSION, values, config.window_s, config.hop_s, config.resources.precision)
+
+    # Of millions of whole files, few differ in what is hashed.
+    @functools.lru_cache(maxsize=10_000)
+    def digests(decoder: tuple, start_s: float, end_s: float) -> tuple[str, str]:
+        now = _digest(common, *decoder, start_s, end_s)
+        return now, now if values is None else _digest((*before, *decoder), start_s, end_s)
+
+    decoders = map(decoder_of, clips["uri"].to_pylist())
+    rows = zip(decoders, clips["start_s"].to_pylist(), clips["end_s"].to_pylist(), strict=True)
+    both = [digests(*row) for row in rows]
+    return _Settings(now=[now for now, _ in both], first=[first for _, first in both])
 
 
-def _with_inputs(done: pa.Table, now: Mapping[str, str]) -> pa.Table:
-    """The records with inputs of earlier versions replaced by those of this one."""
+def _inputs(job: Job, clips: pa.Table, settings: Sequence[str]) -> list[str]:
+    """For each clip a digest of all that its vectors depend on; settings are the digests of _settings."""
+    names = ("start_s", "end_s", "uri", "fingerprint", *job.config.carried)
+    columns = [clips[name].to_pylist() for name in names]
+    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
+    # The text of _digest(identity, *row), whose beginning is hashed once.
+    begun = hashlib.sha256(f"({identity!r}, ".encode())
+    found = []
+    for row in zip(settings, *columns, strict=True):
+        whole = begun.copy()
+        whole.update(repr(row)[1:].encode())
+        found.append(whole.hexdigest()[:_DIGITS])
+    return found
+
+
+def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: Sequence[str], job: Job) -> pa.Table:
+    """The records of these clips, with inputs of earlier versions replaced by those of this one."""
+    if pc.all(pc.is_in(done["inputs"], value_set=clips["inputs"].combine_chunks())).as_py() is not False:
+        return done
+    now = dict(zip(_inputs(job, clips, first_settings), clips["inputs"].to_pylist(), strict=True))
     inputs = [now.get(own, own) for own in done["inputs"].to_pylist()]
     return done.set_column(done.column_names.index("inputs"), "inputs", pa.array(inputs, pa.string()))
 
@@ -206,13 +235,18 @@ def _reusable(done: pa.Table) -> pa.Table:
     return reusable.sort_by([("created_at", "descending")])
 
 
-def _in_table(clips: pa.Table, job: Job, table: Table) -> pa.Table:
+STORED_COLUMNS = ("clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at")
+"""The columns, with those of config.carried, that say what the table has of a clip."""
+
+
+def where_stored(job: Job) -> Where:
+    """The rows of the table that this job may replace."""
+    return {"model": job.config.encoder.name, "pooling": job.config.encoder.pooling}
+
+
+def _in_table(clips: pa.Table, job: Job, table: Rows) -> pa.Table:
     """The table's first row of each clip and layer for this model and pooling, with any weights and settings."""
-    encoder = job.config.encoder
-    columns = ["clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at"]
-    rows = table.read(
-        [*columns, *job.config.carried], where={"model": encoder.name, "pooling": encoder.pooling}
-    )
+    rows = table.read(STORED_COLUMNS + job.config.carried, where=where_stored(job))
     # The first window is replaced together with a clip's other windows, so its row records their audio.
     place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
     is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
@@ -253,56 +287,20 @@ def _known(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: 
     return pc.fill_null(pc.coalesce(*checksums), "")
 
 
-def lost_to_newer(clips: pa.Table, job: Job, table: Table) -> int:
+def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:
     """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)
-    in_table = _known(written, rows, _settings(job, written)[1], job)
+    in_table = _known(written, rows, _settings(job, written).first, job)
     return pc.sum(pc.not_equal(in_table, written["checksum"])).as_py() or 0
 
 
 # -- outcomes
 
 
-def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str]) -> pa.Table:
-    """A row of the schema for each vector: columns of the vector, of its clip, and constants."""
-    vectors = clips["vectors"].combine_chunks()
-    rows = pa.Table.from_struct_array(vectors.flatten())
-    of_clip = clips.take(pc.list_parent_indices(vectors))
-    rows = rows.append_column("dim", pc.cast(pc.list_value_length(rows["embedding"]), pa.int64()))
-    for name in schema.names:
-        if name in constants:
-            rows = rows.append_column(name, pa.array([constants[name]] * len(rows), pa.string()))
-        elif name not in rows.column_names:
-            rows = rows.append_column(name, of_clip[name])
-    return rows.select(schema.names).cast(schema)
-
-
-def write_chunk(clips: pa.Table, job: Job) -> pa.Table:
-    """The outcomes of the clips (DONE), after their part and then this table have been written."""
-    spec = spec_of(job.config)
-    rows = table_rows(clips, schema=spec.schema, constants=job.constants)
-    part = write_part(parts_uri(job.config.run), rows, spec=spec) if len(rows) else ""
-    embedded = pc.equal(clips["status"], EMBEDDED)
-    num_rows = pc.cast(pc.list_value_length(clips["vectors"]), pa.int64())
-    clips = clips.append_column("num_rows", num_rows)
-    clips = clips.append_column("part", pc.if_else(embedded, part.rpartition("/")[2], ""))
-    done = clips.select(DONE.names).cast(DONE)
-    write_record(storage.join(job.config.run, "done"), done)
-    return done
-
-
 def parts_uri(run: str) -> str:
     """The folder of a run's parts."""
     return storage.join(run, "parts")
-
-
-def read_done(config: ExtractConfig) -> pa.Table:
-    """The outcomes of earlier attempts of this run (DONE), without those whose part is gone."""
-    folder = storage.join(config.run, "done")
-    done = read_records(folder, DONE, num_at_once=config.data.num_readers).combine_chunks()
-    existing = [uri.rpartition("/")[2] for uri in list_parts(parts_uri(config.run))]
-    return done.filter(pc.is_in(done["part"], pa.array(["", *existing])))
 
 
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
@@ -318,14 +316,14 @@ def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
 
 def parts_of(clips: pa.Table, run: str) -> list[str]:
     """Uris of the parts with the vectors of these clips that the table must take in."""
-    names = sorted(set(clips["part"].to_pylist()) - {""})
+    names = sorted(set(clips["part"].unique().to_pylist()) - {""})
     return [storage.join(parts_uri(run), name) for name in names]
 
 
 def parts_to_draw(clips: pa.Table, run: str) -> list[str]:
     """Uris of this run's parts with vectors of these clips, whether or not the table has them already."""
     column = "vectors_in" if "vectors_in" in clips.column_names else "part"
-    names = sorted(set(clips[column].to_pylist()) - {""})
+    names = sorted(set(clips[column].unique().to_pylist()) - {""})
     return [storage.join(parts_uri(run), name) for name in names]
 
 

@@ -1,14 +1,12 @@
 """The plan of an extraction: its work and time, estimated from a few clips."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from w2v2.data.manifest import Manifest
-from w2v2.inference.extraction import Job, counts
+from w2v2.inference.extraction import Job
+from w2v2.inference.todo import Todo
 from w2v2.progress import clock
 
 logger = logging.getLogger(__name__)
@@ -26,9 +24,9 @@ class Measured:
 
 
 def estimate(
-    todo: pa.Table,
-    clips: pa.Table,
-    found: Manifest,
+    todo: Todo,
+    counts: Mapping[str, int],
+    num_rejected: int,
     job: Job,
     measured: Measured | None,
     *,
@@ -36,26 +34,26 @@ def estimate(
 ) -> dict[str, Any]:
     """The work of an extraction, also logged: numbers of clips, bytes, hours of audio, rows and seconds.
 
-    todo are the clips to embed, of all `clips`; measured is of a few of them, None if there are none.
+    counts are those of extraction.counts over all clips, num_rejected the number of those rejected before that; measured
+    is of a few of the clips to embed, None if there are none.
     """
-    num_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
-    plan: dict[str, Any] = {"num_clips": len(todo), "num_bytes": num_bytes, **counts(clips)}
+    plan: dict[str, Any] = {"num_clips": todo.num_clips, "num_bytes": todo.num_bytes, **counts}
     plan |= {
-        "rejected": plan["rejected"] + len(found.rejects),
+        "rejected": plan["rejected"] + num_rejected,
         "audio_hours": 0.0,
         "num_rows": 0,
         "seconds": 0.0,
     }
     if measured is not None:
-        scale = num_bytes / max(1, measured.num_bytes)
+        scale = todo.num_bytes / max(1, measured.num_bytes)
         plan["audio_hours"] = measured.audio_s * scale / 3600
         plan["num_rows"] = (
-            round(measured.num_rows * scale) if job.config.window_s else len(todo) * len(job.layers)
+            round(measured.num_rows * scale) if job.config.window_s else todo.num_clips * len(job.layers)
         )
         plan["seconds"] = measured.seconds * scale / num_encoders
     logger.info(
         "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s",
-        len(todo), num_bytes / 1e9, plan["audio_hours"], plan["num_rows"], clock(plan["seconds"]),
+        todo.num_clips, todo.num_bytes / 1e9, plan["audio_hours"], plan["num_rows"], clock(plan["seconds"]),
     )  # fmt: skip
     logger.info(
         "plan: %d clips are already there, %d are made and wait to be written, %d are rejected",

@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
-from w2v2.inference.extraction import Job, write_chunk
+from w2v2.inference.extraction import Job
 from w2v2.inference.extraction_plan import Measured
+from w2v2.inference.outcomes import write_chunk
 from w2v2.inference.reading import EMBEDDED, read_clips
+from w2v2.inference.todo import clips_of
 from w2v2.versions import W2V2
 
 if TYPE_CHECKING:  # imports torch
@@ -48,10 +50,10 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
 
 
 def read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
-    """Each clip with its waveform, one row at a time."""
+    """Each clip with its waveform, one row at a time; clips may be in a file (see todo.py)."""
     config = job.config
     yield from read_clips(
-        clips,
+        clips_of(clips),
         audio=config.audio,
         num_readers=config.data.num_readers,
         min_samples=job.min_samples,

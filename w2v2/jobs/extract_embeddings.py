@@ -8,30 +8,39 @@
 
 Reads   a folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
 Writes  the table and, next to it, a table of rejects; <run>/config.yaml manifest.parquet rejects.parquet
-        metrics.json report.html plots/ tables/ and, to resume from, parts/ done/ reject_parts/
+        metrics.json report.html plots/ tables/ and, to resume from, parts/ done/ reject_parts/; of more than 100,000
+        clips the manifest is several files, manifest/00000.parquet and so on
 The same command continues a run that was stopped: vectors that were made are not made again, and clips
 whose audio, weights and settings have not changed since the table got their rows are left alone.
 """
 
 import logging
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from w2v2.cluster.workers import start_workers
+import pyarrow as pa
+
 from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
-from w2v2.data import file_facts, manifest, usable_clips
+from w2v2.data import clip_shards, manifest, usable_clips
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 from w2v2.tables import table as tables
+from w2v2.tables.spool import Spool, spool_in
+
+if TYPE_CHECKING:
+    from w2v2.cluster.embedding import Embeds
+    from w2v2.inference.extraction import Job
+    from w2v2.inference.shards import Shards
+    from w2v2.inference.todo import Todo
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
 
@@ -60,42 +69,97 @@ GUIDE = Guide(
 @exclusive
 def main(config: ExtractConfig) -> dict[str, Any]:
     """The run's numbers, after all is written; with --plan those of what would be done."""
+    return extract(config, _start)
+
+
+def _start(config: ExtractConfig, num_clips: int) -> "Embeds":
+    from w2v2.cluster.embedding import Encoders
+
+    return Encoders(config, num_clips)
+
+
+def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds]") -> dict[str, Any]:
+    """The same, with vectors from what start(config, number of clips) returns."""
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
     data = usable_clips.with_demo_made(config.data)
-    further = [name for name in config.carried if name not in manifest.CLIPS.names]
-    corpus = file_facts.without_missing_files(manifest.read(data, task="none", carried=further), data)
-    check_folder(config.encoder.name)
-    refuse_fold_encoders(config.encoder.name)
-    if not config.plan:
-        manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
+    with tempfile.TemporaryDirectory(prefix="w2v2-extract-") as folder:
+        found = clip_shards.read_shards(data, carried=further(config))
+        from w2v2.inference.shards import (
+            Shards,  # after the first message, as what follows: imports take seconds
+        )
 
-    from w2v2.cluster import embedding  # after the first messages: these take seconds to import
-    from w2v2.inference import extraction
-    from w2v2.inference.extraction_plan import estimate
+        shards = Shards(Path(folder), found)
+        check_folder(config.encoder.name)
+        refuse_fold_encoders(config.encoder.name)
+        if not config.plan:
+            _check_rejects(config, shards.num_clips, shards.rejects)
+        table = opened(config)
+        encoders = start(config, shards.num_clips)
+        job = encoders.inspect()
+        with spool_in(Path(folder)) as spool:
+            if config.plan:
+                return _plan(shards, encoders, job, table, spool)
+            assert table is not None  # but for a plan
+            return _extract(shards, encoders, job, table, spool, started=started)
+
+
+def _sort_out(shards: "Shards", job: "Job", table: tables.Table | None, spool: Spool) -> "Todo":
+    from w2v2.inference.shards import StoredRows, spooled_done
+
+    stored = StoredRows(table, job, spool) if table else None
+    return shards.sort_out(job, spooled_done(spool, job), stored)
+
+
+def _extract(
+    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table, spool: Spool, *, started: float
+) -> dict[str, Any]:
+    from w2v2.cluster.embedding import embed_all
+    from w2v2.inference.extraction import DONE
+    from w2v2.inference.outcomes import join_done
     from w2v2.results.extract_embeddings import write_outcome
 
-    table = opened(config)
-    num_processes = config.resources.num_workers or 1
-    workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
-    job = embedding.inspect(config, workers)
-    corpus = file_facts.add_file_facts(corpus, data)
-    clips = extraction.sort_out(corpus.clips, job, done=extraction.read_done(config), table=table)
-    todo = extraction.to_do(clips, job)
-    if config.plan:
-        measured = embedding.measure(todo, job, workers) if len(todo) else None
-        num_encoders = embedding.shape_of(config, workers, len(todo)).num_encoders
-        numbers = estimate(todo, clips, corpus, job, measured, num_encoders=num_encoders)
-        return plan_extraction(config, corpus, numbers, carried=further)
+    config = job.config
+    todo = _sort_out(shards, job, table, spool)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    num_made = len(todo)
-    clips, audio_s = embedding.embed_all(clips, todo, corpus, job, workers)
-    corpus = manifest.with_rejects(replace(corpus, clips=clips), extraction.rejected(clips))
-    run_directory.write_table(config.run, "manifest", clips)
-    manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    assert table is not None  # but for a plan
-    return write_outcome(clips, corpus, job, table, num_made=num_made, audio_s=audio_s, started=started)
+    outcomes = spool.table("outcomes", DONE)
+    audio_s = embed_all(encoders, todo, shards, job, outcomes)
+    finished = shards.finish(job, outcomes)
+    join_done(config)
+    _check_rejects(config, shards.num_given - len(finished.rejects), finished.rejects)
+    return write_outcome(
+        finished,
+        job,
+        table,
+        lost=lambda: shards.lost_to_newer(job, table, spool),
+        num_made=todo.num_clips,
+        audio_s=audio_s,
+        started=started,
+    )
+
+
+def _plan(
+    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table | None, spool: Spool
+) -> dict[str, Any]:
+    from w2v2.inference.extraction_plan import estimate
+
+    todo = _sort_out(shards, job, table, spool)
+    num_encoders = encoders.num_encoders(todo.num_clips)
+    measured = encoders.measure(todo, job) if todo.num_clips else None
+    numbers = estimate(todo, shards.counts, len(shards.rejects), job, measured, num_encoders=num_encoders)
+    carried = further(job.config)
+    return plan_extraction(job.config, shards.manifest(carried), numbers, carried=carried)
+
+
+def further(config: ExtractConfig) -> list[str]:
+    """The columns of the clips' table that are taken along and that clips do not have anyway."""
+    return [name for name in config.carried if name not in manifest.CLIPS.names]
+
+
+def _check_rejects(config: ExtractConfig, num_clips: int, rejects: pa.Table) -> None:
+    fraction = config.data.max_reject_fraction
+    manifest.check_number_of_rejects(num_clips, rejects, max_reject_fraction=fraction, run=config.run)
 
 
 def resolved(config: ExtractConfig) -> ExtractConfig:

@@ -25,6 +25,7 @@ from w2v2.reports.run_files import RunFiles, read_run_files
 from w2v2.reports.shared_sections import clips_blocks, kicker, pictured, provenance
 from w2v2.reports.text import duration_text
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 from w2v2.tables.parts import read_part
 
 MAX_POINTS, MAX_PARTS = 2_000, 20
@@ -40,13 +41,21 @@ def write_extraction_report(run: str) -> str:
     figures = extraction_figures(files, vectors, rows)
     sections = [
         Section("", headline(files.metrics)),
-        Section("Clips", [*pictured(figures, "lengths", "Lengths of the clips."), *clips_blocks(files)]),
+        Section("Clips", [*pictured(figures, "lengths", _lengths_caption(files)), *clips_blocks(files)]),
         Section("Vectors", maps(figures, len(vectors))),
         Section("Recording quality", recording_quality(files.metrics)),
         Section("How it was made", how_it_was_made(files)),
     ]
     title = f"Embeddings of {corpus_name(files.config['data'])}: {files.metrics['encoder']['name']}"
     return write_page(files.uri, title, sections, kicker=kicker(files), figures=figures)
+
+
+def _lengths_caption(files: RunFiles) -> str:
+    """What the histogram of lengths shows: all clips, or the sample that was read of millions."""
+    num_read, num_clips = len(files.manifest), files.metrics["num_clips"]
+    if not run_directory.shards_of(files.uri, "manifest"):
+        return "Lengths of the clips."
+    return f"Lengths of {num_read} of the {num_clips} clips."
 
 
 def extraction_figures(run: RunFiles, vectors: np.ndarray, rows: pa.Table) -> dict[str, Figure]:

@@ -12,6 +12,10 @@ import yaml
 from w2v2.reports.earlier_names import with_present_names
 from w2v2.reports.text import ERROR_LABELS, METRIC_LABELS
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+
+NUM_SHARDS_SHOWN = 3
+"""Of a manifest in several files, from which a page is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +172,19 @@ def _common(uri: str) -> dict[str, Any]:
         "metrics": with_present_names(json.loads(metrics, parse_constant=lambda _: None)),
         "config": yaml.safe_load(config_text),
         "config_text": config_text,
-        "manifest": read_table(uri, "manifest"),
+        "manifest": _manifest(uri),
         "rejects": read_table(uri, "rejects"),
     }
+
+
+def _manifest(uri: str) -> pa.Table:
+    """manifest.parquet; of an extraction of so many clips that there are several files, NUM_SHARDS_SHOWN of them."""
+    shards = run_directory.shards_of(uri, "manifest")
+    if not shards:
+        return read_table(uri, "manifest")
+    step = -(-len(shards) // NUM_SHARDS_SHOWN)
+    names = [shard.removeprefix(f"{uri}/").removesuffix(".parquet") for shard in shards[::step]]
+    return pa.concat_tables([read_table(uri, name) for name in names])
 
 
 def read_table(uri: str, name: str) -> pa.Table:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from w2v2.storage import gcs
+from w2v2.storage import gcs, listing
 from w2v2.storage import local as local_files
 from w2v2.storage.uris import (
     DamagedError,
@@ -76,7 +76,7 @@ def list_files(uri: str, *, suffixes: tuple[str, ...] = (), hidden: bool = False
     endings = tuple(suffix.lower() for suffix in suffixes)
     return [
         info
-        for info in _do(gcs.list_files, local_files.list_files, base)
+        for info in listing.files_below(base)
         if (hidden or not is_hidden(info.uri, base)) and (not endings or info.uri.lower().endswith(endings))
     ]
 
@@ -162,7 +162,7 @@ def download_folder(uri: str, folder: Path) -> Path:
     Raises StorageError, before anything is written, where a name would lead out of the folder.
     """
     base = expand(uri)
-    infos = _do(gcs.list_files, local_files.list_files, base)
+    infos = listing.files_below(base)
     targets = [join(str(folder), info.uri[len(base) + 1 :]) for info in infos]
     contents = read_many([info.uri for info in infos], num_at_once=_NUM_DOWNLOADS)
     for target, content in zip(targets, contents, strict=True):

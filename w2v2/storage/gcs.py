@@ -48,6 +48,9 @@ _ADVICE = (
     (("disabled", "suspended"), "have the project or account enabled again"),
 )  # fmt: skip
 
+_seen_buckets: set[tuple[str, str]] = set()
+"""Buckets, each with its server, that were listed by this process: what is missing in them is the object."""
+
 Result = TypeVar("Result")
 
 
@@ -98,17 +101,17 @@ async def exists(fs: "GCSFileSystem", uri: str) -> bool:
     """Whether there is an object, or objects below that name."""
     bucket, name = bucket_and_name(uri)
     work = fs._call("GET", "b/{}/o", bucket, prefix=name or None, maxResults=1, json_out=True)
-    first = await _answer(fs, uri, "storage.objects.list", work)
+    first = await answer(fs, uri, "storage.objects.list", work)
     if not name or (first.get("items") and first["items"][0]["name"] in (name, f"{name}/")):
         return True
     work = fs._call("GET", "b/{}/o", bucket, prefix=f"{name}/", maxResults=1, json_out=True)
-    return "items" in await _answer(fs, uri, "storage.objects.list", work)
+    return "items" in await answer(fs, uri, "storage.objects.list", work)
 
 
 async def stat(fs: "GCSFileSystem", uri: str) -> FileInfo:
     """Size and fingerprint of one object."""
     work = fs._call("GET", "b/{}/o/{}", *_object(uri), json_out=True)
-    return _info(uri, await _answer(fs, uri, "storage.objects.get", work))
+    return _info(uri, await answer(fs, uri, "storage.objects.get", work))
 
 
 def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
@@ -116,26 +119,11 @@ def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
     return FileInfo(uri=uri, size_bytes=int(resource["size"]), fingerprint=fingerprint)
 
 
-async def list_files(fs: "GCSFileSystem", uri: str) -> list[FileInfo]:
-    """All objects below a prefix, sorted."""
-    bucket, name = bucket_and_name(uri)
-    paths = await _answer(fs, uri, "storage.objects.list", fs._find(uri, detail=True))
-    if uri.removeprefix("gs://") in paths:
-        raise RefusedError(f"{uri}: is a file, where a folder was wanted; give a folder")
-    if name and not paths:
-        raise NotFoundError(
-            f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
-        )
-    # An object whose name ends in a slash is what some tools leave for an empty folder.
-    files = {path: info for path, info in paths.items() if not path.endswith("/")}
-    return [_info(f"gs://{path}", files[path]) for path in sorted(files)]
-
-
 async def read(fs: "GCSFileSystem", uri: str) -> bytes:
     """The content of an object, verified against its crc32c, and read again once if it differs."""
     url = fs.url("/".join(_object(uri)))
     for _ in range(2):
-        headers, data = await _answer(fs, uri, "storage.objects.get", fs._call("GET", url))
+        headers, data = await answer(fs, uri, "storage.objects.get", fs._call("GET", url))
         if _intact(headers, data):
             return data
         logger.warning("%s: the bytes do not match the checksum sent with them", uri)
@@ -163,7 +151,7 @@ async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
     for _ in range(2):
         work = asyncio.wait_for(fs._pipe_file(path, data, consistency="md5"), limit_s)
         try:
-            await _answer(fs, uri, "storage.objects.create", work)
+            await answer(fs, uri, "storage.objects.create", work)
             return
         except ChecksumError:
             logger.warning("%s: what arrived does not match what was sent", uri)
@@ -183,13 +171,13 @@ async def create(fs: "GCSFileSystem", uri: str, data: bytes) -> bool:
             # Perhaps by ourselves: the answer to a first try may have been lost.
             return await read(fs, uri) == data
 
-    return await _answer(fs, uri, "storage.objects.create", put())
+    return await answer(fs, uri, "storage.objects.create", put())
 
 
 async def read_version(fs: "GCSFileSystem", uri: str) -> tuple[bytes, int]:
     """The content of an object, and its generation."""
     url = fs.url("/".join(_object(uri)))
-    headers, data = await _answer(fs, uri, "storage.objects.get", fs._call("GET", url))
+    headers, data = await answer(fs, uri, "storage.objects.get", fs._call("GET", url))
     return data, int(headers["x-goog-generation"])
 
 
@@ -222,7 +210,7 @@ async def write_version(fs: "GCSFileSystem", uri: str, data: bytes, generation: 
                 return None
             return current if body == data else None
 
-    return await _answer(fs, uri, "storage.objects.create", put())
+    return await answer(fs, uri, "storage.objects.create", put())
 
 
 async def delete_version(fs: "GCSFileSystem", uri: str, generation: int) -> None:
@@ -234,7 +222,7 @@ async def delete_version(fs: "GCSFileSystem", uri: str, generation: int) -> None
         except (FileNotFoundError, FileExistsError):
             logger.debug("%s: not there in generation %d", uri, generation)
 
-    await _answer(fs, uri, "storage.objects.delete", remove())
+    await answer(fs, uri, "storage.objects.delete", remove())
 
 
 async def delete(fs: "GCSFileSystem", uri: str) -> None:
@@ -246,10 +234,10 @@ async def delete(fs: "GCSFileSystem", uri: str) -> None:
         except FileNotFoundError:
             logger.debug("%s: was not there", uri)
 
-    await _answer(fs, uri, "storage.objects.delete", remove())
+    await answer(fs, uri, "storage.objects.delete", remove())
 
 
-async def _answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable[Result]) -> Result:
+async def answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable[Result]) -> Result:
     """What the work returns; its failures as a StorageError."""
     import aiohttp
     from gcsfs.retry import HttpError, NonRetryableError
@@ -271,8 +259,12 @@ async def _missing(fs: "GCSFileSystem", uri: str) -> StorageError:
     from gcsfs.retry import HttpError
 
     bucket, _ = bucket_and_name(uri)
+    place = (os.environ.get("STORAGE_EMULATOR_HOST", ""), bucket)
+    if place in _seen_buckets:  # of many missing objects, one asks for the bucket
+        return NotFoundError(f"{uri}: no such object in bucket {bucket!r}; check its name")
     try:
         await fs._call("GET", "b/{}/o", bucket, maxResults=1)
+        _seen_buckets.add(place)
     except FileNotFoundError:
         return NotFoundError(f"{uri}: there is no bucket {bucket!r}; check its name, or create it")
     except (OSError, ValueError, HttpError, aiohttp.ClientError):

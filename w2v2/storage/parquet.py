@@ -3,6 +3,8 @@
 import hashlib
 import io
 import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,10 @@ from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_parquet
 
 logger = logging.getLogger(__name__)
+
+MANY_RECORDS = 100
+SMALL_RECORD_BYTES = 2**20
+JOINED_ROWS = 100_000
 
 
 def write_record(folder: str, rows: pa.Table) -> None:
@@ -28,10 +34,21 @@ def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Tabl
 
     A damaged file is skipped with a warning. Raises StorageError where the folder cannot be listed or read.
     """
-    if not storage.exists(folder):
-        return schema.empty_table()
-    uris = [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]
-    tables = [schema.empty_table()]
+    return pa.concat_tables([schema.empty_table(), *records(folder, schema, num_at_once=num_at_once)])
+
+
+def records(folder: str, schema: pa.Schema, *, num_at_once: int) -> Iterator[pa.Table]:
+    """The rows of read_records, one record at a time."""
+    if storage.exists(folder):
+        uris = [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]
+        for _, rows in _whole_records(uris, schema, num_at_once=num_at_once):
+            yield rows
+
+
+def _whole_records(
+    uris: Sequence[str], schema: pa.Schema, *, num_at_once: int
+) -> Iterator[tuple[str, pa.Table]]:
+    """Uri and rows of the records that are not damaged."""
     for uri, data in zip(uris, storage.read_many(uris, num_at_once=num_at_once), strict=True):
         if isinstance(data, storage.StorageError):
             raise data
@@ -40,10 +57,42 @@ def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Tabl
                 raise storage.DamagedError(
                     f"{uri}: damaged: its bytes are not those that its name was made of"
                 )
-            tables.append(parse_parquet(uri, data, schema))
+            yield uri, parse_parquet(uri, data, schema)
         except storage.DamagedError as error:
             logger.warning("%s: what it records is done again", error)
-    return pa.concat_tables(tables)
+
+
+def join_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> None:
+    """Replace many small records by few of about JOINED_ROWS rows, so that the next attempt reads few files.
+
+    A small one is deleted after the record that has its rows is written: an attempt that ends in between leaves rows
+    twice, which says nothing else.
+    """
+    if not storage.exists(folder):
+        return
+    small = [
+        info.uri
+        for info in storage.list_files(folder, suffixes=(".parquet",))
+        if info.size_bytes < SMALL_RECORD_BYTES
+    ]
+    if len(small) < MANY_RECORDS:
+        return
+    held: dict[str, pa.Table] = {}
+    num_rows = 0
+    for uri, rows in _whole_records(small, schema, num_at_once=num_at_once):
+        held[uri] = rows
+        num_rows += len(rows)
+        if num_rows >= JOINED_ROWS:
+            _join(folder, held, num_at_once=num_at_once)
+            held, num_rows = {}, 0
+    if len(held) > 1:
+        _join(folder, held, num_at_once=num_at_once)
+
+
+def _join(folder: str, held: Mapping[str, pa.Table], *, num_at_once: int) -> None:
+    write_record(folder, pa.concat_tables(held.values()).combine_chunks())
+    with ThreadPoolExecutor(num_at_once) as pool:
+        list(pool.map(storage.delete, held))
 
 
 def to_parquet(rows: pa.Table) -> bytes:

@@ -163,6 +163,29 @@ def write_table(
     )
 
 
+def write_shard(run: str, name: str, table: pa.Table, number: int, *, of: int) -> None:
+    """Write a shard of a table: the only one is `<run>/<name>.parquet`, else they are `<run>/<name>/00000.parquet` and so on.
+
+    With the last one the files of an earlier attempt that had other shards are removed.
+    """
+    write_table(run, name if of == 1 else f"{name}/{number:05d}", table)
+    if number + 1 < of:
+        return
+    folder = storage.join(run, name)
+    if of > 1:
+        storage.delete(f"{folder}.parquet")
+    kept = {f"{folder}/{shard:05d}.parquet" for shard in range(of)} if of > 1 else set()
+    for uri in shards_of(run, name):
+        if uri not in kept:
+            storage.delete(uri)
+
+
+def shards_of(run: str, name: str) -> list[str]:
+    """Uris of the files of a table in `<run>/<name>/`, in order; none where it is one file."""
+    folder = storage.join(run, name)
+    return [info.uri for info in storage.list_files(folder)] if storage.exists(folder) else []
+
+
 def without_secrets(table: pa.Table) -> pa.Table:
     """The table, with the texts of its columns redacted."""
     for index, field in enumerate(table.schema):

@@ -9,7 +9,7 @@ import datetime
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from w2v2.storage import files as storage
 from w2v2.tables import parts as table_parts
 from w2v2.tables import sql as table_sql
 from w2v2.tables.bigquery_jobs import REQUEST_S, calls, in_words, retries, run_until
-from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
+from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 # A name from the user goes into SQL or a URL only if all of it matches this.
 _URI = re.compile(
@@ -43,6 +43,8 @@ class BigQueryTable:
     same is a load into an empty staging table or a MERGE that finds nothing newer.
     """
 
+    rows_per_commit = 100_000_000
+
     def __init__(self, uri: str, spec: TableSpec) -> None:
         match = _parsed(uri)
         self.uri, self._spec, self._id = uri, spec, ".".join(match.groups())
@@ -55,6 +57,10 @@ class BigQueryTable:
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows with the columns (none named: all) where each column of where equals its value."""
+        return concatenated(self._spec, columns, self.read_batches(columns, where=where))
+
+    def read_batches(self, columns: Sequence[str] = (), *, where: Where | None = None) -> Iterator[pa.Table]:
+        """The rows of `read`, page by page."""
         names, where = list(columns) or self._spec.schema.names, where or {}
         schema = pa.schema([self._spec.schema.field(name) for name in names])
         tests = "".join(
@@ -62,9 +68,8 @@ class BigQueryTable:
         )
         sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM `{self._id}` WHERE TRUE{tests}"
         with in_words(self.uri):
-            return (
-                self._select(sql, list(where.values())).to_arrow(create_bqstorage_client=False).cast(schema)
-            )
+            for batch in self._select(sql, list(where.values())).to_arrow_iterable():
+                yield pa.Table.from_batches([batch]).cast(schema)
 
     def commit(self, parts: Sequence[str]) -> Commit:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,11 +18,24 @@ import pyarrow as pa
 from w2v2.errors import UserError
 from w2v2.tables import sql as table_sql
 from w2v2.tables.parts import read_part
-from w2v2.tables.spec import NAME, TIMESTAMP, Commit, TableSpec, Where, check_columns, one_dim_error
+from w2v2.tables.spec import (
+    NAME,
+    TIMESTAMP,
+    Commit,
+    TableSpec,
+    Where,
+    check_columns,
+    concatenated,
+    one_dim_error,
+)
 
 logger = logging.getLogger(__name__)
 
 _HEADER_BYTES = 12_288
+_BATCH_ROWS = 100_000
+_STAGED_BYTES = 32 * 2**20
+_MEMORY = "600MB"
+"""What DuckDB may hold in memory; more is in files next to the database."""
 _DAMAGED = re.compile(r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|INTERNAL|FATAL")
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
@@ -33,6 +46,8 @@ class DuckTable:
     Rows get in exactly once without a primary key: a commit is one MERGE in one transaction, which refuses duplicate
     keys, and a process killed anywhere in it leaves the table unchanged.
     """
+
+    rows_per_commit = 500_000
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
         match = _parsed(uri)
@@ -48,12 +63,18 @@ class DuckTable:
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows with the columns (none named: all) where each column of where equals its value."""
+        return concatenated(self._spec, columns, self.read_batches(columns, where=where))
+
+    def read_batches(self, columns: Sequence[str] = (), *, where: Where | None = None) -> Iterator[pa.Table]:
+        """The rows of `read`, some at a time."""
         names, where = list(columns) or self._spec.schema.names, where or {}
         tests = "".join(f' AND "{self._spec.schema.field(name).name}" = ?' for name in where)
         sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM {self._name} WHERE TRUE{tests}"
+        schema = pa.schema([self._spec.schema.field(name) for name in names])
         with _connection(self._path, self.uri) as connection:
-            rows = connection.sql(sql, params=list(where.values())).to_arrow_table()
-        return rows.cast(pa.schema([self._spec.schema.field(name) for name in names]))
+            batches = connection.sql(sql, params=list(where.values())).to_arrow_reader(_BATCH_ROWS)
+            for batch in batches:
+                yield pa.Table.from_batches([batch]).cast(schema)
 
     def commit(self, parts: Sequence[str]) -> Commit:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
@@ -73,11 +94,25 @@ class DuckTable:
     def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> None:
         names = self._spec.schema.names
         connection.execute(f"CREATE TEMP TABLE staging AS FROM {self._name} LIMIT 0").fetchall()
-        for part in parts:
-            connection.register("part", read_part(part, names))
-            listed = table_sql.columns(names, _QUOTE)
+        listed = table_sql.columns(names, _QUOTE)
+        for rows in _together(read_part(part, names) for part in parts):
+            connection.register("part", rows)
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
             connection.unregister("part")
+
+
+def _together(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of the tables, _STAGED_BYTES at a time: every INSERT takes megabytes in memory, of however few rows."""
+    held: list[pa.Table] = []
+    num_bytes = 0
+    for table in tables:
+        held.append(table)
+        num_bytes += table.nbytes
+        if num_bytes >= _STAGED_BYTES:
+            yield pa.concat_tables(held)
+            held, num_bytes = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def _make_file(path: Path, uri: str) -> None:
@@ -117,7 +152,7 @@ def _is_stub(path: Path) -> bool:
 def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(path)) as connection:
+        with duckdb.connect(str(path), config={"memory_limit": _MEMORY}) as connection:
             connection.execute("SET TimeZone = 'UTC'").fetchall()
             yield connection
     except (duckdb.Error, OSError) as error:

@@ -26,7 +26,7 @@ from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_json, seal_json
 from w2v2.tables import sql
 from w2v2.tables.parts import read_part
-from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, one_dim_error
+from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 _MANIFEST = re.compile(r"_manifest/([0-9]{8})\.json")
 _FILE = re.compile(r"([0-9]{8})-[0-9a-f]{40}\.parquet")
@@ -48,6 +48,8 @@ class ParquetTable:
     loses a row, and a process killed anywhere leaves the table unchanged.
     """
 
+    rows_per_commit = 2_000_000
+
     def __init__(self, uri: str, spec: TableSpec) -> None:
         self.uri, self._spec = storage.expand(uri), spec
         columns = {field.name: str(field.type) for field in spec.schema}
@@ -62,23 +64,29 @@ class ParquetTable:
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows with the columns (none named: all) where each column of where equals its value."""
-        names, where = list(columns) or self._spec.schema.names, where or {}
-        chosen = pc.scalar(True)
-        for name, value in where.items():
-            chosen = chosen & (pc.field(name) == pc.scalar(value))
         for attempt in range(_NUM_TRIES):
             version = self._newest()
             try:
-                tables = [self._read_file(file, list({*names, *where})) for file in version.files]
-                break
+                return concatenated(self._spec, columns, self._read_version(version, columns, where))
             except storage.NotFoundError:
                 # A commit may have removed a file since the manifest was read: then there is a newer one.
                 if attempt + 1 == _NUM_TRIES or self._newest() == version:
                     raise
-        schema = pa.schema([self._spec.schema.field(name) for name in names])
-        return pa.concat_tables(
-            [schema.empty_table(), *(table.filter(chosen).select(names) for table in tables)]
-        )
+        raise AssertionError
+
+    def read_batches(self, columns: Sequence[str] = (), *, where: Where | None = None) -> Iterator[pa.Table]:
+        """The rows of `read`, file by file. Raises NotFoundError where a commit of another writer removes a file meanwhile."""
+        yield from self._read_version(self._newest(), columns, where)
+
+    def _read_version(
+        self, version: _Version, columns: Sequence[str], where: Where | None
+    ) -> Iterator[pa.Table]:
+        names, where = list(columns) or self._spec.schema.names, where or {}
+        chosen = pc.scalar(True)
+        for name, value in where.items():
+            chosen = chosen & (pc.field(name) == pc.scalar(value))
+        for file in version.files:
+            yield self._read_file(file, list({*names, *where})).filter(chosen).select(names)
 
     def commit(self, parts: Sequence[str]) -> Commit:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""

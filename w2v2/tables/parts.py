@@ -36,7 +36,7 @@ def write_part(folder_uri: str, rows: pa.Table, *, spec: TableSpec) -> str:
     rows = checked(rows, spec)
     data = to_parquet(rows)
     uri = storage.join(folder_uri, f"{hashlib.sha256(data).hexdigest()[:40]}-{rows.num_rows}.parquet")
-    if not storage.exists(uri):
+    if not storage.create(uri, data):  # there is a damaged one
         storage.write_bytes(uri, data)
     return uri
 
@@ -65,6 +65,19 @@ def read_part(uri: str, columns: Sequence[str]) -> pa.Table:
 def num_rows(parts: Sequence[str]) -> int:
     """Rows in all parts together, from their names."""
     return sum(int(_match(uri)[2]) for uri in parts)
+
+
+def groups_of(parts: Sequence[str], *, num_rows: int) -> list[list[str]]:
+    """The parts in groups of about so many rows, for one commit each; one group where there are none."""
+    groups: list[list[str]] = [[]]
+    held = 0
+    for part in parts:
+        if groups[-1] and held >= num_rows:
+            groups.append([])
+            held = 0
+        groups[-1].append(part)
+        held += int(_match(part)[2])
+    return groups
 
 
 def write_id(uri: str, parts: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -95,6 +95,11 @@ class Commit:
         inserted, replaced, unchanged, stale, removed = map(int, counts)
         return cls(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale, removed=removed)
 
+    def __add__(self, other: "Commit") -> "Commit":
+        return Commit.of_row(
+            mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)
+        )
+
     @property
     def pending(self) -> int:
         """Number of rows that the commit inserts, replaces or removes."""
@@ -142,6 +147,12 @@ def rejects_spec() -> TableSpec:
         cluster_by=("run_id",),
         partition_by="created_at",
     )
+
+
+def concatenated(spec: TableSpec, columns: Sequence[str], batches: Iterable[pa.Table]) -> pa.Table:
+    """The rows of the batches, which have these columns of the spec (none named: all)."""
+    schema = pa.schema([spec.schema.field(name) for name in list(columns) or spec.schema.names])
+    return pa.concat_tables([schema.empty_table(), *batches])
 
 
 def checked(rows: pa.Table, spec: TableSpec) -> pa.Table:

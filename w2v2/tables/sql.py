@@ -88,7 +88,7 @@ def _compared(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     return (
         f"({_staged(spec, staging, quote)}) AS s "
         f"LEFT JOIN {target} AS t ON {_same(spec.key, 't', 's', quote)} "
-        f"LEFT JOIN ({_ages(spec, target, quote)}) AS g ON {_same(spec.unit, 'g', 's', quote)}"
+        f"LEFT JOIN ({_ages(spec, target, quote, among=staging)}) AS g ON {_same(spec.unit, 'g', 's', quote)}"
     )
 
 
@@ -117,11 +117,17 @@ def _outdated_by(spec: TableSpec, staging: str, quote: str) -> str:
     return f"JOIN ({_ages(spec, staging, quote)}) AS n ON {_same(spec.unit, 'n', 't', quote)} AND n.{by} > t.{by}"
 
 
-def _ages(spec: TableSpec, table: str, quote: str) -> str:
-    """Each group of a table with the time of its newest rows."""
+def _ages(spec: TableSpec, table: str, quote: str, *, among: str = "") -> str:
+    """Each group of a table, or each that is in another table as well, with the time of its newest rows."""
     # GROUP BY, since BigQuery takes no FLOAT64 (start_s) in the PARTITION BY of a window.
     by, group = f"{quote}{spec.newest_by}{quote}", columns(spec.unit, quote)
-    return f"SELECT {group}, MAX({by}) AS {by} FROM {table} GROUP BY {group}"
+    # A commit of few rows into a large table is not to aggregate all of it.
+    only = (
+        f" WHERE EXISTS (SELECT 1 FROM {among} AS y WHERE {_same(spec.unit, 'y', 'x', quote)})"
+        if among
+        else ""
+    )
+    return f"SELECT {group}, MAX({by}) AS {by} FROM {table} AS x{only} GROUP BY {group}"
 
 
 def _same(names: Sequence[str], left: str, right: str, quote: str) -> str:

@@ -1,7 +1,7 @@
 """Exactly-once tables in BigQuery, DuckDB or a folder of Parquet files, behind one protocol."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -21,12 +21,18 @@ class Table(Protocol):
     """
 
     uri: str
+    rows_per_commit: int
+    """About how many rows one commit takes in little memory: more are given in several commits."""
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows, in no order, with the columns (none named: all) where each column of where equals its value.
 
         A resumed job begins with read(["clip_id", "start_s", "checksum"], where={"model": "..."}).
         """
+        ...
+
+    def read_batches(self, columns: Sequence[str] = (), *, where: Where | None = None) -> Iterator[pa.Table]:
+        """The rows of `read`, some at a time: for tables of more rows than memory holds."""
         ...
 
     def commit(self, parts: Sequence[str]) -> Commit:

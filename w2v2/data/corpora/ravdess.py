@@ -24,6 +24,8 @@ from w2v2.wording import quoted
 logger = logging.getLogger(__name__)
 
 RAVDESS_CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+NAME = "[0-9]{2}(-[0-9]{2}){6}"
+"""A regular expression for the name of a file, without its suffix."""
 # The seven fields of 03-01-06-01-02-01-12.wav and the largest value of each; all count from 01.
 RAVDESS_FIELDS = {
     "modality": 3,
@@ -78,7 +80,7 @@ def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> 
 
 
 def _is_ravdess(uri: str) -> bool:
-    return re.fullmatch("[0-9]{2}(-[0-9]{2}){6}", PurePosixPath(uri).stem) is not None
+    return re.fullmatch(NAME, PurePosixPath(uri).stem) is not None
 
 
 def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[ClipRow]:

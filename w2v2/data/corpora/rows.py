@@ -129,7 +129,7 @@ def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]
     """
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:
-        _refuse_no_audio(data, uris)
+        refuse_no_audio(data, uris)
     unread = [uri for uri in uris if uri.lower().endswith(UNREAD_SUFFIXES)]
     if unread:
         passed_over[UNREAD] += len(unread)
@@ -143,7 +143,8 @@ def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]
     return audio
 
 
-def _refuse_no_audio(data: DataConfig, uris: Sequence[str]) -> NoReturn:
+def refuse_no_audio(data: DataConfig, uris: Sequence[str]) -> NoReturn:
+    """Raises UserError about a folder of these files, none of which is audio."""
     suffixes = Counter(PurePosixPath(uri).suffix.lower() or "no suffix" for uri in uris)
     counts = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file at all"
     raise UserError(

@@ -1,0 +1,26 @@
+"""The case scale, in small: the driver's real steps over loopback servers."""
+
+import pytest
+
+from w2v2.benchmarks import scale_case
+from w2v2.benchmarks.config import BenchmarkConfig, ScaleSizes
+from w2v2.benchmarks.result import lines_of
+from w2v2.errors import UserError
+
+
+def test_a_first_run_makes_all_and_a_second_one_nothing(tmp_path):
+    config = BenchmarkConfig(cases=("scale",), scale=ScaleSizes(num_clips=(1_500,), dim=3))
+    result = scale_case.scale(config, tmp_path)
+    found = {(one.part, one.what): one for one in result.agreements}
+    assert len(found) == 6
+    for part, least in (("first run", 1.0), ("second run", 0.0)):
+        one = found[f"1,500 clips, {part}", "requests for each clip"]
+        assert least < one.value < least + 0.2
+    assert found["1,500 clips, second run", "driver's peak memory, MB"].value > 100
+    assert any("requests: " in line for line in lines_of(result))
+
+
+def test_without_a_checkout_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale_case, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"there is no .*scale_driver.py: run it from a checkout"):
+        scale_case.check_driver()

@@ -1,0 +1,188 @@
+"""The clips of an extraction in shards on the local disk: of millions, one shard at a time is in memory."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from w2v2.data.accounting import account_of, tolerated_in
+from w2v2.data.manifest import CLIPS, Manifest, with_rejects
+from w2v2.data.recording_quality import MEASURES
+from w2v2.data.rejects import REJECTS
+from w2v2.inference import extraction
+from w2v2.inference.extraction import DONE, STORED_COLUMNS, Job
+from w2v2.inference.outcomes import done_before
+from w2v2.inference.todo import Todo
+from w2v2.storage import files as storage
+from w2v2.storage import run_directory
+from w2v2.tables.spec import Where
+from w2v2.tables.spool import Spool, SpooledTable
+from w2v2.tables.table import Table
+
+NUM_TRIES = 5
+SHARDS_MEASURED = 10
+"""So many shards' worth of recordings are measured for the page: a million clips."""
+
+
+class Shards:
+    """The clips of a corpus, a file for each shard; their numbers and their rejects are in memory."""
+
+    counts: dict[str, int]
+    """Clips by outcome, as extraction.counts gives them, of earlier attempts once sort_out has been called."""
+
+    def __init__(self, folder: Path, found: Iterable[Manifest]) -> None:
+        self.num_clips, self.num_shards = 0, 0
+        self.counts = {"embedded": 0, "there": 0, "rejected": 0}
+        self.passed_over: Counter[str] = Counter()
+        self._folder, rejects = folder, [REJECTS.empty_table()]
+        for shard in found:
+            self._write(self.num_shards, shard.clips)
+            self.num_shards += 1
+            self.num_clips += len(shard.clips)
+            self.passed_over.update(shard.passed_over)
+            rejects.append(shard.rejects)
+        self.rejects = pa.concat_tables(rejects)
+
+    @property
+    def num_given(self) -> int:
+        """Clips, and rejects of before any was read."""
+        return self.num_clips + len(self.rejects)
+
+    def read(self, number: int) -> pa.Table:
+        """The clips of a shard."""
+        return pq.read_table(self._path(number))
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return (self.read(number) for number in range(self.num_shards))
+
+    def sort_out(self, job: Job, done: SpooledTable, table: "StoredRows | None") -> Todo:
+        """The clips to embed; all clips get the columns of extraction.sort_out."""
+        todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
+        counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
+        for number, clips in enumerate(self):
+            own = table.of(clips) if table else None
+            earlier = done.among("uri", clips["uri"])
+            clips = extraction.sort_out(clips, job, done=earlier, table=own)
+            self._write(number, clips)
+            todo.add(extraction.to_do(clips, job))
+            counts.update(extraction.counts(clips))
+        self.counts = dict(counts)
+        return todo
+
+    def lost_to_newer(self, job: Job, table: Table, spool: Spool) -> int:
+        """The number of written clips for which the table has newer rows, from another run."""
+        stored = StoredRows(table, job, spool)
+        return sum(extraction.lost_to_newer(clips, job, stored.of(clips)) for clips in self)
+
+    def manifest(self, carried: Sequence[str]) -> Manifest:
+        """All clips in memory, with the columns that manifest.read and file_facts give them, `carried` among them."""
+        names = [*CLIPS.names, *carried, "size_bytes", "fingerprint", "checksum"]
+        clips = pa.concat_tables([clips.select(names) for clips in self])
+        return Manifest(clips=clips, rejects=self.rejects, passed_over=self.passed_over)
+
+    def finish(self, job: Job, outcomes: SpooledTable) -> "Finished":
+        """The sums over all clips, once manifest.parquet, or the files of manifest/, have been written with their outcomes."""
+        counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
+        tolerated: Counter[str] = Counter()
+        parts: set[str] = set()
+        rejects, recordings = [self.rejects], []
+        for number, clips in enumerate(self):
+            clips = extraction.with_outcomes(clips, outcomes.among("inputs", clips["inputs"]))
+            self._write(number, clips)
+            run_directory.write_shard(job.config.run, "manifest", clips, number, of=self.num_shards)
+            counts.update(extraction.counts(clips))
+            parts.update(extraction.parts_of(clips, job.config.run))
+            bad = extraction.rejected(clips)
+            found = with_rejects(Manifest(clips=clips, rejects=REJECTS.empty_table()), bad)
+            rejects.append(found.rejects)
+            tolerated.update(tolerated_in(found.clips))
+            recordings.append(_every(found.clips.select([*MEASURES]), -(-self.num_shards // SHARDS_MEASURED)))
+        return Finished(
+            counts=dict(counts),
+            rejects=pa.concat_tables(rejects),
+            passed_over=self.passed_over,
+            tolerated=tolerated,
+            recordings=pa.concat_tables(recordings),
+            parts=sorted(parts),
+        )
+
+    def _write(self, number: int, clips: pa.Table) -> None:
+        pq.write_table(clips, self._path(number), compression="lz4")
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:05d}.parquet"
+
+
+def _every(rows: pa.Table, step: int) -> pa.Table:
+    return rows if step == 1 else rows.take(pa.array(range(0, len(rows), step)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The sums over all clips of an extraction, when each has its outcome."""
+
+    counts: Mapping[str, int]
+    """By outcome: embedded, there, rejected while it was read or embedded."""
+    rejects: pa.Table
+    passed_over: Mapping[str, int]
+    tolerated: Counter[str]
+    recordings: pa.Table
+    """The columns MEASURES of the clips used; of more than SHARDS_MEASURED shards, of some clips of each."""
+    parts: list[str]
+    """Uris of the parts that the table must take in."""
+
+    @property
+    def num_used(self) -> int:
+        """Clips that have their vectors."""
+        return self.counts["embedded"] + self.counts["there"]
+
+    def account(self) -> dict[str, Any]:
+        """`clips` of metrics.json; see data.accounting."""
+        return account_of(self.num_used, self.rejects, self.passed_over, self.tolerated)
+
+
+def spooled_done(spool: Spool, job: Job) -> SpooledTable:
+    """The outcomes of earlier attempts of this run."""
+    done = spool.table("done", DONE)
+    for rows in done_before(job.config):
+        done.add(rows)
+    return done
+
+
+class StoredRows:
+    """What the table has for this encoder and pooling, read once, looked up by clip."""
+
+    def __init__(self, table: Table, job: Job, spool: Spool) -> None:
+        columns = [*STORED_COLUMNS, *job.config.carried]
+        schema = extraction.spec_of(job.config).schema
+        schema = pa.schema([schema.field(column) for column in columns])
+        for attempt in range(NUM_TRIES):
+            self._rows = spool.table("stored", schema)
+            try:
+                for rows in table.read_batches(columns, where=extraction.where_stored(job)):
+                    self._rows.add(rows)
+                break
+            except (
+                storage.NotFoundError
+            ):  # another writer's commit has replaced files of a Parquet table meanwhile
+                if attempt + 1 == NUM_TRIES:
+                    raise
+
+    def of(self, clips: pa.Table) -> "RowsOfClips":
+        """The rows of these clips."""
+        return RowsOfClips(self._rows.among("clip_id", clips["clip_id"]))
+
+
+class RowsOfClips:
+    """Rows of a few clips, read as extraction reads a table."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def read(self, columns: Any = (), *, where: Where | None = None) -> pa.Table:
+        """The columns of the rows, which are those of one encoder and pooling already."""
+        return self._rows.select(list(columns))

@@ -1,0 +1,130 @@
+"""Pages of listings of Google Cloud Storage, as coroutines on gcsfs's loop; called through listing.py."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.storage import gcs
+from w2v2.storage.uris import NotFoundError, RefusedError, StorageError, bucket_and_name
+
+if TYPE_CHECKING:
+    from gcsfs.core import GCSFileSystem
+
+LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("fingerprint", pa.string())])
+"""Files as FileInfo has them."""
+
+MAX_RANGES = 256
+_MAX_ENTRY_PAGES = 20
+_FIELDS = "nextPageToken,prefixes,items(name,size,crc32c,generation)"
+_PERMISSION = "storage.objects.list"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamesBetween:
+    """Names of objects from `start` (itself not, where is_open) to before `end`; '' is no limit."""
+
+    start: str = ""
+    end: str = ""
+    is_open: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page of a listing: files (LISTING), the last name on it, and the token of the next page, '' if there is none."""
+
+    files: pa.Table
+    last: str
+    token: str
+
+
+async def first_page(fs: "GCSFileSystem", uri: str) -> Page:
+    """The first files below a folder. Raises StorageError where there are none, or uri is a file."""
+    found = await page(fs, uri, NamesBetween(), "")
+    if found.last:
+        return found
+    bucket, name = bucket_and_name(uri)
+    if name:
+        await _refuse_file(fs, uri)
+        raise NotFoundError(
+            f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
+        )
+    return found
+
+
+async def _refuse_file(fs: "GCSFileSystem", uri: str) -> None:
+    try:
+        await gcs.stat(fs, uri)
+    except StorageError:
+        return
+    raise RefusedError(f"{uri}: is a file, where a folder was wanted; give a folder")
+
+
+async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -> Page:
+    """A page of the files below a folder whose names are in this range."""
+    bucket, _ = bucket_and_name(uri)
+    query = {"startOffset": names.start, "endOffset": names.end, "pageToken": token, "fields": _FIELDS}
+    found = await _listed(fs, uri, _prefix(uri), query)
+    items = found.get("items", [])
+    # An object whose name ends in a slash is what some tools leave for an empty folder.
+    kept = [
+        item
+        for item in items
+        if not item["name"].endswith("/") and not (names.is_open and item["name"] <= names.start)
+    ]
+    last = items[-1]["name"] if items else ""
+    return Page(files=_files(bucket, kept), last=last, token=found.get("nextPageToken", ""))
+
+
+def _files(bucket: str, items: Sequence[dict[str, Any]]) -> pa.Table:
+    names = pa.array([item["name"] for item in items], pa.string())
+    crc32c = pa.array([item["crc32c"] for item in items], pa.string())
+    generations = pa.array([item["generation"] for item in items], pa.string())
+    sizes = pa.array([int(item["size"]) for item in items], pa.int64())
+    uris = pc.binary_join_element_wise(f"gs://{bucket}", names, "/")
+    return pa.table([uris, sizes, pc.binary_join_element_wise(crc32c, generations, "-")], schema=LISTING)
+
+
+async def ranges_after(fs: "GCSFileSystem", uri: str, last: str) -> list[NamesBetween]:
+    """The names below a folder behind `last`, in up to MAX_RANGES ranges whose bounds are names of folders in it."""
+    prefix = _prefix(uri)
+    folders: list[str] = []
+    if "/" in last.removeprefix(prefix):  # else these are files right below it, and there may be no folders
+        folders = [folder for folder in await _folders(fs, uri, prefix, last) if folder > last]
+    step = -(-len(folders) // MAX_RANGES) or 1
+    bounds = [last, *folders[::step], ""]
+    return [
+        NamesBetween(start=start, end=end, is_open=start == last) for start, end in itertools.pairwise(bounds)
+    ]
+
+
+async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> list[str]:
+    """Names of the folders right below a prefix, in order; of those below its only folder, where there is but one."""
+    folders: list[str] = []
+    token = ""
+    for _ in range(_MAX_ENTRY_PAGES):
+        query = {"startOffset": after, "delimiter": "/", "pageToken": token}
+        found = await _listed(fs, uri, prefix, query | {"fields": "nextPageToken,prefixes"})
+        folders += found.get("prefixes", [])
+        token = found.get("nextPageToken", "")
+        if not token or not found.get("prefixes"):  # a page of files alone: there may be no end to them
+            break
+    if len(folders) == 1 and after.startswith(folders[0]):
+        return await _folders(fs, uri, folders[0], after)
+    return folders
+
+
+async def _listed(fs: "GCSFileSystem", uri: str, prefix: str, query: dict[str, str]) -> dict[str, Any]:
+    bucket, _ = bucket_and_name(uri)
+    wanted = {name: value for name, value in {"prefix": prefix, **query}.items() if value}
+    work = fs._call("GET", "b/{}/o", bucket, maxResults=1000, json_out=True, **wanted)
+    return await gcs.answer(fs, uri, _PERMISSION, work)
+
+
+def _prefix(uri: str) -> str:
+    """The beginning of the names of all that is below a folder."""
+    _, name = bucket_and_name(uri)
+    return f"{name}/" if name else ""

@@ -1,0 +1,76 @@
+"""Tables on the local disk, more than memory holds, whose rows are looked up by a column."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+MEMORY = "300MB"
+"""What DuckDB may hold in memory; the rest is in its file."""
+ROWS_AT_ONCE = 50_000
+"""Rows that are inserted together: a statement for each small table would take most of the time."""
+
+
+class Spool:
+    """A DuckDB file in a folder, which is deleted with the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = duckdb.connect(str(folder / "spool.db"), config={"memory_limit": MEMORY})
+        self._connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false").fetchall()
+
+    def table(self, name: str, schema: pa.Schema) -> "SpooledTable":
+        """A new and empty table, in place of an earlier one of that name."""
+        return SpooledTable(self._connection, name, schema)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+@contextmanager
+def spool_in(folder: Path) -> Iterator[Spool]:
+    """A block with a spool in the folder."""
+    spool = Spool(folder)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+class SpooledTable:
+    """Rows of one schema."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
+        self._connection, self._name, self._schema = connection, f'"spooled_{name}"', schema
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+        self._run(f"CREATE OR REPLACE TABLE {self._name} AS FROM given", given=schema.empty_table())
+
+    def add(self, rows: pa.Table) -> None:
+        """Append rows, whose columns are those of the schema."""
+        self._waiting.append(rows.select(self._schema.names).cast(self._schema))
+        self._num_waiting += len(rows)
+        if self._num_waiting >= ROWS_AT_ONCE:
+            self._insert()
+
+    def _insert(self) -> None:
+        if self._waiting:
+            self._run(f"INSERT INTO {self._name} FROM given", given=pa.concat_tables(self._waiting))
+            self._waiting, self._num_waiting = [], 0
+
+    def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
+        """The rows, in no order, whose value in the column is one of the values."""
+        self._insert()
+        sql = f'SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
+        return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
+
+    def _run(self, sql: str, *, given: pa.Table) -> pa.Table:
+        """The result of a statement that may read the table `given`."""
+        self._connection.register("given", given)
+        try:
+            made = self._connection.sql(sql)
+            return pa.table({}) if made is None else made.to_arrow_table()
+        finally:
+            self._connection.unregister("given")
