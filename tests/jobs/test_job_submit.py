@@ -236,6 +236,14 @@ def test_a_typo_is_one_line_and_a_failed_job(head: str, checkout: Path, environm
     assert "Traceback" not in output
 
 
+def test_an_error_names_the_command_as_it_was_submitted(
+    head: str, checkout: Path, environment: dict[str, str]
+) -> None:
+    code, output = submit(head, checkout, environment, "jobs/compare.py", "runs/a")
+    assert code == 1
+    assert "as in ray job submit --working-dir . -- python jobs/compare.py runs/a runs/b" in output
+
+
 def test_without_the_token_nothing_is_submitted(
     head: str, checkout: Path, environment: dict[str, str]
 ) -> None:
