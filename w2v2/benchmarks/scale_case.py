@@ -66,8 +66,8 @@ def _agreements(name: str, part: str, driven: Driven) -> list[Agreement]:
         "requests for each clip": (num_requests / num_clips, MAX_REQUESTS),
     }
     return [
-        Agreement(part=name, side="driver", what=what, value=value, at_most=at_most)
-        for what, (value, at_most) in numbers.items()
+        Agreement(part=name, side="driver", what=measure, value=value, at_most=at_most)
+        for measure, (value, at_most) in numbers.items()
     ]
 
 

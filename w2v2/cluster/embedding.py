@@ -182,7 +182,7 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
     block: list[pa.Table] = []
     for row in rows:
         block.append(row)
-        if sum(one.nbytes for one in block) > BLOCK_BYTES:
+        if sum(part.nbytes for part in block) > BLOCK_BYTES:
             yield pa.concat_tables(block)
             block = []
     if block:

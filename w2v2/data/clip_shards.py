@@ -39,12 +39,12 @@ def read_shards(data: DataConfig, *, carried: Sequence[str] = ()) -> Iterator[Ma
         if data.layout == "files" or not _is_ravdess(first):
             yield from _folder_shards(data, itertools.chain([first], tables))
             return
-    found = file_facts.without_missing_files(manifest.read(data, task="none", carried=carried), data)
-    found = file_facts.add_file_facts(found, data)
-    clips = found.clips
+    corpus = file_facts.without_missing_files(manifest.read(data, task="none", carried=carried), data)
+    corpus = file_facts.add_file_facts(corpus, data)
+    clips = corpus.clips
     if len(clips) > SHARD_CLIPS:
         clips = clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
-    yield replace(found, clips=clips.slice(0, SHARD_CLIPS))
+    yield replace(corpus, clips=clips.slice(0, SHARD_CLIPS))
     for at in range(SHARD_CLIPS, len(clips), SHARD_CLIPS):
         yield Manifest(clips=clips.slice(at, SHARD_CLIPS), rejects=REJECTS.empty_table())
 
@@ -71,18 +71,18 @@ def _folder_shards(data: DataConfig, tables: Iterable[pa.Table]) -> Iterator[Man
     root = storage.expand(data.uri)
     passed_over: Counter[str] = Counter()
     num_clips, unread = 0, ""
-    others: list[str] = []
+    unused: list[str] = []
     for files in tables:
-        found = _folder_shard(files, root)
-        num_clips += len(found.clips) + len(found.rejects)
-        if not num_clips and not others:
-            others = files["uri"].slice(0, SHARD_CLIPS).to_pylist()
-        if not unread and UNREAD in found.passed_over:
+        shard = _folder_shard(files, root)
+        num_clips += len(shard.clips) + len(shard.rejects)
+        if not num_clips and not unused:
+            unused = files["uri"].slice(0, SHARD_CLIPS).to_pylist()
+        if not unread and UNREAD in shard.passed_over:
             unread = files.filter(_ends_with(files["uri"], UNREAD_SUFFIXES))["uri"][0].as_py()
-        passed_over.update(found.passed_over)
-        yield found
+        passed_over.update(shard.passed_over)
+        yield shard
     if not num_clips:
-        refuse_no_audio(data, [uri for uri in others if not storage.is_hidden(uri, root)])
+        refuse_no_audio(data, [uri for uri in unused if not storage.is_hidden(uri, root)])
     if unread:
         logger.warning(
             "%s: passed over %d audio files of formats that are not read, such as %s; convert them (ffmpeg -i a.wma a.wav)",

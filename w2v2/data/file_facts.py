@@ -57,8 +57,8 @@ def _looked_up(uris: pa.Array, data: DataConfig) -> tuple[pa.Table, dict[str, St
     """The files of these uris (LISTING), and the errors of those that cannot be looked up."""
     tables = [table.filter(pc.is_in(table["uri"], uris)) for table in _listed(uris, data)]
     files = pa.concat_tables([LISTING.empty_table(), *tables])
-    rest = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
-    infos = dict(zip(rest, storage.stat_many(rest, num_at_once=4 * data.num_readers), strict=True))
+    unlisted = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
+    infos = dict(zip(unlisted, storage.stat_many(unlisted, num_at_once=4 * data.num_readers), strict=True))
     errors = {uri: info for uri, info in infos.items() if isinstance(info, StorageError)}
     stated = table_of(info for info in infos.values() if isinstance(info, FileInfo))
     return pa.concat_tables([files, stated]), errors
@@ -107,5 +107,5 @@ def too_large(size_bytes: int) -> Reject:
 def checksums(clips: pa.Table) -> pa.ChunkedArray:
     """The checksum of each clip's file, as reading.checksum_of makes it, out of its fingerprint; '' for local files."""
     crc32c = pc.replace_substring_regex(clips["fingerprint"], "-[^-]*$", "")
-    known = pc.binary_join_element_wise("crc32c", crc32c, "=")
-    return pc.if_else(pc.starts_with(clips["uri"], "gs://"), known, "")
+    of_remote = pc.binary_join_element_wise("crc32c", crc32c, "=")
+    return pc.if_else(pc.starts_with(clips["uri"], "gs://"), of_remote, "")

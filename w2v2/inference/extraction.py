@@ -54,7 +54,12 @@ created_at (null in records of earlier versions)."""
 _REASONS = tuple(name for name, _ in RECORD)
 _TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
 # Columns of intermediate tables that the final table does not have.
-_OWN = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {"clip_id", "uri", "start_s", "end_s"}
+_RESERVED = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {
+    "clip_id",
+    "uri",
+    "start_s",
+    "end_s",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +93,10 @@ def spec_of(config: ExtractConfig) -> TableSpec:
 
     Raises UserError where an extra column has the name of one of the table's.
     """
-    if taken := sorted(_OWN & set(config.carried)):
-        raise UserError(f"labels: the name {taken[0]!r} has another use here, rename that column of the CSV")
+    if ambiguous := sorted(_RESERVED & set(config.carried)):
+        raise UserError(
+            f"labels: the name {ambiguous[0]!r} has another use here, rename that column of the CSV"
+        )
     return embeddings_spec(carried=("settings", *config.carried))
 
 
@@ -121,8 +128,10 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     clips = clips.append_column("inputs", pa.array(_inputs(job, clips, settings.now), pa.string()))
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
-    known_checksums = pa.repeat("", len(clips)) if rows is None else _known(clips, rows, settings.first, job)
-    clips = clips.append_column("known", known_checksums)
+    checksums = (
+        pa.repeat("", len(clips)) if rows is None else _checksums_in_table(clips, rows, settings.first, job)
+    )
+    clips = clips.append_column("known", checksums)
     done = _reusable(_with_inputs(done, clips, settings.first, job))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)
@@ -197,12 +206,12 @@ def _inputs(job: Job, clips: pa.Table, settings: Sequence[str]) -> list[str]:
     identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
     # The text of _digest(identity, *row), whose beginning is hashed once.
     begun = hashlib.sha256(f"({identity!r}, ".encode())
-    found = []
+    digests = []
     for row in zip(settings, *columns, strict=True):
         whole = begun.copy()
         whole.update(repr(row)[1:].encode())
-        found.append(whole.hexdigest()[:_DIGITS])
-    return found
+        digests.append(whole.hexdigest()[:_DIGITS])
+    return digests
 
 
 def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: Sequence[str], job: Job) -> pa.Table:
@@ -210,7 +219,7 @@ def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: Sequence[str],
     if pc.all(pc.is_in(done["inputs"], value_set=clips["inputs"].combine_chunks())).as_py() is not False:
         return done
     now = dict(zip(_inputs(job, clips, first_settings), clips["inputs"].to_pylist(), strict=True))
-    inputs = [now.get(own, own) for own in done["inputs"].to_pylist()]
+    inputs = [now.get(digest, digest) for digest in done["inputs"].to_pylist()]
     return done.set_column(done.column_names.index("inputs"), "inputs", pa.array(inputs, pa.string()))
 
 
@@ -268,21 +277,24 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.A
     return pc.and_(pc.and_(has_rows, embedded), pc.fill_null(is_newer, True))
 
 
-def _known(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job) -> pa.ChunkedArray:
+def _checksums_in_table(
+    clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job
+) -> pa.ChunkedArray:
     """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
     rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
     """
-    same = ("clip_id", "settings", *job.config.carried)
+    names = ("clip_id", "settings", *job.config.carried)
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
-    groups = rows.group_by([*same, "checksum"]).aggregate([("layer", "count_distinct")])
+    groups = rows.group_by([*names, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
     before = clips.set_column(
         clips.column_names.index("settings"), "settings", pa.array(first_settings, pa.string())
     )
-    in_table = _key(whole, *same).combine_chunks()
+    in_table = _key(whole, *names).combine_chunks()
     checksums = [
-        whole["checksum"].take(pc.index_in(_key(own, *same), value_set=in_table)) for own in (clips, before)
+        whole["checksum"].take(pc.index_in(_key(table, *names), value_set=in_table))
+        for table in (clips, before)
     ]
     return pc.fill_null(pc.coalesce(*checksums), "")
 
@@ -291,7 +303,7 @@ def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:
     """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)
-    in_table = _known(written, rows, _settings(job, written).first, job)
+    in_table = _checksums_in_table(written, rows, _settings(job, written).first, job)
     return pc.sum(pc.not_equal(in_table, written["checksum"])).as_py() or 0
 
 

@@ -91,8 +91,8 @@ def write(clips: pa.Table, job: Job) -> pa.Table:
 def measure(clips: pa.Table, job: Job, num_threads: int) -> Measured:
     """The time and size of these clips; nothing is written."""
     encode = EncoderStep(job, num_threads)
-    known = pa.array([""] * len(clips))
-    clips = clips.set_column(clips.column_names.index("known"), "known", known)
+    no_checksums = pa.array([""] * len(clips))
+    clips = clips.set_column(clips.column_names.index("known"), "known", no_checksums)
     encode(pa.concat_tables(read(clips.slice(0, 1), job)))  # the first pass warms up
     started = time.monotonic()
     decoded = pa.concat_tables(read(clips, job))

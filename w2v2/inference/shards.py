@@ -34,12 +34,12 @@ class Shards:
     counts: dict[str, int]
     """Clips by outcome, as extraction.counts gives them, of earlier attempts once sort_out has been called."""
 
-    def __init__(self, folder: Path, found: Iterable[Manifest]) -> None:
+    def __init__(self, folder: Path, shards: Iterable[Manifest]) -> None:
         self.num_clips, self.num_shards = 0, 0
         self.counts = {"embedded": 0, "there": 0, "rejected": 0}
         self.passed_over: Counter[str] = Counter()
         self._folder, rejects = folder, [REJECTS.empty_table()]
-        for shard in found:
+        for shard in shards:
             self._write(self.num_shards, shard.clips)
             self.num_shards += 1
             self.num_clips += len(shard.clips)
@@ -64,9 +64,9 @@ class Shards:
         todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
         for number, clips in enumerate(self):
-            own = table.of(clips) if table else None
+            rows_of_shard = table.of(clips) if table else None
             earlier = done.among("uri", clips["uri"])
-            clips = extraction.sort_out(clips, job, done=earlier, table=own)
+            clips = extraction.sort_out(clips, job, done=earlier, table=rows_of_shard)
             self._write(number, clips)
             todo.add(extraction.to_do(clips, job))
             counts.update(extraction.counts(clips))
@@ -97,10 +97,12 @@ class Shards:
             counts.update(extraction.counts(clips))
             parts.update(extraction.parts_of(clips, job.config.run))
             bad = extraction.rejected(clips)
-            found = with_rejects(Manifest(clips=clips, rejects=REJECTS.empty_table()), bad)
-            rejects.append(found.rejects)
-            tolerated.update(tolerated_in(found.clips))
-            recordings.append(_every(found.clips.select([*MEASURES]), -(-self.num_shards // SHARDS_MEASURED)))
+            sorted_out = with_rejects(Manifest(clips=clips, rejects=REJECTS.empty_table()), bad)
+            rejects.append(sorted_out.rejects)
+            tolerated.update(tolerated_in(sorted_out.clips))
+            recordings.append(
+                _every(sorted_out.clips.select([*MEASURES]), -(-self.num_shards // SHARDS_MEASURED))
+            )
         return Finished(
             counts=dict(counts),
             rejects=pa.concat_tables(rejects),

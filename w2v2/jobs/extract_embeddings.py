@@ -85,12 +85,12 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
     logger.info("run: %s, table: %s", config.run, config.table)
     data = usable_clips.with_demo_made(config.data)
     with tempfile.TemporaryDirectory(prefix="w2v2-extract-") as folder:
-        found = clip_shards.read_shards(data, carried=further(config))
+        shards_read = clip_shards.read_shards(data, carried=further(config))
         from w2v2.inference.shards import (
             Shards,  # after the first message, as what follows: imports take seconds
         )
 
-        shards = Shards(Path(folder), found)
+        shards = Shards(Path(folder), shards_read)
         check_folder(config.encoder.name)
         refuse_fold_encoders(config.encoder.name)
         if not config.plan:

@@ -43,16 +43,16 @@ class Page:
 
 async def first_page(fs: "GCSFileSystem", uri: str) -> Page:
     """The first files below a folder. Raises StorageError where there are none, or uri is a file."""
-    found = await page(fs, uri, NamesBetween(), "")
-    if found.last:
-        return found
+    first = await page(fs, uri, NamesBetween(), "")
+    if first.last:
+        return first
     bucket, name = bucket_and_name(uri)
     if name:
         await _refuse_file(fs, uri)
         raise NotFoundError(
             f"{uri}: nothing is there: bucket {bucket!r} has no objects below that name; check it"
         )
-    return found
+    return first
 
 
 async def _refuse_file(fs: "GCSFileSystem", uri: str) -> None:
@@ -67,8 +67,8 @@ async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -
     """A page of the files below a folder whose names are in this range."""
     bucket, _ = bucket_and_name(uri)
     query = {"startOffset": names.start, "endOffset": names.end, "pageToken": token, "fields": _FIELDS}
-    found = await _listed(fs, uri, _prefix(uri), query)
-    items = found.get("items", [])
+    answer = await _listed(fs, uri, _prefix(uri), query)
+    items = answer.get("items", [])
     # An object whose name ends in a slash is what some tools leave for an empty folder.
     kept = [
         item
@@ -76,7 +76,7 @@ async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -
         if not item["name"].endswith("/") and not (names.is_open and item["name"] <= names.start)
     ]
     last = items[-1]["name"] if items else ""
-    return Page(files=_files(bucket, kept), last=last, token=found.get("nextPageToken", ""))
+    return Page(files=_files(bucket, kept), last=last, token=answer.get("nextPageToken", ""))
 
 
 def _files(bucket: str, items: Sequence[dict[str, Any]]) -> pa.Table:
@@ -107,10 +107,10 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
     token = ""
     for _ in range(_MAX_ENTRY_PAGES):
         query = {"startOffset": after, "delimiter": "/", "pageToken": token}
-        found = await _listed(fs, uri, prefix, query | {"fields": "nextPageToken,prefixes"})
-        folders += found.get("prefixes", [])
-        token = found.get("nextPageToken", "")
-        if not token or not found.get("prefixes"):  # a page of files alone: there may be no end to them
+        answer = await _listed(fs, uri, prefix, query | {"fields": "nextPageToken,prefixes"})
+        folders += answer.get("prefixes", [])
+        token = answer.get("nextPageToken", "")
+        if not token or not answer.get("prefixes"):  # a page of files alone: there may be no end to them
             break
     if len(folders) == 1 and after.startswith(folders[0]):
         return await _folders(fs, uri, folders[0], after)

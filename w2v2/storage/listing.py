@@ -112,12 +112,12 @@ class _Pages:
 
     def __iter__(self) -> Iterator[pa.Table]:
         while True:
-            found = asyncio.run_coroutine_threadsafe(self._queue.get(), self._fs.loop).result()
-            if found is None:
+            item = asyncio.run_coroutine_threadsafe(self._queue.get(), self._fs.loop).result()
+            if item is None:
                 return
-            if isinstance(found, BaseException):
-                raise found
-            yield found
+            if isinstance(item, BaseException):
+                raise item
+            yield item
 
     def cancel(self) -> None:
         """Stop reading ahead."""

@@ -70,7 +70,7 @@ class SpooledTable:
         """The result of a statement that may read the table `given`."""
         self._connection.register("given", given)
         try:
-            made = self._connection.sql(sql)
-            return pa.table({}) if made is None else made.to_arrow_table()
+            relation = self._connection.sql(sql)
+            return pa.table({}) if relation is None else relation.to_arrow_table()
         finally:
             self._connection.unregister("given")

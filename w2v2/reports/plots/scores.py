@@ -76,8 +76,8 @@ def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
 
 def _dots(axes: Axes, values: Sequence[float | None], places: Sequence[float], **look: Any) -> None:
     """The fractions that are known, in percent, each at its place on the y axis."""
-    known = [(100 * x, y) for x, y in zip(values, places, strict=True) if x is not None and is_known(x)]
-    axes.scatter([x for x, _ in known], [y for _, y in known], zorder=3, clip_on=False, **look)
+    points = [(100 * x, y) for x, y in zip(values, places, strict=True) if x is not None and is_known(x)]
+    axes.scatter([x for x, _ in points], [y for _, y in points], zorder=3, clip_on=False, **look)
 
 
 def _bar(axes: Axes, interval: Sequence[float] | None, place: float, *, color: str, linewidth: float) -> None:
@@ -102,8 +102,8 @@ def fold_scores(
 
     folds is that of metrics.json for the metric.
     """
-    known = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_known(value)]
-    numbers, values = [fold for fold, _ in known], [value for _, value in known]
+    points = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_known(value)]
+    numbers, values = [fold for fold, _ in points], [value for _, value in points]
     with style():
         figure, axes = one_panel(WIDTH, 2.5)
         if interval is not None:
