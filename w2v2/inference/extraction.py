@@ -128,9 +128,7 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     clips = clips.append_column("inputs", pa.array(_inputs(job, clips, settings.now), pa.string()))
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
-    checksums = (
-        pa.repeat("", len(clips)) if rows is None else _checksums_in_table(clips, rows, settings.first, job)
-    )
+    checksums = pa.repeat("", len(clips)) if rows is None else _stored(clips, rows, settings.first, job)
     clips = clips.append_column("known", checksums)
     done = _reusable(_with_inputs(done, clips, settings.first, job))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
@@ -277,9 +275,7 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.A
     return pc.and_(pc.and_(has_rows, embedded), pc.fill_null(is_newer, True))
 
 
-def _checksums_in_table(
-    clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job
-) -> pa.ChunkedArray:
+def _stored(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job) -> pa.ChunkedArray:
     """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
     rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
@@ -293,8 +289,8 @@ def _checksums_in_table(
     )
     in_table = _key(whole, *names).combine_chunks()
     checksums = [
-        whole["checksum"].take(pc.index_in(_key(table, *names), value_set=in_table))
-        for table in (clips, before)
+        whole["checksum"].take(pc.index_in(_key(asked, *names), value_set=in_table))
+        for asked in (clips, before)
     ]
     return pc.fill_null(pc.coalesce(*checksums), "")
 
@@ -303,7 +299,7 @@ def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:
     """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)
-    in_table = _checksums_in_table(written, rows, _settings(job, written).first, job)
+    in_table = _stored(written, rows, _settings(job, written).first, job)
     return pc.sum(pc.not_equal(in_table, written["checksum"])).as_py() or 0
 
 
