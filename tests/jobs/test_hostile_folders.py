@@ -76,7 +76,10 @@ def test_code_in_a_model_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.M
         folder = model_folder(tmp_path / kind, auto_map=auto_map, model_type=kind)
         (Path(folder) / "evil.py").write_text(POISON)
         if kind == "evil":
-            with pytest.raises(UserError, match=r"encoder.name .*: transformers cannot open it"):
+            with pytest.raises(
+                UserError,
+                match=r"its model_type evil needs Python code from its repository .*wanted a model whose model_type is",
+            ):
                 load(folder)
         else:
             load(folder)
@@ -141,3 +144,13 @@ def test_what_a_ray_that_did_not_start_has_left_is_ended() -> None:
     assert child_processes() - known == {process.pid}
     end_children(known)
     assert process.wait(timeout=10) < 0
+
+
+def test_a_family_that_transformers_lacks_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", model_type="data2vec2")
+    with pytest.raises(
+        UserError,
+        match=r"its model_type data2vec2 is unknown to transformers [\d.]+; wanted a model whose model_type is one of "
+        r"wav2vec2, hubert, .*data2vec-audio.*sew",
+    ):
+        load(folder)

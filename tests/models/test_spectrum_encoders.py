@@ -209,6 +209,23 @@ def test_another_front_end_is_another_entry_of_the_cache(folders):
     assert trunk_key(encoder, "d", cache=CacheConfig(), precision="float32") != key
 
 
+def test_frames_with_and_without_their_count_are_different_entries_of_the_cache(folders):
+    """The same hidden state crosses both cuts: where layers follow, all frames of the window and the clip's number of them."""
+    head = encoder_of(folders["whisper"], train="head", layer=1, pooling="attention")
+    last = encoder_of(folders["whisper"], train="last", num_last_layers=2)
+    assert head.cut == last.cut
+    one, other = (trunk_key(e, "d", cache=CacheConfig(), precision="float32") for e in (head, last))
+    assert one != other
+
+
+def test_counts_of_frames_keep_their_value_in_bfloat16(folders, waveforms):
+    encoder = encoder_of(folders["whisper"], train="no_conv")
+    with torch.autocast("cpu", torch.bfloat16):
+        rows, _ = encoder.trunk(*padded(waveforms))
+    assert rows.dtype == torch.float32
+    assert rows[:, -1, 0].tolist() == [-(-length // 320) for length in LENGTHS]
+
+
 def test_a_model_of_spectra_without_its_extractor_is_refused(folders, tmp_path):
     AutoModel.from_pretrained(folders["whisper"]).save_pretrained(tmp_path)
     with pytest.raises(

@@ -37,6 +37,8 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
         parts += [encoder.states] if encoder.config.layers else []
     if stage == "pooled":
         parts.append(encoder.config.pooling)
+    if encoder.layout:
+        parts.append(encoder.layout)
     return f"{encoder.cut}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 

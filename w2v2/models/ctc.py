@@ -13,6 +13,7 @@ from w2v2.models.ctc_loss import FrameLogits
 from w2v2.models.encoder import Encoder
 from w2v2.models.mlp import Mlp
 from w2v2.models.pooling import LayerMix
+from w2v2.models.squeezed import SqueezedEncoder
 
 
 class Transcriber(nn.Module):
@@ -24,6 +25,11 @@ class Transcriber(nn.Module):
             raise UserError(
                 f"task.kind=transcript is for encoders of waveforms, and {encoder.config.name} takes spectra: give a "
                 "wav2vec2, HuBERT or WavLM model"
+            )
+        if isinstance(encoder, SqueezedEncoder) and not encoder.spreads:
+            raise UserError(
+                f"task.kind=transcript needs encoder.layer=last with a {encoder.model.config.model_type} model, whose other "
+                f"states have too few frames for characters, got encoder.layer={encoder.config.layer}"
             )
         self.encoder = encoder
         self.num_outputs = num_outputs

@@ -25,6 +25,7 @@ from w2v2.models.families import (
     final_norm,
     is_conformer,
     layer_runner,
+    layers_of,
     positions,
 )
 from w2v2.models.front_ends import spectra
@@ -64,6 +65,8 @@ class Encoder(nn.Module):
         self.cut = cut_for(config, self.num_layers)
         self.mask_time_fraction = 0.0
         self.mask_feature_fraction = 0.0
+        self.alone = False
+        """Whether every batch is one clip, in which nothing is padding: for a graph, which cannot ask its data."""
         self._freeze()
 
     @property
@@ -115,7 +118,12 @@ class Encoder(nn.Module):
     def trained_layers(self) -> list[nn.Module]:
         """The transformer layers after the cut that an output depends on, lowest first."""
         first = self.top if self.cut.stage == "pooled" else self.cut.layer
-        return list(self.model.encoder.layers[first : self.top])
+        return list(layers_of(self.model)[first : self.top])
+
+    @property
+    def layout(self) -> str:
+        """The rows that cross the cut where they are more than frames of the hidden state; '' where they are not."""
+        return ""
 
     def _trained(self) -> Iterator[nn.Module]:
         """The modules after the cut that an output depends on."""
@@ -169,9 +177,10 @@ class Encoder(nn.Module):
             selected = torch.stack([states[state] for state in crossing], dim=2)
         else:
             selected = states[-1]
+        lengths = self._output_lengths(num_frames, top)
         if self.cut.stage == "layer":
-            return selected, num_frames
-        return pool(selected, num_frames, self.config.pooling), torch.ones_like(num_frames)
+            return selected, lengths
+        return pool(selected, lengths, self.config.pooling), torch.ones_like(lengths)
 
     def forward(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
@@ -183,11 +192,15 @@ class Encoder(nn.Module):
             below = list(features.unbind(2))[:-1] if self.several else []
             start = features[:, :, -1] if self.several else features
             states = self._transform(start, lengths, self.cut.layer, self.top)
-            return self._select(below, states, self.cut.layer), lengths
+            return self._select(below, states, self.cut.layer), self._output_lengths(lengths, self.top)
         if self.cut.stage == "waveform":
             features, lengths = self._convolve(features, lengths), self.num_frames(lengths)
-        entered = self._enter(features, lengths)
-        return self._select([], self._transform(entered, lengths, 0, self.top), 0), lengths
+        states = self._transform(self._enter(features, lengths), lengths, 0, self.top)
+        return self._select([], states, 0), self._output_lengths(lengths, self.top)
+
+    def _output_lengths(self, num_frames: Int[Tensor, " batch"], top: int) -> Int[Tensor, " batch"]:
+        """Frames of hidden state `top` of clips with these numbers of frames of the convolutions."""
+        return num_frames
 
     def convolved_lengths(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Numbers of frames of features at a cut at the waveform or at the convolutions."""
@@ -252,13 +265,13 @@ class Encoder(nn.Module):
         top: int,
     ) -> list[Float[Tensor, "batch frames dim"]]:
         """Hidden states first..top, the last one of the model with its final normalisation."""
-        encoder = self.model.encoder
+        layers = layers_of(self.model)
         mask = frame_mask(num_frames, hidden.shape[1])
-        padded = bool((num_frames < hidden.shape[1]).any())
+        padded = not self.alone and bool((num_frames < hidden.shape[1]).any())
         states = [hidden]
         run = layer_runner(self.model, hidden, mask if padded else None)
         for index in range(first, top):
-            hidden = run(encoder.layers[index], hidden)
+            hidden = run(layers[index], hidden)
             states.append(hidden)
         if top == self.num_layers and self.stable and (norm := final_norm(self.model)):
             states[-1] = norm(hidden)

@@ -8,14 +8,17 @@ what a new one has changed. Parts with the same names in all families (`feature_
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
+SQUEEZED = ("sew", "sew-d")
+"""Models whose layers run on fewer frames than the convolutions make."""
 WAVEFORM_FAMILIES = (
     *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
-    "wav2vec2-conformer",
+    *("wav2vec2-conformer", *SQUEEZED),
 )
 SPECTRUM_FAMILIES = ("wav2vec2-bert", "whisper")
 """Models of log-mel spectra, which their own feature extractors make."""
@@ -41,6 +44,24 @@ def positions(
         hidden = embed.batch_norm(hidden) * inside
         return embed.activation(embed.padding(embed.conv(hidden))).transpose(1, 2)
     return embed(hidden.transpose(1, 2))
+
+
+def squeezed_positions(
+    model: Any, hidden: Float[Tensor, "batch frames dim"]
+) -> Float[Tensor, "batch squeezed dim"]:
+    """Means of every squeeze_factor frames of a SEW plus its positional convolution; hidden is zero past a clip's end."""
+    encoder = model.encoder
+    hidden = hidden.transpose(1, 2)
+    means = encoder.pool(hidden)
+    return (means + encoder.pos_conv_embed(hidden)[..., : means.shape[-1]]).transpose(1, 2)
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """The transformer layers, lowest first."""
+    layers: nn.ModuleList = (
+        model.encoder.encoder.layer if model.config.model_type == "sew-d" else model.encoder.layers
+    )
+    return layers
 
 
 def is_conformer(model: Any) -> bool:
@@ -79,12 +100,26 @@ def _conformer_runner(
     return run
 
 
+def _disentangled_runner(
+    model: Any, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"] | None
+) -> LayerRunner:
+    """layer_runner of SEW-D, whose attention takes the distance of two frames from one table for all layers."""
+    stack = model.encoder.encoder
+    attention_mask = stack.get_attention_mask(
+        torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
+    )
+    distances, embeddings = stack.get_rel_pos(hidden), stack.get_rel_embedding()
+    return lambda layer, x: layer(x, attention_mask, relative_pos=distances, rel_embeddings=embeddings)
+
+
 def layer_runner(
     model: Any, hidden: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"] | None
 ) -> LayerRunner:
     """A function (layer, hidden) -> hidden that passes the attention mask in the form of the model's family."""
     if is_conformer(model):
         return _conformer_runner(model, hidden, mask)
+    if model.config.model_type == "sew-d":
+        return _disentangled_runner(model, hidden, mask)
     first = model.encoder.layers[0].attention
     if hasattr(first, "rel_attn_embed"):  # WavLM: one position bias, made by the first layer, serves all
         batch, frames = hidden.shape[:2]

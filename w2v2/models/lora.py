@@ -31,6 +31,13 @@ WHISPER_PATHS: dict[Projection, tuple[str, ...]] = {
     "output": ("self_attn.out_proj",),
     "feed_forward": ("fc1", "fc2"),
 }
+SEW_D_PATHS: dict[Projection, tuple[str, ...]] = {
+    "query": ("attention.self.query_proj",),
+    "key": ("attention.self.key_proj",),
+    "value": ("attention.self.value_proj",),
+    "output": ("attention.output.dense",),
+    "feed_forward": ("intermediate.dense", "output.dense"),
+}
 CONFORMER_PATHS: dict[Projection, tuple[str, ...]] = {
     "query": ("self_attn.linear_q",),
     "key": ("self_attn.linear_k",),
@@ -89,7 +96,7 @@ def merge_lora(encoder: Encoder) -> None:
 
 def _projections(layer: nn.Module, config: LoraConfig) -> Iterator[nn.Linear]:
     if hasattr(layer, "attention"):
-        paths = PATHS
+        paths = SEW_D_PATHS if hasattr(layer, "intermediate") else PATHS
     else:
         paths = CONFORMER_PATHS if hasattr(layer.self_attn, "linear_q") else WHISPER_PATHS
     for projection in config.projections:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
+    PreTrainedConfig,
     PreTrainedModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
@@ -26,9 +28,10 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.encoder import Encoder
-from w2v2.models.families import SPECTRUM_FAMILIES
+from w2v2.models.families import FAMILIES, SPECTRUM_FAMILIES
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
+from w2v2.models.squeezed import SqueezedEncoder
 from w2v2.models.whisper import WhisperAudioEncoder, without_decoder
 from w2v2.storage import files as storage
 
@@ -64,8 +67,22 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     extractor = _extractor(config.name) if model.config.model_type in SPECTRUM_FAMILIES else None
     use_fastest_linear(model)
     if model.config.model_type == "whisper":
-        return WhisperAudioEncoder(without_decoder(model), config, normalize=False, extractor=extractor)
-    return Encoder(model, config, normalize=normalize and extractor is None, extractor=extractor)
+        model = without_decoder(model)
+    return encoder_of(model, config, normalize=normalize and extractor is None, extractor=extractor)
+
+
+def encoder_of(
+    model: PreTrainedModel, config: EncoderConfig, *, normalize: bool, extractor: Any = None
+) -> Encoder:
+    """The Encoder of the model's family; UserError for other families."""
+    match model.config.model_type:
+        case "whisper":
+            kind: type[Encoder] = WhisperAudioEncoder
+        case "sew" | "sew-d":
+            kind = SqueezedEncoder
+        case _:
+            kind = Encoder
+    return kind(model, config, normalize=normalize, extractor=extractor)
 
 
 def _extractor(name: str) -> Any:
@@ -225,11 +242,30 @@ def _check_rate(name: str, rate: int) -> None:
         )
 
 
+def _other_kind(folder: str) -> str:
+    """Why a model that could not be opened is of no family that is computed here; '' if its config.json has one of them."""
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(folder)
+    except Exception:  # no such model, or a config.json that cannot be read: the first error tells more
+        return ""
+    kind = settings.get("model_type")
+    if not isinstance(kind, str) or kind in FAMILIES:
+        return ""
+    if "auto_map" in settings:
+        return (
+            f"its model_type {kind} needs Python code from its repository (auto_map in config.json), which is never run "
+            "here"
+        )
+    return f"its model_type {kind} is unknown to transformers {transformers.__version__}"
+
+
 def _why_not(name: str, folder: str, error: Any) -> str:
     text = str(error) or type(error).__name__
     if (Path(folder) / "member-00").is_dir():
         why = "it is an ensemble, which has no encoder of its own"
         todo = f"give one of its members, such as {name.rstrip('/')}/member-00"
+    elif kind := _other_kind(folder):
+        why, todo = kind, f"wanted a model whose model_type is one of {', '.join(FAMILIES)}"
     elif Path(folder).is_dir():
         why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
         todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"

@@ -17,6 +17,7 @@ from w2v2.models.encoder import Encoder
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pooling import frame_mask
 from w2v2.models.pretrained import (
+    encoder_of,
     missing_weights,
     read_checkpoint,
     read_model_config,
@@ -262,7 +263,7 @@ def _open_clusters(config: PretrainConfig) -> Opened:
         stock, report, _ = read_checkpoint(name, AutoModel, architecture)
         refuse_missing(name, missing_weights(report) - {"masked_spec_embed"})
     use_fastest_linear(stock)
-    encoder = Encoder(stock, config.encoder.as_encoder(), normalize=normalize)
+    encoder = encoder_of(stock, config.encoder.as_encoder(), normalize=normalize)
     dim = config.quantizer.project_dim or (TINY["proj_codevector_dim"] if name == "tiny" else CLUSTER_DIM)
     model = ClusterModel(encoder, config.loss, num_clusters=config.pretrain.num_clusters, dim=dim)
     return Opened(model=model, new_weights=())

@@ -71,6 +71,11 @@ class WhisperAudioEncoder(Encoder):
         """Whether all 1500 frames of the encoder's window cross the cut, and so each clip's number of its own."""
         return self.cut.stage == "conv" or (self.cut.stage == "layer" and self.cut.layer != self.top)
 
+    @property
+    def layout(self) -> str:
+        """'counts' where the number of a clip's own frames crosses the cut with them, else ''."""
+        return "counts" if self._frames_cross else ""
+
     def trunk(
         self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
@@ -124,7 +129,7 @@ def _with_counts(
 ) -> tuple[Float[Tensor, "batch rows ..."], Int[Tensor, " batch"]]:
     """The features with a row behind them, full of the clip's number of frames, and their lengths."""
     row: Any = torch.ones_like(features[:, :1]) * num_frames.view(-1, *(1,) * (features.ndim - 1))
-    marked = torch.cat([features, row.to(features.dtype)], dim=1)
+    marked = torch.cat([features.float(), row.float()], dim=1)  # bfloat16 has no 1500
     return marked, torch.full_like(num_frames, marked.shape[1])
 
 

@@ -13,7 +13,7 @@ LATE_FRACTION = 0.7
 """Where 'late' begins: the last 30 % of training."""
 NUM_CYCLES = 5
 """Cycles of triangular2 over the steps after warm-up."""
-LAYER = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
+LAYER = re.compile(r"encoder\.model\.encoder\.(?:layers|encoder\.layer)\.(\d+)\.")
 
 
 def learning_rate_scale(step: int, *, num_steps: int, optim: OptimConfig) -> float:
@@ -72,6 +72,8 @@ def layer_depth(name: str, *, top: int, stable: bool) -> int:
         return top - int(match[1])
     if name.startswith("encoder.model.feature_extractor."):
         return top + 2
+    if name.startswith("encoder.model.encoder.upsample."):  # SEW's, behind the layers
+        return 1
     return 1 if stable and name.startswith("encoder.model.encoder.layer_norm.") else top + 1
 
 
