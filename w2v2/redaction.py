@@ -2,7 +2,8 @@
 
 Whatever leaves a process is redacted where it leaves: log records (RedactingFilter), error messages (UserError, Reject),
 settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards. What is meant to
-be passed on (pages, model cards) has no home directories either (without_home).
+be passed on (pages, model cards) has no home directories either (without_home), and model folders no absolute paths
+(public_text).
 """
 
 import logging
@@ -38,6 +39,7 @@ SUSPECT = (
 )
 """What every text has that has anything to redact: most names have none of it."""
 _SUSPECT = re.compile(SUSPECT)
+_ABSOLUTE = re.compile(r"(?<![\w.~:/\\-])/(?:[\w.@+~=-]+/)+([\w.@+~=-]+)")
 _HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
 
 
@@ -90,6 +92,31 @@ def without_home(text: str) -> str:
     if home:
         text = re.sub(rf"(?<![\w./-]){re.escape(home)}(?=[/\s'\":,]|$)", "~", text, flags=re.MULTILINE)
     return _HOME.sub("~", text)
+
+
+def public_text(text: str) -> str:
+    """The text as it may be passed on: without secrets, without home directories, and of absolute paths the last name alone.
+
+    >>> public_text("/data/ann/corpus"), public_text("trained on gs://bucket/a, as /mnt/runs/base says")
+    ('.../corpus', 'trained on gs://bucket/a, as .../base says')
+    """
+    text = without_home(redacted(text))
+    if text.startswith("/") and "\n" not in text:
+        return f".../{text.rstrip('/').rpartition('/')[2]}"
+    return _ABSOLUTE.sub(r".../\1", text)
+
+
+def public_values(value: Any) -> Any:
+    """The same dicts and lists, with every text in them as public_text gives it."""
+    match value:
+        case str():
+            return public_text(value)
+        case dict():
+            return {key: public_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [public_values(item) for item in value]
+        case _:
+            return value
 
 
 class RedactingFilter(logging.Filter):

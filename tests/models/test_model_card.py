@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from tests.models.test_saved_model import CLIPS, make
 from w2v2.inference.prediction import predict_waveforms
 from w2v2.models.model_card import card_text, extend_card
+from w2v2.models.model_info import read_info
 from w2v2.models.saved_model import load_model, save_model
 
 POOLED = {
@@ -131,3 +132,33 @@ def test_the_code_of_the_card_gives_the_outputs(settings, tmp_path, capsys):
     if isinstance(found, list):
         found = {one["label"]: one["score"] for one in found}
     assert [found[name] for name in info.names] == pytest.approx(ours.tolist(), abs=1e-5)
+
+
+def test_a_folder_is_ready_for_the_hub(tmp_path):
+    """What `hf upload` sends: a card that the hub's library reads, no pickles, and no place on this machine."""
+    places = {
+        "data": {"uri": "/data/ann/corpus"},
+        "run": "/mnt/runs/a",
+        "cache": {"uri": str(tmp_path / "cache")},
+    }
+    card = CARD | {
+        "settings": places,
+        "computed_on": f"the test split; but 3 clips chose the settings in {tmp_path}/search",
+    }
+    model, info = make(name="/srv/encoders/base")
+    folder = tmp_path / "model"
+    save_model(str(folder), model, info, card=card, made_from=CLIPS)
+    extend_card(str(folder), {"ensemble": {"of": str(tmp_path)}, "pooled": POOLED})
+    files = sorted(folder.iterdir())
+    assert {path.suffix for path in files} == {".json", ".md", ".parquet", ".safetensors"}
+    for path in files:
+        body = path.read_bytes()
+        for place in (b"/data/ann", b"/mnt/runs", b"/srv/", str(tmp_path).encode()):
+            assert place not in body, path.name
+    read = ModelCard.load(folder / "README.md")
+    assert read.data.library_name == "transformers" and "w2v2" in read.data.tags
+    assert read.text.strip().startswith("# .../base for calm, angry, sad")
+    again = ModelCard(f"---\n{read.data.to_yaml()}\n---\n{read.text}")
+    assert again.data.to_dict() == read.data.to_dict() and again.data.eval_results
+    assert read_info(str(folder))[0].encoder.name == ".../base"
+    assert load_model(str(folder)).info.names == info.names

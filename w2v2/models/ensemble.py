@@ -12,7 +12,7 @@ from w2v2.errors import UserError
 from w2v2.models import provenance
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import ENSEMBLE_FORMAT, read_info
-from w2v2.redaction import redacted_values
+from w2v2.redaction import public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import seal_json
 
@@ -36,8 +36,9 @@ def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_f
             f"the members of {uri} predict different classes, labels or values: they have no average"
         )
     digest = ensemble_digest([member_digest for _, member_digest in infos])
-    provenance.write(uri, made_from, encoder=info.encoder.name)
-    card = redacted_values({**card, "members": names})
+    # A member's record has that of its encoder, too.
+    provenance.write(uri, made_from, encoder=storage.join(uri, names[0]))
+    card = public_values({**card, "members": names})
     write_card(uri, info, card, digest, opened_by="")
     fields = {name: value for name, value in asdict(info).items() if value is not None}
     about = {"format": ENSEMBLE_FORMAT, "digest": digest, "info": fields, "members": names, "card": card}

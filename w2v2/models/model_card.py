@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from w2v2.models.model_info import ModelInfo, read_info
 from w2v2.models.pretrained_name import local_path
-from w2v2.redaction import redacted_values, without_home
+from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
 
@@ -62,14 +62,14 @@ def extend_card(uri: str, more: Mapping[str, Any]) -> None:
     """Add to the card of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
     place = storage.join(storage.expand(uri), "w2v2.json")
     about = parse_json(place, storage.read_bytes(place))
-    card = about["card"] | redacted_values(dict(more))
+    card = about["card"] | public_values(dict(more))
     info, digest = read_info(uri)
     write_card(uri, info, card, digest, opened_by=about.get("opened_by", ""))
     storage.write_text(place, seal_json(about | {"card": card}, indent=2) + "\n")
 
 
 def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_by: str) -> str:
-    """The text of README.md: the hub's metadata on top, then what a user needs, without home directories.
+    """The text of README.md: the hub's metadata on top, then what a user needs, without absolute paths.
 
     card may have `pooled` and `computed_on` (the scores of the test split, as in metrics.json), `estimate` (that of
     the search that chose the settings), `corpus` (the name of the data), and what else the JSON at its end shows.
@@ -88,7 +88,7 @@ def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_b
         "## How it was made",
         f"```json\n{json.dumps(details, indent=2)}\n```",
     ]
-    return without_home(f"---\n{_metadata(info, card)}---\n" + "\n\n".join(blocks) + "\n")
+    return public_text(f"---\n{_metadata(info, card)}---\n" + "\n\n".join(blocks) + "\n")
 
 
 def _what(info: ModelInfo, card: Mapping[str, Any]) -> str:

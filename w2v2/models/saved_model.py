@@ -29,7 +29,7 @@ from w2v2.models.folder_files import file_entries
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import FORMAT, ModelInfo, read_info, read_members
 from w2v2.models.pretrained import load_encoder
-from w2v2.redaction import redacted_values
+from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import seal_json
 
@@ -58,7 +58,7 @@ def save_model(
     gives the same outputs, as pipeline("automatic-speech-recognition") does the same text; AutoModel gives the
     encoder of any.
     """
-    card = redacted_values(dict(card))
+    card = public_values(dict(card))
     digest = model_digest(model, info)
     whole = has_counterpart(model, info)
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
@@ -134,8 +134,9 @@ def _stock_class(info: ModelInfo) -> str:
 
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
-    """The fields as JSON has them, without those of another task."""
-    return {name: value for name, value in asdict(info).items() if value is not None}
+    """The fields as JSON has them, without those of another task and without the place of the encoder on this machine."""
+    shown = replace(info, encoder=replace(info.encoder, name=public_text(info.encoder.name)))
+    return {name: value for name, value in asdict(shown).items() if value is not None}
 
 
 def model_digest(model: SpeechModel, info: ModelInfo) -> str:
