@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import Workers
+from w2v2.models.ensemble import member_name
 from w2v2.training.finetuning import Finetuned, FinetunePlan, epoch_log, finetune
 from w2v2.training.process_group import ProcessGroup
 
@@ -14,12 +15,13 @@ def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetun
 
     Logs each epoch in this process. Raises UserError where `finetune` does.
     """
+    member = "" if plan.config.ensemble == "none" else f"/{member_name(plan.member)}"
     return train_on(
         workers,
         functools.partial(_work, plan),
         resources=plan.config.resources,
         gpus=gpus,
-        report=epoch_log(plan.config.training.num_epochs),
+        report=epoch_log(plan.config.training.num_epochs, group=f"training{member}"),
         name="finetune",
     )
 

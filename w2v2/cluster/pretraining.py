@@ -6,13 +6,11 @@ from typing import Any
 
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import ThisProcess, Workers
-from w2v2.training.pretraining import Pretrained, PretrainPlan, epoch_log, pretrain
+from w2v2.training.pretraining import NAME, Pretrained, PretrainPlan, epoch_log, pretrain
 from w2v2.training.process_group import ProcessGroup
 
 
-def pretrain_on(
-    workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = "pre-training"
-) -> Pretrained:
+def pretrain_on(workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = NAME) -> Pretrained:
     """The result of `pretrain`, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
     Logs each epoch in this process, under this name. Raises UserError where `pretrain` does.

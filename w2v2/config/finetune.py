@@ -6,7 +6,7 @@ from typing import Literal
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, FoldsConfig, SplitConfig
 from w2v2.config.decode import DecodeConfig
-from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig, TrackedJobConfig
 from w2v2.config.model import (
     AugmentConfig,
     CheckpointConfig,
@@ -25,11 +25,12 @@ from w2v2.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(JobConfig):
+class FinetuneConfig(TrackedJobConfig):
     """Train one model on the train split and score it once on the test split."""
 
     RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
+        "track",
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",

@@ -37,3 +37,13 @@ class JobConfig:
                 f"local=true does all work in one process, one thing after the other, got {path}={number}: leave out one "
                 "of the two"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedJobConfig(JobConfig):
+    """A job that may report to an experiment tracker as well."""
+
+    track: Literal["none", "mlflow", "wandb"] = "none"
+    """Report settings, learning curves and scores to MLflow or Weights & Biases as well, where their own environment
+    variables (MLFLOW_TRACKING_URI, WANDB_API_KEY, ...) say; without these, on this machine. Whatever a tracker does, the job
+    continues."""

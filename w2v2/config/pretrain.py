@@ -5,7 +5,7 @@ from typing import Literal
 
 from w2v2.config.checks import at_least, fraction
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig, FoldsConfig
-from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, TrackedJobConfig
 from w2v2.config.model import CheckpointConfig, EncoderConfig, OptimConfig, Schedule
 from w2v2.config.resources import TrainingResources
 from w2v2.errors import UserError
@@ -197,11 +197,12 @@ class PretrainTrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(JobConfig):
+class PretrainConfig(TrackedJobConfig):
     """Pre-train an encoder on audio without labels: identify hidden frames among others of the same clip."""
 
     RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
+        "track",
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",

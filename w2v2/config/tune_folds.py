@@ -5,7 +5,7 @@ from typing import Literal
 
 from w2v2.config.checks import at_least
 from w2v2.config.data import AudioConfig, CacheConfig, FoldsConfig
-from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig
+from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, TrackedJobConfig
 from w2v2.config.model import (
     EncoderConfig,
     HeadConfig,
@@ -93,11 +93,12 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneFoldsConfig(JobConfig):
+class TuneFoldsConfig(TrackedJobConfig):
     """Search AdamW's hyperparameters; every trial is scored by cross-validation over speaker folds."""
 
     RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
+        "track",
         "search.num_trials",
         "search.max_concurrent_trials",
         "resources.num_workers",

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from w2v2.cluster import features
 from w2v2.cluster.joined_descriptors import Descriptors, descriptor_rows, joined_descriptors
+from w2v2.cluster.tracking import tracked
 from w2v2.cluster.workers import Workers, start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.data import SPLITS
@@ -66,6 +67,7 @@ GUIDE = Guide(
 
 
 @exclusive
+@tracked
 def main(config: FinetuneConfig) -> dict[str, Any]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()
@@ -164,7 +166,9 @@ def places(config: FinetuneConfig) -> dict[str, str]:
 def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
     """The same training on the classes as they are in the data."""
     run = storage.join(config.run, "before_remapping")
-    return replace(config, run=run, data=replace(config.data, classes={}), before_remapping=False)
+    return replace(
+        config, run=run, track="none", data=replace(config.data, classes={}), before_remapping=False
+    )
 
 
 def read_clips(config: FinetuneConfig) -> manifest.Manifest:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.cluster import features
+from w2v2.cluster.tracking import tracked
 from w2v2.cluster.workers import start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
@@ -70,6 +71,7 @@ GUIDE = Guide(
 
 
 @exclusive
+@tracked
 def main(config: PretrainConfig) -> dict[str, Any]:
     """The run's numbers, after everything has been written to the run directory."""
     started = time.monotonic()

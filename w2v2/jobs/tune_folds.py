@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.cluster.tracking import tracked
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
@@ -67,6 +68,7 @@ GUIDE = Guide(
 
 
 @exclusive
+@tracked
 def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()

@@ -2,14 +2,17 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from w2v2.evaluation.direction import sign
+from w2v2.measurements import measured
 from w2v2.progress import clock
 from w2v2.search.space import Params
 from w2v2.search.study import Study
-from w2v2.search.summary import fold_value
+from w2v2.search.summary import METRICS, fold_metrics, fold_value
 from w2v2.search.trial import Plan
 from w2v2.training.fold_result import FoldResult
 
@@ -45,6 +48,8 @@ class FoldReports:
         elif len(scores) == self._plan.num_folds:
             self._study.complete(number, scores)
         self._log(number, scores, score, "pruned" if prune else "")
+        if self._plan.outer_fold is None:
+            measured_fold(number, score, self._plan.classes)
         return prune
 
     def fail(self, number: int, why: str) -> None:
@@ -93,6 +98,16 @@ class FoldReports:
         up_to = "up to " if self._plan.config.search.pruning != "none" else ""
         pace_s = (now - self._first[1]) / num_since
         return f", {up_to}{clock(seconds_left(num_left, pace_s, self._at_once, trials_left))} left"
+
+
+def measured_fold(trial: int, score: FoldResult, classes: Sequence[str]) -> None:
+    """Hand the scores and the learning curve of a fold of a trial to followers."""
+    group, by_metric = f"trial-{trial:05d}", fold_metrics(score, classes)
+    scores = {name: by_metric[name] for name in METRICS if name in by_metric} | {"loss": score.loss}
+    measured(group, [(score.fold, scores)])
+    curve = [(point.epoch, asdict(point)) for point in score.curve]
+    names = ("train_loss", "train_uar", "learning_rate")
+    measured(f"{group}/fold-{score.fold:02d}", [(epoch, {n: p[n] for n in names}) for epoch, p in curve])
 
 
 def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from w2v2.data.text import Vocabulary, padded_targets
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
+from w2v2.measurements import measured
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
@@ -179,8 +180,8 @@ def _predict(
     )
 
 
-def epoch_log(num_epochs: int) -> OnEpoch:
-    """An `on_epoch` that logs one line per epoch: loss, UAR and validation loss."""
+def epoch_log(num_epochs: int, *, group: str) -> OnEpoch:
+    """An `on_epoch` that logs one line per epoch: loss, UAR and validation loss; and hands them to followers by `group`."""
     progress = Progress("training", unit="steps", interval_s=0)
 
     def log(done: int, total: int, point: Epoch) -> None:
@@ -188,6 +189,8 @@ def epoch_log(num_epochs: int) -> OnEpoch:
         note += "" if point.train_uar is None else f", UAR {point.train_uar:.3f}"
         note += "" if point.val_loss is None else f", val loss {point.val_loss:.4f}"
         progress(done, total, note=note)
+        values = {name: value for name, value in asdict(point).items() if name != "epoch"}
+        measured(group, [(point.epoch, values)])
 
     return log
 

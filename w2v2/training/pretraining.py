@@ -14,6 +14,7 @@ from w2v2.config.pretrain import PretrainConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import Features
 from w2v2.features.cache import FeatureCache, open_features
+from w2v2.measurements import measured
 from w2v2.models.pretrained_folder import save_pretrained
 from w2v2.models.pretraining import PretrainingModel, open_model
 from w2v2.progress import Progress
@@ -25,6 +26,9 @@ from w2v2.training.pretraining_batches import PretrainClips, Totals
 from w2v2.training.process_group import ProcessGroup
 
 logger = logging.getLogger(__name__)
+
+NAME = "pre-training"
+"""Of a training in the log; trainings without a fold have names of their own."""
 
 OnEpoch = Callable[[int, int, list[Row]], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's rows of the curve."""
@@ -149,8 +153,11 @@ def _clusters(plan: PretrainPlan, model: PretrainingModel, world: ProcessGroup) 
     return Clusters.read(uri)
 
 
-def epoch_log(num_epochs: int, *, name: str = "pre-training") -> OnEpoch:
-    """An `on_epoch` that logs one line per epoch: loss, accuracy and perplexity, of val where there is one."""
+def epoch_log(num_epochs: int, *, name: str = NAME) -> OnEpoch:
+    """An `on_epoch` that logs one line per epoch: loss, accuracy and perplexity, of val where there is one.
+
+    Followers get all numbers, by split and step.
+    """
     progress = Progress(name, unit="steps", interval_s=0)
 
     def log(done: int, total: int, rows: list[Row]) -> None:
@@ -159,6 +166,10 @@ def epoch_log(num_epochs: int, *, name: str = "pre-training") -> OnEpoch:
         note = f"epoch {row['epoch']}/{num_epochs}: {split}loss {row['loss']:.3f} (chance {row['chance_loss']:.3f}), "
         note += f"{split}accuracy {row['accuracy']:.3f} (chance {row['chance_accuracy']:.3f}), "
         progress(done, total, note=f"{note}perplexity {row['perplexity']:.1f}")
+        for one in rows:
+            group = str(one["split"]) if name == NAME else f"{name}/{one['split']}"
+            values = {key: value for key, value in one.items() if key not in ("split", "step", "epoch")}
+            measured(group, [(one["step"], values)])
 
     return log
 

@@ -1,0 +1,175 @@
+"""A job's run in an experiment tracker, through Ray's integrations of MLflow and Weights & Biases: what --track asks for.
+
+A tracker cannot stop a job: a call that fails is warned of and counted, and after NUM_IN_A_ROW of them no more are made.
+Nothing leaves the machine unless the tracker's own environment variables say so.
+"""
+
+import functools
+import importlib.util
+import json
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from w2v2.cluster.tracked_numbers import curves_of, data_digest, flat_settings, headline, trials_of
+from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
+from w2v2.config.command_line import tree
+from w2v2.errors import UserError
+from w2v2.measurements import Points, followed_by
+from w2v2.redaction import redacted
+from w2v2.storage import files as storage
+from w2v2.versions import W2V2
+
+logger = logging.getLogger(__name__)
+
+FILE = "tracker.json"
+NUM_IN_A_ROW = 3
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+def tracked(main: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
+    """The job's main function, which then reports to the tracker that config.track names; --plan reports nothing.
+
+    Raises UserError before anything starts where the tracker's library is not installed.
+    """
+
+    @functools.wraps(main)
+    def following(config: C) -> dict[str, Any]:
+        settings: Any = config
+        if settings.track == "none" or settings.plan:
+            return main(config)
+        check_installed(settings.track)
+        session = Session(settings)
+        session.begin()
+        try:
+            with followed_by(session.log):
+                metrics = main(config)
+        except BaseException as error:
+            session.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        session.finish(metrics)
+        return metrics
+
+    return following
+
+
+def check_installed(tracker: str) -> None:
+    """Raises UserError where the library of a tracker is missing."""
+    if not importlib.util.find_spec(tracker):
+        raise UserError(
+            f"track is {tracker}, and the library {LIBRARIES[tracker]} is not installed: pip install -e '.[{tracker}]'"
+        )
+
+
+class Session:
+    """One session of a command in the tracker; `<run>/tracker.json` has the run's id and what was sent, for the next one."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self._run: TrackerRun = run_of(config.track)
+        self._uri = storage.join(storage.expand(config.run), FILE)
+        self._sent: dict[str, int] = {}
+        """The last step that was sent of each group of measurements."""
+        self._open = False
+        self._in_a_row = 0
+        self.num_calls = self.num_failed = 0
+
+    def begin(self) -> None:
+        """Start the tracker's run, or continue that of an earlier session of this run directory."""
+        kept = self._read()
+        self._sent = dict(kept.get("sent", {}))
+        settings = tree(self._config)
+        tags = {"w2v2.job": type(self._config).__name__.removesuffix("Config"), "w2v2.version": W2V2}
+        tags |= {"w2v2.run": redacted(storage.expand(self._config.run))}
+        tags |= {"w2v2.commit": commit} if (commit := _commit()) else {}
+        name = storage.expand(self._config.run).rstrip("/").rpartition("/")[2]
+        started = self._call(
+            "the start of its run", self._run.begin, kept.get("ids", {}), name, flat_settings(settings), tags
+        )
+        self._open = started is not None
+        if started is not None:
+            if not started.continued:
+                self._sent = {}
+            self._keep()
+            logger.info("tracking: %s", redacted(started.place))
+
+    def log(self, group: str, points: Points) -> None:
+        """Send the measurements of a group, as `measurements.measured` gives them, that were not sent before."""
+        new = [(step, values) for step, values in points if step > self._sent.get(group, -1)]
+        if new and self._open and self._call(f"sending {group}", self._run.log, group, new):
+            self._sent[group] = new[-1][0]
+            self._keep()
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Send what is missing of the curves, each trial's settings and score, and the numbers of metrics.json; end the run."""
+        run = storage.expand(self._config.run)
+        for group, points in curves_of(run):
+            self.log(group, points)
+        if self._open:
+            for group, trial in trials_of(run):
+                self._call(f"sending {group}", self._run.add_trial, group, trial)
+            tags = {"w2v2.data_digest": data_digest(run)}
+            self._call("sending the scores", self._run.summarize, headline(metrics), tags)
+        self.end("FINISHED")
+
+    def end(self, status: str) -> None:
+        """End the session in the tracker."""
+        if self._open:
+            self._call("the end of its run", self._run.end, status)
+            self._keep()
+        if self.num_failed:
+            logger.warning(
+                "tracking: %d of %d calls of %s failed; give the same command again to send what it lacks",
+                self.num_failed,
+                self.num_calls,
+                self._config.track,
+            )
+
+    def _call(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
+        """What the call returns, True for None; None where it failed or is not made."""
+        if self._in_a_row >= NUM_IN_A_ROW:
+            return None
+        self.num_calls += 1
+        try:
+            value = call(*args)
+        except Exception as error:  # whatever a tracker raises must not stop the job
+            self.num_failed += 1
+            self._in_a_row += 1
+            why = redacted(" ".join(str(error).split())[:200]) or type(error).__name__
+            logger.warning("tracking: %s: %s failed (%s); the job continues", self._config.track, what, why)
+            if self._in_a_row == NUM_IN_A_ROW:
+                logger.warning("tracking: %d failures in a row: nothing more is sent", NUM_IN_A_ROW)
+            return None
+        self._in_a_row = 0
+        return True if value is None else value
+
+    def _read(self) -> dict[str, Any]:
+        """What tracker.json says of this tracker."""
+        try:
+            kept = json.loads(storage.read_text(self._uri)).get(self._config.track, {})
+        except (storage.NotFoundError, ValueError, AttributeError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def _keep(self) -> None:
+        kept = {self._config.track: {"ids": self._run.ids, "sent": self._sent}}
+        storage.write_text(self._uri, json.dumps(kept, indent=1) + "\n")
+
+
+def _commit() -> str:
+    """The commit of this code, where it is a checkout of git; else ''."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
