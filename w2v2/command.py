@@ -12,6 +12,7 @@ JOBS = {
     "finetune": "train one model and score it once on unseen speakers",
     "evaluate": "score a saved model on other data with labels",
     "predict": "write what a saved model predicts for recordings",
+    "export": "write a saved model as an ONNX graph, compared with the model before it is kept",
     "extract-embeddings": "write one vector per clip into a table, exactly once",
     "baseline": "score a support vector machine on hand-made features over the same folds",
     "compare": "compare finished runs over the same clips: which differences are more than chance",

@@ -142,7 +142,8 @@ def predict_waveforms(
 
     Of an ensemble they are the means over its members.
     """
-    outputs = [_outputs(waveforms, model, saved.info) for model in (saved.model, *saved.others)]
+    models = (saved.model, *saved.others)
+    outputs = [probabilities(raw_outputs(waveforms, model, saved.info), saved.info.kind) for model in models]
     return (
         np.mean(outputs, axis=0, dtype=np.float64).astype(outputs[0].dtype)
         if len(outputs) > 1
@@ -150,10 +151,11 @@ def predict_waveforms(
     )
 
 
-def _outputs(
+@torch.no_grad()
+def raw_outputs(
     waveforms: Sequence[Float[np.ndarray, " _"]], model: SpeechModel, info: ModelInfo
 ) -> Float[np.ndarray, "waveforms outputs"]:
-    """The same by one model."""
+    """Logits, or the values of a regression, of 16 kHz waveforms by one model, in order."""
     assert isinstance(model, Classifier), "transcripts are of whole clips: transcribed"
     device = select_device()
     model.to(device).eval()
@@ -170,4 +172,4 @@ def _outputs(
         on_device = [to_device(x, device) for x in inputs if x is not None]
         features, num = model.encoder.trunk(*on_device[:2])
         outputs[batch] = model(features, num, *on_device[2:]).float().cpu().numpy()
-    return probabilities(outputs, info.kind)
+    return outputs
