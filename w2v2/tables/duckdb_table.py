@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 
 import duckdb
@@ -80,25 +81,34 @@ class DuckTable:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
         names = {"target": self._name, "staging": "staging", "quote": _QUOTE}
         with _connection(self._path, self.uri) as connection:
+            # Before the transaction: DuckDB 2.0's joins miss all rows of a table of more than 122,880 that the same
+            # transaction has inserted. The table is temporary and gone with the connection.
+            num_staged = self._stage(connection, parts)
             connection.begin()
-            self._stage(connection, parts)
-            counts = connection.sql(table_sql.count(self._spec, **names)).fetchall()[0]
+            counts = Commit.of_row(connection.sql(table_sql.count(self._spec, **names)).fetchall()[0])
+            if num_staged and not sum(astuple(counts)):
+                raise UserError(
+                    f"table {self.uri}: DuckDB lost the {num_staged} rows of a commit: report this"
+                )
             if self._spec.dim_per and (
                 rows := connection.sql(table_sql.dims(self._spec, **names)).fetchall()
             ):
                 raise one_dim_error(self.uri, self._spec, rows[0])
             connection.execute(table_sql.merge(self._spec, **names)).fetchall()
             connection.commit()
-        return Commit.of_row(counts)
+        return counts
 
-    def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> None:
-        names = self._spec.schema.names
+    def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> int:
+        """The number of rows of the parts, which are in the temporary table `staging` afterwards."""
+        names, num_rows = self._spec.schema.names, 0
         connection.execute(f"CREATE TEMP TABLE staging AS FROM {self._name} LIMIT 0").fetchall()
         listed = table_sql.columns(names, _QUOTE)
         for rows in _together(read_part(part, names) for part in parts):
             connection.register("part", rows)
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
             connection.unregister("part")
+            num_rows += len(rows)
+        return num_rows
 
 
 def _together(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
