@@ -168,7 +168,7 @@ def tuning_caveat(run: str, clips: pa.Table) -> str:
         else f"{names} of these speakers have the name of one"
     )
     words = f"; but {seen} in the search {run}, so this is NO SCORE OF SPEAKERS UNSEEN BY THE SEARCH"
-    logger.warning("test split%s", words.replace("; but", ":"))
+    logger.warning("scored clips%s", words.replace("; but", ":"))
     return words
 
 
