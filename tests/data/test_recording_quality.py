@@ -53,13 +53,14 @@ def test_parts_are_thirds_from_the_lowest_to_the_highest():
     labels, values = found["signal-to-noise ratio"]
     assert [values.index(label) for label in labels] == [0, 2, 1]
     assert values[0] == values[3] and values[1] == values[4] and values[2] == values[5]
-    assert labels[0].startswith("up to ") and labels[2].startswith("above ") and "dB" in labels[1]
+    assert labels[0].startswith("lowest third (to ") and labels[2].startswith("highest third (from ")
+    assert labels[1].startswith("middle third (") and labels[1].endswith(" dB)")
 
 
 def test_bandwidth_has_named_parts_and_a_part_of_too_few_clips_has_none():
     found = quality_slices(table(bandwidth_hz=[3500.0] * 30 + [8000.0] * 30, clipping_fraction=[0.0] * 60))
     labels, values = found["bandwidth"]
-    assert labels == ["up to 4.25 kHz", "above 7.00 kHz"]
+    assert labels == ["narrow (to 4.25 kHz)", "wide (from 7.00 kHz)"]
     assert values == [labels[0]] * 30 + [labels[1]] * 30
     rare = quality_slices(table(bandwidth_hz=[3500.0] * 2 + [8000.0] * 58))
     assert "bandwidth" not in rare

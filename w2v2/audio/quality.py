@@ -20,6 +20,8 @@ MIN_CLIPPED_RUN = 3
 
 NARROWBAND_HZ = 4_250.0
 """Telephones pass 300 to 3400 Hz; a clip whose spectrum ends here or below holds no more than 8 kHz sampling can."""
+WIDEBAND_HZ = 7_000.0
+"""From here on a band is wide: the upper edge of wideband telephony (ITU-T G.722). Loudness moves edges above it."""
 BAND_HZ = 250
 LEAST_EDGE_HZ = 2_000
 """No channel for speech ends lower; a vowel's energy may."""

@@ -8,15 +8,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from w2v2.audio.quality import NARROWBAND_HZ
+from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
 from w2v2.data.recording_quality import MEASURES, Measure, measured
 
 _RAVDESS = re.compile(r"\d\d-\d\d-\d\d-(?P<intensity>0[12])-(?P<statement>0[12])-\d\d-(?P<actor>\d\d)")
 _INTENSITIES = {"01": "normal", "02": "strong"}
 _STATEMENTS = {"01": "kids are talking", "02": "dogs are sitting"}
 
-WIDEBAND_HZ = 7000.0
-"""From here on a band is wide: the upper edge of wideband telephony (ITU-T G.722)."""
 MIN_PART = 0.05
 """A part of the clips that is smaller is not scored."""
 
@@ -64,14 +62,15 @@ def _parts(name: str, measure: Measure, values: Float[np.ndarray, " clips"]) -> 
             edges, labels = [0.0], ["none", "some"]
         case "bandwidth_hz":
             edges = [NARROWBAND_HZ, WIDEBAND_HZ]
-            labels = _between(measure, edges)
+            labels = _between(measure, edges, ("narrow", "medium", "wide"))
         case _:
             edges = np.quantile(values[is_measured], (1 / 3, 2 / 3)).tolist()
-            labels = _between(measure, edges)
+            labels = _between(measure, edges, ("lowest third", "middle third", "highest third"))
     place = np.searchsorted(edges, np.where(is_measured, values, 0.0))
     return labels, [labels[at] if has_value else "" for at, has_value in zip(place, is_measured, strict=True)]
 
 
-def _between(measure: Measure, edges: Sequence[float]) -> list[str]:
+def _between(measure: Measure, edges: Sequence[float], names: Sequence[str]) -> list[str]:
     low, high = map(measure.text, edges)
-    return [f"up to {low}", f"{low.removesuffix(f' {measure.unit}')} to {high}", f"above {high}"]
+    spans = [f"to {low}", f"{low.removesuffix(f' {measure.unit}')} to {high}", f"from {high}"]
+    return [f"{name} ({span})" for name, span in zip(names, spans, strict=True)]

@@ -140,5 +140,5 @@ def sentence(curve: Mapping[str, Any]) -> str:
     name = "UAR" if curve["metric"] == "uar" else curve["metric"].replace("_", " ")
     number = f"{100 * gain['value']:+.1f} points of {name} [{low:+.1f}, {high:+.1f}]"
     if low <= 0 <= high:
-        return f"Whether more than {num_now} training speakers would help cannot be told: twice as many would bring {number}."
+        return f"Whether more than {num_now} training speakers would help cannot be told: the estimate for twice as many is {number}."
     return f"Twice the {num_now} training speakers would bring about {number}."

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
-from w2v2.audio.quality import NARROWBAND_HZ
-from w2v2.data.recording_quality import MEASURES, QUALITY, measured
+from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
+from w2v2.data.recording_quality import MEASURES, measured
 from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation.bootstrap import MIN_UNITS
@@ -40,7 +40,7 @@ def recording_details(
     """`recordings` of metrics.json: spread of each measure, narrowband and clipped clips, differences between classes, scores.
 
     Spread and differences are those of all clips, which have the columns MEASURES, speaker and label; `by_class` is empty
-    without classes. `slices` has the scores of the clips in predictions by quality.
+    without classes, and takes bandwidths above WIDEBAND_HZ for that. `slices` has the scores of the clips in predictions by quality.
     """
     values = {name: measured(clips, name) for name in MEASURES}
     has_quality = ~np.isnan(values["bandwidth_hz"])
@@ -57,10 +57,10 @@ def recording_details(
         return details
     label = class_numbers(clips["label"].to_pylist(), classes)
     speaker = np.unique(np.asarray(clips["speaker"].to_pylist(), np.str_), return_inverse=True)[1]
+    compared = values | {"bandwidth_hz": np.minimum(values["bandwidth_hz"], WIDEBAND_HZ)}
     details["by_class"] = {
         name: class_differences(column, label, speaker, classes=classes, seed=seed)
-        for name, column in values.items()
-        if name in (*QUALITY, "duration_s")
+        for name, column in compared.items()
     }
     if predictions is not None:
         details["slices"] = _scores_by_quality(predictions, clips, classes, seed=seed)

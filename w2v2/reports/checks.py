@@ -214,8 +214,12 @@ def _recordings(metrics: Mapping[str, Any]) -> Iterator[Check]:
     yield _check(not clipping, "Few recordings are clipped.", clipping)
     by_class = class_warnings(recordings)
     yield from (Check(is_good=False, text=text) for text in by_class)
-    if "p" in recordings["by_class"].get("bandwidth_hz", {}) and not by_class:
-        yield Check(is_good=True, text="The classes do not differ in bandwidth, as over different channels.")
+    row = recordings["by_class"].get("bandwidth_hz", {})
+    if "p" in row and not by_class:
+        most = f"{row['difference']:.0f} Hz at most (p {row['p']:.3f})"
+        yield Check(
+            is_good=True, text=f"No class has a channel of its own, by bandwidth: classes differ by {most}."
+        )
 
 
 def _classes(pooled: Mapping[str, Any], *, has_absent: bool) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from w2v2.audio.quality import NARROWBAND_HZ
+from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
 from w2v2.data.recording_quality import MEASURES, Measure
 from w2v2.evaluation.recording_quality import permutation_text
 from w2v2.reports.blocks import Block, Cell, Paragraph, Table, words
@@ -58,7 +58,7 @@ def _quality_by_class(by_class: Mapping[str, Any]) -> list[Block]:
     caption = (
         f"Means of each speaker's clips by class. p: how often {permutation_text(first)} makes the means of the classes differ as "
         "much. Emotions differ in loudness by nature, and so in level, noise and silence; a difference in bandwidth is one of "
-        "the channel."
+        f"the channel (above {WIDEBAND_HZ / 1000:g} kHz all count as that)."
     )
     return [Table("recordings_by_class", columns, rows, caption)]
 
