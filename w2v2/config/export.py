@@ -1,4 +1,4 @@
-"""Settings of jobs/export.py."""
+"""Settings of `w2v2 export`."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ class ExportConfig:
     """Write a saved model as an ONNX graph of one clip of any length, compared with the model before it is kept."""
 
     model: str
-    """The model/ folder of a jobs/finetune.py run, local or gs://; or a CTC model of transformers, such as
+    """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
     facebook/wav2vec2-base-960h, in a folder or on the hub."""
     run: str = "runs/export"
     """The directory that the graph is written to, local or gs://."""

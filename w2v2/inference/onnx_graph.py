@@ -109,10 +109,10 @@ def largest_difference(
     largest = 0.0
     for sound, wanted in zip(sounds, expected, strict=True):
         outputs = session.run(list(wanted), {"waveform": sound[None]})
-        for rows, own in zip(outputs, wanted.values(), strict=True):
-            if rows[0].shape != own.shape:
+        for rows, values in zip(outputs, wanted.values(), strict=True):
+            if rows[0].shape != values.shape:
                 return float("inf")
-            difference = np.abs(rows[0].astype(np.float64) - own) / np.maximum(1.0, np.abs(own))
+            difference = np.abs(rows[0].astype(np.float64) - values) / np.maximum(1.0, np.abs(values))
             largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
     return largest
 

@@ -1,9 +1,9 @@
 """Write a saved model as an ONNX graph, for programs without PyTorch.
 
-    jobs/export.py --model runs/finetune/model
-    jobs/export.py --model gs://bucket/runs/clinic/model --run gs://bucket/runs/clinic-onnx
+    w2v2 export --model runs/finetune/model
+    w2v2 export --model gs://bucket/runs/clinic/model --run gs://bucket/runs/clinic-onnx
 
-Reads   the model folder of a jobs/finetune.py run (classes, labels, values or transcripts; also an ensemble), or a CTC
+Reads   the model folder of a finetune run (classes, labels, values or transcripts; also an ensemble), or a CTC
         model of transformers.
 Writes  <run>/model.onnx, with weights above 1.5 GB in model.onnx.data, and model.json, which says what goes in and what
         comes out; config.yaml metrics.json

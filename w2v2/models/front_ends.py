@@ -28,10 +28,10 @@ def _spectrum(
     extractor: Any, waveform: Float[np.ndarray, " samples"]
 ) -> Float[np.ndarray, "frames channels"]:
     with torch.autocast("cpu", enabled=False):  # Whisper's is made with torch, and numpy has no bfloat16
-        found = extractor(
+        features = extractor(
             waveform, sampling_rate=SAMPLE_RATE, return_tensors="np", return_attention_mask=True
         )
-    spectrum, mask = found["input_features"][0], found["attention_mask"][0]
+    spectrum, mask = features["input_features"][0], features["attention_mask"][0]
     if spectrum.shape[0] != len(mask):  # Whisper's: channels first, and always of 30 s
         return np.ascontiguousarray(spectrum.T)
     return spectrum[mask.astype(bool)]

@@ -138,8 +138,8 @@ class SqueezedEncoder(Encoder):
         """The last state on the frames of the convolutions, zero on those that fill no squeezed frame."""
         spread = self.model.encoder.upsample(hidden)
         spread = nn.functional.pad(spread, (0, 0, 0, self.squeeze - 1))[:, : int(num_frames.max())]
-        own = num_frames - num_frames % self.squeeze
-        return spread * frame_mask(own, spread.shape[1])[..., None]
+        num_filled = num_frames - num_frames % self.squeeze
+        return spread * frame_mask(num_filled, spread.shape[1])[..., None]
 
 
 def _with_remainders(

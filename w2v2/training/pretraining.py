@@ -166,10 +166,12 @@ def epoch_log(num_epochs: int, *, name: str = NAME) -> OnEpoch:
         note = f"epoch {row['epoch']}/{num_epochs}: {split}loss {row['loss']:.3f} (chance {row['chance_loss']:.3f}), "
         note += f"{split}accuracy {row['accuracy']:.3f} (chance {row['chance_accuracy']:.3f}), "
         progress(done, total, note=f"{note}perplexity {row['perplexity']:.1f}")
-        for one in rows:
-            group = str(one["split"]) if name == NAME else f"{name}/{one['split']}"
-            values = {key: value for key, value in one.items() if key not in ("split", "step", "epoch")}
-            measured(group, [(one["step"], values)])
+        for row_of_split in rows:
+            group = str(row_of_split["split"]) if name == NAME else f"{name}/{row_of_split['split']}"
+            values = {
+                key: value for key, value in row_of_split.items() if key not in ("split", "step", "epoch")
+            }
+            measured(group, [(row_of_split["step"], values)])
 
     return log
 
