@@ -248,7 +248,7 @@ def _other_kind(folder: str) -> str:
         settings, _ = PreTrainedConfig.get_config_dict(folder)
     except Exception:  # no such model, or a config.json that cannot be read: the first error tells more
         return ""
-    kind = settings.get("model_type")
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
     if not isinstance(kind, str) or kind in FAMILIES:
         return ""
     if "auto_map" in settings:
