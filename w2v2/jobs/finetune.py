@@ -38,6 +38,7 @@ from w2v2.models.pretrained_name import check_folder
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
 from w2v2.results.plan import reading_all
+from w2v2.search.space import default_space
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -72,6 +73,7 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    warn_of_learning_rate(config)
     if config.plan:
         return plan_finetune(config, read_clips(reading_all(config)))
     before = main(without_remapping(config)) if config.before_remapping else None
@@ -155,6 +157,18 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
         decode=decoder.resolved(config.decode),
     )
+
+
+def warn_of_learning_rate(config: FinetuneConfig) -> None:
+    """Warn where layers of a pretrained encoder would be trained at a rate that a search never tries for them."""
+    highest = default_space(config.encoder.name, config.task.kind)["optim.learning_rate"].high
+    rate = config.optim.learning_rate
+    if config.encoder.train != "head" and not config.lora.rank and rate > highest:
+        logger.warning(
+            "optim.learning_rate is %g, and pretrained encoders want 1e-5 to 1e-4: more destroys what they have learned; set "
+            "--optim.learning_rate 3e-5, say",
+            rate,
+        )
 
 
 def places(config: FinetuneConfig) -> dict[str, str]:
