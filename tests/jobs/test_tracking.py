@@ -101,6 +101,7 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
     assert len(client.get_metric_history(trials[0].info.run_id, "uar")) == 6
 
 
+@pytest.mark.slow
 def test_epochs_of_a_fine_tuning_are_sent_as_they_end_and_an_error_ends_the_run_as_failed(
     corpus: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from w2v2.jobs import tune_folds
 pytest.importorskip("wandb")
 
 
+@pytest.mark.slow
 def test_a_search_is_in_an_offline_run(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -93,7 +93,11 @@ def test_padded_batch_equals_transformers_on_each_clip_alone(kind, waveforms):
 
 @pytest.mark.parametrize(
     "kind, settings",
-    [*(("three-to-one", one) for one in SETTINGS), *(("d", one) for one in SETTINGS[1:4])],
+    [
+        *(("three-to-one", one) for one in SETTINGS[1:9]),
+        *(pytest.param("three-to-one", one, marks=pytest.mark.slow) for one in (SETTINGS[0], *SETTINGS[9:])),
+        *(("d", one) for one in SETTINGS[1:4]),
+    ],
     ids=str,
 )
 def test_trunk_then_tail_equals_the_whole(kind, settings, waveforms):
@@ -126,8 +130,8 @@ def test_settings_with_other_rows_at_the_cut_have_other_entries_in_the_cache():
     assert with_remainders != key("d", train="head", layer=1, pooling="attention")
 
 
-@pytest.mark.parametrize("kind", ["group", "d"])
-@pytest.mark.parametrize("settings", [dict(train="all"), *SETTINGS[:4], SETTINGS[6]], ids=str)
+@pytest.mark.parametrize("kind", ["d", pytest.param("group", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("settings", [dict(train="all"), SETTINGS[0], SETTINGS[1], SETTINGS[6]], ids=str)
 def test_what_is_trained_gets_gradients_and_nothing_else(kind, settings, waveforms):
     model = Classifier(make_encoder(kind, **settings), HeadConfig(), groups=[5]).train()
     model(*model.encoder.trunk(*padded(waveforms))).square().sum().backward()
@@ -171,7 +175,7 @@ def test_the_shortest_clip_has_one_frame_of_the_layers(kind):
             encoder.model(torch.randn(1, encoder.min_samples - 1))
 
 
-@pytest.mark.parametrize("kind", ["group", "three-to-one", "d"])
+@pytest.mark.parametrize("kind", ["three-to-one", "d", pytest.param("group", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layer", ["last", "mix"])
 def test_a_saved_model_comes_back_and_transformers_gives_its_logits(kind, layer, waveforms, tmp_path):
     torch.manual_seed(2)
