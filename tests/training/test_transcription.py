@@ -142,8 +142,11 @@ def test_transformers_opens_the_saved_folder_and_writes_the_same_text(trained, w
     assert stock.config.pad_token_id == plan.vocabulary.blank
     features = processor(waveforms[0], sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        ours = saved.model(features.input_values, torch.tensor([len(waveforms[0])]))
-        torch.testing.assert_close(ours.logits, stock(features.input_values).logits, atol=1e-4, rtol=1e-4)
+        ours = saved.model(features.input_values, torch.tensor([len(waveforms[0])])).logits
+        theirs = stock(features.input_values).logits
+    # The rounding of float32 grows with what the training has made of the weights.
+    scale = theirs.abs().max()
+    torch.testing.assert_close(ours / scale, theirs / scale, atol=2e-5, rtol=0)
     encoder = AutoModel.from_pretrained(writer).state_dict()
     assert all(
         torch.equal(value, encoder[name]) for name, value in saved.model.encoder.model.state_dict().items()
