@@ -1,5 +1,6 @@
 """Models trained after a search: chosen without their fold, from seeds of their own, continued after a kill."""
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from w2v2.errors import UserError
 from w2v2.search import head_search
 from w2v2.search.estimate import estimate
 from w2v2.search.final_trainings import (
+    FinalTrainings,
     FoldChoice,
     choices_on_other_folds,
     final_predictions,
+    recorded_final,
     seed_spread,
     train_choices,
 )
@@ -129,6 +132,41 @@ def test_another_choice_is_trained_anew(finished, caplog):
     with caplog.at_level(logging.WARNING):
         train_choices(plan, other, train=train)
     assert trained == [(1, 0), (2, 0)] and "other hyperparameters" in caplog.text
+
+
+def recorded(plan: Plan, final: FinalTrainings, choices: list[FoldChoice], *, num_trials: int):
+    """What a later command finds, after an earlier one has written metrics.json."""
+    written = {"seeds": final.replicates, "is_nested": final.is_nested}
+    written["choices"] = [vars(choice) for choice in final.choices]
+    metrics = {"final": written, "selection": {"num_trials": num_trials}}
+    Path(plan.run, "metrics.json").write_text(json.dumps(metrics))
+    return recorded_final(plan, choices)
+
+
+def test_a_later_command_without_the_flag_keeps_what_was_trained(finished, caplog):
+    plan, choices, whole = finished
+    assert recorded_final(plan, choices) is None
+    found = recorded(with_search(plan, final_seeds=0), whole, choices, num_trials=4)
+    assert found is not None and found.replicates == [1, 2] and found.choices == choices
+    for at, score in whole.scores.items():
+        assert np.array_equal(found.scores[at].probabilities, score.probabilities)
+    other = [replace(choices[0], params={**choices[0].params, "optim.learning_rate": 0.05}), *choices[1:]]
+    with caplog.at_level(logging.WARNING):
+        assert recorded(plan, whole, other, num_trials=4) is None
+    assert "give --search.final_seeds again to train those of today's" in caplog.text
+
+
+def test_nested_cross_validation_is_kept_for_as_many_trials(tmp_path, caplog):
+    plan = with_search(make_plan(tmp_path), num_trials=1, nested=True)
+    searched(plan)
+    final = train_choices(
+        plan, nested_choices(plan, search=head_search.search_heads), train=head_search.train_heads
+    )
+    found = recorded(with_search(plan, nested=False), final, choices=[], num_trials=1)
+    assert found is not None and found.is_nested and sorted(found.scores) == [(0, 0), (0, 1), (0, 2)]
+    with caplog.at_level(logging.WARNING):
+        assert recorded(with_search(plan, nested=False, num_trials=2), final, [], num_trials=1) is None
+    assert "give --search.nested again" in caplog.text
 
 
 def test_a_training_that_diverges_is_one_sentence(finished):

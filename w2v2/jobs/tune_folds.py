@@ -31,7 +31,7 @@ from w2v2.models import fold_encoders
 from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
-from w2v2.search.final_trainings import FinalTrainings, Train, train_choices
+from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices
 from w2v2.search.finished_search import read_finished
 from w2v2.search.learning_curve import CurveTrainings, curve_sizes, recorded_curve, train_curve
 from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
@@ -90,7 +90,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
     search, train = way_to_train(plan)
     logger.info("cost: %s", cost_of(config))
     search(plan, study)
-    final = final_of(plan, study, search=search, train=train) if config.search.replicates else None
+    final = final_of(plan, study, search=search, train=train)
     curve = curve_of(plan, study, manifest, final, train=train)
 
     from w2v2.results.tune_folds import write_outcome
@@ -177,11 +177,15 @@ def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], cli
 def final_of(
     plan: Plan, study: Study, *, search: Callable[[Plan, Study], None], train: Train
 ) -> FinalTrainings | None:
-    """The trainings after the search; None where no trial is complete."""
+    """The trainings after the search, where they are asked for or an earlier session has them; None where no trial is complete."""
     if plan.config.search.nested:
         return train_choices(plan, nested_choices(plan, search=search), train=train)
     finished = read_finished(plan.config, plan.classes, study.study)
-    return train_choices(plan, finished.choices(), train=train) if finished.complete else None
+    if not finished.complete or plan.config.task.kind == "transcript":
+        return None
+    if not plan.config.search.replicates:
+        return recorded_final(plan, finished.choices())
+    return train_choices(plan, finished.choices(), train=train)
 
 
 def curve_of(

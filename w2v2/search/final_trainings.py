@@ -6,6 +6,7 @@ best on the other folds (search.final_seeds), or by a search of its own on the s
 between seeds is known.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.space import Params, with_params
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
 from w2v2.search.trial import Plan
+from w2v2.storage import files as storage
 from w2v2.training.fold_result import DivergenceError, FoldResult
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,33 @@ def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) ->
             "leave out --search.final_seeds and --search.nested"
         ) from error
     return FinalTrainings(choices=choices, scores=done, is_nested=search.nested)
+
+
+def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings | None:
+    """What an earlier session of the run trained after the search, where it still is of these choices; None otherwise.
+
+    The choices of nested cross-validation are those that it recorded, which are of a search of as many trials as it had.
+    """
+    place = storage.join(plan.run, "metrics.json")
+    metrics = json.loads(storage.read_text(place)) if storage.exists(place) else {}
+    if not (final := metrics.get("final")):
+        return None
+    if final["is_nested"]:
+        is_same_search = metrics["selection"]["num_trials"] == plan.config.search.num_trials
+        choices = [FoldChoice(**choice) for choice in final["choices"]] if is_same_search else []
+    ledger = Ledger(plan.run, series="nested" if final["is_nested"] else "final")
+    wanted = [(replicate, choice) for replicate in final["seeds"] for choice in choices]
+    recorded = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
+    done = {(r, c.fold): score for (r, c), score in zip(wanted, recorded, strict=True) if score is not None}
+    if not done or len(done) < len(wanted):
+        flag = "nested" if final["is_nested"] else "final_seeds"
+        logger.warning(
+            "the first number is again that of the search: the models that --search.%s trained before are of other choices "
+            "among its trials; give --search.%s again to train those of today's",
+            *(flag, flag),
+        )
+        return None
+    return FinalTrainings(choices=choices, scores=done, is_nested=final["is_nested"])
 
 
 def _training(plan: Plan, replicate: int, choice: FoldChoice) -> Training:
