@@ -45,7 +45,7 @@ def in_shards(monkeypatch):
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 5)
     monkeypatch.setattr(todo, "MAX_IN_MEMORY", 6)
     monkeypatch.setattr(todo, "CLIPS_PER_FILE", 4)
-    monkeypatch.setattr(DuckTable, "rows_per_commit", 7)
+    monkeypatch.setattr(DuckTable, "bytes_per_commit", 7 * 500)
     monkeypatch.setattr(parquet, "MANY_RECORDS", 2)
 
 

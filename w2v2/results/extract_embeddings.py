@@ -21,6 +21,9 @@ from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
 
+OTHER_BYTES = 300
+"""Of a row, about, next to its vector."""
+
 
 def write_outcome(
     finished: Finished,
@@ -79,7 +82,8 @@ def _commit(parts: Sequence[str], job: Job, table: Table, lost: Callable[[], int
     """The counts of the commits. Raises ResumableError where the table then lacks the vectors of some clip."""
     commit = Commit()
     try:
-        for group in groups_of(parts, num_rows=table.rows_per_commit):
+        num_rows = max(1, table.bytes_per_commit // (OTHER_BYTES + 4 * job.dim))
+        for group in groups_of(parts, num_rows=num_rows):
             commit += table.commit(group)
     except DamagedPartError as error:
         storage.delete(error.uri)

@@ -43,7 +43,7 @@ class BigQueryTable:
     same is a load into an empty staging table or a MERGE that finds nothing newer.
     """
 
-    rows_per_commit = 100_000_000
+    bytes_per_commit = 10**12
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
         match = _parsed(uri)

@@ -48,7 +48,7 @@ class ParquetTable:
     loses a row, and a process killed anywhere leaves the table unchanged.
     """
 
-    rows_per_commit = 2_000_000
+    bytes_per_commit = 2**30
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
         self.uri, self._spec = storage.expand(uri), spec

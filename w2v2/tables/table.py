@@ -21,8 +21,8 @@ class Table(Protocol):
     """
 
     uri: str
-    rows_per_commit: int
-    """About how many rows one commit takes in little memory: more are given in several commits."""
+    bytes_per_commit: int
+    """About how many bytes of rows one commit takes in little memory: more are given in several commits."""
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows, in no order, with the columns (none named: all) where each column of where equals its value.
