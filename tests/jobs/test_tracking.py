@@ -132,6 +132,7 @@ def test_epochs_of_a_fine_tuning_are_sent_as_they_end_and_an_error_ends_the_run_
     assert [m.value for m in after] == [row["train_loss"] for row in curve]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_stops_nothing_and_its_password_is_nowhere(
     corpus: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:

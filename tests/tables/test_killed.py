@@ -184,7 +184,9 @@ def quick_collection() -> Iterator[None]:
 # A death in a destructor is only warned of; the next line dies too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("quick_collection")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "bigquery-local")) for kind in KINDS]
+)
 def test_tables_are_exact_through_kills_and_faults(kind: str, tmp_path: Path, servers: Any) -> None:
     num_deaths, num_failures = 0, 0
     lines = survey(make_place(kind, tmp_path, servers))
@@ -202,6 +204,7 @@ def test_tables_are_exact_through_kills_and_faults(kind: str, tmp_path: Path, se
         assert [name for name in place.bigquery.tables() if "staging" in name] == []
 
 
+@pytest.mark.slow
 def test_the_same_chaos_breaks_a_naive_append(tmp_path: Path, servers: Any, monkeypatch: Any) -> None:
     from w2v2.tables.duckdb_table import DuckTable, _connection
     from w2v2.tables.parts import read_part
