@@ -1,6 +1,6 @@
 """Recording quality of a clip, measured on its samples: level, signal-to-noise ratio, bandwidth, silence and clipping.
 
-All of it tells of the room, the microphone and the channel, not of what is said. Frames of 20 ms, decibels relative to
+All of it describes the room, the microphone and the channel, not the words. Frames of 20 ms, decibels relative to
 full scale (a constant 1 has 0 dB).
 """
 
@@ -101,7 +101,7 @@ def bandwidth_hz(waveform: Float[np.ndarray, " samples"], rate_hz: int) -> float
 
     In bands of 250 Hz, of each the 95th percentile over frames, which keeps rare fricatives. The edge is the steepest
     place at which all bands further up, but for two of transition, are 20 dB below the mean of the four beneath it and
-    50 dB below the strongest. So it tells telephone speech that was resampled to 16 kHz from soft or dull voices, whose
+    50 dB below the strongest. So it separates telephone speech that was resampled to 16 kHz from soft or dull voices, whose
     spectrum declines without an edge. Noise that was added after the telephone hides it.
     """
     level = band_levels_db(waveform, rate_hz)

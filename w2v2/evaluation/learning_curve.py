@@ -130,7 +130,7 @@ def _plain(interval: Interval) -> dict[str, Any]:
 
 
 def sentence(curve: Mapping[str, Any]) -> str:
-    """What twice the speakers would bring, with its interval, or that it cannot be told and why."""
+    """A sentence: what twice the speakers would bring, with its interval, or why this is undefined."""
     if curve["undefined"]:
         return f"Whether more speakers would help cannot be told: {curve['undefined']}."
     num_now, gain = curve["points"][-1]["num_speakers"], curve["gain"]

@@ -64,28 +64,15 @@ def write_outcome(
     """
     predictions = _write_tables(config, corpus.clips, trained, names)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
-    metrics = score_predictions(
-        test,
-        kind=config.task.kind,
-        names=names,
-        seed=config.seed,
-        midpoints=midpoints,
-        spaces=config.text.spaces,
-    )
+    metrics = _scores(config, test, names, midpoints)
     scored_once = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
     caveat = provenance.tuning_caveat(config.tuned_on, scored_once)
+    metrics |= _facts(config, corpus, trained)
     metrics |= {
-        "job": "finetune",
         "computed_on": _computed_on(metrics, len(test), encoder, ensemble) + caveat,
-        "splits": dict(splits.num_clips(corpus.clips)),
-        "best_epoch": trained.best_epoch,
-        "num_epochs": len(trained.curve),
         "encoder": dict(encoder),
-        "model": _model(config, trained),
         "trunk": dict(trunk),
-        "clips": account(corpus),
         "seconds": round(seconds, 1),
-        "versions": versions(),
     }
     if text is not None:
         decoding = _decoding(config, test, trained, predictions["clip_id"].to_pylist())
@@ -114,6 +101,32 @@ def write_outcome(
     write_tensorboard(config.run, training_scalars(trained.curve))
     _report(config, metrics, trained)
     return metrics
+
+
+def _scores(
+    config: FinetuneConfig, test: pa.Table, names: Sequence[str], midpoints: Sequence[float] | None
+) -> dict[str, Any]:
+    return score_predictions(
+        test,
+        kind=config.task.kind,
+        names=names,
+        seed=config.seed,
+        midpoints=midpoints,
+        spaces=config.text.spaces,
+    )
+
+
+def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> dict[str, Any]:
+    """What was trained, on what, and by which versions."""
+    return {
+        "job": "finetune",
+        "splits": dict(splits.num_clips(corpus.clips)),
+        "best_epoch": trained.best_epoch,
+        "num_epochs": len(trained.curve),
+        "model": _model(config, trained),
+        "clips": account(corpus),
+        "versions": versions(),
+    }
 
 
 def _computed_on(

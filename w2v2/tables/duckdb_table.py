@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 _HEADER_BYTES = 12_288
 _BATCH_ROWS = 100_000
 _STAGED_BYTES = 32 * 2**20
-_MEMORY = f"{max(2**30, os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 4)}B"
-"""What DuckDB may hold in memory: a commit takes eight times the bytes of its rows."""
+_MEMORY = "25%"
+"""What DuckDB may hold of the machine's memory, or of its container's: a commit takes eight times the bytes of its rows."""
 _DAMAGED = re.compile(r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|INTERNAL|FATAL")
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
