@@ -8,15 +8,14 @@ import functools
 import importlib.util
 import json
 import logging
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from w2v2.cluster.tracked_numbers import curves_of, data_digest, flat_settings, headline, trials_of
 from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
 from w2v2.config.command_line import tree
 from w2v2.errors import UserError
+from w2v2.machine import commit
 from w2v2.measurements import Points, followed_by
 from w2v2.redaction import redacted
 from w2v2.storage import files as storage
@@ -85,7 +84,7 @@ class Session:
         settings = tree(self._config)
         tags = {"w2v2.job": type(self._config).__name__.removesuffix("Config"), "w2v2.version": W2V2}
         tags |= {"w2v2.run": redacted(storage.expand(self._config.run))}
-        tags |= {"w2v2.commit": commit} if (commit := _commit()) else {}
+        tags |= {"w2v2.commit": code} if (code := commit()) else {}
         name = storage.expand(self._config.run).rstrip("/").rpartition("/")[2]
         started = self._call(
             "the start of its run", self._run.begin, kept.get("ids", {}), name, flat_settings(settings), tags
@@ -148,7 +147,7 @@ class Session:
         return True if value is None else value
 
     def _read(self) -> dict[str, Any]:
-        """What tracker.json says of this tracker."""
+        """The part of tracker.json for this tracker; empty where there is none."""
         try:
             kept = json.loads(storage.read_text(self._uri)).get(self._config.track, {})
         except (storage.NotFoundError, ValueError, AttributeError):
@@ -158,18 +157,3 @@ class Session:
     def _keep(self) -> None:
         kept = {self._config.track: {"ids": self._run.ids, "sent": self._sent}}
         storage.write_text(self._uri, json.dumps(kept, indent=1) + "\n")
-
-
-def _commit() -> str:
-    """The commit of this code, where it is a checkout of git; else ''."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
