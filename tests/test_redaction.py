@@ -3,6 +3,8 @@
 import io
 import logging
 import sys
+import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from w2v2.config.data import DataConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import manifest
 from w2v2.errors import ClipError, Reject, UserError
-from w2v2.redaction import RedactingFilter, redacted, redacted_values
+from w2v2.redaction import RedactingFilter, redacted, redacted_values, redacting
 from w2v2.reports.blocks import Paragraph, Section
 from w2v2.reports.page import page_html
 from w2v2.storage import run_directory
@@ -93,6 +95,46 @@ def test_a_log_record_and_its_traceback() -> None:
         "reading https://host/b?***" in stream.getvalue()
         and "RuntimeError: GET https://host/a?***" in stream.getvalue()
     )
+
+
+class ClientError(Exception):
+    """An error whose text is in an attribute, as in Google's clients."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message, self.code = message, 403
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.message}"
+
+
+def test_a_worker_writes_none_to_logs_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    place = f"https://me:{SECRET}@host/a"
+    shown: list[str] = []
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(RuntimeError, match=r"cannot read https://\*\*\*@host/a") as failure,
+    ):
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: shown.append(str(message))
+        with redacting():
+            logging.getLogger("another.library").warning("GET %s", place)
+            warnings.warn(place, stacklevel=1)
+            try:
+                try:
+                    Path(f"/nowhere/token={SECRET}").read_bytes()
+                except OSError as error:
+                    raise ClientError(f"GET {place}") from error
+            except ClientError:
+                raise RuntimeError(f"cannot read {place}", 7) from None
+    text = "".join(traceback.format_exception(failure.value))
+    assert SECRET not in text + caplog.text and shown == ["https://***@host/a"]
+    assert failure.value.args[1] == 7
+    client = failure.value.__context__
+    assert isinstance(client, ClientError) and str(client) == "403 GET https://***@host/a"
+    assert isinstance(client.__cause__, OSError) and SECRET not in str(client.__cause__)
+    logging.getLogger("another.library").warning("after the block: %s", place)
+    assert SECRET in caplog.text
 
 
 @dataclass(frozen=True)

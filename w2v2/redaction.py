@@ -1,14 +1,17 @@
 """Texts without secrets: users, passwords, queries and fragments of URIs, tokens and signatures.
 
 Whatever leaves a process is redacted where it leaves: log records (RedactingFilter), error messages (UserError, Reject),
-settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards. What is meant to
+the records, warnings and errors of workers, which Ray writes to logs of its own (redacting), settings as YAML (config.command_line.tree), metrics and tables of a run directory, pages and model cards. What is meant to
 be passed on (pages, model cards) has no home directories either (without_home), and model folders no absolute paths
 (public_text).
 """
 
+import contextlib
 import logging
 import re
 import traceback
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +131,42 @@ class RedactingFilter(logging.Filter):
         if record.exc_info and record.exc_info[1] is not None:
             record.exc_text = redacted_traceback(record.exc_info[1])
         return True
+
+
+@contextlib.contextmanager
+def redacting() -> Iterator[None]:
+    """A block, such as a worker's task, whose log records, warnings and errors are redacted, whoever writes them where."""
+    record_of, show = logging.getLogRecordFactory(), warnings.showwarning
+
+    def redacted_record(*args: Any, **settings: Any) -> logging.LogRecord:
+        record = record_of(*args, **settings)
+        RedactingFilter().filter(record)
+        return record
+
+    def show_redacted(message: Warning | str, *args: Any, **settings: Any) -> None:
+        show(redacted(str(message)), *args, **settings)
+
+    logging.setLogRecordFactory(redacted_record)
+    warnings.showwarning = show_redacted
+    try:
+        yield
+    except Exception as error:
+        redact_error(error)
+        raise
+    finally:
+        logging.setLogRecordFactory(record_of)
+        warnings.showwarning = show
+
+
+def redact_error(error: BaseException) -> None:
+    """Redact the texts that an error holds, and those of the errors it comes from; it keeps its class and its place."""
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        error.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in error.args)
+        names = [name for name, value in vars(error).items() if isinstance(value, str)]
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            names.append("filename")
+        for name in names:
+            setattr(error, name, redacted(getattr(error, name)))
+        error = error.__cause__ or error.__context__ or error

@@ -2,6 +2,11 @@
 
 import logging
 import pickle
+import uuid
+import warnings
+from pathlib import Path
+
+import pytest
 
 from w2v2.cluster.worker_warnings import logged, reporting
 from w2v2.kept_warnings import warnings_kept
@@ -36,3 +41,21 @@ def test_over_ray(ray_session, caplog):
         connection.map_tasks(task.remote, [1, 2, 3], num_at_once=2, on_done=results.__setitem__)
     assert results == {0: 2, 1: 3, 2: 4}
     assert [r.getMessage() for r in caplog.records if "afar" in r.getMessage()] == ["worker: from afar"]
+
+
+def test_what_a_worker_writes_to_ray_s_own_logs_has_no_secrets(ray_session):
+    from w2v2.cluster import connection
+
+    secret = uuid.uuid4().hex
+
+    def work(place: str) -> None:
+        logging.getLogger("another.library").warning("GET %s", place)
+        warnings.warn(place, stacklevel=1)
+        raise RuntimeError(place)
+
+    with pytest.raises(RuntimeError, match=r"https://host/a\?\*\*\*"):
+        connection.get(connection.task(work, cpus=1, gpus=0).remote(f"https://host/a?token={secret}"))
+    logs = Path(ray_session._private.worker.global_worker.node.get_logs_dir_path())
+    texts = {path: path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()}
+    assert any("GET https://host/a?***" in text for text in texts.values())
+    assert [path for path, text in texts.items() if secret in text] == []

@@ -58,7 +58,7 @@ class Writes:
             return self._write_bytes(path, data)
         if self.end == "stopped":
             if self.count == self.end_at:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(path)
             return self._write_bytes(path, data)  # what a job does while it ends
         if self.end == "full disk":
             self._write_bytes(path, data[: len(data) // 2])
@@ -210,6 +210,7 @@ def disturbed(
         "finetune",
         "tune_folds",
         "tune heads",
+        "ensemble",
     ):
         job = replace(job, tolerance=1e-3)  # the encoder has run again, on other batches
     return Path(config.run), f"{story}, {errors}", job

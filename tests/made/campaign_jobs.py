@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from tests.made.corpora import sentences_csv
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
-from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
-from w2v2.config.pretrain import PretrainConfig, PretrainDataConfig, PretrainTrainingConfig
+from w2v2.config.model import EncoderConfig, OptimConfig, TaskConfig, TrainingConfig
+from w2v2.config.pretrain import (
+    ObjectiveConfig,
+    PretrainConfig,
+    PretrainDataConfig,
+    PretrainTrainingConfig,
+)
 from w2v2.config.resources import ExtractionResources, InferenceResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, pretrain, tune_folds
@@ -65,7 +71,7 @@ def weights_of(run: Path) -> dict[str, np.ndarray]:
 
 def jobs(place: Path, audio: Path, model: Path) -> dict[str, Job]:
     """All jobs by name, each with run and cache below the folder `place`."""
-    return training_jobs(place, audio) | scoring_jobs(place, audio, model)
+    return training_jobs(place, audio) | longer_jobs(place, audio) | scoring_jobs(place, audio, model)
 
 
 def training_jobs(place: Path, audio: Path) -> dict[str, Job]:
@@ -127,6 +133,56 @@ def training_jobs(place: Path, audio: Path) -> dict[str, Job]:
             tolerance=1e-6,
         ),
     }
+
+
+def longer_jobs(place: Path, audio: Path) -> dict[str, Job]:
+    """Jobs that train several models, or have targets of any length."""
+    common: dict[str, Any] = {
+        "run": str(place / "run"), "cache": CacheConfig(uri=str(place / "cache")), "local": True
+    }  # fmt: skip
+    last = EncoderConfig(train="last", num_last_layers=1)
+    return {
+        "ensemble": Job(
+            main=finetune.main,
+            config=FinetuneConfig(
+                encoder=last,
+                training=TrainingConfig(num_epochs=2),
+                data=DataConfig(uri=str(audio)),
+                ensemble="folds",
+                ensemble_size=2,
+                **common,
+            ),
+            numbers=predictions_of,
+            other=lambda config: replace(config, ensemble_size=3),
+        ),
+        "transcripts": Job(
+            main=finetune.main,
+            config=FinetuneConfig(
+                task=TaskConfig(kind="transcript"),
+                training=TrainingConfig(num_epochs=2),
+                data=DataConfig(uri=str(_sentences(audio.with_name(f"{audio.name}-sentences")))),
+                **common,
+            ),
+            numbers=weights_of,
+            other=lambda config: replace(config, seed=1),
+        ),
+        "clusters": Job(
+            main=pretrain.main,
+            config=PretrainConfig(
+                data=PretrainDataConfig(uri=str(audio)),
+                pretrain=ObjectiveConfig(objective="clusters", num_clusters=8),
+                training=PretrainTrainingConfig(num_epochs=2, on_collapse="warn"),
+                **common,
+            ),
+            numbers=weights_of,
+            other=lambda config: replace(config, seed=1),
+        ),
+    }
+
+
+def _sentences(folder: Path) -> Path:
+    """The CSV of a few sentences, made once."""
+    return folder / "clips.csv" if (folder / "clips.csv").exists() else sentences_csv(folder, num_sentences=3)
 
 
 def scoring_jobs(place: Path, audio: Path, model: Path) -> dict[str, Job]:

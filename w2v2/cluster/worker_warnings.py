@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from w2v2.kept_warnings import kept_warnings
+from w2v2.redaction import redacting
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,16 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def collected() -> Iterator[dict[str, None]]:
-    """A block that collects this package's warnings, each text once, in the yielded dict."""
+    """A block of a worker that collects this package's warnings, each text once, in the yielded dict.
+
+    Its log records and errors, which Ray writes to files of its own, are redacted.
+    """
     texts: dict[str, None] = {}
     collector, package = _Collector(texts), logging.getLogger("w2v2")
     package.addHandler(collector)
     try:
-        yield texts
+        with redacting():
+            yield texts
     finally:
         package.removeHandler(collector)
 
