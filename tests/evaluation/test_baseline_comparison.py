@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from tests.made.pictures import blank_pictures
 from tests.made.tune_run import made_estimate, write_run
 from w2v2.errors import UserError
 from w2v2.evaluation import baseline_comparison, classification
@@ -130,7 +131,8 @@ def test_what_is_no_finished_baseline_is_reported(tmp_path):
         baseline_comparison.read_baseline(other)
 
 
-def test_the_page_puts_both_side_by_side(tmp_path):
+def test_the_page_puts_both_side_by_side(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
     comparison = {
         "run": "/runs/svm",
         "name": "SVM on mfcc, <b>pitch</b>",

@@ -1,8 +1,9 @@
-"""A finished search."""
+"""A finished search; pictures."""
 
 import pytest
 
 from tests.jobs.searches import make_config
+from tests.made.pictures import blank_pictures
 from w2v2.config.tune_folds import SearchConfig
 from w2v2.jobs import tune_folds
 
@@ -15,3 +16,19 @@ def finished(tmp_path_factory, corpus, ray_session):
         tmp_path, corpus, search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none")
     )
     return tmp_path / "run", config, tune_folds.main(config)
+
+
+@pytest.fixture
+def pictures():
+    """What a test asks for whose jobs shall draw their pictures."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures_of_a_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Pictures of the runs that a test makes for itself are empty.
+
+    Those of the finished runs that several tests share are drawn, as these are made before this is; tests/reports
+    draws each kind.
+    """
+    if "pictures" not in request.fixturenames:
+        blank_pictures(monkeypatch)

@@ -8,7 +8,6 @@ W2V2_FAULT_DRAWS=100 draws more; every twentieth is on Ray, the others in this p
 
 import errno
 import functools
-import io
 import os
 import random
 import shutil
@@ -19,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from tests.made.campaign_jobs import Job, jobs
+from tests.made.pictures import blank_pictures
 from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
-from w2v2.reports.plots import style
 from w2v2.storage import local as local_files
 
 NUM_DRAWS = int(os.environ.get("W2V2_FAULT_DRAWS", "21"))
@@ -72,15 +70,9 @@ class Writes:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def blank_pictures() -> Iterator[None]:
-    """Figures are not drawn, which would take most of the time; pages and tables are written."""
-
-    def blank(figure: Figure, file: Any, **_: Any) -> None:
-        file.write("<svg></svg>" if isinstance(file, io.StringIO) else b"png")
-
+def without_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", blank)
-        patch.setattr(style, "_lay_out", lambda figure: None)
+        blank_pictures(patch)
         yield
 
 

@@ -50,7 +50,7 @@ def test_a_list_on_standard_input(model, files, monkeypatch):
     assert [row["clip_id"] for row in rows(files)] == ["short.wav"]
 
 
-def test_windows_of_a_long_recording_and_their_picture(model, files):
+def test_windows_of_a_long_recording_and_their_picture(model, files, pictures):
     assert (
         predict(model, files, files / "short.wav", files / "long.wav", "--window_s", "4", "--hop_s", "2") == 0
     )

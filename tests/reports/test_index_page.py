@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.made import tune_run
+from tests.made.pictures import blank_pictures
 from w2v2.reports.index_page import write_index
 from w2v2.reports.tune_page import write_tune_report
 
@@ -27,7 +28,8 @@ def rows_of(page: str) -> list[list[str]]:
     ]
 
 
-def test_writing_a_page_writes_the_index_with_its_first_number(tmp_path):
+def test_writing_a_page_writes_the_index_with_its_first_number(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
     run = tune_run.write_run(
         tmp_path / "a & b",
         change=lambda scores: scores.update(

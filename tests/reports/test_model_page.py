@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.made.model_run import CLASSES, LABELS, ORIGINAL, write_task_run
+from tests.made.pictures import blank_pictures
 from tests.made.rejects import HOSTILE
 from w2v2.evaluation.scores import columns
 from w2v2.reports.checks import model_checks
@@ -166,7 +167,9 @@ def test_only_the_test_split_of_a_fine_tuning_is_scored(folders):
     assert pq.read_table(folders["classes"] / "predictions.parquet").num_rows == 98
 
 
-def test_evaluation_without_curves_has_no_training_section(tmp_path):
+def test_evaluation_without_curves_has_no_training_section(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
+
     def change(found):
         found |= {"job": "evaluate", "num_clips": 98}
         del found["encoder"], found["best_epoch"]
@@ -230,7 +233,9 @@ def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
     assert "nan" not in text.lower().split() and "None" not in text
 
 
-def test_samples_left_out_of_an_interval_are_counted(tmp_path):
+def test_samples_left_out_of_an_interval_are_counted(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
+
     def change(found):
         found["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
 
@@ -240,7 +245,9 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("num", [0, 23])
-def test_samples_without_a_class_are_counted(tmp_path, num):
+def test_samples_without_a_class_are_counted(tmp_path, monkeypatch, num):
+    blank_pictures(monkeypatch)
+
     def change(found):
         found["pooled"]["intervals"]["num_left_out"] = num
 
@@ -260,7 +267,8 @@ def test_names_of_the_losses(folders):
     )
 
 
-def test_where_the_test_split_chose_the_settings_the_estimate_is_on_top(tmp_path):
+def test_where_the_test_split_chose_the_settings_the_estimate_is_on_top(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
     score = {"value": 0.41, "low": 0.33, "high": 0.49, "undefined": ""}
     estimate = {"name": "BBC-CV, single models", "how": "", "metric": "uar", "metrics": {"uar": score}}
     folder = write_task_run(tmp_path / "run", "classes", change=lambda found: found.update(estimate=estimate))
@@ -301,7 +309,9 @@ def test_decisions_and_patients_are_on_the_page(folders, texts):
     assert (folders["multi_label"] / "tables" / "decisions.csv").exists()
 
 
-def test_a_model_without_thresholds_says_so(tmp_path):
+def test_a_model_without_thresholds_says_so(tmp_path, monkeypatch):
+    blank_pictures(monkeypatch)
+
     def change(metrics):
         metrics["decisions"] |= {"chosen_on": "", "labels": {}}
 

@@ -73,7 +73,11 @@ _Loader.add_implicit_resolver(
 def _parsed(config_class: type[C], words: Sequence[str]) -> C:
     from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True, config_read_mode_fsspec_enabled=True)
+    # The docstrings of the fields, half of the time that parsing takes, are for --help alone.
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=bool({"-h", "--help"} & set(words)),
+        config_read_mode_fsspec_enabled=True,
+    )
     try:
         config = auto_cli(
             config_class,

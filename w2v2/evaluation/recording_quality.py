@@ -17,7 +17,7 @@ from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
 from w2v2.data.recording_quality import MEASURES, measured
 from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
-from w2v2.evaluation.bootstrap import MIN_UNITS
+from w2v2.evaluation.bootstrap import MIN_UNITS, blocks
 from w2v2.evaluation.slices import slice_scores
 from w2v2.wording import counted
 
@@ -176,9 +176,11 @@ def _permutation_p(
     # The values of all present cells, row by row: a permutation fills the same cells in another order.
     cells, values = np.nonzero(has), centred[has]
 
-    def variation(of_cells: Float[np.ndarray, " cells"]) -> float:
-        sums = np.bincount(cells[1], of_cells, minlength=len(num_speakers))
-        return float((sums**2 / np.maximum(num_speakers, 1)).sum())
+    def variation(permuted: Float[np.ndarray, "permutations cells"]) -> Float[np.ndarray, " permutations"]:
+        shape = len(permuted), len(num_speakers)
+        place = np.ravel_multi_index((np.arange(len(permuted))[:, None], cells[1]), shape)
+        sums = np.bincount(place.ravel(), permuted.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+        return (sums**2 / np.maximum(num_speakers, 1)).sum(1)
 
     def shuffled() -> Float[np.ndarray, " cells"]:
         if not is_within:
@@ -186,8 +188,12 @@ def _permutation_p(
         return values[np.lexsort((rng.random(len(values)), cells[0]))]
 
     num = NUM_PERMUTATIONS if len(values) <= MANY_MEANS else NUM_PERMUTATIONS // 5
-    observed = variation(values) * (1 - 1e-9)
-    return (1 + sum(variation(shuffled()) >= observed for _ in range(num))) / (1 + num)
+    least = variation(values[None]) * (1 - 1e-9)
+    num_as_large = 0
+    for rows in blocks(num, len(values)):
+        permuted = np.stack([shuffled() for _ in range(num)[rows]])
+        num_as_large += int((variation(permuted) >= least).sum())
+    return (1 + num_as_large) / (1 + num)
 
 
 def _plain(value: float) -> float | None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation import classification
-from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, intervals
+from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, intervals
 from w2v2.evaluation.comparison import as_json
 
 MAX_VALUES = 20
@@ -31,12 +31,12 @@ class _Clips:
     num_values: int
 
     def confusions(
-        self, part: Int[np.ndarray, " clips"], num_parts: int
+        self, part: Int[np.ndarray, "*many clips"], num_parts: int
     ) -> Int[np.ndarray, "parts classes classes"]:
-        """One confusion matrix for each part of the clips."""
+        """One confusion matrix for each part of the clips, which may be divided into parts many times over."""
         shape = (num_parts, self.num_classes, self.num_classes)
         cells = np.ravel_multi_index((part, self.target, self.predicted), shape)
-        return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+        return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
 
     def scored(self) -> list[Scored]:
         """The clips of each value, ready to be resampled on the same speakers."""
@@ -135,11 +135,20 @@ def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
         return values
 
     num = NUM_PERMUTATIONS if len(stratum) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
-    observed = _gap(clips, clips.value, metric)
-    num_larger = sum(_gap(clips, permuted(), metric) >= observed - 1e-12 for _ in range(num))
+    (observed,) = _gaps(clips, clips.value[None], metric)
+    num_larger = 0
+    for rows in blocks(num, len(stratum)):
+        values = np.stack([permuted() for _ in range(num)[rows]])
+        num_larger += int((_gaps(clips, values, metric) >= observed - 1e-12).sum())
     return (1 + num_larger) / (1 + num)
 
 
-def _gap(clips: _Clips, value: Int[np.ndarray, " clips"], metric: str) -> float:
-    each = classification.metrics_of(clips.confusions(value, clips.num_values))[metric]
-    return float(np.nanmax(each) - np.nanmin(each))
+def _gaps(
+    clips: _Clips, values: Int[np.ndarray, "permutations clips"], metric: str
+) -> Float[np.ndarray, " permutations"]:
+    """The gap between the highest and the lowest score of a value, for each row of the clips' values."""
+    num = len(values)
+    parts = values + clips.num_values * np.arange(num)[:, None]
+    confusions = clips.confusions(parts, num * clips.num_values)
+    each = classification.metrics_of(confusions)[metric].reshape(num, clips.num_values)
+    return np.nanmax(each, axis=1) - np.nanmin(each, axis=1)

@@ -87,10 +87,12 @@ def _check_same_settings(config: JobConfig, text: str) -> None:
             f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
             "directory of its own with --run"
         ) from error
+    besides = ("run", *config.RESUMABLE)
+    if not differences(before, config, besides=besides):
+        return
     # What was kept is redacted: a signature that was renewed is no other setting.
     now = parse_text(type(config), dump(config))
-    changes = differences(before, now, besides=("run", *config.RESUMABLE))
-    if changes:
+    if changes := differences(before, now, besides=besides):
         shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in changes.items()]
         more = f" and {len(shown) - NUM_SHOWN} more" if len(shown) > NUM_SHOWN else ""
         raise UserError(
