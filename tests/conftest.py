@@ -23,9 +23,10 @@ os.environ.update(
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "60",
         "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",  # what is checked bit for bit is checked on CPUs
     }
 )
+if os.environ.get("W2V2_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is checked bit for bit is checked on CPUs
 # Compiled files are kept, also where a container's environment forbids it: every process of every Ray would compile anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from w2v2.audio.waveforms import normalized
 from w2v2.config.data import CacheConfig
@@ -19,7 +20,7 @@ from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
 from w2v2.features.encoder_info import TRUNK_VERSION
 from w2v2.features.preparation import Waveforms
-from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.device import on_device, padded_budget, pinned, prepared_ahead, select_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 
@@ -83,10 +84,15 @@ def run_trunk(
     encoder = encoder.to(device).eval()
     lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)
-    for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
+
+    def prepare(batch: Int[np.ndarray, " batch"]) -> tuple[Tensor, Tensor]:
         padded, num_samples = collate([waveforms[index] for index in batch])
+        return pinned(padded, device), num_samples
+
+    batches = batches_by_budget(lengths, max_padded=padded_budget(device))
+    for batch, (padded, num_samples) in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(to_device(padded, device), to_device(num_samples, device))
+            features, num_frames = encoder.trunk(*on_device(device, padded, num_samples))
         rows = features.float().cpu().numpy()
         for index, row, length in zip(batch, rows, num_frames.tolist(), strict=True):
             results[index] = row if encoder.cut.stage == "pooled" else row[:length]

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.waveforms import normalized, windows
@@ -19,7 +20,7 @@ from w2v2.data.rejects import record_fields
 from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.device import on_device, padded_budget, pinned, prepared_ahead, select_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.pooling import Pooling, pool
@@ -99,13 +100,18 @@ def pooled_vectors(
     """The pooled hidden states of each 16 kHz waveform, in the order given."""
     device = select_device()
     encoder = encoder.to(device).eval()
-    prepared = [normalized(w) if encoder.normalize else w for w in waveforms]
-    lengths = np.array([len(w) for w in prepared], dtype=np.int64)
+
+    def prepare(batch: Int[np.ndarray, " batch"]) -> tuple[Tensor, Tensor]:
+        chosen = [waveforms[index] for index in batch]
+        padded, num_samples = collate([normalized(w) if encoder.normalize else w for w in chosen])
+        return pinned(padded, device), num_samples
+
+    lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
+    batches = batches_by_budget(lengths, max_padded=padded_budget(device, batch_s))
     computed = []
-    for batch in batches_by_budget(lengths, max_padded=padded_budget(device, batch_s)):
-        padded, num_samples = collate([prepared[index] for index in batch])
+    for batch, inputs in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(to_device(padded, device), to_device(num_samples, device))
+            features, num_frames = encoder.trunk(*on_device(device, *inputs))
             if encoder.cut.stage != "pooled":
                 states, num_frames = encoder(features, num_frames)
                 features = pool(states, num_frames, pooling)

@@ -17,7 +17,7 @@ from w2v2.inference.transcription import NOT_FINITE, frame_windows, transcribed
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
-from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.device import on_device, padded_budget, select_device
 from w2v2.models.lengths import longest_s
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.model_info import ModelInfo
@@ -169,7 +169,7 @@ def raw_outputs(
     outputs = np.zeros((len(lengths), model.num_outputs), np.float32)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
-        on_device = [to_device(x, device) for x in inputs if x is not None]
-        features, num = model.encoder.trunk(*on_device[:2])
-        outputs[batch] = model(features, num, *on_device[2:]).float().cpu().numpy()
+        padded, num_samples, *others = on_device(device, *inputs)
+        features, num = model.encoder.trunk(padded, num_samples)
+        outputs[batch] = model(features, num, *others).float().cpu().numpy()
     return outputs

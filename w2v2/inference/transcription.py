@@ -14,7 +14,7 @@ from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.prediction_records import ClipPrediction
 from w2v2.models.ctc import Transcriber
 from w2v2.models.decoder import Decoder
-from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.device import on_device, padded_budget, select_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.probabilities import log_softmax
 
@@ -106,7 +106,7 @@ def frame_logits(
     lengths = np.array([len(w) for w in prepared], dtype=np.int64)
     logits_of: list[np.ndarray] = [np.empty((0, model.num_outputs), np.float32)] * len(prepared)
     for batch in batches_by_budget(lengths, max_padded=padded_budget(device)):
-        padded, num_samples = (to_device(x, device) for x in collate([prepared[row] for row in batch]))
+        padded, num_samples = on_device(device, *collate([prepared[row] for row in batch]))
         outputs = model(*model.encoder.trunk(padded, num_samples))
         rows = outputs.logits.float().cpu().numpy()
         for row, logits, num in zip(batch, rows, outputs.num_frames.tolist(), strict=True):

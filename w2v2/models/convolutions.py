@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from w2v2.models.device import padded_budget
-from w2v2.models.frame_convolution import apply_layer
+from w2v2.models.frame_convolution import apply_layer, patch_products
 from w2v2.models.pooling import frame_mask
 
 AT_ONCE = 2**16
@@ -92,12 +92,20 @@ def _folded(
     double = weight.double()
     deviation = torch.einsum("ck,bkj,cj->bc", double, covariance, double).add(layer.layer_norm.eps).sqrt()
     scale = layer.layer_norm.weight / deviation
-    shift = (layer.layer_norm.bias - scale * (mean @ double.T)).flatten().to(weight.dtype)
-    weights = (scale[..., None] * double).flatten(0, 1)[:, None].to(weight.dtype)
+    shift = (layer.layer_norm.bias - scale * (mean @ double.T)).to(weight.dtype)
+    weights = (scale[..., None] * double).to(weight.dtype)
 
     def first(piece: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch channels frames"]:
+        is_bf16 = torch.is_autocast_enabled(piece.device.type)
+        if is_bf16 or piece.device.type != "cpu":
+            dtype = torch.bfloat16 if is_bf16 else weight.dtype
+            rows = patch_products(
+                piece.to(dtype), weights.to(dtype), shift.to(dtype), stride=layer.conv.stride[0]
+            )
+            return layer.activation(rows).transpose(1, 2)
+        flat = weights.flatten(0, 1)[:, None]
         hidden = nn.functional.conv1d(
-            piece[None], weights, shift, stride=layer.conv.stride, groups=len(piece)
+            piece[None], flat, shift.flatten(), stride=layer.conv.stride, groups=len(piece)
         )
         return layer.activation(hidden.view(*scale.shape, -1))
 
@@ -109,7 +117,7 @@ def _patch_moments(
 ) -> tuple[Float[Tensor, "batch kernel"], Float[Tensor, "batch kernel kernel"]]:
     """Mean and covariance, in float64, of the patches that the convolution sees in each clip."""
     patches = waveforms.unfold(1, kernel, stride)
-    num_patches = (num_samples - kernel) // stride + 1
+    num_patches = ((num_samples - kernel) // stride + 1).to(waveforms.device)
     inside = frame_mask(num_patches, patches.shape[1])
     total, second = 0.0, 0.0
     for part, is_inside in zip(patches.split(AT_ONCE, 1), inside.split(AT_ONCE, 1), strict=True):

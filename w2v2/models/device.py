@@ -1,11 +1,21 @@
 """The device of forward passes, and how much audio goes through at once."""
 
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
 from w2v2.audio.decoding import SAMPLE_RATE
 
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+NUM_THREADS = 3
+"""Threads that prepare batches for a GPU."""
 PASS_S = {"cpu": 8.0, "cuda": 240.0}
 """Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
 
@@ -13,11 +23,13 @@ PASS_S = {"cpu": 8.0, "cuda": 240.0}
 def select_device() -> torch.device:
     """The GPU if this process has one, else the CPU.
 
-    Disables TF32 in cuDNN for this process, so that convolutions in float32 match those of the CPU.
+    Disables for this process TF32 in cuDNN, so that convolutions in float32 match those of the CPU, and cuDNN's attention,
+    which plans for a second at every new length.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda")
 
 
@@ -26,8 +38,35 @@ def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
     return round(SAMPLE_RATE * (batch_s or PASS_S[device.type]))
 
 
+def on_device(device: torch.device, *inputs: Shaped[Tensor, "..."] | None) -> list[Tensor]:
+    """A model's inputs, features first, on the device; lengths, the second, stay on the CPU, which computes sizes from them."""
+    given = [tensor for tensor in inputs if tensor is not None]
+    return [tensor if place == 1 else to_device(tensor, device) for place, tensor in enumerate(given)]
+
+
 def to_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
     """The tensor on the device; a GPU copies it without blocking the program."""
-    if device.type == "cpu":
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
+def pinned(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
+    """The tensor where a GPU can copy it from by itself; on a CPU as it is."""
+    if device.type == "cpu" or tensor.device.type != "cpu" or tensor.is_pinned():
         return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.pin_memory()
+
+
+def prepared_ahead(
+    prepare: Callable[[Item], Prepared], items: Iterable[Item], device: torch.device
+) -> Iterator[Prepared]:
+    """prepare(item) of each item in order; for a GPU some are prepared while it computes, by threads."""
+    if device.type == "cpu":
+        yield from map(prepare, items)
+        return
+    remaining = iter(items)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        ahead = deque(pool.submit(prepare, item) for item in itertools.islice(remaining, NUM_THREADS))
+        while ahead:
+            ready = ahead.popleft().result()
+            ahead.extend(pool.submit(prepare, item) for item in itertools.islice(remaining, 1))
+            yield ready

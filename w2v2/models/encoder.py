@@ -17,18 +17,22 @@ from transformers import PreTrainedModel
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
+from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16
 from w2v2.models.convolutions import convolve, field_of
 from w2v2.models.cut import chosen_states, cut_for
 from w2v2.models.families import (
     FAMILIES,
     SPECTRUM_FAMILIES,
+    LayerRunner,
     final_norm,
     is_conformer,
     layer_runner,
     layers_of,
+    packed_runner,
     positions,
 )
 from w2v2.models.front_ends import spectra
+from w2v2.models.packing import Packing, packed_attention
 from w2v2.models.pooling import frame_mask, pool
 
 
@@ -36,7 +40,8 @@ class Encoder(nn.Module):
     """A transformers encoder in two halves: `trunk` before the cut, `forward` (the tail) after it.
 
     Features that cross the cut have frames first: waveform [samples], conv [frames channels], layer
-    [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim].
+    [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim]. Lengths may stay on the CPU
+    while features are on a GPU: sizes follow from them, for which the program would wait for the GPU.
     """
 
     def __init__(
@@ -243,9 +248,11 @@ class Encoder(nn.Module):
     ) -> Float[Tensor, "batch frames dim"]:
         """Hidden state 0: projected, masked, with positions."""
         encoder = self.model.encoder
-        projected = self.model.feature_projection(features)
+        is_bf16 = computes_in_bfloat16(self.model, features.device)
+        run = in_bfloat16 if is_bf16 else nn.Module.__call__
+        projected = run(self.model.feature_projection, features)
         hidden = projected[0] if isinstance(projected, tuple) else projected
-        mask = frame_mask(num_frames, hidden.shape[1])
+        mask = frame_mask(num_frames, hidden.shape[1]).to(hidden.device, non_blocking=True)
         if masked is not None:
             hidden = torch.where(masked[..., None], self.model.masked_spec_embed.to(hidden.dtype), hidden)
         elif self.training:
@@ -254,7 +261,7 @@ class Encoder(nn.Module):
         if not is_conformer(self.model):
             hidden = hidden + positions(self.model, hidden, mask)
         if not self.stable:
-            hidden = encoder.layer_norm(hidden)
+            hidden = run(encoder.layer_norm, hidden)
         return encoder.dropout(hidden)
 
     def _transform(
@@ -265,11 +272,33 @@ class Encoder(nn.Module):
         top: int,
     ) -> list[Float[Tensor, "batch frames dim"]]:
         """Hidden states first..top, the last one of the model with its final normalisation."""
-        layers = layers_of(self.model)
+        if computes_in_bfloat16(self.model, hidden.device):
+            return self._transform_packed(hidden, num_frames, first, top)
         mask = frame_mask(num_frames, hidden.shape[1])
         padded = not self.alone and bool((num_frames < hidden.shape[1]).any())
+        run = layer_runner(self.model, hidden, mask.to(hidden.device) if padded else None)
+        return self._states(hidden, run, first, top)
+
+    def _transform_packed(
+        self,
+        hidden: Float[Tensor, "batch frames dim"],
+        num_frames: Int[Tensor, " batch"],
+        first: int,
+        top: int,
+    ) -> list[Float[Tensor, "batch frames dim"]]:
+        """The same in bfloat16 without computing padding; frames past a clip's end are zero."""
+        packing = Packing.of(num_frames, hidden.shape[1], hidden.device)
+        packed = packing.pack(hidden.to(torch.bfloat16))
+        with packed_attention(self.model):
+            states = self._states(packed, packed_runner(packing), first, top)
+        return [packing.unpack(state) for state in (states if self.several else states[-1:])]
+
+    def _states(
+        self, hidden: Float[Tensor, "batch frames dim"], run: LayerRunner, first: int, top: int
+    ) -> list[Float[Tensor, "batch frames dim"]]:
+        """Hidden states first..top of layers that `run` runs."""
+        layers = layers_of(self.model)
         states = [hidden]
-        run = layer_runner(self.model, hidden, mask if padded else None)
         for index in range(first, top):
             hidden = run(layers[index], hidden)
             states.append(hidden)

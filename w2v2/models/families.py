@@ -10,8 +10,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
+
+from w2v2.models.bfloat16 import in_bfloat16
+from w2v2.models.packing import Packing
 
 CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
 SQUEEZED = ("sew", "sew-d")
@@ -42,8 +46,28 @@ def positions(
         return hidden.transpose(1, 2)
     if getattr(embed, "batch_norm", None) is not None:  # some HuBERTs; its shift would fill the padding
         hidden = embed.batch_norm(hidden) * inside
-        return embed.activation(embed.padding(embed.conv(hidden))).transpose(1, 2)
-    return embed(hidden.transpose(1, 2))
+    convolved = wide_convolution(embed.conv, hidden) if hidden.is_cuda else embed.conv(hidden)
+    return embed.activation(embed.padding(convolved).to(hidden.dtype)).transpose(1, 2)
+
+
+def wide_convolution(
+    conv: nn.Conv1d, hidden: Float[Tensor, "batch inputs length"]
+) -> Float[Tensor, "batch channels frames"]:
+    """The output, in float32, of a grouped convolution with a wide kernel, through its Fourier transform.
+
+    On an H200 the positional convolution of base takes a fourteenth of cuDNN's time in bfloat16.
+    """
+    assert not isinstance(conv.padding, str) and conv.stride == conv.dilation == (1,)
+    kernel, padding = conv.kernel_size[0], conv.padding[0]
+    num_frames = hidden.shape[2] + 2 * padding - kernel + 1
+    size = next_fast_len(hidden.shape[2] + 2 * padding, real=True)
+    with torch.autocast(hidden.device.type, enabled=False):
+        padded = nn.functional.pad(hidden.float(), (padding, padding))
+        inputs = torch.fft.rfft(padded, size).unflatten(1, (conv.groups, -1))
+        weights = torch.fft.rfft(conv.weight.float(), size).conj().unflatten(0, (conv.groups, -1))
+        products = torch.einsum("bgif,goif->bgof", inputs, weights).flatten(1, 2)
+        convolved = torch.fft.irfft(products, size)[..., :num_frames]
+        return convolved if conv.bias is None else convolved + conv.bias[:, None]
 
 
 def squeezed_positions(
@@ -127,3 +151,8 @@ def layer_runner(
         return lambda layer, x: layer(x, attention_mask=mask, position_bias=bias)[0]
     attention_mask = create_bidirectional_mask(config=model.config, inputs_embeds=hidden, attention_mask=mask)
     return lambda layer, x: layer(x, attention_mask=attention_mask)
+
+
+def packed_runner(packing: Packing) -> LayerRunner:
+    """A function (layer, hidden) -> hidden of packed frames, in bfloat16, in a block of packed_attention."""
+    return lambda layer, x: in_bfloat16(layer, x, packing)

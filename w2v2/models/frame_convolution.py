@@ -1,17 +1,22 @@
-"""Convolutions over time as matrix products on frames, for encoders that normalise over channels.
+"""Convolutions over time on frames whose channels are next to each other, where transformers computes channels by frames.
 
-transformers computes channels by frames, and transposes before and after each layer normalisation. On a CPU it is faster to
-keep a frame's channels next to each other all the way: training the convolutions of wav2vec2-large's geometry takes 0.6 of
-the time, a forward pass 0.7 (8 clips of 4 s, 2 cores). Group normalisation needs no transposes, and gains nothing.
+On a CPU this pays for encoders that normalise over channels, which transformers transposes before and after each
+normalisation: training the convolutions of wav2vec2-large's geometry takes 0.6 of the time, a forward pass 0.7 (8 clips of
+4 s, 2 cores). On a GPU in bfloat16 it always pays: cuDNN convolves frames at 2.2 to 2.8 times the speed (H200).
 """
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from w2v2.models.bfloat16 import in_bfloat16
 from w2v2.models.onednn_linear import product
+
+COLUMNS = 8
+"""The columns of a matrix product of a GPU are a multiple of this number, else it is slow."""
 
 
 def apply_layer(
@@ -19,12 +24,54 @@ def apply_layer(
 ) -> Float[Tensor, "batch channels frames"]:
     """The output of one of transformers' convolution layers: convolution, normalisation, activation."""
     norm = getattr(layer, "layer_norm", None)
-    plain = hidden.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if not isinstance(norm, nn.LayerNorm) or not plain:
+    if torch.is_autocast_enabled(hidden.device.type):
+        return _in_bfloat16(layer, hidden)
+    if not isinstance(norm, nn.LayerNorm) or hidden.device.type != "cpu":
         return layer(hidden)
     rows = hidden.transpose(1, 2)
     convolved = _FrameConvolution.apply(rows, layer.conv.weight, layer.conv.bias, layer.conv.stride[0])
     return layer.activation(norm(convolved)).transpose(1, 2)
+
+
+def _in_bfloat16(
+    layer: Any, hidden: Float[Tensor, "batch inputs length"]
+) -> Float[Tensor, "batch channels frames"]:
+    """apply_layer in bfloat16 throughout, where autocast would normalise in float32."""
+    conv, norm = layer.conv, getattr(layer, "layer_norm", None)
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden, weight = hidden.to(torch.bfloat16), conv.weight.to(torch.bfloat16)
+        bias = None if conv.bias is None else conv.bias.to(torch.bfloat16)
+        if conv.in_channels == 1:
+            shift = weight.new_zeros(len(weight)) if bias is None else bias
+            rows = patch_products(hidden[:, 0], weight[None, :, 0], shift[None], stride=conv.stride[0])
+        else:
+            image = weight[:, :, None].contiguous(memory_format=torch.channels_last)
+            convolved = nn.functional.conv2d(hidden[:, :, None], image, bias, stride=(1, conv.stride[0]))
+            rows = convolved[:, :, 0].transpose(1, 2)
+        if norm is not None:
+            rows = in_bfloat16(norm, rows)
+        return layer.activation(rows).transpose(1, 2)
+
+
+def patch_products(
+    waveforms: Float[Tensor, "batch samples"],
+    weights: Float[Tensor, "batch_or_one channels kernel"],
+    shift: Float[Tensor, "batch_or_one channels"],
+    *,
+    stride: int,
+) -> Float[Tensor, "batch frames channels"]:
+    """The convolution of waveforms, whose weights may differ from clip to clip, plus a shift, as one product of matrices.
+
+    On an H200 a grouped convolution with a group for each clip takes six times as long.
+    """
+    kernel = weights.shape[2]
+    num_columns = COLUMNS * math.ceil((kernel + 1) / COLUMNS)
+    patches = waveforms.unfold(1, kernel, stride)
+    rows = patches.new_zeros(*patches.shape[:2], num_columns)
+    rows[..., :kernel] = patches
+    rows[..., kernel] = 1
+    matrices = nn.functional.pad(torch.cat([weights, shift[..., None]], dim=2), (0, num_columns - kernel - 1))
+    return rows @ matrices.transpose(1, 2)
 
 
 class _FrameConvolution(torch.autograd.Function):

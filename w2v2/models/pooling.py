@@ -21,6 +21,7 @@ def pool(
 ) -> Float[Tensor, "batch ..."]:
     """Pooled vectors in float32; mean+std concatenates both along the last axis (population std, at least 1e-5)."""
     extra = (1,) * (states.ndim - 2)
+    num_frames = num_frames.to(states.device)
     inside = frame_mask(num_frames, states.shape[1]).view(*states.shape[:2], *extra)
     count = num_frames.view(-1, *extra)
     states = states.float()  # a sum of frames in bfloat16 is off by up to 0.4 %
@@ -73,7 +74,7 @@ class AttentionPool(nn.Module):
         self, states: Float[Tensor, "batch frames dim"], num_frames: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """Weighted means; the weights of a clip's frames sum to one."""
-        inside = frame_mask(num_frames, states.shape[1])
+        inside = frame_mask(num_frames.to(states.device), states.shape[1])
         weights = self.score(states)[..., 0].masked_fill(~inside, -torch.inf).softmax(dim=1)
         return torch.einsum("bt,btd->bd", weights, states)
 
@@ -91,7 +92,7 @@ class AttentiveStatistics(nn.Module):
         self, states: Float[Tensor, "batch frames dim"], num_frames: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch twice_dim"]:
         """Weighted means and, after them, weighted standard deviations, in float32; weights of a clip's frames sum to one."""
-        inside = frame_mask(num_frames, states.shape[1])
+        inside = frame_mask(num_frames.to(states.device), states.shape[1])
         scores = self.score(self.hidden(states).tanh())[..., 0].float()
         weights = scores.masked_fill(~inside, -torch.inf).softmax(dim=1)[..., None]
         states = states.float()

@@ -88,7 +88,7 @@ class SqueezedEncoder(Encoder):
     ) -> tuple[Float[Tensor, "batch frames *dims"], Int[Tensor, " batch"]]:
         """Hidden states of the chosen layer ([..., states, dim] for a mix) and their numbers of frames."""
         if self._has_remainders:
-            remainders = features[:, 0].flatten(1)[:, 0].round().long()
+            remainders = features[:, 0].flatten(1)[:, 0].round().long().to(lengths.device)
             features, lengths = features[:, 1:], (lengths - 1) * self.squeeze + remainders
         return super().forward(features, lengths)
 
@@ -109,7 +109,8 @@ class SqueezedEncoder(Encoder):
             hidden = torch.where(masked[..., None], model.masked_spec_embed.to(hidden.dtype), hidden)
         elif self.training:
             hidden = self._spec_augment(hidden)
-        hidden = squeezed_positions(model, hidden * frame_mask(num_frames, hidden.shape[1])[..., None])
+        mask = frame_mask(num_frames, hidden.shape[1]).to(hidden.device)
+        hidden = squeezed_positions(model, hidden * mask[..., None])
         return encoder.dropout(encoder.layer_norm(hidden)) if hasattr(encoder, "layer_norm") else hidden
 
     def _transform(
@@ -121,7 +122,7 @@ class SqueezedEncoder(Encoder):
     ) -> list[Float[Tensor, "batch _ dim"]]:
         """Hidden states first..top; num_frames counts those of the convolutions."""
         num_squeezed = num_frames // self.squeeze
-        mask = frame_mask(num_squeezed, hidden.shape[1])
+        mask = frame_mask(num_squeezed, hidden.shape[1]).to(hidden.device)
         padded = not self.alone and bool((num_squeezed < hidden.shape[1]).any())
         states = [hidden]
         run = layer_runner(self.model, hidden, mask if padded else None)
@@ -139,12 +140,14 @@ class SqueezedEncoder(Encoder):
         spread = self.model.encoder.upsample(hidden)
         spread = nn.functional.pad(spread, (0, 0, 0, self.squeeze - 1))[:, : int(num_frames.max())]
         num_filled = num_frames - num_frames % self.squeeze
-        return spread * frame_mask(num_filled, spread.shape[1])[..., None]
+        return spread * frame_mask(num_filled, spread.shape[1]).to(spread.device)[..., None]
 
 
 def _with_remainders(
     features: Float[Tensor, "batch frames ..."], remainders: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch rows ..."]:
     """The features behind a row that is full of the clip's remainder."""
-    row = torch.ones_like(features[:, :1]) * remainders.view(-1, *[1] * (features.ndim - 1))
+    row = torch.ones_like(features[:, :1]) * remainders.to(features.device).view(
+        -1, *[1] * (features.ndim - 1)
+    )
     return torch.cat([row, features], dim=1)

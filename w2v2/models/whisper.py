@@ -128,7 +128,8 @@ def _with_counts(
     features: Float[Tensor, "batch frames ..."], num_frames: Int[Tensor, " batch"]
 ) -> tuple[Float[Tensor, "batch rows ..."], Int[Tensor, " batch"]]:
     """The features with a row behind them, full of the clip's number of frames, and their lengths."""
-    row: Any = torch.ones_like(features[:, :1]) * num_frames.view(-1, *(1,) * (features.ndim - 1))
+    numbers = num_frames.to(features.device).view(-1, *(1,) * (features.ndim - 1))
+    row: Any = torch.ones_like(features[:, :1]) * numbers
     marked = torch.cat([features.float(), row.float()], dim=1)  # bfloat16 has no 1500
     return marked, torch.full_like(num_frames, marked.shape[1])
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, scoring_batches
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import select_device, to_device
+from w2v2.models.device import on_device, select_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.training.process_group import ProcessGroup
 
@@ -35,7 +35,7 @@ def predict_logits(
         batch = share[rows]
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs[batch] = model(*(to_device(x, device) for x in inputs if x is not None)).float()
+            outputs[batch] = model(*on_device(device, *inputs)).float()
     return world.sum(outputs).cpu().numpy()
 
 

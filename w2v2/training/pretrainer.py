@@ -108,6 +108,11 @@ class Pretrainer:
         self.best: dict[str, Tensor] = {}
         """Always empty: the last weights are kept."""
 
+    @property
+    def step(self) -> int:
+        """The optimizer steps that are done."""
+        return self.position.step
+
     def _no_totals(self) -> list[float]:
         return Totals.zero(self.model.code_shape).flat().tolist()
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from w2v2.evaluation import classification
 from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
-from w2v2.models.device import to_device
+from w2v2.models.device import on_device, pinned, prepared_ahead, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
 from w2v2.models.pretraining import PretrainingModel
@@ -32,6 +32,8 @@ from w2v2.training.transcription import transcript_loss
 
 NUM_AHEAD = 4
 """Batches whose features are fetched before they are needed."""
+NUM_UNCOUNTED = 64
+"""Passes whose sums may stay on a GPU."""
 
 
 @dataclass(kw_only=True)
@@ -51,6 +53,39 @@ class Position:
     def restored(cls, state: Mapping[str, Any]) -> "Position":
         """The position of a checkpoint."""
         return cls(**{**state, "curve": [Epoch(**point) for point in state["curve"]]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Clips of one pass of the model, on the CPU."""
+
+    inputs: list[Tensor]
+    """Features, lengths and, if a model joins them, hand-made features."""
+    targets: Shaped[Tensor, "batch ..."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """What a pass of the model adds to the sums of the epoch; its tensors may still be computed by a GPU."""
+
+    loss: Float[Tensor, ""]
+    weight: float
+    predicted: Int[Tensor, " batch"] | None
+    """The class of each clip, for tasks of classes."""
+    targets: Shaped[Tensor, "batch ..."]
+    num_outputs: int
+
+    def count(self, at: Position) -> None:
+        """Add the pass to the sums of a position."""
+        at.loss += float(self.loss)
+        at.weight += self.weight
+        if self.predicted is not None:
+            # A mixture counts as the clip with the larger share.
+            target = self.targets if self.targets.ndim == 1 else self.targets.argmax(1)
+            confusion = classification.confusion(
+                target.numpy(), self.predicted.cpu().numpy(), self.num_outputs
+            )
+            at.confusion = (np.array(at.confusion) + confusion if at.confusion else confusion).tolist()
 
 
 class Trainer:
@@ -86,19 +121,41 @@ class Trainer:
             self.task, training, train.targets, num_outputs=model.num_outputs, blank=blank
         )
         self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
+        self._weight_of = objective.weight  # on the CPU, where targets are, without waiting for a GPU
         several = self.world.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
         self._is_checked = False
         self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
         self.num_steps = sum(len(batches) for batches in self._plan)
-        self.position = Position()
+        self._at = Position()
+        self._uncounted: list[_Pass] = []
         self.best: dict[str, Tensor] = {}
         """The trained weights after the best epoch, if training.patience_epochs is set."""
 
     @property
+    def position(self) -> Position:
+        """How far the training has come, the sums of all passes included."""
+        self._sum_up()
+        return self._at
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._at, self._uncounted = position, []
+
+    @property
+    def step(self) -> int:
+        """The optimizer steps that are done."""
+        return self._at.step
+
+    def _sum_up(self) -> None:
+        for done in self._uncounted:
+            done.count(self._at)
+        self._uncounted = []
+
+    @property
     def ended(self) -> bool:
         """Whether all epochs are done, or patience has run out."""
-        at, patience = self.position, self.training.patience_epochs
+        at, patience = self._at, self.training.patience_epochs
         return at.epoch == len(self._plan) or bool(patience and at.epoch - at.best_epoch >= patience)
 
     @malloc_keeps_freed_memory()
@@ -112,19 +169,16 @@ class Trainer:
 
         Raises DivergenceError when the loss is not finite, UserError when the GPU's memory does not suffice.
         """
-        at = self.position
+        at = self._at
         while not self.ended:
-            batches = self._plan[at.epoch]
             if isinstance(self.train.features, PerEpoch):
                 self.train.features.epoch = at.epoch
-            while at.batch < len(batches):
-                if isinstance(self.train.features, Fetched):
-                    coming = [self._share(self._batch(n)) for n in self._numbers_ahead()]
-                    self.train.features.expect(np.concatenate([share.needed for share in coming]))
+            num_batches = len(self._plan[at.epoch])
+            for parts in prepared_ahead(self._load, self._numbers(at.batch, num_batches), self.device):
                 with memory_hint():
-                    self._step(self._batch(at.batch))
+                    self._step(self._batch(at.batch), parts)
                 at.batch, at.step = at.batch + 1, at.step + 1
-                if at.batch < len(batches):
+                if at.batch < num_batches:
                     on_step(self)
             self._end_epoch()
             on_epoch(self)
@@ -132,14 +186,17 @@ class Trainer:
             self.model.load_state_dict(self.best, strict=False)
         return at.curve
 
-    def _numbers_ahead(self) -> range:
-        """The next batches of the epoch."""
-        first = self.position.batch
-        return range(first, min(first + NUM_AHEAD, len(self._plan[self.position.epoch])))
+    def _numbers(self, first: int, end: int) -> Iterator[int]:
+        """The numbers of the epoch's batches from first on; the features of each and of the next ones begin to load."""
+        for number in range(first, end):
+            if isinstance(self.train.features, Fetched):
+                coming = [self._share(self._batch(n)) for n in range(number, min(number + NUM_AHEAD, end))]
+                self.train.features.expect(np.concatenate([share.needed for share in coming]))
+            yield number
 
     def _batch(self, number: int) -> Batch:
         """A batch of the present epoch, mixed where training.mixup_alpha asks for it."""
-        epoch = self.position.epoch
+        epoch = self._at.epoch
         return mixed_batch(
             self._plan[epoch][number],
             alpha=self.training.mixup_alpha,
@@ -152,16 +209,38 @@ class Trainer:
         """This process's part of a batch."""
         return batch.take(self.world.share(np.arange(len(batch))))
 
-    def _step(self, batch: Batch) -> None:
-        """One optimizer step on this process's share of `batch`."""
-        scale = optimizer.learning_rate_scale(self.position.step, num_steps=self.num_steps, optim=self.optim)
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """What this process computes of a batch, pass by pass.
+
+        A process without a clip of this batch keeps in step with one that does not count.
+        """
+        share = self._share(batch)
+        if not len(share):
+            return [batch.take(np.arange(1))]
+        if self.objective.is_batch_level:
+            return [share]
+        places = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
+        return [share.take(part) for part in places]
+
+    def _load(self, number: int) -> list[_Part]:
+        """The parts of a batch of the present epoch, with their features."""
+        return [self._loaded(part) for part in self._parts(self._batch(number))]
+
+    def _loaded(self, part: Batch) -> _Part:
+        features, lengths, descriptors = mixed_features(self.train, part)
+        others = [] if descriptors is None else [pinned(descriptors, self.device)]
+        return _Part(inputs=[pinned(features, self.device), lengths, *others], targets=self._targets(part))
+
+    def _step(self, batch: Batch, parts: list[_Part]) -> None:
+        """One optimizer step on this process's parts of `batch`."""
+        scale = optimizer.learning_rate_scale(self._at.step, num_steps=self.num_steps, optim=self.optim)
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * scale
         self.optimizer.zero_grad(set_to_none=True)
         if self.objective.is_batch_level:
-            self._backward_whole(batch)
+            self._backward_whole(batch, parts[0])
         else:
-            self._backward_in_parts(batch)
+            self._backward_in_parts(batch, parts)
         if not self._is_checked:
             check_gradients(self.model)
             self._is_checked = True
@@ -169,60 +248,60 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
         self.optimizer.step()
 
-    def _backward_in_parts(self, batch: Batch) -> None:
+    def _backward_in_parts(self, batch: Batch, parts: list[_Part]) -> None:
         """Gradients of a loss that adds up over clips, in accumulation_steps parts."""
-        batch_weight = self.objective.weight(self._targets(batch)) or 1.0
-        clips = self._share(batch)
-        # A process without a clip of this batch keeps in step with one that does not count.
-        share, counts = (clips, 1) if len(clips) else (batch.take(np.arange(1)), 0)
-        parts = np.array_split(np.arange(len(share)), min(self.optim.accumulation_steps, len(share)))
+        batch_weight = self._weight_of(self._targets(batch)) or 1.0
+        counts = min(1, len(self._share(batch)))
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             hold = not last and self.world.size > 1
             with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
-                outputs, targets = self._forward(share.take(part))
-                loss = self.objective.loss_sum(outputs, targets)
+                outputs = self._forward(part)
+                loss = self.objective.loss_sum(outputs, to_device(part.targets, self.device))
                 # DDP averages gradients over processes; times their number it is the sum over the whole batch.
                 (loss * (counts * self.world.size / batch_weight)).backward()
             if counts:
-                self._count(outputs, targets, loss)
+                self._count(outputs, part.targets, loss)
 
-    def _backward_whole(self, batch: Batch) -> None:
+    def _backward_whole(self, batch: Batch, part: _Part) -> None:
         """Gradients of a loss over the whole batch: each process has all outputs, and gradients for its share."""
-        share = self._share(batch)
-        outputs, targets = self._forward(share if len(share) else batch.take(np.arange(1)))
+        num = len(self._share(batch))
+        outputs = self._forward(part)
         assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
-        share_outputs = outputs[: len(share)]
+        share_outputs = outputs[:num]
         whole = self.world.whole(share_outputs, len(batch))
         batch_targets = self._targets(batch).to(self.device)
         loss = self.objective.whole_batch_loss(whole, batch_targets) + 0.0 * outputs.sum()
         (loss * self.world.size).backward()
+        targets = part.targets[:num]
         self._count(
-            share_outputs,
-            targets[: len(share)],
-            self.objective.loss_sum(share_outputs, targets[: len(share)]),
+            share_outputs, targets, self.objective.loss_sum(share_outputs, to_device(targets, self.device))
         )
 
     def _targets(self, batch: Batch) -> Shaped[Tensor, "batch ..."]:
         return mixed_targets(self.train.targets, batch, num_outputs=self.model.num_outputs)
 
-    def _forward(self, batch: Batch) -> tuple[Outputs, Shaped[Tensor, "batch ..."]]:
-        inputs = [to_device(x, self.device) for x in mixed_features(self.train, batch) if x is not None]
+    def _forward(self, part: _Part) -> Outputs:
+        inputs = on_device(self.device, *part.inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = self.network(*inputs)
-        return outputs, self._targets(batch).to(self.device)
+            return self.network(*inputs)
 
-    def _count(self, outputs: Outputs, targets: Tensor, loss: Tensor) -> None:
-        """Add clips to the sums of the epoch."""
-        at = self.position
-        at.loss += float(loss.detach())
-        at.weight += self.objective.weight(targets)
+    def _count(self, outputs: Outputs, targets: Shaped[Tensor, "batch ..."], loss: Tensor) -> None:
+        """Add clips to the sums of the epoch; those of a GPU later, as the program would wait for it here."""
+        predicted = None
         if self.task.kind == "classes" and isinstance(outputs, Tensor):
-            predicted = outputs.detach().argmax(1).cpu().numpy()
-            # A mixture counts as the clip with the larger share.
-            target = targets if targets.ndim == 1 else targets.argmax(1)
-            confusion = classification.confusion(target.cpu().numpy(), predicted, outputs.shape[1])
-            at.confusion = (np.array(at.confusion) + confusion if at.confusion else confusion).tolist()
+            predicted = outputs.detach().argmax(1)
+        self._uncounted.append(
+            _Pass(
+                loss=loss.detach(),
+                weight=self._weight_of(targets),
+                predicted=predicted,
+                targets=targets,
+                num_outputs=self.model.num_outputs,
+            )
+        )
+        if self.device.type == "cpu" or len(self._uncounted) > NUM_UNCOUNTED:
+            self._sum_up()
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
         size = optimizer.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
@@ -233,7 +312,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Close the epoch's sums into a point of the curve, and keep the weights if they are the best yet."""
-        at = self.position
+        at = self.position  # with all sums
         num = self.model.num_outputs if self.task.kind == "classes" else 0
         confusion = np.array(at.confusion) if at.confusion else np.zeros((num, num))
         flat = [at.loss, at.weight, *confusion.ravel()]

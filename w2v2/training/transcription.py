@@ -15,7 +15,7 @@ from w2v2.models.ctc_checkpoint import read_output_layer
 from w2v2.models.ctc_loss import FrameLogits
 from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
-from w2v2.models.device import to_device
+from w2v2.models.device import on_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Objective
@@ -100,7 +100,7 @@ def _frame_logits(
     budget = int(clips.lengths.max(initial=1)) * (64 if device.type == "cuda" else 8)
     for places in batches_by_budget(clips.lengths[rows], max_padded=budget):
         batch = rows[places]
-        inputs = [to_device(x, device) for x in clips.select(batch)]
+        inputs = on_device(device, *clips.select(batch))
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         with torch.no_grad(), memory_hint(), autocast:
             outputs = model(*inputs)
