@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from w2v2.models.device import padded_budget, select_device, to_device
+from w2v2.models.device import NUM_THREADS, on_device, padded_budget, prepared_ahead, select_device, to_device
 
 
 @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
@@ -26,3 +26,30 @@ def test_seconds_of_audio_in_a_pass(device, batch_s, seconds):
 def test_on_a_cpu_nothing_is_copied():
     tensor = torch.ones(3)
     assert to_device(tensor, torch.device("cpu")) is tensor
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_items_are_prepared_in_order(device):
+    taken = []
+
+    def items():
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    prepared = prepared_ahead(lambda item: item**2, items(), torch.device(device))
+    assert next(prepared) == 0
+    assert len(taken) == (1 if device == "cpu" else 1 + NUM_THREADS)
+    assert list(prepared) == [item**2 for item in range(1, 20)]
+
+
+def test_an_error_of_preparing_is_raised():
+    prepared = prepared_ahead(lambda item: 1 / item, [1, 0], torch.device("cuda"))
+    assert next(prepared) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(prepared)
+
+
+def test_lengths_stay_on_the_cpu():
+    features, lengths = torch.ones(2, 3), torch.tensor([3, 2])
+    assert on_device(torch.device("meta"), features, lengths, None)[1] is lengths

@@ -48,3 +48,12 @@ def test_a_layer_in_bfloat16_is_transformers_own_up_to_rounding(kind):
         expected = layers[number](hidden)
         assert computed.dtype == torch.bfloat16
         assert float((computed.float() - expected).norm() / expected.norm()) < 0.01
+
+
+def test_weights_under_a_norm():
+    torch.manual_seed(0)
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 8, 16, padding=8, groups=2), dim=2)
+    with torch.no_grad():
+        conv.parametrizations.weight.original0.mul_(torch.rand(1, 1, 16) + 0.5)
+    hidden = torch.randn(2, 8, 30)
+    assert torch.allclose(wide_convolution(conv, hidden), conv(hidden), atol=1e-5)

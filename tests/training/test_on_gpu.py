@@ -28,11 +28,11 @@ def apart(one, other):
 @pytest.mark.parametrize("precision", NEAR)
 @pytest.mark.parametrize("kind", MODELS)
 def test_hidden_states(kind, precision, waveforms):  # noqa: F811
-    encoder, inputs = make_encoder(kind, train="all"), padded(waveforms)
+    inputs, device = padded(waveforms), select_device()
     with torch.no_grad():
-        right, num_frames = encoder(*inputs)
-        device = select_device()
-        encoder.to(device)
+        right, num_frames = make_encoder(kind, train="all")(*inputs)
+        # Another one: some conformers keep tables of positions where they were first used.
+        encoder = make_encoder(kind, train="all").to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
             states, same = encoder(*on_device(device, *inputs))
     assert torch.equal(num_frames, same)
@@ -78,7 +78,7 @@ def trained(device, precision, *, train="all", epochs=2, **settings):
     return trainer
 
 
-@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-3), ("bf16", 0.05)])
+@pytest.mark.parametrize(("precision", "near"), [("float32", 5e-3), ("bf16", 0.05)])
 def test_losses_of_training(precision, near, monkeypatch):
     on_gpu = trained(select_device(), precision).run()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -76,7 +76,7 @@ class GpuSizes:
 
     num_clips: int = 256
     """Clips of each kind of lengths."""
-    batch_size: int = 32
+    batch_size: int = 64
     """Clips per optimizer step."""
     num_last_layers: int = 2
     """The layers that are trained where only the last ones are."""

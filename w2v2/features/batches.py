@@ -147,9 +147,14 @@ def scoring_batches(
 def collate(
     arrays: Sequence[Float[np.ndarray, "_ ..."]],
 ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
-    """Arrays padded with zeros at the end of their first axis, in float32, and their lengths."""
+    """Arrays padded with zeros at the end of their first axis, in float32, and their lengths.
+
+    In a process that uses a GPU they are where it can copy them from by itself.
+    """
     lengths = [len(array) for array in arrays]
-    padded = np.zeros((len(arrays), max(lengths), *arrays[0].shape[1:]), dtype=np.float32)
-    for row, array in zip(padded, arrays, strict=True):
+    shape = (len(arrays), max(lengths), *arrays[0].shape[1:])
+    padded = torch.empty(shape, dtype=torch.float32, pin_memory=torch.cuda.is_initialized())
+    for row, array in zip(padded.numpy(), arrays, strict=True):
         row[: len(array)] = array
-    return torch.from_numpy(padded), torch.tensor(lengths)
+        row[len(array) :] = 0
+    return padded, torch.tensor(lengths)

@@ -6,7 +6,8 @@ weights, cut and arithmetic. Encoders with the same frozen part share its entrie
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,12 @@ from w2v2.features.batches import batches_by_budget, collate
 from w2v2.features.cache import FeatureCache
 from w2v2.features.encoder_info import TRUNK_VERSION
 from w2v2.features.preparation import Waveforms
-from w2v2.models.device import on_device, padded_budget, pinned, prepared_ahead, select_device
+from w2v2.models.device import fetched, on_device, padded_budget, prepared_ahead, select_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
+
+ARITHMETIC = {"float32": "float32", "bf16": "bfloat16 throughout"}
+"""What a precision stands for in the names of cache folders; in bf16 layers were once normalised in float32."""
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:
@@ -32,7 +36,7 @@ def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: s
     if encoder.extractor is not None and stage != "waveform":
         parts.append(json.dumps(encoder.extractor.to_dict(), sort_keys=True, default=str))
     if stage != "waveform":
-        parts += [digest, precision]
+        parts += [digest, ARITHMETIC[precision]]
     if stage in ("layer", "pooled"):
         parts += [encoder.cut.layer, encoder.top if stage == "pooled" else "", encoder.several]
         parts += [encoder.states] if encoder.config.layers else []
@@ -86,14 +90,20 @@ def run_trunk(
     results: list[np.ndarray] = [np.empty(0)] * len(waveforms)
 
     def prepare(batch: Int[np.ndarray, " batch"]) -> tuple[Tensor, Tensor]:
-        padded, num_samples = collate([waveforms[index] for index in batch])
-        return pinned(padded, device), num_samples
+        return collate([waveforms[index] for index in batch])
+
+    def keep(batch: Int[np.ndarray, " batch"], features: Callable[[], Tensor], counts: Tensor) -> None:
+        for index, row, count in zip(batch, features().numpy(), counts.tolist(), strict=True):
+            results[index] = row.copy() if encoder.cut.stage == "pooled" else row[:count].copy()
 
     batches = batches_by_budget(lengths, max_padded=padded_budget(device))
-    for batch, (padded, num_samples) in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
+    computed: deque[tuple[np.ndarray, Callable[[], Tensor], Tensor]] = deque()
+    for batch, inputs in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(*on_device(device, padded, num_samples))
-        rows = features.float().cpu().numpy()
-        for index, row, length in zip(batch, rows, num_frames.tolist(), strict=True):
-            results[index] = row if encoder.cut.stage == "pooled" else row[:length]
+            features, num_frames = encoder.trunk(*on_device(device, *inputs))
+        computed.append((batch, fetched(features.float()), num_frames))
+        if len(computed) > 1:  # a GPU computes this batch while the last one is kept
+            keep(*computed.popleft())
+    for last in computed:
+        keep(*last)
     return results

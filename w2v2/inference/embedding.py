@@ -20,10 +20,10 @@ from w2v2.data.rejects import record_fields
 from w2v2.errors import Reject, UserError
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import on_device, padded_budget, pinned, prepared_ahead, select_device
+from w2v2.models.device import on_device, padded_budget, prepared_ahead, select_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
-from w2v2.models.pooling import Pooling, pool
+from w2v2.models.pooling import Pooling, frame_mask, pool
 from w2v2.tables.spec import TIMESTAMP
 
 VECTORS = pa.list_(
@@ -103,15 +103,19 @@ def pooled_vectors(
 
     def prepare(batch: Int[np.ndarray, " batch"]) -> tuple[Tensor, Tensor]:
         chosen = [waveforms[index] for index in batch]
-        padded, num_samples = collate([normalized(w) if encoder.normalize else w for w in chosen])
-        return pinned(padded, device), num_samples
+        if encoder.normalize and device.type == "cpu":
+            chosen = [normalized(waveform) for waveform in chosen]
+        return collate(chosen)
 
     lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
     batches = batches_by_budget(lengths, max_padded=padded_budget(device, batch_s))
     computed = []
     for batch, inputs in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
+        padded, num_samples = on_device(device, *inputs)
+        if encoder.normalize and device.type != "cpu":
+            padded = normalized_rows(padded, num_samples)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features, num_frames = encoder.trunk(*on_device(device, *inputs))
+            features, num_frames = encoder.trunk(padded, num_samples)
             if encoder.cut.stage != "pooled":
                 states, num_frames = encoder(features, num_frames)
                 features = pool(states, num_frames, pooling)
@@ -123,6 +127,18 @@ def pooled_vectors(
         for index, row in zip(batch, rows.cpu().numpy(), strict=True):
             results[index] = row if encoder.several else row[None]
     return results
+
+
+def normalized_rows(
+    padded: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch samples"]:
+    """audio.waveforms.normalized of each row's own samples, on the device of the rows; zeros past a clip's end."""
+    count = num_samples.to(padded.device, torch.float64)[:, None]
+    inside = frame_mask(num_samples.to(padded.device), padded.shape[1])
+    wide = padded.double()
+    centred = (wide - wide.sum(1, keepdim=True) / count) * inside
+    variance = centred.square().sum(1, keepdim=True) / count
+    return (centred / (variance + 1e-7).sqrt()).float()
 
 
 def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.Table:

@@ -3,6 +3,8 @@
 On an H200 twelve layers of base take 0.7 of the time that autocast takes; torch.compile made neither faster.
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,11 +32,55 @@ def in_bfloat16(module: nn.Module, *args: Any) -> Any:
 
     Tensors of floating-point numbers among the arguments are rounded, too.
     """
-    weights = {name: weight.to(torch.bfloat16) for name, weight in module.named_parameters()}
-    rounded = tuple(_rounded(argument) for argument in args)
-    device = next(iter(weights.values())).device.type
-    with torch.autocast(device, enabled=False):
-        return torch.func.functional_call(module, weights, rounded)
+    with rounded_weights(module):
+        return module(*(_rounded(argument) for argument in args))
+
+
+@contextlib.contextmanager
+def rounded_weights(module: nn.Module) -> Iterator[None]:
+    """A block without autocast in which a module and those within it compute with weights rounded to bfloat16.
+
+    All are rounded by one operation, and replaced in place: torch.func.functional_call takes twice as long as twelve layers.
+    """
+    places = [
+        (owner, name, weight)
+        for owner in module.modules()
+        for name, weight in owner._parameters.items()
+        if weight is not None
+    ]
+    if not places:
+        yield
+        return
+    rounded = _Rounded.apply(*(weight for _, _, weight in places))
+    try:
+        for (owner, name, _), weight in zip(places, rounded, strict=True):
+            owner._parameters[name] = weight
+        with torch.autocast(rounded[0].device.type, enabled=False):
+            yield
+    finally:
+        for owner, name, weight in places:
+            owner._parameters[name] = weight
+
+
+class _Rounded(torch.autograd.Function):
+    """Tensors in bfloat16; their gradients in the type of the tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtype = weights[0].dtype
+        return _copied(weights, torch.bfloat16)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return _copied(gradients, ctx.dtype)
+
+
+def _copied(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The tensors in another type, by one operation on a GPU."""
+    copies = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    torch._foreach_copy_(copies, list(tensors))
+    return tuple(copies)
 
 
 def _rounded(argument: Any) -> Any:

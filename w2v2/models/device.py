@@ -18,6 +18,8 @@ NUM_THREADS = 3
 """Threads that prepare batches for a GPU."""
 PASS_S = {"cpu": 8.0, "cuda": 240.0}
 """Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
+PASS_S_PER_GB = 10.0
+"""The same for each 10^9 bytes of a GPU's memory, where it has more than 24 of them: a fast GPU waits for the program else."""
 
 
 def select_device() -> torch.device:
@@ -35,7 +37,15 @@ def select_device() -> torch.device:
 
 def padded_budget(device: torch.device, batch_s: float = 0.0) -> int:
     """Samples (16 kHz), padding included, of one forward pass: batch_s seconds; 0 is a default for the device."""
-    return round(SAMPLE_RATE * (batch_s or PASS_S[device.type]))
+    return round(SAMPLE_RATE * (batch_s or _pass_s(device)))
+
+
+def _pass_s(device: torch.device) -> float:
+    seconds = PASS_S[device.type]
+    if device.type == "cpu" or not torch.cuda.is_available():
+        return seconds
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(seconds, min(4 * seconds, PASS_S_PER_GB * memory / 1e9))
 
 
 def on_device(device: torch.device, *inputs: Shaped[Tensor, "..."] | None) -> list[Tensor]:
@@ -51,9 +61,25 @@ def to_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Ten
 
 def pinned(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
     """The tensor where a GPU can copy it from by itself; on a CPU as it is."""
-    if device.type == "cpu" or tensor.device.type != "cpu" or tensor.is_pinned():
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.is_pinned():
         return tensor
     return tensor.pin_memory()
+
+
+def fetched(tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[Tensor, "..."]]:
+    """A function that returns the tensor on the CPU; a GPU begins to copy it now, and computes meanwhile."""
+    if tensor.device.type == "cpu":
+        return lambda: tensor
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> Shaped[Tensor, "..."]:
+        copied.synchronize()
+        return copy
+
+    return wait
 
 
 def prepared_ahead(

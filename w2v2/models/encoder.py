@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
-from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16
+from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16, rounded_weights
 from w2v2.models.convolutions import convolve, field_of
 from w2v2.models.cut import chosen_states, cut_for
 from w2v2.models.families import (
@@ -28,7 +28,6 @@ from w2v2.models.families import (
     is_conformer,
     layer_runner,
     layers_of,
-    packed_runner,
     positions,
 )
 from w2v2.models.front_ends import spectra
@@ -277,7 +276,7 @@ class Encoder(nn.Module):
         mask = frame_mask(num_frames, hidden.shape[1])
         padded = not self.alone and bool((num_frames < hidden.shape[1]).any())
         run = layer_runner(self.model, hidden, mask.to(hidden.device) if padded else None)
-        return self._states(hidden, run, first, top)
+        return self._finished(_states(hidden, layers_of(self.model)[first:top], run), top)
 
     def _transform_packed(
         self,
@@ -288,23 +287,20 @@ class Encoder(nn.Module):
     ) -> list[Float[Tensor, "batch frames dim"]]:
         """The same in bfloat16 without computing padding; frames past a clip's end are zero."""
         packing = Packing.of(num_frames, hidden.shape[1], hidden.device)
-        packed = packing.pack(hidden.to(torch.bfloat16))
-        with packed_attention(self.model):
-            states = self._states(packed, packed_runner(packing), first, top)
+        packed, layers = packing.pack(hidden.to(torch.bfloat16)), layers_of(self.model)[first:top]
+        with packed_attention(self.model), rounded_weights(layers):
+            states = _states(packed, layers, lambda layer, x: layer(x, attention_mask=packing))
+        states = self._finished(states, top)
         return [packing.unpack(state) for state in (states if self.several else states[-1:])]
 
-    def _states(
-        self, hidden: Float[Tensor, "batch frames dim"], run: LayerRunner, first: int, top: int
+    def _finished(
+        self, states: list[Float[Tensor, "batch frames dim"]], top: int
     ) -> list[Float[Tensor, "batch frames dim"]]:
-        """Hidden states first..top of layers that `run` runs."""
-        layers = layers_of(self.model)
-        states = [hidden]
-        for index in range(first, top):
-            hidden = run(layers[index], hidden)
-            states.append(hidden)
-        if top == self.num_layers and self.stable and (norm := final_norm(self.model)):
-            states[-1] = norm(hidden)
-        return states
+        """Hidden states up to top, the last one of the model with its final normalisation."""
+        norm = final_norm(self.model)
+        if top < self.num_layers or not self.stable or norm is None:
+            return states
+        return [*states[:-1], norm(states[-1])]
 
     def _spec_augment(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch frames dim"]:
         """SpecAugment (Park et al. 2019) on hidden states, as wav2vec 2.0 fine-tunes: spans of 10."""
@@ -317,6 +313,16 @@ class Encoder(nn.Module):
         if self.mask_feature_fraction:
             hidden = hidden * ~_spans((batch, dim), self.mask_feature_fraction, hidden.device)[:, None]
         return hidden
+
+
+def _states(
+    hidden: Float[Tensor, "batch frames dim"], layers: nn.ModuleList, run: LayerRunner
+) -> list[Float[Tensor, "batch frames dim"]]:
+    """What enters the first of the layers, and the output of each, as `run` runs them."""
+    states = [hidden]
+    for layer in layers:
+        states.append(run(layer, states[-1]))
+    return states
 
 
 def _spans(

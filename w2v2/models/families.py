@@ -14,9 +14,6 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from w2v2.models.bfloat16 import in_bfloat16
-from w2v2.models.packing import Packing
-
 CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
 SQUEEZED = ("sew", "sew-d")
 """Models whose layers run on fewer frames than the convolutions make."""
@@ -59,15 +56,26 @@ def wide_convolution(
     """
     assert not isinstance(conv.padding, str) and conv.stride == conv.dilation == (1,)
     kernel, padding = conv.kernel_size[0], conv.padding[0]
+    weight = _normed_weight(conv).float()
     num_frames = hidden.shape[2] + 2 * padding - kernel + 1
     size = next_fast_len(hidden.shape[2] + 2 * padding, real=True)
     with torch.autocast(hidden.device.type, enabled=False):
         padded = nn.functional.pad(hidden.float(), (padding, padding))
         inputs = torch.fft.rfft(padded, size).unflatten(1, (conv.groups, -1))
-        weights = torch.fft.rfft(conv.weight.float(), size).conj().unflatten(0, (conv.groups, -1))
+        weights = torch.fft.rfft(weight, size).conj().unflatten(0, (conv.groups, -1))
         products = torch.einsum("bgif,goif->bgof", inputs, weights).flatten(1, 2)
         convolved = torch.fft.irfft(products, size)[..., :num_frames]
         return convolved if conv.bias is None else convolved + conv.bias[:, None]
+
+
+def _normed_weight(conv: nn.Conv1d) -> Float[Tensor, "channels inputs kernel"]:
+    """The weight of a convolution under torch's weight_norm, whose own kernel is slow over the last axis, or as it is."""
+    parametrizations: Any = getattr(conv, "parametrizations", {})
+    if "weight" not in parametrizations:
+        return conv.weight
+    scale, direction = parametrizations.weight.original0, parametrizations.weight.original1
+    axes = [axis for axis in range(direction.ndim) if scale.shape[axis] == 1]
+    return scale * direction / torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
 
 
 def squeezed_positions(
@@ -151,8 +159,3 @@ def layer_runner(
         return lambda layer, x: layer(x, attention_mask=mask, position_bias=bias)[0]
     attention_mask = create_bidirectional_mask(config=model.config, inputs_embeds=hidden, attention_mask=mask)
     return lambda layer, x: layer(x, attention_mask=attention_mask)
-
-
-def packed_runner(packing: Packing) -> LayerRunner:
-    """A function (layer, hidden) -> hidden of packed frames, in bfloat16, in a block of packed_attention."""
-    return lambda layer, x: in_bfloat16(layer, x, packing)

@@ -47,7 +47,7 @@ def _in_bfloat16(
         else:
             image = weight[:, :, None].contiguous(memory_format=torch.channels_last)
             convolved = nn.functional.conv2d(hidden[:, :, None], image, bias, stride=(1, conv.stride[0]))
-            rows = convolved[:, :, 0].transpose(1, 2)
+            rows = convolved.squeeze(2).transpose(1, 2)  # an index would copy the gradient
         if norm is not None:
             rows = in_bfloat16(norm, rows)
         return layer.activation(rows).transpose(1, 2)
