@@ -150,3 +150,36 @@ def test_a_database_that_cannot_be_made_leaves_nothing(
             open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
         assert list(tmp_path.iterdir()) == []
     assert open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec()).read().num_rows == 0
+
+
+LOSSES = {
+    "join": ("count", "FROM staging AS r", "FROM (FROM staging LIMIT 7) AS r"),
+    "merge": ("merge", "AND NOT s.w2v2__gone", "AND NOT s.w2v2__gone AND s.clip_id <> 'clip''3'"),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_commit_that_loses_some_rows_is_undone(
+    kind: str, tmp_path: Path, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables import sql
+    from w2v2.tables.spec import Commit
+    from w2v2.tables.table import open_table
+
+    place = make_place("duckdb", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    assert table.commit(write(place, make_rows(range(2)))) == Commit(inserted=2)
+    parts = write(place, make_rows(range(10)))
+    name, whole, with_loss = LOSSES[kind]
+    faultless = getattr(sql, name)
+    assert whole in faultless(make_spec(), target="t", staging="staging", quote='"')
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, name, lambda *args, **names: faultless(*args, **names).replace(whole, with_loss))
+        with pytest.raises(
+            UserError, match=r"DuckDB has 7 of the (10|8) rows of a commit, which is undone: report this"
+        ):
+            table.commit(parts)
+
+    assert len(table.read(["clip_id"])) == 2
+    assert table.commit(parts) == Commit(inserted=8, unchanged=2)

@@ -4,8 +4,6 @@
 <run>/done/*.parquet    the outcome of each clip, written after its part; a clip with one is not embedded again
 """
 
-import functools
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,22 +12,16 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from w2v2.audio.decoding import decoder_of
-from w2v2.config.data import FIRST_AUDIO_FIELDS
-from w2v2.config.digest import positional, settings_digest
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
+from w2v2.inference.clip_digests import digest, inputs_digests, settings_digests
 from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.tables.spec import TIMESTAMP, TableSpec, Where, embeddings_spec
 
 logger = logging.getLogger(__name__)
-
-_DIGITS = 24
-VERSION = 1
-"""Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
 
 DONE = pa.schema(
     [
@@ -102,7 +94,7 @@ def spec_of(config: ExtractConfig) -> TableSpec:
 
 def run_id(run: str) -> str:
     """A name of the run directory, the same each time."""
-    return f"{run.rstrip('/').rpartition('/')[2]}-{_digest(run)[:8]}"
+    return f"{run.rstrip('/').rpartition('/')[2]}-{digest(run)[:8]}"
 
 
 # -- clips to embed
@@ -123,9 +115,9 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     known is the checksum of the audio whose vectors the table has. `done` are outcomes of earlier attempts; of these and
     of the table only rows of these clips matter.
     """
-    settings = _settings(job, clips)
-    clips = clips.append_column("settings", pa.array(settings.now, pa.string()))
-    clips = clips.append_column("inputs", pa.array(_inputs(job, clips, settings.now), pa.string()))
+    settings = settings_digests(job, clips)
+    clips = clips.append_column("settings", settings.now)
+    clips = clips.append_column("inputs", inputs_digests(job, clips, settings.now))
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
     checksums = pa.repeat("", len(clips)) if rows is None else _stored(clips, rows, settings.first, job)
@@ -159,66 +151,13 @@ def to_do(clips: pa.Table, job: Job) -> pa.Table:
     return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.carried])
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGITS]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """For each clip a digest of all that its vectors depend on except audio and weights."""
-
-    now: list[str]
-    first: list[str]
-    """As earlier versions hashed all fields, by their positions: their rows and records are as valid."""
-
-
-def _settings(job: Job, clips: pa.Table) -> _Settings:
-    config = job.config
-    common = settings_digest(
-        "extraction",
-        arithmetic=VERSION,
-        audio=config.audio,
-        window_s=config.window_s,
-        hop_s=config.hop_s,
-        precision=config.resources.precision,
-    )
-    values = positional(config.audio, FIRST_AUDIO_FIELDS)
-    before = (VERSION, values, config.window_s, config.hop_s, config.resources.precision)
-
-    # Of millions of whole files, few differ in what is hashed.
-    @functools.lru_cache(maxsize=10_000)
-    def digests(decoder: tuple, start_s: float, end_s: float) -> tuple[str, str]:
-        now = _digest(common, *decoder, start_s, end_s)
-        return now, now if values is None else _digest((*before, *decoder), start_s, end_s)
-
-    decoders = map(decoder_of, clips["uri"].to_pylist())
-    rows = zip(decoders, clips["start_s"].to_pylist(), clips["end_s"].to_pylist(), strict=True)
-    both = [digests(*row) for row in rows]
-    return _Settings(now=[now for now, _ in both], first=[first for _, first in both])
-
-
-def _inputs(job: Job, clips: pa.Table, settings: Sequence[str]) -> list[str]:
-    """For each clip a digest of all that its vectors depend on; settings are the digests of _settings."""
-    names = ("start_s", "end_s", "uri", "fingerprint", *job.config.carried)
-    columns = [clips[name].to_pylist() for name in names]
-    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
-    # The text of _digest(identity, *row), whose beginning is hashed once.
-    begun = hashlib.sha256(f"({identity!r}, ".encode())
-    digests = []
-    for row in zip(settings, *columns, strict=True):
-        whole = begun.copy()
-        whole.update(repr(row)[1:].encode())
-        digests.append(whole.hexdigest()[:_DIGITS])
-    return digests
-
-
-def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: Sequence[str], job: Job) -> pa.Table:
+def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: pa.Array, job: Job) -> pa.Table:
     """The records of these clips, with inputs of earlier versions replaced by those of this one."""
     if pc.all(pc.is_in(done["inputs"], value_set=clips["inputs"].combine_chunks())).as_py() is not False:
         return done
-    now = dict(zip(_inputs(job, clips, first_settings), clips["inputs"].to_pylist(), strict=True))
-    inputs = [now.get(digest, digest) for digest in done["inputs"].to_pylist()]
-    return done.set_column(done.column_names.index("inputs"), "inputs", pa.array(inputs, pa.string()))
+    place = pc.index_in(done["inputs"], value_set=inputs_digests(job, clips, first_settings))
+    inputs = pc.coalesce(clips["inputs"].take(place), done["inputs"])
+    return done.set_column(done.column_names.index("inputs"), "inputs", inputs)
 
 
 def _key(table: pa.Table, *names: str) -> pa.ChunkedArray:
@@ -275,7 +214,7 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.A
     return pc.and_(pc.and_(has_rows, embedded), pc.fill_null(is_newer, True))
 
 
-def _stored(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job: Job) -> pa.ChunkedArray:
+def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: Job) -> pa.ChunkedArray:
     """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
     rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
@@ -284,9 +223,7 @@ def _stored(clips: pa.Table, rows: pa.Table, first_settings: Sequence[str], job:
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
     groups = rows.group_by([*names, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
-    before = clips.set_column(
-        clips.column_names.index("settings"), "settings", pa.array(first_settings, pa.string())
-    )
+    before = clips.set_column(clips.column_names.index("settings"), "settings", first_settings)
     in_table = _key(whole, *names).combine_chunks()
     checksums = [
         whole["checksum"].take(pc.index_in(_key(asked, *names), value_set=in_table))
@@ -299,7 +236,7 @@ def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:
     """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)
-    in_table = _stored(written, rows, _settings(job, written).first, job)
+    in_table = _stored(written, rows, settings_digests(job, written).first, job)
     return pc.sum(pc.not_equal(in_table, written["checksum"])).as_py() or 0
 
 

@@ -91,8 +91,10 @@ class Shards:
         parts: set[str] = set()
         rejects, recordings = [self.rejects], []
         for number, clips in enumerate(self):
-            clips = extraction.with_outcomes(clips, outcomes.among("inputs", clips["inputs"]))
-            self._write(number, clips)
+            new = outcomes.among("inputs", clips["inputs"])
+            if len(new):
+                clips = extraction.with_outcomes(clips, new)
+                self._write(number, clips)
             run_directory.write_shard(job.config.run, "manifest", clips, number, of=self.num_shards)
             counts.update(extraction.counts(clips))
             parts.update(extraction.parts_of(clips, job.config.run))

@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from pathlib import Path
 
 import duckdb
@@ -83,20 +82,27 @@ class DuckTable:
         with _connection(self._path, self.uri) as connection:
             # Before the transaction: DuckDB 2.0's joins miss all rows of a table of more than 122,880 that the same
             # transaction has inserted. The table is temporary and gone with the connection.
-            num_staged = self._stage(connection, parts)
+            num_given = self._stage(connection, parts)
+            num_staged, num_newest = _first_row(connection, table_sql.num_staged(self._spec, **names))
+            self._check_none_lost(num_given, num_staged)
             connection.begin()
-            counts = Commit.of_row(connection.sql(table_sql.count(self._spec, **names)).fetchall()[0])
-            if num_staged and not sum(astuple(counts)):
-                raise UserError(
-                    f"table {self.uri}: DuckDB lost the {num_staged} rows of a commit: report this"
-                )
+            counts = Commit.of_row(_first_row(connection, table_sql.count(self._spec, **names)))
+            self._check_none_lost(num_newest, counts.num_given)
             if self._spec.dim_per and (
                 rows := connection.sql(table_sql.dims(self._spec, **names)).fetchall()
             ):
                 raise one_dim_error(self.uri, self._spec, rows[0])
-            connection.execute(table_sql.merge(self._spec, **names)).fetchall()
+            [num_changed] = _first_row(connection, table_sql.merge(self._spec, **names))
+            self._check_none_lost(counts.pending, num_changed)
             connection.commit()
         return counts
+
+    def _check_none_lost(self, num_wanted: int, num_rows: int) -> None:
+        """Raises UserError where a step of a commit had other than the wanted number of rows: DuckDB's joins have lost some."""
+        if num_rows != num_wanted:
+            raise UserError(
+                f"table {self.uri}: DuckDB has {num_rows} of the {num_wanted} rows of a commit, which is undone: report this"
+            )
 
     def _stage(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> int:
         """The number of rows of the parts, which are in the temporary table `staging` afterwards."""
@@ -109,6 +115,10 @@ class DuckTable:
             connection.unregister("part")
             num_rows += len(rows)
         return num_rows
+
+
+def _first_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, ...]:
+    return connection.execute(sql).fetchall()[0]
 
 
 def _together(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -101,6 +101,11 @@ class Commit:
         )
 
     @property
+    def num_given(self) -> int:
+        """Number of rows of the parts; those of several parts with the same key, and older ones of their group, count once."""
+        return self.inserted + self.replaced + self.unchanged + self.stale
+
+    @property
     def pending(self) -> int:
         """Number of rows that the commit inserts, replaces or removes."""
         return self.inserted + self.replaced + self.removed

@@ -36,6 +36,14 @@ def count(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     )
 
 
+def num_staged(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
+    """SQL, without joins, that returns one row: the staged rows, and those that `count` counts, with the keys of newest groups."""
+    by, key = f"{quote}{spec.newest_by}{quote}", columns(spec.key, quote)
+    aged = f"SELECT {key}, {by}, MAX({by}) OVER (PARTITION BY {columns(spec.unit, quote)}) AS newest FROM {staging}"
+    newest = f"SELECT 1 FROM ({aged}) AS a WHERE {by} = newest GROUP BY {key}"
+    return f"SELECT (SELECT COUNT(*) FROM {staging}), (SELECT COUNT(*) FROM ({newest}) AS k)"
+
+
 def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     """The MERGE that replaces the table's groups by those of the staging table that are newer."""
     names, value_names = spec.schema.names, [name for name in spec.schema.names if name not in spec.key]

@@ -1,0 +1,114 @@
+"""For each clip a digest of all that its vectors depend on; what many clips share is hashed once, their texts by column.
+
+The digests are those of repr() of tuples, which records and tables of earlier versions have.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from w2v2.audio.decoding import decoder_of
+from w2v2.config.data import FIRST_AUDIO_FIELDS
+from w2v2.config.digest import positional, settings_digest
+
+if TYPE_CHECKING:
+    from w2v2.inference.extraction import Job
+
+VERSION = 1
+"""Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
+
+_DIGITS = 24
+# Texts whose repr() is themselves between apostrophes.
+_PLAIN = r"\A[ -&(-\[\]-~]*\z"
+_SUFFIX = r"(?P<suffix>\.[^./]*)\z"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsDigests:
+    """For each clip a digest of all that its vectors depend on except audio and weights."""
+
+    now: pa.Array
+    first: pa.Array
+    """As earlier versions hashed all fields, by their positions: their rows and records are as valid."""
+
+
+def digest(*parts: object) -> str:
+    """A digest (24 hex digits) of the repr() of these values."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGITS]
+
+
+def settings_digests(job: "Job", clips: pa.Table) -> SettingsDigests:
+    """The digests of the clips' settings, segments and decoders: each combination of these is hashed once."""
+    config = job.config
+    sections = {"window_s": config.window_s, "hop_s": config.hop_s, "precision": config.resources.precision}
+    common = settings_digest("extraction", arithmetic=VERSION, audio=config.audio, **sections)
+    values = positional(config.audio, FIRST_AUDIO_FIELDS)
+    before = (VERSION, values, *sections.values())
+    # The suffix stands for the name, of which decoder_of looks at nothing else.
+    suffixes = pc.fill_null(pc.extract_regex(clips["uri"], _SUFFIX).combine_chunks().field("suffix"), "")
+    combinations, place = _combinations([suffixes, clips["start_s"], clips["end_s"]])
+    rows = [(decoder_of(suffix), start_s, end_s) for suffix, start_s, end_s in combinations]
+    now = pa.array(
+        [digest(common, *decoder, start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
+    ).take(place)
+    if values is None:
+        return SettingsDigests(now=now, first=now)
+    first = pa.array(
+        [digest((*before, *decoder), start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
+    ).take(place)
+    return SettingsDigests(now=now, first=first)
+
+
+def _combinations(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[list[tuple], pa.Array]:
+    """The different rows of some columns without nulls, and for each row the place of its equal among these."""
+    encoded = [_encoded(column) for column in columns]
+    code = np.zeros(len(columns[0]), np.int64)
+    for one in encoded:
+        code = code * max(1, len(one.dictionary)) + one.indices.to_numpy()
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    return list(zip(*(one.take(pa.array(first)).to_pylist() for one in encoded), strict=True)), pa.array(
+        place
+    )
+
+
+def inputs_digests(job: "Job", clips: pa.Table, settings: pa.Array) -> pa.Array:
+    """For each clip a digest of all that its vectors depend on; settings are those of settings_digests."""
+    names = ("start_s", "end_s", "uri", "fingerprint", *job.config.carried)
+    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
+    texts = pc.binary_join_element_wise(*map(_reprs, (settings, *(clips[name] for name in names))), ", ")
+    ends = pc.cast(pc.binary_join_element_wise(texts, "", ")"), pa.binary()).to_pylist()
+    # The text of digest(identity, *row), whose beginning is hashed once.
+    begun = hashlib.sha256(f"({identity!r}, ".encode())
+    return pa.array([_digest_of_text(begun, end) for end in ends], pa.string())
+
+
+def _digest_of_text(begun: "hashlib._Hash", end: bytes) -> str:
+    whole = begun.copy()
+    whole.update(end)
+    return whole.hexdigest()[:_DIGITS]
+
+
+def _reprs(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The repr() of each value of a column of texts or numbers."""
+    if not pa.types.is_string(column.type):
+        encoded = _encoded(column)
+        return pa.array(map(repr, encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    is_plain = pc.fill_null(pc.match_substring_regex(column, _PLAIN), False)
+    quoted = pc.binary_join_element_wise("", column, "", "'")
+    if pc.all(is_plain).as_py() is not False:
+        return quoted
+    others = map(repr, column.filter(pc.invert(is_plain)).to_pylist())
+    return pc.replace_with_mask(quoted, pc.invert(is_plain), pa.array(others, pa.string()))
+
+
+def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """The column with each different value once."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pc.dictionary_encode(whole)
