@@ -32,7 +32,7 @@ def describe_clips(
     index = AudioIndex(data, audio, cache)
     requests = index.requests(clips)
     num_at_once = workers.slots(cpus=1, gpus=0)
-    chunks = chunks_of(requests, num_at_once=num_at_once)
+    chunks = chunks_of(range(len(requests)), num_at_once=num_at_once)
     results: list[list[Described]] = [[]] * len(chunks)
     task = workers.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
@@ -42,7 +42,9 @@ def describe_clips(
         progress(sum(len(part) for part in results))
 
     workers.map_tasks(
-        lambda chunk: task.remote(chunk, tuple(kinds), audio, cache, data.num_readers),
+        lambda chunk: task.remote(
+            requests[chunk[0] : chunk[-1] + 1], tuple(kinds), audio, cache, data.num_readers
+        ),
         chunks,
         num_at_once=num_at_once,
         on_done=done,

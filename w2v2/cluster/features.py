@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,14 @@ from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
-from w2v2.features.requests import AudioIndex, ClipFeatures, Request
+from w2v2.features.requests import (
+    AudioIndex,
+    ClipFeatures,
+    InColumns,
+    Request,
+    features_in_columns,
+    joined,
+)
 from w2v2.models.cut import POOLINGS_WITH_WEIGHTS
 from w2v2.progress import Progress
 from w2v2.search.prepared_search import PreparedSearch
@@ -145,7 +153,7 @@ class FeaturePreparation:
         """A task as large as a trial."""
         return self._workers.task(function, cpus=self._cpus, gpus=self._gpus)
 
-    def run(self, clips: pa.Table) -> list[ClipFeatures]:
+    def run(self, clips: pa.Table) -> InColumns[ClipFeatures]:
         """A ClipFeatures for every clip, in order; cached features are not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips)
@@ -154,36 +162,38 @@ class FeaturePreparation:
         encoders = [(encoder, key) for key, encoder in distinct.items()]
         rounds = [encoders[at : at + NUM_LOADED] for at in range(0, len(encoders), NUM_LOADED)]
         parts = [self._over_tasks(requests, loaded, num_at_once) for loaded in rounds]
-        prepared = [_of_all_rounds(of_clip) for of_clip in zip(*parts, strict=True)]
+        prepared = parts[0]
+        if len(parts) > 1:
+            prepared = features_in_columns(map(_of_all_rounds, zip(*parts, strict=True)))
         index.save(requests, prepared)
         return prepared
 
     def _over_tasks(
-        self, requests: list[Request], encoders: Sequence[tuple[EncoderConfig, str]], num_at_once: int
-    ) -> list[ClipFeatures]:
-        chunks = chunks_of(requests, num_at_once=num_at_once)
+        self, requests: Sequence[Request], encoders: Sequence[tuple[EncoderConfig, str]], num_at_once: int
+    ) -> InColumns[ClipFeatures]:
+        chunks = chunks_of(range(len(requests)), num_at_once=num_at_once)
         threads = num_threads(self._workers, self._cpus)
-        results: list[list[ClipFeatures]] = [[]] * len(chunks)
+        results: dict[int, InColumns[ClipFeatures]] = {}
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
-        cached = [0] * len(chunks)
+        counts: Counter[str] = Counter()
         computes = any(info.cut != "waveform" for info in self.infos)
 
         def done(index: int, result: list[ClipFeatures]) -> None:
-            results[index] = result
-            cached[index] = (
-                sum(not clip.num_forwards and not clip.reject for clip in result) if computes else 0
-            )
-            note = f"{sum(cached)} of them found in the cache" if any(cached) else ""
-            progress(sum(len(part) for part in results), note=note)
+            results[index] = features_in_columns(result)
+            counts["done"] += len(result)
+            if computes:
+                counts["cached"] += sum(not clip.num_forwards and not clip.reject for clip in result)
+            note = f"{counts['cached']} of them found in the cache" if counts["cached"] else ""
+            progress(counts["done"], note=note)
 
         self._workers.map_tasks(
-            lambda chunk: task.remote(chunk, encoders, self._config, threads),
+            lambda chunk: task.remote(requests[chunk[0] : chunk[-1] + 1], encoders, self._config, threads),
             chunks,
             num_at_once=num_at_once,
             on_done=done,
         )
-        return [prepared for part in results for prepared in part]
+        return joined([results[index] for index in range(len(chunks))])
 
 
 def _of_all_rounds(rounds: Sequence[ClipFeatures]) -> ClipFeatures:

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=DataConfig)
 
+LOOKED_AT = 1_000
+"""Clips that are objects at the same time, of a million in columns."""
+
 
 @runtime_checkable
 class ReadClip(Protocol):
@@ -89,12 +92,23 @@ def with_usable_audio(
     """
     corpus = manifest.with_rejects(corpus, [(p.clip_id, p.reject) for p in prepared if p.reject])
     manifest.check_rejects(corpus, max_reject_fraction=max_reject_fraction, run=run)
-    good = [p for p in prepared if not p.reject]
-    clips = corpus.clips.append_column("num_samples", pa.array([p.num_samples for p in good]))
-    clips = clips.append_column("duration_s", pa.array([p.num_samples / SAMPLE_RATE for p in good]))
-    clips = clips.append_column("audio_digest", pa.array([p.audio_digest for p in good]))
-    clips = clips.append_column("tolerated", pa.array([p.tolerated for p in good], pa.string()))
-    return replace(corpus, clips=with_quality(clips, [p.quality for p in good]))
+    portions = [_facts(prepared[at : at + LOOKED_AT]) for at in range(0, len(prepared), LOOKED_AT)]
+    clips, facts = corpus.clips, pa.concat_tables(portions)
+    for name in facts.column_names:
+        clips = clips.append_column(name, facts[name])
+    return replace(corpus, clips=clips)
+
+
+def _facts(prepared: Sequence[ReadClip]) -> pa.Table:
+    """The columns that usable clips get, for those of a few clips that are usable."""
+    good = [clip for clip in prepared if not clip.reject]
+    columns = {
+        "num_samples": pa.array([clip.num_samples for clip in good], pa.int64()),
+        "duration_s": pa.array([clip.num_samples / SAMPLE_RATE for clip in good], pa.float64()),
+        "audio_digest": pa.array([clip.audio_digest for clip in good], pa.string()),
+        "tolerated": pa.array([clip.tolerated for clip in good], pa.string()),
+    }
+    return with_quality(pa.table(columns), [clip.quality for clip in good])
 
 
 def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:

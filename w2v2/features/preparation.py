@@ -16,10 +16,12 @@ from w2v2.config.data import AudioConfig
 from w2v2.data.file_facts import reject_of
 from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
-from w2v2.features.requests import ClipFeatures, Request
+from w2v2.features.requests import ClipFeatures, InColumns, Request, features_in_columns, joined
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
 
+LOOKED_UP = 10_000
+"""Clips whose files and cached entries are looked up together."""
 Waveforms = Mapping[str, Float[np.ndarray, " _"]]
 """16 kHz waveforms by clip_id or by digest."""
 
@@ -100,13 +102,19 @@ def prepare(
 
 def cached_features(
     requests: Sequence[Request], *, caches: Sequence[FeatureCache], num_readers: int
-) -> list[ClipFeatures] | None:
+) -> InColumns[ClipFeatures] | None:
     """A ClipFeatures for each request, in order, if all caches have all entries and no file has changed; else None."""
     if not all(request.audio_digest for request in requests):
         return None
-    fingerprints, _ = _fingerprints(requests, num_readers)
-    cached = _cached(requests, fingerprints, caches, num_readers)
-    return [cached[r.clip_id] for r in requests] if len(cached) == len(requests) else None
+    parts = []
+    for at in range(0, len(requests), LOOKED_UP):
+        portion = requests[at : at + LOOKED_UP]
+        fingerprints, _ = _fingerprints(portion, num_readers)
+        cached = _cached(portion, fingerprints, caches, num_readers)
+        if len(cached) < len(portion):
+            return None
+        parts.append(features_in_columns(cached[r.clip_id] for r in portion))
+    return joined(parts)
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:

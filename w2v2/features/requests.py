@@ -1,25 +1,36 @@
-"""Requests for the features of clips, their outcome, and the index from files to the digests of their audio."""
+"""Requests for the features of clips, their outcome, and the index from files to the digests of their audio.
+
+Of a million clips the columns of a table are in memory; a clip is an object while it is looked at.
+"""
 
 import hashlib
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.audio.decoding import DECODER_VERSION, decoder_of
 from w2v2.audio.quality import Quality
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
 from w2v2.config.digest import positional, settings_digest
 from w2v2.data.recording_quality import QUALITY, recorded_quality
+from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet, seal_parquet
 
+SHARD_CLIPS = 100_000
+"""The most clips of one file of an index."""
+LOOKED_AT = 1_000
+"""Clips that are objects at the same time where all are looked at."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """One clip to prepare, with what an earlier run learnt about its file ('' if nothing)."""
 
@@ -34,7 +45,7 @@ class Request:
     quality: Quality | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFeatures:
     """A clip whose features are in the cache, or the reject that says why it cannot be used."""
 
@@ -62,68 +73,148 @@ def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
 
 logger = logging.getLogger(__name__)
 
-LEARNT = ("fingerprint", "audio_digest", "num_samples", "tolerated")
-INDEX = pa.schema(
-    [
-        ("uri", pa.string()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("fingerprint", pa.string()),
-        ("audio_digest", pa.string()),
-        ("num_samples", pa.int64()),
-        ("tolerated", pa.string()),
-        *QUALITY.items(),
-        ("decoder", pa.int64()),
-    ]
+LEARNT = {
+    "fingerprint": pa.string(),
+    "audio_digest": pa.string(),
+    "num_samples": pa.int64(),
+    "tolerated": pa.string(),
+}
+PLACE = {"uri": pa.string(), "start_s": pa.float64(), "end_s": pa.float64()}
+INDEX = pa.schema([*PLACE.items(), *LEARNT.items(), *QUALITY.items(), ("decoder", pa.int64())])
+REQUESTS = pa.schema([("clip_id", pa.string()), *PLACE.items(), *LEARNT.items(), *QUALITY.items()])
+FEATURES = pa.schema(
+    [("clip_id", pa.string()), *LEARNT.items(), *QUALITY.items(), *RECORD, ("num_forwards", pa.int64())]
 )
+
+Item = TypeVar("Item", Request, ClipFeatures)
+
+
+class InColumns(Sequence[Item]):
+    """Clips as the rows of a table, in about a tenth of the memory of objects; each is made while it is looked at."""
+
+    def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
+        self._table: pa.Table = table.combine_chunks()
+        self._make: Callable[[Mapping[str, Any]], Item] = make
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        chosen = range(len(self))[index]
+        if isinstance(chosen, int):
+            return self[chosen : chosen + 1][0]
+        rows = self._table.take(pa.array(chosen, pa.int64()))
+        return [self._make(row) for row in rows.to_pylist()]
+
+    def __iter__(self) -> Iterator[Item]:
+        for at in range(0, len(self), LOOKED_AT):
+            yield from self[at : at + LOOKED_AT]
+
+
+def features_in_columns(clips: Iterable[ClipFeatures]) -> InColumns[ClipFeatures]:
+    """The same clips as the rows of a table."""
+    return InColumns(_in_portions(map(_row_of_features, clips), FEATURES), _features_of)
+
+
+def joined(parts: Sequence[InColumns[ClipFeatures]]) -> InColumns[ClipFeatures]:
+    """All clips of the parts, in order."""
+    return InColumns(
+        pa.concat_tables([FEATURES.empty_table(), *(part._table for part in parts)]), _features_of
+    )
+
+
+def _in_portions(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    waiting = iter(rows)
+    portions = iter(lambda: list(itertools.islice(waiting, LOOKED_AT)), [])
+    tables = [pa.Table.from_pylist(portion, schema=schema) for portion in portions]
+    return pa.concat_tables([schema.empty_table(), *tables])
+
+
+def _row_of_features(clip: ClipFeatures) -> dict[str, Any]:
+    row = {name: getattr(clip, name) for name in ("clip_id", *LEARNT, "num_forwards")}
+    return row | (asdict(clip.quality) if clip.quality else {}) | record_fields(clip.reject)
+
+
+def _features_of(row: Mapping[str, Any]) -> ClipFeatures:
+    values = {name: row[name] for name in ("clip_id", *LEARNT, "num_forwards")}
+    return ClipFeatures(**values, quality=recorded_quality(row), reject=recorded_reject(row))
+
+
+def _request_of(row: Mapping[str, Any]) -> Request:
+    learnt = {name: row[name] for name in LEARNT if row[name] is not None}
+    place = {name: row[name] for name in ("clip_id", *PLACE)}
+    return Request(**place, **learnt, quality=recorded_quality(row))
 
 
 class AudioIndex:
-    """From a file's fingerprint to the digest of the audio in it, for one corpus and one preprocessing."""
+    """From a file's fingerprint to the digest of the audio in it, for one corpus and one preprocessing.
+
+    <cache>/index/<key>.parquet, of more than SHARD_CLIPS clips <key>/00000.parquet and so on.
+    """
 
     def __init__(self, data: DataConfig, audio: AudioConfig, cache: CacheConfig) -> None:
         folder = storage.join(storage.expand(cache.uri), "index")
-        uris = [storage.join(folder, f"{key}.parquet") for key in audio_keys(audio, data.uri)]
-        self._uri = uris[0]
-        rows = next((rows for uri in uris if (rows := _read_rows(uri)) is not None), [])
-        self._rows = {(row["uri"], row["start_s"], row["end_s"]): row for row in rows}
+        places = [storage.join(folder, key) for key in audio_keys(audio, data.uri)]
+        self._place = places[0]
+        found = (files for place in places if (files := _index_files(place)))
+        self._files = next(found, {})
+        self._rows = pa.concat_tables([INDEX.empty_table(), *self._files.values()])
 
-    def requests(self, clips: pa.Table) -> list[Request]:
+    def requests(self, clips: pa.Table) -> InColumns[Request]:
         """A request for every clip, with what earlier runs learnt about its file."""
-        return [
-            self._request(row) for row in clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
-        ]
-
-    def _request(self, clip: dict[str, Any]) -> Request:
-        row = self._rows.get((clip["uri"], clip["start_s"], clip["end_s"]), {})
-        learnt = {name: row[name] for name in LEARNT if row.get(name) is not None}
-        return Request(**clip, **learnt, quality=recorded_quality(row))
+        place = pc.index_in(_key(clips), value_set=_key(self._rows).combine_chunks())
+        columns = {name: clips[name] for name in ("clip_id", *PLACE)}
+        columns |= {name: self._rows[name].take(place) for name in (*LEARNT, *QUALITY)}
+        return InColumns(pa.table(columns).cast(REQUESTS), _request_of)
 
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""
-        rows = [
-            {
-                "uri": request.uri,
-                "start_s": request.start_s,
-                "end_s": request.end_s,
-                "decoder": DECODER_VERSION,
-            }
-            | {name: getattr(clip, name) for name in LEARNT}
-            | (asdict(clip.quality) if clip.quality else {})
-            for request, clip in zip(requests, prepared, strict=True)
-            if clip.audio_digest
-        ]
-        storage.write_bytes(self._uri, seal_parquet(to_parquet(pa.Table.from_pylist(rows, schema=INDEX))))
+        both = zip(requests, prepared, strict=True)
+        rows = _in_portions((_index_row(*pair) for pair in both if pair[1].audio_digest), INDEX)
+        num_shards = max(1, -(-len(rows) // SHARD_CLIPS))
+        names = [f"{self._place}/{number:05d}.parquet" for number in range(num_shards)]
+        uris = names if num_shards > 1 else [f"{self._place}.parquet"]
+        for number, uri in enumerate(uris):
+            shard = rows.slice(number * SHARD_CLIPS, SHARD_CLIPS)
+            storage.write_bytes(uri, seal_parquet(to_parquet(shard)))
+        for uri in self._files.keys() - set(uris):
+            if uri.startswith(self._place):  # not those of an earlier version's key
+                storage.delete(uri)
 
 
-def _read_rows(uri: str) -> list[dict[str, Any]] | None:
-    """The rows of an index; None where it is missing or damaged."""
+def _index_row(request: Request, clip: ClipFeatures) -> dict[str, Any]:
+    row = {name: getattr(request, name) for name in PLACE} | {name: getattr(clip, name) for name in LEARNT}
+    return row | (asdict(clip.quality) if clip.quality else {}) | {"decoder": DECODER_VERSION}
+
+
+def _key(clips: pa.Table) -> pa.ChunkedArray:
+    """One text for each file and segment."""
+    bounds = [pc.cast(clips[name], pa.string()) for name in ("start_s", "end_s")]
+    return pc.binary_join_element_wise(*bounds, clips["uri"], " ")
+
+
+def _index_files(place: str) -> dict[str, pa.Table]:
+    """The files of an index and their rows; damaged ones are left out, with a warning."""
+    uri = f"{place}.parquet"
     try:
-        rows = parse_parquet(uri, storage.read_bytes(uri), INDEX).to_pylist()
-        # An earlier decoder may have decoded only a part of the file.
-        return [row for row in rows if row["decoder"] == DECODER_VERSION or not decoder_of(row["uri"])]
+        return {uri: _index_rows(uri, storage.read_bytes(uri))}
     except storage.NotFoundError:
-        return None
+        infos = storage.list_files(place, suffixes=(".parquet",)) if storage.exists(place) else []
+        return {info.uri: _index_rows(info.uri, storage.read_bytes(info.uri)) for info in infos}
+
+
+def _index_rows(uri: str, body: bytes) -> pa.Table:
+    try:
+        rows = parse_parquet(uri, body, INDEX)
     except storage.DamagedError as error:
         logger.warning("%s: the audio is read again", error)
-        return None
+        return INDEX.empty_table()
+    # An earlier decoder may have decoded only a part of the file.
+    is_new = pc.fill_null(pc.equal(rows["decoder"], DECODER_VERSION), False)
+    old = rows.filter(pc.invert(is_new))
+    same = pa.array([not decoder_of(uri) for uri in old["uri"].to_pylist()], pa.bool_())
+    return pa.concat_tables([rows.filter(is_new), old.filter(same)])

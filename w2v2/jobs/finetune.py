@@ -31,7 +31,7 @@ from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
-from w2v2.features.requests import ClipFeatures
+from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import decoder, provenance
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.pretrained_name import check_folder
@@ -135,12 +135,13 @@ def read_audio(
     corpus: manifest.Manifest,
     preparation: features.FeaturePreparation,
     workers: Workers,
-) -> tuple[list[ClipFeatures], Descriptors]:
+) -> tuple[Sequence[ClipFeatures], Descriptors]:
     """A ClipFeatures for each clip, in order, and the hand-made features that the head joins."""
-    prepared = preparation.run(corpus.clips)
+    prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
     described, descriptors = joined_descriptors(config, corpus.clips, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
-    prepared = [refused.get(clip.clip_id, clip) for clip in prepared]
+    if refused:
+        prepared = features_in_columns(refused.get(clip.clip_id, clip) for clip in prepared)
     if config.task.kind == "transcript":
         prepared = long_enough(config, corpus, prepared, preparation.infos[0])
     return prepared, descriptors
@@ -209,22 +210,23 @@ def split(config: FinetuneConfig, corpus: manifest.Manifest) -> manifest.Manifes
 def long_enough(
     config: FinetuneConfig,
     corpus: manifest.Manifest,
-    prepared: list[ClipFeatures],
+    prepared: Sequence[ClipFeatures],
     info: features.EncoderInfo,
-) -> list[ClipFeatures]:
+) -> Sequence[ClipFeatures]:
     """The clips, with a reject for each that has too few frames for its transcript, even when augmented."""
     speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
-    return transcripts.long_enough(
+    made = transcripts.long_enough(
         prepared,
         corpus.clips["reference"].to_pylist(),
         kernels=info.kernels,
         strides=info.strides,
         speed=max(speed, 1.0),
     )
+    return features_in_columns(made)
 
 
 def usable(
-    config: FinetuneConfig, corpus: manifest.Manifest, prepared: list[ClipFeatures]
+    config: FinetuneConfig, corpus: manifest.Manifest, prepared: Sequence[ClipFeatures]
 ) -> manifest.Manifest:
     """The clips whose audio could be used, with their splits, audited."""
     corpus = usable_clips.with_usable_audio(

@@ -34,6 +34,7 @@ from w2v2.config.pretrain import PretrainConfig, with_recipe
 from w2v2.data import file_facts, folds, manifest, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.errors import UserError
+from w2v2.features.requests import ClipFeatures
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
@@ -97,7 +98,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     from w2v2.training.pretraining import Pretrained, PretrainPlan
 
     info = preparation.infos[0]
-    prepared = preparation.run(corpus.clips)
+    prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
     fold_of = pretraining_clips.speaker_folds(config, corpus, prepared) if config.per_fold else {}
     prepared = pretraining_clips.with_too_short(config, prepared, info)
     corpus = usable_clips.with_usable_audio(

@@ -11,7 +11,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import transcripts
 from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
-from w2v2.features.requests import AudioIndex, ClipFeatures
+from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns
 from w2v2.models import fold_encoders, provenance
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class PreparedSearch:
     """Every encoder that a trial may ask for, and every clip's features by all of them."""
 
     infos: dict[EncoderConfig, EncoderInfo]
-    features: list[ClipFeatures]
+    features: Sequence[ClipFeatures]
     """Of every clip, in order."""
     gpus: float
     """Of a trial."""
@@ -48,9 +48,10 @@ class PreparedSearch:
     def long_enough(self, clips: pa.Table) -> "PreparedSearch":
         """The same, with a reject for each clip that has too few frames for its transcript by some encoder."""
         features = self.features
+        references = clips["reference"].to_pylist()
         for kernels, strides in {(tuple(i.kernels), tuple(i.strides)) for i in self.infos.values()}:
-            references = clips["reference"].to_pylist()
-            features = transcripts.long_enough(features, references, kernels=kernels, strides=strides)
+            made = transcripts.long_enough(features, references, kernels=kernels, strides=strides)
+            features = features_in_columns(made)
         return replace(self, features=features)
 
     def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, Any]]:

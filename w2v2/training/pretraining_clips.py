@@ -14,7 +14,7 @@ from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.data.manifest import Manifest
 from w2v2.errors import Reject, UserError
 from w2v2.features.encoder_info import EncoderInfo
-from w2v2.features.requests import ClipFeatures
+from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import fold_encoders
 from w2v2.storage import run_directory
 from w2v2.wording import listed
@@ -32,20 +32,20 @@ class Part:
 
 def with_too_short(
     config: PretrainConfig, prepared: Sequence[ClipFeatures], info: EncoderInfo
-) -> list[ClipFeatures]:
+) -> Sequence[ClipFeatures]:
     """The same clips, with a reject for those that are too short to mask a span of."""
     needed = config.mask.min_frames
     for kernel, stride in zip(info.kernels[::-1], info.strides[::-1], strict=True):
         needed = (needed - 1) * stride + kernel
     detail = f"s < {needed / SAMPLE_RATE:.3f} s, {config.mask.min_frames} frames: a masked span and a frame to predict it from"
-    return [
+    return features_in_columns(
         replace(
             clip, reject=Reject(kind="too short", detail=f"{clip.num_samples / SAMPLE_RATE:.3f} {detail}")
         )
         if not clip.reject and clip.num_samples < needed
         else clip
         for clip in prepared
-    ]
+    )
 
 
 def speaker_folds(
