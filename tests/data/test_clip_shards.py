@@ -1,6 +1,7 @@
 """Corpora in shards: the same clips, rejects and numbers as read whole."""
 
 import logging
+import os
 from dataclasses import replace
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from w2v2.config.data import DataConfig
 from w2v2.data import clip_shards, file_facts, manifest
 from w2v2.errors import UserError
+from w2v2.storage import listing
 
 NAMES = [
     "b/2.wav",
@@ -67,6 +69,40 @@ def test_a_folder_gives_the_clips_that_are_read_whole(corpus, monkeypatch, size,
     )
 
 
+@pytest.mark.parametrize("size", [2, 3, 100])
+def test_a_local_folder_gives_the_clips_that_are_read_whole(tmp_path, monkeypatch, size):
+    for name in NAMES:
+        path = tmp_path / "corpus" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * (1000 if "large" in name else len(name)))
+    (tmp_path / "corpus" / "a.wav").write_bytes(b"")
+    (tmp_path / "corpus" / "a-b").mkdir()
+    (tmp_path / "corpus" / "a-b" / "1.wav").symlink_to(tmp_path / "corpus" / "b" / "2.wav")
+    monkeypatch.setattr(file_facts, "MAX_FILE_BYTES", 999)
+    data = DataConfig(uri=str(tmp_path / "corpus"))
+    expected = whole(data)
+    assert len(expected.clips) == 6 and len(expected.rejects) == 1
+    monkeypatch.setattr(clip_shards, "SHARD_CLIPS", size)
+    monkeypatch.setattr(listing, "LOCAL_PAGE", 2)
+    found = sharded(data)
+    assert found.clips.equals(expected.clips) and found.rejects.equals(expected.rejects)
+    assert found.clips["uri"].to_pylist() == sorted(found.clips["uri"].to_pylist())
+    assert found.passed_over == expected.passed_over
+
+
+def test_local_files_that_cannot_be_read_are_rejects(tmp_path, monkeypatch):
+    (tmp_path / "good.wav").write_bytes(b"x")
+    (tmp_path / "lost.wav").symlink_to(tmp_path / "nothing.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / os.fsdecode(b"no\xfftext.wav")).write_bytes(b"x")
+    monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 2)
+    found = sharded(DataConfig(uri=str(tmp_path), layout="files"))
+    assert found.clips["clip_id"].to_pylist() == ["good.wav"]
+    kinds = {row["clip_id"]: row["kind"] for row in found.rejects.to_pylist()}
+    assert kinds.keys() == {"lost.wav", "pipe.wav", "no\\udcfftext.wav"}
+    assert kinds["lost.wav"] == "missing" and kinds["no\\udcfftext.wav"] == "name is no text"
+
+
 def test_names_of_ravdess_are_read_as_such(bucket, monkeypatch):
     for actor in range(1, 6):
         bucket.put("speech", f"r/03-01-05-01-01-01-{actor:02d}.wav", b"x")
@@ -93,6 +129,62 @@ def test_rows_of_a_csv_are_sorted_by_file_where_there_are_several_shards(tmp_pat
     assert found.clips["room"].to_pylist() == ["north"] * 4 and found.rejects["kind"].to_pylist() == [
         "missing"
     ]
+
+
+SPEAKERS = ("Anna", "anna", "Bob")
+ROWS = [f"gs://{'abc'[n % 3]}speech/{n % 7}/{n}.wav,c{n},{SPEAKERS[n % 3]}" for n in range(29)]
+FAULTS = ["gs://aspeech/gone.wav,gone,Bob", "gs://bspeech/1/1.wav,c1-nan,nan", "too,many,cells,here"]
+
+
+@pytest.fixture
+def labels(tmp_path, bucket) -> DataConfig:
+    """A CSV in no order, of files in three buckets, with rows that cannot be used."""
+    for name in ("aspeech", "bspeech", "cspeech"):
+        bucket.create_bucket(name)
+    for number, row in enumerate(ROWS):
+        uri = row.partition(",")[0].removeprefix("gs://")
+        bucket.put(uri.partition("/")[0], uri.partition("/")[2], bytes(number))
+    rows = [*ROWS[::-1], *FAULTS]
+    (tmp_path / "clips.csv").write_text("uri,clip_id,speaker\n" + "\n".join(rows))
+    return DataConfig(uri=str(tmp_path / "clips.csv"), id_column="clip_id", max_reject_fraction=0.5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 10, 31])
+@pytest.mark.parametrize("least_listed", [1, 1000])
+def test_a_table_gives_the_clips_that_are_read_whole(labels, bucket, monkeypatch, caplog, size, least_listed):
+    monkeypatch.setattr(file_facts, "MIN_LISTED", least_listed)
+    expected = whole(labels)
+    assert (len(expected.clips), len(expected.rejects)) == (29, 3)
+    monkeypatch.setattr(clip_shards, "SHARD_CLIPS", size)
+    monkeypatch.setattr(file_facts, "_LISTED_AT_ONCE", 3)
+    bucket.requests.clear()
+    caplog.clear()
+    found = sharded(labels)
+    assert found.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
+    assert found.rejects.sort_by("clip_id").equals(expected.rejects.sort_by("clip_id"))
+    assert "1 speakers are written in several ways" in caplog.text and "'Anna' = 'anna'" in caplog.text
+    if least_listed == 1:  # a page of each bucket, and the file that is not there
+        assert len(bucket.requests) < 10
+
+
+def test_names_that_are_in_several_shards_are_refused(labels, monkeypatch):
+    with open(labels.uri, "a") as file:
+        file.write("\ngs://aspeech/0/0.wav,c0,Bob\n")
+    with pytest.raises(UserError) as of_whole:
+        whole(labels)
+    monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 4)
+    with pytest.raises(UserError, match=r"1 clip ids are not unique: 'c0'") as of_shards:
+        sharded(labels)
+    assert str(of_shards.value) == str(of_whole.value)
+
+
+def test_settings_that_need_all_names_read_a_table_whole(labels, monkeypatch):
+    labels = replace(labels, merge_names=True)
+    expected = whole(labels)
+    monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 4)
+    found = sharded(labels)
+    assert set(found.clips["speaker"].to_pylist()) == {"Anna", "Bob"}
+    assert found.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
 
 
 def test_a_folder_without_audio_is_refused(bucket):

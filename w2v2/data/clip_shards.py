@@ -11,15 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.data import DataConfig
-from w2v2.data import file_facts, manifest
+from w2v2.data import file_facts, manifest, table_shards
 from w2v2.data.corpora.label_table import is_table
 from w2v2.data.corpora.ravdess import NAME as RAVDESS_NAME
 from w2v2.data.corpora.rows import AUDIO_SUFFIXES, HIDDEN, NOT_AUDIO, UNREAD, UNREAD_SUFFIXES, refuse_no_audio
 from w2v2.data.manifest import CLIPS, Manifest
 from w2v2.data.rejects import REJECTS, reject_columns
+from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
-from w2v2.storage.listing import LISTING, file_tables
+from w2v2.storage.listing import LISTING, NO_TEXT, file_tables
+from w2v2.storage.local import UNKNOWN
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +32,19 @@ SHARD_CLIPS = 100_000
 def read_shards(data: DataConfig, *, carried: Sequence[str] = ()) -> Iterator[Manifest]:
     """The clips of data.uri in shards of up to SHARD_CLIPS, labels not needed, with size_bytes, fingerprint and checksum.
 
-    A corpus of more than one shard is in the order of its uris. A gs:// folder without labels is read page by page, its
-    files' facts with it; other corpora are read whole, by manifest.read, which says what is raised.
+    A corpus of more than one shard is in the order of its uris. A folder without labels is read page by page, its files'
+    facts with it, and a table row by row; other corpora are read whole, by manifest.read, which says what is raised.
     """
+    if table_shards.can_stream(data):
+        yield from table_shards.read_shards(data, carried, SHARD_CLIPS)
+        return
     if _is_plain_folder(data, carried):
         tables = file_tables(data.uri, num_rows=SHARD_CLIPS)
         first = next(tables, LISTING.empty_table())
         if data.layout == "files" or not _is_ravdess(first):
             yield from _folder_shards(data, itertools.chain([first], tables))
             return
-    corpus = file_facts.without_missing_files(manifest.read(data, task="none", carried=carried), data)
-    corpus = file_facts.add_file_facts(corpus, data)
+    corpus = file_facts.add_file_facts(manifest.read(data, task="none", carried=carried), data)
     clips = corpus.clips
     if len(clips) > SHARD_CLIPS:
         clips = clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
@@ -51,7 +55,7 @@ def read_shards(data: DataConfig, *, carried: Sequence[str] = ()) -> Iterator[Ma
 
 def _is_plain_folder(data: DataConfig, carried: Sequence[str]) -> bool:
     is_other = is_table(data.uri) or data.files or data.sheet or data.classes or carried
-    return storage.is_remote(data.uri) and data.layout in ("auto", "files") and not is_other
+    return data.layout in ("auto", "files") and not is_other
 
 
 def _is_ravdess(files: pa.Table) -> bool:
@@ -110,9 +114,11 @@ def _folder_shard(files: pa.Table, root: str) -> Manifest:
     clip_ids = run_directory.without_secrets(audio.select(["clip_id"]))["clip_id"]
     audio = audio.set_column(audio.column_names.index("clip_id"), "clip_id", clip_ids)
     is_large = pc.greater(audio["size_bytes"], file_facts.MAX_FILE_BYTES)
+    is_lost = pc.is_in(audio["fingerprint"], pa.array([UNKNOWN, NO_TEXT]))
+    rejects = [_too_large(audio.filter(is_large)), _lost(audio.filter(is_lost))]
     return Manifest(
-        clips=_clips(audio.filter(pc.invert(is_large))),
-        rejects=_too_large(audio.filter(is_large)),
+        clips=_clips(audio.filter(pc.invert(pc.or_(is_large, is_lost)))),
+        rejects=pa.concat_tables(rejects),
         passed_over={kind: num for kind, num in passed_over.items() if num},
     )
 
@@ -127,6 +133,25 @@ def _clips(audio: pa.Table) -> pa.Table:
     for field in facts.schema:
         clips = clips.append_column(field, facts[field.name])
     return clips.append_column("checksum", file_facts.checksums(clips))
+
+
+def _lost(audio: pa.Table) -> pa.Table:
+    """Rejects of local files that cannot be looked up, or whose names are no text."""
+    rejects = [
+        _reject_of(*row)
+        for row in zip(*audio.select(["uri", "fingerprint"]).to_pydict().values(), strict=True)
+    ]
+    named = {"clip_id": audio["clip_id"], "uri": audio["uri"]}
+    return pa.table(named | reject_columns(rejects), schema=REJECTS)
+
+
+def _reject_of(uri: str, fingerprint: str) -> Reject:
+    if fingerprint == NO_TEXT:
+        return manifest.no_text(uri)
+    [info] = storage.stat_many([uri], num_at_once=1)
+    return file_facts.reject_of(info) or Reject(
+        kind="unreadable", detail=f"{uri}: could not be looked up before"
+    )
 
 
 def _too_large(audio: pa.Table) -> pa.Table:

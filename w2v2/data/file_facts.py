@@ -1,7 +1,7 @@
 """The files of clips: how large they are, and what changes when their content does."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
@@ -24,12 +24,18 @@ LISTED_PER_FILE = 50
 _LISTED_AT_ONCE = 10_000
 
 
-def add_file_facts(corpus: Manifest, data: DataConfig) -> Manifest:
+def add_file_facts(
+    corpus: Manifest, data: DataConfig, *, listing: Iterable[pa.Table] | None = None
+) -> Manifest:
     """The clips with size_bytes, fingerprint and checksum of their files; those without a file are rejected.
 
-    The checksum is empty where it takes reading to know it.
+    The checksum is empty where it takes reading to know it. listing has files that listings show (LISTING); None makes
+    listings of what data names.
     """
-    files, errors = _looked_up(corpus.clips["uri"].unique(), data)
+    uris = corpus.clips["uri"].unique()
+    if listing is None:
+        listing = _listed(uris, data)
+    files, errors = _looked_up(uris, listing, num_at_once=4 * data.num_readers)
     large = files.filter(pc.greater(files["size_bytes"], MAX_FILE_BYTES))
     refused = {uri: error.reject for uri, error in errors.items()}
     refused |= {row["uri"]: too_large(row["size_bytes"]) for row in large.to_pylist()}
@@ -53,12 +59,14 @@ def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
     return with_rejects(corpus, [(clip_id, refused[uri]) for clip_id, uri in pairs])
 
 
-def _looked_up(uris: pa.Array, data: DataConfig) -> tuple[pa.Table, dict[str, StorageError]]:
+def _looked_up(
+    uris: pa.Array, listing: Iterable[pa.Table], *, num_at_once: int
+) -> tuple[pa.Table, dict[str, StorageError]]:
     """The files of these uris (LISTING), and the errors of those that cannot be looked up."""
-    tables = [table.filter(pc.is_in(table["uri"], uris)) for table in _listed(uris, data)]
+    tables = [table.filter(pc.is_in(table["uri"], uris)) for table in listing]
     files = pa.concat_tables([LISTING.empty_table(), *tables])
     unlisted = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
-    infos = dict(zip(unlisted, storage.stat_many(unlisted, num_at_once=4 * data.num_readers), strict=True))
+    infos = dict(zip(unlisted, storage.stat_many(unlisted, num_at_once=num_at_once), strict=True))
     errors = {uri: info for uri, info in infos.items() if isinstance(info, StorageError)}
     stated = table_of(info for info in infos.values() if isinstance(info, FileInfo))
     return pa.concat_tables([files, stated]), errors
@@ -73,19 +81,28 @@ def _listed(uris: pa.Array, data: DataConfig) -> Iterator[pa.Table]:
     buckets = pc.extract_regex(remote, "^gs://(?P<bucket>[^/]*)").field("bucket")
     for bucket in buckets.unique().to_pylist():
         wanted = remote.filter(pc.equal(buckets, bucket))
-        if len(wanted) < MIN_LISTED:
-            continue
-        bounds = [uri.split("/") for uri in pc.min_max(wanted).as_py().values()]
-        folder = "/".join(low for low, high in itertools.takewhile(_is_pair, zip(*bounds, strict=False)))
-        num_listed = 0
-        try:
-            for table in file_tables(folder, num_rows=_LISTED_AT_ONCE):
-                yield table
-                num_listed += len(table)
-                if num_listed > LISTED_PER_FILE * len(wanted):
-                    break
-        except (storage.NotFoundError, storage.RefusedError):
-            continue  # reading may be allowed where listing is not
+        first, last = pc.min_max(wanted).as_py().values()
+        yield from listed_between(first, last, num_wanted=len(wanted))
+
+
+def listed_between(first: str, last: str, *, num_wanted: int) -> Iterator[pa.Table]:
+    """Files of a bucket (LISTING), in the order of their uri, as the listing of the folder of first and last shows them.
+
+    None where few are wanted or listing is not allowed; the listing ends where it shows too many that are not wanted.
+    """
+    if num_wanted < MIN_LISTED:
+        return
+    pairs = zip(first.split("/"), last.split("/"), strict=False)
+    folder = "/".join(low for low, high in itertools.takewhile(_is_pair, pairs))
+    num_listed = 0
+    try:
+        for table in file_tables(folder, num_rows=_LISTED_AT_ONCE):
+            yield table
+            num_listed += len(table)
+            if num_listed > LISTED_PER_FILE * num_wanted:
+                return
+    except (storage.NotFoundError, storage.RefusedError):
+        return  # reading may be allowed where listing is not
 
 
 def _is_pair(names: tuple[str, str]) -> bool:

@@ -5,6 +5,7 @@ that cannot be used is a row of `rejects` with its reason, never an exception an
 trace.
 """
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,9 @@ for tasks without classes, which have float64 columns target_<name> behind these
 transcripts a string column text, as the data has it."""
 
 
+ROWS_AT_ONCE = 10_000
+"""Rows of a corpus that are objects at the same time, where its reader gives them one by one."""
+
 _ADDED = (
     "fold",
     "duration_s",
@@ -98,20 +102,44 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
     carried = (*carried, *_slice_columns(data, task))
-    corpus = _read_layout(data, task, carried)
-    rows = [_checked(row) for row in corpus.rows]
-    good = [row for row in rows if not row.reject]
-    bad = [row for row in rows if row.reject]
-    _refuse_doubles(good, data)
-    clips = _with_further(_table(good, CLIPS), good, corpus.groups, carried)
-    if task == "transcript":
-        clips = clips.append_column("text", pa.array([row.text for row in good], pa.string()))
+    return of_corpus(_read_layout(data, task, carried), data, task=task, carried=carried)
+
+
+def of_corpus(corpus: CorpusRows, data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Manifest:
+    """The clips of `read`, from the rows of their corpus."""
+    found = of_rows(corpus, task=task, carried=carried)
+    counts = found.clips["clip_id"].value_counts()
+    refuse_doubles(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist(), data)
+    clips = found.clips
     for column in ("speaker", "label"):
         clips = names.merged(clips, column, merge=data.merge_names)
     kept = _with_classes(clips, data)
     passed_over = Counter(corpus.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
-    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(bad))
-    return Manifest(clips=kept, rejects=_rejects(bad), groups=corpus.groups, passed_over=passed_over)
+    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(found.rejects))
+    return replace(found, clips=kept, passed_over=passed_over)
+
+
+def of_rows(corpus: CorpusRows, *, task: Labels, carried: Sequence[str]) -> Manifest:
+    """The rows as clips and rejects, each looked at alone: names that several rows have may be double or look alike."""
+    rows = map(_checked, corpus.rows)
+    portions = [_clips([], corpus.groups, task, carried)]
+    rejects = [REJECTS.empty_table()]
+    while portion := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        portions.append(_clips([row for row in portion if not row.reject], corpus.groups, task, carried))
+        rejects.append(_rejects([row for row in portion if row.reject]))
+    return Manifest(
+        clips=pa.concat_tables(portions).combine_chunks(),
+        rejects=pa.concat_tables(rejects).combine_chunks(),
+        groups=corpus.groups,
+        passed_over=corpus.passed_over,
+    )
+
+
+def _clips(rows: Sequence[ClipRow], groups: Groups, task: Labels, carried: Sequence[str]) -> pa.Table:
+    clips = _with_further(_table(rows, CLIPS), rows, groups, carried)
+    if task == "transcript":
+        clips = clips.append_column("text", pa.array([row.text for row in rows], pa.string()))
+    return clips
 
 
 def _checked(row: ClipRow) -> ClipRow:
@@ -123,16 +151,18 @@ def _checked(row: ClipRow) -> ClipRow:
     texts = {name: getattr(row, name) for name in ("clip_id", "uri", "speaker", "label", "split")}
     if any(not text.isascii() and not _is_text(text) for text in texts.values()):
         shown: dict[str, Any] = {name: _shown(text) for name, text in texts.items()}
-        reject = Reject(
-            kind="name is no text", detail=f"{shown['uri']} has bytes that are not UTF-8: rename it"
-        )
-        return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=reject)
+        return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=no_text(shown["uri"]))
     if row.reject:
         return row
     for name, missing in (("speaker", names.NOBODY), ("label", names.MISSING)):
         if texts[name] in missing:
             return replace(row, reject=Reject(kind=f"no {name}", detail=f"it is {texts[name]!r}"))
     return row
+
+
+def no_text(shown_uri: str) -> Reject:
+    """The reject of a file whose name has bytes that are not UTF-8, here escaped."""
+    return Reject(kind="name is no text", detail=f"{shown_uri} has bytes that are not UTF-8: rename it")
 
 
 def _is_text(text: str) -> bool:
@@ -279,8 +309,8 @@ def _with_further(
     return clips
 
 
-def _refuse_doubles(clips: Sequence[ClipRow], data: DataConfig) -> None:
-    doubles = [clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1]
+def refuse_doubles(doubles: Sequence[str], data: DataConfig) -> None:
+    """Raises UserError about these names, each of several clips, if there are any."""
     if doubles:
         raise UserError(
             f"{data.uri}: {len(doubles)} clip ids are not unique: {quoted(doubles)}; "

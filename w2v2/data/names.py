@@ -4,7 +4,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -57,26 +57,36 @@ def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:
 
     Without it the names stay unchanged, and a warning lists them.
     """
-    groups = spellings(clips[column].to_pylist())
+    counts = clips[column].value_counts().to_pylist()
+    groups = spellings({one["values"]: one["counts"] for one in counts})
     if not groups:
         return clips
-    shown = listed([" = ".join(repr(name) for name in group) for group in groups], "; ")
     if not merge:
-        logger.warning(
-            "%d %ss are written in several ways and count as different ones, which may put a person on both sides of "
-            "a fold or split: %s; --data.merge_names true merges them",
-            len(groups), column, shown,
-        )  # fmt: skip
+        warn_of_spellings(groups, column)
         return clips
-    logger.info("%ss merged, each under its commonest spelling: %s", column, shown)
+    logger.info("%ss merged, each under its commonest spelling: %s", column, _shown(groups))
     chosen = {name: group[0] for group in groups for name in group}
     values = [chosen.get(name, name) for name in clips[column].to_pylist()]
     index = clips.column_names.index(column)
     return clips.set_column(index, clips.schema.field(index), pa.array(values, pa.string()))
 
 
-def spellings(names: Sequence[str]) -> list[list[str]]:
-    """Groups of different names that look the same, the most frequent of each first."""
+def warn_of_spellings(groups: Sequence[Sequence[str]], column: str) -> None:
+    """Log a warning about groups of names of a column that look the same, if there are any."""
+    if groups:
+        logger.warning(
+            "%d %ss are written in several ways and count as different ones, which may put a person on both sides of "
+            "a fold or split: %s; --data.merge_names true merges them",
+            len(groups), column, _shown(groups),
+        )  # fmt: skip
+
+
+def _shown(groups: Sequence[Sequence[str]]) -> str:
+    return listed([" = ".join(repr(name) for name in group) for group in groups], "; ")
+
+
+def spellings(names: Sequence[str] | Mapping[str, int]) -> list[list[str]]:
+    """Groups of different names that look the same, the most frequent of each first; names may be counted already."""
     groups: dict[str, list[str]] = defaultdict(list)
     counts = Counter(names)
     for name in sorted(counts, key=lambda name: (-counts[name], name)):

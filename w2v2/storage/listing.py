@@ -5,6 +5,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,10 @@ from w2v2.storage.uris import FileInfo, expand, is_remote
 
 NUM_AT_ONCE = 16
 """Ranges of names that are listed side by side."""
+LOCAL_PAGE = 10_000
+"""Local files that are looked up before a table of them is made."""
+NO_TEXT = "no text"
+"""The fingerprint of a local file whose name has bytes that are not UTF-8: no table can hold it."""
 MAX_PAGES_WAITING = 64
 """Pages of one range that are read ahead, about 10 MB."""
 
@@ -26,8 +31,7 @@ def file_tables(uri: str, *, num_rows: int) -> Iterator[pa.Table]:
     the bucket is missing, or uri is a file.
     """
     base = expand(uri)
-    pages = _remote_pages(base) if is_remote(base) else iter([table_of(local.list_files(base))])
-    return _of_size(pages, num_rows)
+    return of_size(_remote_pages(base) if is_remote(base) else _local_pages(base), num_rows)
 
 
 def files_below(uri: str) -> list[FileInfo]:
@@ -51,7 +55,7 @@ def table_of(infos: Iterable[FileInfo]) -> pa.Table:
     )
 
 
-def _of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+def of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
     """The rows of the tables in their order, num_rows at a time."""
     held: list[pa.Table] = []
     num_held = 0
@@ -64,6 +68,22 @@ def _of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
         num_held += len(table)
     if num_held:
         yield pa.concat_tables(held).combine_chunks()
+
+
+def _local_pages(uri: str) -> Iterator[pa.Table]:
+    files = (_named_in_text(info) for info in local.iterate_files(uri))
+    while page := list(itertools.islice(files, LOCAL_PAGE)):
+        yield table_of(page)
+
+
+def _named_in_text(info: FileInfo) -> FileInfo:
+    """The file; one whose name has bytes that are not UTF-8 as NO_TEXT, with these escaped."""
+    try:
+        info.uri.encode()
+    except UnicodeEncodeError:
+        shown = info.uri.encode("utf-8", "backslashreplace").decode()
+        return replace(info, uri=shown, size_bytes=0, fingerprint=NO_TEXT)
+    return info
 
 
 def _remote_pages(uri: str) -> Iterator[pa.Table]:

@@ -36,6 +36,8 @@ _NO_ANSWER = {
     errno.ENFILE,
     errno.ENOMEM,
 }
+UNKNOWN = "unknown"
+"""The fingerprint of a file that cannot be looked up."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
 
@@ -98,35 +100,54 @@ def stat(uri: str) -> FileInfo:
 
 def list_files(uri: str) -> list[FileInfo]:
     """All files below a folder, sorted; those that cannot be looked up have size 0 and fail when they are read."""
+    return list(iterate_files(uri))
+
+
+def iterate_files(uri: str) -> Iterator[FileInfo]:
+    """The files of list_files in their order; only the names in the folders above one are in memory."""
     try:
-        # Another process may be writing here, and its parts vanish at any time.
-        return [_listed(path) for path in sorted(_walk(uri)) if not _PART.fullmatch(os.path.basename(path))]
+        for path in _walk(str(_path(uri))):
+            # Another process may be writing here, and its parts vanish at any time.
+            if not _PART.fullmatch(os.path.basename(path)):
+                yield _listed(path)
     except OSError as error:
         raise failure(error.filename or uri, error) from error
 
 
-def _walk(uri: str) -> Iterator[str]:
-    """The files below a folder. Links are followed, as corpora are assembled from links, except to a parent folder."""
+def _walk(folder: str) -> Iterator[str]:
+    """The files below a folder, sorted. Links are followed, as corpora are assembled from links, except to a parent folder."""
+    with os.scandir(folder) as entries:
+        # In the order of whole paths: a folder's has a slash behind its name.
+        names = sorted(f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries)
+    for name in names:
+        path = os.path.join(folder, name)
+        if not name.endswith("/"):
+            yield path
+        elif not _leads_back(path[:-1]):
+            yield from _walk(path[:-1])
 
-    def refuse(error: OSError) -> None:
-        raise error
 
-    for folder, folders, names in os.walk(_path(uri), onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = [
-            name
-            for name in folders
-            if not os.path.islink(link := os.path.join(folder, name))
-            or not f"{real}/".startswith(f"{os.path.realpath(link)}/")
-        ]
-        yield from (os.path.join(folder, name) for name in names)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other
+        return False
+
+
+def _leads_back(folder: str) -> bool:
+    """Whether it is a link to a folder that it is in."""
+    if not os.path.islink(folder):
+        return False
+    parent = os.path.realpath(os.path.dirname(folder))
+    return f"{parent}/".startswith(f"{os.path.realpath(folder)}/")
 
 
 def _listed(path: str) -> FileInfo:
     try:
+        _refuse_irregular(path, os.stat(path))
         return _info(path)
-    except OSError:  # a link that leads nowhere
-        return FileInfo(uri=path, size_bytes=0, fingerprint="unknown")
+    except (OSError, RefusedError):  # a link that leads nowhere, a pipe
+        return FileInfo(uri=path, size_bytes=0, fingerprint=UNKNOWN)
 
 
 def read(uri: str) -> bytes:

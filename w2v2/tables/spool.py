@@ -7,6 +7,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from w2v2.storage.listing import of_size
+
 MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in its file."""
 ROWS_AT_ONCE = 50_000
@@ -65,6 +67,19 @@ class SpooledTable:
         self._insert()
         sql = f'SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
         return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
+
+    def sorted_by(self, *columns: str, num_rows: int) -> Iterator[pa.Table]:
+        """All rows in the order of these columns, num_rows in all tables but the last."""
+        self._insert()
+        order = ", ".join(f'"{column}"' for column in columns)
+        reader = self._connection.sql(f"FROM {self._name} ORDER BY {order}").to_arrow_reader(ROWS_AT_ONCE)
+        yield from of_size((pa.Table.from_batches([batch]).cast(self._schema) for batch in reader), num_rows)
+
+    def doubles(self, column: str) -> list[str]:
+        """The values of a column that several rows have, in their order."""
+        self._insert()
+        sql = f'SELECT "{column}" FROM {self._name} GROUP BY ALL HAVING COUNT(*) > 1 ORDER BY ALL'
+        return [value for (value,) in self._connection.sql(sql).fetchall()]
 
     def _run(self, sql: str, *, given: pa.Table) -> pa.Table:
         """The result of a statement that may read the table `given`."""

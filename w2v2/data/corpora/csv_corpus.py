@@ -1,5 +1,6 @@
 """A table with a row per clip, CSV, Parquet or a spreadsheet: any corpus."""
 
+import itertools
 import logging
 import math
 import re
@@ -39,10 +40,11 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Corpu
     data = _as_audformat(file, data)
     heads = _heads(data, uri, task)
     targets = tuple(name for head in heads for name in head) or _target_columns(file, data, task)
-    rows = list(_rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried)))
-    if not rows:
+    rows = _rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried))
+    first = next(rows, None)
+    if first is None:
         raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per clip")
-    return CorpusRows(rows=rows, groups=heads or grouped(targets, task))
+    return CorpusRows(rows=itertools.chain([first], rows), groups=heads or grouped(targets, task))
 
 
 def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:

@@ -1,16 +1,20 @@
 """The records of a CSV: commas, semicolons or tabs; UTF-8, UTF-16 or Windows-1252; an unclosed quote is reported."""
 
+import codecs
 import csv
 import io
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from w2v2.errors import UserError
 from w2v2.storage.csv_text import plain_cell
 
 logger = logging.getLogger(__name__)
+
+CHECKED_BYTES = 2**20
+"""So many are decoded at a time, to see whether a file is text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +32,30 @@ def read_cells(content: bytes, *, shown_as: str) -> CsvCells:
 
     Raises UserError for what is no text and, while rows are read, for what is no CSV.
     """
-    text, delimiter = _delimited(_text(content, shown_as))
-    records = _records(text, delimiter, shown_as)
+    lines, delimiter = _delimited(content, *_encoding(content, shown_as))
+    records = _records(lines, delimiter, shown_as)
     header = next(records, [])
     rows = ((number, cells) for number, cells in enumerate(records, start=2) if cells)
     return CsvCells(header=header, rows=rows, delimiter=delimiter)
 
 
-def _delimited(text: str) -> tuple[str, str]:
-    """The text from its header on, and what separates its columns."""
-    first, _, rest = _first_line(text)
+def _delimited(content: bytes, encoding: str, errors: str) -> tuple[Iterable[str], str]:
+    """The lines of the text from its header on, decoded as they are read, and what separates their columns."""
+    first = _lines(content, encoding, errors).readline().rstrip("\r\n")
+    lines = _lines(content, encoding, errors)
     # Excel names its separator in a line of its own where it is asked to.
     if named_separator := re.fullmatch("sep=(.)", first):
-        return rest, named_separator[1]
-    return text, _delimiter(first)
+        lines.readline()
+        return lines, named_separator[1]
+    return lines, _delimiter(first)
 
 
-def _records(text: str, delimiter: str, shown_as: str) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _lines(content: bytes, encoding: str, errors: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding=encoding, errors=errors, newline="")
+
+
+def _records(lines: Iterable[str], delimiter: str, shown_as: str) -> Iterator[list[str]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     before = 0
     try:
         for cells in reader:
@@ -62,34 +72,39 @@ def _records(text: str, delimiter: str, shown_as: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _first_line(text: str) -> tuple[str, str, str]:
-    line_end = re.search("\r\n|\r|\n", text)
-    return (text[: line_end.start()], line_end[0], text[line_end.end() :]) if line_end else (text, "", "")
-
-
-def _text(data: bytes, shown_as: str) -> str:
-    """UTF-8, UTF-16, or what Excel writes in western countries.
+def _encoding(data: bytes, shown_as: str) -> tuple[str, str]:
+    """UTF-8, UTF-16, or what Excel writes in western countries, and what becomes of bytes that are something else.
 
     A UTF-8 file in which a few bytes are something else keeps those as surrogates: their rows alone are rejects.
     """
-    try:
-        return data.decode(_unicode_encoding(data))
-    except UnicodeDecodeError as error:
-        lenient = data.decode("utf-8-sig", errors="surrogateescape")
-        if any(ord(letter) > 127 and not "\udc80" <= letter <= "\udcff" for letter in lenient):
-            return lenient
-        try:
-            text = data.decode("cp1252")
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{shown_as} is neither UTF-8 (byte {error.start}) nor Windows-1252 text: save it as CSV UTF-8"
-            ) from error
-    if "\0" in text:
+    encoding = _unicode_encoding(data)
+    if (at := _first_undecodable(data, encoding)) is None:
+        return encoding, "strict"
+    lenient = data.decode("utf-8-sig", errors="surrogateescape")
+    if any(ord(letter) > 127 and not "\udc80" <= letter <= "\udcff" for letter in lenient):
+        return "utf-8-sig", "surrogateescape"
+    if _first_undecodable(data, "cp1252") is not None:
+        raise UserError(
+            f"{shown_as} is neither UTF-8 (byte {at}) nor Windows-1252 text: save it as CSV UTF-8"
+        )
+    if b"\0" in data:
         raise UserError(f"{shown_as} is no text (it holds NUL characters): save it as CSV UTF-8")
     logger.warning(
         "%s is not UTF-8: read as Windows-1252, as Excel writes it; look at names with accents", shown_as
     )
-    return text
+    return "cp1252", "strict"
+
+
+def _first_undecodable(data: bytes, encoding: str) -> int | None:
+    """The place of the first byte that is not text in this encoding; None where all is. The text is never held whole."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    for at in range(0, len(data) + 1, CHECKED_BYTES):
+        held = len(decoder.getstate()[0])
+        try:
+            decoder.decode(data[at : at + CHECKED_BYTES], final=at + CHECKED_BYTES > len(data))
+        except UnicodeDecodeError as error:
+            return at - held + error.start
+    return None
 
 
 def _unicode_encoding(data: bytes) -> str:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, NoReturn
@@ -41,9 +41,9 @@ class ClipRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRows:
-    """The rows that a reader found, good and bad ones in order, and the heads of their targets."""
+    """The rows that a reader finds, good and bad ones in order, read once, and the heads of their targets."""
 
-    rows: Sequence[ClipRow]
+    rows: Iterable[ClipRow]
     groups: Groups = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     """Numbers of files and rows that are neither clips nor rejects, by kind."""
