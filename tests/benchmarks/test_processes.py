@@ -29,7 +29,8 @@ def test_processor_seconds_are_summed_over_a_process_and_those_below_it_that_nob
 def test_memory_needs_psutil(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(
-        UserError, match=r"the case memory needs psutil: install it with pip install 'w2v2\[bench\]'"
+        UserError,
+        match=r"the memory of a command is measured by psutil: install it with pip install 'w2v2\[bench\]'",
     ):
         processes.Watch(1)
 

@@ -8,7 +8,18 @@ from w2v2.config.checks import at_least
 from w2v2.errors import UserError
 
 Case = Literal[
-    "search", "head", "all", "extract", "gpu", "pretrain", "ctc", "reading", "memory", "scale", "startup"
+    "search",
+    "head",
+    "all",
+    "extract",
+    "gpu",
+    "pretrain",
+    "ctc",
+    "reading",
+    "memory",
+    "scale",
+    "startup",
+    "commands",
 ]
 
 
@@ -186,7 +197,7 @@ class BenchmarkConfig:
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
     """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract, gpu and reading, 2 for startup,
-    pretrain and ctc, 1 for search, head, memory and scale, which take minutes."""
+    pretrain, ctc and commands, 1 for search, head, memory and scale, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
     through_job: bool = False
@@ -226,7 +237,7 @@ class BenchmarkConfig:
                 usual = 3
             case "all":
                 usual = 4
-            case "startup" | "pretrain" | "ctc":
+            case "startup" | "pretrain" | "ctc" | "commands":
                 usual = 2
             case "search" | "head" | "memory" | "scale":
                 usual = 1

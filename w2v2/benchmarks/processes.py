@@ -85,7 +85,7 @@ class Watch:
             import psutil
         except ImportError as error:
             raise UserError(
-                "the case memory needs psutil: install it with pip install 'w2v2[bench]'"
+                "the memory of a command is measured by psutil: install it with pip install 'w2v2[bench]'"
             ) from error
         self._psutil, self._process = psutil, psutil.Process(pid)
         self._peak_bytes = 0

@@ -217,23 +217,31 @@ def search_with_trainer(
     clips: Labelled,
 ) -> list[PeerFold]:
     """Every fold of every trial, one after another, in this process."""
+    return [
+        fold
+        for trial, optim in enumerate(trials)
+        for fold in trial_with_trainer(config, folder, encoder, trial, optim, clips)
+    ]
+
+
+def trial_with_trainer(
+    config: BenchmarkConfig,
+    folder: str,
+    encoder: EncoderConfig,
+    trial: int,
+    optim: OptimConfig,
+    clips: Labelled,
+) -> list[PeerFold]:
+    """Every fold of one trial, one after another, in this process."""
     torch.set_num_threads(config.threads)
     folds = []
-    for trial, optim in enumerate(trials):
-        for fold in range(config.search.num_folds):
-            seed = fold_seed(config.seed, fold)
-            peer = load_peer(folder, encoder, clips.num_classes)
-            torch.manual_seed(seed)
-            peer.head.reset_parameters()
-            folds.append(
-                train_fold(
-                    peer,
-                    clips,
-                    trial=trial,
-                    fold=fold,
-                    optim=optim,
-                    num_epochs=config.search.num_epochs,
-                    seed=seed,
-                )
-            )
+    for fold in range(config.search.num_folds):
+        seed = fold_seed(config.seed, fold)
+        peer = load_peer(folder, encoder, clips.num_classes)
+        torch.manual_seed(seed)
+        peer.head.reset_parameters()
+        num_epochs = config.search.num_epochs
+        folds.append(
+            train_fold(peer, clips, trial=trial, fold=fold, optim=optim, num_epochs=num_epochs, seed=seed)
+        )
     return folds

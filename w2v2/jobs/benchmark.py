@@ -6,13 +6,14 @@
     w2v2 benchmark pretrain                    # pre-training, against Hugging Face's example
     w2v2 benchmark ctc                         # transcripts, against Hugging Face's example
     w2v2 benchmark reading memory startup
+    w2v2 benchmark commands                    # an extraction and a search as whole commands, against usual programs
     w2v2 benchmark scale --scale.num_clips '[1000000]'         # the driver of an extraction, by the number of clips
     w2v2 benchmark extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
     w2v2 benchmark extract --through_job true  # whole commands, from files to a table
 
 Each side runs in turn in one process tree, on the same audio, weights, epochs and batches; medians, ratios
 with their spread and how far results agree are printed with the machine and the date. Cases that compare
-with Trainer need accelerate, memory needs psutil (pip install 'w2v2[bench]'); reading and
+with Trainer need accelerate, memory and commands need psutil (pip install 'w2v2[bench]'); reading and
 scale need a checkout.
 
 Reads   nothing: audio and weights are made; --encoder may be a hub name or a folder.
@@ -113,6 +114,10 @@ def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
             from w2v2.benchmarks.startup_case import startup
 
             return startup(config, scratch)
+        case "commands":
+            from w2v2.benchmarks.commands_case import commands
+
+            return commands(config, scratch)
 
 
 def run(args: Sequence[str]) -> int:
