@@ -85,7 +85,7 @@ class ExtractSizes:
 class GpuSizes:
     """How much the case gpu computes; on a CPU take an encoder or a number of clips that suits it."""
 
-    num_clips: int = 256
+    num_clips: int = 1024
     """Clips of each kind of lengths."""
     batch_size: int = 64
     """Clips per optimizer step."""

@@ -10,11 +10,10 @@ from torch.profiler import ProfilerActivity, profile
 
 KINDS: dict[str, tuple[str, ...]] = {
     "attention": ("scaled_dot_product", "flash_attention", "efficient_attention"),
-    "convolutions": ("convolution", "conv1d", "conv2d"),
+    "convolutions": ("convolution", "conv1d", "conv2d", "fft"),
     "matrix products": ("::mm", "::addmm", "::bmm", "::baddbmm", "::matmul", "linear", "_Product"),
     "normalisation": ("_norm",),
     "activations": ("gelu", "relu", "softmax", "dropout", "sigmoid", "tanh"),
-    "optimizer": ("adam", "_foreach"),
     "copies": (
         "copy",
         "cat",
@@ -27,6 +26,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "contiguous",
         "pin_memory",
     ),
+    "optimizer": ("adam", "_foreach"),
 }
 """The first kind with a part of an operation's name has its seconds."""
 OTHER, IDLE = "other operations", "idle, waiting for the program"

@@ -44,6 +44,8 @@ PARTS: dict[Trained, str] = {
     "last": "training the last layers",
 }
 WANTED = {"extraction": 0.40, "training": 0.35}
+NUM_WARM = 2
+"""Repetitions before those that are timed."""
 BACKWARD = 2
 """A backward pass has about twice the products of its forward pass: those of the inputs and those of the weights."""
 
@@ -105,7 +107,8 @@ class _Device:
             compute()
             wait_for(self.device)
 
-        whole(-1)  # pays for memory and for the choice of kernels
+        for _ in range(NUM_WARM):  # pay for memory and for the choice of kernels
+            whole(-1)
         rounds = alternate({OURS: whole}, rounds=self.config.rounds_of("gpu"), what=f"gpu, {part}")
         seconds, ideal_s = statistics.median(rounds.seconds[OURS]), flops / self.ceiling
         profile = profiled(compute, device=self.device, seconds=seconds)

@@ -77,8 +77,10 @@ class _Rounded(torch.autograd.Function):
 
 
 def _copied(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The tensors in another type, by one operation on a GPU."""
-    copies = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    """The tensors in another type, in one piece of memory, by one operation on a GPU."""
+    whole = torch.empty(sum(tensor.numel() for tensor in tensors), dtype=dtype, device=tensors[0].device)
+    parts = whole.split([tensor.numel() for tensor in tensors])
+    copies = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
     torch._foreach_copy_(copies, list(tensors))
     return tuple(copies)
 

@@ -1,6 +1,7 @@
 """The device of forward passes, and how much audio goes through at once."""
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,11 @@ def select_device() -> torch.device:
     """The GPU if this process has one, else the CPU.
 
     Disables for this process TF32 in cuDNN, so that convolutions in float32 match those of the CPU, and cuDNN's attention,
-    which plans for a second at every new length.
+    which plans for a second at every new length. Asks torch for memory that grows in place, as lengths vary.
     """
+    os.environ.setdefault(
+        "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+    )  # read when memory is first used
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False
@@ -45,7 +49,7 @@ def _pass_s(device: torch.device) -> float:
     if device.type == "cpu" or not torch.cuda.is_available():
         return seconds
     memory = torch.cuda.get_device_properties(device).total_memory
-    return max(seconds, min(4 * seconds, PASS_S_PER_GB * memory / 1e9))
+    return max(seconds, min(2 * seconds, PASS_S_PER_GB * memory / 1e9))
 
 
 def on_device(device: torch.device, *inputs: Shaped[Tensor, "..."] | None) -> list[Tensor]:
