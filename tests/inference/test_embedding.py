@@ -20,7 +20,7 @@ from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.errors import UserError
 from w2v2.inference import embedding, outcomes, reading
-from w2v2.inference.embedding import layer_numbers, pooled_vectors
+from w2v2.inference.embedding import pooled_vectors
 from w2v2.models.pretrained import load_encoder
 from w2v2.tables.spec import embeddings_spec
 
@@ -78,7 +78,7 @@ def reference(folder: str, waveform: np.ndarray, pooling: str) -> np.ndarray:
 def test_vectors_are_those_of_transformers_on_the_clip_alone(folder, waveforms, layers, pooling):
     vector = VectorConfig(name=folder, layers=layers, pooling=pooling)
     encoder = encoder_of(vector)
-    numbers = layer_numbers(vector, NUM_LAYERS)
+    numbers = vector.layer_numbers(NUM_LAYERS)
     expected = [reference(folder, w, pooling)[numbers] for w in waveforms]
     for batch_s in (0.1, 2.5, 100.0):
         vectors = pooled_vectors(encoder, waveforms, pooling=pooling, batch_s=batch_s)
@@ -93,7 +93,7 @@ def test_no_waveform_no_vector(folder):
 
 def test_layers():
     def numbers(layers):
-        return layer_numbers(VectorConfig(layers=layers), 5)
+        return VectorConfig(layers=layers).layer_numbers(5)
 
     assert [numbers(x) for x in ("last", "all", 2, (4, 1))] == [[5], [0, 1, 2, 3, 4, 5], [2], [1, 4]]
     assert [embedding.layer_name(n, 5) for n in (0, 4, 5)] == ["0", "4", "last"]

@@ -76,7 +76,7 @@ def start_workers(*, local: bool | Literal["auto"], num_clips: int = 0, num_proc
     this process or on this machine already, it is used. Raises UserError where there is no such cluster, or Ray does
     not start.
     """
-    small = num_clips <= SMALL_NUM_CLIPS and num_processes == 1 and not _ray_is_at_hand()
+    small = num_clips <= SMALL_NUM_CLIPS and num_processes == 1 and not ray_is_at_hand()
     if local is True or (local == "auto" and small):
         logger.info("local: all work is done in this process, without Ray")
         return ThisProcess()
@@ -86,7 +86,7 @@ def start_workers(*, local: bool | Literal["auto"], num_clips: int = 0, num_proc
     return connection
 
 
-def _ray_is_at_hand() -> bool:
+def ray_is_at_hand() -> bool:
     """Whether Ray has an address, is connected to by this process, or has a cluster on this machine."""
     is_recorded = cluster_record().exists() or BOOTSTRAP.exists()
     return is_recorded or bool(os.environ.get("RAY_ADDRESS")) or _is_connected()

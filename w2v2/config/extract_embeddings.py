@@ -34,6 +34,26 @@ class VectorConfig:
                 f"encoder.layers must be last, all, or different numbers from 0 up, got {list(numbers)}"
             )
 
+    def layer_numbers(self, num_layers: int) -> list[int]:
+        """Numbers of the hidden states wanted, from 0 (enters the first layer) to num_layers (the last one).
+
+        Raises UserError for a layer that the encoder does not have.
+        """
+        match self.layers:
+            case "last":
+                return [num_layers]
+            case "all":
+                return list(range(num_layers + 1))
+            case int(number):
+                numbers = [number]
+            case several:
+                numbers = sorted(several)
+        if numbers[-1] > num_layers:
+            raise UserError(
+                f"encoder.layers must be at most {num_layers}, the layers of {self.name}, got {numbers[-1]}"
+            )
+        return numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig(JobConfig):

@@ -112,6 +112,10 @@ class QuantizerConfig:
 
     def __post_init__(self) -> None:
         at_least("quantizer", self, 0, "num_groups", "num_codes", "code_dim", "project_dim")
+        if self.num_groups and self.code_dim % self.num_groups:
+            raise UserError(
+                f"quantizer.code_dim must be a multiple of quantizer.num_groups={self.num_groups}, got {self.code_dim}"
+            )
         if not 0 < self.gumbel_end <= self.gumbel_start:
             raise UserError(
                 f"quantizer.gumbel_end must be in (0, gumbel_start={self.gumbel_start:g}], got {self.gumbel_end:g}"

@@ -55,19 +55,35 @@ def hold_back(clips: pa.Table, *, fraction: float, seed: int) -> pa.Table:
     With fewer than two named speakers, recordings (uri) are drawn instead. Clips with the same audio as a val clip are
     val, too. Raises UserError where no clip would be left to train on.
     """
-    rows = clips.select(["speaker", "uri", "audio_digest"]).to_pylist()
+    chosen = held_back(clips, fraction=fraction, seed=seed)
+    digests = clips["audio_digest"].to_pylist()
+    held = {digest for digest, is_chosen in zip(digests, chosen, strict=True) if is_chosen}
+    split = ["val" if digest in held else "train" for digest in digests]
+    if "train" not in split:
+        raise _nothing_to_train_on(fraction, "audio")
+    return _with_split(clips, split)
+
+
+def held_back(clips: pa.Table, *, fraction: float, seed: int) -> list[bool]:
+    """Of each clip (speaker, uri) whether its speaker, or else its recording, is one that hold_back draws.
+
+    Raises UserError where no clip would be left to train on.
+    """
+    rows = clips.select(["speaker", "uri"]).to_pylist()
     by_speaker = len({row["speaker"] for row in rows} - {""}) > 1
     keys = [(row["speaker"] if by_speaker else "") or row["uri"] for row in rows]
     shuffled = _shuffled(keys, seed)
     chosen = set(shuffled[: _share(shuffled, fraction)]) if fraction else set()
-    held = {row["audio_digest"] for row, key in zip(rows, keys, strict=True) if key in chosen}
-    split = ["val" if row["audio_digest"] in held else "train" for row in rows]
-    if "train" not in split:
-        raise UserError(
-            f"training.val_fraction={fraction:g} of {len(shuffled)} {'speakers' if by_speaker else 'recordings'} leaves "
-            "no clip to train on: add audio, or set --training.val_fraction 0"
-        )
-    return _with_split(clips, split)
+    if len(chosen) == len(shuffled):
+        raise _nothing_to_train_on(fraction, f"{len(shuffled)} {'speakers' if by_speaker else 'recordings'}")
+    return [key in chosen for key in keys]
+
+
+def _nothing_to_train_on(fraction: float, whole: str) -> UserError:
+    return UserError(
+        f"training.val_fraction={fraction:g} of {whole} leaves no clip to train on: add audio, or set "
+        "--training.val_fraction 0"
+    )
 
 
 def audit(clips: pa.Table) -> None:

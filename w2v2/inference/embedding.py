@@ -17,7 +17,7 @@ from w2v2.audio.waveforms import normalized, windows
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.data.rejects import record_fields
-from w2v2.errors import Reject, UserError
+from w2v2.errors import Reject
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
 from w2v2.models.device import on_device, padded_budget, prepared_ahead, select_device
@@ -52,27 +52,6 @@ def encoder_config(vector: VectorConfig) -> EncoderConfig:
             return replace(whole, layer="concat")
         case several:
             return replace(whole, layer="concat", layers=tuple(sorted(several)))
-
-
-def layer_numbers(vector: VectorConfig, num_layers: int) -> list[int]:
-    """Numbers of the hidden states in `vector`, from 0 (enters the first layer) to num_layers (the last one).
-
-    Raises UserError for a layer that the encoder does not have.
-    """
-    match vector.layers:
-        case "last":
-            return [num_layers]
-        case "all":
-            return list(range(num_layers + 1))
-        case int(number):
-            numbers = [number]
-        case several:
-            numbers = sorted(several)
-    if numbers[-1] > num_layers:
-        raise UserError(
-            f"encoder.layers must be at most {num_layers}, the layers of {vector.name}, got {numbers[-1]}"
-        )
-    return numbers
 
 
 def layer_name(number: int, num_layers: int) -> str:
@@ -165,7 +144,7 @@ def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.
     )
     by_clip = [[next(vectors) for _ in of_clip] for of_clip in spans]
     finite = [all(np.isfinite(piece).all() for piece in of_clip) for of_clip in by_clip]
-    states = layer_numbers(vector, encoder.num_layers)
+    states = vector.layer_numbers(encoder.num_layers)
     names = [layer_name(state, encoder.num_layers) for state in states]
     starts = clips["start_s"].to_pylist()
     made = [

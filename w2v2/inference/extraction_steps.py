@@ -30,12 +30,12 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
 
 def inspect(config: ExtractConfig, run_id: str) -> Job:
     """The job, with the facts about the encoder that only loading it tells."""
-    from w2v2.inference.embedding import layer_name, layer_numbers
+    from w2v2.inference.embedding import layer_name
     from w2v2.models.lengths import longest_s
     from w2v2.models.pooling import pooled_dim
 
     encoder, digest = load(config)
-    numbers = layer_numbers(config.encoder, encoder.num_layers)
+    numbers = config.encoder.layer_numbers(encoder.num_layers)
     return Job(
         config=config,
         digest=digest,

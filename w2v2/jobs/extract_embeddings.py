@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from w2v2.cluster.workers import ray_is_at_hand
 from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
 from w2v2.data import clip_shards, manifest, usable_clips
+from w2v2.models.architecture import read_num_layers
 from w2v2.models.fold_encoders import refuse_fold_encoders
-from w2v2.models.pretrained_name import check_folder
 from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
 from w2v2.storage.lease import exclusive
@@ -83,6 +84,9 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
+    refuse_fold_encoders(config.encoder.name)
+    if num_layers := read_num_layers(config.encoder.name, asks_hub=not ray_is_at_hand()):
+        config.encoder.layer_numbers(num_layers)  # finds early what would not work
     data = usable_clips.with_demo_made(config.data)
     with tempfile.TemporaryDirectory(prefix="w2v2-extract-") as folder:
         shards_read = clip_shards.read_shards(data, carried=further(config))
@@ -91,8 +95,6 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
         )
 
         shards = Shards(Path(folder), shards_read)
-        check_folder(config.encoder.name)
-        refuse_fold_encoders(config.encoder.name)
         if not config.plan:
             _check_rejects(config, shards.num_clips, shards.rejects)
         table = opened(config)

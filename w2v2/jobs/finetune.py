@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from w2v2.cluster import features
 from w2v2.cluster.joined_descriptors import Descriptors, descriptor_rows, joined_descriptors
 from w2v2.cluster.tracking import tracked
-from w2v2.cluster.workers import Workers, start_workers
+from w2v2.cluster.workers import Workers, ray_is_at_hand, start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
@@ -33,8 +33,8 @@ from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import decoder, provenance
+from w2v2.models.architecture import check_encoder, check_vocabulary
 from w2v2.models.fold_encoders import refuse_fold_encoders
-from w2v2.models.pretrained_name import check_folder
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
 from w2v2.results.plan import reading_all
@@ -79,8 +79,10 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     before = main(without_remapping(config)) if config.before_remapping else None
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    check_folder(config.encoder.name)
     refuse_fold_encoders(config.encoder.name)
+    check_encoder(config.encoder, asks_hub=not ray_is_at_hand())
+    if config.text.vocab == "model":
+        check_vocabulary(config.encoder.name)
     corpus = read_clips(config)
     workers = start_workers(
         local=config.local, num_clips=len(corpus.clips), num_processes=config.resources.num_workers

@@ -27,14 +27,15 @@ import pyarrow.compute as pc
 
 from w2v2.cluster import features
 from w2v2.cluster.tracking import tracked
-from w2v2.cluster.workers import start_workers
+from w2v2.cluster.workers import ray_is_at_hand, start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.pretrain import PretrainConfig, with_recipe
-from w2v2.data import file_facts, folds, manifest, usable_clips
+from w2v2.data import file_facts, folds, manifest, splits, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.errors import UserError
 from w2v2.features.requests import ClipFeatures
+from w2v2.models.architecture import check_encoder
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
@@ -82,12 +83,14 @@ def main(config: PretrainConfig) -> dict[str, Any]:
         return plan_pretrain(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
+    encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
+    for opened in encoders:
+        check_encoder(opened, asks_hub=not ray_is_at_hand())
     corpus = read_clips(config)
     num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
     workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
     gpus = workers.gpus(config.resources.gpus_per_worker)
-    encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
     preparation = features.FeaturePreparation(
         config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
@@ -182,8 +185,9 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
     )
     if len(clips) < 2:
         raise UserError(f"{len(clips)} clips are left to pre-train on, wanted at least 2: look at data.uri")
-    if config.per_fold:
-        folds.assign(clips, config.folds)  # finds early what would not work
+    if config.per_fold:  # both find early what would not work
+        folds.assign(clips, config.folds)
+    splits.held_back(clips, fraction=config.training.val_fraction, seed=config.seed)
     num_excluded = len(corpus.clips) - len(clips)
     passed_over = dict(corpus.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
     return replace(corpus, clips=clips, passed_over=passed_over)

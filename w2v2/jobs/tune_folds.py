@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.cluster.tracking import tracked
+from w2v2.cluster.workers import ray_is_at_hand
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
@@ -28,7 +29,7 @@ from w2v2.data import folds, transcripts, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.models import fold_encoders
-from w2v2.models.pretrained_name import check_folder
+from w2v2.models.architecture import check_encoder
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices
@@ -116,16 +117,16 @@ def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
     """
     is_transcript = config.task.kind == "transcript"
     encoders = variants(config.encoder, config.search.space)
-    for encoder in encoders:
-        check_folder(encoder.name)
     of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
     refuse_encoders_by_fold(config, of_fold)
+    needed = fold_encoders.distinct(encoders, of_fold)
+    for encoder in needed:
+        check_encoder(encoder, asks_hub=not ray_is_at_hand())
     manifest = read_clips(config)
     if of_fold:
         fold_encoders.refuse_seen(of_fold, folds.assign(manifest.clips, config.folds))
     if is_transcript and config.text.vocab == "model":
         refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
-    needed = fold_encoders.distinct(encoders, of_fold)
     prepared = read_prepared(config, needed, manifest.clips)
     if prepared is None:
         from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without

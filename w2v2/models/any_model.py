@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
+from w2v2.models.architecture import check_vocabulary
 from w2v2.models.model_info import ModelInfo, is_ours, read_convolutions, read_info
 from w2v2.models.pretrained_name import local_path
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.models.saved_model import SavedModel
+
+WANTED = "wanted the model folder of a finetune run, or a CTC model with vocab.json"
 
 
 def place_of_model(name: str) -> str:
@@ -37,6 +40,8 @@ def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
 
 def load_any(uri: str, text: TextConfig) -> "SavedModel":
     """The model, in evaluation mode on the CPU."""
+    if is_foreign(uri):
+        check_vocabulary(uri, field="model", wanted=WANTED)
     from w2v2.models.foreign_model import load_foreign
     from w2v2.models.saved_model import load_model
 

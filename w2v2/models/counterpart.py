@@ -9,9 +9,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoModelForAudioClassification, AutoModelForCTC, Wav2Vec2CTCTokenizer
 
 from w2v2.data.text import Vocabulary
+from w2v2.models.architecture import CONFORMERS
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
-from w2v2.models.families import CONFORMERS
 from w2v2.models.model_info import ModelInfo
 
 PROBLEM = {

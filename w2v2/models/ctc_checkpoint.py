@@ -9,21 +9,17 @@ from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 from w2v2.config.model import EncoderConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
+from w2v2.models.architecture import KEPT_VOCABULARY, TO_KEEP_ONE, check_vocabulary
 from w2v2.models.pretrained import missing_weights, open_folder, read_checkpoint
 
-TO_TRAIN = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
 
-
-def read_vocabulary(
-    name: str, *, field: str = "text.vocab=model, but encoder.name", wanted: str = TO_TRAIN
-) -> Vocabulary:
+def read_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = TO_KEEP_ONE) -> Vocabulary:
     """The vocabulary of the CTC model in a hub repository, a local or a gs:// folder.
 
     Raises UserError, which begins with the field and ends with what is wanted, where it has none, and where its
     tokens are no single characters.
     """
-    if name == "tiny":
-        raise UserError(f"{field} 'tiny' has no vocabulary: {wanted}")
+    check_vocabulary(name, field=field, wanted=wanted)
     try:
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(open_folder(name))
     except (OSError, TypeError, json.JSONDecodeError) as error:

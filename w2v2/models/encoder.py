@@ -17,12 +17,11 @@ from transformers import PreTrainedModel
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
+from w2v2.models.architecture import FAMILIES, SPECTRUM_FAMILIES
 from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16, rounded_weights
 from w2v2.models.convolutions import convolve, field_of
 from w2v2.models.cut import chosen_states, cut_for
 from w2v2.models.families import (
-    FAMILIES,
-    SPECTRUM_FAMILIES,
     LayerRunner,
     final_norm,
     is_conformer,

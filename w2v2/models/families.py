@@ -14,17 +14,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
-SQUEEZED = ("sew", "sew-d")
-"""Models whose layers run on fewer frames than the convolutions make."""
-WAVEFORM_FAMILIES = (
-    *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
-    *("wav2vec2-conformer", *SQUEEZED),
-)
-SPECTRUM_FAMILIES = ("wav2vec2-bert", "whisper")
-"""Models of log-mel spectra, which their own feature extractors make."""
-FAMILIES = (*WAVEFORM_FAMILIES, *SPECTRUM_FAMILIES)
-"""The model types that an Encoder takes."""
+from w2v2.models.architecture import CONFORMERS
 
 LayerRunner = Callable[[nn.Module, Tensor], Tensor]
 """Runs one transformer layer on hidden states."""

@@ -27,8 +27,16 @@ from transformers.utils import logging as transformers_logging
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
+from w2v2.models.architecture import (
+    FAMILIES,
+    NOT_ON_HUB,
+    SPECTRUM_FAMILIES,
+    TINY_LAYERS,
+    UNREACHABLE,
+    cannot_open,
+    code_needed,
+)
 from w2v2.models.encoder import Encoder
-from w2v2.models.families import FAMILIES, SPECTRUM_FAMILIES
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
 from w2v2.models.squeezed import SqueezedEncoder
@@ -42,7 +50,7 @@ def tiny_config() -> Wav2Vec2Config:
     """A wav2vec2 of about 0.08 M parameters that trains from scratch on a laptop: 50 frames/s, 2 layers."""
     return Wav2Vec2Config(
         hidden_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=TINY_LAYERS,
         num_attention_heads=4,
         intermediate_size=96,
         conv_dim=(32, 32, 48, 64),
@@ -252,30 +260,29 @@ def _other_kind(folder: str) -> str:
     if not isinstance(kind, str) or kind in FAMILIES:
         return ""
     if "auto_map" in settings:
-        return (
-            f"its model_type {kind} needs Python code from its repository (auto_map in config.json), which is never run "
-            "here"
-        )
+        return code_needed(settings)
     return f"its model_type {kind} is unknown to transformers {transformers.__version__}"
 
 
 def _why_not(name: str, folder: str, error: Any) -> str:
-    text = str(error) or type(error).__name__
+    """That a model cannot be opened, why, and what is wanted."""
+    text = (str(error) or type(error).__name__).splitlines()[0][:200]
     if (Path(folder) / "member-00").is_dir():
-        why = "it is an ensemble, which has no encoder of its own"
-        todo = f"give one of its members, such as {name.rstrip('/')}/member-00"
+        why = (
+            "it is an ensemble, which has no encoder of its own; give one of its members, such as "
+            f"{name.rstrip('/')}/member-00"
+        )
     elif kind := _other_kind(folder):
-        why, todo = kind, f"wanted a model whose model_type is one of {', '.join(FAMILIES)}"
+        why = f"{kind}; wanted a model whose model_type is one of {', '.join(FAMILIES)}"
     elif Path(folder).is_dir():
-        why = f"transformers cannot open it ({text.splitlines()[0][:200]})"
-        todo = "wanted a folder as save_pretrained writes it (config.json, model.safetensors)"
-    elif "connect" in text or "offline" in text or "internet" in text:
-        why = "the Hugging Face hub cannot be reached and the model is not in the local hub cache"
-        todo = "check the network, or give a local folder or a gs:// folder"
-    elif "is not a local folder and is not a valid model identifier" in text or "404" in text:
-        why = "there is no such folder and no such model on the Hugging Face hub"
-        todo = "check the spelling (for a private model, log in with `hf auth login`)"
+        why = cannot_open(text)
+    elif any(word in str(error) for word in ("connect", "offline", "internet")):
+        why = UNREACHABLE
+    elif "is not a local folder and is not a valid model identifier" in str(error) or "404" in str(error):
+        why = NOT_ON_HUB
     else:
-        why = f"the Hugging Face hub does not give it ({text.splitlines()[0][:200]})"
-        todo = "check the name (for a gated or private model, log in with `hf auth login`)"
-    return f"encoder.name {name!r}: {why}; {todo}"
+        why = (
+            f"the Hugging Face hub does not give it ({text}); check the name (for a gated or private model, log in with "
+            "`hf auth login`)"
+        )
+    return f"encoder.name {name!r}: {why}"
