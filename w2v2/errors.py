@@ -1,6 +1,7 @@
 """Errors that a job reports in one sentence, and the reason why a clip is rejected."""
 
 import re
+import tempfile
 from dataclasses import dataclass
 
 from w2v2.redaction import redacted
@@ -17,7 +18,29 @@ class UserError(ValueError):
 
 
 class ResumableError(UserError):
-    """An interruption that the same command recovers from: the settings are right, a file that is made again was lost."""
+    """An interruption that the same command recovers from: the settings are right, a file was lost or could not be written."""
+
+
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "database or disk is full")
+"""What the system, and SQLite in its own words, says of a disk without room; libraries repeat it in errors of their own."""
+
+
+def full_disk(error: BaseException) -> ResumableError | None:
+    """The sentence for an error that comes from a full disk, whichever library raised it and however it was reported; else None."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        # Ray has the error of a worker as an attribute.
+        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
+    for cause in seen[::-1]:
+        for line in str(cause).splitlines():
+            if any(words in line for words in _FULL):
+                return ResumableError(
+                    f"a disk is full ({line.strip()[:200]}); free it, or name another folder for temporary files than "
+                    f"{tempfile.gettempdir()} by TMPDIR, and run the same command again"
+                )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

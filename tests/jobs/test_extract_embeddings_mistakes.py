@@ -26,7 +26,10 @@ def audio(corpus, tmp_path_factory) -> Path:
     [
         (dict(table="bq://nothing"), r"is not a BigQuery table: write bq://project.dataset.table"),
         (dict(table="duckdb:///tmp/x.db?table=a;b"), r"is not a DuckDB table"),
-        (dict(encoder=VectorConfig(layers=9)), r"encoder.layer must be at most 2, the layers of tiny, got 9"),
+        (
+            dict(encoder=VectorConfig(layers=9)),
+            r"encoder.layers must be at most 2, the layers of tiny, got 9",
+        ),
         (
             dict(encoder=VectorConfig(layers=(0, 9))),
             r"encoder.layers must be at most 2, the layers of tiny, got 9",

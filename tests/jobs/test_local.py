@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 
 from tests import ROOT
 from w2v2.cluster.workers import ThisProcess
@@ -21,12 +22,12 @@ from w2v2.config.data import CacheConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, TrainingConfig
-from w2v2.config.pretrain import PretrainConfig
+from w2v2.config.pretrain import PretrainConfig, PretrainDataConfig, PretrainTrainingConfig
 from w2v2.config.resources import ExtractionResources, InferenceResources
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.data.recording_quality import QUALITY
 from w2v2.errors import UserError
-from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, tune_folds
+from w2v2.jobs import baseline, evaluate, extract_embeddings, finetune, predict, pretrain, tune_folds
 
 ONE = ExtractionResources(num_workers=1)
 
@@ -105,12 +106,17 @@ def vectors(run: str) -> Any:
         return np.array(database.sql("SELECT embedding FROM embeddings ORDER BY clip_id").fetchall())
 
 
+def weights(run: str) -> Any:
+    tensors = safetensors.numpy.load_file(Path(run) / "model" / "model.safetensors")
+    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+
+
 def jobs(
     place: Path, audio: Path, cache_folder: Path
 ) -> dict[str, tuple[Callable[[Any], Any], Any, Callable[[str], Any]]]:
     """Each job's main function, its settings, and how to read its numbers, in an order in which they can run."""
     data, cache = DataConfig(uri=str(audio)), CacheConfig(uri=str(cache_folder))
-    run, training = {name: str(place / name) for name in "abcdef"}, TrainingConfig(num_epochs=1)
+    run, training = {name: str(place / name) for name in "abcdefg"}, TrainingConfig(num_epochs=1)
     common: dict[str, Any] = {"data": data, "cache": cache}
     last = EncoderConfig(train="last", num_last_layers=1)
     search = SearchConfig(num_trials=2, max_concurrent_trials=1, pruning="none")
@@ -134,6 +140,16 @@ def jobs(
             predictions,
         ),
         (baseline, BaselineConfig(run=run["f"], svm=SvmConfig(features=("pitch",)), **common), predictions),
+        (
+            pretrain,
+            PretrainConfig(
+                run=run["g"],
+                data=PretrainDataConfig(uri=str(audio)),
+                cache=cache,
+                training=PretrainTrainingConfig(num_epochs=2),
+            ),
+            weights,
+        ),
     ]
     return {job.__name__.rpartition(".")[2]: (job.main, config, read) for job, config, read in made}
 

@@ -93,6 +93,35 @@ def test_the_best_settings_train_one_model_and_both_runs_compare_with_themselves
     assert "is lower than" in page
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_workers_a_trial_give_what_one_gives(tmp_path, ray_session):
+    """The loss of a batch is a sum over all characters of all workers, so that shares of other lengths change nothing."""
+    uri = sentences_csv(tmp_path / "data", num_speakers=6, num_sentences=4)
+    flags = ["--task.kind", "transcript", "--data.uri", str(uri), "--cache.uri", str(tmp_path / "cache")]
+    flags += ["--folds.kind", "grouped", "--folds.num_folds", "2", "--training.num_epochs", "4"]
+    flags += ["--search.num_trials", "1", "--search.pruning", "none", "--head.dropout", "0"]
+    flags += [
+        "--search.space",
+        "{optim.learning_rate: {low: 4e-3, high: 8e-3, log: true}}",
+        "--local",
+        "false",
+    ]
+    curves, folds, texts = [], [], []
+    for workers in ("1", "2"):
+        run = tmp_path / workers
+        config = command_line.parse(
+            TuneFoldsConfig, [*flags, "--run", str(run), "--resources.num_workers", workers]
+        )
+        tune_folds.main(config)
+        curves.append(frame(run, "curves").sort_values(["fold", "epoch"])["train_loss"].to_numpy())
+        folds.append(frame(run, "folds").sort_values("fold")["cer"].to_numpy())
+        texts.append(frame(run, "predictions").sort_values("clip_id"))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    assert folds[0] == pytest.approx(folds[1], abs=0.02)
+    assert (texts[0]["predicted"].to_numpy() == texts[1]["predicted"].to_numpy()).mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from w2v2.storage.uris import (
     FileInfo,
+    FullError,
     NotFoundError,
     RefusedError,
     StorageError,
@@ -65,7 +66,7 @@ def failure(uri: str, error: OSError) -> StorageError:
                 f"{uri}: the disk or share does not answer ({words}); check it and run the same command again"
             )
         case OSError(errno=number) if number in _FULL:
-            return RefusedError(
+            return FullError(
                 f"{uri}: {words}; free the disk and run the same command again, or use another path"
             )
         case _:

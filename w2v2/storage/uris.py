@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from w2v2.errors import Reject, UserError
+from w2v2.errors import Reject, ResumableError, UserError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -35,6 +35,10 @@ class RefusedError(StorageError):
     """The storage answered with a refusal: no permission, no space, a folder in place of a file, an invalid name."""
 
     reject_kind = "not readable"
+
+
+class FullError(RefusedError, ResumableError):
+    """The disk has no room for a file."""
 
 
 class UnreachableError(StorageError):

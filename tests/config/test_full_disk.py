@@ -1,0 +1,79 @@
+"""A full disk is one sentence, whichever library meets it and however another error reports it."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+from w2v2.errors import ResumableError, UserError, full_disk
+from w2v2.storage.local import failure
+
+LIBRARIES = {
+    "safetensors": "import numpy, safetensors.numpy; safetensors.numpy.save_file({'a': numpy.ones(10**6)}, place)",
+    "duckdb": "import duckdb; duckdb.connect(place).sql('CREATE TABLE t AS SELECT random() x FROM range(1000000)')",
+    "sqlite": """
+import sqlite3
+connection = sqlite3.connect(place)
+connection.execute('PRAGMA max_page_count = 9')
+connection.execute('CREATE TABLE t AS SELECT zeroblob(1000000) x')
+""",
+    "python": "open(place, 'wb').write(bytes(10**6))",
+    "arrow": "import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({'a': [str(i) * 9 for i in range(10**5)]}), place)",
+    "wrapped": """
+from w2v2.errors import UserError
+try:
+    open(place, 'wb').write(bytes(10**6))
+except Exception as error:
+    raise UserError('the model cannot be exported') from error
+""",
+}
+JOB = """
+import resource, sys
+from dataclasses import dataclass
+from w2v2.config.command_line import run_job
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+place = sys.argv[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # no file may become larger
+sys.exit(run_job(lambda config: exec(sys.argv[2], {"place": place}), Config, []))
+"""
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_that_cannot_write_end_a_job_in_a_sentence(library: str, tmp_path: Path) -> None:
+    job = subprocess.run(
+        [sys.executable, "-c", JOB, str(tmp_path / "file"), LIBRARIES[library]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert job.returncode == 2, job.stderr
+    line = job.stderr.strip()
+    assert line.startswith("error: a disk is full (") and "\n" not in line
+    assert "free it, or name another folder for temporary files than " in line
+    assert line.endswith("by TMPDIR, and run the same command again")
+
+
+def test_errors_that_are_not_of_a_full_disk_stay_as_they_are() -> None:
+    known = failure("/a/b", OSError(errno.ENOSPC, "No space left on device"))
+    assert isinstance(known, ResumableError) and str(known).startswith(
+        "/a/b: No space left on device; free the"
+    )
+    assert full_disk(ValueError("x")) is None
+    missing = UserError("no such file")
+    missing.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
+    assert full_disk(missing) is None
+
+
+def test_a_worker_s_error_is_known_by_its_cause() -> None:
+    class TaskError(Exception):
+        """As Ray's: the worker's error is an attribute."""
+
+        cause = OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
+
+    found = full_disk(TaskError("a task failed"))
+    assert found is not None and "/scratch/x" in str(found)
