@@ -33,6 +33,8 @@ class Part:
 GCS = "w2v2/storage/gcs.py"
 RAY = "w2v2/cluster/ray_internals.py"
 FAMILIES = "w2v2/models/families.py"
+BFLOAT16 = "w2v2/models/bfloat16.py"
+PACKING = "w2v2/models/packing.py"
 W2V = "transformers.models.wav2vec2.modeling_wav2vec2"
 PARTS = (
     Part("gcsfs", "gcsfs.core:GCSFileSystem._call", GCS, ("method", "path", "json_out")),
@@ -54,6 +56,9 @@ PARTS = (
     Part("torch", "torch:_foreach_add_", "w2v2/training/torch_internals.py"),
     Part("torch", "torch:_fused_adamw_", "w2v2/training/torch_internals.py"),
     Part("torch", "torch:ops.aten._log_softmax_backward_data", "w2v2/training/torch_internals.py"),
+    Part("torch", "torch:_foreach_copy_", BFLOAT16),
+    Part("torch", "torch.nn.attention.varlen:varlen_attn", PACKING, ("query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k")),
+    Part("transformers", "transformers:AttentionInterface.register", PACKING, ("key", "value")),
     Part("transformers", "transformers.masking_utils:create_bidirectional_mask", FAMILIES, ("config", "inputs_embeds", "attention_mask")),
     Part("transformers", f"{W2V}:Wav2Vec2EncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask")),
     Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMAttention.compute_bias", FAMILIES, ("query_length", "key_length")),
