@@ -1,4 +1,7 @@
-"""A finished search; pictures."""
+"""A corpus of two emotions, a finished search, pictures that are not drawn."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +9,17 @@ from tests.jobs.searches import make_config
 from tests.made.pictures import blank_pictures
 from w2v2.config.tune_folds import SearchConfig
 from w2v2.jobs import tune_folds
+
+
+@pytest.fixture(scope="session")
+def two_emotions(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the happy and the angry clips of `corpus`: 48 of all 24 actors."""
+    folder = tmp_path_factory.mktemp("two_emotions")
+    for path in sorted(corpus.rglob("*.wav")):
+        if path.stem.split("-")[2] in ("03", "05"):
+            (folder / path.parent.name).mkdir(exist_ok=True)
+            shutil.copy(path, folder / path.parent.name / path.name)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -77,21 +77,10 @@ def without_pictures() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def audio(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 clips: two emotions of 24 actors."""
-    folder = tmp_path_factory.mktemp("audio")
-    for path in sorted(corpus.rglob("*.wav")):
-        if path.stem.split("-")[2] in ("03", "05"):
-            (folder / path.parent.name).mkdir(exist_ok=True)
-            shutil.copy(path, folder / path.parent.name / path.name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(two_emotions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model to score and to predict with."""
     place = tmp_path_factory.mktemp("model")
-    job = jobs(place, audio, place)["finetune"]
+    job = jobs(place, two_emotions, place)["finetune"]
     job.main(replace(job.config, training=TrainingConfig(num_epochs=1)))
     return place / "run" / "model"
 
@@ -100,13 +89,13 @@ Undisturbed = Callable[[str], tuple[dict[Any, np.ndarray], int]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(audio: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(two_emotions: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """Of a job its numbers, and how many files it writes."""
 
     @functools.cache
     def run(name: str) -> tuple[dict[Any, np.ndarray], int]:
         place = tmp_path_factory.mktemp(name.replace(" ", "_"))
-        job = jobs(place, audio, model)[name]
+        job = jobs(place, two_emotions, model)[name]
         with pytest.MonkeyPatch.context() as patch:
             writes = Writes(patch)
             job.main(job.config)
@@ -179,9 +168,9 @@ def disturbed(
     name: str, draw: int, places: tuple[Path, Path, Path], num_writes: int
 ) -> tuple[Path, str, Job]:
     """The run directory of a job that something happened to, and what."""
-    place, audio, model = places
+    place, two_emotions, model = places
     rng = random.Random(f"{name} {draw}")
-    job = jobs(place, audio, model)[name]
+    job = jobs(place, two_emotions, model)[name]
     on_ray = draw % 20 == 19
     if on_ray:
         job = replace(job, config=replace(job.config, local=False))
@@ -222,13 +211,13 @@ def differences(name: str, draw: int, undisturbed: Undisturbed, places: tuple[Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", range(NUM_DRAWS))
 def test_the_same_command_again_ends_with_the_same_numbers(
-    draw: int, undisturbed: Undisturbed, audio: Path, model: Path, tmp_path: Path, ray_session: Any
+    draw: int, undisturbed: Undisturbed, two_emotions: Path, model: Path, tmp_path: Path, ray_session: Any
 ) -> None:
-    assert differences(NAMES[draw % len(NAMES)], draw, undisturbed, (tmp_path, audio, model)) == []
+    assert differences(NAMES[draw % len(NAMES)], draw, undisturbed, (tmp_path, two_emotions, model)) == []
 
 
 @pytest.mark.parametrize(("name", "draw"), [("extract", 0), ("evaluate", 1), ("finetune", 2)])
 def test_a_few_draws(
-    name: str, draw: int, undisturbed: Undisturbed, audio: Path, model: Path, tmp_path: Path
+    name: str, draw: int, undisturbed: Undisturbed, two_emotions: Path, model: Path, tmp_path: Path
 ) -> None:
-    assert differences(name, draw, undisturbed, (tmp_path, audio, model)) == []
+    assert differences(name, draw, undisturbed, (tmp_path, two_emotions, model)) == []

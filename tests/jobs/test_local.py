@@ -1,6 +1,5 @@
 """`--local true`: every job in one process, without Ray, with the numbers that Ray's workers give."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,28 +41,17 @@ for line in {commands!r}:
 """
 
 
-@pytest.fixture(scope="module")
-def audio(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips of two emotions, of all 24 actors."""
-    folder = tmp_path_factory.mktemp("audio")
-    for path in sorted(corpus.rglob("*.wav")):
-        if path.stem.split("-")[2] in ("03", "05"):
-            (folder / path.parent.name).mkdir(exist_ok=True)
-            shutil.copy(path, folder / path.parent.name / path.name)
-    return folder
-
-
 def run_without_ray(*commands: str) -> None:
     subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY.format(commands=commands)], cwd=ROOT, check=True, timeout=600
     )
 
 
-def test_a_model_is_trained_and_used_where_there_is_no_ray(audio: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained_and_used_where_there_is_no_ray(two_emotions: Path, tmp_path: Path) -> None:
     run_without_ray(
-        f"finetune --data.uri {audio} --run {tmp_path}/model --cache.uri {tmp_path}/cache --training.num_epochs 1",
-        f"predict --data.uri {audio} --run {tmp_path}/predicted --model {tmp_path}/model/model",
-        f"extract_embeddings --data.uri {audio} --run {tmp_path}/vectors",
+        f"finetune --data.uri {two_emotions} --run {tmp_path}/model --cache.uri {tmp_path}/cache --training.num_epochs 1",
+        f"predict --data.uri {two_emotions} --run {tmp_path}/predicted --model {tmp_path}/model/model",
+        f"extract_embeddings --data.uri {two_emotions} --run {tmp_path}/vectors",
     )
     assert len((tmp_path / "predicted" / "predictions.csv").read_text().splitlines()) == 48 + 1
     with duckdb.connect(str(tmp_path / "vectors" / "embeddings.db")) as database:
@@ -77,15 +65,15 @@ def test_a_model_is_trained_and_used_where_there_is_no_ray(audio: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_other_jobs_where_there_is_no_ray(audio: Path, tmp_path: Path) -> None:
-    common = f"--data.uri {audio} --cache.uri {tmp_path}/cache"
+def test_the_other_jobs_where_there_is_no_ray(two_emotions: Path, tmp_path: Path) -> None:
+    common = f"--data.uri {two_emotions} --cache.uri {tmp_path}/cache"
     run_without_ray(
         f"tune_folds {common} --run {tmp_path}/search --search.num_trials 1 --training.num_epochs 1 --encoder.train last",
         f"tune_folds {common} --run {tmp_path}/heads --search.num_trials 1 --training.num_epochs 1 --encoder.train head",
         f"baseline {common} --run {tmp_path}/svm --svm.features [pitch]",
         f"pretrain {common} --run {tmp_path}/pretrained --training.num_epochs 1",
         f"finetune {common} --run {tmp_path}/model --training.num_epochs 1 --encoder.train last --head.joined [pitch]",
-        f"evaluate --data.uri {audio} --run {tmp_path}/evaluated --model {tmp_path}/model/model",
+        f"evaluate --data.uri {two_emotions} --run {tmp_path}/evaluated --model {tmp_path}/model/model",
     )
     for name in ("search", "heads", "svm", "evaluated"):
         assert len(pq.read_table(tmp_path / name / "predictions.parquet")) == 48
@@ -112,10 +100,10 @@ def weights(run: str) -> Any:
 
 
 def jobs(
-    place: Path, audio: Path, cache_folder: Path
+    place: Path, two_emotions: Path, cache_folder: Path
 ) -> dict[str, tuple[Callable[[Any], Any], Any, Callable[[str], Any]]]:
     """Each job's main function, its settings, and how to read its numbers, in an order in which they can run."""
-    data, cache = DataConfig(uri=str(audio)), CacheConfig(uri=str(cache_folder))
+    data, cache = DataConfig(uri=str(two_emotions)), CacheConfig(uri=str(cache_folder))
     run, training = {name: str(place / name) for name in "abcdefg"}, TrainingConfig(num_epochs=1)
     common: dict[str, Any] = {"data": data, "cache": cache}
     last = EncoderConfig(train="last", num_last_layers=1)
@@ -155,9 +143,9 @@ def jobs(
 
 
 @pytest.mark.slow
-def test_the_numbers_are_those_of_ray(audio: Path, tmp_path: Path, ray_session: Any) -> None:
+def test_the_numbers_are_those_of_ray(two_emotions: Path, tmp_path: Path, ray_session: Any) -> None:
     """Bit for bit where the same features are trained on; an encoder rounds otherwise on other batches and threads."""
-    on_ray, here = (jobs(tmp_path / place, audio, tmp_path / "cache") for place in ("ray", "here"))
+    on_ray, here = (jobs(tmp_path / place, two_emotions, tmp_path / "cache") for place in ("ray", "here"))
     for name, (main, config, read) in on_ray.items():
         main(replace(config, local=False))
         local = replace(here[name][1], local=True)

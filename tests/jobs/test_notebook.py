@@ -9,7 +9,9 @@ from tests import ROOT
 from w2v2.command import main
 
 
-def test_the_notebook_runs_from_its_first_cell_to_its_last(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_notebook_runs_from_its_first_cell_to_its_last(
+    two_emotions: Path, tmp_path: Path, monkeypatch
+) -> None:
     flags = [
         "--training.num_epochs",
         "1",
@@ -20,7 +22,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(corpus: Path, tmp_pat
         "--encoder.train",
         "head",
     ]
-    assert main(["finetune", "--data", str(corpus), "--run", str(tmp_path / "run"), *flags]) == 0
+    assert main(["finetune", "--data", str(two_emotions), "--run", str(tmp_path / "run"), *flags]) == 0
     monkeypatch.setenv("RUN", str(tmp_path / "run"))
     cells = runpy.run_path(str(ROOT / "jobs" / "recipes" / "notebook.py"))
     assert len(cells["predicted"]) == 3 and len(cells["windows"]) == 7

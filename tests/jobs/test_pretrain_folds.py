@@ -19,7 +19,7 @@ from w2v2.jobs import finetune, pretrain, tune_folds
 from w2v2.models import provenance
 
 FOLDS = ["--folds.kind", "grouped", "--folds.num_folds", "2"]
-SHORT = ["--training.num_epochs", "1", "--optim.batch_s", "40"]
+SHORT = ["--training.num_epochs", "1", "--optim.batch_s", "10"]
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -33,16 +33,24 @@ def assert_equal(first: Path, second: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, corpus, ray_session):
+def trained(tmp_path_factory, two_emotions, ray_session):
     """The folder of a finished run with an encoder for each of two folds, its config and its metrics."""
     folder = tmp_path_factory.mktemp("folds")
-    config = config_of(folder, corpus, "--per_fold", "true", *FOLDS, *SHORT)
+    config = config_of(folder, two_emotions, "--per_fold", "true", *FOLDS, *SHORT)
     return folder, config, pretrain.main(config)
 
 
-def search_of(folder: Path, corpus: Path, name: str, encoder: Path, *flags: str) -> TuneFoldsConfig:
-    settings = ["--run", str(folder / name), "--data.uri", str(corpus), "--cache.uri", str(folder / "cache")]
+def search_of(folder: Path, two_emotions: Path, name: str, encoder: Path, *flags: str) -> TuneFoldsConfig:
+    settings = [
+        "--run",
+        str(folder / name),
+        "--data.uri",
+        str(two_emotions),
+        "--cache.uri",
+        str(folder / "cache"),
+    ]
     settings += ["--encoder.name", str(encoder), "--search.num_trials", "1", "--training.num_epochs", "2"]
+    settings += ["--local", "true"]
     return command_line.parse(TuneFoldsConfig, [*settings, "--search.pruning", "none", *FOLDS, *flags])
 
 
@@ -53,7 +61,7 @@ def fold_scores(run: Path) -> dict[int, float]:
 def test_no_encoder_has_seen_the_speakers_of_its_fold(trained):
     folder, _, metrics = trained
     clips = pq.read_table(folder / "run" / "manifest.parquet")
-    assert len(clips) == 192 and set(clips["fold"].to_pylist()) == {0, 1}
+    assert len(clips) == 48 and set(clips["fold"].to_pylist()) == {0, 1}
     for fold in range(2):
         model = str(folder / "run" / f"fold-{fold}" / "model")
         held_out = clips.filter(pc.equal(clips["fold"], fold))
@@ -67,7 +75,7 @@ def test_no_encoder_has_seen_the_speakers_of_its_fold(trained):
 
 
 @pytest.mark.slow
-def test_an_encoder_is_that_of_a_run_without_these_speakers(trained, corpus, tmp_path):
+def test_an_encoder_is_that_of_a_run_without_these_speakers(trained, two_emotions, tmp_path):
     folder, config, metrics = trained
     own = command_line.parse(
         type(config),
@@ -92,18 +100,20 @@ def test_killed_and_run_again_it_makes_what_is_missing(trained, tmp_path):
 
 
 @pytest.mark.parametrize("train", ["head", pytest.param("last", marks=pytest.mark.slow)])
-def test_a_search_scores_each_fold_with_its_own_encoder(train, trained, corpus, tmp_path):
+def test_a_search_scores_each_fold_with_its_own_encoder(train, trained, two_emotions, tmp_path):
     """Fold by fold the numbers are those of a search with that fold's encoder alone."""
     folder, _, _ = trained
     run = folder / "run"
     flags = ["--encoder.train", train, "--encoder.num_last_layers", "1"]
-    metrics = tune_folds.main(search_of(tmp_path, corpus, "together", run, *flags))
+    metrics = tune_folds.main(search_of(tmp_path, two_emotions, "together", run, *flags))
     together = fold_scores(tmp_path / "together")
     digests = metrics["encoder"]["of_fold"]
     assert len(set(digests)) == 2
     for fold in range(2):
         alone = f"alone-{fold}"
-        found = tune_folds.main(search_of(tmp_path, corpus, alone, run / f"fold-{fold}" / "model", *flags))
+        found = tune_folds.main(
+            search_of(tmp_path, two_emotions, alone, run / f"fold-{fold}" / "model", *flags)
+        )
         scores = fold_scores(tmp_path / alone)
         assert scores[fold] == pytest.approx(together[fold], rel=1e-5)
         assert scores[1 - fold] != pytest.approx(together[1 - fold], rel=1e-5)
@@ -114,15 +124,15 @@ def test_a_search_scores_each_fold_with_its_own_encoder(train, trained, corpus, 
     assert "Each of the 2 folds had an encoder of its own" in page
 
 
-def test_a_wrong_assignment_is_refused(trained, corpus, tmp_path):
+def test_a_wrong_assignment_is_refused(trained, two_emotions, tmp_path):
     folder, _, _ = trained
-    wrong = search_of(tmp_path, corpus, "wrong", folder / "run", "--folds.kind", "consecutive")
+    wrong = search_of(tmp_path, two_emotions, "wrong", folder / "run", "--folds.kind", "consecutive")
     with pytest.raises(
         UserError, match=r"of what fold 0 holds out, \d+ of the speakers.*trained its encoder"
     ):
         tune_folds.main(wrong)
     assert not (tmp_path / "cache" / "features").exists()  # before anything is computed
-    three = search_of(tmp_path, corpus, "three", folder / "run", "--folds.num_folds", "3")
+    three = search_of(tmp_path, two_emotions, "three", folder / "run", "--folds.num_folds", "3")
     with pytest.raises(UserError, match=r"has encoders for 2 folds and folds\.num_folds is 3"):
         tune_folds.main(three)
 
@@ -144,7 +154,7 @@ def test_the_same_audio_under_another_name_is_refused(trained, tmp_path):
         fold_encoders.refuse_seen(of_fold, exchanged)
 
 
-def test_a_fold_without_its_model_is_named(trained, corpus, tmp_path):
+def test_a_fold_without_its_model_is_named(trained, two_emotions, tmp_path):
     folder, _, _ = trained
     copied = tmp_path / "copied"
     shutil.copytree(folder / "run", copied)
@@ -152,12 +162,12 @@ def test_a_fold_without_its_model_is_named(trained, corpus, tmp_path):
     with pytest.raises(
         UserError, match=r"fold-1/model is missing, so its pre-training has not come to its end"
     ):
-        tune_folds.main(search_of(tmp_path, corpus, "run", copied))
+        tune_folds.main(search_of(tmp_path, two_emotions, "run", copied))
 
 
-def test_a_job_that_takes_one_encoder_names_them(trained, corpus, tmp_path):
+def test_a_job_that_takes_one_encoder_names_them(trained, two_emotions, tmp_path):
     folder, _, _ = trained
-    flags = ["--run", str(tmp_path / "run"), "--data.uri", str(corpus)]
+    flags = ["--run", str(tmp_path / "run"), "--data.uri", str(two_emotions)]
     config = command_line.parse(FinetuneConfig, [*flags, "--encoder.name", str(folder / "run")])
     with pytest.raises(
         UserError, match=r"has an encoder for each of 2 folds.*give one of them, such as .*fold-0/model"

@@ -63,9 +63,9 @@ def runs_of(store: str) -> tuple[Any, list[Any]]:
 
 
 def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metrics(
-    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str
+    two_emotions: Path, cache: CacheConfig, tmp_path: Path, store: str
 ) -> None:
-    config = search_config(tmp_path / "run", corpus, cache)
+    config = search_config(tmp_path / "run", two_emotions, cache)
     metrics = tune_folds.main(config)
     parent, trials = runs_of(store)
     assert parent.info.status == "FINISHED" and parent.info.run_name == "run"
@@ -74,7 +74,9 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
     assert (found["estimate/uar_low"], found["estimate/uar_high"]) == (score["low"], score["high"])
     assert found["pooled/uar"] == metrics["pooled"]["uar"] and found["trial"] == metrics["trial"]
     assert [found["pooled/uar_low"], found["pooled/uar_high"]] == metrics["pooled"]["intervals"]["uar"]
-    assert parent.data.params["encoder.train"] == "head" and parent.data.params["data.uri"] == str(corpus)
+    assert parent.data.params["encoder.train"] == "head" and parent.data.params["data.uri"] == str(
+        two_emotions
+    )
     tags = parent.data.tags
     assert tags["w2v2.run"] == config.run and len(tags["w2v2.data_digest"]) == 16
     assert len(trials) == 2
@@ -103,10 +105,10 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
 
 @pytest.mark.slow
 def test_epochs_of_a_fine_tuning_are_sent_as_they_end_and_an_error_ends_the_run_as_failed(
-    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+    two_emotions: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = FinetuneConfig(
-        run=str(tmp_path / "model"), local=True, track="mlflow", data=DataConfig(uri=str(corpus)), cache=cache,
+        run=str(tmp_path / "model"), local=True, track="mlflow", data=DataConfig(uri=str(two_emotions)), cache=cache,
         encoder=EncoderConfig(train="head"), training=TrainingConfig(num_epochs=2),
     )  # fmt: skip
 
@@ -134,11 +136,18 @@ def test_epochs_of_a_fine_tuning_are_sent_as_they_end_and_an_error_ends_the_run_
 
 @pytest.mark.slow
 def test_a_server_that_is_down_stops_nothing_and_its_password_is_nowhere(
-    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch, caplog
+    two_emotions: Path,
+    cache: CacheConfig,
+    tmp_path: Path,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:pa55word@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    config = search_config(tmp_path / "run", corpus, cache, search=SearchConfig(num_trials=1, pruning="none"))
+    config = search_config(
+        tmp_path / "run", two_emotions, cache, search=SearchConfig(num_trials=1, pruning="none")
+    )
     with caplog.at_level(logging.WARNING, "w2v2"):
         metrics = tune_folds.main(config)
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -141,14 +141,15 @@ def write_csv(path: Path, corpus: Path, *, labels: list[str] | None = None) -> P
 CSV = dict(uri_column="file", label_column="emotion", speaker_column="talker")
 
 
-def test_csv_with_own_columns_and_merged_classes(corpus, tmp_path, ray_session):
+def test_csv_with_own_columns_and_merged_classes(corpus, tmp_path):
     path = write_csv(tmp_path / "clips.csv", corpus)
     data = DataConfig(
         uri=str(path),
         **CSV,
         classes={"calm": "neutral", "fearful": "drop", "angry": "arousal", "happy": "arousal"},
     )
-    config = make_config(tmp_path, corpus, data=data, folds=FoldsConfig(kind="grouped", num_folds=3))
+    folds = FoldsConfig(kind="grouped", num_folds=3)
+    config = make_config(tmp_path, corpus, data=data, folds=folds, local=True)
     config = replace(
         config, encoder=EncoderConfig(train="head", layer="mix"), search=SearchConfig(num_trials=1)
     )

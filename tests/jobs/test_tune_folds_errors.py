@@ -25,19 +25,21 @@ def test_run_directory_of_another_run_is_refused(finished):
         tune_folds.main(replace(config, training=TrainingConfig(num_epochs=3)))
 
 
-def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(corpus, tmp_path, ray_session):
+def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(two_emotions, tmp_path):
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(corpus), str(copy)], check=True)
+    subprocess.run(["cp", "-r", str(two_emotions), str(copy)], check=True)
     first, second = sorted((copy / "Actor_05").glob("*.wav"))[:2]
     first.write_bytes(first.read_bytes()[:1000])
     second.write_bytes(b"")
     (copy / "Actor_05" / "03-01-09-01-01-01-05.wav").write_bytes(b"RIFF")
-    config = make_config(tmp_path, copy, search=SearchConfig(num_trials=1))
-    with pytest.raises(UserError, match=r"3 of 193 clips were rejected.*raise --data.max_reject_fraction"):
+    config = make_config(
+        tmp_path, copy, encoder=EncoderConfig(train="head"), search=SearchConfig(num_trials=1), local=True
+    )
+    with pytest.raises(UserError, match=r"3 of 49 clips were rejected.*raise --data.max_reject_fraction"):
         tune_folds.main(config)
     assert len(table(Path(config.run), "rejects")) == 3
-    config = replace(config, data=replace(config.data, max_reject_fraction=0.05))
-    assert tune_folds.main(config)["pooled"]["num_clips"] == 190
+    config = replace(config, data=replace(config.data, max_reject_fraction=0.1))
+    assert tune_folds.main(config)["pooled"]["num_clips"] == 46
     kinds = {Path(row["clip_id"]).name: row["kind"] for row in table(Path(config.run), "rejects").to_pylist()}
     assert kinds == {
         first.name: "truncated",
@@ -52,20 +54,20 @@ def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(cor
         tune_folds.main(config)
 
 
-def test_same_recording_under_two_actors_is_refused(corpus, tmp_path, ray_session):
+def test_same_recording_under_two_actors_is_refused(two_emotions, tmp_path):
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(corpus), str(copy)], check=True)
+    subprocess.run(["cp", "-r", str(two_emotions), str(copy)], check=True)
     source = sorted((copy / "Actor_01").glob("*.wav"))[0]
     (copy / "Actor_02" / source.name.replace("-01.wav", "-02.wav")).write_bytes(source.read_bytes())
     with pytest.raises(UserError, match=r"Actor_01/.*Actor_02/"):
-        tune_folds.main(make_config(tmp_path, copy))
+        tune_folds.main(make_config(tmp_path, copy, local=True))
 
 
-def test_failed_trials_are_reported_and_the_job_continues(corpus, tmp_path, ray_session):
+def test_failed_trials_are_reported_and_the_job_continues(two_emotions, tmp_path, ray_session):
     search = SearchConfig(
         num_trials=3, space={"optim.learning_rate": Dimension(choices=(1e-3, 1e15))}, num_startup_trials=3
     )
-    config = make_config(tmp_path, corpus, search=search, seed=3, optim=OptimConfig(learning_rate=1e-3))
+    config = make_config(tmp_path, two_emotions, search=search, seed=3, optim=OptimConfig(learning_rate=1e-3))
     config = replace(config, folds=FoldsConfig(kind="consecutive", num_folds=2))
     tune_folds.main(config)
     trials = table(Path(config.run), "trials").to_pylist()
@@ -75,8 +77,8 @@ def test_failed_trials_are_reported_and_the_job_continues(corpus, tmp_path, ray_
     assert {row["state"] for row in trials} == {"FAIL", "COMPLETE"}
 
 
-def test_when_every_trial_fails_the_first_error_is_the_message(corpus, tmp_path, ray_session):
-    config = make_config(tmp_path, corpus, optim=OptimConfig(learning_rate=1e15))
+def test_when_every_trial_fails_the_first_error_is_the_message(two_emotions, tmp_path):
+    config = make_config(tmp_path, two_emotions, optim=OptimConfig(learning_rate=1e15), local=True)
     config = replace(
         config, search=SearchConfig(num_trials=1, space={"optim.eps": Dimension(choices=(1e-8, 1e-7))})
     )
@@ -110,9 +112,9 @@ def test_when_every_trial_fails_the_first_error_is_the_message(corpus, tmp_path,
         (dict(data=DataConfig(uri="s3://bucket/data")), r"s3://bucket/data"),
     ],
 )
-def test_mistakes_are_one_sentence(corpus, tmp_path, ray_session, change, message):
+def test_mistakes_are_one_sentence(two_emotions, tmp_path, ray_session, change, message):
     with pytest.raises(UserError, match=message) as caught:
-        tune_folds.main(make_config(tmp_path, corpus, **change))
+        tune_folds.main(make_config(tmp_path, two_emotions, **change))
     assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 600
 
 

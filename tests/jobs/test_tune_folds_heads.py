@@ -28,10 +28,10 @@ print(code, [name for name in ("ray", "transformers") if name in sys.modules])
 """
 
 
-def test_what_the_cache_has_is_searched_without_ray(tmp_path, corpus, ray_session):
-    config = make_config(tmp_path, corpus, encoder=EncoderConfig(train="head"))
+def test_what_the_cache_has_is_searched_without_ray(tmp_path, two_emotions, ray_session):
+    config = make_config(tmp_path, two_emotions, encoder=EncoderConfig(train="head"))
     first = tune_folds.main(config)
-    assert first["trunk"]["clip_forwards"] == 192
+    assert first["trunk"]["clip_forwards"] == 48
     again = replace(config, run=str(tmp_path / "again"))
     (tmp_path / "again.yaml").write_text(command_line.dump(again))
     done = subprocess.run(
@@ -39,9 +39,9 @@ def test_what_the_cache_has_is_searched_without_ray(tmp_path, corpus, ray_sessio
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
-    assert "all 192 clips are in the cache" in done.stdout + done.stderr
+    assert "all 48 clips are in the cache" in done.stdout + done.stderr
     second = json.loads((tmp_path / "again" / "metrics.json").read_text())
-    assert second["trunk"] == {"clip_forwards": 0, "num_clips": 192, "reused": 192}
+    assert second["trunk"] == {"clip_forwards": 0, "num_clips": 48, "reused": 48}
     for name in ("pooled", "params", "trial", "folds"):
         assert second[name] == first[name]
     # What is trained after a search is its first number then.
@@ -54,7 +54,7 @@ def test_what_the_cache_has_is_searched_without_ray(tmp_path, corpus, ray_sessio
         assert third["estimate"]["name"] == name and third["final"]["seeds"] == seeds
         assert third["pooled"] == first["pooled"] and third["made"] == second["made"]
         predictions = table(tmp_path / "again", "final_predictions")
-        assert len(predictions) == len(seeds) * 192
+        assert len(predictions) == len(seeds) * 48
         target, predicted = (predictions[column].to_pylist() for column in ("target", "predicted"))
         value = third["estimate"]["metrics"]["uar"]["value"]
         assert value == pytest.approx(balanced_accuracy_score(target, predicted))

@@ -115,15 +115,15 @@ def check_continued(config: TuneFoldsConfig, before: dict[str, bytes], whole: Pa
     ledger = Path(config.run) / "ledger"
     for name, body in before.items():
         assert (ledger / name).read_bytes() == body, f"{name} was trained again"
-    columns = ["clip_id", "fold", "target", "predicted", "prob_neutral", "prob_angry"]
+    columns = ["clip_id", "fold", "target", "predicted", "prob_happy", "prob_angry"]
     assert table(config.run, "predictions").select(columns) == table(whole, "predictions").select(columns)
     trials = table(config.run, "trials").drop_columns(["seconds"])
     assert trials == table(whole, "trials").drop_columns(["seconds"])
 
 
-def test_stopped_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session, caplog):
+def test_stopped_and_run_again_it_ends_with_the_same_numbers(two_emotions, tmp_path, ray_session, caplog):
     caplog.set_level(logging.INFO, "w2v2")
-    config = one_at_a_time(tmp_path, corpus, "stopped")
+    config = one_at_a_time(tmp_path, two_emotions, "stopped")
     ledger = tmp_path / "stopped" / "ledger"
     before_all = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of `-n 2` ignores it
     thread = press_ctrl_c(ledger)
@@ -136,14 +136,14 @@ def test_stopped_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, r
     tune_folds.main(config)
     assert f"run: {config.run} (continued)" in caplog.text
     whole = tune_folds.main(replace(config, run=str(tmp_path / "whole")))
-    assert whole["trunk"] == {"clip_forwards": 0, "num_clips": 192, "reused": 192}  # later runs reuse it
-    assert "192 of them found in the cache" in caplog.text
+    assert whole["trunk"] == {"clip_forwards": 0, "num_clips": 48, "reused": 48}  # later runs reuse it
+    assert "48 of them found in the cache" in caplog.text
     check_continued(config, before, tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_it_ends_with_the_same_numbers(corpus, tmp_path, ray_session):
-    config = one_at_a_time(tmp_path, corpus, "killed")
+def test_killed_and_run_again_it_ends_with_the_same_numbers(two_emotions, tmp_path, ray_session):
+    config = one_at_a_time(tmp_path, two_emotions, "killed")
     process = run_job(tmp_path, config)
     ledger = tmp_path / "killed" / "ledger"
     deadline = time.monotonic() + 240
