@@ -1,5 +1,6 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
+import functools
 import logging
 import os
 import re
@@ -35,6 +36,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
+@functools.cache
 def _ray_of(file: Path) -> str:
     """Which of the long-lived Rays the tests of a file share, if any: one for Ray Data's actors, one for tasks."""
     text = file.read_text()
@@ -47,12 +49,18 @@ NOT_QUICK = (
     "tests/jobs/",
     "tests/cluster/",
     "tests/benchmarks/",
+    "tests/audio/test_descriptors.py::test_every_number",
     "tests/config/test_hostile_settings.py::test_a_hostile_value_for_every_field",
+    "tests/data/corpora/test_corpora.py",
     "tests/data/corpora/test_demo.py",
+    "tests/data/test_folds.py::test_folds_are_disjoint",
+    "tests/evaluation/test_class_scores.py",
     "tests/evaluation/test_baseline_comparison.py::test_the_page",
     "tests/evaluation/test_comparison.py::test_equal_runs",
     "tests/evaluation/test_details.py",
     "tests/evaluation/test_slices.py::test_without_a_gap",
+    "tests/models/test_beam_search.py",
+    "tests/models/test_spectrum_encoders.py",
     "tests/reports/test_index_page.py",
     "tests/reports/test_model_page.py",
     "tests/reports/test_tune_page",
@@ -64,10 +72,26 @@ NOT_QUICK = (
     "tests/tables/test_killed.py",
     "tests/tables/test_table.py",
     "tests/test_api.py",
+    "tests/test_google_provider.py",
+    "tests/test_start_up.py",
+    "tests/training/test_beam_decoding.py",
+    "tests/training/test_checkpoint.py",
     "tests/training/test_clusters.py::test_clusters_are_learned",
+    "tests/training/test_ensembles.py",
+    "tests/training/test_finetuning.py",
+    "tests/training/test_options.py",
     "tests/training/test_stacked_heads.py",
+    "tests/training/test_transcription.py",
 )
-"""Whole jobs, searches, tables and pages, several processes, drawn faults, simulations: not what a developer waits for at every save."""
+"""Whole jobs, trainings, searches, tables and pages, several processes, drawn faults, simulations: not what a developer waits for at every save."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick`, files of which no test is quick are not imported: that alone would take 20 seconds."""
+    if config.option.markexpr != "quick":
+        return None
+    node = collection_path.relative_to(config.rootpath).as_posix() + "/" * collection_path.is_dir()
+    return node.startswith(NOT_QUICK) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

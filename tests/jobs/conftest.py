@@ -23,11 +23,11 @@ def two_emotions(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, corpus, ray_session):
+def finished(tmp_path_factory, two_emotions, ray_session):
     """A finished run of two trials, its config and its metrics."""
     tmp_path = tmp_path_factory.mktemp("finished")
     config = make_config(
-        tmp_path, corpus, search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none")
+        tmp_path, two_emotions, search=SearchConfig(num_trials=2, max_concurrent_trials=2, pruning="none")
     )
     return tmp_path / "run", config, tune_folds.main(config)
 

@@ -16,6 +16,7 @@ from sklearn import metrics as sklearn_metrics
 
 from tests import ROOT
 from tests.made.accounting import check_accounts
+from tests.made.pictures import no_pictures
 from w2v2.config import command_line
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
@@ -108,7 +109,8 @@ def tuned(finished, tmp_path_factory):
         search=SearchConfig(num_trials=1, pruning="none"),
         baseline=config.run,
     )
-    return config, tune_folds.main(config)
+    with no_pictures():
+        return config, tune_folds.main(config)
 
 
 def test_both_jobs_have_the_same_clips_and_folds(finished, tuned):

@@ -60,11 +60,11 @@ def test_columns_that_have_another_use_are_refused(tmp_path, audio, name):
         extract_embeddings.main(config)
 
 
-def test_too_many_rejects_stop_the_run_before_the_table_is_touched(tmp_path, audio, ray_session):
+def test_too_many_rejects_stop_the_run_before_the_table_is_touched(tmp_path, audio):
     folder = shutil.copytree(audio, tmp_path / "audio")
     for path in sorted(folder.rglob("*.wav"))[:3]:
         path.write_bytes(b"")
-    config = extract_config(tmp_path, folder, resources=ONE_ENCODER)
+    config = extract_config(tmp_path, folder, resources=ONE_ENCODER, local=True)
     with pytest.raises(UserError, match=r"3 of 24 clips were rejected, .* empty \(3\)") as caught:
         extract_embeddings.main(config)
     assert "--data.max_reject_fraction" in str(caught.value)

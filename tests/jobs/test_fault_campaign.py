@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tests.made.campaign_jobs import Job, jobs
-from tests.made.pictures import blank_pictures
+from tests.made.pictures import no_pictures
 from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
 from w2v2.storage import local as local_files
@@ -71,8 +71,7 @@ class Writes:
 
 @pytest.fixture(scope="module", autouse=True)
 def without_pictures() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        blank_pictures(patch)
+    with no_pictures():
         yield
 
 

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from tests.jobs.test_pretrain import config_of
+from tests.made.pictures import no_pictures
 from w2v2.config import command_line
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
@@ -37,7 +38,8 @@ def trained(tmp_path_factory, two_emotions, ray_session):
     """The folder of a finished run with an encoder for each of two folds, its config and its metrics."""
     folder = tmp_path_factory.mktemp("folds")
     config = config_of(folder, two_emotions, "--per_fold", "true", *FOLDS, *SHORT)
-    return folder, config, pretrain.main(config)
+    with no_pictures():
+        return folder, config, pretrain.main(config)
 
 
 def search_of(folder: Path, two_emotions: Path, name: str, encoder: Path, *flags: str) -> TuneFoldsConfig:

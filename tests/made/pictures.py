@@ -1,6 +1,8 @@
 """Pictures that are not drawn."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,3 +19,11 @@ def blank_pictures(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Figure, "savefig", blank)
     patch.setattr(style, "_lay_out", lambda figure: None)
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """A block in which every figure is written as an empty picture."""
+    with pytest.MonkeyPatch.context() as patch:
+        blank_pictures(patch)
+        yield
