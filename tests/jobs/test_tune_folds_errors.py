@@ -35,6 +35,7 @@ def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(two
     config = make_config(
         tmp_path, copy, encoder=EncoderConfig(train="head"), search=SearchConfig(num_trials=1), local=True
     )
+    config = replace(config, data=replace(config.data, max_reject_fraction=0.03))
     with pytest.raises(UserError, match=r"3 of 49 clips were rejected.*raise --data.max_reject_fraction"):
         tune_folds.main(config)
     assert len(table(Path(config.run), "rejects")) == 3

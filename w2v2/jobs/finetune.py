@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -31,6 +31,7 @@ from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
+from w2v2.data.text import Vocabulary
 from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import decoder, provenance
 from w2v2.models.architecture import check_encoder, check_vocabulary
@@ -42,6 +43,9 @@ from w2v2.search.space import default_space
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
+
+if TYPE_CHECKING:  # imports torch
+    from w2v2.training.finetuning import FinetunePlan
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 
@@ -95,10 +99,8 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
 
     # Importing torch takes seconds; the workers import it at the same time.
     from w2v2.cluster.finetune import finetune_on
-    from w2v2.data.targets import output_groups
     from w2v2.results.finetune import write_outcome, write_vocabulary
     from w2v2.training.ensembles import train_ensemble
-    from w2v2.training.finetuning import FinetunePlan
 
     prepared, descriptors = read_audio(config, corpus, preparation, workers)
     corpus = usable(config, corpus, prepared)
@@ -106,14 +108,8 @@ def main(config: FinetuneConfig) -> dict[str, Any]:
     run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
     about_text = write_vocabulary(config.run, corpus.clips, vocabulary) if vocabulary else None
     encoder = encoder_entry(config, preparation.infos[0], corpus)
-    plan = FinetunePlan(
-        config=config,
-        groups=(vocabulary.tokens,) if vocabulary else output_groups(corpus, config.task.kind),
-        key=preparation.infos[0].key,
-        clips=corpus.clips,
-        descriptors=descriptor_rows(descriptors, corpus.clips),
-        vocabulary=vocabulary,
-        card=card(config, corpus, encoder),
+    plan = training_plan(
+        config, corpus, preparation.infos[0].key, descriptors, vocabulary=vocabulary, encoder=encoder
     )
     train = functools.partial(finetune_on, workers, gpus=gpus)
     ensemble = train_ensemble(plan, train=train) if config.ensemble != "none" else None
@@ -240,6 +236,30 @@ def usable(
     counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
     logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
     return corpus
+
+
+def training_plan(
+    config: FinetuneConfig,
+    corpus: manifest.Manifest,
+    key: str,
+    descriptors: Descriptors,
+    *,
+    vocabulary: Vocabulary | None,
+    encoder: dict[str, str],
+) -> "FinetunePlan":
+    """What is trained, on which clips; key is the folder of their features, encoder what encoder_entry returned."""
+    from w2v2.data.targets import output_groups
+    from w2v2.training.finetuning import FinetunePlan
+
+    return FinetunePlan(
+        config=config,
+        groups=(vocabulary.tokens,) if vocabulary else output_groups(corpus, config.task.kind),
+        key=key,
+        clips=corpus.clips,
+        descriptors=descriptor_rows(descriptors, corpus.clips),
+        vocabulary=vocabulary,
+        card=card(config, corpus, encoder),
+    )
 
 
 def encoder_entry(

@@ -64,10 +64,9 @@ def write_outcome(
     """
     predictions = _write_tables(config, corpus.clips, trained, names)
     test = predictions.filter(pc.equal(predictions["split"], "test"))
-    metrics = _scores(config, test, names, midpoints)
     scored_once = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
     caveat = provenance.tuning_caveat(config.tuned_on, scored_once)
-    metrics |= _facts(config, corpus, trained)
+    metrics = _scores(config, test, names, midpoints) | _facts(config, corpus, trained)
     metrics |= {
         "computed_on": _computed_on(metrics, len(test), encoder, ensemble) + caveat,
         "encoder": dict(encoder),
@@ -77,6 +76,8 @@ def write_outcome(
     if text is not None:
         decoding = _decoding(config, test, trained, predictions["clip_id"].to_pylist())
         metrics |= {"text": dict(text), "decoding": decoding}
+    if before is not None:
+        metrics["before_remapping"] = before["pooled"]
     held_out = out_of_fold_predictions(config, corpus, ensemble, names=names)
     kept = operating_point(
         config,
@@ -93,14 +94,19 @@ def write_outcome(
     estimate = metrics.get("ensemble", {}).get("estimate") or _tuning_estimate(config)
     if estimate and caveat:  # the test split chose the settings: its score is not the one to believe
         metrics["estimate"] = estimate
-    if before is not None:
-        metrics["before_remapping"] = before["pooled"]
     metrics = with_sessions(config.run, metrics)
+    _write_numbers(config, metrics, trained, {**kept, **({"estimate": estimate} if estimate else {})})
+    return metrics
+
+
+def _write_numbers(
+    config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetuned", kept: Mapping[str, Any]
+) -> None:
+    """metrics.json, the model card with what is kept with the model, TensorBoard's events and the page."""
     run_directory.write_metrics(config.run, metrics)
-    _extend_card(config, metrics, {**kept, **({"estimate": estimate} if estimate else {})})
+    _extend_card(config, metrics, kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
     _report(config, metrics, trained)
-    return metrics
 
 
 def _scores(

@@ -36,12 +36,36 @@ def write_outcome(
     )
     run_directory.write_table(config.run, "steps", pa.Table.from_pylist([dict(row) for row in trained.steps]))
     run_directory.write_table(config.run, "code_usage", trained.code_usage)
+    metrics = _numbers(config, corpus, trained, encoder=encoder) | {"seconds": round(seconds, 1)}
+    metrics = with_sessions(config.run, metrics)
+    run_directory.write_metrics(config.run, metrics)
+    write_tensorboard(config.run, _scalars(trained))
+    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
+    from w2v2.reports.pretrain_page import write_pretrain_report
+
+    page = write_pretrain_report(config.run)
+    if trained.new_weights:
+        logger.warning(
+            "encoder: %s has no %s; they began with random weights",
+            encoder["name"],
+            " and ".join(trained.new_weights),
+        )
+    logger.info("%s", metrics["sentence"])
+    logger.info("model: %s/model", config.run)
+    logger.info("page: %s", page)
+    return metrics
+
+
+def _numbers(
+    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the last epoch reached and whether it is healthy, of what, and by which versions."""
     last = trained.curve[-1]
     num_codes = len(trained.code_usage)
     judged = verdict(last, collapsed=trained.collapsed, num_codes=num_codes, has_clusters=config.has_clusters)
     clips = corpus.clips
     train = clips.filter(pc.equal(clips["split"], "train"))
-    metrics = {
+    return {
         "job": "pretrain",
         "state": judged.state,
         "sentence": judged.sentence,
@@ -59,26 +83,8 @@ def write_outcome(
         "model": {"uri": f"{config.run}/model"},
         "clips": account(corpus),
         "recordings": recording_details(clips),
-        "seconds": round(seconds, 1),
         "versions": library_versions("torch", "transformers", "ray"),
     }
-    metrics = with_sessions(config.run, metrics)
-    run_directory.write_metrics(config.run, metrics)
-    write_tensorboard(config.run, _scalars(trained))
-    # Imported here: matplotlib takes a second, which the start of a job need not wait for.
-    from w2v2.reports.pretrain_page import write_pretrain_report
-
-    page = write_pretrain_report(config.run)
-    if trained.new_weights:
-        logger.warning(
-            "encoder: %s has no %s; they began with random weights",
-            encoder["name"],
-            " and ".join(trained.new_weights),
-        )
-    logger.info("%s", judged.sentence)
-    logger.info("model: %s/model", config.run)
-    logger.info("page: %s", page)
-    return metrics
 
 
 def write_fold_outcome(

@@ -56,14 +56,10 @@ def write_outcome(
     Raises UserError with the trials' errors when none has all its folds.
     """
     search = read_finished(config, classes, study, final=final)
-    folds = summary.folds_table(search.scores, classes)
-    trials = summary.trials_table(search.trials, folds)
-    run_directory.write_table(config.run, "trials", trials)
-    best = search.best()
-    curves, predictions = summary.curves_table(search.scores), search.predictions(manifest.clips)
-    for name, rows in {"folds": folds, "curves": curves, "predictions": predictions}.items():
-        run_directory.write_table(config.run, name, rows)
-    scores = _scores(config, classes, best, folds, predictions, encoder=_encoder(config, best, encoders))
+    tables = _write_tables(config, search, manifest.clips)
+    best, predictions = search.best(), tables["predictions"]
+    entry = _encoder(config, best, encoders)
+    scores = _scores(config, classes, best, tables["folds"], predictions, encoder=entry)
     metrics = {
         "job": "tune_folds",
         # The number to believe comes first.
@@ -85,7 +81,7 @@ def write_outcome(
     run_directory.write_metrics(config.run, metrics)
     best_yaml = best_config(config, best.params, metrics["estimate"])
     storage.write_text(storage.join(config.run, "best.yaml"), best_yaml)
-    write_tensorboard(config.run, search_scalars(curves, trials))
+    write_tensorboard(config.run, search_scalars(tables["curves"], tables["trials"]))
     logger.info("page: drawing the plots")
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.tune_page import write_tune_report
@@ -94,6 +90,22 @@ def write_outcome(
     logger.info("%s", score_lines(metrics))
     logger.info("page: %s", page)
     return metrics
+
+
+def _write_tables(config: TuneFoldsConfig, search: FinishedSearch, clips: pa.Table) -> dict[str, pa.Table]:
+    """The tables of trials, folds, curves and predictions, written; that of trials also where none has all its folds."""
+    folds = summary.folds_table(search.scores, search.classes)
+    tables = {"trials": summary.trials_table(search.trials, folds)}
+    run_directory.write_table(config.run, "trials", tables["trials"])
+    search.best()  # the trials that failed are in their table by now
+    tables |= {
+        "folds": folds,
+        "curves": summary.curves_table(search.scores),
+        "predictions": search.predictions(clips),
+    }
+    for name in ("folds", "curves", "predictions"):
+        run_directory.write_table(config.run, name, tables[name])
+    return tables
 
 
 def _estimates(
