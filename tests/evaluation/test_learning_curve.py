@@ -80,7 +80,7 @@ def test_a_flat_curve_promises_nothing_and_a_steep_one_does():
         sentence({"metric": "uar", **learning_curve(made(rng, truth=lambda n: 0.6), metric="uar", seed=0)})
         for _ in range(60)
     ]
-    assert sum("cannot be told" in text for text in flat) >= 54
+    assert sum("is uncertain" in text for text in flat) >= 54
     steep = {"metric": "uar"} | learning_curve(
         made(rng, truth=lambda n: law(n, 0.9, 0.3, 0.5), noise=0.003), metric="uar", seed=0
     )
@@ -98,7 +98,7 @@ def test_what_is_undefined_says_why():
     few = made(rng, truth=lambda n: 0.6, num_speakers=4, num_folds=2)
     curve = {"metric": "uar", **learning_curve(few, metric="uar", seed=0)}
     assert sentence(curve) == (
-        "Whether more speakers would help cannot be told: the gain has no interval (4 speakers)."
+        "Whether more speakers would help cannot be estimated: the gain has no interval (4 speakers)."
     )
     three = learning_curve({n: few[n] for n in SIZES[:3]}, metric="uar", seed=0)
     assert "curve" not in three and "3 numbers of speakers, wanted 4" in sentence({"metric": "uar", **three})

@@ -132,13 +132,13 @@ def _plain(interval: Interval) -> dict[str, Any]:
 def sentence(curve: Mapping[str, Any]) -> str:
     """A sentence: what twice the speakers would bring, with its interval, or why this is undefined."""
     if curve["undefined"]:
-        return f"Whether more speakers would help cannot be told: {curve['undefined']}."
+        return f"Whether more speakers would help cannot be estimated: {curve['undefined']}."
     num_now, gain = curve["points"][-1]["num_speakers"], curve["gain"]
     if gain["interval"] is None:
-        return f"Whether more speakers would help cannot be told: the gain has no interval ({gain['undefined']})."
+        return f"Whether more speakers would help cannot be estimated: the gain has no interval ({gain['undefined']})."
     low, high = (100 * end for end in gain["interval"])
     name = "UAR" if curve["metric"] == "uar" else curve["metric"].replace("_", " ")
     number = f"{100 * gain['value']:+.1f} points of {name} [{low:+.1f}, {high:+.1f}]"
     if low <= 0 <= high:
-        return f"Whether more than {num_now} training speakers would help cannot be told: the estimate for twice as many is {number}."
+        return f"Whether more than {num_now} training speakers would help is uncertain: the estimate for twice as many is {number}."
     return f"Twice the {num_now} training speakers would bring about {number}."
