@@ -28,8 +28,8 @@ def bursts(level_db: float, *, noise_db: float, seed: int = 0) -> np.ndarray:
 
 
 def test_level_and_silence_are_those_of_the_sounding_part():
-    found = measured(bursts(-20, noise_db=-70))
-    assert found.level_db == pytest.approx(-20, abs=0.1) and found.silence_fraction == pytest.approx(0.5)
+    quality = measured(bursts(-20, noise_db=-70))
+    assert quality.level_db == pytest.approx(-20, abs=0.1) and quality.silence_fraction == pytest.approx(0.5)
     whole = measured(0.5 * np.sin(np.arange(SAMPLE_RATE) * 0.3))
     assert whole.level_db == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.05)
     assert whole.silence_fraction == 0

@@ -11,12 +11,12 @@ from w2v2.errors import UserError
 def test_a_first_run_makes_all_and_a_second_one_nothing(tmp_path):
     config = BenchmarkConfig(cases=("scale",), scale=ScaleSizes(num_clips=(1_500,), dim=3))
     result = scale_case.scale(config, tmp_path)
-    found = {(one.part, one.what): one for one in result.agreements}
-    assert len(found) == 6
+    by_name = {(one.part, one.what): one for one in result.agreements}
+    assert len(by_name) == 6
     for part, least in (("first run", 1.0), ("second run", 0.0)):
-        one = found[f"1,500 clips, {part}", "requests for each clip"]
+        one = by_name[f"1,500 clips, {part}", "requests for each clip"]
         assert least < one.value < least + 0.2
-    assert found["1,500 clips, second run", "driver's peak memory, MB"].value > 100
+    assert by_name["1,500 clips, second run", "driver's peak memory, MB"].value > 100
     assert any("requests: " in line for line in lines_of(result))
 
 

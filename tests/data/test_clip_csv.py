@@ -120,12 +120,12 @@ CASES: dict[str, tuple[Any, Any]] = {
 }  # fmt: skip
 
 
-def assigned(found: Manifest, case: str) -> Manifest:
+def assigned(corpus: Manifest, case: str) -> Manifest:
     """With folds where there are enough speakers of every class."""
     if case not in ("ravdess", "iemocap"):
-        return found
-    clips = folds.assign(found.clips, FoldsConfig(kind="grouped", num_folds=2))
-    return Manifest(clips=clips, rejects=found.rejects, groups=found.groups)
+        return corpus
+    clips = folds.assign(corpus.clips, FoldsConfig(kind="grouped", num_folds=2))
+    return Manifest(clips=clips, rejects=corpus.rejects, groups=corpus.groups)
 
 
 @pytest.mark.parametrize("case", CASES)

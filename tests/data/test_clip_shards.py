@@ -59,10 +59,10 @@ def test_a_folder_gives_the_clips_that_are_read_whole(corpus, monkeypatch, size,
     assert len(expected.clips) == 4 and len(expected.rejects) == 1
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", size)
     with caplog.at_level(logging.INFO):
-        found = sharded(corpus)
-    assert found.clips.equals(expected.clips)
-    assert found.rejects.equals(expected.rejects)
-    assert found.passed_over == expected.passed_over
+        shards = sharded(corpus)
+    assert shards.clips.equals(expected.clips)
+    assert shards.rejects.equals(expected.rejects)
+    assert shards.passed_over == expected.passed_over
     assert (
         "passed over 1 audio files of formats that are not read, such as gs://speech/corpus/c/old.wma"
         in caplog.text
@@ -123,10 +123,10 @@ def test_rows_of_a_csv_are_sorted_by_file_where_there_are_several_shards(tmp_pat
     )
     data = DataConfig(uri=str(tmp_path / "clips.csv"), max_reject_fraction=0.5)
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 3)
-    found = sharded(data, carried=("room",))
-    places = list(zip(found.clips["uri"].to_pylist(), found.clips["start_s"].to_pylist(), strict=True))
+    shards = sharded(data, carried=("room",))
+    places = list(zip(shards.clips["uri"].to_pylist(), shards.clips["start_s"].to_pylist(), strict=True))
     assert places == sorted(places) and len(places) == 4
-    assert found.clips["room"].to_pylist() == ["north"] * 4 and found.rejects["kind"].to_pylist() == [
+    assert shards.clips["room"].to_pylist() == ["north"] * 4 and shards.rejects["kind"].to_pylist() == [
         "missing"
     ]
 

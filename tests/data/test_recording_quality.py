@@ -48,9 +48,9 @@ def table(**columns: list) -> pa.Table:
 
 
 def test_parts_are_thirds_from_the_lowest_to_the_highest():
-    found = quality_slices(table(snr_db=[10.0, 40.0, 20.0, 12.0, 43.0, 21.0]))
-    assert list(found) == ["signal-to-noise ratio"]
-    labels, values = found["signal-to-noise ratio"]
+    slices = quality_slices(table(snr_db=[10.0, 40.0, 20.0, 12.0, 43.0, 21.0]))
+    assert list(slices) == ["signal-to-noise ratio"]
+    labels, values = slices["signal-to-noise ratio"]
     assert [values.index(label) for label in labels] == [0, 2, 1]
     assert values[0] == values[3] and values[1] == values[4] and values[2] == values[5]
     assert labels[0].startswith("lowest third (to ") and labels[2].startswith("highest third (from ")
@@ -58,8 +58,8 @@ def test_parts_are_thirds_from_the_lowest_to_the_highest():
 
 
 def test_bandwidth_has_named_parts_and_a_part_of_too_few_clips_has_none():
-    found = quality_slices(table(bandwidth_hz=[3500.0] * 30 + [8000.0] * 30, clipping_fraction=[0.0] * 60))
-    labels, values = found["bandwidth"]
+    slices = quality_slices(table(bandwidth_hz=[3500.0] * 30 + [8000.0] * 30, clipping_fraction=[0.0] * 60))
+    labels, values = slices["bandwidth"]
     assert labels == ["narrow (to 4.25 kHz)", "wide (from 7.00 kHz)"]
     assert values == [labels[0]] * 30 + [labels[1]] * 30
     rare = quality_slices(table(bandwidth_hz=[3500.0] * 2 + [8000.0] * 58))

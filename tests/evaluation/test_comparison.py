@@ -18,12 +18,12 @@ def mean_scored(values):
 def lone_scored(values):
     """Scores of single speakers only, some undefined."""
     values = np.asarray(values, float)
-    found = mean_scored(values)
+    means = mean_scored(values)
 
     def of(counts):
         return {"mean": values[np.asarray(counts).argmax(1)]}
 
-    return Scored(speakers=found.speakers, values=of)
+    return Scored(speakers=means.speakers, values=of)
 
 
 def test_equal_runs_are_rarely_called_worse_though_the_best_is_chosen_first():

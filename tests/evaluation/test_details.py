@@ -40,38 +40,38 @@ def tables():
 
 
 @pytest.fixture(scope="module")
-def found(tables):
+def metrics(tables):
     return class_details(*tables, CLASSES, columns=["device"], seed=0)
 
 
-def test_every_slice_and_the_calibration_are_there(found):
-    assert set(found["slices"]) == {"sex", "intensity", "statement", "device"}
-    sex = found["slices"]["sex"]
+def test_every_slice_and_the_calibration_are_there(metrics):
+    assert set(metrics["slices"]) == {"sex", "intensity", "statement", "device"}
+    sex = metrics["slices"]["sex"]
     assert (sex["gap"]["highest"], sex["gap"]["lowest"]) == ("man", "woman") and sex["p"] < 0.02
-    assert sex["gap"]["interval"][0] > 0 and found["slices"]["statement"]["p"] > 0.02
-    assert sum(v["num_clips"] for v in found["slices"]["device"]["values"].values()) < 12 * 16
-    assert set(found["calibration"]["temperature"]["by_fold"]) == set("012345")
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert sex["gap"]["interval"][0] > 0 and metrics["slices"]["statement"]["p"] > 0.02
+    assert sum(v["num_clips"] for v in metrics["slices"]["device"]["values"].values()) < 12 * 16
+    assert set(metrics["calibration"]["temperature"]["by_fold"]) == set("012345")
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_the_order_of_the_manifest_changes_nothing(tables, found):
+def test_the_order_of_the_manifest_changes_nothing(tables, metrics):
     predictions, clips = tables
     again = class_details(
         predictions, clips.take(list(range(len(clips) - 1, -1, -1))), CLASSES, columns=["device"], seed=0
     )
-    assert again == found
+    assert again == metrics
 
 
-def test_lines_and_blocks(found):
-    text = "\n".join(detail_lines(found))
+def test_lines_and_blocks(metrics):
+    text = "\n".join(detail_lines(metrics))
     assert "by sex: man 0." in text and "woman 0." in text and ", p 0.00" in text
     assert "calibration error 0." in text and "after a temperature fitted on the other folds" in text
-    blocks = slices(found)
+    blocks = slices(metrics)
     table = next(block for block in blocks if isinstance(block, Table))
     assert len(table.rows) == 8 and table.rows[0][:2] == ["sex", "man"]
     texts = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     assert "By sex, man is above woman by +" in texts
-    assert [block.name for block in calibration(found, {}) if isinstance(block, Table)] == [
+    assert [block.name for block in calibration(metrics, {}) if isinstance(block, Table)] == [
         "calibration",
         "reliability",
     ]
@@ -81,8 +81,8 @@ def test_lines_and_blocks(found):
 def test_a_column_with_one_value_is_named_where_it_was_asked_for(tables):
     predictions, clips = tables
     same = clips.set_column(1, "device", pa.array(["x"] * len(clips)))
-    found = class_details(predictions, same, CLASSES, columns=["device"], seed=0)
-    assert "by device: undefined, 1 different values, wanted 2 to 20" in detail_lines(found)
+    by_column = class_details(predictions, same, CLASSES, columns=["device"], seed=0)
+    assert "by device: undefined, 1 different values, wanted 2 to 20" in detail_lines(by_column)
     assert "By device nothing is compared" in " ".join(
-        b.text for b in slices(found) if isinstance(b, Paragraph)
+        b.text for b in slices(by_column) if isinstance(b, Paragraph)
     )

@@ -30,7 +30,7 @@ def test_each_fold_has_an_interval_over_its_own_speakers():
     assert (high - low) / 2 == pytest.approx(half, rel=0.1)
     assert second["uar"].between is None and second["uar"].undefined == "4 speakers"
     rows = [{"uar": 0.5, "accuracy": 0.25}, {"uar": None, "accuracy": 0.75}]
-    found = over_folds(rows, [first, second])
-    assert found["uar"]["intervals"] == [first["uar"].between, None]
-    assert found["uar"]["undefined"] == ["", "4 speakers"]
-    assert found["accuracy"]["mean"] == 0.5 and found["uar"]["mean"] == 0.5
+    spread = over_folds(rows, [first, second])
+    assert spread["uar"]["intervals"] == [first["uar"].between, None]
+    assert spread["uar"]["undefined"] == ["", "4 speakers"]
+    assert spread["accuracy"]["mean"] == 0.5 and spread["uar"]["mean"] == 0.5

@@ -67,8 +67,8 @@ def test_the_interval_covers_the_gain(truth):
     true_gain = law(40, *truth) - law(20, *truth)
     inside, widths = [], []
     for _ in range(60):
-        found = learning_curve(made(rng, truth=lambda n: law(n, *truth)), metric="uar", seed=0)
-        low, high = found["gain"]["interval"]
+        curve = learning_curve(made(rng, truth=lambda n: law(n, *truth)), metric="uar", seed=0)
+        low, high = curve["gain"]["interval"]
         inside.append(low <= true_gain <= high)
         widths.append(high - low)
     assert np.mean(inside) >= 0.88 and np.median(widths) < 0.1

@@ -28,39 +28,39 @@ def distance(reference, hypothesis):
 @given(pairs=PAIRS)
 def test_rates_are_those_of_jiwer(pairs):
     references, hypotheses = (list(side) for side in zip(*pairs, strict=True))
-    found = scores([str(i) for i in range(len(pairs))], references, hypotheses, ["x"] * len(pairs))
+    rates = scores([str(i) for i in range(len(pairs))], references, hypotheses, ["x"] * len(pairs))
     words = jiwer.process_words(references, hypotheses)
     characters = jiwer.process_characters(references, hypotheses)
-    assert found["wer"] == pytest.approx(words.wer)
-    assert found["cer"] == pytest.approx(characters.cer)
+    assert rates["wer"] == pytest.approx(words.wer)
+    assert rates["cer"] == pytest.approx(characters.cer)
     for name in ("hits", "substitutions", "deletions", "insertions"):
-        assert found["words"][name] == getattr(words, name)
-        assert found["characters"][name] == getattr(characters, name)
+        assert rates["words"][name] == getattr(words, name)
+        assert rates["characters"][name] == getattr(characters, name)
 
 
 @settings(max_examples=100, deadline=None)
 @given(reference=st.text("abc", max_size=8), hypothesis=st.text("abcd", max_size=8))
 def test_errors_are_the_edit_distance_and_the_counts_add_up(reference, hypothesis):
-    found = edits(reference, hypothesis)
-    assert found.errors == distance(reference, hypothesis)
-    assert found.hits + found.substitutions + found.deletions == len(reference)
-    assert found.hits + found.substitutions + found.insertions == len(hypothesis)
-    assert found.confused.total() == found.errors
+    counts = edits(reference, hypothesis)
+    assert counts.errors == distance(reference, hypothesis)
+    assert counts.hits + counts.substitutions + counts.deletions == len(reference)
+    assert counts.hits + counts.substitutions + counts.insertions == len(hypothesis)
+    assert counts.confused.total() == counts.errors
 
 
 def test_a_rate_is_of_sums_not_a_mean_of_clips():
-    found = scores(["1", "2"], ["a", "b c d e f g h i j"], ["x", "b c d e f g h i j"], ["s", "t"])
-    assert found["wer"] == pytest.approx(1 / 10)
-    assert found["num_right"] == 1
+    rates = scores(["1", "2"], ["a", "b c d e f g h i j"], ["x", "b c d e f g h i j"], ["s", "t"])
+    assert rates["wer"] == pytest.approx(1 / 10)
+    assert rates["num_right"] == 1
 
 
 def test_nothing_written_and_nothing_to_write():
-    found = scores(["1", "2", "3"], ["a b", "", "c"], ["", "x y", "c"], ["s", "s", "t"])
-    assert (found["empty_predictions"], found["empty_references"]) == (1, 1)
-    assert found["words"] | {} == {
+    rates = scores(["1", "2", "3"], ["a b", "", "c"], ["", "x y", "c"], ["s", "s", "t"])
+    assert (rates["empty_predictions"], rates["empty_references"]) == (1, 1)
+    assert rates["words"] | {} == {
         "reference": 3, "hits": 1, "substitutions": 0, "deletions": 2, "insertions": 2
     }  # fmt: skip
-    worst = {row["clip_id"]: row["cer"] for row in found["worst"]}
+    worst = {row["clip_id"]: row["cer"] for row in rates["worst"]}
     assert worst == {"1": 1.0, "2": None}
     nothing = scores(["1"], [""], ["x"], ["s"])
     assert nothing["wer"] is None and nothing["undefined"]["cer"] == "no reference has text"
@@ -68,19 +68,19 @@ def test_nothing_written_and_nothing_to_write():
 
 def test_a_script_without_spaces_has_no_word_error_rate():
     speakers = list("pqrstu")
-    found = scores(list("123456"), ["ខ្ញុំទៅ", "ក"] * 3, ["ខ្ញុំទៅ", "ខ"] * 3, speakers, spaces=False)
-    assert found["wer"] is None and found["words"] is None and found["confused_words"] == []
-    assert found["undefined"] == {"wer": NO_SPACES}
-    assert found["intervals"]["wer"] is None and found["intervals"]["cer"] is not None
+    rates = scores(list("123456"), ["ខ្ញុំទៅ", "ក"] * 3, ["ខ្ញុំទៅ", "ខ"] * 3, speakers, spaces=False)
+    assert rates["wer"] is None and rates["words"] is None and rates["confused_words"] == []
+    assert rates["undefined"] == {"wer": NO_SPACES}
+    assert rates["intervals"]["wer"] is None and rates["intervals"]["cer"] is not None
     assert by_speaker(["ក"], ["ខ"], ["t"], spaces=False) == {"t": {"num_clips": 1, "wer": None, "cer": 1.0}}
 
 
 def test_confusions_and_characters_that_are_never_written():
-    found = scores(["1", "2"], ["the dog", "the dog"], ["the dock", "the dock"], ["s", "t"])
-    assert found["confused_words"] == [{"target": "dog", "predicted": "dock", "count": 2}]
-    pairs = {(row["target"], row["predicted"]): row["count"] for row in found["confused_characters"]}
+    rates = scores(["1", "2"], ["the dog", "the dog"], ["the dock", "the dock"], ["s", "t"])
+    assert rates["confused_words"] == [{"target": "dog", "predicted": "dock", "count": 2}]
+    pairs = {(row["target"], row["predicted"]): row["count"] for row in rates["confused_characters"]}
     assert sum(pairs.values()) == 4 and all(n == 2 for n in pairs.values())
-    assert found["never_written"] == ["g"]
+    assert rates["never_written"] == ["g"]
 
 
 def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_often_as_it_says():
@@ -97,9 +97,9 @@ def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_ofte
                 hypotheses.append(" ".join("b" if bad else "a" for bad in wrong))
                 speakers.append(f"{speaker:02}")
         ids = [str(i) for i in range(len(references))]
-        found = scores(ids, references, hypotheses, speakers, num_samples=200, seed=world)
-        low, high = found["intervals"]["wer"]
-        assert low <= found["wer"] <= high
+        rates = scores(ids, references, hypotheses, speakers, num_samples=200, seed=world)
+        low, high = rates["intervals"]["wer"]
+        assert low <= rates["wer"] <= high
         hits += low <= 2 / 8 <= high
     assert 0.85 <= hits / num_worlds <= 0.99
 

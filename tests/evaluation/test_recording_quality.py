@@ -37,13 +37,13 @@ def test_a_difference_is_found_with_its_size(is_within):
     rng = np.random.default_rng(0)
     speaker, label = corpus(rng, is_within=is_within)
     values = rng.normal(0, 3, 24)[speaker] + rng.normal(0, 3, len(label)) + 10.0 * (label == 0)
-    found = differences(values, label, speaker)
-    assert found["highest"] == "angry" and found["is_within"] == is_within and found["p"] < 0.01
-    assert found["difference"] == pytest.approx(10, abs=1.5 if is_within else 5)
+    compared = differences(values, label, speaker)
+    assert compared["highest"] == "angry" and compared["is_within"] == is_within and compared["p"] < 0.01
+    assert compared["difference"] == pytest.approx(10, abs=1.5 if is_within else 5)
     if is_within:  # every speaker has as many clips of each class: the means of all clips
         means = [values[label == c].mean() for c in range(3)]
-        assert list(found["means"].values()) == pytest.approx(means, abs=0.5)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert list(compared["means"].values()) == pytest.approx(means, abs=0.5)
+    assert json.loads(json.dumps(compared, allow_nan=False)) == compared
 
 
 @pytest.mark.parametrize("is_within", [True, False])
@@ -73,8 +73,8 @@ def test_constant_and_missing_values():
     assert same["p"] == 1 and same["difference"] == pytest.approx(0)
     values = rng.normal(size=len(label)) + 5.0 * (label == 1)
     values[label == 2] = np.nan
-    found = differences(values, label, speaker)
-    assert found["means"]["sad"] is None and found["p"] < 0.01
+    compared = differences(values, label, speaker)
+    assert compared["means"]["sad"] is None and compared["p"] < 0.01
     assert differences(np.full(len(label), np.nan), label, speaker) == {"undefined": "0 speakers"}
 
 
@@ -102,10 +102,13 @@ def details(table):
 
 def test_acted_emotions_over_one_channel_are_not_warned_of():
     speaker, label = corpus(None)
-    found = details(clips(8000, label, speaker))
-    assert recording_warnings(found) == []
-    assert found["by_class"]["level_db"]["p"] < 0.01 and found["by_class"]["level_db"]["difference"] > 6
-    assert found["spread"]["bandwidth_hz"] == [8000, 8000, 8000]
+    recordings = details(clips(8000, label, speaker))
+    assert recording_warnings(recordings) == []
+    assert (
+        recordings["by_class"]["level_db"]["p"] < 0.01
+        and recordings["by_class"]["level_db"]["difference"] > 6
+    )
+    assert recordings["spread"]["bandwidth_hz"] == [8000, 8000, 8000]
 
 
 def test_telephone_speech_clipped_recordings_and_a_channel_for_a_class_are():
@@ -140,8 +143,8 @@ def test_false_alarms_are_rare(monkeypatch):
             "bandwidth_hz": rng.choice([3500.0, 8000.0], 24)[speaker],
             "snr_db": rng.normal(25, 8, 24)[speaker] + rng.normal(0, 2, len(label)),
         }
-        found = {name: differences(values, label, speaker, seed=seed) for name, values in measures.items()}
-        num += len(class_warnings({"by_class": found}))
+        by_name = {name: differences(values, label, speaker, seed=seed) for name, values in measures.items()}
+        num += len(class_warnings({"by_class": by_name}))
     assert num <= 8  # 3 expected of 300; more than 8 have a probability of one in 250
 
 
@@ -149,9 +152,15 @@ def test_what_was_not_measured_is_said_and_not_tested():
     speaker, label = corpus(None)
     table = clips(8000, label, speaker)
     before = table.select(["clip_id", "speaker", "label", "duration_s"])
-    found = details(before)
-    assert found["num_measured"] == 0 and found["by_class"] == {} and recording_warnings(found) == []
-    text = " ".join(block.text for block in section({"recordings": found}) if isinstance(block, Paragraph))
+    recordings = details(before)
+    assert (
+        recordings["num_measured"] == 0
+        and recordings["by_class"] == {}
+        and recording_warnings(recordings) == []
+    )
+    text = " ".join(
+        block.text for block in section({"recordings": recordings}) if isinstance(block, Paragraph)
+    )
     assert "The quality of 480 of 480 clips is unknown" in text
     assert section({}) == [] and recording_warnings(None) == []
 
@@ -172,12 +181,12 @@ def test_scores_by_quality_and_the_section():
             "predicted": [CLASSES[c] for c in predicted],
         }
     ).take(rng.permutation(len(label)))
-    found = recording_details(table, predictions=predictions, classes=CLASSES)
-    by_noise = found["slices"]["signal-to-noise ratio"]
+    recordings = recording_details(table, predictions=predictions, classes=CLASSES)
+    by_noise = recordings["slices"]["signal-to-noise ratio"]
     values = [row["value"] for row in by_noise["values"].values()]
     assert values[0] < 0.6 and values[2] > 0.8 and by_noise["p"] < 0.01
-    assert found["slices"]["duration"]["p"] > 0.01
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    tables = [block for block in section({"recordings": found}) if isinstance(block, Table)]
+    assert recordings["slices"]["duration"]["p"] > 0.01
+    assert json.loads(json.dumps(recordings, allow_nan=False)) == recordings
+    tables = [block for block in section({"recordings": recordings}) if isinstance(block, Table)]
     assert [block.name for block in tables] == ["recordings", "recordings_by_class", "recording_slices"]
     assert tables[1].rows[-1][0] == "p" and len(tables[1].rows) == 4

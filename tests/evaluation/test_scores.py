@@ -51,15 +51,15 @@ def of_classes():
 @pytest.fixture(scope="module")
 def of_labels():
     table, target, predicted = number_table("prob", ["x", "y"], missing=0.3)
-    found = score_predictions(table, kind="multi_label", names=["x", "y"], seed=1, midpoints=None)
-    return found, table, target, predicted
+    metrics = score_predictions(table, kind="multi_label", names=["x", "y"], seed=1, midpoints=None)
+    return metrics, table, target, predicted
 
 
 @pytest.fixture(scope="module")
 def of_values():
     table, target, predicted = number_table("pred", ["v", "a"], missing=0.1)
-    found = score_predictions(table, kind="regression", names=["v", "a"], seed=1, midpoints=[0.1, -0.1])
-    return found, table, target, predicted
+    metrics = score_predictions(table, kind="regression", names=["v", "a"], seed=1, midpoints=[0.1, -0.1])
+    return metrics, table, target, predicted
 
 
 def test_scores_are_plain_json_that_comes_back_the_same(of_classes, of_labels, of_values):
@@ -125,9 +125,9 @@ def test_whole_numbers_with_nulls_are_numbers_with_gaps():
 
 def test_without_clips_scores_are_reported_as_undefined():
     table = class_table().slice(0, 0)
-    found = score_predictions(table, kind="classes", names=CLASSES, seed=0, midpoints=None)
-    assert found["pooled"]["uar"] is None and found["chance_uar"] is None
-    assert "uar          undefined  undefined, 0 speakers" in score_lines(found)
+    metrics = score_predictions(table, kind="classes", names=CLASSES, seed=0, midpoints=None)
+    assert metrics["pooled"]["uar"] is None and metrics["chance_uar"] is None
+    assert "uar          undefined  undefined, 0 speakers" in score_lines(metrics)
 
 
 def test_folds_widen_the_intervals_and_few_speakers_have_none():
@@ -140,10 +140,10 @@ def test_folds_widen_the_intervals_and_few_speakers_have_none():
     assert alone["standard_errors"]["uar"]["folds"] is None
     assert in_folds["standard_errors"]["uar"]["folds"] > 0
     four = table.filter(pc.not_equal(table["speaker"], "4"))
-    found = score_predictions(four, kind="classes", names=CLASSES, seed=1, midpoints=None)
-    assert found["pooled"]["intervals"]["uar"] is None
-    assert found["pooled"]["intervals"]["undefined"]["uar"] == "4 speakers"
-    assert "  undefined, 4 speakers" in score_lines(found)
+    metrics = score_predictions(four, kind="classes", names=CLASSES, seed=1, midpoints=None)
+    assert metrics["pooled"]["intervals"]["uar"] is None
+    assert metrics["pooled"]["intervals"]["undefined"]["uar"] == "4 speakers"
+    assert "  undefined, 4 speakers" in score_lines(metrics)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_lines_of_classes(of_classes):
 def test_lines_of_labels_name_the_undefined(of_labels):
     _, table, _, _ = of_labels
     table = table.set_column(1, "target_x", pa.array([1.0] * 53))
-    found = score_predictions(table, kind="multi_label", names=["x", "y"], seed=1, midpoints=None)
-    text = score_lines(found)
-    row = found["pooled"]["labels"]["y"]
+    metrics = score_predictions(table, kind="multi_label", names=["x", "y"], seed=1, midpoints=None)
+    text = score_lines(metrics)
+    row = metrics["pooled"]["labels"]["y"]
     assert "scores of 53 clips of 6 speakers" in text
     counts = "".join(f"  {row[f'num_{count}']:>7}" for count in ("positive", "negative", "missing"))
     assert f"{row['auc']:.3f}" in text and counts in text

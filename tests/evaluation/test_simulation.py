@@ -109,11 +109,11 @@ def search(corpus, *, num_trials, sd, halving):
         known = np.mean(values, 1) if values else []
         centre = 0.5 * configurations[int(np.argmax(known))][0] if trial >= 5 and sd else 0.0
         configuration = corpus.configuration(centre + corpus.rng.normal(0, sd))
-        found = corpus.confusions(configuration)
-        by_fold = uar_by_fold(found)
+        matrices = corpus.confusions(configuration)
+        by_fold = uar_by_fold(matrices)
         rung.append(by_fold[:2].mean())
         if not halving or rung[-1] >= sorted(rung)[-max(len(rung) // 3, 1)]:
-            confusions.append(found)
+            confusions.append(matrices)
             configurations.append(configuration)
             values.append(by_fold)
     return Search(confusions=np.array(confusions), configurations=configurations, values=np.array(values))
@@ -125,13 +125,13 @@ def simulate(*, num_trials, sd, halving, num_repetitions, seed=0):
     rows = []
     for _ in range(num_repetitions):
         corpus = Corpus(rng)
-        found = search(corpus, num_trials=num_trials, sd=sd, halving=halving)
-        truth, usual = corpus.truth(found.configurations[found.best][0]), corpus.truth(0.0)
-        other, first = of(corpus.confusions(corpus.configuration(0.0))), of(found.confusions[0])
-        seeds = intervals(found.scored_with_new_seeds(corpus, num_seeds=3), seed=0)["uar"]
-        estimate = intervals(found.scored(), seed=0)["uar"]
-        best = intervals(of(found.confusions[found.best]), seed=0)["uar"]
-        tuned = intervals(difference(found.scored(), other), seed=0)["uar"]
+        outcome = search(corpus, num_trials=num_trials, sd=sd, halving=halving)
+        truth, usual = corpus.truth(outcome.configurations[outcome.best][0]), corpus.truth(0.0)
+        other, first = of(corpus.confusions(corpus.configuration(0.0))), of(outcome.confusions[0])
+        seeds = intervals(outcome.scored_with_new_seeds(corpus, num_seeds=3), seed=0)["uar"]
+        estimate = intervals(outcome.scored(), seed=0)["uar"]
+        best = intervals(of(outcome.confusions[outcome.best]), seed=0)["uar"]
+        tuned = intervals(difference(outcome.scored(), other), seed=0)["uar"]
         single = intervals(difference(first, other), seed=0)["uar"]
         rows.append(
             {
@@ -144,7 +144,7 @@ def simulate(*, num_trials, sd, halving, num_repetitions, seed=0):
                 "best_covered": best.low <= truth <= best.high,
                 "tuned_missed": not tuned.low <= truth - usual <= tuned.high,
                 "single_missed": not single.low
-                <= corpus.truth(found.configurations[0][0]) - usual
+                <= corpus.truth(outcome.configurations[0][0]) - usual
                 <= single.high,
             }
         )
@@ -162,17 +162,17 @@ def simulate(*, num_trials, sd, halving, num_repetitions, seed=0):
 def test_the_estimate_is_unbiased_its_interval_covers_and_comparisons_raise_few_false_alarms(
     num_trials, sd, halving
 ):
-    found = simulate(
+    outcome = simulate(
         num_trials=num_trials,
         sd=sd,
         halving=halving,
         num_repetitions=250 if sd else 2000,  # a rate of 6 % has a standard error of half a point then
     )
-    assert abs(found["bias"]) < 0.01 and found["covered"] >= 0.92
-    assert abs(found["seeds_bias"]) < 0.01 and found["seeds_covered"] >= 0.92
-    assert found["best_bias"] > found["bias"]
+    assert abs(outcome["bias"]) < 0.01 and outcome["covered"] >= 0.92
+    assert abs(outcome["seeds_bias"]) < 0.01 and outcome["seeds_covered"] >= 0.92
+    assert outcome["best_bias"] > outcome["bias"]
     if sd == 0:  # all configurations are equally good: what is missed is a false alarm
-        assert found["tuned_missed"] <= 0.07 and found["single_missed"] <= 0.07
+        assert outcome["tuned_missed"] <= 0.07 and outcome["single_missed"] <= 0.07
 
 
 @pytest.mark.slow

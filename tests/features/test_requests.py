@@ -30,8 +30,8 @@ def learnt(tmp_path):
     return path
 
 
-def digest_of(found):
-    [request] = found.requests(CLIPS)
+def digest_of(audio_index):
+    [request] = audio_index.requests(CLIPS)
     return request.audio_digest
 
 

@@ -97,10 +97,10 @@ def test_transcripts_have_the_log_probabilities_of_transformers(tmp_path: Path) 
     session, about = exported(tmp_path / "model", tmp_path / "run")
     stock = AutoModelForCTC.from_pretrained(tmp_path / "model").eval()
     for clip in clips():
-        (found,) = session.run(None, {"waveform": clip[None]})
+        (outputs,) = session.run(None, {"waveform": clip[None]})
         with torch.no_grad():
             theirs = stock(torch.from_numpy(normalized(clip))[None]).logits.log_softmax(-1).numpy()
-        np.testing.assert_allclose(found, theirs, atol=1e-4)
+        np.testing.assert_allclose(outputs, theirs, atol=1e-4)
     assert about["decoding"]["blank"] == 0 and about["outputs"][0]["labels"] == ["<pad>", "|", "a", "b"]
 
 
@@ -149,8 +149,8 @@ def test_other_families_tasks_and_poolings(settings: dict, tmp_path: Path) -> No
     session, about = exported(folder, tmp_path / "run")
     ours = load_model(str(folder))
     for clip in clips():
-        (found,) = session.run([about["outputs"][-1]["name"]], {"waveform": clip[None]})
-        np.testing.assert_allclose(found, predict_waveforms([clip], ours), atol=1e-4)
+        (outputs,) = session.run([about["outputs"][-1]["name"]], {"waveform": clip[None]})
+        np.testing.assert_allclose(outputs, predict_waveforms([clip], ours), atol=1e-4)
 
 
 @pytest.mark.slow
@@ -181,5 +181,5 @@ def test_an_ensemble_is_one_graph_of_the_averaged_probabilities(tmp_path: Path) 
     session, about = exported(folder, tmp_path / "run")
     assert [output["name"] for output in about["outputs"]] == ["probabilities"]
     for clip in clips():
-        (found,) = session.run(None, {"waveform": clip[None]})
-        np.testing.assert_allclose(found, predict_waveforms([clip], load_model(str(folder))), atol=1e-4)
+        (outputs,) = session.run(None, {"waveform": clip[None]})
+        np.testing.assert_allclose(outputs, predict_waveforms([clip], load_model(str(folder))), atol=1e-4)

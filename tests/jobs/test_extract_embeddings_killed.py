@@ -49,8 +49,10 @@ def stored(bigquery: FakeBigQuery) -> dict:
     return vectors_of(bigquery.sql('FROM "my-project"."speech"."embeddings"').to_pylist())
 
 
-def same(found: dict, wanted: dict) -> bool:
-    return found.keys() == wanted.keys() and all(np.abs(found[k] - wanted[k]).max() < 1e-5 for k in wanted)
+def same(vectors: dict, wanted: dict) -> bool:
+    return vectors.keys() == wanted.keys() and all(
+        np.abs(vectors[k] - wanted[k]).max() < 1e-5 for k in wanted
+    )
 
 
 def quiet_run(folder: Path, base: ExtractConfig, run: Path) -> dict:

@@ -162,9 +162,9 @@ def test_what_val_chose_is_kept_with_the_model_and_used_where_it_is_asked_for(tr
         return
     predict.main(replace(base, calibrated=kind == "classes", decisions=kind == "multi_label"))
     with open(tmp_path / "run" / "predictions.csv", newline="") as file:
-        found = {row["clip_id"]: row for row in csv.DictReader(file)}
+        by_name = {row["clip_id"]: row for row in csv.DictReader(file)}
     for clip_id, row in rows.iterrows():
-        own = found[clip_id]
+        own = by_name[clip_id]
         if kind == "classes":
             # Rows of its own next to those without temperature, where a table keeps both.
             assert (

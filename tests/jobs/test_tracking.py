@@ -56,9 +56,9 @@ def runs_of(store: str) -> tuple[Any, list[Any]]:
     """The run of the job, and those of its trials in order."""
     client = mlflow.MlflowClient(store)
     (experiment,) = [one for one in client.search_experiments() if one.name == "w2v2"]
-    found = client.search_runs([experiment.experiment_id])
-    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     return parent, sorted(children, key=lambda run: run.info.run_name)
 
 

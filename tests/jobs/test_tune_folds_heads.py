@@ -72,8 +72,8 @@ def test_would_more_speakers_help_and_are_the_recordings_good(tmp_path, corpus, 
     config = make_config(tmp_path, corpus, encoder=EncoderConfig(train="head"), local=True, data=data)
     caplog.set_level("INFO", logger="w2v2")
     asked = replace(config, search=replace(config.search, learning_curve=True))
-    found = tune_folds.main(asked)
-    curve = found["learning_curve"]
+    metrics = tune_folds.main(asked)
+    curve = metrics["learning_curve"]
     assert [point["num_speakers"] for point in curve["points"]] == [5, 10, 15, 20]
     assert all(
         low <= point["value"] <= high for point in curve["points"] for low, high in [point["interval"]]
@@ -90,6 +90,6 @@ def test_would_more_speakers_help_and_are_the_recordings_good(tmp_path, corpus, 
     assert "Would more speakers help?" in (tmp_path / "run" / "report.html").read_text()
     assert sorted((tmp_path / "run" / "ledger").iterdir()) == ledger
     # Its recordings are of one channel, and the page says how good they are.
-    assert recording_warnings(found["recordings"]) == [] and found["recordings"]["num_measured"] == 48
-    assert found["recordings"]["by_class"]["bandwidth_hz"]["difference"] < 500
+    assert recording_warnings(metrics["recordings"]) == [] and metrics["recordings"]["num_measured"] == 48
+    assert metrics["recordings"]["by_class"]["bandwidth_hz"]["difference"] < 500
     assert "Recording quality" in page and "The recordings are wideband" in page

@@ -50,15 +50,15 @@ def text(card=CARD, **settings) -> str:
 def test_the_hub_reads_the_results_with_their_intervals():
     data = ModelCard(text()).data
     assert data.library_name == "transformers" and data.pipeline_tag == "audio-classification"
-    found = {(r.metric_name, r.dataset_split): r for r in data.eval_results}
+    by_name = {(r.metric_name, r.dataset_split): r for r in data.eval_results}
     # What is undefined is no result.
-    assert set(found) == {("UAR", "test"), ("accuracy", "test"), ("UAR, BBC-CV", "cross-validation")}
-    own, tuned = found["UAR", "test"], found["UAR, BBC-CV", "cross-validation"]
+    assert set(by_name) == {("UAR", "test"), ("accuracy", "test"), ("UAR, BBC-CV", "cross-validation")}
+    own, tuned = by_name["UAR", "test"], by_name["UAR, BBC-CV", "cross-validation"]
     assert (own.metric_type, own.metric_value) == ("recall", 0.512)
     assert own.metric_args == {"average": "macro", "interval_95": [0.4, 0.62]}
     assert tuned.metric_value == 0.48 and tuned.metric_args["interval_95"] == [0.41, 0.55]
     assert (own.dataset_name, own.dataset_type) == ("RAVDESS speech", "ravdess-speech")
-    assert found["accuracy", "test"].metric_args is None
+    assert by_name["accuracy", "test"].metric_args is None
     # The estimate to believe comes first.
     assert data.eval_results[0].metric_name == "UAR, BBC-CV"
     assert data.metrics == ["accuracy", "recall"]

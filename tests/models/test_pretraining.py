@@ -92,9 +92,9 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def stock_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def stock_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Our gradients by transformers' names."""
-    return {name.replace("encoder.model.", "wav2vec2."): value for name, value in found.items()}
+    return {name.replace("encoder.model.", "wav2vec2."): value for name, value in tensors.items()}
 
 
 def relative_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -119,9 +119,9 @@ def test_padded_batch_equals_transformers_on_single_clips(geometry, training, mo
     stock.zero_grad()
     for clip, name in zip(clips, names, strict=True):
         alone = draw_batch(model, [clip], names=[name], noisy=training)
-        found = stock_loss(stock, clip, alone, monkeypatch)
-        found.contrastive_loss.backward()
-        expected += found.contrastive_loss.item()
+        loss = stock_loss(stock, clip, alone, monkeypatch)
+        loss.contrastive_loss.backward()
+        expected += loss.contrastive_loss.item()
     assert sums.loss.item() == pytest.approx(expected, rel=1e-6)
     assert relative_difference(stock_names(gradients(model)), gradients(stock)) < 1e-5
 
@@ -133,17 +133,17 @@ def test_diversity_of_one_clip_equals_transformers(geometry, training, monkeypat
     stock.train(training), model.train(training)
     clip = waveforms(geometry)[0]
     draw = draw_batch(model, [clip], names=["a1"], noisy=training)
-    found = stock_loss(stock, clip, draw, monkeypatch)
+    loss = stock_loss(stock, clip, draw, monkeypatch)
     sums = model(*padded([clip]), draw, stock.quantizer.temperature)
     num_masked = float(draw.masked.sum())
     used = sums.code_probabilities if training else sums.code_counts
-    assert perplexity(used, num_masked).sum().item() == pytest.approx(found.codevector_perplexity.item())
+    assert perplexity(used, num_masked).sum().item() == pytest.approx(loss.codevector_perplexity.item())
     assert diversity(used, num_masked).item() * num_masked == pytest.approx(
-        found.diversity_loss.item(), rel=1e-5
+        loss.diversity_loss.item(), rel=1e-5
     )
     if not training:
         return
-    found.diversity_loss.backward()
+    loss.diversity_loss.backward()
     weights = diversity_weights(sums.code_probabilities, num_masked)
     (num_masked * (weights * sums.code_probabilities).sum()).backward()
     ours, stocks = stock_names(gradients(model)), gradients(stock)

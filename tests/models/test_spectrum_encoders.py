@@ -86,13 +86,13 @@ def alone(folder: Path, waveform: np.ndarray) -> tuple[list[torch.Tensor], int]:
         if isinstance(model, WhisperModel):
             extractor = WhisperFeatureExtractor.from_pretrained(folder)
             given = extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_features
-            found = model.encoder(given, output_hidden_states=True)
-            return [*found.hidden_states[:-1], found.last_hidden_state], -(-len(waveform) // 320)
+            output = model.encoder(given, output_hidden_states=True)
+            return [*output.hidden_states[:-1], output.last_hidden_state], -(-len(waveform) // 320)
         given = SeamlessM4TFeatureExtractor.from_pretrained(folder)(
             waveform, sampling_rate=16_000, return_tensors="pt"
         )
-        found = model(**given, output_hidden_states=True)
-        return [*found.hidden_states[:-1], found.last_hidden_state], int(given.attention_mask.sum())
+        output = model(**given, output_hidden_states=True)
+        return [*output.hidden_states[:-1], output.last_hidden_state], int(given.attention_mask.sum())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -224,8 +224,8 @@ def test_masked_frames_of_pre_training_are_transformers_own(kind, waveforms):
     masked = torch.zeros(convolved.shape[:2], dtype=torch.bool)
     masked[:, 1:3] = True
     with torch.no_grad():
-        found = encoder.context(convolved, num_frames, masked)
-        for row, own, count, waveform in zip(found, masked, num_frames.tolist(), waveforms, strict=True):
+        context = encoder.context(convolved, num_frames, masked)
+        for row, own, count, waveform in zip(context, masked, num_frames.tolist(), waveforms, strict=True):
             alone = encoder.model(waveform[None], mask_time_indices=own[None, :count]).last_hidden_state[0]
             assert torch.allclose(row[:count], alone, atol=1e-5, rtol=0)
 

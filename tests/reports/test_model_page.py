@@ -30,10 +30,10 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("runs")
-    found = {kind: write_task_run(base / f"a {kind}", kind) for kind in FIGURES}
-    for folder in found.values():
+    runs = {kind: write_task_run(base / f"a {kind}", kind) for kind in FIGURES}
+    for folder in runs.values():
         assert write_model_report(str(folder)) == str(folder / "report.html")
-    return found
+    return runs
 
 
 def text_of(folder: Path) -> str:
@@ -110,14 +110,14 @@ def test_classes_have_scores_with_intervals_and_name_the_class_never_predicted(t
 
 
 def test_scores_before_remapping_are_next_to_those_after(texts, folders):
-    found = metrics_of(folders["classes"])
+    metrics = metrics_of(folders["classes"])
     for which, num_classes, scores in (
-        ("before", 5, found["before_remapping"]),
-        ("after", 3, found["pooled"]),
+        ("before", 5, metrics["before_remapping"]),
+        ("after", 3, metrics["pooled"]),
     ):
         uar = f"{percent(scores['uar'])} ({span(scores['intervals']['uar'], percent)})"
         assert f"{which} {num_classes} {uar}" in texts["classes"]
-    never = ", ".join(name for name in ORIGINAL if name in found["before_remapping"]["never_predicted"])
+    never = ", ".join(name for name in ORIGINAL if name in metrics["before_remapping"]["never_predicted"])
     assert never and f"%) {never} " in texts["classes"]
 
 
@@ -201,11 +201,11 @@ def test_speaker_and_recording_in_two_splits_ask_for_care(tmp_path):
 
 
 def test_scores_that_prove_little_ask_for_care(tmp_path):
-    def change(found):
-        found["encoder"]["name"] = "tiny"
-        found["num_speakers"], found["num_clips"] = 6, 5
-        found["pooled"]["intervals"]["mean"]["ccc"] = [-0.1, 0.3]
-        found["pooled"]["undefined"] = {"arousal": "its target is constant"}
+    def change(metrics):
+        metrics["encoder"]["name"] = "tiny"
+        metrics["num_speakers"], metrics["num_clips"] = 6, 5
+        metrics["pooled"]["intervals"]["mean"]["ccc"] = [-0.1, 0.3]
+        metrics["pooled"]["undefined"] = {"arousal": "its target is constant"}
 
     cares = cares_of(write_task_run(tmp_path / "run", "regression", change=change))
     assert "This run used random weights" in cares and "is over only 6 speakers" in cares
@@ -222,9 +222,9 @@ def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
     folder = write_task_run(tmp_path / "run", kind)
     predictions = pq.read_table(folder / "predictions.parquet").slice(21, 1)
     names, midpoints = metrics_of(folder)["names"], [5.0, 5.0] if kind == "regression" else None
-    found = scores.score_predictions(predictions, kind=kind, names=names, seed=0, midpoints=midpoints)
-    found |= {"job": "evaluate", "computed_on": "one clip"}
-    (folder / "metrics.json").write_text(json.dumps(found, allow_nan=False))
+    metrics = scores.score_predictions(predictions, kind=kind, names=names, seed=0, midpoints=midpoints)
+    metrics |= {"job": "evaluate", "computed_on": "one clip"}
+    (folder / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
     pq.write_table(predictions, folder / "predictions.parquet")
     (folder / "curves.parquet").unlink()
     write_model_report(str(folder))
@@ -236,8 +236,8 @@ def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
 def test_samples_left_out_of_an_interval_are_counted(tmp_path, monkeypatch):
     blank_pictures(monkeypatch)
 
-    def change(found):
-        found["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
+    def change(metrics):
+        metrics["pooled"]["intervals"]["labels"]["hoarse"]["num_left_out"] = 17
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change)
     write_model_report(str(folder))
@@ -248,8 +248,8 @@ def test_samples_left_out_of_an_interval_are_counted(tmp_path, monkeypatch):
 def test_samples_without_a_class_are_counted(tmp_path, monkeypatch, num):
     blank_pictures(monkeypatch)
 
-    def change(found):
-        found["pooled"]["intervals"]["num_left_out"] = num
+    def change(metrics):
+        metrics["pooled"]["intervals"]["num_left_out"] = num
 
     folder = write_task_run(tmp_path / "run", "classes", change=change)
     write_model_report(str(folder))

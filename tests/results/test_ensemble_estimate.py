@@ -85,22 +85,22 @@ def write_search(folder: Path, **metrics) -> str:
 
 
 def estimated(run: str, **settings) -> dict:
-    found = ensemble_estimate(FinetuneConfig(tuned_on=run, **settings), CLASSES)
-    assert found is not None and json.loads(json.dumps(found, allow_nan=False)) == found
-    return found
+    numbers = ensemble_estimate(FinetuneConfig(tuned_on=run, **settings), CLASSES)
+    assert numbers is not None and json.loads(json.dumps(numbers, allow_nan=False)) == numbers
+    return numbers
 
 
 def test_folds_have_the_score_of_the_model_that_lacks_the_speaker_free_of_the_choice_among_ensembles(
     tmp_path,
 ):
-    found = estimated(write_search(tmp_path), ensemble="folds", ensemble_size=3)
+    numbers = estimated(write_search(tmp_path), ensemble="folds", ensemble_size=3)
     # Of each fold .25, .25 and .15 by the enumeration; the ensemble that is chosen, that of trial 2, has .5.
-    accuracy = found["metrics"]["accuracy"]
+    accuracy = numbers["metrics"]["accuracy"]
     assert accuracy["value"] == pytest.approx((0.25 + 0.25 + 0.15) / 3)
     assert accuracy["low"] < accuracy["value"] < accuracy["high"] and accuracy["se_folds"] > 0
-    assert set(found["metrics"]) == {"uar", "accuracy", "macro_f1"}
-    assert (found["num_speakers"], found["num_folds"], found["num_trials"]) == (6, 3, 3)
-    assert found["name"] == "BBC-CV, single models" and "score of single models" in found["how"]
+    assert set(numbers["metrics"]) == {"uar", "accuracy", "macro_f1"}
+    assert (numbers["num_speakers"], numbers["num_folds"], numbers["num_trials"]) == (6, 3, 3)
+    assert numbers["name"] == "BBC-CV, single models" and "score of single models" in numbers["how"]
 
 
 @pytest.mark.parametrize(
@@ -118,17 +118,17 @@ def test_seeds_have_the_score_of_averages_of_as_many(tmp_path, size, num_average
         "num_trials": 3,
     }
     run = write_search(tmp_path, final=final, estimate=estimate | {"how": ""})
-    found = estimated(run, ensemble="seeds", ensemble_size=size)
-    assert found["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
-    assert found["num_averaged"] == num_averaged
-    assert found["name"] == f"cross-validation with 3 new seeds, {num_averaged} averaged"
-    assert ("the search trained 3" in found["how"]) == (size > 3)
+    numbers = estimated(run, ensemble="seeds", ensemble_size=size)
+    assert numbers["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
+    assert numbers["num_averaged"] == num_averaged
+    assert numbers["name"] == f"cross-validation with 3 new seeds, {num_averaged} averaged"
+    assert ("the search trained 3" in numbers["how"]) == (size > 3)
 
 
 def test_seeds_without_new_seeds_in_the_search_have_the_score_of_single_models(tmp_path):
-    found = estimated(write_search(tmp_path), ensemble="seeds")
-    assert found["num_averaged"] == 1 and "--search.final_seeds estimates the average" in found["how"]
-    assert found["metrics"] == estimated(str(tmp_path), ensemble="folds")["metrics"]
+    numbers = estimated(write_search(tmp_path), ensemble="seeds")
+    assert numbers["num_averaged"] == 1 and "--search.final_seeds estimates the average" in numbers["how"]
+    assert numbers["metrics"] == estimated(str(tmp_path), ensemble="folds")["metrics"]
 
 
 def test_what_has_no_estimate_is_a_warning(tmp_path, caplog):

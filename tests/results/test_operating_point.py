@@ -154,7 +154,7 @@ def test_calibration_after_a_temperature_of_other_clips():
     rows = made(3, list("abcdefghij"))
     target = np.array([CLASSES.index(name) for name in rows["target"].to_pylist()])
     probabilities = np.stack([rows[f"prob_{name}"].to_numpy() for name in CLASSES], 1)
-    found = calibration(probabilities, target, temperature={"value": 2.5, "fitted_on": "val"})
+    calibrated = calibration(probabilities, target, temperature={"value": 2.5, "fitted_on": "val"})
     after = calibration(with_temperature(probabilities, 2.5), target)
-    assert found["temperature"] == {"all": 2.5, "fitted_on": "val", **after}
-    assert found["temperature"]["cross_entropy"] < found["cross_entropy"]
+    assert calibrated["temperature"] == {"all": 2.5, "fitted_on": "val", **after}
+    assert calibrated["temperature"]["cross_entropy"] < calibrated["cross_entropy"]

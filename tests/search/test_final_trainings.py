@@ -146,10 +146,10 @@ def recorded(plan: Plan, final: FinalTrainings, choices: list[FoldChoice], *, nu
 def test_a_later_command_without_the_flag_keeps_what_was_trained(finished, caplog):
     plan, choices, whole = finished
     assert recorded_final(plan, choices) is None
-    found = recorded(with_search(plan, final_seeds=0), whole, choices, num_trials=4)
-    assert found is not None and found.replicates == [1, 2] and found.choices == choices
+    kept = recorded(with_search(plan, final_seeds=0), whole, choices, num_trials=4)
+    assert kept is not None and kept.replicates == [1, 2] and kept.choices == choices
     for at, score in whole.scores.items():
-        assert np.array_equal(found.scores[at].probabilities, score.probabilities)
+        assert np.array_equal(kept.scores[at].probabilities, score.probabilities)
     other = [replace(choices[0], params={**choices[0].params, "optim.learning_rate": 0.05}), *choices[1:]]
     with caplog.at_level(logging.WARNING):
         assert recorded(plan, whole, other, num_trials=4) is None
@@ -162,8 +162,8 @@ def test_nested_cross_validation_is_kept_for_as_many_trials(tmp_path, caplog):
     final = train_choices(
         plan, nested_choices(plan, search=head_search.search_heads), train=head_search.train_heads
     )
-    found = recorded(with_search(plan, nested=False), final, choices=[], num_trials=1)
-    assert found is not None and found.is_nested and sorted(found.scores) == [(0, 0), (0, 1), (0, 2)]
+    kept = recorded(with_search(plan, nested=False), final, choices=[], num_trials=1)
+    assert kept is not None and kept.is_nested and sorted(kept.scores) == [(0, 0), (0, 1), (0, 2)]
     with caplog.at_level(logging.WARNING):
         assert recorded(with_search(plan, nested=False, num_trials=2), final, [], num_trials=1) is None
     assert "give --search.nested again" in caplog.text
@@ -285,7 +285,7 @@ def test_the_estimate_names_how_it_was_made(finished, nested, name, how):
 
     plan, _, final = finished
     table = final_predictions(final, with_speakers(plan), CLASSES)
-    found = estimate(
+    numbers = estimate(
         scored(table, "classes", CLASSES),
         metric="uar",
         num_folds=3,
@@ -295,7 +295,7 @@ def test_the_estimate_names_how_it_was_made(finished, nested, name, how):
         seed=0,
         final=replace(final, is_nested=nested),
     )
-    assert found["name"] == name and found["how"].endswith(how)
+    assert numbers["name"] == name and numbers["how"].endswith(how)
     # The counts of all seeds together.
     expected = sk.balanced_accuracy_score(table["target"].to_pylist(), table["predicted"].to_pylist())
-    assert found["metrics"]["uar"]["value"] == pytest.approx(expected)
+    assert numbers["metrics"]["uar"]["value"] == pytest.approx(expected)

@@ -131,9 +131,9 @@ def test_a_kill_trains_nothing_twice_and_changes_nothing(finished, tmp_path, mon
 
 def test_numbers_and_table_are_those_of_scikit_learn(finished):
     _, clips, choices, curve = finished
-    found = curve.numbers(clips, CLASSES, metric="uar", seed=0)
+    numbers = curve.numbers(clips, CLASSES, metric="uar", seed=0)
     label = dict(zip(clips["clip_id"].to_pylist(), clips["label"].to_pylist(), strict=True))
-    for point in found["points"]:
+    for point in numbers["points"]:
         own = [s for (size, _, _), s in curve.scores.items() if size == point["num_speakers"]]
         target = [label[name] for score in own for name in score.clip_ids]
         predicted = [CLASSES[c] for score in own for c in score.probabilities.argmax(1)]

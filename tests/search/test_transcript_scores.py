@@ -101,7 +101,7 @@ def test_the_pruner_stops_the_trial_that_makes_more_errors(tmp_path):
 def test_the_estimate_is_of_the_trial_with_fewest_errors_on_the_drawn_folds(scores, clips):
     values = summary.fold_values(scores, [0, 1, 2], (), "cer", NUM_FOLDS)
     assert (values <= 0).all() and values[2].mean() == values.mean(1).min()
-    found = estimate.search_scored(
+    scored = estimate.search_scored(
         scores, [0, 1, 2], clips=clips, classes=(), metric="cer", num_folds=NUM_FOLDS, seed=0
     )
     shares = trial_shares(values, seed=0)
@@ -110,11 +110,11 @@ def test_the_estimate_is_of_the_trial_with_fewest_errors_on_the_drawn_folds(scor
         for (trial, fold), one in scores.items()
     )
     # The folds have the same sentences, so the ratio of sums is the mean of ratios.
-    everyone = np.ones((1, len(found.speakers)))
-    assert found.values(everyone)["cer"][0] == pytest.approx(errors / NUM_FOLDS)
+    everyone = np.ones((1, len(scored.speakers)))
+    assert scored.values(everyone)["cer"][0] == pytest.approx(errors / NUM_FOLDS)
     best = {"cer": 0.05, "wer": 0.2}
     written_down = estimate.estimate(
-        found, metric="cer", num_folds=3, num_trials=3, num_complete=3, best=best, seed=0
+        scored, metric="cer", num_folds=3, num_trials=3, num_complete=3, best=best, seed=0
     )
     value = written_down["metrics"]["cer"]["value"]
     assert written_down["optimism"]["cer"] == pytest.approx(value - 0.05)

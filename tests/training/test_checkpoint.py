@@ -90,8 +90,8 @@ def test_only_the_newest_are_kept_and_a_damaged_one_is_passed_over(tmp_path, cap
     body[-5] ^= 1
     newest.write_bytes(body)
     with caplog.at_level(logging.WARNING):
-        found = checkpoints.latest()
-    assert found.state["positions"][0]["step"] == steps[0]
+        latest = checkpoints.latest()
+    assert latest.state["positions"][0]["step"] == steps[0]
     assert "is damaged (its checksum differs)" in caplog.text
     newest.unlink()
     assert checkpoints.latest().state["positions"][0]["step"] == steps[0]
