@@ -86,7 +86,11 @@ class Scored:
 
 
 def drawn(num_units: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples units"]:
-    """Counts of each unit in each of the seeded bootstrap samples; each row sums to num_units."""
+    """Counts of each unit in each of the seeded bootstrap samples; each row sums to num_units.
+
+    >>> drawn(3, num_samples=1000, seed=0).sum(1).tolist() == [3] * 1000
+    True
+    """
     places = np.random.default_rng(seed).integers(num_units, size=(num_samples, num_units))
     cells = places + num_units * np.arange(num_samples)[:, None]
     return np.bincount(cells.ravel(), minlength=places.size).reshape(places.shape)
@@ -265,7 +269,11 @@ def ratio(
 
 
 def mean_of_defined(values: Float[np.ndarray, "matrices classes"]) -> Float[np.ndarray, " matrices"]:
-    """Mean over the classes that are not NaN; NaN where all are."""
+    """Mean over the classes that are not NaN; NaN where all are.
+
+    >>> mean_of_defined(np.array([[0.5, np.nan, 1.0], [np.nan, np.nan, np.nan]])).tolist()
+    [0.75, nan]
+    """
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
 

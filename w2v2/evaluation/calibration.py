@@ -50,7 +50,11 @@ def calibration(
 def with_temperature(
     probabilities: Float[np.ndarray, "clips classes"], temperature: float
 ) -> Float[np.ndarray, "clips classes"]:
-    """Rows softmax(log p / temperature): closer to uniform above 1, sharper below 1; the predicted class stays the same."""
+    """Rows softmax(log p / temperature): closer to uniform above 1, sharper below 1; the predicted class stays the same.
+
+    >>> with_temperature(np.array([[0.8, 0.2]]), 0.5).round(3)
+    array([[0.941, 0.059]])
+    """
     logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)

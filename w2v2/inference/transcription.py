@@ -82,6 +82,10 @@ def join_frames(
 
     Where two windows overlap, the first gives the first half of the common frames and the second the rest, so
     that each frame is computed with what comes before and after it, and no word is written twice.
+
+    >>> windows = [np.full((4, 1), float(number)) for number in range(3)]
+    >>> join_frames(windows, hop=2)[:, 0].tolist()
+    [0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0]
     """
     kept: list[np.ndarray] = []
     first = 0

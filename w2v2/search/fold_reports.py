@@ -111,5 +111,9 @@ def measured_fold(trial: int, score: FoldResult, classes: Sequence[str]) -> None
 
 
 def seconds_left(num_folds: int, pace_s: float, at_once: int, num_trials: int) -> float:
-    """Seconds that num_folds folds take at the pace of at_once trials; fewer trials leave workers idle."""
+    """Seconds until num_folds folds are done, at pace_s for each while at_once trials run; fewer trials leave workers idle.
+
+    >>> seconds_left(12, 10.0, at_once=4, num_trials=4), seconds_left(12, 10.0, at_once=4, num_trials=2)
+    (120.0, 240.0)
+    """
     return num_folds * pace_s * at_once / min(at_once, num_trials)

@@ -46,7 +46,12 @@ class Cost:
 
 
 def cost_of(config: TuneFoldsConfig) -> Cost:
-    """What a search with these settings trains, before any of it is done."""
+    """How many models a search with these settings trains: trials, folds and replicates multiplied out.
+
+    >>> from w2v2.config.tune_folds import SearchConfig
+    >>> cost_of(TuneFoldsConfig(search=SearchConfig(num_trials=10, nested=True)))
+    Cost(num_search=60, num_inner=300, num_final=6, num_curve=0)
+    """
     num_folds, search = config.folds.num_folds, config.search
     num_inner = num_folds * search.num_trials * (num_folds - 1) if search.nested else 0
     return Cost(

@@ -92,7 +92,11 @@ def _serve(compute: Callable[[W], R], pipe: Connection, inherited: Sequence[Conn
 
 
 def divided(costs: Sequence[float], num_shares: int) -> list[list[int]]:
-    """The places of the costs in shares whose sums are about the same: the dearest first, each to the smallest share."""
+    """The places of the costs in shares whose sums are about the same: the dearest first, each to the smallest share.
+
+    >>> divided([1.0, 5.0, 2.0, 3.0], 2)
+    [[1, 0], [3, 2]]
+    """
     shares: list[list[int]] = [[] for _ in range(num_shares)]
     sums = [0.0] * num_shares
     for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
