@@ -33,10 +33,10 @@ def test_progress_is_processor_time_of_living_processes(
     command: list[str], progresses: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = child_processes()
-    monkeypatch.setattr(StartWatch, "STALL_S", 1.0)
+    monkeypatch.setattr(StartWatch, "STALL_S", 0.6)
     process = subprocess.Popen(command)
     watch = StartWatch(before)
-    assert watch_until(watch, 2.5) == progresses
+    assert watch_until(watch, 1.5) == progresses
     if progresses:
         monkeypatch.setattr(StartWatch, "LONGEST_S", 0.1)
         assert not watch.makes_progress()

@@ -135,7 +135,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 JOB = """
-import sys, time
+import sys
 from dataclasses import dataclass
 from w2v2.config.command_line import run_job
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Config:
 def main(config):
     try:
         print("ready", flush=True)
-        time.sleep(5)
+        sys.stdin.readline()
     finally:
         print("cleaned up", flush=True)
 sys.exit(run_job(main, Config, sys.argv[1:]))
@@ -172,10 +172,14 @@ def _ended_by(number: signal.Signals, *, ignored: Sequence[signal.Signals] = ())
             signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
 
     pipe, command = subprocess.PIPE, [sys.executable, "-c", JOB]
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=inherited) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, preexec_fn=inherited
+    ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        if number not in ignored:
+            process.wait(timeout=60)
+        out, err = process.communicate(timeout=60)  # a job that goes on reads the end of its input
     return process.returncode, out, err
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from w2v2.cluster.tracked_numbers import curves_of, data_digest, flat_settings, headline, trials_of
 from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
 from w2v2.config.command_line import tree
+from w2v2.config.job import TrackedJobConfig
 from w2v2.errors import UserError
 from w2v2.machine import commit
 from w2v2.measurements import Points, followed_by
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 FILE = "tracker.json"
 NUM_IN_A_ROW = 3
 
-C = TypeVar("C")
+C = TypeVar("C", bound=TrackedJobConfig)
 R = TypeVar("R")
 
 
@@ -38,11 +39,10 @@ def tracked(main: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]
 
     @functools.wraps(main)
     def following(config: C) -> dict[str, Any]:
-        settings: Any = config
-        if settings.track == "none" or settings.plan:
+        if config.track == "none" or config.plan:
             return main(config)
-        check_installed(settings.track)
-        session = Session(settings)
+        check_installed(config.track)
+        session = Session(config)
         session.begin()
         try:
             with followed_by(session.log):
@@ -67,7 +67,7 @@ def check_installed(tracker: str) -> None:
 class Session:
     """One session of a command in the tracker; `<run>/tracker.json` has the run's id and what was sent, for the next one."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TrackedJobConfig) -> None:
         self._config = config
         self._run: TrackerRun = run_of(config.track)
         self._uri = storage.join(storage.expand(config.run), FILE)

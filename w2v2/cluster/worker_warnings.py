@@ -4,19 +4,22 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import redacting
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Reported:
+class Reported(Generic[R]):
     """The result of a function, and the warnings logged while it ran."""
 
-    result: Any
+    result: R
     warnings: tuple[str, ...]
 
 
@@ -45,7 +48,7 @@ def collected() -> Iterator[dict[str, None]]:
         package.removeHandler(collector)
 
 
-def reporting(function: Callable[..., Any], *args: Any, **settings: Any) -> Reported:
+def reporting(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> Reported[R]:
     """The result of the function, with the warnings of this package logged while it ran."""
     with collected() as texts:
         result = function(*args, **settings)

@@ -6,9 +6,12 @@ changes no digest. A changed default does: raise VERSION with it.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 VERSION = 1
 """Raised when a default of a digested section changes, so that nothing computed with the old one is reused."""
@@ -16,7 +19,7 @@ VERSION = 1
 NUM_DIGITS = 24
 
 
-def settings_digest(purpose: str, **parts: Any) -> str:
+def settings_digest(purpose: str, **parts: object) -> str:
     """A digest (24 hex digits) of settings (sections, by name) and other values, for one purpose.
 
     >>> from w2v2.config.data import AudioConfig
@@ -25,12 +28,12 @@ def settings_digest(purpose: str, **parts: Any) -> str:
     >>> settings_digest("example", audio=AudioConfig()) == settings_digest("other", audio=AudioConfig())
     False
     """
-    values = {name: changed(part) if is_dataclass(part) else plain(part) for name, part in parts.items()}
+    values = {name: changed(part) if _is_section(part) else plain(part) for name, part in parts.items()}
     text = json.dumps({"version": VERSION, "purpose": purpose, **values}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:NUM_DIGITS]
 
 
-def changed(config: Any) -> dict[str, Any]:
+def changed(config: "DataclassInstance") -> dict[str, Any]:
     """The fields that differ from their defaults, as plain values; those of sections nest.
 
     >>> from w2v2.config.data import AudioConfig
@@ -40,7 +43,7 @@ def changed(config: Any) -> dict[str, Any]:
     differing: dict[str, Any] = {}
     for field in fields(config):
         value, default = getattr(config, field.name), _default(field)
-        if is_dataclass(value) and is_dataclass(default):
+        if _is_section(value) and _is_section(default):
             if inner := changed(value):
                 differing[field.name] = inner
         elif default is MISSING or value != default:
@@ -49,7 +52,9 @@ def changed(config: Any) -> dict[str, Any]:
     return differing
 
 
-def differences(before: Any, now: Any, *, besides: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+def differences(
+    before: "DataclassInstance", now: "DataclassInstance", *, besides: Sequence[str] = ()
+) -> dict[str, tuple[Any, Any]]:
     """Dotted paths of the fields that differ between two configs of one class, with both values as in YAML.
 
     besides are paths of fields or sections to leave out.
@@ -57,19 +62,21 @@ def differences(before: Any, now: Any, *, besides: Sequence[str] = ()) -> dict[s
     return dict(_differences(before, now, "", set(besides)))
 
 
-def _differences(before: Any, now: Any, prefix: str, besides: set[str]) -> Any:
+def _differences(
+    before: "DataclassInstance", now: "DataclassInstance", prefix: str, besides: set[str]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for field in fields(now):
         path = f"{prefix}{field.name}"
         if path in besides:
             continue
         old, new = getattr(before, field.name), getattr(now, field.name)
-        if is_dataclass(new) and is_dataclass(old):
+        if _is_section(new) and _is_section(old):
             yield from _differences(old, new, f"{path}.", besides)
         elif old != new:
             yield path, (plain(old), plain(new))
 
 
-def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
+def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[Any, ...] | None:
     """The values of these fields in order, which digests before VERSION 1 hashed.
 
     None where another field differs from its default: earlier versions did not have it.
@@ -79,9 +86,9 @@ def positional(config: Any, names: Sequence[str]) -> tuple[Any, ...] | None:
     return tuple(getattr(config, name) for name in names)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The value as JSON has it: tuples become lists, sections dicts of all their fields."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if _is_section(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     match value:
         case dict():
@@ -94,3 +101,7 @@ def plain(value: Any) -> Any:
 
 def _default(field: Field) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _is_section(value: object) -> TypeGuard["DataclassInstance"]:
+    return is_dataclass(value) and not isinstance(value, type)

@@ -6,7 +6,12 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from transformers import AutoModelForAudioClassification, AutoModelForCTC, Wav2Vec2CTCTokenizer
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForCTC,
+    PreTrainedModel,
+    Wav2Vec2CTCTokenizer,
+)
 
 from w2v2.data.text import Vocabulary
 from w2v2.models.architecture import CONFORMERS
@@ -33,7 +38,7 @@ def has_counterpart(model: SpeechModel, info: ModelInfo) -> bool:
     return layers and info.encoder.pooling == "mean" and not info.head.widths and not info.num_descriptors
 
 
-def counterpart(model: SpeechModel, info: ModelInfo) -> Any:
+def counterpart(model: SpeechModel, info: ModelInfo) -> PreTrainedModel:
     """The model as an instance of transformers' class; see has_counterpart."""
     if isinstance(model, Transcriber):
         return _ctc_counterpart(model, info)
@@ -41,7 +46,7 @@ def counterpart(model: SpeechModel, info: ModelInfo) -> Any:
 
 
 @torch.no_grad()
-def _classifier_counterpart(model: Classifier, info: ModelInfo) -> Any:
+def _classifier_counterpart(model: Classifier, info: ModelInfo) -> PreTrainedModel:
     """Transformers' own classifier with the same outputs: its projection is the identity."""
     config = type(model.encoder.model.config).from_dict(model.encoder.model.config.to_dict())
     config.classifier_proj_size = model.encoder.dim
@@ -67,7 +72,7 @@ def _classifier_counterpart(model: Classifier, info: ModelInfo) -> Any:
 
 
 @torch.no_grad()
-def _ctc_counterpart(model: Transcriber, info: ModelInfo) -> Any:
+def _ctc_counterpart(model: Transcriber, info: ModelInfo) -> PreTrainedModel:
     """Transformers' own CTC model with the same logits."""
     assert info.vocabulary is not None
     config = type(model.encoder.model.config).from_dict(model.encoder.model.config.to_dict())

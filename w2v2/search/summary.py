@@ -1,6 +1,6 @@
 """The tables of a search: folds, curves, trials and out-of-fold predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,12 +81,12 @@ def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) ->
     return pa.table(columns)
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
 
-def _std(values: Any) -> float | None:
+def _std(values: Iterable[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
 

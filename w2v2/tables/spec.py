@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,7 +89,7 @@ class Commit:
     """Rows of the table whose group was computed anew, without them."""
 
     @classmethod
-    def of_row(cls, counts: Iterable[Any]) -> "Commit":
+    def of_row(cls, counts: Iterable[int]) -> "Commit":
         """The commit from the row that the SQL of sql.count returns."""
         inserted, replaced, unchanged, stale, removed = map(int, counts)
         return cls(inserted=inserted, replaced=replaced, unchanged=unchanged, stale=stale, removed=removed)
