@@ -132,7 +132,7 @@ def jobs(
             pretrain,
             PretrainConfig(
                 run=run["g"],
-                data=PretrainDataConfig(uri=str(audio)),
+                data=PretrainDataConfig(uri=str(two_emotions)),
                 cache=cache,
                 training=PretrainTrainingConfig(num_epochs=2),
             ),
