@@ -41,7 +41,7 @@ class Resumable(Protocol):
     def step(self) -> int:
         """The position's step, known without waiting for a GPU's sums."""
 
-    def run(self, *, on_step: Callable[[object], None], on_epoch: Callable[[object], None]) -> object:
+    def run(self, *, on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) -> Any:
         """Train from the position on to the end, calling on_step and on_epoch with the training itself."""
 
 
@@ -130,11 +130,11 @@ def train_resumed(
             if trainer.world.rank == 0:
                 checkpoints.write(trainer.position.step, checkpoint)
 
-    def step_done(_: object) -> None:
+    def step_done(_: Any) -> None:
         if settings.every_steps and trainer.step % settings.every_steps == 0:
             keep()
 
-    def epoch_done(_: object) -> None:
+    def epoch_done(_: Any) -> None:
         keep()
         if trainer.world.rank == 0:
             on_epoch()
