@@ -5,7 +5,6 @@ compute on all machines and resume.
 """
 
 import io
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 import numpy as np
 import pyarrow as pa
 import soundfile
-import yaml
 from jaxtyping import Num
 
 from w2v2.audio.decoding import AudioError
@@ -200,14 +198,12 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json."""
-        content: dict[str, Any] = json.loads(storage.read_text(storage.join(self.uri, "metrics.json")))
-        return content
+        return run_directory.read_metrics(self.uri)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The content of config.yaml."""
-        content: dict[str, Any] = yaml.safe_load(storage.read_text(storage.join(self.uri, "config.yaml")))
-        return content
+        return run_directory.read_settings(self.uri)
 
     @cached_property
     def tables(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Run directories of several jobs go in; a comparison, its page and one-sentence refusals come out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from w2v2.jobs import compare
 from w2v2.search.estimate import search_scored
 from w2v2.search.fold_store import Ledger
 from w2v2.search.summary import predictions_table
+from w2v2.storage import run_directory
 from w2v2.training.fold_result import FoldScore
 
 CLASSES = ["a", "b", "c"]
@@ -124,7 +126,7 @@ def test_the_bad_run_is_worse_and_the_others_are_not_distinguished(compared):
 def test_the_page_and_the_files_have_it_all(compared):
     found, _, folder = compared
     page = (folder / "out" / "report.html").read_text()
-    assert json.loads((folder / "out" / "metrics.json").read_text()) == found | {"warnings": []}
+    assert run_directory.read_metrics(str(folder / "out")) == found | {"warnings": []}
     for words in ("It cannot be distinguished from: ", "BBC-CV", "is higher than", "won", "out-of-fold"):
         assert words in page, words
     assert "<title>UAR of 4 runs on RAVDESS</title>" in page
@@ -191,3 +193,29 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, compared):
     search, _ = write_search(tmp_path / "search", [0.5, 0.5])
     (tmp_path / "search" / "ledger" / "trial-00001-fold-02.parquet").unlink()
     assert "lacks the ledger's record of trial 1, fold 2 (1 records in all)" in refused(good, search)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.json", lambda body: body.replace(b"baseline", b"baselint", 1)),
+        ("metrics.json", lambda body: body[:-9]),
+        ("predictions.parquet", lambda body: body[:400] + bytes([body[400] ^ 1]) + body[401:]),
+        ("config.yaml", lambda body: body + b'"'),
+        ("config.yaml", lambda body: b"[1, 2]"),
+    ],
+)
+def test_a_run_that_was_damaged_since_is_refused(tmp_path, compared, name, damage):
+    folder = tmp_path / "damaged"
+    shutil.copytree(compared[2] / "good", folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    run_directory.write_metrics(str(folder), metrics)  # as jobs write them, sealed
+    run_directory.write_table(str(folder), "predictions", pq.read_table(folder / "predictions.parquet"))
+    runs = (str(compared[2] / "bad"), str(folder))
+    compare.main(CompareConfig(runs=runs, run=str(tmp_path / "out")))
+    file = folder / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(
+        UserError, match=rf"{name}: damaged: .*; copy the run directory .*damaged again, or give"
+    ):
+        compare.main(CompareConfig(runs=runs, run=str(tmp_path / "out")))

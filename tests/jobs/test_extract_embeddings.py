@@ -1,6 +1,5 @@
 """The extraction whole: real files, a real Ray, DuckDB and a bucket on loopback; vectors against transformers."""
 
-import json
 import logging
 import re
 import shutil
@@ -27,6 +26,7 @@ from w2v2.config.resources import ExtractionResources
 from w2v2.jobs import extract_embeddings
 from w2v2.models.pretrained import load_encoder
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 
 ONE_ENCODER = ExtractionResources(num_workers=1, clips_per_part=5)
 
@@ -153,7 +153,7 @@ def test_page_and_run_directory(finished):
         "principal components",
     ):
         assert word in text
-    assert json.loads((run / "metrics.json").read_text()) == metrics | {"warnings": []}
+    assert run_directory.read_metrics(str(run)) == metrics | {"warnings": []}
     assert command_line.parse(ExtractConfig, ["--config", str(run / "config.yaml")]).encoder == config.encoder
 
 

@@ -29,7 +29,7 @@ NUM_DRAWS = int(os.environ.get("W2V2_FAULT_DRAWS", "21"))
 MAX_ATTEMPTS = 4
 ENDS = ("stopped", "full disk", "unreachable")
 DAMAGES = ("nothing", "bit", "bit", "cache", "moved", "other settings")
-NOT_TRUSTED = (".html", ".png", ".csv", ".tex", ".md", "lease.json", "metrics.json", "mark.txt")
+NOT_TRUSTED = (".html", ".png", ".csv", ".tex", ".md", "lease.json", "mark.txt")
 """Files that no later attempt takes anything from."""
 PICTURES = {"tensorboard", "plots", "tables"}
 

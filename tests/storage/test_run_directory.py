@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import shutil
 from dataclasses import fields, replace
 
@@ -265,3 +266,33 @@ def test_a_number_that_json_does_not_have_is_our_own_mistake(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         run_directory.write_json(str(tmp_path), "metrics", {"uar": math.nan})
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_metrics_are_sealed(tmp_path):
+    metrics = {"uar": 0.1 + 0.2, "by_class": {"é": None, "b": [1, 2]}, "note": "token=secret1"}
+    run_directory.write_metrics(str(tmp_path), metrics)
+    wanted = metrics | {"note": "token=***", "warnings": []}
+    assert run_directory.read_metrics(str(tmp_path)) == wanted
+    file = tmp_path / "metrics.json"
+    body = file.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(body)), 200):
+        changed = bytearray(body)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        try:
+            read = run_directory.read_metrics(str(tmp_path))
+            assert {name: read.get(name) for name in wanted} == wanted, (
+                bit
+            )  # white space, or the seal's own name
+        except run_directory.storage.DamagedError as error:
+            assert "damaged" in str(error)
+    file.write_text('{"uar": 0.5}')  # of an earlier version
+    assert run_directory.read_metrics(str(tmp_path)) == {"uar": 0.5}
+
+
+@pytest.mark.parametrize("text", ["[1]", "a: 'b", "", "a: b: c"])
+def test_settings_that_are_no_yaml_are_damaged(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    refused = pytest.raises(UserError, match=r"config.yaml: damaged: .*; copy the run directory")
+    with refused, run_directory.finished_run(str(tmp_path)):
+        run_directory.read_settings(str(tmp_path))

@@ -1,6 +1,5 @@
 """A baseline's scores next to those of a search, over the same clips in the same folds."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +32,13 @@ def read_baseline(uri: str) -> Baseline:
             f"baseline {uri} is not a finished run of baseline: it has no metrics.json; run "
             f"{command_of('baseline')} with the same --data and --folds first"
         )
-    metrics = json.loads(storage.read_text(place))
-    if metrics["job"] != "baseline":
-        raise UserError(
-            f"baseline {uri} is a run of {metrics['job']}: give the run directory of a run of baseline"
-        )
-    return Baseline(uri=uri, metrics=metrics, predictions=run_directory.read_table(uri, "predictions"))
+    with run_directory.finished_run(uri):
+        metrics = run_directory.read_metrics(uri)
+        if metrics.get("job") != "baseline":
+            raise UserError(
+                f"baseline {uri} is a run of {metrics.get('job')}: give the run directory of a run of baseline"
+            )
+        return Baseline(uri=uri, metrics=metrics, predictions=run_directory.read_table(uri, "predictions"))
 
 
 def check_same(baseline: Baseline, clips: pa.Table) -> None:

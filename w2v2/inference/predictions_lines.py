@@ -30,7 +30,8 @@ def _lines(rows: list[dict[str, Any]], info: ModelInfo) -> Iterator[str]:
 
 def _predicted(row: dict[str, Any], info: ModelInfo) -> str:
     if info.kind == "transcript":
-        return f"{row['text']} ({row['confidence']:.2f})"
+        confidence = row["confidence"]  # None where nothing is written
+        return f"{row['text']} ({confidence:.2f})" if confidence is not None else "(no text)"
     values = [(row[column], name) for column, name in zip(output_columns(info), info.names, strict=True)]
     if info.kind == "classes":
         first, *rest = sorted(values, reverse=True)

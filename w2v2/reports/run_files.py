@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from w2v2.reports.earlier_names import with_present_names
@@ -189,7 +188,7 @@ def _manifest(uri: str) -> pa.Table:
 
 def read_table(uri: str, name: str) -> pa.Table:
     """`<uri>/<name>.parquet` with null for NaN, which a writer that went through pandas may have left."""
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(uri, f"{name}.parquet"))))
+    table = run_directory.read_table(uri, name)
     for i, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             values = table.column(i)

@@ -1,14 +1,11 @@
 """Finished runs of any job, read for a comparison over the same clips."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
 
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
@@ -19,6 +16,7 @@ from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
 from w2v2.search.fold_store import Ledger
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 
 JOBS = ("tune_folds", "baseline", "evaluate", "finetune")
 KINDS = ("classes", "multi_label", "regression", "transcript")
@@ -71,7 +69,8 @@ def read_run(uri: str) -> ComparedRun:
     place = storage.join(uri, "metrics.json")
     if not storage.exists(place):
         raise UserError(f"{uri} is not a finished run: it has no metrics.json; let its job end first")
-    metrics = json.loads(storage.read_text(place))
+    with run_directory.finished_run(uri):
+        metrics = run_directory.read_metrics(uri)
     if metrics.get("job") not in JOBS or metrics.get("kind", "classes") not in KINDS:
         raise UserError(
             f"{uri} is a run of {metrics.get('job')} with task {metrics.get('kind', 'none')}, wanted one of {', '.join(JOBS)} with classes, labels, values or transcripts"
@@ -117,10 +116,10 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
 def corpus_of(run: ComparedRun) -> str:
     """The corpus of a run, as its page names it; empty where the run has no config.yaml."""
     try:
-        config = yaml.safe_load(storage.read_text(storage.join(run.uri, "config.yaml")))
+        with run_directory.finished_run(run.uri):
+            return corpus_name(run_directory.read_settings(run.uri)["data"])
     except storage.NotFoundError:
         return ""
-    return corpus_name(config["data"])
 
 
 def all_names(runs: Sequence[ComparedRun]) -> list[str]:
@@ -153,4 +152,5 @@ def _check_same(first: ComparedRun, other: ComparedRun) -> None:
 
 
 def _read(uri: str, name: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(uri, f"{name}.parquet"))))
+    with run_directory.finished_run(uri):
+        return run_directory.read_table(uri, name)

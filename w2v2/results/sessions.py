@@ -6,6 +6,7 @@ from typing import Any
 
 from w2v2.machine import describe_run
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 
 MAX_LATER = 20
 
@@ -33,7 +34,6 @@ def with_sessions(run: str, metrics: Mapping[str, Any], *, same: Sequence[str] =
 def _earlier(run: str) -> dict[str, Any]:
     """metrics.json of an earlier session; empty where there is none that can be read."""
     try:
-        metrics = json.loads(storage.read_text(storage.join(run, "metrics.json")))
-    except (storage.NotFoundError, ValueError):
+        return run_directory.read_metrics(run)
+    except (storage.NotFoundError, storage.DamagedError):
         return {}
-    return metrics if isinstance(metrics, dict) else {}

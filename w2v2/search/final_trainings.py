@@ -6,7 +6,6 @@ best on the other folds (search.final_seeds), or by a search of its own on the s
 between seeds is known.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from w2v2.search.space import Params, with_params
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
 from w2v2.search.trial import Plan
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 from w2v2.training.fold_result import DivergenceError, FoldResult
 
 logger = logging.getLogger(__name__)
@@ -135,8 +135,16 @@ def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings 
 
     The choices of nested cross-validation are those that it recorded, which are of a search of as many trials as it had.
     """
-    place = storage.join(plan.run, "metrics.json")
-    metrics = json.loads(storage.read_text(place)) if storage.exists(place) else {}
+    try:
+        metrics = run_directory.read_metrics(plan.run)
+    except storage.NotFoundError:
+        metrics = {}
+    except storage.DamagedError as error:
+        logger.warning(
+            "%s; what an earlier session trained after the search counts again with its --search.final_seeds or --search.nested",
+            error,
+        )
+        metrics = {}
     if not (final := metrics.get("final")):
         return None
     if final["is_nested"]:

@@ -1,13 +1,15 @@
 """The run directory: a run's settings, tables and numbers, by fixed names, local or gs://."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
@@ -17,7 +19,7 @@ from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import load_json, parse_parquet, seal_parquet
+from w2v2.storage.seals import load_json, parse_json, parse_parquet, seal_json, seal_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -209,8 +211,39 @@ def read_table(run: str, name: str) -> pa.Table:
 
 
 def write_metrics(run: str, metrics: Mapping[str, Any]) -> None:
-    """Write `<run>/metrics.json`, with what the job and its workers have warned of."""
-    write_json(run, "metrics", {**metrics, "warnings": kept_warnings()})
+    """Write `<run>/metrics.json`, sealed, with what the job and its workers have warned of."""
+    shown = redacted_values({**metrics, "warnings": kept_warnings()})
+    json.dumps(shown, allow_nan=False)  # an undefined number is None
+    storage.write_text(storage.join(run, "metrics.json"), seal_json(shown, indent=2) + "\n")
+
+
+def read_metrics(run: str) -> dict[str, Any]:
+    """The content of `<run>/metrics.json`; NotFoundError where there is none, DamagedError where it was changed."""
+    uri = storage.join(run, "metrics.json")
+    return parse_json(uri, storage.read_bytes(uri))
+
+
+def read_settings(run: str) -> dict[str, Any]:
+    """The content of `<run>/config.yaml`; NotFoundError where there is none, DamagedError where it is no object of YAML."""
+    uri = storage.join(run, "config.yaml")
+    try:
+        settings = yaml.safe_load(storage.read_text(uri))
+    except yaml.YAMLError as error:
+        raise storage.DamagedError(f"{uri}: damaged: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(settings, dict):
+        raise storage.DamagedError(f"{uri}: damaged: a {type(settings).__name__}, where settings were wanted")
+    return settings
+
+
+@contextlib.contextmanager
+def finished_run(run: str) -> Iterator[None]:
+    """A block that reads a run that came to its end; UserError where one of its files was damaged since."""
+    try:
+        yield
+    except storage.DamagedError as error:
+        raise UserError(
+            f"{error}; copy the run directory {run} again, or give the command of the run again, which writes it anew"
+        ) from error
 
 
 def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
