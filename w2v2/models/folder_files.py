@@ -1,13 +1,17 @@
 """The list of a model folder's files, by which a damaged or missing one is noticed before anything is computed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
 
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.seals import parse_json
 
+PRETRAINED = "pretraining.json"
+"""The card of an encoder of `w2v2 pretrain`, with the list of its files."""
 CHANGING = ("README.md",)
 """Files that may be edited, or are written again when a model is scored."""
 
@@ -45,12 +49,42 @@ def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
         _check(uri, name, body, is_same=is_same)
 
 
-def _check(uri: str, name: str, content: object, *, is_same: bool) -> None:
+def refuse_damaged_encoder(name: str, folder: Path) -> None:
+    """Raises UserError naming a file of a local encoder folder that differs from what was saved, its weights included.
+
+    The folders of `w2v2 pretrain` and `w2v2 finetune` list their files; others, and those of earlier versions, do not.
+    """
+    for listing in (PRETRAINED, "w2v2.json"):
+        place = folder / listing
+        if not place.exists():
+            continue
+        try:
+            entries = parse_json(str(place), place.read_bytes()).get("files", {})
+        except storage.DamagedError as error:
+            raise UserError(
+                f"encoder.name {name!r} is damaged: {error}; copy the whole folder again"
+            ) from error
+        for file, entry in entries.items():
+            path = folder / file
+            missing = None if path.is_file() else storage.NotFoundError(file)
+            is_same = missing is None and _crc_of(path) == entry["crc32c"]
+            _check(name, file, missing, is_same=is_same, field="encoder.name")
+
+
+def _crc_of(path: Path) -> int:
+    checksum = google_crc32c.Checksum()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            checksum.update(chunk)
+    return int.from_bytes(checksum.digest(), "big")
+
+
+def _check(uri: str, name: str, content: object, *, is_same: bool, field: str = "model") -> None:
     if isinstance(content, storage.NotFoundError):
-        raise UserError(f"model {uri!r} is damaged: {name} is missing; copy the whole folder again")
+        raise UserError(f"{field} {uri!r} is damaged: {name} is missing; copy the whole folder again")
     if isinstance(content, storage.StorageError):
         raise content
     if not is_same:
         raise UserError(
-            f"model {uri!r} is damaged: {name} is not as it was saved; copy the whole folder again, or save the model again"
+            f"{field} {uri!r} is damaged: {name} is not as it was saved; copy the whole folder again, or save the model again"
         )

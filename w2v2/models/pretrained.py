@@ -37,6 +37,7 @@ from w2v2.models.architecture import (
     code_needed,
 )
 from w2v2.models.encoder import Encoder
+from w2v2.models.folder_files import refuse_damaged_encoder
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
 from w2v2.models.squeezed import SqueezedEncoder
@@ -126,6 +127,7 @@ def read_checkpoint(
     cannot open it. model_config is used in place of the checkpoint's own.
     """
     folder = open_folder(name)
+    refuse_damaged_encoder(name, Path(folder))
     settings = {} if model_config is None else {"config": model_config}
     try:
         model, report = model_class.from_pretrained(

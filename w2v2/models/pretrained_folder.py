@@ -1,6 +1,5 @@
 """A pre-trained encoder as a folder: transformers opens it, and so does `--encoder.name` of every job."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,12 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.models import provenance
+from w2v2.models.folder_files import PRETRAINED, file_entries
 from w2v2.models.model_info import card_block
 from w2v2.models.pretraining import PretrainingModel
 from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
+from w2v2.storage.seals import seal_json
 
 
 def save_pretrained(
@@ -34,10 +35,13 @@ def save_pretrained(
             sampling_rate=SAMPLE_RATE, do_normalize=model.encoder.normalize, return_attention_mask=False
         ).save_pretrained(folder)
         (folder / "README.md").write_text(_card_text(card, shown_start, type(stock).__name__))
-        (folder / "pretraining.json").write_text(json.dumps(dict(card), indent=2) + "\n")
+        contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        about = {**card, "files": file_entries(contents)}
+        contents[PRETRAINED] = (seal_json(about, indent=2) + "\n").encode()
+        storage.delete(storage.join(uri, PRETRAINED))  # that of an earlier attempt lists other files
         provenance.write(uri, clips, encoder=start, how="audio")
-        for path in sorted(folder.iterdir()):
-            storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+        for name, body in contents.items():
+            storage.write_bytes(storage.join(uri, name), body)
 
 
 def _card_text(card: Mapping[str, Any], start: str, kind: str) -> str:
