@@ -1,5 +1,7 @@
 """Jobs on Ray's fake autoscaling cluster: it begins as a head alone, grows as a job asks, and loses a machine on the way."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -228,3 +230,37 @@ def test_a_fine_tuning_waits_for_a_machine(growing: Growing, corpus, tmp_path):
         pq.read_table(tmp_path / run / "curves.parquet")["train_loss"].to_pylist() for run in ("far", "near")
     )
     assert far == pytest.approx(near, rel=1e-4)
+
+
+def test_a_fine_tuning_shrinks_and_grows_with_the_machines(growing: Growing, corpus, tmp_path):
+    flags = [
+        "--data.uri",
+        str(corpus),
+        "--encoder.train",
+        "all",
+        "--training.num_epochs",
+        "60",
+        "--head.dropout",
+        "0",
+    ]
+    flags += ["--optim.learning_rate", "1e-5", "--cache.uri", str(tmp_path / "cache")]
+    elastic = ["--resources.num_workers", "3", "--resources.min_workers", "1", "--run", str(tmp_path / "far")]
+    process = growing.begin("finetune", *flags, *elastic)
+    checkpoints = tmp_path / "far" / "checkpoints"
+    wait_until(lambda: len(growing.machines()) >= 2 and sizes(checkpoints) & {2, 3}, process)
+    os.kill(growing.machines()[0], signal.SIGKILL)
+    end(process)
+    alone("finetune", *flags, "--run", str(tmp_path / "near"))
+    far, near = (
+        pq.read_table(tmp_path / run / "curves.parquet")["train_loss"].to_pylist() for run in ("far", "near")
+    )
+    assert len(far) == 60 and far == pytest.approx(near, rel=1e-3)
+
+
+def sizes(checkpoints: Path) -> set[int]:
+    """The numbers of processes of the checkpoints that are there."""
+    found = set()
+    for path in checkpoints.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # older ones are deleted
+            found.add(len(json.loads(path.read_text())["state"]["positions"]))
+    return found

@@ -10,7 +10,6 @@ import torch
 from tests.cloud.gcs import without_pauses
 from tests.training.made import LENGTHS, OPTIM, classifier, clip_set
 from w2v2.config.model import TrainingConfig
-from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet
 from w2v2.storage import files as storage
 from w2v2.storage.files import RefusedError, UnreachableError
@@ -121,14 +120,20 @@ def test_a_bucket_that_does_not_answer_is_no_training_at_its_start(bucket, monke
     assert checkpoints.latest() is not None
 
 
-def test_another_number_of_workers_is_refused():
-    one = fitting()
-    taken = take(one)
-    one.world = ProcessGroup(rank=0, size=3)
-    with pytest.raises(
-        UserError, match=r"num_workers is 3, but .* are of 1: resume with --resources.num_workers 1, or"
-    ):
+def test_among_another_number_of_processes_the_first_has_the_sums_of_all():
+    taken = take(fitting())
+    sums = [
+        dict(loss=1.5, weight=4.0, confusion=[[1, 0], [2, 1]]),
+        dict(loss=0.25, weight=3.0, confusion=[[0, 3], [0, 0]]),
+    ]
+    positions = [taken.state["positions"][0] | {"epoch": 1, "batch": 2, "step": 9} | made for made in sums]
+    taken = replace(taken, state={**taken.state, "positions": positions})
+    for rank, wanted in enumerate([(1.75, 7.0, [[1, 3], [2, 1]]), (0.0, 0.0, []), (0.0, 0.0, [])]):
+        one = fitting()
+        one.world = ProcessGroup(rank=rank, size=3)
         restore(one, taken)
+        at = one.position
+        assert (at.loss, at.weight, at.confusion) == wanted and (at.epoch, at.batch, at.step) == (1, 2, 9)
 
 
 def test_a_checkpoint_holds_what_is_trained_and_no_more():

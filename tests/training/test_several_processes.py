@@ -1,5 +1,6 @@
 """Several processes train as one."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from w2v2.config.model import HeadConfig, TaskConfig, TrainingConfig
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import Transcriber
+from w2v2.training.checkpoint import Checkpoints, restore, take
 from w2v2.training.fold_result import Epoch
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer
@@ -119,3 +121,50 @@ def test_two_processes_train_as_one(tmp_path: Path):
         assert sorted(one.asked) == sorted([*range(len(LENGTHS))] * 2)
         assert set(first.asked) | set(second.asked) == set(one.asked)
         assert len(first.asked) + len(second.asked) == len(one.asked) + 2
+
+
+STOP_AT = 2
+"""The step after which the processes become others in number: in the middle of an epoch of three."""
+
+
+def classifier_trainer(world: ProcessGroup) -> Trainer:
+    model = classifier(train="all")
+    return Trainer(
+        model, clip_set(model.encoder), optim=SHARED, training=SHARED_TRAINING, seed=0, world=world
+    )
+
+
+def train_until(rank: int, size: int, folder: str) -> None:
+    """One of `size` processes that stop together; the first leaves a checkpoint of all."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
+    )
+
+    def on_step(trainer: Trainer) -> None:
+        if trainer.step == STOP_AT:
+            checkpoint = take(trainer)
+            if rank == 0:
+                Checkpoints(folder, keep=1).write(STOP_AT, checkpoint)
+            raise Stopped
+
+    with contextlib.suppress(Stopped):
+        classifier_trainer(ProcessGroup(rank=rank, size=size)).run(on_step=on_step)
+    torch.distributed.destroy_process_group()
+
+
+class Stopped(Exception):
+    """The loss of a machine."""
+
+
+@pytest.mark.slow
+def test_a_training_continues_with_another_number_of_processes(tmp_path: Path):
+    torch.multiprocessing.spawn(train_until, args=(2, str(tmp_path)), nprocs=2)
+    alone = classifier_trainer(ProcessGroup())
+    curve = alone.run()
+    again = classifier_trainer(ProcessGroup())
+    restore(again, Checkpoints(str(tmp_path), keep=1).latest())
+    assert again.step == STOP_AT
+    for a, b in itertools.zip_longest(curve, again.run()):
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5) and a.train_uar == b.train_uar
+    assert_same(alone.model.state_dict(), again.model.state_dict(), atol=1e-5)

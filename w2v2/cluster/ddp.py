@@ -23,6 +23,11 @@ from w2v2.training.process_group import ProcessGroup
 
 T = TypeVar("T")
 
+MAX_LOSSES, MAX_LOSSES_ELASTIC = 2, 20
+"""How often a training begins anew from its newest checkpoint after the loss of a worker."""
+RESIZE_S = 30.0
+"""Seconds after which an elastic training looks for room for more workers."""
+
 Report = Callable[..., None]
 """Called by the first worker with plain values; it arrives in the job's own process."""
 
@@ -32,12 +37,14 @@ def train_on_workers(
     *,
     report: Report,
     num_workers: int,
+    min_workers: int = 0,
     cpus: float,
     gpus: float,
     name: str,
 ) -> T:
     """The result of the first of `num_workers` processes: one runs as a task, several under Ray Train.
 
+    With min_workers there may be fewer, down to that number, and more again as there is room: `work` is called anew then.
     Arguments of their calls of `report` reach `report` in this process. Raises UserError where they do.
     """
     with _queue_into(report) as queue:
@@ -49,6 +56,7 @@ def train_on_workers(
                 reported = work_together(
                     functools.partial(_with_queue, work, queue),
                     num_workers=num_workers,
+                    min_workers=min_workers,
                     cpus=cpus,
                     gpus=gpus,
                     name=name,
@@ -109,6 +117,7 @@ def work_together(
     compute: Callable[[ProcessGroup], Any],
     *,
     num_workers: int,
+    min_workers: int = 0,
     cpus: float,
     gpus: float,
     name: str,
@@ -116,25 +125,37 @@ def work_together(
 ) -> Reported:
     """The result of the first of `num_workers` processes, which all call `compute` together, and its warnings.
 
-    Raises what a worker raised; a worker that is lost has all of them start again.
+    Raises what a worker raised; a worker that is lost has all of them start again, with min_workers as many as there is
+    room for.
     """
-    connection.check_fits(num_workers=num_workers, cpus=cpus, gpus=gpus)
+    is_elastic = 0 < min_workers < num_workers
+    connection.check_fits(num_workers=min_workers if is_elastic else num_workers, cpus=cpus, gpus=gpus)
     # Ray Train moves workers into its own folder; a relative data or cache path would break there.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     trainer: Any = ray.train.torch.TorchTrainer(
         _work,  # Train V2 hands on what it returns
         train_loop_config={"compute": compute},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=gpus > 0,
-            resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
-        ),
+        scaling_config=_scaling((min_workers, num_workers) if is_elastic else num_workers, cpus, gpus),
         run_config=ray.train.RunConfig(
-            name=name, storage_path=storage_path, failure_config=ray.train.FailureConfig(max_failures=2)
+            name=name,
+            storage_path=storage_path,
+            failure_config=ray.train.FailureConfig(
+                max_failures=MAX_LOSSES_ELASTIC if is_elastic else MAX_LOSSES
+            ),
         ),
     )
     with signals_interrupt():
         return trainer.fit().return_value  # what rank 0 returned
+
+
+def _scaling(num_workers: int | tuple[int, int], cpus: float, gpus: float) -> Any:
+    config: Any = ray.train.ScalingConfig  # Train V2's, whose types are V1's
+    return config(
+        num_workers=num_workers,
+        elastic_resize_monitor_interval_s=RESIZE_S,
+        use_gpu=gpus > 0,
+        resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+    )
 
 
 def _work(config: dict[str, Any]) -> Any:

@@ -32,6 +32,7 @@ def train_on(
         work,
         report=report,
         num_workers=resources.num_workers,
+        min_workers=resources.min_workers,
         cpus=resources.cpus_per_worker,
         gpus=gpus,
         name=name,

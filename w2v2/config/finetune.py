@@ -31,6 +31,7 @@ class FinetuneConfig(TrackedJobConfig):
     RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "track",
+        "resources.min_workers",
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",

@@ -207,6 +207,7 @@ class PretrainConfig(TrackedJobConfig):
     RESUMABLE = (
         *RESUMABLE_IN_EVERY_JOB,
         "track",
+        "resources.min_workers",
         "resources.cpus_per_worker",
         "resources.gpus_per_worker",
         "checkpoint.every_steps",

@@ -16,6 +16,9 @@ class TrainingResources:
     num_workers: int = 1
     """Processes that train one model by DDP under Ray Train, each with its share of every batch; a search trains every
     fold so."""
+    min_workers: int = 0
+    """finetune, pretrain: the fewest processes to train on while machines come and go. The training continues with as
+    many as there is room for, up to num_workers, each time from its newest checkpoint; 0 waits for num_workers."""
     cpus_per_worker: float = 1.0
     """CPUs (and threads) of one worker."""
     gpus_per_worker: float = 1.0
@@ -25,7 +28,11 @@ class TrainingResources:
 
     def __post_init__(self) -> None:
         at_least("resources", self, 1, "num_workers")
-        at_least("resources", self, 0, "gpus_per_worker")
+        at_least("resources", self, 0, "gpus_per_worker", "min_workers")
+        if self.min_workers > self.num_workers:
+            raise UserError(
+                f"resources.min_workers must be at most resources.num_workers={self.num_workers}, got {self.min_workers}"
+            )
         if not self.cpus_per_worker > 0:
             raise UserError(f"resources.cpus_per_worker must be positive, got {self.cpus_per_worker}")
 

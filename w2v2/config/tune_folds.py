@@ -132,6 +132,11 @@ class TuneFoldsConfig(TrackedJobConfig):
 
     def __post_init__(self) -> None:
         self.alone_if_local("resources.num_workers")
+        if self.resources.min_workers:
+            raise UserError(
+                "resources.min_workers is for finetune and pretrain, which have checkpoints; a search that loses machines "
+                f"trains with those that are left by itself: leave it out, got {self.resources.min_workers}"
+            )
         if self.encoder.train != "head":
             self.alone_if_local("search.max_concurrent_trials")
         self._check_task()

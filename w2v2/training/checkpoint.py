@@ -34,7 +34,7 @@ class Resumable(Protocol):
     world: ProcessGroup
     device: torch.device
     position: Any
-    """A dataclass of plain values with a class method `restored`."""
+    """A dataclass of plain values with class methods `restored` and `redistributed`."""
     best: dict[str, Tensor]
 
     @property
@@ -167,22 +167,22 @@ def take(trainer: Resumable) -> Checkpoint:
 
 
 def restore(trainer: Resumable, checkpoint: Checkpoint) -> None:
-    """Set a training to the state of a checkpoint. Raises UserError if it was taken with another number of processes."""
-    positions = checkpoint.state["positions"]
+    """Set a training to the state of a checkpoint, which may be of another number of processes.
+
+    Its numbers are then the same up to rounding and to what is drawn at random in a pass, such as dropout.
+    """
+    positions = [type(trainer.position).restored(state) for state in checkpoint.state["positions"]]
     rank = trainer.world.rank
-    if len(positions) != trainer.world.size:
-        raise UserError(
-            f"resources.num_workers is {trainer.world.size}, but the checkpoints of this run are of {len(positions)}: resume "
-            f"with --resources.num_workers {len(positions)}, or give this run a directory of its own with --run"
-        )
+    same = len(positions) == trainer.world.size
     trainer.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
     best = _under("best.", checkpoint.tensors)
     trainer.best = {name: value.to(trainer.device) for name, value in best.items()}
     trainer.optimizer.load_state_dict(
         {"state": _optimizer_state(checkpoint), "param_groups": checkpoint.state["param_groups"]}
     )
-    trainer.position = type(trainer.position).restored(positions[rank])
-    _set_rng_state(_under(f"rng.{rank}.", checkpoint.tensors))
+    trainer.position = positions[rank] if same else positions[0].redistributed(positions, rank)
+    if rng := _under(f"rng.{rank}.", checkpoint.tensors):
+        _set_rng_state(rng)
 
 
 def _optimizer_state(checkpoint: Checkpoint) -> dict[int, dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,11 @@ class PretrainPosition:
     def restored(cls, state: Mapping[str, Any]) -> "PretrainPosition":
         """The position of a checkpoint."""
         return cls(**{**state, "alarms": Alarms(**state["alarms"])})
+
+    @classmethod
+    def redistributed(cls, positions: Sequence["PretrainPosition"], rank: int) -> "PretrainPosition":
+        """The position of a process among another number of them; each has the sums of all."""
+        return positions[0]
 
 
 class CollapseError(UserError):

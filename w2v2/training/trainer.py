@@ -1,6 +1,7 @@
 """One training in progress: its steps, on one process or on each of several that share every batch."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,19 @@ class Position:
     def restored(cls, state: Mapping[str, Any]) -> "Position":
         """The position of a checkpoint."""
         return cls(**{**state, "curve": [Epoch(**point) for point in state["curve"]]})
+
+    @classmethod
+    def redistributed(cls, positions: Sequence["Position"], rank: int) -> "Position":
+        """The position of a process among another number of them: the first one has the sums of all."""
+        if rank:
+            return replace(positions[0], loss=0.0, weight=0.0, confusion=[])
+        counts = [np.array(position.confusion) for position in positions if position.confusion]
+        return replace(
+            positions[0],
+            loss=math.fsum(position.loss for position in positions),
+            weight=math.fsum(position.weight for position in positions),
+            confusion=np.sum(counts, axis=0).tolist() if counts else [],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
