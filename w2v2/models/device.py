@@ -20,7 +20,7 @@ NUM_THREADS = 3
 PASS_S = {"cpu": 8.0, "cuda": 240.0}
 """Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
 PASS_S_PER_GB = 10.0
-"""The same for each 10^9 bytes of a GPU's memory, where it has more than 24 of them: a fast GPU waits for the program else."""
+"""The same for each 10^9 bytes of a GPU's memory, up to twice PASS_S: with less, a fast GPU waits for the program."""
 
 
 def select_device() -> torch.device:
@@ -29,9 +29,8 @@ def select_device() -> torch.device:
     Disables for this process TF32 in cuDNN, so that convolutions in float32 match those of the CPU, and cuDNN's attention,
     which plans for a second at every new length. Asks torch for memory that grows in place, as lengths vary.
     """
-    os.environ.setdefault(
-        "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
-    )  # read when memory is first used
+    # torch reads it when it first takes memory.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False

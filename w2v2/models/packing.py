@@ -81,16 +81,27 @@ def _attention(
     """Attention of each clip's frames to each other, as one of transformers' attention functions."""
     packing = attention_mask
     queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
-    dim = query.shape[-1]
-    if query.is_cuda and not dropout and dim % 8 == 0 and scaling == dim**-0.5:
+    if not dropout and _fits_varlen(query, scaling):
         bounds, longest = packing.bounds, packing.longest
         attended = varlen_attn(queries[0], keys[0], values[0], bounds, bounds, longest, longest)
         assert isinstance(attended, Tensor)
         return attended[None], None
-    # varlen_attn has no dropout, no CPU, no heads of other sizes and, in torch 2.11, no scale.
+    # varlen_attn has no dropout.
     padded = (packing.unpack(rows).transpose(1, 2) for rows in (queries, keys, values))
     attended = _of_padded(*padded, mask=packing.inside, scale=scaling, dropout=dropout)
     return packing.pack(attended.transpose(1, 2)), None
+
+
+def _fits_varlen(query: Float[Tensor, "1 heads total dim"], scaling: float) -> bool:
+    """Whether varlen_attn computes it: on GPUs since Ampere, in 16 bits, with heads of such sizes and the usual scale."""
+    dim = query.shape[-1]
+    return (
+        query.is_cuda
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and dim % 8 == 0
+        and scaling == dim**-0.5
+    )
 
 
 def _of_padded(
