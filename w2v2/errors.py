@@ -21,12 +21,15 @@ class ResumableError(UserError):
     """An interruption that the same command recovers from: the settings are right, a file was lost or could not be written."""
 
 
-_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "database or disk is full")
-"""What the system, and SQLite in its own words, says of a disk without room; libraries repeat it in errors of their own."""
+_UNWRITABLE = (
+    *("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system"),
+    *("database or disk is full", "No usable temporary directory"),
+)
+"""What the system, SQLite and Python say of a disk that takes no more; libraries repeat it in errors of their own."""
 
 
-def full_disk(error: BaseException) -> ResumableError | None:
-    """The sentence for an error that comes from a full disk, whichever library raised it and however it was reported; else None."""
+def unwritable_disk(error: BaseException) -> ResumableError | None:
+    """The sentence for an error of a full or read-only disk, whichever library raised it and however it was reported; else None."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
@@ -35,12 +38,19 @@ def full_disk(error: BaseException) -> ResumableError | None:
         cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
     for cause in seen[::-1]:
         for line in str(cause).splitlines():
-            if any(words in line for words in _FULL):
+            if any(words in line for words in _UNWRITABLE):
                 return ResumableError(
-                    f"a disk is full ({line.strip()[:200]}); free it, or name another folder for temporary files than "
-                    f"{tempfile.gettempdir()} by TMPDIR, and run the same command again"
+                    f"a disk is full or read-only ({line.strip()[:200]}); free it, or name another folder for temporary "
+                    f"files than {_temporary_folder()} by TMPDIR, and run the same command again"
                 )
     return None
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written
+        return "the present one"
 
 
 @dataclass(frozen=True, kw_only=True)

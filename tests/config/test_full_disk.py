@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from w2v2.errors import ResumableError, UserError, full_disk
+from w2v2.errors import ResumableError, UserError, unwritable_disk
 from w2v2.storage.local import failure
 
 LIBRARIES = {
@@ -22,6 +22,12 @@ connection.execute('CREATE TABLE t AS SELECT zeroblob(1000000) x')
 """,
     "python": "open(place, 'wb').write(bytes(10**6))",
     "arrow": "import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({'a': [str(i) * 9 for i in range(10**5)]}), place)",
+    "no scratch": """
+import tempfile
+tempfile.tempdir = None
+tempfile._candidate_tempdir_list = lambda: ["/proc/nowhere"]
+tempfile.TemporaryDirectory()
+""",
     "wrapped": """
 from w2v2.errors import UserError
 try:
@@ -53,20 +59,22 @@ def test_libraries_that_cannot_write_end_a_job_in_a_sentence(library: str, tmp_p
     )
     assert job.returncode == 2, job.stderr
     line = job.stderr.strip()
-    assert line.startswith("error: a disk is full (") and "\n" not in line
+    assert line.startswith("error: a disk is full or read-only (") and "\n" not in line
     assert "free it, or name another folder for temporary files than " in line
     assert line.endswith("by TMPDIR, and run the same command again")
 
 
 def test_errors_that_are_not_of_a_full_disk_stay_as_they_are() -> None:
-    known = failure("/a/b", OSError(errno.ENOSPC, "No space left on device"))
-    assert isinstance(known, ResumableError) and str(known).startswith(
-        "/a/b: No space left on device; free the"
-    )
-    assert full_disk(ValueError("x")) is None
+    for number, words in (
+        (errno.ENOSPC, "No space left on device; free the"),
+        (errno.EROFS, "Read-only file system; use"),
+    ):
+        known = failure("/a/b", OSError(number, words.partition(";")[0]))
+        assert isinstance(known, ResumableError) and str(known).startswith(f"/a/b: {words}")
+    assert unwritable_disk(ValueError("x")) is None
     missing = UserError("no such file")
     missing.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
-    assert full_disk(missing) is None
+    assert unwritable_disk(missing) is None
 
 
 def test_a_worker_s_error_is_known_by_its_cause() -> None:
@@ -75,5 +83,5 @@ def test_a_worker_s_error_is_known_by_its_cause() -> None:
 
         cause = OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
 
-    found = full_disk(TaskError("a task failed"))
+    found = unwritable_disk(TaskError("a task failed"))
     assert found is not None and "/scratch/x" in str(found)

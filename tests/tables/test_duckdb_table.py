@@ -42,14 +42,21 @@ def test_duckdb_has_one_writer_and_says_so(tmp_path: Path) -> None:
         holder.communicate(b"")
 
 
-def test_a_file_that_is_not_duckdbs_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.db", "clips.csv", "rows.json"])
+def test_a_file_that_is_not_duckdbs_is_left_alone(name: str, tmp_path: Path) -> None:
+    """DuckDB opens a CSV as a database in memory, whose tables would be lost."""
     from w2v2.errors import UserError
-    from w2v2.tables.table import open_table
+    from w2v2.tables.table import exists, open_table
 
-    (tmp_path / "a.db").write_text("hello" * 1000)
-    with pytest.raises(UserError, match=r"cannot be opened: .*not a valid DuckDB database"):
-        open_table(f"duckdb://{tmp_path}/a.db?table=t", make_spec())
-    assert (tmp_path / "a.db").read_text() == "hello" * 1000
+    text = "uri,label\na.wav,b\n" * 1000
+    (tmp_path / name).write_text(text)
+    uri = f"duckdb://{tmp_path}/{name}?table=t"
+    for use in (lambda: open_table(uri, make_spec()), lambda: exists(uri)):
+        with pytest.raises(
+            UserError, match=r"cannot be opened: .* does not begin as a DuckDB file does; give a file"
+        ):
+            use()
+    assert (tmp_path / name).read_text() == text
 
 
 DAMAGES = {

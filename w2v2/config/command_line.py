@@ -19,7 +19,7 @@ from w2v2.config.digest import plain
 from w2v2.config.guide import Guide
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.config.spelling import respelled_flags, respelled_settings
-from w2v2.errors import ResumableError, UserError, full_disk
+from w2v2.errors import ResumableError, UserError, unwritable_disk
 from w2v2.redaction import RedactingFilter, redacted_traceback, redacted_values
 
 logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def run_job(
     try:
         main(parse(config_class, listed_words(args, words) if words else args))
     except Exception as error:
-        mistake = error if isinstance(error, ResumableError) else full_disk(error) or error
+        mistake = error if isinstance(error, ResumableError) else unwritable_disk(error) or error
         if not isinstance(mistake, UserError):
             raise
         sys.stdout.flush()

@@ -69,6 +69,8 @@ def failure(uri: str, error: OSError) -> StorageError:
             return FullError(
                 f"{uri}: {words}; free the disk and run the same command again, or use another path"
             )
+        case OSError(errno=errno.EROFS):
+            return FullError(f"{uri}: {words}; use another path")
         case _:
             return RefusedError(f"{uri}: {words}; use another path")
 

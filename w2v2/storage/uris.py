@@ -38,7 +38,7 @@ class RefusedError(StorageError):
 
 
 class FullError(RefusedError, ResumableError):
-    """The disk has no room for a file."""
+    """The disk has no room for a file, or is read-only."""
 
 
 class UnreachableError(StorageError):

@@ -168,10 +168,19 @@ def _is_stub(path: Path) -> bool:
     return not body.strip(b"\0") or body[8:12] == b"DUCK"
 
 
+def _refuse_other_files(path: Path, uri: str) -> None:
+    """Raises UserError for a file of another format: DuckDB opens a CSV as a database of its own in memory, which is lost."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(12)[8:] != b"DUCK":
+                raise UserError(_sentence(uri, OSError(f"{path} does not begin as a DuckDB file does")))
+
+
 @contextmanager
 def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_other_files(path, uri)
         with duckdb.connect(str(path), config={"memory_limit": _MEMORY}) as connection:
             connection.execute("SET TimeZone = 'UTC'").fetchall()
             yield connection
