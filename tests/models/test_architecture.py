@@ -62,6 +62,7 @@ def test_layers_are_those_that_transformers_reads(tmp_path: Path) -> None:
         ("{", r"transformers cannot open it \(config.json is no JSON object\)"),
         ([1], r"transformers cannot open it \(config.json is no JSON object\)"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "config.json is no JSON object"),
+        ({"model_type": "wav2vec2", "add_adapter": True}, "its config.json has add_adapter: true"),
         ({"model_type": "bert"}, "is a bert model; wanted one of wav2vec2, hubert"),
         ({"model_type": "mert", "auto_map": {}}, "its model_type mert needs Python code from its repository"),
     ],

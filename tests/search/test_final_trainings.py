@@ -150,6 +150,13 @@ def test_a_later_command_without_the_flag_keeps_what_was_trained(finished, caplo
     assert kept is not None and kept.replicates == [1, 2] and kept.choices == choices
     for at, score in whole.scores.items():
         assert np.array_equal(kept.scores[at].probabilities, score.probabilities)
+    file = Path(plan.run, "metrics.json")
+    file.write_text(file.read_text()[:-2])
+    with caplog.at_level(logging.WARNING):
+        assert recorded_final(with_search(plan, final_seeds=0), choices) is None
+    assert (
+        "metrics.json: damaged" in caplog.text and "counts again with its --search.final_seeds" in caplog.text
+    )
     other = [replace(choices[0], params={**choices[0].params, "optim.learning_rate": 0.05}), *choices[1:]]
     with caplog.at_level(logging.WARNING):
         assert recorded(plan, whole, other, num_trials=4) is None

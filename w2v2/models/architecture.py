@@ -65,8 +65,18 @@ def read_num_layers(name: str, *, asks_hub: bool) -> int:
                 f"encoder.name {name!r}: {code_needed(settings)}; wanted a model whose model_type is one of {one}"
             )
         raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {one}")
+    refuse_adapter(name, settings.get("add_adapter"))
     num_layers = settings.get("num_hidden_layers")
     return num_layers if isinstance(num_layers, int) else 0
+
+
+def refuse_adapter(name: str, has_adapter: object) -> None:
+    """Raises UserError for a model with layers behind its encoder, by add_adapter of its config.json."""
+    if has_adapter:
+        raise UserError(
+            f"encoder.name {name!r}: its config.json has add_adapter: true, and layers behind the encoder are not "
+            "computed here, so its vectors would not be transformers'; give a model without an adapter"
+        )
 
 
 def code_needed(settings: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from w2v2.models.architecture import (
     UNREACHABLE,
     cannot_open,
     code_needed,
+    refuse_adapter,
 )
 from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import refuse_damaged_encoder
@@ -141,7 +142,7 @@ def read_checkpoint(
     # A folder may hold anything: pickles that torch refuses, pointers of git-lfs, words where numbers belong.
     except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
-    _refuse_adapter(name, model.config)
+    refuse_adapter(name, getattr(model.config, "add_adapter", False))
     return model, report, _normalizes(name, folder)
 
 
@@ -152,16 +153,8 @@ def read_model_config(name: str) -> tuple[Any, bool]:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
-    _refuse_adapter(name, architecture)
+    refuse_adapter(name, getattr(architecture, "add_adapter", False))
     return architecture, _normalizes(name, folder)
-
-
-def _refuse_adapter(name: str, config: Any) -> None:
-    if getattr(config, "add_adapter", False):
-        raise UserError(
-            f"encoder.name {name!r}: its config.json has add_adapter: true, and layers behind the encoder are not "
-            "computed here, so its vectors would not be transformers'; give a model without an adapter"
-        )
 
 
 def missing_weights(report: Mapping[str, Any]) -> set[str]:
