@@ -17,6 +17,7 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from w2v2.cluster import connection
 from w2v2.training.process_group import ProcessGroup
@@ -97,7 +98,9 @@ def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, world: 
 @contextlib.contextmanager
 def _queue_into(report: Report) -> Iterator[Queue]:
     """A block with a queue for workers, whose items reach `report` in this process."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On this job's own node: the others come and go.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def listen() -> None:
         while (values := queue.get()) is not None:
