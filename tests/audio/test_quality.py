@@ -37,9 +37,9 @@ def test_level_and_silence_are_those_of_the_sounding_part():
 
 @pytest.mark.parametrize("snr_db", [0, 10, 20, 30, 50])
 def test_the_signal_to_noise_ratio_is_the_one_that_was_mixed(snr_db):
-    found = measured(bursts(-20, noise_db=-20 - snr_db)).snr_db
-    assert found == pytest.approx(snr_db, abs=2)
-    assert measured(0.1 * bursts(-20, noise_db=-20 - snr_db)).snr_db == pytest.approx(found, abs=1e-3)
+    measured_db = measured(bursts(-20, noise_db=-20 - snr_db)).snr_db
+    assert measured_db == pytest.approx(snr_db, abs=2)
+    assert measured(0.1 * bursts(-20, noise_db=-20 - snr_db)).snr_db == pytest.approx(measured_db, abs=1e-3)
 
 
 def test_a_digital_pause_is_no_infinite_ratio_and_no_clip_is_too_short():
@@ -140,5 +140,7 @@ def test_real_prompts_of_telephones_are_found_and_real_wideband_speech_is_not(tm
     share = np.mean([clip.quality.bandwidth_hz <= NARROWBAND_HZ for clip in narrow])
     assert len(narrow) > 50 and share > 0.95
     wide = [path for path in paths if soundfile.info(path).samplerate >= 44_100]
-    found = [load_clip(path.read_bytes(), AudioConfig(max_s=600)).quality.bandwidth_hz for path in wide]
-    assert len(found) > 3 and np.mean(np.array(found) > NARROWBAND_HZ) > 0.8
+    bandwidths_hz = [
+        load_clip(path.read_bytes(), AudioConfig(max_s=600)).quality.bandwidth_hz for path in wide
+    ]
+    assert len(bandwidths_hz) > 3 and np.mean(np.array(bandwidths_hz) > NARROWBAND_HZ) > 0.8

@@ -60,10 +60,10 @@ def test_upload_and_download(gcs: FakeGcs, bucket: storage.Bucket, data: bytes) 
     blob.metadata = {"key": "value"}
     blob.upload_from_string(data, content_type="audio/wav", checksum="crc32c")
     assert gcs.get("bucket", "a/b c%2F#?.bin") == data
-    found = bucket.get_blob("a/b c%2F#?.bin")
-    assert (found.size, found.content_type, found.metadata) == (len(data), "audio/wav", {"key": "value"})
-    assert found.download_as_bytes(checksum="md5") == data
-    assert found.download_as_bytes(checksum="crc32c") == data
+    stored = bucket.get_blob("a/b c%2F#?.bin")
+    assert (stored.size, stored.content_type, stored.metadata) == (len(data), "audio/wav", {"key": "value"})
+    assert stored.download_as_bytes(checksum="md5") == data
+    assert stored.download_as_bytes(checksum="crc32c") == data
 
 
 def test_resumable_upload_in_chunks(gcs: FakeGcs, bucket: storage.Bucket) -> None:

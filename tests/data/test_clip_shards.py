@@ -38,15 +38,15 @@ def whole(data: DataConfig) -> manifest.Manifest:
 
 
 def sharded(data: DataConfig, carried=()) -> manifest.Manifest:
-    found = list(clip_shards.read_shards(data, carried=carried))
+    shards = list(clip_shards.read_shards(data, carried=carried))
     passed_over: dict[str, int] = {}
-    for shard in found:
+    for shard in shards:
         assert len(shard.clips) <= clip_shards.SHARD_CLIPS
         for kind, number in shard.passed_over.items():
             passed_over[kind] = passed_over.get(kind, 0) + number
     return manifest.Manifest(
-        clips=pa.concat_tables([shard.clips for shard in found]),
-        rejects=pa.concat_tables([shard.rejects for shard in found]),
+        clips=pa.concat_tables([shard.clips for shard in shards]),
+        rejects=pa.concat_tables([shard.rejects for shard in shards]),
         passed_over=passed_over,
     )
 

@@ -85,37 +85,37 @@ def test_classes_equal_scikit_learn(of_classes):
 
 
 def test_labels_are_those_of_metrics_multi_with_null_as_missing(of_labels):
-    found, table, target, predicted = of_labels
+    metrics, table, target, predicted = of_labels
     expected = multi_label.scores(target, predicted, ["x", "y"])
-    assert {name: found["pooled"][name] for name in expected} == expected
+    assert {name: metrics["pooled"][name] for name in expected} == expected
     within = intervals(
         multi_label.by_speaker(target, predicted, table["speaker"].to_pylist(), ["x", "y"]), seed=1
     )
-    assert found["pooled"]["intervals"]["macro_auc"] == within["macro_auc"].between
-    assert found["pooled"]["intervals"]["labels"]["y"]["auc"] == within["auc:y"].between
-    assert found["num_clips"] == 53 and found["num_speakers"] == 6
+    assert metrics["pooled"]["intervals"]["macro_auc"] == within["macro_auc"].between
+    assert metrics["pooled"]["intervals"]["labels"]["y"]["auc"] == within["auc:y"].between
+    assert metrics["num_clips"] == 53 and metrics["num_speakers"] == 6
 
 
 def test_values_are_those_of_metrics_regression_and_their_quadrants(of_values):
-    found, table, target, predicted = of_values
+    metrics, table, target, predicted = of_values
     expected = regression.scores(target, predicted, ["v", "a"])
-    assert {name: found["pooled"][name] for name in expected} == expected
+    assert {name: metrics["pooled"][name] for name in expected} == expected
     expected = regression.quadrants(target, predicted, ["v", "a"], midpoints=[0.1, -0.1])
-    assert {name: found["quadrants"][name] for name in expected} == expected
+    assert {name: metrics["quadrants"][name] for name in expected} == expected
     both = ~np.isnan(target).any(1)
     true, guess = (regression.quadrant(values[both], [0.1, -0.1]) for values in (target, predicted))
-    assert found["quadrants"]["uar"] == pytest.approx(sk.balanced_accuracy_score(true, guess))
-    low, high = found["quadrants"]["intervals"]["uar"]
-    assert low < found["quadrants"]["uar"] < high
+    assert metrics["quadrants"]["uar"] == pytest.approx(sk.balanced_accuracy_score(true, guess))
+    low, high = metrics["quadrants"]["intervals"]["uar"]
+    assert low < metrics["quadrants"]["uar"] < high
     without = score_predictions(table, kind="regression", names=["v", "a"], seed=1, midpoints=None)
-    assert "quadrants" not in without and without["pooled"] == found["pooled"]
+    assert "quadrants" not in without and without["pooled"] == metrics["pooled"]
 
 
 def test_another_seed_moves_the_intervals_alone(of_values):
-    found, table, _, _ = of_values
+    metrics, table, _, _ = of_values
     other = score_predictions(table, kind="regression", names=["v", "a"], seed=2, midpoints=[0.1, -0.1])
-    assert other["pooled"]["intervals"] != found["pooled"]["intervals"]
-    assert other["pooled"]["mean"] == found["pooled"]["mean"]
+    assert other["pooled"]["intervals"] != metrics["pooled"]["intervals"]
+    assert other["pooled"]["mean"] == metrics["pooled"]["mean"]
 
 
 def test_whole_numbers_with_nulls_are_numbers_with_gaps():
@@ -152,9 +152,9 @@ def test_folds_widen_the_intervals_and_few_speakers_have_none():
 def test_where_folds_have_models_of_their_own_labels_and_values_have_their_error_too(kind, prefix, metric):
     table, _, _ = number_table(prefix, ["x", "y"], missing=0.0)
     fold = [int(speaker) // 2 for speaker in table["speaker"].to_pylist()]
-    found = scored(table.append_column("fold", pa.array(fold)), kind, ["x", "y"])
-    assert [folds.tolist() for folds in found.folds] == [[0, 0, 1, 1, 2, 2]]
-    assert (intervals(found, seed=0)[metric].se_folds or 0) > 0
+    in_folds = scored(table.append_column("fold", pa.array(fold)), kind, ["x", "y"])
+    assert [folds.tolist() for folds in in_folds.folds] == [[0, 0, 1, 1, 2, 2]]
+    assert (intervals(in_folds, seed=0)[metric].se_folds or 0) > 0
     assert intervals(scored(table, kind, ["x", "y"]), seed=0)[metric].se_folds is None
 
 
@@ -184,9 +184,11 @@ def test_lines_of_labels_name_the_undefined(of_labels):
 
 
 def test_lines_of_values(of_values):
-    found = of_values[0]
-    text = score_lines(found)
-    low, high = found["pooled"]["intervals"]["targets"]["a"]["ccc"]
-    assert f"ccc            {found['pooled']['targets']['a']['ccc']:.3f}      [{low:.3f}, {high:.3f}]" in text
-    assert f"quadrants: accuracy {found['quadrants']['accuracy']:.3f}" in text
+    metrics = of_values[0]
+    text = score_lines(metrics)
+    low, high = metrics["pooled"]["intervals"]["targets"]["a"]["ccc"]
+    assert (
+        f"ccc            {metrics['pooled']['targets']['a']['ccc']:.3f}      [{low:.3f}, {high:.3f}]" in text
+    )
+    assert f"quadrants: accuracy {metrics['quadrants']['accuracy']:.3f}" in text
     assert text.count("rmse") == 3 and "mean" in text

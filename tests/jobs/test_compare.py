@@ -45,8 +45,13 @@ def write_baseline(folder: Path, right: float, *, seed: int, change=lambda table
     table = pa.table(columns | {"target": CLIPS["label"], "predicted": names})
     folder.mkdir()
     pq.write_table(change(table), folder / "predictions.parquet")
-    found = {"job": "baseline", "kind": "classes", "classes": CLASSES, "computed_on": "all folds"} | metrics
-    (folder / "metrics.json").write_text(json.dumps(found))
+    metrics_json = {
+        "job": "baseline",
+        "kind": "classes",
+        "classes": CLASSES,
+        "computed_on": "all folds",
+    } | metrics
+    (folder / "metrics.json").write_text(json.dumps(metrics_json))
     (folder / "config.yaml").write_text("data: {uri: /data/ravdess}")
     return str(folder)
 
@@ -73,9 +78,9 @@ def write_search(folder: Path, rights: list[float]) -> tuple[str, dict]:
     pq.write_table(table, folder / "predictions.parquet")
     states = ["COMPLETE"] * len(rights) + ["PRUNED"]
     pq.write_table(pa.table({"trial": range(len(states)), "state": states}), folder / "trials.parquet")
-    found = {"job": "tune_folds", "classes": CLASSES, "metric": "uar", "computed_on": "out-of-fold"}
-    found |= {"folds": {"uar": {"values": [0.5] * NUM_FOLDS}}}
-    (folder / "metrics.json").write_text(json.dumps(found))
+    metrics_json = {"job": "tune_folds", "classes": CLASSES, "metric": "uar", "computed_on": "out-of-fold"}
+    metrics_json |= {"folds": {"uar": {"values": [0.5] * NUM_FOLDS}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics_json))
     (folder / "config.yaml").write_text("data: {uri: /data/ravdess}")
     return str(folder), scores
 
@@ -98,39 +103,42 @@ def compared(tmp_path_factory):
 
 
 def test_scores_are_scikit_learns_and_those_of_the_estimate(compared):
-    found, scores, _ = compared
-    own = {name: run["scores"]["uar"]["value"] for name, run in found["runs"].items()}
+    comparison, scores, _ = compared
+    own = {name: run["scores"]["uar"]["value"] for name, run in comparison["runs"].items()}
     for name, right, seed in (("good", 0.7, 1), ("bad", 0.2, 2), ("other", 0.7, 3)):
         assert own[name] == pytest.approx(balanced_accuracy_score(TARGET, predicted(right, seed=seed)))
     scored = search_scored(
         scores, [0, 1, 2], clips=CLIPS, classes=CLASSES, metric="uar", num_folds=NUM_FOLDS, seed=0
     )
     assert own["search"] == pytest.approx(scored.values(np.ones((1, NUM_SPEAKERS)))["uar"][0])
-    assert found["runs"]["search"]["method"] == "BBC-CV" and found["runs"]["other"]["method"] == "evaluate"
+    assert (
+        comparison["runs"]["search"]["method"] == "BBC-CV"
+        and comparison["runs"]["other"]["method"] == "evaluate"
+    )
 
 
 def test_the_bad_run_is_worse_and_the_others_are_not_distinguished(compared):
-    found, _, _ = compared
-    assert [row["name"] for row in found["ranking"]][-1] == "bad"
-    assert [row["is_worse"] for row in found["ranking"]] == [False, False, False, True]
-    assert len(found["differences"]) == 6
-    last = [row for row in found["differences"] if row["other"] == "bad"]
+    comparison, _, _ = compared
+    assert [row["name"] for row in comparison["ranking"]][-1] == "bad"
+    assert [row["is_worse"] for row in comparison["ranking"]] == [False, False, False, True]
+    assert len(comparison["differences"]) == 6
+    last = [row for row in comparison["differences"] if row["other"] == "bad"]
     assert all(row["uar"]["interval"][0] > 0 for row in last)
     assert (
-        found["wins"]["bad"]["wins"] == 12
-        and sum(found["wins"]["good" if "good" in found["wins"] else "other"].values()) == 12
+        comparison["wins"]["bad"]["wins"] == 12
+        and sum(comparison["wins"]["good" if "good" in comparison["wins"] else "other"].values()) == 12
     )
-    assert found["speaker_metric"] == "accuracy" and len(found["by_speaker"]["bad"]) == NUM_SPEAKERS
+    assert comparison["speaker_metric"] == "accuracy" and len(comparison["by_speaker"]["bad"]) == NUM_SPEAKERS
 
 
 def test_the_page_and_the_files_have_it_all(compared):
-    found, _, folder = compared
+    comparison, _, folder = compared
     page = (folder / "out" / "report.html").read_text()
-    assert run_directory.read_metrics(str(folder / "out")) == found | {"warnings": []}
+    assert run_directory.read_metrics(str(folder / "out")) == comparison | {"warnings": []}
     for words in ("It cannot be distinguished from: ", "BBC-CV", "is higher than", "won", "out-of-fold"):
         assert words in page, words
     assert "<title>UAR of 4 runs on RAVDESS</title>" in page
-    best, last = found["ranking"][0], found["differences"][2]
+    best, last = comparison["ranking"][0], comparison["differences"][2]
     low, high = last["uar"]["interval"]
     assert (best["name"], last["other"]) == (last["better"], "bad")
     assert (
@@ -144,11 +152,11 @@ def test_the_page_and_the_files_have_it_all(compared):
 
 
 def test_a_plan_says_what_would_be_compared_and_writes_nothing(compared, caplog):
-    found, _, folder = compared
+    comparison, _, folder = compared
     runs = tuple(str(folder / name) for name in ("search", "good", "other"))
     with caplog.at_level("INFO"):
         plan = compare.main(CompareConfig(runs=runs, run=str(folder / "planned"), plan=True))
-    methods = {name: found["runs"][name]["method"] for name in ("search", "good", "other")}
+    methods = {name: comparison["runs"][name]["method"] for name in ("search", "good", "other")}
     assert plan == {"runs": methods, "metric": "uar", "num_clips": len(TARGET), "num_speakers": NUM_SPEAKERS}
     assert f"classes over {len(TARGET)} clips of 12 speakers; ranked by uar" in caplog.text
     assert f"would write in {folder / 'planned'}: config.yaml, metrics.json" in caplog.text

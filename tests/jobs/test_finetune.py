@@ -101,13 +101,11 @@ def test_scores_are_those_of_scikit_learn(trained):
         case "multi_label":
             for name in metrics["names"]:
                 known = rows[rows[f"target_{name}"].notna()]
-                found = pooled["labels"][name]["auc"]
+                auc = pooled["labels"][name]["auc"]
                 if known[f"target_{name}"].nunique() < 2:
-                    assert found is None
+                    assert auc is None
                 else:
-                    assert found == pytest.approx(
-                        roc_auc_score(known[f"target_{name}"], known[f"prob_{name}"])
-                    )
+                    assert auc == pytest.approx(roc_auc_score(known[f"target_{name}"], known[f"prob_{name}"]))
         case "regression":
             for name in metrics["names"]:
                 expected = mean_squared_error(rows[f"target_{name}"], rows[f"pred_{name}"]) ** 0.5

@@ -113,14 +113,14 @@ def test_a_search_scores_each_fold_with_its_own_encoder(train, trained, two_emot
     assert len(set(digests)) == 2
     for fold in range(2):
         alone = f"alone-{fold}"
-        found = tune_folds.main(
+        metrics_alone = tune_folds.main(
             search_of(tmp_path, two_emotions, alone, run / f"fold-{fold}" / "model", *flags)
         )
         scores = fold_scores(tmp_path / alone)
         assert scores[fold] == pytest.approx(together[fold], rel=1e-5)
         assert scores[1 - fold] != pytest.approx(together[1 - fold], rel=1e-5)
-        assert found["encoder"]["digest"] == digests[fold]
-        assert "TRAINED THE ENCODER" in found["computed_on"]
+        assert metrics_alone["encoder"]["digest"] == digests[fold]
+        assert "TRAINED THE ENCODER" in metrics_alone["computed_on"]
     assert "TRAINED THE ENCODER" not in metrics["computed_on"]
     page = (tmp_path / "together" / "report.html").read_text()
     assert "Each of the 2 folds had an encoder of its own" in page

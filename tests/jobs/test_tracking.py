@@ -69,11 +69,11 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
     metrics = tune_folds.main(config)
     parent, trials = runs_of(store)
     assert parent.info.status == "FINISHED" and parent.info.run_name == "run"
-    score, found = metrics["estimate"]["metrics"]["uar"], parent.data.metrics
-    assert found["estimate/uar"] == score["value"]
-    assert (found["estimate/uar_low"], found["estimate/uar_high"]) == (score["low"], score["high"])
-    assert found["pooled/uar"] == metrics["pooled"]["uar"] and found["trial"] == metrics["trial"]
-    assert [found["pooled/uar_low"], found["pooled/uar_high"]] == metrics["pooled"]["intervals"]["uar"]
+    score, sent = metrics["estimate"]["metrics"]["uar"], parent.data.metrics
+    assert sent["estimate/uar"] == score["value"]
+    assert (sent["estimate/uar_low"], sent["estimate/uar_high"]) == (score["low"], score["high"])
+    assert sent["pooled/uar"] == metrics["pooled"]["uar"] and sent["trial"] == metrics["trial"]
+    assert [sent["pooled/uar_low"], sent["pooled/uar_high"]] == metrics["pooled"]["intervals"]["uar"]
     assert parent.data.params["encoder.train"] == "head" and parent.data.params["data.uri"] == str(
         two_emotions
     )

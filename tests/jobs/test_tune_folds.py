@@ -119,12 +119,12 @@ def test_new_seeds_are_trained_on_workers_and_the_search_stays_as_it_is(finished
     shutil.copytree(run, tmp_path / "run")
     before = {path.name for path in (run / "ledger").iterdir()}
     config = replace(config, run=str(tmp_path / "run"), search=replace(config.search, final_seeds=1))
-    found = tune_folds.main(config)
+    again = tune_folds.main(config)
     new = {path.name for path in (tmp_path / "run" / "ledger").iterdir()} - before
     assert new == {f"final-00001-fold-{fold:02d}.parquet" for fold in range(6)}
-    assert found["pooled"] == metrics["pooled"] and found["made"] == metrics["made"]
-    assert found["estimate"]["name"] == "cross-validation with 1 new seed"
-    assert found["final"]["spread"]["uar"]["std"] is None
+    assert again["pooled"] == metrics["pooled"] and again["made"] == metrics["made"]
+    assert again["estimate"]["name"] == "cross-validation with 1 new seed"
+    assert again["final"]["spread"]["uar"]["std"] is None
 
 
 def write_csv(path: Path, corpus: Path, *, labels: list[str] | None = None) -> Path:

@@ -157,8 +157,8 @@ def test_greedy_text_is_that_of_the_tokenizer_with_single_spaces(path, tmp_path_
     logits = np.full((len(path), len(VOCABULARY.tokens)), -3.0, np.float32)
     logits[np.arange(len(path)), path] = 3.0
     log_probabilities = log_softmax(logits)
-    found = greedy_path(log_probabilities)
-    transcript = transcript_of(found, log_probabilities, VOCABULARY, frame_s=0.02)
+    greedy = greedy_path(log_probabilities)
+    transcript = transcript_of(greedy, log_probabilities, VOCABULARY, frame_s=0.02)
     assert transcript.text == " ".join(tokenizer.decode(path).split())
     assert transcript.text == " ".join(word.text for word in transcript.words)
     assert (transcript.confidence is None) == (not transcript.text)
@@ -187,8 +187,8 @@ def test_the_forced_path_is_the_likeliest_of_all_that_write_the_labels():
             (path for path in itertools.product(range(3), repeat=6) if writes(path) == labels),
             key=lambda path: log_probabilities[range(6), path].sum(),
         )
-        found = forced_path(log_probabilities, np.array(labels, np.int32), blank=0)
-        np.testing.assert_array_equal(found, best)
+        forced = forced_path(log_probabilities, np.array(labels, np.int32), blank=0)
+        np.testing.assert_array_equal(forced, best)
 
 
 def test_the_forced_path_of_greedy_text_is_the_greedy_path():

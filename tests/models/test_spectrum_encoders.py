@@ -153,8 +153,8 @@ def test_low_rank_updates_begin_with_the_same_outputs(folders, waveforms, kind, 
     plain, updated = (encoder_of(folders[kind], train="last", num_last_layers=2) for _ in range(2))
     add_lora(updated, LoraConfig(rank=2, projections=("query", "key", "value", "output", "feed_forward")))
     with torch.no_grad():
-        expected, found = (one(*one.trunk(*padded(waveforms)))[0] for one in (plain, updated))
-    assert torch.allclose(found, expected, atol=1e-5)
+        expected, states = (one(*one.trunk(*padded(waveforms)))[0] for one in (plain, updated))
+    assert torch.allclose(states, expected, atol=1e-5)
     assert sum(parameter.requires_grad for parameter in updated.parameters()) == 2 * num_updates
 
 

@@ -21,9 +21,9 @@ def test_tensorboard_has_every_curve_once_however_often_it_is_written(tmp_path):
     assert folders == {tmp_path / "tensorboard/trial-00003/fold-01", tmp_path / "tensorboard/trials"}
 
     def events(folder, tag):
-        found = EventAccumulator(str(tmp_path / "tensorboard" / folder))
-        found.Reload()
-        return [(event.step, event.value) for event in found.Scalars(tag)]
+        accumulator = EventAccumulator(str(tmp_path / "tensorboard" / folder))
+        accumulator.Reload()
+        return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
     assert events("trial-00003/fold-01", "train_loss") == [(1, 1.0), (2, 0.5)]
     assert events("trials", "uar_mean") == [(3, pytest.approx(0.4))]

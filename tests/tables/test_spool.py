@@ -33,10 +33,10 @@ def test_rows_are_those_that_a_filter_of_all_gives(tmp_path, monkeypatch, at_onc
         for at in range(0, 100, 10):
             table.add(rows.slice(at, 10))
         wanted = pa.array(["it's 3 ü", "it's 3 ü", "it's 11 ü", "another"])
-        found = table.among("name", wanted)
+        matching = table.among("name", wanted)
         expected = rows.filter(pc.is_in(rows["name"], wanted))
         order = [("name", "ascending"), ("number", "ascending"), ("created_at", "ascending")]
-        assert len(expected) and found.sort_by(order).equals(expected.sort_by(order))
+        assert len(expected) and matching.sort_by(order).equals(expected.sort_by(order))
         assert len(table.among("name", pa.array([], pa.string()))) == 0
 
 

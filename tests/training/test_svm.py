@@ -120,12 +120,12 @@ def test_temperature_minimises_the_cross_entropy():
     rng = np.random.default_rng(2)
     target = rng.integers(4, size=301)
     values = rng.normal(size=(301, 4)) + 1.5 * np.eye(4)[target]
-    found = fitted_temperature(values, target)
+    fitted = fitted_temperature(values, target)
 
     def loss(temperature: float) -> float:
         return log_loss(target, special.softmax(values / temperature, axis=1), labels=range(4))
 
-    assert all(loss(found) <= loss(found * factor) for factor in (0.8, 0.97, 1.03, 1.25))
+    assert all(loss(fitted) <= loss(fitted * factor) for factor in (0.8, 0.97, 1.03, 1.25))
 
 
 def test_a_class_that_was_not_trained_has_no_probability(corpus):
