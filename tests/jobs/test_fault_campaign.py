@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.made.campaign_jobs import Job, jobs
+from tests.made.campaign_jobs import Job, jobs, sentences_of
+from tests.made.corpora import sentences_csv
 from tests.made.pictures import no_pictures
 from w2v2.config.model import TrainingConfig
 from w2v2.errors import UserError
@@ -73,6 +74,12 @@ class Writes:
 def without_pictures() -> Iterator[None]:
     with no_pictures():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sentences(two_emotions: Path) -> None:
+    """The few sentences of the job `transcripts`."""
+    sentences_csv(sentences_of(two_emotions).parent, num_sentences=3)
 
 
 @pytest.fixture(scope="module")

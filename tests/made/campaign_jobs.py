@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import safetensors.numpy
 
-from tests.made.corpora import sentences_csv
 from w2v2.config.baseline import BaselineConfig, SvmConfig
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig
@@ -160,7 +159,7 @@ def longer_jobs(place: Path, audio: Path) -> dict[str, Job]:
             config=FinetuneConfig(
                 task=TaskConfig(kind="transcript"),
                 training=TrainingConfig(num_epochs=2),
-                data=DataConfig(uri=str(_sentences(audio.with_name(f"{audio.name}-sentences")))),
+                data=DataConfig(uri=str(sentences_of(audio))),
                 **common,
             ),
             numbers=weights_of,
@@ -180,9 +179,9 @@ def longer_jobs(place: Path, audio: Path) -> dict[str, Job]:
     }
 
 
-def _sentences(folder: Path) -> Path:
-    """The CSV of a few sentences, made once."""
-    return folder / "clips.csv" if (folder / "clips.csv").exists() else sentences_csv(folder, num_sentences=3)
+def sentences_of(audio: Path) -> Path:
+    """The CSV of the job `transcripts`, in a folder next to the audio."""
+    return audio.with_name(f"{audio.name}-sentences") / "clips.csv"
 
 
 def scoring_jobs(place: Path, audio: Path, model: Path) -> dict[str, Job]:

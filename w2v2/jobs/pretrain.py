@@ -123,14 +123,16 @@ def main(config: PretrainConfig) -> dict[str, Any]:
         return write(part, pretrain_on(workers, plan_of(part), gpus=gpus))
     corpus = pretraining_clips.with_folds(config, corpus, fold_of)
     parts = [pretraining_clips.without_fold(config, corpus, fold) for fold in range(config.folds.num_folds)]
-    metrics: list[dict[str, Any]] = [{}] * len(parts)
-
-    def done(fold: int, trained: Pretrained) -> None:
-        metrics[fold] = write(parts[fold], trained)
-
+    metrics: dict[int, dict[str, Any]] = {}
     with runs_held(parts):
-        pretrain_each_on(workers, [plan_of(part) for part in parts], gpus=gpus, on_done=done)
-    return write_fold_outcome(config, corpus, metrics, seconds=time.monotonic() - started)
+        pretrain_each_on(
+            workers,
+            [plan_of(part) for part in parts],
+            gpus=gpus,
+            on_done=lambda fold, trained: metrics.update({fold: write(parts[fold], trained)}),
+        )
+    of_folds = [metrics[fold] for fold in range(len(parts))]
+    return write_fold_outcome(config, corpus, of_folds, seconds=time.monotonic() - started)
 
 
 @contextlib.contextmanager
