@@ -108,8 +108,6 @@ def _file_of(name: str, file: str, *, asks_hub: bool) -> str | None:
             if storage.exists(storage.join(folder, "member-00")):
                 return None
             raise UserError(f"encoder.name {name!r}: {cannot_open(f'there is no {file}')}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"encoder.name {name!r}: {cannot_open(f'{file} is not UTF-8')}") from error
     check_folder(name)
     place = _from_hub(name, file, field="encoder.name") if asks_hub else None
     return place.read_text(encoding="utf-8", errors="replace") if place else None
