@@ -4,29 +4,27 @@ The numbers are those that `w2v2 predict` and `w2v2 extract-embeddings` write; f
 compute on all machines and resume.
 """
 
-import io
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from numbers import Real
+from operator import index
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints, overload
 
-import numpy as np
 import pyarrow as pa
-import soundfile
-from jaxtyping import Num
 
 from w2v2.audio.decoding import AudioError
 from w2v2.audio.waveforms import read_clip
-from w2v2.config.data import AudioConfig, DataConfig
+from w2v2.config.checks import at_least, check_hop
+from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
 from w2v2.config.text import TextConfig
-from w2v2.data import manifest
-from w2v2.data.corpora.label_table import is_table
 from w2v2.data.rejects import RECORD
 from w2v2.errors import Reject, UserError
 from w2v2.inference import embedding
+from w2v2.inference.clip_inputs import Clips, read_clip_inputs
 from w2v2.inference.prediction import predict_bodies
 from w2v2.inference.predictions_table import rows_of
 from w2v2.inference.reading import EMBEDDED
@@ -43,24 +41,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "embed", "load_model", "predict", "read_run"]
 
-Waveform: TypeAlias = Num[np.ndarray, " samples"] | Num[np.ndarray, "samples channels"]
-Clip: TypeAlias = str | os.PathLike[str] | Waveform
-"""A file, a folder or gs:// prefix of audio files, a .csv of clips, or samples in [-1, 1] (or integers)."""
-NUM_READERS = 16
-
 
 def load_model(uri: str | os.PathLike[str]) -> SavedModel:
     """The model of a folder, local or gs://, that `w2v2 finetune` has written; or a CTC model by its folder or hub name.
 
     Raises UserError where there is none, or it is damaged.
     """
-    return load_any(place_of_model(os.fspath(uri)), TextConfig())
+    return load_any(place_of_model(_path("model", uri)), TextConfig())
 
 
 @overload
 def predict(
-    model: SavedModel | str,
-    clips: Clip | Sequence[Clip],
+    model: SavedModel | str | os.PathLike[str],
+    clips: Clips,
     *,
     sampling_rate: int = ...,
     window_s: float = ...,
@@ -69,8 +62,8 @@ def predict(
 ) -> "pd.DataFrame": ...
 @overload
 def predict(
-    model: SavedModel | str,
-    clips: Clip | Sequence[Clip],
+    model: SavedModel | str | os.PathLike[str],
+    clips: Clips,
     *,
     sampling_rate: int = ...,
     window_s: float = ...,
@@ -78,8 +71,8 @@ def predict(
     output: Literal["arrow"],
 ) -> pa.Table: ...
 def predict(
-    model: SavedModel | str,
-    clips: Clip | Sequence[Clip],
+    model: SavedModel | str | os.PathLike[str],
+    clips: Clips,
     *,
     sampling_rate: int = 0,
     window_s: float = 0.0,
@@ -93,7 +86,8 @@ def predict(
 
     Args:
         model: What `load_model` gives, or the folder itself, local or gs://.
-        clips: Paths, gs:// uris or arrays of samples, one or several.
+        clips: Paths, gs:// uris or arrays of samples, one or several; or a DataFrame with a column uri (or file) and, for
+            parts of recordings, start_s and end_s.
         sampling_rate: Of arrays, in Hz.
         window_s: Seconds of a window; 0 is the whole clip.
         hop_s: Seconds from one window's start to the next one's; 0 is window_s.
@@ -102,8 +96,10 @@ def predict(
     Raises:
         UserError: With the reason, where a clip cannot be used.
     """
-    saved = load_model(model) if isinstance(model, str) else model
-    rows, bodies = _bodies(clips, sampling_rate)
+    _check_windows(window_s, hop_s)
+    _check_one_of("output", output, ("pandas", "arrow"))
+    saved = model if isinstance(model, SavedModel) else load_model(model)
+    rows, bodies = read_clip_inputs(clips, sampling_rate)
     predictions = predict_bodies(rows, bodies, saved, window_s=window_s, hop_s=hop_s)
     _refuse_rejects([(prediction.clip_id, prediction.reject) for prediction in predictions])
     table = rows_of(pa.Table.from_pylist(rows), predictions, saved.info, saved.digest)
@@ -112,9 +108,9 @@ def predict(
 
 @overload
 def embed(
-    clips: Clip | Sequence[Clip],
+    clips: Clips,
     *,
-    encoder: str = ...,
+    encoder: str | os.PathLike[str] = ...,
     layers: Literal["last", "all"] | int | tuple[int, ...] = ...,
     pooling: Literal["mean", "sum", "max", "mean+std"] = ...,
     sampling_rate: int = ...,
@@ -125,9 +121,9 @@ def embed(
 ) -> "pd.DataFrame": ...
 @overload
 def embed(
-    clips: Clip | Sequence[Clip],
+    clips: Clips,
     *,
-    encoder: str = ...,
+    encoder: str | os.PathLike[str] = ...,
     layers: Literal["last", "all"] | int | tuple[int, ...] = ...,
     pooling: Literal["mean", "sum", "max", "mean+std"] = ...,
     sampling_rate: int = ...,
@@ -137,9 +133,9 @@ def embed(
     output: Literal["arrow"],
 ) -> pa.Table: ...
 def embed(
-    clips: Clip | Sequence[Clip],
+    clips: Clips,
     *,
-    encoder: str = "tiny",
+    encoder: str | os.PathLike[str] = "tiny",
     layers: Literal["last", "all"] | int | tuple[int, ...] = "last",
     pooling: Literal["mean", "sum", "max", "mean+std"] = "mean",
     sampling_rate: int = 0,
@@ -153,7 +149,8 @@ def embed(
     A vector is that of transformers' forward on the clip alone, to 1e-5, whatever else is given with it.
 
     Args:
-        clips: Paths, gs:// uris or arrays of samples, one or several.
+        clips: Paths, gs:// uris or arrays of samples, one or several; or a DataFrame with a column uri (or file) and, for
+            parts of recordings, start_s and end_s.
         encoder: A hub name, a local folder, a gs:// folder, or 'tiny'.
         layers: Hidden states to pool, a row each: last, one number (0 enters the first layer), several, or all.
         pooling: How frames become one vector; only a clip's own frames count.
@@ -172,10 +169,15 @@ def embed(
     >>> len(vectors), float(vectors.end_s[0]), vectors.embedding[0].shape
     (1, 1.0, (48,))
     """
-    vector = VectorConfig(name=encoder, layers=layers, pooling=pooling)
+    _check_windows(window_s, hop_s)
+    _check_one_of("pooling", pooling, get_args(get_type_hints(VectorConfig)["pooling"]))
+    _check_one_of("output", output, ("pandas", "arrow"))
+    if not isinstance(audio or AudioConfig(), AudioConfig):
+        raise UserError(f"audio must be an AudioConfig, got {type(audio).__name__}: see w2v2.config.data")
+    vector = VectorConfig(name=_path("encoder", encoder), layers=_layers(layers), pooling=pooling)
     config = ExtractConfig(audio=audio or AudioConfig(), encoder=vector, window_s=window_s, hop_s=hop_s)
     loaded, _ = loaded_encoder(embedding.encoder_config(vector), config.seed)
-    rows, bodies = _bodies(clips, sampling_rate)
+    rows, bodies = read_clip_inputs(clips, sampling_rate)
     read = _decoded(rows, bodies, config.audio, loaded.min_samples, longest_s(loaded, window_s=window_s))
     made = embedding.embed_clips(read, loaded, config)
     _refuse_rejects(
@@ -230,61 +232,10 @@ def read_run(uri: str | os.PathLike[str]) -> Run:
 
     Raises UserError where there is no run.
     """
-    place = storage.expand(os.fspath(uri))
+    place = storage.expand(_path("run", uri))
     if not storage.exists(storage.join(place, "config.yaml")):
         raise UserError(f"{place} is no run directory: it has no config.yaml; give the --run of a job")
     return Run(place)
-
-
-# -- clips as they are given
-
-
-def _bodies(
-    clips: Clip | Sequence[Clip], sampling_rate: int
-) -> tuple[list[dict[str, Any]], list[bytes | StorageError]]:
-    """clip_id, uri, start_s and end_s of each clip, and the bytes of its file."""
-    inputs = [clips] if isinstance(clips, str | os.PathLike | np.ndarray) else list(clips)
-    if not inputs:
-        raise UserError("no clip was given: give paths, gs:// uris or arrays of samples")
-    rows: list[dict[str, Any]] = []
-    bodies: dict[int, bytes] = {}
-    for place, clip in enumerate(inputs):
-        if isinstance(clip, np.ndarray):
-            bodies[len(rows)] = _wav(clip, sampling_rate)
-            rows.append({"clip_id": str(place), "uri": "", "start_s": 0.0, "end_s": math.inf})
-        else:
-            rows += _rows_of_path(os.fspath(clip))
-    missing = [place for place in range(len(rows)) if place not in bodies]
-    read = storage.read_many([rows[place]["uri"] for place in missing], num_at_once=NUM_READERS)
-    by_place: dict[int, bytes | StorageError] = {**bodies, **dict(zip(missing, read, strict=True))}
-    return rows, [by_place[place] for place in range(len(rows))]
-
-
-def _rows_of_path(path: str) -> list[dict[str, Any]]:
-    """A file as it is; the clips of a .csv, and the audio files below a folder or prefix."""
-    data = DataConfig(uri=storage.expand(path), layout="csv" if is_table(path) else "files")
-    if data.layout == "files" and storage.exists(data.uri) and not os.path.isdir(data.uri):
-        return [{"clip_id": path, "uri": data.uri, "start_s": 0.0, "end_s": math.inf}]
-    corpus = manifest.read(data, task="none")
-    manifest.check_rejects(corpus, max_reject_fraction=0.0)
-    return corpus.clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
-
-
-def _wav(samples: np.ndarray, sampling_rate: int) -> bytes:
-    """Samples as a file of floats, which is read as every other file is."""
-    if sampling_rate <= 0:
-        raise UserError(
-            f"sampling_rate must say the rate of arrays in Hz, got {sampling_rate}: give sampling_rate=16000, say"
-        )
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > samples.shape[0]):
-        raise UserError(
-            f"an array must be [samples] or [samples, channels], got the shape {list(samples.shape)}"
-        )
-    if np.issubdtype(samples.dtype, np.integer):
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    sink = io.BytesIO()
-    soundfile.write(sink, samples.astype(np.float32), sampling_rate, format="WAV", subtype="FLOAT")
-    return sink.getvalue()
 
 
 def _decoded(
@@ -325,10 +276,35 @@ def _refuse_rejects(rejects: Sequence[tuple[str, Reject | str | None]]) -> None:
 
 
 def _as(table: pa.Table, output: Literal["pandas", "arrow"]) -> Any:
-    match output:
-        case "pandas":
-            return table.to_pandas()
-        case "arrow":
-            return table
-        case other:
-            raise UserError(f"output must be pandas or arrow, got {other}")
+    return table.to_pandas() if output == "pandas" else table
+
+
+def _path(what: str, name: object) -> str:
+    """The name of a model, encoder or run as text; UserError for anything but a name."""
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(f"{what} is named by a path, a gs:// uri or a hub name, got {type(name).__name__}")
+    return os.fspath(name)
+
+
+def _layers(layers: Any) -> Any:
+    """The layers with whole numbers of any kind as Python's; UserError for anything else."""
+    try:
+        if isinstance(layers, str):
+            return layers if layers in ("last", "all") else int(layers)
+        return tuple(map(index, layers)) if isinstance(layers, Iterable) else index(layers)
+    except (TypeError, ValueError):
+        raise UserError(f"layers must be last, all, a number or several numbers, got {layers!r}") from None
+
+
+def _check_windows(window_s: float, hop_s: float) -> None:
+    """Raises UserError unless windows can be cut."""
+    if not isinstance(window_s, Real) or not isinstance(hop_s, Real):
+        raise UserError(f"window_s and hop_s are seconds, got {window_s!r} and {hop_s!r}")
+    at_least("", SimpleNamespace(window_s=window_s), 0, "window_s")
+    check_hop(window_s, hop_s)
+
+
+def _check_one_of(name: str, value: object, wanted: Sequence[str]) -> None:
+    """Raises UserError unless the value is one of those wanted."""
+    if value not in wanted:
+        raise UserError(f"{name} must be {', '.join(wanted[:-1])} or {wanted[-1]}, got {value!r}")

@@ -20,6 +20,16 @@ def followed_by(follower: Follower) -> Iterator[None]:
         _followers.remove(follower)
 
 
+@contextlib.contextmanager
+def unfollowed() -> Iterator[None]:
+    """A block whose measurements reach no follower from outside."""
+    outside, _followers[:] = list(_followers), []
+    try:
+        yield
+    finally:
+        _followers[:] = outside
+
+
 def measured(group: str, points: Points) -> None:
     """Hand measurements to the followers; group is what was measured, such as a training or a fold of a trial.
 

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from w2v2.benchmarks.config import BenchmarkConfig
+from w2v2.config.baseline import BaselineConfig
 from w2v2.config.command_line import dump, parse, run_job
+from w2v2.config.compare import CompareConfig
 from w2v2.config.data import DataConfig
+from w2v2.config.export import ExportConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig
+from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 
@@ -127,7 +133,7 @@ def test_wrong_flags_are_named_in_one_line(args, message):
             r"^there is no field optin\.learning_rate, did you mean optim\.learning_rate;",
         ),
         ("optim: {learning_rate: fast}", r"^optim\.learning_rate: got fast, wanted a number;"),
-        ("optim: {learning_rate: 0}", r"^optim\.learning_rate must be positive, got 0"),
+        ("optim: {learning_rate: -1}", r"^optim\.learning_rate must be positive, got -1"),
         ("search: {space: {optim.eps: {lo: 1}}}", r"^search\.space: there is no field lo"),
         ("search: {space: {optim.eps: {low: a}}}", r"^search\.space low: got a, wanted a number"),
         ("data: {classes: 3}", r"^data\.classes: got 3, wanted names with values as {a: b}"),
@@ -138,6 +144,18 @@ def test_wrong_files_are_named_in_one_line(file, text, message):
     with pytest.raises(UserError, match=message) as raised:
         parsed("--config", file(text))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FinetuneConfig(), TuneFoldsConfig(), PretrainConfig(), BaselineConfig(), ExtractConfig(), BenchmarkConfig(cases=("head",)),
+        EvaluateConfig(model="m"), PredictConfig(model="m"), ExportConfig(model="m"), CompareConfig(runs=("a", "b")),
+    ],
+    ids=lambda config: type(config).__name__,
+)  # fmt: skip
+def test_every_jobs_own_config_yaml_can_be_given_again(file, config):
+    assert parse(type(config), ["--config", file(dump(config))]) == config
 
 
 def test_a_dump_is_read_back_equal(file):
@@ -180,7 +198,7 @@ def test_help_shows_every_field_with_its_docstring(capsys):
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for flag, words in [
-        ("--optim.learning_rate", "Peak learning rate; the default suits the built-in encoder"),
+        ("--optim.learning_rate", "Peak learning rate; 0 suits what is trained"),
         ("--data.uri", "A folder or gs:// prefix of RAVDESS files"),
         ("--training.label_smoothing", "Probability mass spread over all classes."),
         ("--search.space", "Searched fields by path"),

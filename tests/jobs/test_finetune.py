@@ -21,7 +21,6 @@ from tests.made.corpora import clinic_corpus, deam_corpus, labelled_csv
 from tests.made.run_tables import frame
 from w2v2.config import command_line
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
-from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.config.resources import InferenceResources
 from w2v2.data.recording_quality import QUALITY
 from w2v2.errors import UserError
@@ -255,17 +254,3 @@ def test_predictions_reach_parquet_and_bigquery_alike(trained, tmp_path, monkeyp
     assert (
         files.sort_by(by_clip).select(names).to_pylist() == stored.sort_by(by_clip).select(names).to_pylist()
     )
-
-
-def test_a_rate_for_the_built_in_encoder_is_warned_of_where_a_pretrained_one_is_trained(caplog):
-    pretrained = FinetuneConfig(encoder=EncoderConfig(name="facebook/wav2vec2-base", train="last"))
-    finetune.warn_of_learning_rate(pretrained)
-    assert "optim.learning_rate is 0.0015, and pretrained encoders want 1e-5 to 1e-4" in caplog.text
-    caplog.clear()
-    for good in (
-        FinetuneConfig(),
-        replace(pretrained, encoder=replace(pretrained.encoder, train="head")),
-        replace(pretrained, optim=OptimConfig(learning_rate=1e-4)),
-    ):
-        finetune.warn_of_learning_rate(good)
-    assert caplog.text == ""

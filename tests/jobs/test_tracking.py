@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,51 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
     assert len(client.get_metric_history(trials[0].info.run_id, "uar")) == 6
 
 
+def test_a_run_that_is_refused_begins_none_and_leaves_that_of_the_directory_as_it_was(
+    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str
+) -> None:
+    config = search_config(tmp_path / "run", corpus, cache, search=SearchConfig(num_trials=1, pruning="none"))
+    for refused in (
+        replace(config, data=DataConfig(uri=str(tmp_path / "nowhere"))),
+        replace(config, encoder=EncoderConfig(name=str(tmp_path / "nowhere"), train="head")),
+    ):
+        with pytest.raises(UserError, match="nowhere"):
+            tune_folds.main(refused)
+    assert not [one for one in mlflow.MlflowClient(store).search_experiments() if one.name == "w2v2"]
+    tune_folds.main(config)
+    before, _ = runs_of(store)
+    assert before.data.params["optim.learning_rate"] == "0.0015", "what was left open is filled in"
+    fewer = tmp_path / "fewer"
+    shutil.copytree(corpus, fewer)
+    next(fewer.rglob("*-01.wav")).unlink()
+    data = replace(config.data, uri=str(fewer))
+    for refused, why in (
+        (replace(config, seed=1), r"holds a run with seed = 0, now it is 1"),
+        (replace(config, run=str(tmp_path / "run"), data=data), r"holds a run with data\.uri"),
+    ):
+        with pytest.raises(UserError, match=why):
+            tune_folds.main(refused)
+    after, _ = runs_of(store)
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    assert after.info.end_time == before.info.end_time and after.data.metrics == before.data.metrics
+
+
+@pytest.mark.slow
+def test_the_model_of_the_classes_as_they_are_is_not_in_the_curve_of_the_other(
+    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str
+) -> None:
+    config = FinetuneConfig(
+        run=str(tmp_path / "model"), local=True, track="mlflow", cache=cache, before_remapping=True,
+        data=DataConfig(uri=str(corpus), classes={"calm": "neutral"}),
+        encoder=EncoderConfig(train="head"), training=TrainingConfig(num_epochs=2),
+    )  # fmt: skip
+    finetune.main(config)
+    parent, _ = runs_of(store)
+    sent = mlflow.MlflowClient(store).get_metric_history(parent.info.run_id, "training/train_loss")
+    curve = pq.read_table(tmp_path / "model" / "curves.parquet").to_pylist()
+    assert [m.value for m in sent] == [row["train_loss"] for row in curve]
+
+
 @pytest.mark.slow
 def test_epochs_of_a_fine_tuning_are_sent_as_they_end_and_an_error_ends_the_run_as_failed(
     two_emotions: Path, cache: CacheConfig, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
@@ -169,7 +215,8 @@ def test_a_server_that_is_down_stops_nothing_and_its_password_is_nowhere(
 
 def test_calls_that_fail_in_a_row_are_not_made_for_ever(tmp_path: Path, caplog) -> None:
     session = tracking.Session(search_config(tmp_path / "run", tmp_path, CacheConfig()))
-    session._open, calls = True, []
+    session._has_begun = session._open = True
+    calls: list[Any] = []
 
     def broken(*args: Any) -> None:
         calls.append(args)

@@ -1,13 +1,24 @@
 """The space of a search: what each setting may be, and configs with values in their place."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from w2v2.config.model import EncoderConfig
+from w2v2.config.model import EncoderConfig, LoraConfig, TaskConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
-from w2v2.search.space import default_space, distribution, field_at, holds, variants, with_params
+from w2v2.models.learning_rates import with_learning_rate
+from w2v2.search.space import (
+    default_space,
+    distribution,
+    field_at,
+    holds,
+    settings_of_trial,
+    variants,
+    with_params,
+)
 
 
 def test_params_reach_their_fields_and_are_checked():
@@ -18,12 +29,43 @@ def test_params_reach_their_fields_and_are_checked():
         with_params(TuneFoldsConfig(), {"optim.learning_rate": -1.0})
 
 
+@pytest.mark.parametrize("kind", ["classes", "transcript"])
+@pytest.mark.parametrize("train", ["head", "last", "all"])
+@pytest.mark.parametrize("rank", [0, 4])
 @pytest.mark.parametrize("name", ["tiny", "facebook/wav2vec2-base"])
-def test_default_space_fits_the_config(name):
-    space = default_space(name)
-    TuneFoldsConfig(search=SearchConfig(space=space))
+def test_default_space_fits_the_config_and_holds_the_rate_that_suits_it(name, train, rank, kind):
+    config = TuneFoldsConfig(
+        encoder=EncoderConfig(name=name, train=train, pooling="none" if kind == "transcript" else "mean"),
+        lora=LoraConfig(rank=0 if train == "head" else rank),
+        task=TaskConfig(kind=kind),
+    )
+    space = default_space(config)
+    replace(config, search=SearchConfig(space=space))
     for path, dimension in space.items():
-        assert distribution(path, dimension, field_at(TuneFoldsConfig(), path)).single() is False
+        searched = distribution(path, dimension, field_at(config, path))
+        assert searched.single() is False
+        assert holds(searched, field_at(with_learning_rate(config), path))
+
+
+def test_a_rate_left_open_follows_the_encoder_of_each_trial():
+    config = TuneFoldsConfig(encoder=EncoderConfig(name="facebook/wav2vec2-base"))
+    rates = {
+        train: settings_of_trial(config, {"encoder.train": train}).optim.learning_rate
+        for train in ("head", "last", "all")
+    }
+    assert rates == {"head": 1.5e-3, "last": 3e-5, "all": 3e-5}
+    assert settings_of_trial(config, {"lora.rank": 8}).optim.learning_rate == 3e-4
+    assert settings_of_trial(config, {"encoder.name": "tiny"}).optim.learning_rate == 1.5e-3
+    given = {"encoder.train": "head", "optim.learning_rate": 7e-4}
+    assert settings_of_trial(config, given).optim.learning_rate == 7e-4
+
+
+@pytest.mark.parametrize("rates", [(0.0, 1e-3), (1e-3, -1e-3), ("auto",)])
+def test_a_searched_rate_is_a_rate(rates):
+    with pytest.raises(
+        UserError, match=r"^search\.space: optim\.learning_rate must be positive, got choices"
+    ):
+        TuneFoldsConfig(search=SearchConfig(space={"optim.learning_rate": Dimension(choices=rates)}))
 
 
 def test_integer_fields_are_searched_over_integers():

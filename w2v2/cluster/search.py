@@ -23,7 +23,7 @@ from ray.tune.stopper import Stopper  # isort: skip
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
-from w2v2.search.space import with_params
+from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Study
 from w2v2.search.trial import Plan, score_here, score_together
 from w2v2.storage.files import StorageError
@@ -180,7 +180,7 @@ def _score_folds(
     number: int, params: dict[str, Any], plan: Plan, num_ahead: int, report: Callable[..., None]
 ) -> None:
     ledger = plan.ledger
-    settings = with_params(plan.config, params)
+    settings = settings_of_trial(plan.config, params)
     recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]

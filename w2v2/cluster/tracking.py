@@ -1,7 +1,9 @@
 """A job's run in an experiment tracker, through Ray's integrations of MLflow and Weights & Biases: what --track asks for.
 
-A tracker cannot stop a job: a call that fails is warned of and counted, and after NUM_IN_A_ROW of them no more are made.
-Nothing leaves the machine unless the tracker's own environment variables say so.
+The tracker's run begins with the first measurement, so that a job that is refused before that, such as one with other
+settings than its run directory has, leaves no trace there. A tracker cannot stop a job: a call that fails is warned of
+and counted, and after NUM_IN_A_ROW of them no more are made. Nothing leaves the machine unless the tracker's own
+environment variables say so.
 """
 
 import functools
@@ -11,13 +13,15 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import yaml
+
 from w2v2.cluster.tracked_numbers import curves_of, data_digest, flat_settings, headline, trials_of
 from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
 from w2v2.config.command_line import tree
 from w2v2.config.job import TrackedJobConfig
 from w2v2.errors import UserError
 from w2v2.machine import commit
-from w2v2.measurements import Points, followed_by
+from w2v2.measurements import Points, followed_by, unfollowed
 from w2v2.redaction import redacted
 from w2v2.storage import files as storage
 from w2v2.versions import W2V2
@@ -40,10 +44,11 @@ def tracked(main: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]
     @functools.wraps(main)
     def following(config: C) -> dict[str, Any]:
         if config.track == "none" or config.plan:
-            return main(config)
+            # A model that another job trains first, on classes as they are, is no part of that job's run in a tracker.
+            with unfollowed():
+                return main(config)
         check_installed(config.track)
         session = Session(config)
-        session.begin()
         try:
             with followed_by(session.log):
                 metrics = main(config)
@@ -73,21 +78,23 @@ class Session:
         self._uri = storage.join(storage.expand(config.run), FILE)
         self._sent: dict[str, int] = {}
         """The last step that was sent of each group of measurements."""
-        self._open = False
+        self._has_begun = self._open = False
         self._in_a_row = 0
         self.num_calls = self.num_failed = 0
 
-    def begin(self) -> None:
-        """Start the tracker's run, or continue that of an earlier session of this run directory."""
+    def _begin(self) -> None:
+        """Start the tracker's run, or continue that of an earlier session of this run directory; once a session."""
+        if self._has_begun:
+            return
+        self._has_begun = True
         kept = self._read()
         self._sent = dict(kept.get("sent", {}))
-        settings = tree(self._config)
         tags = {"w2v2.job": type(self._config).__name__.removesuffix("Config"), "w2v2.version": W2V2}
         tags |= {"w2v2.run": redacted(storage.expand(self._config.run))}
         tags |= {"w2v2.commit": code} if (code := commit()) else {}
         name = storage.expand(self._config.run).rstrip("/").rpartition("/")[2]
         started = self._call(
-            "the start of its run", self._run.begin, kept.get("ids", {}), name, flat_settings(settings), tags
+            "the start of its run", self._run.begin, kept.get("ids", {}), name, self._settings(), tags
         )
         self._open = started is not None
         if started is not None:
@@ -96,8 +103,17 @@ class Session:
             self._keep()
             logger.info("tracking: %s", redacted(started.place))
 
+    def _settings(self) -> dict[str, str]:
+        """The settings of the run directory, in which what was left open is filled in."""
+        try:
+            text = storage.read_text(storage.join(storage.expand(self._config.run), "config.yaml"))
+        except storage.NotFoundError:
+            return flat_settings(tree(self._config))
+        return flat_settings(yaml.safe_load(text))
+
     def log(self, group: str, points: Points) -> None:
         """Send the measurements of a group, as `measurements.measured` gives them, that were not sent before."""
+        self._begin()
         new = [(step, values) for step, values in points if step > self._sent.get(group, -1)]
         if new and self._open and self._call(f"sending {group}", self._run.log, group, new):
             self._sent[group] = new[-1][0]
@@ -105,6 +121,7 @@ class Session:
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Send what is missing of the curves, each trial's settings and score, and the numbers of metrics.json; end the run."""
+        self._begin()
         run = storage.expand(self._config.run)
         for group, points in curves_of(run):
             self.log(group, points)

@@ -21,6 +21,18 @@ def fraction(section: str, config: object, *names: str) -> None:
             raise UserError(f"{section}.{name} must be in [0, 1), got {value}")
 
 
+MIN_HOP_S = 0.01
+"""Less than half a frame of any encoder."""
+
+
+def check_hop(window_s: float, hop_s: float) -> None:
+    """Raises UserError unless windows of window_s can begin every hop_s seconds; 0 is every window_s."""
+    if hop_s and not 0 < hop_s <= window_s:
+        raise UserError(f"hop_s must be in (0, window_s={window_s:g}], got {hop_s:g}")
+    if hop_s and hop_s < MIN_HOP_S:
+        raise UserError(f"hop_s must be at least {MIN_HOP_S:g}, got {hop_s:g}")
+
+
 LARGEST = 2.0**53
 """Up to here floats hold all whole numbers; no setting is meant to be larger."""
 

@@ -16,7 +16,7 @@ import yaml
 from w2v2.config.checks import refuse_absurd_numbers
 from w2v2.config.config_file import read_config_file
 from w2v2.config.digest import plain
-from w2v2.config.guide import Guide
+from w2v2.config.guide import Guide, default_at
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.config.spelling import respelled_flags, respelled_settings
 from w2v2.errors import ResumableError, UserError, unwritable_disk
@@ -34,9 +34,11 @@ def parse(config_class: type[C], args: Sequence[str]) -> C:
     """
     fields = tuple(field_paths(config_class))
     files, flags = _files_and_flags(args)
+    # config.yaml of a run writes these out, too.
+    optional = [path for path in fields if default_at(config_class, path) is None]
     texts = []
     for uri in files:
-        text, renamed = _respelled(read_config_file(uri), fields)
+        text, renamed = _respelled(read_config_file(uri, optional=optional), fields)
         texts.append(text)
         for before, now in renamed.items():
             logger.warning("--config %s: %s is now %s", uri, before, now)

@@ -1,7 +1,7 @@
 """The file of --config, checked before the parser sees it: nothing of its content is repeated in an error."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import yaml
@@ -13,8 +13,8 @@ MAX_DEPTH = 20
 _WANTED = "wanted UTF-8 YAML with names and values, such as `seed: 1`"
 
 
-def read_config_file(uri: str) -> str:
-    """The text of a file of settings, local or gs://.
+def read_config_file(uri: str, *, optional: Collection[str] = ()) -> str:
+    """The text of a file of settings, local or gs://; optional are the dotted names that may have no value.
 
     Raises UserError unless it is a small UTF-8 YAML of names with values, without aliases.
     """
@@ -31,7 +31,7 @@ def read_config_file(uri: str) -> str:
         raise UserError(f"--config {uri} is not YAML{where}: {_WANTED}") from None
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise UserError(f"--config {uri} is no YAML of names and values: {_WANTED}")
-    if empty := next(_empty(settings), None):
+    if empty := next((name for name in _empty(settings) if name not in optional), None):
         raise UserError(f"--config {uri}: {empty} has no value: give one, or remove the line")
     return text
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from w2v2.config.checks import at_least
+from w2v2.config.checks import at_least, check_hop
 from w2v2.config.data import AudioConfig
 from w2v2.config.job import JobConfig
 from w2v2.config.resources import ExtractionResources
@@ -83,8 +83,7 @@ class ExtractConfig(JobConfig):
             raise UserError(
                 f"window_s must be 0 or at least audio.min_s={self.audio.min_s:g}, got {self.window_s:g}"
             )
-        if self.hop_s and not 0 < self.hop_s <= self.window_s:
-            raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")
+        check_hop(self.window_s, self.hop_s)
 
     @property
     def carried(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from w2v2.config.checks import at_least
+from w2v2.config.checks import at_least, check_hop
 from w2v2.config.data import AudioConfig, CacheConfig, FoldsConfig, SplitConfig
 from w2v2.config.decode import DecodeConfig
 from w2v2.config.job import RESUMABLE_IN_EVERY_JOB, JobConfig, TrackedJobConfig
@@ -189,5 +189,4 @@ class PredictConfig(SavedModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("", self, 0, "window_s", "hop_s")
-        if self.hop_s and self.hop_s > self.window_s:
-            raise UserError(f"hop_s must be in (0, window_s={self.window_s:g}], got {self.hop_s:g}")
+        check_hop(self.window_s, self.hop_s)

@@ -29,6 +29,11 @@ class JobConfig:
     as they were understood, to <run>/clips.csv, which --data.layout csv reads back."""
     data: DataConfig = field(default_factory=DataConfig)
 
+    @property
+    def resumable(self) -> tuple[str, ...]:
+        """Paths of the settings that may differ when a run is continued."""
+        return self.RESUMABLE
+
     def alone_if_local(self, path: str) -> None:
         """Raises UserError where all work is to be done in one process, and this field asks for more than one."""
         number: Any = functools.reduce(getattr, path.split("."), self)

@@ -123,8 +123,9 @@ class HeadConfig:
 class OptimConfig:
     """AdamW, its learning-rate schedule and the batch."""
 
-    learning_rate: float = 1.5e-3
-    """Peak learning rate; the default suits the built-in encoder, pretrained ones want 1e-5 to 1e-4."""
+    learning_rate: float = 0.0
+    """Peak learning rate; 0 suits what is trained: 3e-5 for layers of a pretrained encoder, 3e-4 for their low-rank updates
+    (lora.rank), 1.5e-3 for a head and for 'tiny' (4e-3 for transcripts by 'tiny')."""
     layer_decay: float = 1.0
     """Layer-wise decay of the learning rate: factor on it from each layer to the one below, the head having all of it;
     1 is off, 0.8 to 0.95 are usual for pretrained encoders."""
@@ -153,9 +154,10 @@ class OptimConfig:
     """Largest norm of the gradient; 0 is off."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "eps"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optim.{name} must be positive, got {getattr(self, name)}")
+        if not self.learning_rate >= 0:
+            raise UserError(f"optim.learning_rate must be positive, got {self.learning_rate}")
+        if not self.eps > 0:
+            raise UserError(f"optim.eps must be positive, got {self.eps}")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"optim.layer_decay must be in (0, 1], got {self.layer_decay}")
         at_least("optim", self, 0, "weight_decay", "clip_norm")

@@ -130,6 +130,11 @@ class TuneFoldsConfig(TrackedJobConfig):
     puts next to these; empty is none."""
     cache: CacheConfig = field(default_factory=CacheConfig)
 
+    @property
+    def resumable(self) -> tuple[str, ...]:
+        """Paths of the settings that may differ when a run is continued: every trial has its own of those that are searched."""
+        return (*self.RESUMABLE, *self.search.space)
+
     def __post_init__(self) -> None:
         self.alone_if_local("resources.num_workers")
         if self.resources.min_workers:
@@ -161,6 +166,12 @@ class TuneFoldsConfig(TrackedJobConfig):
             raise UserError(
                 f"search.nested needs folds.num_folds of at least 3, got {self.folds.num_folds}: one is left out, and the search "
                 "validates on one of the others at a time"
+            )
+        rates = self.search.space.get("optim.learning_rate", Dimension()).choices
+        if not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+            raise UserError(
+                f"search.space: optim.learning_rate must be positive, got choices {list(rates)}: leave it out of the space for "
+                "the rate that suits the encoder"
             )
         for path in self.search.space:
             section, _, name = path.partition(".")

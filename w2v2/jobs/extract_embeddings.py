@@ -31,6 +31,7 @@ from w2v2.config.guide import Guide
 from w2v2.data import clip_shards, manifest, usable_clips
 from w2v2.models.architecture import read_num_layers
 from w2v2.models.fold_encoders import refuse_fold_encoders
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
 from w2v2.storage.lease import exclusive
@@ -84,6 +85,7 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
+    refuse_unusable(config.encoder.name)
     refuse_fold_encoders(config.encoder.name)
     if num_layers := read_num_layers(config.encoder.name, asks_hub=not ray_is_at_hand()):
         config.encoder.layer_numbers(num_layers)  # finds early what would not work

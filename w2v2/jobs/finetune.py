@@ -36,10 +36,11 @@ from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import decoder, provenance
 from w2v2.models.architecture import check_encoder, check_vocabulary
 from w2v2.models.fold_encoders import refuse_fold_encoders
+from w2v2.models.learning_rates import log_learning_rate, with_learning_rate
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
 from w2v2.results.plan import reading_all
-from w2v2.search.space import default_space
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -58,7 +59,7 @@ GUIDE = Guide(
         "task.kind": "classes, multi_label, regression or transcript",
         "encoder.name": guide.ENCODER,
         "encoder.train": guide.TRAIN,
-        "optim.learning_rate": "peak learning rate; pretrained encoders want 1e-5 to 1e-4",
+        "optim.learning_rate": "peak learning rate; 0 suits the encoder",
         "training.num_epochs": "epochs",
         "resources.num_workers": guide.WORKERS,
         "resources.gpus_per_worker": guide.GPUS,
@@ -76,14 +77,15 @@ GUIDE = Guide(
 def main(config: FinetuneConfig) -> dict[str, Any]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()
-    config = resolved(config)
-    warn_of_learning_rate(config)
+    refuse_unusable(config.encoder.name)
+    refuse_fold_encoders(config.encoder.name)
+    given, config = config, resolved(config)
+    log_learning_rate(given, config)
     if config.plan:
         return plan_finetune(config, read_clips(reading_all(config)))
     before = main(without_remapping(config)) if config.before_remapping else None
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    refuse_fold_encoders(config.encoder.name)
     check_encoder(config.encoder, asks_hub=not ray_is_at_hand())
     if config.text.vocab == "model":
         check_vocabulary(config.encoder.name)
@@ -146,28 +148,16 @@ def read_audio(
 
 
 def resolved(config: FinetuneConfig) -> FinetuneConfig:
-    """The config with places made absolute, and with frames that are not pooled where transcripts need them."""
+    """The config with places made absolute, the encoder's learning rate, and frames not pooled where transcripts need them."""
     pooling = "none" if config.task.kind == "transcript" else config.encoder.pooling
     return replace(
-        config,
+        with_learning_rate(config),
         run=storage.expand(config.run),
         encoder=replace(config.encoder, pooling=pooling),
         data=usable_clips.with_absolute_uri(config.data),
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
         decode=decoder.resolved(config.decode),
     )
-
-
-def warn_of_learning_rate(config: FinetuneConfig) -> None:
-    """Warn where layers of a pretrained encoder would be trained at a rate that a search never tries for them."""
-    highest = default_space(config.encoder.name, config.task.kind)["optim.learning_rate"].high
-    rate = config.optim.learning_rate
-    if config.encoder.train != "head" and not config.lora.rank and rate > highest:
-        logger.warning(
-            "optim.learning_rate is %g, and pretrained encoders want 1e-5 to 1e-4: more destroys what they have learned; set "
-            "--optim.learning_rate 3e-5, say",
-            rate,
-        )
 
 
 def places(config: FinetuneConfig) -> dict[str, str]:

@@ -8,7 +8,7 @@
 
 Reads   any folder or gs:// prefix of audio files, or a CSV of clips; labels are not needed.
 Writes  a CSV, BigQuery, DuckDB or Parquet table, one row per clip or window; <run>/config.yaml
-        rejects.parquet metrics.json, with windows plots/timeline.png, and, to resume from, done/
+        rejects.parquet metrics.json report.html, with windows plots/timeline.png, and, to resume from, done/
 The same command continues a run that was stopped: files that have not changed are not predicted again.
 """
 
@@ -37,11 +37,13 @@ from w2v2.inference.predictions_lines import NUM_LINES, lines_of
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
-from w2v2.reports.timeline import write_timeline
+from w2v2.reports.prediction_page import write_prediction_report
 from w2v2.results.job_plans import plan_predict
+from w2v2.results.sessions import with_sessions
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
+from w2v2.versions import library_versions
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
@@ -101,8 +103,6 @@ def main(config: PredictConfig) -> dict[str, Any]:
     write_rows(config, rows, info)
     if few:
         logger.info("%s", "\n".join(lines_of(rows, info)))
-    if config.window_s and info.kind != "transcript":
-        logger.info("timeline: %s", write_timeline(config.run, rows, info))
     num_clips = len(corpus.clips) + len(corpus.rejects)
     metrics = {
         "job": "predict",
@@ -115,9 +115,12 @@ def main(config: PredictConfig) -> dict[str, Any]:
         "num_rows": len(rows),
         "rejected": len(corpus.rejects),
         "clips": account(corpus),
+        "versions": library_versions("torch", "transformers", "ray"),
         "seconds": round(time.monotonic() - started, 1),
     }
+    metrics = with_sessions(config.run, metrics, same=("predictor", "table", "num_rows"))
     run_directory.write_metrics(config.run, metrics)
+    logger.info("page: %s", write_prediction_report(config.run, rows, info))
     logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(corpus.rejects), config.table)
     return metrics
 

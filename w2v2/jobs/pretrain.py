@@ -37,6 +37,7 @@ from w2v2.errors import UserError
 from w2v2.features.requests import ClipFeatures
 from w2v2.models.architecture import check_encoder
 from w2v2.models.fold_encoders import refuse_fold_encoders
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
@@ -78,6 +79,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     """The run's numbers, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
+    refuse_unusable(config.encoder.name)
     refuse_fold_encoders(config.encoder.name)
     if config.plan:
         return plan_pretrain(config, read_clips(reading_all(config)))

@@ -30,6 +30,8 @@ from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.models import fold_encoders
 from w2v2.models.architecture import check_encoder
+from w2v2.models.learning_rates import DECIDING, learning_rates, log_learning_rate, with_learning_rate
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices
@@ -73,7 +75,9 @@ GUIDE = Guide(
 def main(config: TuneFoldsConfig) -> dict[str, Any]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
-    config = resolved(config)
+    refuse_unusable_encoders(config)
+    given, config = config, resolved(config)
+    log_rates(given, config)
     if config.plan:
         return plan_search(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
@@ -108,6 +112,14 @@ def main(config: TuneFoldsConfig) -> dict[str, Any]:
         curve=curve,
         seconds=time.monotonic() - started,
     )
+
+
+def refuse_unusable_encoders(config: TuneFoldsConfig) -> None:
+    """Raises UserError for an encoder that a trial may ask for and that is missing or cannot be computed here."""
+    encoders = variants(config.encoder, config.search.space)
+    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
+    for name in dict.fromkeys(encoder.name for encoder in fold_encoders.distinct(encoders, of_fold)):
+        refuse_unusable(name)
 
 
 def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
@@ -206,8 +218,13 @@ def curve_of(
 
 
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
-    """The config with the default space written out, frames and an error rate for transcripts, and absolute places."""
-    space = config.search.space or default_space(config.encoder.name, config.task.kind)
+    """The config with the default space and learning rate written out, what transcripts need, and absolute places.
+
+    A learning rate is left open where trials differ in what decides it and it is not searched.
+    """
+    space = config.search.space or default_space(config)
+    if "optim.learning_rate" in space or not DECIDING.intersection(space):
+        config = with_learning_rate(config)
     if config.task.kind == "transcript":
         metric = "cer" if config.search.metric == "uar" else config.search.metric
         config = replace(
@@ -223,6 +240,20 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
         baseline=storage.expand(config.baseline) if config.baseline else "",
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
+
+
+def log_rates(given: TuneFoldsConfig, config: TuneFoldsConfig) -> None:
+    """Log the learning rates of config, which is given with what it left open filled in."""
+    if not given.search.space:
+        rates = learning_rates(config.encoder, config.lora, config.task.kind)
+        logger.info(
+            "search: AdamW's settings, with learning rates from %g to %g, which suit %s; --search.space sets others",
+            rates.low,
+            rates.high,
+            rates.trained,
+        )
+    elif "optim.learning_rate" not in config.search.space:
+        log_learning_rate(given, config)
 
 
 def run(args: Sequence[str]) -> int:

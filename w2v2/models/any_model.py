@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
 from w2v2.models.architecture import check_vocabulary
-from w2v2.models.model_info import ModelInfo, is_ours, read_convolutions, read_info
+from w2v2.models.model_info import ModelInfo, is_ours, read_convolutions, read_info, read_members
 from w2v2.models.pretrained_name import local_path
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:  # imports torch
@@ -35,7 +36,10 @@ def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
         raise UserError(
             f"text.* is for CTC models of others, and {uri} keeps how its text was normalised: leave it out"
         )
-    return read_info(uri)
+    info, digest = read_info(uri)
+    for folder in read_members(uri) or [uri]:
+        refuse_unusable(folder, field="model")
+    return info, digest
 
 
 def load_any(uri: str, text: TextConfig) -> "SavedModel":

@@ -70,11 +70,11 @@ def read_num_layers(name: str, *, asks_hub: bool) -> int:
     return num_layers if isinstance(num_layers, int) else 0
 
 
-def refuse_adapter(name: str, has_adapter: object) -> None:
-    """Raises UserError for a model with layers behind its encoder, by add_adapter of its config.json."""
+def refuse_adapter(name: str, has_adapter: object, *, field: str = "encoder.name") -> None:
+    """Raises UserError, which begins with the field, for a model with layers behind its encoder, by add_adapter of its config.json."""
     if has_adapter:
         raise UserError(
-            f"encoder.name {name!r}: its config.json has add_adapter: true, and layers behind the encoder are not "
+            f"{field} {name!r}: its config.json has add_adapter: true, and layers behind the encoder are not "
             "computed here, so its vectors would not be transformers'; give a model without an adapter"
         )
 

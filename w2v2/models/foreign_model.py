@@ -10,6 +10,7 @@ from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_checkpoint import read_output_layer, read_vocabulary
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.pretrained import load_encoder, read_model_config
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.saved_model import SavedModel, model_digest
 
 
@@ -20,6 +21,7 @@ def load_foreign(name: str, text: TextConfig) -> SavedModel:
     text says how references are normalised before they are compared with its transcripts. Raises UserError if the folder
     has no CTC model, or one whose vocabulary is not of single characters.
     """
+    refuse_unusable(name, field="model")
     vocabulary = read_vocabulary(name, field="model", wanted=WANTED)
     encoder = EncoderConfig(name=name, pooling="none")
     num_outputs = len(vocabulary.tokens)

@@ -24,7 +24,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.architecture import (
@@ -41,6 +40,7 @@ from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import refuse_damaged_encoder
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.squeezed import SqueezedEncoder
 from w2v2.models.whisper import WhisperAudioEncoder, without_decoder
 from w2v2.storage import files as storage
@@ -96,16 +96,14 @@ def encoder_of(
 
 
 def _extractor(name: str) -> Any:
-    """The feature extractor of a model of spectra; UserError where it cannot be read or wants another rate."""
+    """The feature extractor of a model of spectra; UserError where it cannot be read."""
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(open_folder(name))
+        return AutoFeatureExtractor.from_pretrained(open_folder(name))
     except Exception as error:
         raise UserError(
             f"encoder.name {name!r}: it takes spectra, and its preprocessor_config.json cannot be read "
             f"({' '.join(str(error).split())[:200]}); wanted the one that it was trained with"
         ) from error
-    _check_rate(name, int(extractor.sampling_rate))
-    return extractor
 
 
 def _opened(config: EncoderConfig, seed: int) -> tuple[PreTrainedModel, bool]:
@@ -129,6 +127,7 @@ def read_checkpoint(
     """
     folder = open_folder(name)
     refuse_damaged_encoder(name, Path(folder))
+    refuse_unusable(name, folder=folder)
     settings = {} if model_config is None else {"config": model_config}
     try:
         model, report = model_class.from_pretrained(
@@ -149,6 +148,7 @@ def read_checkpoint(
 def read_model_config(name: str) -> tuple[Any, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
     folder = open_folder(name)
+    refuse_unusable(name, folder=folder)
     try:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -195,9 +195,14 @@ def weights_digest(model: PreTrainedModel) -> str:
 
 def open_folder(name: str) -> str:
     """_local_folder(name), with transformers' own messages turned off."""
+    turn_off_messages()
+    return _local_folder(name)
+
+
+def turn_off_messages() -> None:
+    """Turn off the messages and progress bars of transformers, which are not a job's."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    return _local_folder(name)
 
 
 def _local_folder(name: str) -> str:
@@ -220,8 +225,7 @@ def _local_folder(name: str) -> str:
 def _normalizes(name: str, folder: str) -> bool:
     """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
     try:
-        extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
-        rate, normalizes = int(extractor.sampling_rate), bool(extractor.do_normalize)
+        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
     except Exception as error:
         if (Path(folder) / "preprocessor_config.json").exists():
             raise UserError(
@@ -233,16 +237,6 @@ def _normalizes(name: str, folder: str) -> bool:
             name,
         )
         return True
-    _check_rate(name, rate)
-    return normalizes
-
-
-def _check_rate(name: str, rate: int) -> None:
-    if rate != SAMPLE_RATE:
-        raise UserError(
-            f"encoder.name {name!r} wants audio of {rate} Hz (sampling_rate in preprocessor_config.json), and audio "
-            f"is {SAMPLE_RATE} Hz here: give a model for {SAMPLE_RATE} Hz"
-        )
 
 
 def _other_kind(folder: str) -> str:

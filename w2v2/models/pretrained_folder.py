@@ -12,6 +12,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.models import provenance
 from w2v2.models.folder_files import PRETRAINED, file_entries
 from w2v2.models.model_info import card_block
+from w2v2.models.pretrained import turn_off_messages
 from w2v2.models.pretraining import PretrainingModel
 from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
@@ -26,6 +27,7 @@ def save_pretrained(
     clips (speaker, audio_digest) are those that were used, validation included; start is the model whose weights
     training began with, '' for random ones.
     """
+    turn_off_messages()
     card, shown_start = public_values(dict(card)), public_text(start)
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
         folder = Path(scratch)

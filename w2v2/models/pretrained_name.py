@@ -9,11 +9,11 @@ START_FOLDER = "W2V2_START_FOLDER"
 """The environment variable that names that folder; workers are started in another one."""
 
 
-def check_folder(name: str) -> None:
-    """Raises UserError for a name that can only be a folder and that does not exist."""
+def check_folder(name: str, *, field: str = "encoder.name") -> None:
+    """Raises UserError, which begins with the field, for a name that can only be a folder and that does not exist."""
     if name.startswith(("/", "./", "../", "~")) and not local_path(name).is_dir():
         raise UserError(
-            f"encoder.name {name!r}: no such folder; wanted one with config.json and model.safetensors"
+            f"{field} {name!r}: no such folder; wanted one with config.json and model.safetensors"
         )
 
 

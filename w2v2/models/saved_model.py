@@ -28,7 +28,8 @@ from w2v2.models.ensemble import ensemble_digest
 from w2v2.models.folder_files import file_entries
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import FORMAT, ModelInfo, read_info, read_members
-from w2v2.models.pretrained import load_encoder
+from w2v2.models.pretrained import load_encoder, turn_off_messages
+from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import seal_json
@@ -61,6 +62,7 @@ def save_model(
     card = public_values(dict(card))
     digest = model_digest(model, info)
     whole = has_counterpart(model, info)
+    turn_off_messages()
     with tempfile.TemporaryDirectory(prefix="w2v2-model-") as scratch:
         folder = Path(scratch)
         (counterpart(model, info) if whole else model.encoder.model).save_pretrained(folder)
@@ -101,6 +103,7 @@ def load_model(uri: str) -> SavedModel:
             raise UserError(f"model {uri!r} is damaged: its members are not those it was saved with")
         first, *others = (member.model for member in saved)
         return SavedModel(model=first, info=info, digest=digest, others=tuple(others))
+    refuse_unusable(uri, field="model")
     encoder = load_encoder(replace(info.encoder, name=uri, train="all"), seed=0)
     model = _built(encoder, info)
     place = storage.join(storage.expand(uri), "head.safetensors")

@@ -20,7 +20,7 @@ from w2v2.reports.blocks import (
 )
 from w2v2.reports.page import write_page
 from w2v2.reports.shared_sections import interval_score, machine_facts, pictured
-from w2v2.reports.text import LABELS, interval_text, score_text
+from w2v2.reports.text import LABELS, interval_text, job_command, score_text
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_compare_report(run: str) -> str:
         Section("", headline(metrics, figures)),
         Section("Differences", differences(metrics)),
         Section("Speakers", speakers(metrics)),
-        Section("How it was made", how_it_was_made(metrics, config)),
+        Section("How it was made", how_it_was_made(run, metrics, config)),
     ]
     title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs{_on(metrics)}"
     date = metrics.get("made", {}).get("date", "")[:10]
@@ -147,11 +147,11 @@ def speakers(metrics: Mapping[str, Any]) -> list[Block]:
     return [Table("wins", columns, rows, caption), Details("every speaker", [table])]
 
 
-def how_it_was_made(metrics: Mapping[str, Any], config: str) -> list[Block]:
-    """What each run was scored on, and the settings."""
+def how_it_was_made(run: str, metrics: Mapping[str, Any], config: str) -> list[Block]:
+    """What each run was scored on, the settings, and how to run it again."""
     columns = [words("run"), words("job"), words("directory"), words("computed on")]
     rows: list[list[Cell]] = [
-        [name, run["job"], run["uri"], run["computed_on"]] for name, run in metrics["runs"].items()
+        [name, row["job"], row["uri"], row["computed_on"]] for name, row in metrics["runs"].items()
     ]
     provenance: list[list[Cell]] = [
         [name, value] for name, value in machine_facts(metrics.get("made")).items()
@@ -161,6 +161,8 @@ def how_it_was_made(metrics: Mapping[str, Any], config: str) -> list[Block]:
         Table(
             "provenance", [words("what"), words("value")], provenance, "What this comparison was made with."
         ),
+        Paragraph("To run it again:"),
+        Quote(job_command("compare", storage.join(run, "config.yaml")), is_code=True),
         Details("config.yaml", [Quote(config, is_code=True)]),
     ]
 

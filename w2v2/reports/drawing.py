@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from w2v2.redaction import without_home
-from w2v2.reports.blocks import Link, Picture, Section, Sound
+from w2v2.reports.blocks import Link, Picture, Section, Sound, Table
 
 if TYPE_CHECKING:
     import jinja2
     import markupsafe
 
 TEMPLATES = Path(__file__).parent / "templates"
+CHARACTER_REM = 0.46
+"""The mean width of a character in a table."""
 
 
 def page_html(title: str, sections: Sequence[Section], *, kicker: str) -> str:
@@ -44,6 +46,7 @@ def environment() -> "jinja2.Environment":
     templates.tests["link"] = lambda cell: isinstance(cell, Link)
     templates.filters["svg"] = _svg
     templates.filters["width_rem"] = _width_rem
+    templates.filters["table_rem"] = _table_rem
     return templates
 
 
@@ -61,3 +64,15 @@ def _width_rem(picture: Picture) -> str:
     from w2v2.reports.plots.style import WIDTH
 
     return f"{min(68.0, 34 / WIDTH * picture.figure.get_figwidth()):.3g}"
+
+
+def _table_rem(table: Table) -> float:
+    """About how wide a table is whose cells are on one line each, those of class long excepted."""
+    columns = zip(*([column.name for column in table.columns], *_texts(table)), strict=True)
+    return sum(0.8 + CHARACTER_REM * min(max(map(len, column)), 24) for column in columns)
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [
+        [column.text_of(cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows
+    ]

@@ -127,6 +127,9 @@ def _first_number(metrics: Mapping[str, Any]) -> tuple[str, str]:
                 return str(metrics["state"]), ""
             case "extract_embeddings":
                 return f"{metrics['written'] + metrics['there']} of {metrics['num_clips']} clips embedded", ""
+            case "predict":
+                num_predicted = metrics["num_clips"] - metrics["rejected"]
+                return f"{num_predicted} of {metrics['num_clips']} recordings predicted", ""
             case "compare":
                 return f"highest {metrics['metric']}: {metrics['ranking'][0]['name']}", ""
             case _:

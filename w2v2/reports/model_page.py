@@ -80,7 +80,7 @@ def _title(run: ModelRun) -> str:
         "classes": f"{len(names)} classes",
         "multi_label": f"{len(names)} labels",
         "regression": listed(names),
-        "transcript": "transcripts",
+        "transcript": "Transcripts",
     }
     model = run.metrics.get("encoder") or run.metrics.get("model") or {}
     name = without_home(str(run.config.get("model") or model.get("name", "")))
@@ -164,7 +164,8 @@ def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
         return []
     rows = run.curves.sort_by("epoch").to_pylist()
     first, last, best = rows[0], rows[-1], run.metrics.get("best_epoch")
-    text = f"{len(rows)} epochs; the training loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}."
+    rate = run.metrics.get("learning_rate")
+    text = f"{len(rows)} epochs{f' at a learning rate of up to {rate:g}' if rate else ''}; the training loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}."
     validated = [row for row in rows if is_known(row["val_loss"])]
     if validated:
         lowest = min(validated, key=lambda row: row["val_loss"])
@@ -242,5 +243,5 @@ def how_it_was_made(run: ModelRun) -> list[Block]:
     metrics = run.metrics
     facts: dict[str, object] = {"seed": run.config["seed"]} if "seed" in run.config else {}
     facts |= {f"encoder {key}": value for key, value in metrics.get("encoder", {}).items()}
-    facts |= {f"model {key}": value for key, value in metrics.get("model", {}).items()}
+    facts |= {f"model {key}".replace("_", " "): value for key, value in metrics.get("model", {}).items()}
     return provenance(run, facts, command_note="To run it again:")

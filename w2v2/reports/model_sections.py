@@ -91,7 +91,7 @@ def folds(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Block]:
         "speakers; scale is one over the number of features times their variance."
     )
     table = Table("folds", columns, rows, caption)
-    return [Side([[table], pictured(figures, "folds", "UAR of each held-out fold.")])]
+    return [*pictured(figures, "folds", "UAR of each held-out fold."), table]
 
 
 def classes(run: ModelRun) -> list[Block]:

@@ -24,9 +24,7 @@ def write_page(
 
     index.html, which lists the runs of the folder, is updated.
     """
-    from w2v2.reports.plots.style import png
-
-    files = {("plots", f"{name}.png"): png(figure) for name, figure in figures.items()}
+    files: dict[tuple[str, ...], bytes] = _pictures(figures) if figures else {}
     for table in tables_of([block for section in sections for block in section.blocks]):
         if table.is_exported:
             files["tables", f"{table.name}.csv"] = redacted(without_home(csv_text(table))).encode()
@@ -37,3 +35,12 @@ def write_page(
     logger.info("wrote %s, %d plots and their tables", uri, len(figures))
     write_index(run)
     return uri
+
+
+def _pictures(figures: Mapping[str, "Figure"]) -> dict[tuple[str, ...], bytes]:
+    """The figures as files of plots/."""
+    from w2v2.reports.plots.style import (
+        png,  # imports matplotlib, for which a page without figures need not wait
+    )
+
+    return {("plots", f"{name}.png"): png(figure) for name, figure in figures.items()}

@@ -244,9 +244,12 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
     values: dict[str, object] = {}
     if "computed_on" in metrics:
         values["computed on"] = metrics["computed_on"]
+    if rate := metrics.get("learning_rate"):
+        values["peak learning rate"] = f"{rate:g}"
     values |= {**facts, **made_facts(run)}
     if metrics.get("seconds") is not None:
-        values["wall time"] = f"{duration_text(metrics['seconds'])} ({metrics['seconds']:.1f} s)"
+        exact = f" ({metrics['seconds']:.1f} s)" if metrics["seconds"] >= 120 else ""
+        values["wall time"] = f"{duration_text(metrics['seconds'])}{exact}"
     if later := metrics.get("later_sessions"):
         last = later[-1]
         values["same command again"] = (
@@ -273,7 +276,10 @@ def warnings_blocks(metrics: Mapping[str, Any]) -> list[Block]:
 
 def made_facts(run: RunFiles) -> dict[str, str]:
     """Date, commit, device and machine of a run, as far as it has recorded them."""
-    return machine_facts(run.metrics.get("made"), device="GPU" if _num_gpus(run.config) else "CPU")
+    made = run.metrics.get("made")
+    # A GPU is taken where there is one; what workers on other machines had is not recorded.
+    with_gpus = "GPU" if made and made["gpus"] else ""
+    return machine_facts(made, device=with_gpus if _num_gpus(run.config) else "CPU")
 
 
 def machine_facts(made: Mapping[str, Any] | None, *, device: str = "") -> dict[str, str]:

@@ -1,19 +1,21 @@
-"""The timeline of long recordings, as a picture in the run directory."""
+"""The timeline of long recordings, out of the rows that are predicted of their windows."""
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from w2v2.inference.predictions_table import output_columns
 from w2v2.models.model_info import ModelInfo
-from w2v2.storage import files as storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_RECORDINGS = 12
 
 
-def write_timeline(run: str, rows: pa.Table, info: ModelInfo) -> str:
-    """The uri of `<run>/plots/timeline.png`, once it is written: what is predicted of the first recordings over time."""
-    from w2v2.reports.plots.style import png
+def timeline_of(rows: pa.Table, info: ModelInfo) -> "Figure":
+    """What is predicted of the first recordings over time."""
     from w2v2.reports.plots.timeline import timeline
 
     columns = output_columns(info)
@@ -22,9 +24,6 @@ def write_timeline(run: str, rows: pa.Table, info: ModelInfo) -> str:
         windows[row["clip_id"]].append((row["start_s"], row["end_s"], [row[name] for name in columns]))
     shown = dict(list(windows.items())[:MAX_RECORDINGS])
     is_probability = info.kind != "regression"
-    figure = timeline(
+    return timeline(
         shown, info.names, ylabel="probability" if is_probability else "value", unit_interval=is_probability
     )
-    uri = storage.join(run, "plots", "timeline.png")
-    storage.write_bytes(uri, png(figure))
-    return uri

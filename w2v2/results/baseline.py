@@ -52,7 +52,7 @@ def write_outcome(
         "job": "baseline",
         **scores,
         "metric": "uar",
-        "computed_on": "out-of-fold predictions: every clip is scored by the machine of the fold in which its speaker was "
+        "computed_on": "out-of-fold predictions: every clip is scored by the model of the fold in which its speaker was "
         f"held out ({len(fits)} folds, no speaker in two), with settings chosen on inner folds of the other speakers",
         "folds": over_folds(folds, fold_intervals(predictions, "classes", classes, seed=config.seed)),
         **class_details(

@@ -129,6 +129,7 @@ def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> di
         "splits": dict(splits.num_clips(corpus.clips)),
         "best_epoch": trained.best_epoch,
         "num_epochs": len(trained.curve),
+        "learning_rate": config.optim.learning_rate,
         "model": _model(config, trained),
         "clips": account(corpus),
         "versions": versions(),

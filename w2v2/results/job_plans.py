@@ -216,7 +216,7 @@ def plan_predict(
             num_done=num_done,
             computes=[f"predictions of {len(corpus.clips) - num_done} clips by {config.model}{windows}"],
             table=config.table,
-            writes=["config.yaml", "rejects.parquet", "metrics.json", "done/"],
+            writes=["config.yaml", "rejects.parquet", *PAGE, "done/"],
         ),
     )
 

@@ -74,6 +74,7 @@ def _numbers(
         "num_codes": num_codes,
         "alarms": {"perplexity": FEW_CODES_FRACTION * num_codes, "gradient_norm": STUCK_GRADIENT_NORM},
         "num_steps": trained.num_steps,
+        "learning_rate": config.optim.learning_rate,
         "num_clips": {"train": len(train), "val": len(clips) - len(train)},
         "hours": {
             "train": pc.sum(train["duration_s"]).as_py() / 3600,

@@ -28,7 +28,7 @@ from w2v2.search import summary
 from w2v2.search.final_trainings import FILE, FinalTrainings, final_predictions, seed_spread
 from w2v2.search.finished_search import FinishedSearch, read_finished
 from w2v2.search.learning_curve import CurveTrainings
-from w2v2.search.space import with_params
+from w2v2.search.space import settings_of_trial
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.versions import library_versions
@@ -172,6 +172,7 @@ def _scores(
         **scores,
         "trial": best.number,
         "params": best.params,
+        "learning_rate": settings_of_trial(config, best.params).optim.learning_rate,
         "metric": config.search.metric,
         "computed_on": f"out-of-fold predictions of trial {best.number}: every clip is scored by the model of the "
         f"fold in which its speaker was held out ({config.folds.num_folds} folds, no speaker in two)"
@@ -204,7 +205,7 @@ def _encoder(
     encoders: Mapping[EncoderConfig, Mapping[str, str]],
 ) -> dict[str, Any]:
     """What the best trial had, where encoders are searched over."""
-    encoder = with_params(config, best.params).encoder
+    encoder = settings_of_trial(config, best.params).encoder
     named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
     return named | dict(encoders[encoder])
 
@@ -214,7 +215,7 @@ def best_config(config: TuneFoldsConfig, params: dict[str, Any], estimate: Mappi
 
     A comment on top has the estimated score on new speakers.
     """
-    tree = yaml.safe_load(dump(with_params(config, params)))
+    tree = yaml.safe_load(dump(settings_of_trial(config, params)))
     for name in ("run", "search", "folds", "baseline"):
         tree.pop(name)
     tree["tuned_on"] = config.run

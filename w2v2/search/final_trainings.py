@@ -21,7 +21,7 @@ from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.classification import METRICS
 from w2v2.evaluation.selection import chosen_on_other_folds
 from w2v2.search.fold_store import Ledger
-from w2v2.search.space import Params, with_params
+from w2v2.search.space import Params, settings_of_trial
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
 from w2v2.search.trial import Plan
 from w2v2.storage import files as storage
@@ -166,7 +166,7 @@ def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings 
 
 
 def _training(plan: Plan, replicate: int, choice: FoldChoice) -> Training:
-    settings = with_params(plan.config, choice.params)
+    settings = settings_of_trial(plan.config, choice.params)
     return Training(settings=settings, plan=replace(plan, replicate=replicate), fold=choice.fold)
 
 

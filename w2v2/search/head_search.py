@@ -19,7 +19,7 @@ from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
 from w2v2.search.side_by_side import SideBySide, divided, num_helpers
-from w2v2.search.space import with_params
+from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
@@ -51,7 +51,7 @@ def search_heads(plan: Plan, study: Study) -> None:
         recorded = _recorded(ledger, proposals, plan.num_folds)
         trials = [
             (
-                with_params(plan.config, proposal.params),
+                settings_of_trial(plan.config, proposal.params),
                 [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in recorded],
             )
             for proposal in proposals

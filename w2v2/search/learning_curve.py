@@ -19,7 +19,7 @@ from w2v2.progress import Progress
 from w2v2.search.estimate import mixed
 from w2v2.search.final_trainings import FoldChoice, Train, Training
 from w2v2.search.fold_store import Ledger
-from w2v2.search.space import with_params
+from w2v2.search.space import settings_of_trial
 from w2v2.search.summary import METRICS, fold_metrics
 from w2v2.search.trial import Plan
 from w2v2.training.fold_result import DivergenceError, FoldResult
@@ -188,6 +188,8 @@ def _trainings(
         }
         plans[size, draw] = replace(plan, replicate=FIRST_REPLICATE + draw, train_rows=rows)
     return [
-        Training(settings=with_params(plan.config, choices[fold].params), plan=plans[size, draw], fold=fold)
+        Training(
+            settings=settings_of_trial(plan.config, choices[fold].params), plan=plans[size, draw], fold=fold
+        )
         for size, draw, fold in places
     ]

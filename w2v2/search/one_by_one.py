@@ -7,7 +7,7 @@ from w2v2.errors import ResumableError, UserError
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
-from w2v2.search.space import with_params
+from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan, score_here
 from w2v2.storage.files import StorageError
@@ -33,7 +33,7 @@ def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, F
 
 def _run_trial(plan: Plan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
     """Score and report the folds of a trial in order; those in the ledger are read, not trained again."""
-    settings = with_params(plan.config, proposal.params)
+    settings = settings_of_trial(plan.config, proposal.params)
     for fold in range(plan.num_folds):
         recorded = ledger.read(proposal.number, fold, params=proposal.params)
         try:

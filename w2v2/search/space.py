@@ -7,35 +7,29 @@ from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from w2v2.config.data import TaskKind
 from w2v2.config.model import EncoderConfig
-from w2v2.config.tune_folds import Dimension
+from w2v2.config.tune_folds import Dimension, TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.models.learning_rates import is_tiny, learning_rates, with_learning_rate
 
 Params = dict[str, Any]
 """Values of hyperparameters by dotted path."""
 C = TypeVar("C")
 
 
-def default_space(encoder_name: str, kind: TaskKind = "classes") -> dict[str, Dimension]:
-    """AdamW's hyperparameters by path; learning rates are higher for the built-in encoder, which starts from random weights.
-
-    >>> [default_space(name)["optim.learning_rate"].high for name in ("tiny", "facebook/wav2vec2-base")]
-    [0.004, 0.0005]
-    """
-    tiny = encoder_name == "tiny"
-    low, high = (5e-4, 4e-3) if tiny else (5e-6, 5e-4)
-    if tiny and kind == "transcript":
-        low, high = 1e-3, 1e-2
+def default_space(config: TuneFoldsConfig) -> dict[str, Dimension]:
+    """AdamW's hyperparameters; the learning rates are those that suit what is trained."""
+    rates = learning_rates(config.encoder, config.lora, config.task.kind)
+    sizes = (8, 16) if is_tiny(config.encoder.name) else (8, 16, 32)
     return {
-        "optim.learning_rate": Dimension(low=low, high=high, log=True),
+        "optim.learning_rate": Dimension(low=rates.low, high=rates.high, log=True),
         "optim.weight_decay": Dimension(low=1e-4, high=0.3, log=True),
         "optim.beta1": Dimension(low=0.8, high=0.95),
         "optim.beta2": Dimension(choices=(0.98, 0.99, 0.999)),
         "optim.eps": Dimension(low=1e-9, high=1e-6, log=True),
         "optim.warmup_fraction": Dimension(low=0.0, high=0.3),
         "optim.schedule": Dimension(choices=("constant", "linear", "cosine", "late_decay")),
-        "optim.batch_size": Dimension(choices=(8, 16) if tiny else (8, 16, 32)),
+        "optim.batch_size": Dimension(choices=sizes),
     }
 
 
@@ -73,6 +67,11 @@ def with_params(config: C, params: Mapping[str, Any]) -> C:
     for path, value in params.items():
         config = _replaced(config, path.split("."), value)
     return config
+
+
+def settings_of_trial(config: TuneFoldsConfig, params: Mapping[str, Any]) -> TuneFoldsConfig:
+    """The settings of a search with the values of a trial; a learning rate left open becomes that of the trial's encoder."""
+    return with_learning_rate(with_params(config, params))
 
 
 def _replaced(config: Any, names: list[str], value: Any) -> Any:

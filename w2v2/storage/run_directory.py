@@ -36,7 +36,7 @@ def open_or_continue(config: JobConfig) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
     Settings may change until keep_manifest: nothing was computed before that. Afterwards those in
-    config.RESUMABLE may, and the place of the directory: one that was copied or moved continues. Raises
+    config.resumable may, and the place of the directory: one that was copied or moved continues. Raises
     UserError when the directory holds a run with other settings.
     """
     is_continued = check_same_settings(config)
@@ -89,7 +89,7 @@ def _check_same_settings(config: JobConfig, text: str) -> None:
             f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
             "directory of its own with --run"
         ) from error
-    besides = ("run", *config.RESUMABLE)
+    besides = ("run", *config.resumable)
     if not differences(before, config, besides=besides):
         return
     # What was kept is redacted: a signature that was renewed is no other setting.

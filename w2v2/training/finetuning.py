@@ -198,6 +198,7 @@ def epoch_log(num_epochs: int, *, group: str) -> OnEpoch:
 def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     """The training at its start."""
     config = plan.config
+    assert config.optim.learning_rate, "left open: the job fills it in"
     encoder, _ = loaded_encoder(config.encoder, config.seed)
     train_set = _clip_set(plan, plan.rows("train"), augmented=True)
     torch.manual_seed(plan.seed)

@@ -195,9 +195,12 @@ def _seconds(cells: dict[str, str], column: str, *, default: float) -> float:
 
 
 def _of_timedelta(text: str) -> float:
-    """Seconds of '0 days 00:01:02.5' or '00:01:02.5', as pandas and audformat write them; NaN for anything else."""
-    match = re.fullmatch(r"(?:(\d+) days? )?\+?(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    """Seconds of '0 days 00:01:02.5', '00:01:02.5' or '0 days', as pandas and audformat write them; NaN for anything else."""
+    time_of_day = r"\+?(\d+):(\d\d):(\d\d(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:(\d+) days? )?{time_of_day}|(\d+) days?", text)
     if not match:
         return math.nan
-    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    if match[5]:
+        return 86_400 * float(match[5])
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups()[:4])
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -20,6 +20,7 @@ from w2v2.reports.plots.style import (
     RULE,
     VERMILLION,
     WIDTH,
+    from_zero,
     is_known,
     one_panel,
     style,
@@ -45,7 +46,7 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
         )
         _line(panels[0], rows, "train_loss", color=BLUE, label="train")
         _line(panels[0], rows, "val_loss", color=VERMILLION, label="validation", marker="D", markersize=3)
-        panels[0].set(ylabel=loss, ylim=(min(0.0, panels[0].get_ylim()[0]), None))
+        panels[0].set(ylabel=loss, ylim=from_zero(panels[0]))
         if best_epoch:
             panels[0].axvline(best_epoch, color=MUTED, linewidth=0.9, linestyle=_DASHED, label="weights kept")
         panels[0].legend(**LEGEND, ncols=3)

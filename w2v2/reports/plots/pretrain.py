@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from w2v2.reports.plots.style import BLUE, CYCLE, LEGEND, MUTED, VERMILLION, WIDTH, style
+from w2v2.reports.plots.style import BLUE, CYCLE, LEGEND, MUTED, VERMILLION, WIDTH, from_zero, style
 
 _DASHED = (0, (4, 3))
 _LOOKS: Mapping[str, Mapping[str, Any]] = {
@@ -32,8 +32,8 @@ def learning_curves(curves: pa.Table, *, num_codes: int, alarm_perplexity: float
         if alarm_perplexity is not None:
             _level(panels[2], alarm_perplexity, "")
         panels[0].legend(**LEGEND, ncols=3)
-        panels[0].set(ylabel="loss\n(nats)", ylim=(0, None))
-        panels[1].set(ylabel="accuracy\n(%)", ylim=(0, None))
+        panels[0].set(ylabel="loss\n(nats)", ylim=from_zero(panels[0]))
+        panels[1].set(ylabel="accuracy\n(%)", ylim=from_zero(panels[1]))
         panels[2].set(ylabel=f"perplexity\nof {num_codes} codes", ylim=(0, num_codes), xlabel="epoch")
         for axes in panels:
             axes.grid(axis="y")

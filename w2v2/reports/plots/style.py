@@ -127,3 +127,10 @@ def is_known(value: float | None) -> bool:
 def percent_values(values: Sequence[float | None]) -> list[float]:
     """The fractions that are known, in percent."""
     return [100 * value for value in values if value is not None and not math.isnan(value)]
+
+
+def from_zero(axes: Axes) -> tuple[float, float]:
+    """Limits of the vertical axis from zero (or the lowest value below it) to a little above the highest value drawn."""
+    low, high = axes.dataLim.intervaly
+    bottom = min(0.0, float(low))
+    return bottom, float(high) + 0.06 * (float(high) - bottom)

@@ -9,6 +9,8 @@ from w2v2.reports.plots.style import CYCLE, WIDTH, style
 from w2v2.reports.text import shortened
 
 MAX_LINES = len(CYCLE)
+MAX_CHARACTERS = 100
+"""Of a title, which has the width of the figure."""
 
 
 def timeline(
@@ -29,7 +31,7 @@ def timeline(
         panels = figure.subplots(len(recordings), 1, squeeze=False)[:, 0]
         for axes, (recording, windows) in zip(panels, recordings.items(), strict=True):
             _panel(axes, windows, [(place, names[place]) for place in drawn])
-            axes.set_title(shortened(recording), loc="left", fontsize=9)
+            axes.set_title(shortened(recording, num_characters=MAX_CHARACTERS), loc="left", fontsize=9)
             axes.set(ylabel=ylabel, xlim=(windows[0][0], windows[-1][1]))
             if unit_interval:
                 axes.set_ylim(0, 1)
