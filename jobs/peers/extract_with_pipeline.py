@@ -54,7 +54,7 @@ def main() -> None:
         batch_size=arguments.batch_size,
     )
     paths = sorted(map(str, Path(arguments.audio).rglob("*.wav")))
-    np.save(arguments.output, np.stack(list(embed(iter(paths)))))
+    np.save(arguments.output, np.stack(list(embed(paths))))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.config.data import SPLITS, FoldsConfig, SplitConfig
 from w2v2.data import folds as speaker_folds
@@ -188,27 +189,19 @@ def _check_filled(clips: pa.Table) -> None:
 
 def _warn_untaught(clips: pa.Table) -> None:
     """Warns of classes and labels that test has and train lacks."""
-    contents = _contents(clips)
-    split = clips["split"].to_pylist()
-    contents_of = {
-        name: {content for content, row in contents if split[row] == name} for name in ("train", "test")
-    }
-    lacking = sorted(contents_of["test"] - contents_of["train"])
+    lacking = sorted(_contents(clips, "test") - _contents(clips, "train"))
     if lacking:
         logger.warning("test has %s, which train lacks, so nothing teaches it", listed(lacking))
 
 
-def _contents(clips: pa.Table) -> set[tuple[str, int]]:
-    """Pairs of something that can be learned (a class, a label's 0 or 1, values of a target) and a row that has it."""
-    pairs = {(f"class {label}", row) for row, label in enumerate(clips["label"].to_pylist()) if label}
+def _contents(clips: pa.Table, split: str) -> set[str]:
+    """What can be learned of a split: its classes, the 0 and 1 of its labels, its targets that have values."""
+    part = clips.filter(pc.equal(clips["split"], split))
+    contents = {f"class {label}" for label in part["label"].unique().to_pylist() if label}
     for name in clips.column_names:
         if name.startswith("target_"):
-            values = clips[name].to_pylist()
-            is_label = set(values) <= {0.0, 1.0, None}
+            is_label = set(clips[name].unique().to_pylist()) <= {0.0, 1.0, None}
             target = name.removeprefix("target_")
-            pairs |= {
-                (f"{target}={value:g}" if is_label else f"values of {target}", row)
-                for row, value in enumerate(values)
-                if value is not None
-            }
-    return pairs
+            values = part[name].drop_null().unique().to_pylist()
+            contents |= {f"{target}={value:g}" if is_label else f"values of {target}" for value in values}
+    return contents

@@ -23,8 +23,6 @@ VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
 
 _DIGITS = 24
-# Texts whose repr() is themselves between apostrophes.
-_PLAIN = r"\A[ -&(-\[\]-~]*\z"
 _SUFFIX = r"(?P<suffix>\.[^./]*)\z"
 
 
@@ -100,12 +98,18 @@ def _reprs(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         return pa.array(map(repr, encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    is_plain = pc.fill_null(pc.match_substring_regex(column, _PLAIN), False)
+    is_plain = pc.fill_null(_is_plain(column), False)
     quoted = pc.binary_join_element_wise("", column, "", "'")
     if pc.all(is_plain).as_py() is not False:
         return quoted
     others = map(repr, column.filter(pc.invert(is_plain)).to_pylist())
     return pc.replace_with_mask(quoted, pc.invert(is_plain), pa.array(others, pa.string()))
+
+
+def _is_plain(column: pa.Array) -> pa.Array:
+    """Whether the repr() of each text is the text between apostrophes."""
+    is_escaped = pc.or_(pc.match_substring(column, "'"), pc.match_substring(column, "\\"))
+    return pc.and_not(pc.ascii_is_printable(column), is_escaped)
 
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

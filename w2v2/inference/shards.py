@@ -24,6 +24,8 @@ from w2v2.tables.spool import Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
+DIGESTS = ("fingerprint", "settings", "inputs", "checksum", "known", "part", "vectors_in")
+"""Columns of clips that hold digests, and names made of digests."""
 SHARDS_MEASURED = 10
 """So many shards' worth of recordings are measured for the page: a million clips."""
 
@@ -95,7 +97,9 @@ class Shards:
             if len(new):
                 clips = extraction.with_outcomes(clips, new)
                 self._write(number, clips)
-            run_directory.write_shard(job.config.run, "manifest", clips, number, of=self.num_shards)
+            run_directory.write_shard(
+                job.config.run, "manifest", clips, number, of=self.num_shards, digests=DIGESTS
+            )
             counts.update(extraction.counts(clips))
             parts.update(extraction.parts_of(clips, job.config.run))
             bad = extraction.rejected(clips)
