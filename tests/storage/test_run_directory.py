@@ -296,3 +296,12 @@ def test_settings_that_are_no_yaml_are_damaged(tmp_path, text):
     refused = pytest.raises(UserError, match=r"config.yaml: damaged: .*; copy the run directory")
     with refused, run_directory.finished_run(str(tmp_path)):
         run_directory.read_settings(str(tmp_path))
+
+
+def test_texts_are_redacted_but_for_digests() -> None:
+    secret = "https://me:pw@host/a.wav"
+    table = pa.table({"uri": [secret, "a.wav"], "inputs": ["token=0f", "1e"], "size_bytes": [1, 2]})
+    redacted = run_directory.without_secrets(table, besides=("inputs",))
+    assert redacted["uri"].to_pylist() == ["https://***@host/a.wav", "a.wav"]
+    assert redacted.drop_columns("uri").equals(table.drop_columns("uri"))
+    assert run_directory.without_secrets(table)["inputs"].to_pylist() == ["token=***", "1e"]

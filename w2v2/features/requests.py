@@ -90,7 +90,7 @@ Item = TypeVar("Item", Request, ClipFeatures)
 
 
 class InColumns(Sequence[Item]):
-    """Clips as the rows of a table, in about a tenth of the memory of objects; each is made while it is looked at."""
+    """Clips as the rows of a table, in a quarter of the memory of objects; each is made while it is looked at."""
 
     def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
         self._table: pa.Table = table.combine_chunks()
