@@ -150,6 +150,8 @@ def test_jobs_end_before_they_import_torch(tmp_path: Path, corpus: Path) -> None
         "extract_embeddings --encoder.layers [9]",
         f"evaluate --model {broken} --data.uri {corpus}",
         f"predict --model {broken} --data.uri {corpus}",
+        f"export --model {broken}",
+        f"export --model {tmp_path}",
     ]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH.format(commands=commands, run=str(tmp_path / "run"))],

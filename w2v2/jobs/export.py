@@ -24,7 +24,7 @@ from w2v2.config.export import ExportConfig
 from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
-from w2v2.models.any_model import is_foreign, load_any, place_of_model
+from w2v2.models.any_model import check_model, is_foreign, load_any, place_of_model
 from w2v2.models.model_info import read_card
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -52,11 +52,12 @@ FILES = ("model.onnx", "model.onnx.data", "model.json", "metrics.json")
 def main(config: ExportConfig) -> dict[str, Any]:
     """How the graph compares with the model, after everything has been written to the run directory."""
     started = time.monotonic()
+    config = replace(config, run=storage.expand(config.run), model=place_of_model(config.model))
+    check_model(config.model)
     from w2v2.inference import onnx_graph  # imports torch
     from w2v2.models.one_clip import refuse_unexportable
 
     onnx_graph.check_installed()
-    config = replace(config, run=storage.expand(config.run), model=place_of_model(config.model))
     logger.info("run: %s", config.run)
     saved = load_any(config.model, TextConfig())
     refuse_unexportable(config.model, saved)

@@ -42,10 +42,17 @@ def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
     return info, digest
 
 
-def load_any(uri: str, text: TextConfig) -> "SavedModel":
-    """The model, in evaluation mode on the CPU."""
+def check_model(uri: str) -> None:
+    """Raises UserError where there is no model at a place_of_model, as far as its files show without torch."""
     if is_foreign(uri):
         check_vocabulary(uri, field="model", wanted=WANTED)
+    else:
+        read_info(uri)
+
+
+def load_any(uri: str, text: TextConfig) -> "SavedModel":
+    """The model, in evaluation mode on the CPU."""
+    check_model(uri)
     from w2v2.models.foreign_model import load_foreign
     from w2v2.models.saved_model import load_model
 
