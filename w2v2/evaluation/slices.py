@@ -136,8 +136,8 @@ def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
 
     num = NUM_PERMUTATIONS if len(stratum) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
     (observed,) = _gaps(clips, clips.value[None], metric)
-    num_larger = 0
-    for rows in blocks(num, len(stratum)):
+    num_larger, num_cells = 0, clips.num_values * clips.num_classes**2
+    for rows in blocks(num, max(len(stratum), num_cells)):
         values = np.stack([permuted() for _ in range(num)[rows]])
         num_larger += int((_gaps(clips, values, metric) >= observed - 1e-12).sum())
     return (1 + num_larger) / (1 + num)
