@@ -50,15 +50,22 @@ NOT_QUICK = (
     "tests/cluster/",
     "tests/benchmarks/",
     "tests/audio/test_descriptors.py::test_every_number",
+    "tests/audio/test_quality.py::test_wideband",
     "tests/config/test_hostile_settings.py::test_a_hostile_value_for_every_field",
     "tests/data/corpora/test_corpora.py",
     "tests/data/corpora/test_demo.py",
     "tests/data/test_folds.py::test_folds_are_disjoint",
     "tests/evaluation/test_class_scores.py",
     "tests/evaluation/test_baseline_comparison.py::test_the_page",
+    "tests/evaluation/test_comparison.py::test_a_given_best_run",
     "tests/evaluation/test_comparison.py::test_equal_runs",
     "tests/evaluation/test_details.py",
+    "tests/evaluation/test_recognition.py::test_the_interval",
+    "tests/evaluation/test_recording_quality.py::test_false_alarms",
+    "tests/evaluation/test_recording_quality.py::test_without_a_difference",
     "tests/evaluation/test_slices.py::test_without_a_gap",
+    "tests/features/test_requests.py::test_no_flipped_bit",
+    "tests/models/test_architecture.py::test_jobs_end",
     "tests/models/test_beam_search.py",
     "tests/models/test_spectrum_encoders.py",
     "tests/reports/test_index_page.py",
@@ -67,9 +74,12 @@ NOT_QUICK = (
     "tests/results/test_plan.py",
     "tests/search/test_final_trainings.py",
     "tests/search/test_head_search.py",
+    "tests/search/test_learning_curve.py",
     "tests/search/test_study",
+    "tests/search/test_transcript_scores.py::test_the_pruner",
     "tests/storage/test_run_directory.py::test_flipped_bits",
     "tests/tables/test_killed.py",
+    "tests/tables/test_many_rows.py",
     "tests/tables/test_table.py",
     "tests/test_api.py",
     "tests/test_google_provider.py",
@@ -87,7 +97,7 @@ NOT_QUICK = (
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m quick`, files of which no test is quick are not imported: that alone would take 20 seconds."""
+    """With `-m quick`, files of which no test is quick are not imported."""
     if config.option.markexpr != "quick":
         return None
     node = collection_path.relative_to(config.rootpath).as_posix() + "/" * collection_path.is_dir()
@@ -118,11 +128,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def level_of_our_log():
-    """The level that a process begins with: a job that a test runs as a command raises it for good."""
+def logs_as_a_process_begins():
+    """Our log's level and no filters on pytest's handlers: a job that a test runs as a command changes both for good."""
     logging.getLogger("w2v2").setLevel(logging.NOTSET)
+    filters = {handler: list(handler.filters) for handler in logging.getLogger().handlers}
     yield
     logging.getLogger("w2v2").setLevel(logging.NOTSET)
+    for handler, before in filters.items():
+        handler.filters = before
 
 
 @pytest.fixture(scope="session")
