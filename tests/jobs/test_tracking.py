@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,20 @@ def test_the_model_of_the_classes_as_they_are_is_not_in_the_curve_of_the_other(
     sent = mlflow.MlflowClient(store).get_metric_history(parent.info.run_id, "training/train_loss")
     curve = pq.read_table(tmp_path / "model" / "curves.parquet").to_pylist()
     assert [m.value for m in sent] == [row["train_loss"] for row in curve]
+
+
+def test_a_run_may_begin_in_another_thread_than_it_ends_in(tmp_path: Path, store: str) -> None:
+    """Measurements of Ray's workers arrive in threads, and MLflow's active run is one of a thread."""
+    session = tracking.Session(search_config(tmp_path / "run", tmp_path, CacheConfig()))
+    points = [(1, {"train_loss": 0.5}), (2, {"train_loss": 0.25})]
+    thread = threading.Thread(target=session.log, args=("training", points))
+    thread.start()
+    thread.join()
+    session.finish({"pooled": {"uar": 0.75}, "trial": 2})
+    parent, children = runs_of(store)
+    assert parent.info.status == "FINISHED" and parent.info.run_name == "run" and not children
+    assert parent.data.metrics == {"training/train_loss": 0.25, "pooled/uar": 0.75, "trial": 2.0}
+    assert "w2v2.data_digest" in parent.data.tags and session.num_failed == 0
 
 
 @pytest.mark.slow

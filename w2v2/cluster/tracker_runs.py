@@ -67,7 +67,7 @@ class MlflowRun:
         self._client = self._mlflow.MlflowClient()
         self.ids["run"] = self._mlflow.active_run().info.run_id
         for key, value in tags.items():
-            self._mlflow.set_tag(key, value)
+            self._client.set_tag(self.ids["run"], key, value)
         return Begun(
             place=f"mlflow run {self.ids['run']} of experiment {experiment} at {mlflow.get_tracking_uri()}",
             continued=continued,
@@ -102,18 +102,23 @@ class MlflowRun:
 
     def summarize(self, numbers: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Send the numbers of the whole run."""
-        self._mlflow.log_metrics(dict(numbers))
-        self._mlflow.set_tags(dict(tags))
+        self.log("", [(0, numbers)])
+        for key, value in tags.items():
+            self._client.set_tag(self.ids["run"], key, value)
 
     def end(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
-        self._mlflow.end_run(status)
+        # MLflow's active run is that of a thread, which may be another than the one that began the run.
+        active = self._mlflow.active_run()
+        if active and active.info.run_id == self.ids["run"]:
+            self._mlflow.end_run(status)
+        self._client.set_terminated(self.ids["run"], status)
 
     def _place(self, group: str) -> tuple[str, str]:
         """The id of the run that has a group's measurements, and what their names begin with in it."""
         first, _, rest = group.partition("/")
         if not first.startswith("trial-"):
-            return self.ids["run"], f"{group}/"
+            return self.ids["run"], f"{group}/" if group else ""
         if first not in self.ids:
             parent = self._client.get_run(self.ids["run"])
             made = self._client.create_run(
