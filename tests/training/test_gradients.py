@@ -28,7 +28,7 @@ def trainer(model: Classifier, training: TrainingConfig = ONE_STEP) -> Trainer:
         lengths=np.array(LENGTHS),
         targets=np.array([0, 1, 2, 0]),
     )
-    return Trainer(model, clips, optim=OptimConfig(), training=training, seed=0)
+    return Trainer(model, clips, optim=OptimConfig(learning_rate=1.5e-3), training=training, seed=0)
 
 
 SETTINGS = [
