@@ -13,8 +13,8 @@ from w2v2.models.encoder import Encoder
 from w2v2.training import fold_draws
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
 from w2v2.training.fold_result import DivergenceError, FoldScore
+from w2v2.training.fold_training import score_fold
 from w2v2.training.stacked_heads import StackedHeads
-from w2v2.training.trainer import score_fold
 
 NUM_CLIPS, NUM_CLASSES, DIM = 61, 4, 48
 TRIALS = [

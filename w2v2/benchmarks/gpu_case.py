@@ -22,6 +22,7 @@ from w2v2.benchmarks.device_profile import profiled, wait_for
 from w2v2.benchmarks.encoders import ForwardFlops, clip_flops, encoder_folder, matrix_ceiling
 from w2v2.benchmarks.processes import in_new_process
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
+from w2v2.benchmarks.train_case import noise
 from w2v2.benchmarks.transformers_trainer import Labelled
 from w2v2.benchmarks.uncached_training import clip_set, features_of
 from w2v2.config.data import AudioConfig
@@ -57,7 +58,7 @@ def gpu(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         "RAVDESS's lengths": synthetic_clips.ravdess_lengths_s(config.gpu.num_clips, seed=config.seed),
         "heavy-tailed lengths": synthetic_clips.heavy_lengths_s(config.gpu.num_clips, seed=config.seed),
     }
-    clips = {part: _noise(lengths, seed=config.seed) for part, lengths in lengths_s.items()}
+    clips = {part: noise(lengths, seed=config.seed) for part, lengths in lengths_s.items()}
     device = _Device.of(config)
     results = [device.note(), *(_extraction(device, folder, part, clips[part]) for part in clips)]
     results += [_training(device, folder, trained, clips["RAVDESS's lengths"]) for trained in PARTS]
@@ -67,17 +68,6 @@ def gpu(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         comparisons=[comparison for result in results for comparison in result.comparisons],
         agreements=[agreement for result in results for agreement in result.agreements],
         notes=[note for result in results for note in result.notes],
-    )
-
-
-def _noise(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
-    """White noise of these lengths, of two classes: seconds do not depend on what is heard, and voices take long to make."""
-    rng = np.random.default_rng(seed)
-    return Labelled(
-        waveforms=[rng.standard_normal(round(s * SAMPLE_RATE), dtype=np.float32) for s in lengths_s],
-        targets=np.arange(len(lengths_s)) % 2,
-        folds=np.zeros(len(lengths_s), dtype=np.int64),
-        num_classes=2,
     )
 
 
@@ -330,7 +320,7 @@ def _epoch_seconds(config: BenchmarkConfig, folder: str, precision: Precision) -
     """The median seconds of an epoch of training the last layers, after a first one."""
     torch.set_num_threads(config.threads)
     lengths_s = synthetic_clips.ravdess_lengths_s(config.gpu.num_clips, seed=config.seed)
-    run = _Training.of(config, folder, "last", _noise(lengths_s, seed=config.seed), precision=precision)
+    run = _Training.of(config, folder, "last", noise(lengths_s, seed=config.seed), precision=precision)
     run.epoch()
     rounds = alternate({OURS: lambda number: run.epoch()}, rounds=config.rounds_of("gpu"), what="gpu, shared")
     return statistics.median(rounds.seconds[OURS])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
@@ -58,10 +59,21 @@ def labelled(num_clips: int, *, seed: int) -> Labelled:
 
 def labelled_of(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
     """Clips of these lengths and of two classes, all in fold 0."""
+    return _labelled(synthetic_clips.waveforms(lengths_s, seed=seed))
+
+
+def noise(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
+    """The same of white noise, which is made at once, for cases that measure seconds alone."""
+    rng = np.random.default_rng(seed)
+    waveforms = [rng.standard_normal(round(s * SAMPLE_RATE), dtype=np.float32) for s in lengths_s]
+    return _labelled(waveforms)
+
+
+def _labelled(waveforms: list[Float[np.ndarray, " samples"]]) -> Labelled:
     return Labelled(
-        waveforms=synthetic_clips.waveforms(lengths_s, seed=seed),
-        targets=np.arange(len(lengths_s)) % 2,
-        folds=np.zeros(len(lengths_s), dtype=np.int64),
+        waveforms=waveforms,
+        targets=np.arange(len(waveforms)) % 2,
+        folds=np.zeros(len(waveforms), dtype=np.int64),
         num_classes=2,
     )
 

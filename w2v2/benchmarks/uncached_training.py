@@ -21,7 +21,7 @@ from w2v2.models.encoder import Encoder
 from w2v2.models.pretrained import load_encoder
 from w2v2.search.trial import fold_seed
 from w2v2.storage import run_directory
-from w2v2.training.trainer import score_fold
+from w2v2.training.fold_training import score_fold
 
 MAX_LOSS_DIFFERENCE = 1e-3
 SIDE = "ours without cache"

@@ -139,7 +139,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     from w2v2.models.classifier import Classifier, fresh
     from w2v2.models.lora import add_lora
     from w2v2.models.pretrained import loaded_encoder
-    from w2v2.training.trainer import score_fold
+    from w2v2.training.fold_training import score_fold
 
     torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
     settings = replace(settings, encoder=plan.encoder_of(settings.encoder, fold))

@@ -1,6 +1,6 @@
 """Heads on pooled vectors, trained side by side: all folds, and all trials of one shape, in one batched computation.
 
-A head's numbers do not depend on what it is trained with, bit for bit. They are those that `trainer.score_fold`
+A head's numbers do not depend on what it is trained with, bit for bit. They are those that `fold_training.score_fold`
 gives it alone: batches, dropout and first weights are drawn from the same seeds, and the steps of AdamW are the same.
 For a linear head without mixup they are so bit for bit, as long as no batch has a single clip; otherwise products are
 formed and added up in another order, which differs by the rounding of float32.

@@ -1,11 +1,8 @@
 """One training in progress: its steps, on one process or on each of several that share every batch."""
 
 import contextlib
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,11 +20,12 @@ from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
 from w2v2.models.pretraining import PretrainingModel
 from w2v2.training import optimizer
-from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
+from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import device_for, memory_hint, predict_logits
 from w2v2.training.gradients import check_gradients
 from w2v2.training.mixup import Batch, mixed_batch, mixed_features, mixed_targets
 from w2v2.training.optimizer import make_optimizer
+from w2v2.training.position import Pass, Position
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.transcription import transcript_loss
 
@@ -37,38 +35,6 @@ NUM_UNCOUNTED = 64
 """Passes whose sums may stay on a GPU."""
 
 
-@dataclass(kw_only=True)
-class Position:
-    """How far a training has come: its step, and the sums of the present epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss: float = 0.0
-    weight: float = 0.0
-    confusion: list[list[int]] = field(default_factory=list)
-    curve: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "Position":
-        """The position of a checkpoint."""
-        return cls(**{**state, "curve": [Epoch(**point) for point in state["curve"]]})
-
-    @classmethod
-    def redistributed(cls, positions: Sequence["Position"], rank: int) -> "Position":
-        """The position of a process among another number of them: the first one has the sums of all."""
-        if rank:
-            return replace(positions[0], loss=0.0, weight=0.0, confusion=[])
-        counts = [np.array(position.confusion) for position in positions if position.confusion]
-        return replace(
-            positions[0],
-            loss=math.fsum(position.loss for position in positions),
-            weight=math.fsum(position.weight for position in positions),
-            confusion=np.sum(counts, axis=0).tolist() if counts else [],
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """Clips of one pass of the model, on the CPU."""
@@ -76,30 +42,6 @@ class _Part:
     inputs: list[Tensor]
     """Features, lengths and, if a model joins them, hand-made features."""
     targets: Shaped[Tensor, "batch ..."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """What a pass of the model adds to the sums of the epoch; its tensors may still be computed by a GPU."""
-
-    loss: Float[Tensor, ""]
-    weight: float
-    predicted: Int[Tensor, " batch"] | None
-    """The class of each clip, for tasks of classes."""
-    targets: Shaped[Tensor, "batch ..."]
-    num_outputs: int
-
-    def count(self, at: Position) -> None:
-        """Add the pass to the sums of a position."""
-        at.loss += float(self.loss)
-        at.weight += self.weight
-        if self.predicted is not None:
-            # A mixture counts as the clip with the larger share.
-            target = self.targets if self.targets.ndim == 1 else self.targets.argmax(1)
-            confusion = classification.confusion(
-                target.numpy(), self.predicted.cpu().numpy(), self.num_outputs
-            )
-            at.confusion = (np.array(at.confusion) + confusion if at.confusion else confusion).tolist()
 
 
 class Trainer:
@@ -142,7 +84,7 @@ class Trainer:
         self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
         self.num_steps = sum(len(batches) for batches in self._plan)
         self._at = Position()
-        self._uncounted: list[_Pass] = []
+        self._uncounted: list[Pass] = []
         self.best: dict[str, Tensor] = {}
         """The trained weights after the best epoch, if training.patience_epochs is set."""
 
@@ -306,7 +248,7 @@ class Trainer:
         if self.task.kind == "classes" and isinstance(outputs, Tensor):
             predicted = outputs.detach().argmax(1)
         self._uncounted.append(
-            _Pass(
+            Pass(
                 loss=loss.detach(),
                 weight=self._weight_of(targets),
                 predicted=predicted,
@@ -404,36 +346,3 @@ def fit(
         model, train, optim=optim, training=training, precision=precision, seed=seed, world=world
     )
     return trainer.run(on_epoch=lambda trainer: on_epoch(trainer.position.curve[-1]))
-
-
-def score_fold(
-    model: Classifier,
-    *,
-    fold: int,
-    train: ClipSet,
-    held_out: ClipSet,
-    held_out_ids: list[str],
-    optim: OptimConfig,
-    training: TrainingConfig,
-    precision: Precision = "float32",
-    seed: int,
-    world: ProcessGroup | None = None,
-) -> FoldScore:
-    """The score of a classifier on held-out clips, after training on `train` for all epochs.
-
-    The held-out clips are used once, at the end. Raises DivergenceError when the loss is not finite, UserError
-    when the GPU's memory does not suffice.
-    """
-    started = time.perf_counter()
-    curve = fit(model, train, optim=optim, training=training, precision=precision, seed=seed, world=world)
-    logits = predict_logits(model, held_out, precision=precision)
-    return fold_score(
-        logits,
-        fold=fold,
-        clip_ids=held_out_ids,
-        targets=held_out.targets,
-        num_train=len(train),
-        seconds=time.perf_counter() - started,
-        curve=curve,
-        num_trained_parameters=num_trained_parameters(model),
-    )
