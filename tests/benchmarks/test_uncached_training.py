@@ -8,7 +8,7 @@ from w2v2.benchmarks import uncached_training
 from w2v2.config.model import EncoderConfig, HeadConfig, TrainingConfig
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.pretrained import load_encoder
-from w2v2.training.trainer import score_fold
+from w2v2.training.fold_training import score_fold
 
 
 @pytest.mark.parametrize("train", ["head", "last", "no_conv"])

@@ -116,6 +116,7 @@ def test_a_search_that_tries_rates_continues_whatever_its_own_was(
     assert more["selection"]["num_trials"] == 2
 
 
+@pytest.mark.slow
 def test_trials_that_differ_in_what_they_train_have_rates_of_their_own(
     tmp_path: Path, corpus: Path, checkpoint: Path
 ) -> None:

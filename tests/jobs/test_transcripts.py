@@ -166,7 +166,8 @@ def test_a_folder_that_has_no_ctc_model_is_refused(tmp_path, ray_session):
 
     Wav2Vec2Model(tiny_config()).save_pretrained(tmp_path / "encoder")
     with pytest.raises(
-        UserError, match=r"model .*encoder' has no vocabulary that can be read .* or a CTC model"
+        UserError,
+        match=r"model .*encoder' has no vocabulary, which would be in its vocab.json: wanted .* or a CTC model",
     ):
         predict.main(PredictConfig(model=str(tmp_path / "encoder"), run=str(tmp_path / "run")))
 

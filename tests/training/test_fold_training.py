@@ -7,8 +7,9 @@ from sklearn.metrics import log_loss
 
 from tests.training.made import LENGTHS, OPTIM, TRAINING, classifier, clip_set
 from w2v2.training.fold_result import DivergenceError
+from w2v2.training.fold_training import score_fold
 from w2v2.training.forward import predict_logits
-from w2v2.training.trainer import fit, score_fold
+from w2v2.training.trainer import fit
 
 
 def test_a_folds_score_is_of_held_out_clips_after_training():

@@ -69,7 +69,7 @@ def noise(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
     return _labelled(waveforms)
 
 
-def _labelled(waveforms: list[Float[np.ndarray, " samples"]]) -> Labelled:
+def _labelled(waveforms: list[Float[np.ndarray, " _"]]) -> Labelled:
     return Labelled(
         waveforms=waveforms,
         targets=np.arange(len(waveforms)) % 2,
