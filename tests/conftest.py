@@ -74,6 +74,7 @@ NOT_QUICK = (
     "tests/results/test_plan.py",
     "tests/search/test_final_trainings.py",
     "tests/search/test_head_search.py",
+    "tests/training/test_on_gpu.py",
     "tests/search/test_learning_curve.py",
     "tests/search/test_study",
     "tests/search/test_transcript_scores.py::test_the_pruner",
