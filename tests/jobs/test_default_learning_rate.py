@@ -85,10 +85,9 @@ def test_a_run_of_an_earlier_version_continues_or_is_refused_with_both_rates(
     assert finetune.main(kept)["later_sessions"]
 
 
-def test_a_search_that_tries_rates_continues_whatever_its_own_was(
-    tmp_path: Path, corpus: Path, checkpoint: Path
-) -> None:
-    flags = [
+def search_of(tmp_path: Path, corpus: Path, checkpoint: Path, *flags: str) -> TuneFoldsConfig:
+    """A search of one epoch over two folds, in this process."""
+    places = [
         "--data.uri",
         str(corpus),
         "--run",
@@ -96,18 +95,15 @@ def test_a_search_that_tries_rates_continues_whatever_its_own_was(
         "--cache.uri",
         str(tmp_path / "cache"),
     ]
-    flags += [
-        "--encoder",
-        str(checkpoint),
-        "--encoder.train",
-        "last",
-        "--local",
-        "true",
-        "--folds.kind",
-        "grouped",
-    ]
-    flags += ["--training.num_epochs", "1", "--search.num_trials", "1", "--folds.num_folds", "2"]
-    config = command_line.parse(TuneFoldsConfig, flags)
+    folds = ["--folds.kind", "grouped", "--folds.num_folds", "2", "--local", "true"]
+    small = ["--encoder", str(checkpoint), "--training.num_epochs", "1"]
+    return command_line.parse(TuneFoldsConfig, [*places, *folds, *small, *flags])
+
+
+def test_a_search_that_tries_rates_continues_whatever_its_own_was(
+    tmp_path: Path, corpus: Path, checkpoint: Path
+) -> None:
+    config = search_of(tmp_path, corpus, checkpoint, "--encoder.train", "last", "--search.num_trials", "1")
     space = {"optim.learning_rate": Dimension(low=1e-5, high=1e-2, log=True)}
     config = replace(config, search=replace(config.search, space=space))
     earlier = tune_folds.main(replace(config, optim=replace(config.optim, learning_rate=EARLIER)))
@@ -120,26 +116,7 @@ def test_a_search_that_tries_rates_continues_whatever_its_own_was(
 def test_trials_that_differ_in_what_they_train_have_rates_of_their_own(
     tmp_path: Path, corpus: Path, checkpoint: Path
 ) -> None:
-    flags = [
-        "--data.uri",
-        str(corpus),
-        "--run",
-        str(tmp_path / "run"),
-        "--cache.uri",
-        str(tmp_path / "cache"),
-    ]
-    flags += [
-        "--encoder",
-        str(checkpoint),
-        "--local",
-        "true",
-        "--folds.kind",
-        "grouped",
-        "--folds.num_folds",
-        "2",
-    ]
-    flags += ["--training.num_epochs", "1", "--search.num_trials", "4", "--search.pruning", "none"]
-    config = command_line.parse(TuneFoldsConfig, flags)
+    config = search_of(tmp_path, corpus, checkpoint, "--search.num_trials", "4", "--search.pruning", "none")
     space = {"encoder.train": Dimension(choices=("head", "last"))}
     config = replace(config, search=replace(config.search, space=space))
     metrics = tune_folds.main(

@@ -182,8 +182,12 @@ def test_what_says_nothing_is_left_to_the_loader(content: str, tmp_path: Path) -
     random_model().save_pretrained(tmp_path)
     for name in ("preprocessor_config.json", "processor_config.json"):
         (tmp_path / name).write_text(content)
-    refuse_unusable(str(tmp_path))
-    refuse_unusable("no/such-model-on-the-hub")
+    assert refuse_unusable(str(tmp_path)) is None
+    assert refuse_unusable("no/such-model-on-the-hub") is None
+    # The same file is what counts once it says a rate.
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 24000}')
+    with pytest.raises(UserError, match="wants audio of 24000 Hz"):
+        refuse_unusable(str(tmp_path))
 
 
 def test_a_rate_that_is_no_number_is_no_rate_of_ours(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from w2v2.models.masking import VALIDATION
 from w2v2.models.pretraining import ContrastiveModel
 from w2v2.training.checkpoint import Checkpoints, restore, take
 from w2v2.training.fold_result import DivergenceError
-from w2v2.training.pretrainer import Pretrainer, PretrainPosition, Row
+from w2v2.training.pretrain_position import PretrainPosition, Row
+from w2v2.training.pretrainer import Pretrainer
 from w2v2.training.pretraining_batches import BatchDrawer, BatchesAhead, PretrainClips
 from w2v2.training.process_group import ProcessGroup
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from w2v2.training.collapse import Alarms, StepReading, is_finite
 from w2v2.training.fold_result import DivergenceError
 from w2v2.training.forward import device_for, memory_hint
 from w2v2.training.optimizer import learning_rate_scale, make_optimizer
+from w2v2.training.pretrain_position import PretrainPosition
 from w2v2.training.pretraining_batches import (
     BatchDrawer,
     BatchesAhead,
@@ -43,39 +43,6 @@ NUM_STEP_ROWS = 500
 """About so many steps of a whole training are kept for its curves."""
 ANNEALED_FRACTION = 0.7
 """Where the Gumbel temperature reaches its end, unless quantizer.gumbel_decay says otherwise."""
-
-Row = Mapping[str, Any]
-"""One row of a curve: readings by name."""
-
-
-@dataclass(kw_only=True)
-class PretrainPosition:
-    """How far a pre-training has come: its step, and the sums of the present epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    totals: list[float] = field(default_factory=list)
-    """Totals of the epoch so far, flat."""
-    last_totals: list[float] = field(default_factory=list)
-    """Those of the training clips in the last whole epoch."""
-    alarms: Alarms = field(default_factory=Alarms)
-    collapsed: str = ""
-    """Why the run counts as collapsed, where training.on_collapse=warn let it continue."""
-    curve: list[Row] = field(default_factory=list)
-    """One row per epoch and split."""
-    steps: list[Row] = field(default_factory=list)
-    """One row every few steps."""
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "PretrainPosition":
-        """The position of a checkpoint."""
-        return cls(**{**state, "alarms": Alarms(**state["alarms"])})
-
-    @classmethod
-    def redistributed(cls, positions: Sequence["PretrainPosition"], rank: int) -> "PretrainPosition":
-        """The position of a process among another number of them; each has the sums of all."""
-        return positions[0]
 
 
 class CollapseError(UserError):

@@ -21,7 +21,8 @@ from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.training.checkpoint import train_resumed
 from w2v2.training.clusters import Clusters, ClusterTargets, FrameFeatures, find_clusters
-from w2v2.training.pretrainer import CollapseError, Pretrainer, Row
+from w2v2.training.pretrain_position import Row
+from w2v2.training.pretrainer import CollapseError, Pretrainer
 from w2v2.training.pretraining_batches import PretrainClips, Totals
 from w2v2.training.process_group import ProcessGroup
 
