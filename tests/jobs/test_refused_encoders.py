@@ -25,7 +25,7 @@ from tests.models.test_pretrained_remote import FakeHub
 from w2v2.errors import UserError
 from w2v2.jobs import benchmark, evaluate, export, extract_embeddings, finetune, predict, pretrain, tune_folds
 from w2v2.models import fold_encoders, provenance
-from w2v2.models.refused_encoders import refuse_unusable
+from w2v2.models.architecture import refuse_unusable
 
 NO_AUDIO = ["--data.uri", "/nowhere/audio"]
 """A job that reads its data before it looks at the encoder ends with another sentence."""

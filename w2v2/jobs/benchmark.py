@@ -30,7 +30,7 @@ from w2v2.benchmarks.config import BenchmarkConfig, Case
 from w2v2.benchmarks.result import CaseResult, lines_of
 from w2v2.config import command_line
 from w2v2.config.guide import Guide
-from w2v2.models.refused_encoders import refuse_unusable
+from w2v2.models.architecture import refuse_unusable
 from w2v2.storage import files as storage
 
 logger = logging.getLogger("w2v2.jobs.benchmark")

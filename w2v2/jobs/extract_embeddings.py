@@ -29,9 +29,8 @@ from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
 from w2v2.data import clip_shards, manifest, usable_clips
-from w2v2.models.architecture import read_num_layers
+from w2v2.models.architecture import read_num_layers, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
 from w2v2.storage.lease import exclusive

@@ -34,10 +34,9 @@ from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.data.text import Vocabulary
 from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import decoder, provenance
-from w2v2.models.architecture import check_encoder, check_vocabulary
+from w2v2.models.architecture import check_encoder, check_vocabulary, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.learning_rates import log_learning_rate, with_learning_rate
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
 from w2v2.results.plan import reading_all

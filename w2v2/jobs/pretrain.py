@@ -35,9 +35,8 @@ from w2v2.data import file_facts, folds, manifest, splits, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.errors import UserError
 from w2v2.features.requests import ClipFeatures
-from w2v2.models.architecture import check_encoder
+from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage

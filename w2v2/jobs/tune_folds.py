@@ -29,9 +29,8 @@ from w2v2.data import folds, transcripts, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.models import fold_encoders
-from w2v2.models.architecture import check_encoder
+from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.learning_rates import DECIDING, learning_rates, log_learning_rate, with_learning_rate
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
-from w2v2.models.architecture import check_vocabulary
+from w2v2.models.architecture import check_vocabulary, refuse_unusable
 from w2v2.models.model_info import ModelInfo, is_ours, read_convolutions, read_info, read_members
 from w2v2.models.pretrained_name import local_path
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.storage import files as storage
 
 if TYPE_CHECKING:  # imports torch

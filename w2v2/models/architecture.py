@@ -1,14 +1,23 @@
-"""What a model's files say of it without its weights and without torch: mistakes that they show before workers start."""
+"""What a model's small files say of it, without weights and torch: family, layers, sampling rate, vocabulary.
 
-import json
+Mistakes that they show are reported before workers start.
+"""
+
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.cut import cut_for
-from w2v2.models.pretrained_name import check_folder, local_path
+from w2v2.models.model_files import (
+    HubError,
+    as_settings,
+    cannot_open,
+    file_of_folder,
+    is_on_hub,
+    read_model_file,
+)
+from w2v2.models.pretrained_name import check_folder
 from w2v2.storage import files as storage
 
 CONFORMERS = ("wav2vec2-conformer", "wav2vec2-bert")
@@ -26,17 +35,16 @@ FAMILIES = (*WAVEFORM_FAMILIES, *SPECTRUM_FAMILIES)
 KEPT_VOCABULARY = "text.vocab=model, but encoder.name"
 TO_KEEP_ONE = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
 
-UNREACHABLE = (
-    "the Hugging Face hub cannot be reached and the model is not in the local hub cache; check the network, or give a "
-    "local folder or a gs:// folder"
-)
-NOT_ON_HUB = (
-    "there is no such folder and no such model on the Hugging Face hub; check the spelling (for a private model, log in "
-    "with `hf auth login`)"
-)
-
 TINY_LAYERS = 2
 """Transformer layers of the built-in encoder."""
+
+RATES = (
+    ("preprocessor_config.json", ("sampling_rate",)),
+    ("processor_config.json", ("feature_extractor", "sampling_rate")),
+    ("config.json", ("sampling_rate",)),
+    ("config.json", ("sample_rate",)),
+)
+"""The files and keys that say at what rate a model wants audio."""
 
 
 def check_encoder(config: EncoderConfig, *, asks_hub: bool) -> None:
@@ -53,21 +61,38 @@ def read_num_layers(name: str, *, asks_hub: bool) -> int:
     """Transformer layers of an encoder by its name, as check_encoder; 0 where its config.json does not say."""
     if name == "tiny":
         return TINY_LAYERS
-    file = _file_of(name, "config.json", asks_hub=asks_hub)
-    if file is None:
+    check_folder(name)
+    text = _read_config(name, asks_hub=asks_hub)
+    if text is None:
         return 0
-    settings = _parsed(name, file)
-    kind = settings.get("model_type")
-    if isinstance(kind, str) and kind not in FAMILIES:
-        one = ", ".join(FAMILIES)
-        if "auto_map" in settings:
-            raise UserError(
-                f"encoder.name {name!r}: {code_needed(settings)}; wanted a model whose model_type is one of {one}"
-            )
-        raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {one}")
+    settings = as_settings(text)
+    if settings is None:
+        raise UserError(f"encoder.name {name!r}: {cannot_open('config.json is no JSON object')}")
+    _refuse_other_families(name, settings)
     refuse_adapter(name, settings.get("add_adapter"))
     num_layers = settings.get("num_hidden_layers")
     return num_layers if isinstance(num_layers, int) else 0
+
+
+def refuse_unusable(name: str, *, field: str = "encoder.name", folder: str = "") -> None:
+    """Raises UserError, which begins with the field, for an encoder whose folder is missing or whose files rule it out.
+
+    What rules it out is an adapter behind the encoder, or another rate than 16 kHz. Of a hub name the small files are
+    downloaded. What cannot be read here is left to the loader, which reports why. folder is where the files are read,
+    if not in the place that the name says.
+    """
+    check_folder(name, field=field)
+    if name == "tiny":
+        return
+    files = {file: _read_settings(folder or name, file) for file in dict.fromkeys(file for file, _ in RATES)}
+    refuse_adapter(name, files["config.json"].get("add_adapter"), field=field)
+    for file, keys in RATES:
+        rate = _value_at(files[file], keys)
+        if rate not in (None, SAMPLE_RATE, str(SAMPLE_RATE)):
+            raise UserError(
+                f"{field} {name!r} wants audio of {rate} Hz ({'.'.join(keys)} in {file}), and audio is {SAMPLE_RATE} Hz "
+                f"here: give a model for {SAMPLE_RATE} Hz"
+            )
 
 
 def refuse_adapter(name: str, has_adapter: object, *, field: str = "encoder.name") -> None:
@@ -79,7 +104,7 @@ def refuse_adapter(name: str, has_adapter: object, *, field: str = "encoder.name
         )
 
 
-def code_needed(settings: Mapping[str, Any]) -> str:
+def code_needed(settings: Mapping[str, object]) -> str:
     """That a model, by its config.json, is Python code of others."""
     return (
         f"its model_type {settings['model_type']} needs Python code from its repository (auto_map in config.json), which "
@@ -88,65 +113,49 @@ def code_needed(settings: Mapping[str, Any]) -> str:
 
 
 def check_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = TO_KEEP_ONE) -> None:
-    """Raises UserError, which begins with the field and ends with what is wanted, where a CTC model has no vocab.json."""
+    """Raises UserError, which begins with the field and ends with what is wanted, where a CTC model has no vocab.json.
+
+    What the hub says of the file is left to the loader, unless it has no such model or cannot be reached.
+    """
     if name == "tiny":
         raise UserError(f"{field} 'tiny' has no vocabulary: {wanted}")
-    if storage.is_remote(name) or local_path(name).is_dir():
-        if not storage.exists(storage.join(_folder(name), "vocab.json")):
-            raise UserError(f"{field} {name!r} has no vocabulary, which would be in its vocab.json: {wanted}")
+    text = read_model_file(name, "vocab.json", field=field)
+    if text is None and not is_on_hub(name):
+        raise UserError(f"{field} {name!r} has no vocabulary, which would be in its vocab.json: {wanted}")
+
+
+def _read_config(name: str, *, asks_hub: bool) -> str | None:
+    """The text of config.json; None where only loading the model shows what it is, as for an ensemble."""
+    if is_on_hub(name) and not asks_hub:
+        return None
+    text = read_model_file(name, "config.json")
+    if text is None and not is_on_hub(name) and not storage.exists(file_of_folder(name, "member-00")):
+        raise UserError(f"encoder.name {name!r}: {cannot_open('there is no config.json')}")
+    return text
+
+
+def _refuse_other_families(name: str, settings: Mapping[str, object]) -> None:
+    kind = settings.get("model_type")
+    if not isinstance(kind, str) or kind in FAMILIES:
         return
-    _from_hub(name, "vocab.json", field=field)
+    one = ", ".join(FAMILIES)
+    if "auto_map" in settings:
+        raise UserError(
+            f"encoder.name {name!r}: {code_needed(settings)}; wanted a model whose model_type is one of {one}"
+        )
+    raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {one}")
 
 
-def _file_of(name: str, file: str, *, asks_hub: bool) -> str | None:
-    """The text of a file of a model; None where only loading the model shows what it is, as for an ensemble."""
-    if storage.is_remote(name) or local_path(name).is_dir():
-        folder = _folder(name)
-        try:
-            return storage.read_text(storage.join(folder, file))
-        except storage.NotFoundError as error:
-            if storage.exists(storage.join(folder, "member-00")):
-                return None
-            raise UserError(f"encoder.name {name!r}: {cannot_open(f'there is no {file}')}") from error
-    check_folder(name)
-    place = _from_hub(name, file, field="encoder.name") if asks_hub else None
-    return place.read_text(encoding="utf-8", errors="replace") if place else None
-
-
-def _folder(name: str) -> str:
-    return name if storage.is_remote(name) else str(local_path(name))
-
-
-def _parsed(name: str, text: str) -> dict[str, Any]:
+def _read_settings(name: str, file: str) -> Mapping[str, object]:
+    """The content of a model's file; empty where there is none, or none that can be read."""
     try:
-        settings = json.loads(text)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        raise UserError(f"encoder.name {name!r}: {cannot_open('config.json is no JSON object')}")
-    return settings
+        return as_settings(read_model_file(name, file)) or {}
+    except (HubError, storage.DamagedError):  # the loader says what is wrong
+        return {}
 
 
-def cannot_open(why: str) -> str:
-    """That a folder is no model, and what is wanted."""
-    return (
-        f"transformers cannot open it ({why}); wanted a folder as save_pretrained writes it (config.json, "
-        "model.safetensors)"
-    )
-
-
-def _from_hub(name: str, file: str, *, field: str) -> Path | None:
-    """A file of a model on the Hugging Face hub, from this machine's copy where it has one; None where the hub refuses it."""
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
-
-    try:
-        copy = try_to_load_from_cache(name, file)
-        return Path(copy if isinstance(copy, str) else hf_hub_download(name, file))
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise UserError(f"{field} {name!r}: {UNREACHABLE}") from error
-    except errors.GatedRepoError:
-        return None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"{field} {name!r}: {NOT_ON_HUB}") from error
-    except Exception:  # loading the model tells more
-        return None
+def _value_at(content: object, keys: tuple[str, ...]) -> object:
+    """The value at nested keys; None where there is none."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content

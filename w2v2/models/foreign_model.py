@@ -6,11 +6,11 @@ from w2v2.config.data import AudioConfig
 from w2v2.config.model import EncoderConfig, HeadConfig
 from w2v2.config.text import TextConfig
 from w2v2.models.any_model import WANTED
+from w2v2.models.architecture import refuse_unusable
 from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_checkpoint import read_output_layer, read_vocabulary
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.pretrained import load_encoder, read_model_config
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.saved_model import SavedModel, model_digest
 
 

@@ -28,19 +28,17 @@ from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.architecture import (
     FAMILIES,
-    NOT_ON_HUB,
     SPECTRUM_FAMILIES,
     TINY_LAYERS,
-    UNREACHABLE,
-    cannot_open,
     code_needed,
     refuse_adapter,
+    refuse_unusable,
 )
 from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import refuse_damaged_encoder
+from w2v2.models.model_files import NOT_ON_HUB, UNREACHABLE, cannot_open
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.models.squeezed import SqueezedEncoder
 from w2v2.models.whisper import WhisperAudioEncoder, without_decoder
 from w2v2.storage import files as storage

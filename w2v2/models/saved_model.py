@@ -19,6 +19,7 @@ from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
 from w2v2.config.digest import changed
 from w2v2.errors import UserError
 from w2v2.models import provenance
+from w2v2.models.architecture import refuse_unusable
 from w2v2.models.classifier import Classifier
 from w2v2.models.counterpart import counterpart, has_counterpart, save_tokenizer
 from w2v2.models.ctc import SpeechModel, Transcriber
@@ -29,7 +30,6 @@ from w2v2.models.folder_files import file_entries
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import FORMAT, ModelInfo, read_info, read_members
 from w2v2.models.pretrained import load_encoder, turn_off_messages
-from w2v2.models.refused_encoders import refuse_unusable
 from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import seal_json

@@ -1,0 +1,80 @@
+"""The small files of a model by its name, from a local folder, a bucket or the Hugging Face hub: no weights, no torch."""
+
+import json
+from pathlib import Path
+
+from w2v2.errors import UserError
+from w2v2.models.pretrained_name import local_path
+from w2v2.storage import files as storage
+
+UNREACHABLE = (
+    "the Hugging Face hub cannot be reached and the model is not in the local hub cache; check the network, or give a "
+    "local folder or a gs:// folder"
+)
+NOT_ON_HUB = (
+    "there is no such folder and no such model on the Hugging Face hub; check the spelling (for a private model, log in "
+    "with `hf auth login`)"
+)
+
+
+class HubError(UserError):
+    """The Hugging Face hub cannot be reached, or has no such model."""
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether a name is neither a bucket's folder nor an existing local one."""
+    return not storage.is_remote(name) and not local_path(name).is_dir()
+
+
+def file_of_folder(name: str, file: str) -> str:
+    """The path or address of a file of a model that is not on the hub."""
+    return storage.join(name if storage.is_remote(name) else str(local_path(name)), file)
+
+
+def read_model_file(name: str, file: str, *, field: str = "encoder.name") -> str | None:
+    """The text of a model's file; None where it has no such file, and where the hub gives none (a gated model).
+
+    A copy in this machine's hub cache is read without asking the hub. Raises HubError, which begins with the field,
+    where the hub cannot be reached or has no such model, and StorageError where a folder's file cannot be read.
+    """
+    if is_on_hub(name):
+        copy = _from_hub(name, file, field=field)
+        return copy.read_text(encoding="utf-8", errors="replace") if copy else None
+    try:
+        return storage.read_text(file_of_folder(name, file))
+    except storage.NotFoundError:
+        return None
+
+
+def as_settings(text: str | None) -> dict[str, object] | None:
+    """The settings in the text of a JSON file; None where it is no JSON object."""
+    try:
+        settings = json.loads(text or "")
+    except ValueError:
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def cannot_open(why: str) -> str:
+    """That a folder is no model, and what is wanted."""
+    return (
+        f"transformers cannot open it ({why}); wanted a folder as save_pretrained writes it (config.json, "
+        "model.safetensors)"
+    )
+
+
+def _from_hub(name: str, file: str, *, field: str) -> Path | None:
+    """The local copy of a file on the hub, downloaded where there is none yet."""
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    try:
+        copy = try_to_load_from_cache(name, file)
+        return Path(copy if isinstance(copy, str) else hf_hub_download(name, file))
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise HubError(f"{field} {name!r}: {UNREACHABLE}") from error
+    except errors.GatedRepoError:
+        return None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise HubError(f"{field} {name!r}: {NOT_ON_HUB}") from error
+    except Exception:  # loading the model tells more
+        return None
