@@ -103,7 +103,7 @@ class FakeGcs(LoopbackServer):
             self._store(bucket, name, data, {})
 
     def get(self, bucket: str, name: str) -> bytes:
-        return self._buckets[bucket][name].data
+        return bytes(self._buckets[bucket][name].data)
 
     def object(self, bucket: str, name: str) -> StoredObject:
         return self._buckets[bucket][name]
@@ -266,7 +266,7 @@ class FakeGcs(LoopbackServer):
             self._find(bucket, source["name"], str(source.get("generation") or ""))
             for source in body["sourceObjects"]
         ]
-        data = b"".join(part.data for part in parts)
+        data = b"".join(bytes(part.data) for part in parts)
         stored = self._insert(request, bucket, name, data, request.query, body.get("destination", {}))
         stored = self._buckets[bucket][name] = replace(stored, composed=True)
         return json_response(object_resource(bucket, name, stored))
@@ -277,7 +277,7 @@ class FakeGcs(LoopbackServer):
         source = self._find(bucket, name, request.query.get("sourceGeneration", ""))
         kept = {"contentType": source.content_type, "metadata": dict(source.metadata), **request.json()}
         kept = {key: kept[key] for key in ("contentType", "metadata")}
-        stored = self._insert(request, bucket2, name2, source.data, request.query, kept)
+        stored = self._insert(request, bucket2, name2, bytes(source.data), request.query, kept)
         resource, size = object_resource(bucket2, name2, stored), str(len(source.data))
         if "/copyTo/" in request.path:
             return json_response(resource)
@@ -292,7 +292,7 @@ class FakeGcs(LoopbackServer):
     def _move(self, request: Request, bucket: str, name: str, name2: str) -> Response:
         source = self._find(bucket, name, request.query.get("sourceGeneration", ""))
         kept = {"contentType": source.content_type, "metadata": dict(source.metadata)}
-        stored = self._insert(request, bucket, name2, source.data, request.query, kept)
+        stored = self._insert(request, bucket, name2, bytes(source.data), request.query, kept)
         self._permit(request, bucket, "storage.objects.delete")
         del self._buckets[bucket][name]
         return json_response(object_resource(bucket, name2, stored))

@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import re
+import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -12,11 +15,31 @@ import google_crc32c
 from tests.cloud.http import HttpError, Request, Response
 
 
+class OnDisk:
+    """Bytes in a file of their own, which goes when they do."""
+
+    def __init__(self, data: bytes, folder: str) -> None:
+        self._file = tempfile.NamedTemporaryFile(dir=folder, delete=False)  # noqa: SIM115: closed at once
+        with self._file as file:
+            file.write(data)
+        self._size = len(data)
+        weakref.finalize(self, Path(self._file.name).unlink, missing_ok=True)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return Path(self._file.name).read_bytes()
+
+    def __getitem__(self, part: slice) -> bytes:
+        return bytes(self)[part]
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """One live object; the hashes are those of the data, base64 as Google writes them."""
 
-    data: bytes
+    data: bytes | OnDisk
     generation: int
     content_type: str = "application/octet-stream"
     metageneration: int = 1
@@ -26,11 +49,11 @@ class StoredObject:
 
     @property
     def crc32c(self) -> str:
-        return base64.b64encode(google_crc32c.value(self.data).to_bytes(4, "big")).decode()
+        return base64.b64encode(google_crc32c.value(bytes(self.data)).to_bytes(4, "big")).decode()
 
     @property
     def md5(self) -> str:
-        return base64.b64encode(hashlib.md5(self.data).digest()).decode()
+        return base64.b64encode(hashlib.md5(bytes(self.data)).digest()).decode()
 
 
 def bucket_resource(bucket: str) -> dict[str, Any]:
@@ -87,7 +110,7 @@ def media(request: Request, stored: StoredObject) -> Response:
     }
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", "").strip())
     if match is None or match.group() == "bytes=-" or size == 0:
-        return Response(200, stored.data, headers)
+        return Response(200, bytes(stored.data), headers)
     first = int(match[1]) if match[1] else max(size - int(match[2]), 0)
     last = min(int(match[2]), size - 1) if match[1] and match[2] else size - 1
     if first >= size:

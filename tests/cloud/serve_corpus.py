@@ -9,12 +9,15 @@ import base64
 import bisect
 import json
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.cloud.bigquery import FakeBigQuery, bigquery_environment
 from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.cloud.gcs_objects import OnDisk, StoredObject
 from tests.cloud.http import LoggedRequest, Request, Response
 
 BUCKET, PROJECT, DATASET = "bench", "w2v2-bench", "scale"
@@ -23,6 +26,8 @@ NUM_FEW = 64
 CLIPS_PER_FOLDER = 1_000
 SIZE_BYTES = 96_044
 """Of every file: three seconds at 16 kHz in 16 bits."""
+MAX_HELD_BYTES = 4_096
+"""Of one object in memory: ten million clips have gigabytes of parts and records."""
 _MAX_PAGE = 1_000
 
 
@@ -52,11 +57,19 @@ def item_of(name: str) -> dict[str, Any]:
 
 
 class CorpusGcs(FakeGcs):
-    """The fake with two folders of files that are not stored; everything else is."""
+    """The fake with two folders of files that are not stored; everything else is, what is large on the disk."""
 
     def __init__(self, num_clips: int) -> None:
         super().__init__(BUCKET)
         self._corpora = (Names("audio", num_clips), Names("few", NUM_FEW))
+        self._folder = tempfile.TemporaryDirectory(prefix="w2v2-corpus-")
+
+    def _store(self, bucket: str, name: str, data: bytes, resource: Mapping[str, Any]) -> StoredObject:
+        stored = super()._store(bucket, name, data, resource)
+        if len(data) > MAX_HELD_BYTES:
+            stored = replace(stored, data=OnDisk(data, self._folder.name))
+            self._buckets[bucket][name] = stored
+        return stored
 
     def _list_objects(self, request: Request, bucket: str) -> Response:
         prefix = request.query.get("prefix", "")

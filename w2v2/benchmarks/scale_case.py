@@ -46,8 +46,11 @@ def scale(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     for num_clips in config.scale.num_clips:
         place = scratch / str(num_clips)
         place.mkdir(parents=True)
+        runs = {}
         with corpus(num_clips) as bucket:
-            runs = {part: bucket.drive(config.scale, place) for part in MAX_CPU_US}
+            for part in MAX_CPU_US:
+                runs[part] = bucket.drive(config.scale, place)
+                logger.info("%d clips, %s: %s", num_clips, part, _words(runs[part]))
         assert runs["first run"].took["num_made"] == num_clips, runs
         assert runs["second run"].took["there"] == num_clips and not runs["second run"].took["num_made"], runs
         for part, driven in runs.items():
@@ -74,10 +77,10 @@ def _agreements(name: str, part: str, driven: Driven) -> list[Agreement]:
 def _words(driven: Driven) -> str:
     took = driven.took
     kinds = ", ".join(f"{num} {kind}" for kind, num in sorted(driven.requests.items()))
-    grown = (took["peak_bytes"] - took["bytes_before"]) / 1e6
+    peak, grown = took["peak_bytes"] / 1e6, (took["peak_bytes"] - took["bytes_before"]) / 1e6
     return (
-        f"{took['seconds']:.1f} s, of which the driver's processor {took['cpu_s']:.1f} s; {grown:.0f} MB above what it held "
-        f"with everything imported; requests: {kinds}"
+        f"{took['seconds']:.1f} s, of which the driver's processor {took['cpu_s']:.1f} s; at most {peak:.0f} MB, {grown:.0f} "
+        f"more than with everything imported; requests: {kinds}"
     )
 
 

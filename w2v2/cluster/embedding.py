@@ -26,6 +26,8 @@ BLOCK_BYTES = 32 * 2**20
 """Half a thousand seconds of audio: what one encoder takes at a time."""
 MAX_PARTS = 1_000
 """Of one attempt: each is several requests, for the part and for its record."""
+MANY_PARTS, MANY_CLIPS = 200, 500
+"""So many parts are enough, as long as a part has no more than so many clips: each takes about 7 ms of the driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,4 +193,4 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def clips_per_part(num_clips: int) -> int:
     """Clips to write at once: little is lost with a worker, and no table gets too many parts."""
-    return max(64, -(-num_clips // MAX_PARTS))
+    return max(64, min(MANY_CLIPS, num_clips // MANY_PARTS), -(-num_clips // MAX_PARTS))

@@ -90,10 +90,10 @@ class Shards:
         """The sums over all clips, once manifest.parquet, or the files of manifest/, have been written with their outcomes."""
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
         tolerated: Counter[str] = Counter()
-        parts: set[str] = set()
+        parts: dict[str, None] = {}
         rejects, recordings = [self.rejects], []
         for number, clips in enumerate(self):
-            new = outcomes.among("inputs", clips["inputs"])
+            new = outcomes.among("uri", clips["uri"])
             if len(new):
                 clips = extraction.with_outcomes(clips, new)
                 self._write(number, clips)
@@ -101,7 +101,7 @@ class Shards:
                 job.config.run, "manifest", clips, number, of=self.num_shards, digests=DIGESTS
             )
             counts.update(extraction.counts(clips))
-            parts.update(extraction.parts_of(clips, job.config.run))
+            parts |= dict.fromkeys(extraction.parts_of(clips, job.config.run))
             bad = extraction.rejected(clips)
             sorted_out = with_rejects(Manifest(clips=clips, rejects=REJECTS.empty_table()), bad)
             rejects.append(sorted_out.rejects)
@@ -115,7 +115,7 @@ class Shards:
             passed_over=self.passed_over,
             tolerated=tolerated,
             recordings=pa.concat_tables(recordings),
-            parts=sorted(parts),
+            parts=list(parts),
         )
 
     def _write(self, number: int, clips: pa.Table) -> None:
@@ -141,7 +141,7 @@ class Finished:
     recordings: pa.Table
     """The columns MEASURES of the clips used; of more than SHARDS_MEASURED shards, of some clips of each."""
     parts: list[str]
-    """Uris of the parts that the table must take in."""
+    """Uris of the parts that the table must take in, in the order of their clips: so a commit is about neighbours."""
 
     @property
     def num_used(self) -> int:

@@ -92,7 +92,10 @@ class DuckTable:
                 rows := connection.sql(table_sql.dims(self._spec, **names)).fetchall()
             ):
                 raise one_dim_error(self.uri, self._spec, rows[0])
-            [num_changed] = _first_row(connection, table_sql.merge(self._spec, **names))
+            # Where all rows are new, as in most commits, a MERGE would take half of the time and of the memory.
+            all_new = counts.inserted == num_staged and not counts.removed
+            change = table_sql.insert if all_new else table_sql.merge
+            [num_changed] = _first_row(connection, change(self._spec, **names))
             self._check_none_lost(counts.pending, num_changed)
             connection.commit()
         return counts

@@ -44,6 +44,12 @@ def num_staged(spec: TableSpec, *, target: str, staging: str, quote: str) -> str
     return f"SELECT (SELECT COUNT(*) FROM {staging}), (SELECT COUNT(*) FROM ({newest}) AS k)"
 
 
+def insert(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
+    """SQL that appends the staged rows: what a merge does where `count` counts each of them as one to insert."""
+    names = columns(spec.schema.names, quote)
+    return f"INSERT INTO {target} ({names}) SELECT {names} FROM {staging}"
+
+
 def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     """The MERGE that replaces the table's groups by those of the staging table that are newer."""
     names, value_names = spec.schema.names, [name for name in spec.schema.names if name not in spec.key]
