@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-import tempfile
+import uuid
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,17 +19,15 @@ class OnDisk:
     """Bytes in a file of their own, which goes when they do."""
 
     def __init__(self, data: bytes, folder: str) -> None:
-        self._file = tempfile.NamedTemporaryFile(dir=folder, delete=False)  # noqa: SIM115: closed at once
-        with self._file as file:
-            file.write(data)
-        self._size = len(data)
-        weakref.finalize(self, Path(self._file.name).unlink, missing_ok=True)
+        self._path, self._size = Path(folder, uuid.uuid4().hex), len(data)
+        self._path.write_bytes(data)
+        weakref.finalize(self, self._path.unlink, missing_ok=True)
 
     def __len__(self) -> int:
         return self._size
 
     def __bytes__(self) -> bytes:
-        return Path(self._file.name).read_bytes()
+        return self._path.read_bytes()
 
     def __getitem__(self, part: slice) -> bytes:
         return bytes(self)[part]
