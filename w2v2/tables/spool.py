@@ -19,8 +19,9 @@ class Spool:
     """Temporary tables of DuckDB, in memory up to MEMORY, and beyond that in a folder, with which they are deleted."""
 
     def __init__(self, folder: Path) -> None:
-        config = {"memory_limit": MEMORY, "temp_directory": str(folder / "spool")}
-        self._connection = duckdb.connect(config=config)
+        self._connection = duckdb.connect(
+            config={"memory_limit": MEMORY, "temp_directory": str(folder / "spool")}
+        )
         self._connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false").fetchall()
 
     def table(self, name: str, schema: pa.Schema) -> "SpooledTable":
