@@ -5,12 +5,13 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+
+from w2v2.json_types import Json
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe_run() -> dict[str, Any]:
+def describe_run() -> dict[str, Json]:
     """Date (UTC), commit ("" where unknown) and the machine of this process, as plain JSON values.
 
     Imports neither torch nor Ray: on a cluster this is the machine that the job was started on.

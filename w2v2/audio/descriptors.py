@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.config.data import Descriptor
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.versions import library_versions
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ DESCRIPTORS_VERSION = 1
 """Raised when the arithmetic changes, so that old entries of the cache are not read."""
 
 HOP = SAMPLE_RATE // 100
-FRAME: dict[str, Any] = {"n_fft": 512, "win_length": 400, "hop_length": HOP}
+FRAME: dict[str, Json] = {"n_fft": 512, "win_length": 400, "hop_length": HOP}
 NUM_MFCC, NUM_MELS = 20, 40
 CHROMA_FFT = 2048
 PITCH_FRAME = 1024

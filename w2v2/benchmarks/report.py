@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
 from w2v2.config import command_line
+from w2v2.json_types import Json
 from w2v2.machine import describe_run
 from w2v2.reports.plots import style as plots
 from w2v2.reports.text import shortened
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, Json]:
     """What this ran on, and when."""
     import torch
 
@@ -43,7 +44,7 @@ def machine_line(description: dict[str, Any]) -> str:
     )
 
 
-def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: dict[str, Any]) -> None:
+def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: dict[str, Json]) -> None:
     """Write the numbers of these cases; those of other cases in an earlier table stay."""
     table = table_of(results)
     if storage.exists(storage.join(config.run, "benchmark.parquet")):
@@ -61,9 +62,9 @@ def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: d
         )
 
 
-def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, Any]) -> dict[str, Any]:
+def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, Any]) -> dict[str, Json]:
     """A case as plain JSON: medians, ratios, agreement, settings and machine."""
-    comparisons = [
+    comparisons: list[dict[str, Json]] = [
         {
             "part": comparison.part,
             "amount": comparison.amount,
@@ -72,7 +73,7 @@ def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, 
         }
         for comparison in result.comparisons
     ]
-    agreements = [
+    agreements: list[dict[str, Json]] = [
         {
             name: None if value in (float("inf"),) or value != value else value
             for name, value in asdict(agreement).items()
@@ -91,8 +92,8 @@ def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, 
     }
 
 
-def _side(comparison: Comparison, side: str) -> dict[str, Any]:
-    numbers: dict[str, Any] = {
+def _side(comparison: Comparison, side: str) -> dict[str, Json]:
+    numbers: dict[str, Json] = {
         "seconds": list(comparison.seconds[side]),
         "median_s": comparison.median(side),
     }

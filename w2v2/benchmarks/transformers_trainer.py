@@ -205,8 +205,9 @@ def _scores(
         return float("nan"), float("nan")
     log_probabilities = log_softmax(logits)
     confusion = classification.confusion(targets, logits.argmax(1), num_classes)
-    uar = classification.scores(confusion, [str(number) for number in range(num_classes)])["uar"]
-    return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(uar)
+    uar = classification.rates(confusion)["uar"]
+    cross_entropy = float(-log_probabilities[np.arange(len(targets)), targets].mean())
+    return cross_entropy, float("nan") if uar is None else uar
 
 
 def search_with_trainer(

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -43,7 +43,7 @@ def predict(
 def _predicted(
     workers: Workers,
     config: SavedModelConfig,
-    todo: Sequence[tuple[dict[str, Any], str]],
+    todo: Sequence[tuple[Mapping[str, Any], str]],
     predictor: str,
     window_s: float,
     hop_s: float,
@@ -89,7 +89,7 @@ def _loaded(
 
 
 def _predict_chunk(
-    chunk: Sequence[tuple[dict[str, Any], str]],
+    chunk: Sequence[tuple[Mapping[str, Any], str]],
     config: SavedModelConfig,
     predictor: str,
     window_s: float,

@@ -13,6 +13,7 @@ from w2v2.cluster import connection
 from w2v2.cluster.ray_internals import ON_HEAD, trial_error
 from w2v2.cluster.worker_warnings import Reported, collected, logged, show
 from w2v2.errors import ResumableError, UserError
+from w2v2.json_types import Json
 
 import ray  # isort: skip
 from ray import tune  # isort: skip
@@ -95,7 +96,7 @@ class _Judge(FIFOScheduler):
             self.stopped = error
             return TrialScheduler.STOP
 
-    def _judged(self, number: int, result: dict, params: dict[str, Any]) -> str:
+    def _judged(self, number: int, result: dict, params: dict[str, Json]) -> str:
         show(result.get("warnings", ()))
         if "stops" in result:
             raise result["stops"]
@@ -177,7 +178,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
 
 
 def _score_folds(
-    number: int, params: dict[str, Any], plan: Plan, num_ahead: int, report: Callable[..., None]
+    number: int, params: dict[str, Json], plan: Plan, num_ahead: int, report: Callable[..., None]
 ) -> None:
     ledger = plan.ledger
     settings = settings_of_trial(plan.config, params)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from w2v2.json_types import Json
 from w2v2.measurements import Points
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -22,11 +23,11 @@ class Trial:
     """A trial of a search."""
 
     state: str
-    params: Mapping[str, Any]
+    params: Mapping[str, Json]
     scores: Mapping[str, float]
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat_settings(settings: Mapping[str, Json], prefix: str = "") -> dict[str, str]:
     """The settings with a value each, by path.
 
     >>> flat_settings({"encoder": {"name": "tiny"}, "seed": 0})
@@ -56,7 +57,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def _numbers(values: Mapping[str, Json], prefix: str) -> dict[str, float]:
     """The numbers of nested values by path; intervals as _low and _high of their score, other lists left out."""
     numbers: dict[str, float] = {}
     for name, value in values.items():

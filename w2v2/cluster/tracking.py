@@ -20,6 +20,7 @@ from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
 from w2v2.config.command_line import tree
 from w2v2.config.job import TrackedJobConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.machine import commit
 from w2v2.measurements import Points, followed_by, unfollowed
 from w2v2.redaction import redacted
@@ -35,7 +36,7 @@ C = TypeVar("C", bound=TrackedJobConfig)
 R = TypeVar("R")
 
 
-def tracked(main: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
+def tracked(main: Callable[[C], dict[str, Json]]) -> Callable[[C], dict[str, Any]]:
     """The job's main function, which then reports to the tracker that config.track names; --plan reports nothing.
 
     Raises UserError before anything starts where the tracker's library is not installed.
@@ -119,7 +120,7 @@ class Session:
             self._sent[group] = new[-1][0]
             self._keep()
 
-    def finish(self, metrics: dict[str, Any]) -> None:
+    def finish(self, metrics: dict[str, Json]) -> None:
         """Send what is missing of the curves, each trial's settings and score, and the numbers of metrics.json; end the run."""
         self._begin()
         run = storage.expand(self._config.run)

@@ -20,6 +20,7 @@ from w2v2.config.guide import Guide, default_at
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.config.spelling import respelled_flags, respelled_settings
 from w2v2.errors import ResumableError, UserError, unwritable_disk
+from w2v2.json_types import Json
 from w2v2.redaction import RedactingFilter, redacted_traceback, redacted_values
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def dump(config: object) -> str:
     return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
 
 
-def tree(config: Any) -> dict[str, Any]:
+def tree(config: Any) -> dict[str, Json]:
     """The settings as plain dicts, lists and values, without secrets."""
     return redacted_values(plain(config))
 

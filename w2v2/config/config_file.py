@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import yaml
 
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
@@ -62,7 +62,7 @@ def _read(uri: str) -> bytes:
     return data
 
 
-def _empty(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _empty(settings: dict[str, Json], prefix: str = "") -> Iterator[str]:
     """The names without a value."""
     for name, value in settings.items():
         if value is None:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 
 MAIN_FIELDS = {
     "data": "uri",
@@ -78,8 +79,8 @@ def respelled_flags(words: Sequence[str], fields: Iterable[str]) -> list[str]:
 
 
 def respelled_settings(
-    settings: Mapping[str, Any], fields: Iterable[str]
-) -> tuple[dict[str, Any], dict[str, str]]:
+    settings: Mapping[str, Json], fields: Iterable[str]
+) -> tuple[dict[str, Json], dict[str, str]]:
     """The settings of a file with sections as mappings and today's names, and the earlier names it had with today's."""
     paths = set(fields)
     renamed: dict[str, str] = {}
@@ -148,7 +149,7 @@ def _field(path: str, value: str | None, paths: set[str]) -> str:
     return path
 
 
-def _flat(settings: Mapping[str, Any], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Json], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Each setting by its path; what is below a field, such as classes to rename, stays one value."""
     for name, value in settings.items():
         path = f"{prefix}{name}"
@@ -160,7 +161,7 @@ def _flat(settings: Mapping[str, Any], paths: set[str], prefix: str = "") -> Ite
             yield path, value
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(flat: Mapping[str, Any]) -> dict[str, Json]:
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *sections, name = path.split(".")

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
+from w2v2.json_types import Json
 from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
 
-def account(manifest: Manifest) -> dict[str, Any]:
+def account(manifest: Manifest) -> dict[str, Json]:
     """`clips` of metrics.json: {"given", "used", "rejected": {kind: n}, "passed_over": {kind: n}, "tolerated": {kind: n}}.
 
     given = used + all rejected + all passed over; tolerated counts clips among those used. Logged, too.
@@ -35,7 +36,7 @@ def tolerated_in(clips: pa.Table) -> Counter[str]:
 
 def account_of(
     num_used: int, rejects: pa.Table, passed_over: Mapping[str, int], tolerated: Counter[str]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The numbers of `account` out of sums over the clips used."""
     rejected = dict(Counter(kinds_of(rejects)).most_common())
     numbers: dict[str, Any] = {
@@ -53,7 +54,7 @@ def account_of(
     return numbers
 
 
-def data_summary(uri: str, manifest: Manifest) -> dict[str, Any]:
+def data_summary(uri: str, manifest: Manifest) -> dict[str, Json]:
     """`data` of metrics.json: where the clips are, how many clips, rejects and speakers, and hours of audio."""
     return {
         "uri": uri,

@@ -5,7 +5,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +31,9 @@ def clips_csv(corpus: Manifest, *, task: Labels, carried: Sequence[str] = ()) ->
     clips = corpus.clips
     targets = [name for group in corpus.groups for name in group]
     learned = {"classes": ["label"], "none": ["label"], "transcript": ["text"]}.get(task, [])
-    columns: dict[str, Any] = {name: clips[name] for name in ("clip_id", "uri", *learned)}
+    columns: dict[str, pa.ChunkedArray | pa.Array | list[float]] = {
+        name: clips[name] for name in ("clip_id", "uri", *learned)
+    }
     columns |= {name: clips[f"target_{name}"] for name in targets}
     columns |= {name: clips[name] for name in ("speaker", "split", "fold") if name in clips.column_names}
     start_s, end_s = clips["start_s"].to_pylist(), clips["end_s"].to_pylist()

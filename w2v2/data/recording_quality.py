@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +40,7 @@ MEASURES = {
 """Columns of the clip table that describe a recording, those of QUALITY and the duration."""
 
 
-def recorded_quality(row: Mapping[str, Any]) -> Quality | None:
+def recorded_quality(row: Mapping[str, object]) -> Quality | None:
     """The quality in a row with these columns; None where it was not measured."""
     values = {name: row.get(name) for name in QUALITY}
     return None if None in values.values() else Quality(**values)  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +144,7 @@ def character_table(texts: Sequence[str], splits: Sequence[str], vocabulary: Voc
         counts.setdefault(split, Counter()).update(text)
     in_vocabulary = set(vocabulary.characters)
     characters = {char for counter in counts.values() for char in counter} | in_vocabulary - {""}
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {
             "character": char,
             "code_point": f"U+{ord(char):04X}",

@@ -1,12 +1,12 @@
 """Scores of a classifier from addable confusion matrices, of all clips and of samples of their speakers."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
+from w2v2.json_types import Json
 
 METRICS = ("uar", "accuracy", "macro_f1")
 
@@ -26,7 +26,12 @@ def confusion(
     return _confusions(target, predicted, group, num_classes=num_classes, num_groups=1)[0]
 
 
-def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]) -> dict[str, Any]:
+def rates(confusion: Int[np.ndarray, "classes classes"]) -> dict[str, float | None]:
+    """Accuracy, UAR and macro F1 of a confusion matrix, as `scores` defines them; None where undefined."""
+    return {name: plain(value[0]) for name, value in metrics_of(confusion[None]).items()}
+
+
+def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]) -> dict[str, Json]:
     """Accuracy, UAR, macro F1 and recalls of a confusion matrix, as plain JSON values.
 
     `uar` is the mean recall over the classes that have clips. `macro_f1` is the mean of
@@ -38,7 +43,7 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
     recalls = _recalls(confusion[None])[0]
     return {
         "num_clips": int(confusion.sum()),
-        **{name: plain(value[0]) for name, value in metrics_of(confusion[None]).items()},
+        **rates(confusion),
         "recall": {name: plain(value) for name, value in zip(classes, recalls, strict=True)},
         "never_predicted": [name for name, n in zip(classes, confusion.sum(0), strict=True) if n == 0],
         "absent": [name for name, n in zip(classes, confusion.sum(1), strict=True) if n == 0],

@@ -7,11 +7,12 @@ import numpy as np
 
 from w2v2.evaluation.bootstrap import Interval, Scored, difference, intervals, plain
 from w2v2.evaluation.direction import sign
+from w2v2.json_types import Json
 
 CONFIDENCE = 0.95
 
 
-def differences(first: Scored, other: Scored, *, seed: int) -> dict[str, dict[str, Any]]:
+def differences(first: Scored, other: Scored, *, seed: int) -> dict[str, dict[str, Json]]:
     """How much higher `first` scores than `other`, by metric, as plain JSON: value, interval, standard errors.
 
     A search takes part with the predictions of its BBC-CV estimate, so the choice among its trials does not favour it.
@@ -21,7 +22,7 @@ def differences(first: Scored, other: Scored, *, seed: int) -> dict[str, dict[st
     }
 
 
-def as_json(interval: Interval) -> dict[str, Any]:
+def as_json(interval: Interval) -> dict[str, Json]:
     """An interval as plain JSON."""
     return {
         "value": interval.value,

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from w2v2.evaluation import bootstrap, multi_label
 from w2v2.evaluation.bootstrap import Scored, Values, ratio
 from w2v2.evaluation.scores import columns
+from w2v2.json_types import Json
 
 RATES = ("sensitivity", "specificity")
 Thresholds = Mapping[str, float | None]
@@ -46,7 +47,7 @@ def choose_thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, float | 
 
 def at_thresholds(
     rows: pa.Table, names: Sequence[str], thresholds: Thresholds, *, seed: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Json]]:
     """Sensitivity and specificity of each label that has a threshold, with 95 % intervals over speakers, as plain JSON.
 
     rows have speaker, target_<name> (1, 0 or null: left out) and prob_<name>. A rate of no clips is None.
@@ -61,9 +62,9 @@ def at_thresholds(
         ),
         seed=seed,
     )
-    rates_by_label: dict[str, dict[str, Any]] = {}
+    rates_by_label: dict[str, dict[str, Json]] = {}
     for i, (name, threshold) in enumerate(chosen.items()):
-        row: dict[str, Any] = {"threshold": threshold}
+        row: dict[str, Json] = {"threshold": threshold}
         for rate, kind in zip(RATES, (1, 0), strict=True):
             interval = by_name[f"{rate}:{name}"]
             row |= {
@@ -137,7 +138,7 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
 
 def decision_details(
     rows: pa.Table, names: Sequence[str], *, thresholds: Mapping[str, Any] | None, seed: int
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """`decisions` and `patients` of metrics.json: scores at the thresholds, by recording and by patient.
 
     thresholds are those in the model card: of `recordings`, of `patients`, and what they were `chosen_on`. Patients

@@ -12,6 +12,7 @@ from w2v2.evaluation import scores
 from w2v2.evaluation.calibration import calibration
 from w2v2.evaluation.recording_quality import recording_details, recording_warnings
 from w2v2.evaluation.slices import slice_scores
+from w2v2.json_types import Json
 
 
 def class_details(
@@ -21,8 +22,8 @@ def class_details(
     *,
     columns: Sequence[str],
     seed: int,
-    temperature: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    temperature: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
     """`slices`, `calibration` and `recordings` of a predictions table, as plain JSON.
 
     columns are columns of clips to slice by, in addition to those that RAVDESS's file names give, which are left out

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from w2v2.evaluation.bootstrap import Interval, Scored, Values, intervals
+from w2v2.json_types import Json
 
 EXPONENTS = np.geomspace(0.1, 2.0, 25)
 """Slowest and fastest approach to the limit: 0.1 is almost a logarithm, with 2 little is left after a doubling."""
@@ -62,7 +63,7 @@ def fit_power_laws(sizes: Sequence[int], scores: Float[np.ndarray, "samples size
     return PowerLaws(limit=limit, gap=gap, weight=weight, largest=max(sizes))
 
 
-def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> dict[str, Any]:
+def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> dict[str, Json]:
     """Each point with its interval, the curve, the score at twice the speakers and the gain to there, as plain JSON.
 
     by_size has the predictions of models trained on so many speakers, with the same speakers held out in the same folds.
@@ -105,7 +106,7 @@ def _along_the_curve(by_size: Mapping[int, Scored], metric: str) -> Scored:
 
 def _widened(
     interval: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The number with its interval, which takes in two standard deviations over the exponents."""
     if interval.value is None or interval.low is None or interval.high is None:
         return _plain(interval)
@@ -125,7 +126,7 @@ def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:
     return undefined[0] if undefined else ""
 
 
-def _plain(interval: Interval) -> dict[str, Any]:
+def _plain(interval: Interval) -> dict[str, Json]:
     return {"value": interval.value, "interval": interval.between, "undefined": interval.undefined}
 
 

@@ -1,6 +1,6 @@
 """Scores of several labels, each present or not in a clip, of all clips and of samples of their speakers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def roc(
     return rates[0], rates[1]
 
 
-def _why(row: dict[str, Any]) -> str:
+def _why(row: Mapping[str, float | None]) -> str:
     if row["num_positive"]:
         return f"all {row['num_positive']} labelled clips are positive"
     return (

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from w2v2.evaluation.bootstrap import Scored, fold_of_each, intervals, plain, ratio
+from w2v2.json_types import Json
 
 METRICS = ("wer", "cer")
 COUNTS = ("reference", "hits", "substitutions", "deletions", "insertions")
@@ -72,7 +73,7 @@ def scores(
     folds: Sequence[int] | None = None,
     num_samples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Error rates of normalised texts with 95 % intervals by speaker, and by fold where there are folds, as plain JSON values.
 
     `wer` and `cer` are the summed edits of all clips over the summed words and characters of the references:
@@ -114,7 +115,7 @@ def scores(
 
 def by_speaker(
     references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str], *, spaces: bool = True
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Json]]:
     """The error rates of each speaker's clips; None where undefined."""
     by_name: dict[str, dict[str, Any]] = {}
     for name in sorted(set(speakers)):
@@ -212,7 +213,7 @@ def _totals(clips: Sequence[Edits]) -> dict[str, int]:
     return {name: sum(getattr(clip_edits, name) for clip_edits in clips) for name in COUNTS}
 
 
-def _commonest(clips: Sequence[Edits]) -> list[dict[str, Any]]:
+def _commonest(clips: Sequence[Edits]) -> list[dict[str, Json]]:
     total: Counter[tuple[str, str]] = Counter()
     for clip in clips:
         total += clip.confused
@@ -228,7 +229,7 @@ def _worst(
     references: Sequence[str],
     hypotheses: Sequence[str],
     characters: Sequence[Edits],
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Json]]:
     """The clips with most character errors, the shorter reference first among equals."""
     wrong = [row for row, edits_of_clip in enumerate(characters) if edits_of_clip.errors]
     wrong.sort(key=lambda row: (-characters[row].errors, len(references[row]), clip_ids[row]))

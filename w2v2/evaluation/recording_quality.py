@@ -19,6 +19,7 @@ from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation.bootstrap import MIN_UNITS, blocks
 from w2v2.evaluation.slices import slice_scores
+from w2v2.json_types import Json
 from w2v2.wording import counted
 
 NUM_PERMUTATIONS = 1000
@@ -36,7 +37,7 @@ MIN_DIFFERENCE = {"bandwidth_hz": 500.0, "snr_db": 6.0}
 
 def recording_details(
     clips: pa.Table, *, predictions: pa.Table | None = None, classes: Sequence[str] = (), seed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """`recordings` of metrics.json: spread of each measure, narrowband and clipped clips, differences between classes, scores.
 
     Spread and differences are those of all clips, which have the columns MEASURES, speaker and label; `by_class` is empty
@@ -44,7 +45,7 @@ def recording_details(
     """
     values = {name: measured(clips, name) for name in MEASURES}
     has_quality = ~np.isnan(values["bandwidth_hz"])
-    details: dict[str, Any] = {
+    details: dict[str, Json] = {
         "num_clips": len(clips),
         "num_measured": int(has_quality.sum()),
         "spread": {name: _spread(column) for name, column in values.items()},
@@ -103,7 +104,7 @@ def class_differences(
     *,
     classes: Sequence[str],
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The mean of each class, the highest and the lowest, and how often chance makes the means differ as much, as plain JSON.
 
     Where most speakers have clips of several classes, their means by class are compared within each speaker
@@ -203,7 +204,7 @@ def _plain(value: float) -> float | None:
 # -- what asks for care
 
 
-def recording_warnings(recordings: Mapping[str, Any] | None) -> list[str]:
+def recording_warnings(recordings: Mapping[str, Json] | None) -> list[str]:
     """All sentences that ask for care; none for metrics of earlier versions."""
     if recordings is None:
         return []

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, mean_of_defined, plain, ratio
+from w2v2.json_types import Json
 
 METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
 BOUNDS = {
@@ -61,7 +62,7 @@ def scores(
     target: Float[np.ndarray, "clips targets"],
     predicted: Float[np.ndarray, "clips targets"],
     names: Sequence[str],
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The scores of `from_sums`, with the numbers of clips and of missing (NaN) targets."""
     tree = from_sums(sums(target, predicted, shift=_means_where_defined(target)), names)
     for name, num_missing in zip(names, np.isnan(target).sum(0), strict=True):
@@ -111,7 +112,7 @@ def quadrants(
     names: Sequence[str],
     *,
     midpoints: Sequence[float],
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Scores of the quadrants around the midpoints as classes, over the clips with both targets.
 
     A value equal to its midpoint is high. `classes` names the quadrants, `meaning` describes them.

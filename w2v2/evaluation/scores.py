@@ -24,6 +24,7 @@ from w2v2.data.targets import class_numbers
 from w2v2.evaluation import bootstrap, multi_label, recognition, regression
 from w2v2.evaluation import classification as metrics
 from w2v2.evaluation.bootstrap import Scored
+from w2v2.json_types import Json
 
 
 def score_predictions(
@@ -34,7 +35,7 @@ def score_predictions(
     seed: int,
     midpoints: Sequence[float] | None = None,
     spaces: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The scores of all rows of a predictions table, with the keys in this module's docstring.
 
     The table has `speaker`, in cross-validation `fold`, and, for classes, `target` and `predicted`; for multi_label
@@ -67,14 +68,14 @@ def score_predictions(
             return about | _transcripts(predictions, spaces=spaces, seed=seed)
 
 
-def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+def pooled_metrics(predictions: pa.Table, classes: Sequence[str], *, seed: int) -> dict[str, Json]:
     """Scores of all predictions together, with their 95 % intervals."""
     target, predicted, _ = _class_columns(predictions, classes)
     tree = metrics.scores(metrics.confusion(target, predicted, len(classes)), classes)
     return tree | {"intervals": _intervals(scored(predictions, "classes", classes), seed=seed)}
 
 
-def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str, Any]:
+def _transcripts(predictions: pa.Table, *, spaces: bool, seed: int) -> dict[str, Json]:
     target, predicted, speaker, clips = (
         predictions[name].to_pylist() for name in ("target", "predicted", "speaker", "clip_id")
     )
@@ -120,7 +121,7 @@ def _value_columns(
     return target, predicted, predictions["speaker"].to_pylist()
 
 
-def _intervals(scored: Scored, *, seed: int) -> dict[str, Any]:
+def _intervals(scored: Scored, *, seed: int) -> dict[str, Json]:
     """[low, high] or None by score, those of `ccc:<target>` under targets, of `auc:<label>` under labels.
 
     `num_left_out` counts the samples that lack a class, a label or a target; `undefined` says why there is no interval.
@@ -153,7 +154,7 @@ def chance_uar(pooled: Mapping[str, Any]) -> float | None:
     return 1 / num_present if num_present else None
 
 
-def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Json]]:
     """Scores of each speaker's clips."""
     target, predicted, speaker = _class_columns(predictions, classes)
     by_speaker = {}
@@ -181,7 +182,7 @@ def _class_columns(
     return target, predicted, np.array(predictions["speaker"].to_pylist(), dtype=np.str_)
 
 
-def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Any]:
+def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Json]:
     target, predicted = columns(predictions, "target", names), columns(predictions, "prob", names)
     intervals = _intervals(scored(predictions, "multi_label", names), seed=seed)
     intervals["labels"] = intervals.pop("of")

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, intervals
 from w2v2.evaluation.comparison import as_json
+from w2v2.json_types import Json
 
 MAX_VALUES = 20
 NUM_PERMUTATIONS = 1000
@@ -95,7 +96,7 @@ def slice_scores(
     return {"metric": metric, "left_out": left_out} | _compared(clips, kept.tolist(), metric, seed=seed)
 
 
-def _compared(clips: _Clips, names: Sequence[str], metric: str, *, seed: int) -> dict[str, Any]:
+def _compared(clips: _Clips, names: Sequence[str], metric: str, *, seed: int) -> dict[str, Json]:
     parts = clips.scored()
     by_name = {name: intervals(part, seed=seed)[metric] for name, part in zip(names, parts, strict=True)}
     order = sorted(range(len(names)), key=lambda v: (by_name[names[v]].value or 0.0, -v))

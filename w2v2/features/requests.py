@@ -127,14 +127,14 @@ def joined(parts: Sequence[InColumns[ClipFeatures]]) -> InColumns[ClipFeatures]:
     )
 
 
-def _in_portions(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def _in_portions(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     waiting = iter(rows)
     portions = iter(lambda: list(itertools.islice(waiting, LOOKED_AT)), [])
     tables = [pa.Table.from_pylist(portion, schema=schema) for portion in portions]
     return pa.concat_tables([schema.empty_table(), *tables])
 
 
-def _row_of_features(clip: ClipFeatures) -> dict[str, Any]:
+def _row_of_features(clip: ClipFeatures) -> dict[str, object]:
     row = {name: getattr(clip, name) for name in ("clip_id", *LEARNT, "num_forwards")}
     return row | (asdict(clip.quality) if clip.quality else {}) | record_fields(clip.reject)
 
@@ -186,7 +186,7 @@ class AudioIndex:
                 storage.delete(uri)
 
 
-def _index_row(request: Request, clip: ClipFeatures) -> dict[str, Any]:
+def _index_row(request: Request, clip: ClipFeatures) -> dict[str, object]:
     row = {name: getattr(request, name) for name in PLACE} | {name: getattr(clip, name) for name in LEARNT}
     return row | (asdict(clip.quality) if clip.quality else {}) | {"decoder": DECODER_VERSION}
 

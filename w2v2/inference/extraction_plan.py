@@ -7,6 +7,7 @@ from typing import Any
 
 from w2v2.inference.extraction import Job
 from w2v2.inference.todo import Todo
+from w2v2.json_types import Json
 from w2v2.progress import clock
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def estimate(
     measured: Measured | None,
     *,
     num_encoders: int,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The work of an extraction, also logged: numbers of clips, bytes, hours of audio, rows and seconds.
 
     counts are those of extraction.counts over all clips, num_rejected the number of those rejected before that; measured

@@ -19,6 +19,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.errors import UserError
 from w2v2.inference.prediction import predict_waveforms, raw_outputs
 from w2v2.inference.transcription import frame_logits
+from w2v2.json_types import Json
 from w2v2.models.ctc import Transcriber
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.one_clip import OneClip, output_names
@@ -71,7 +72,7 @@ def outputs_of(saved: SavedModel, sounds: Sequence[Float[np.ndarray, " _"]]) -> 
     return [{name: rows[index] for name, rows in by_name.items()} for index in range(len(sounds))]
 
 
-def write_graph(folder: Path, saved: SavedModel, about: Mapping[str, Any], *, uri: str) -> Path:
+def write_graph(folder: Path, saved: SavedModel, about: Mapping[str, Json], *, uri: str) -> Path:
     """The graph's file in the folder, with `about` in its metadata; takes over the modules of the model (see OneClip).
 
     Raises UserError where torch cannot export the model's encoder.
@@ -117,10 +118,10 @@ def largest_difference(
     return largest
 
 
-def description(saved: SavedModel, operating_point: Mapping[str, Any]) -> dict[str, Any]:
+def description(saved: SavedModel, operating_point: Mapping[str, Json]) -> dict[str, Json]:
     """What a program that runs the graph needs to know: input, preprocessing, outputs and their labels."""
     info = saved.info
-    about: dict[str, Any] = {
+    about: dict[str, Json] = {
         "kind": info.kind,
         "digest": saved.digest,
         "input": {
@@ -148,10 +149,10 @@ def description(saved: SavedModel, operating_point: Mapping[str, Any]) -> dict[s
     return about | ({"operating_point": dict(operating_point)} if operating_point else {})
 
 
-def _outputs(info: ModelInfo, names: Sequence[str]) -> list[dict[str, Any]]:
+def _outputs(info: ModelInfo, names: Sequence[str]) -> list[dict[str, Json]]:
     shape: list[Any] = [1, "frames"] if info.kind == "transcript" else [1]
     labels = list(info.names)
-    outputs: list[dict[str, Any]] = [
+    outputs: list[dict[str, Json]] = [
         {"name": name, "dtype": "float32", "shape": [*shape, len(labels)], "labels": labels} for name in names
     ]
     if len(info.groups) > 1:

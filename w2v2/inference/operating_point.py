@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from w2v2.errors import UserError
 from w2v2.evaluation.calibration import with_temperature
 from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo, read_card
 
 
@@ -59,7 +59,7 @@ def name_in_table(predictor: str, temperature: float | None) -> str:
     return predictor if temperature is None else f"{predictor}-temperature-{temperature:.6g}"
 
 
-def present(values: Mapping[str, float], thresholds: Mapping[str, float | None]) -> dict[str, Any]:
+def present(values: Mapping[str, float], thresholds: Mapping[str, float | None]) -> dict[str, Json]:
     """1 or 0 for each label by its probability, in columns present_<label>; None where it has no threshold."""
     return {
         f"present_{name}": None if (least := thresholds.get(name)) is None else int(value >= least)

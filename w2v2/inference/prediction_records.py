@@ -110,7 +110,7 @@ def write_predictions(run: str, predictions: Sequence[ClipPrediction], inputs: S
         write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _row(prediction: ClipPrediction, inputs: str) -> dict[str, Any]:
+def _row(prediction: ClipPrediction, inputs: str) -> dict[str, object]:
     return {
         "inputs": inputs,
         "clip_id": prediction.clip_id,
@@ -126,7 +126,7 @@ def _row(prediction: ClipPrediction, inputs: str) -> dict[str, Any]:
     }
 
 
-def _text(transcript: Transcript) -> dict[str, Any]:
+def _text(transcript: Transcript) -> dict[str, object]:
     words = [asdict(word) for word in transcript.words]
     return {"text": transcript.text, "confidence": transcript.confidence, "words": words}
 

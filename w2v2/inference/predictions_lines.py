@@ -1,6 +1,6 @@
 """Predictions as lines for a terminal, where there are few."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ def _lines(rows: list[dict[str, Any]], info: ModelInfo) -> Iterator[str]:
         yield f"{row['clip_id']:<{width}}  {row['start_s']:7.2f} to {row['end_s']:7.2f} s  {_predicted(row, info)}"
 
 
-def _predicted(row: dict[str, Any], info: ModelInfo) -> str:
+def _predicted(row: Mapping[str, Any], info: ModelInfo) -> str:
     if info.kind == "transcript":
         confidence = row["confidence"]  # None where nothing is written
         return f"{row['text']} ({confidence:.2f})" if confidence is not None else "(no text)"

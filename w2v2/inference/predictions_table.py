@@ -3,7 +3,6 @@
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -86,11 +85,11 @@ def _cells(
     *,
     words: bool,
     thresholds: Mapping[str, float | None] | None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The predictions of each window, by column."""
     if prediction.transcript is not None:
         text = prediction.transcript
-        row: dict[str, Any] = {"text": text.text, "confidence": text.confidence}
+        row: dict[str, object] = {"text": text.text, "confidence": text.confidence}
         return [row | ({"words": words_json(text)} if words else {})]
     assert prediction.values is not None
     cells = []

@@ -17,6 +17,7 @@ from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, STORED_COLUMNS, Job
 from w2v2.inference.outcomes import done_before
 from w2v2.inference.todo import Todo
+from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.tables.spec import Where
@@ -148,7 +149,7 @@ class Finished:
         """Clips that have their vectors."""
         return self.counts["embedded"] + self.counts["there"]
 
-    def account(self) -> dict[str, Any]:
+    def account(self) -> dict[str, Json]:
         """`clips` of metrics.json; see data.accounting."""
         return account_of(self.num_used, self.rejects, self.passed_over, self.tolerated)
 

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from w2v2.audio import descriptors
 from w2v2.cluster.workers import start_workers
@@ -24,6 +23,7 @@ from w2v2.config import command_line, guide
 from w2v2.config.baseline import BaselineConfig
 from w2v2.config.guide import Guide
 from w2v2.data import manifest, usable_clips
+from w2v2.json_types import Json
 from w2v2.results.job_plans import plan_baseline
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
@@ -55,7 +55,7 @@ GUIDE = Guide(
 
 
 @exclusive
-def main(config: BaselineConfig) -> dict[str, Any]:
+def main(config: BaselineConfig) -> dict[str, Json]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)

@@ -11,11 +11,11 @@ Writes  <run>/config.yaml metrics.json report.html plots/ tables/
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from w2v2.config import command_line
 from w2v2.config.compare import CompareConfig
 from w2v2.config.guide import Guide
+from w2v2.json_types import Json
 from w2v2.kept_warnings import warnings_kept
 from w2v2.results.compare import compare_runs, plan_comparison
 from w2v2.storage import files as storage
@@ -40,7 +40,7 @@ GUIDE = Guide(
 
 
 @warnings_kept()
-def main(config: CompareConfig) -> dict[str, Any]:
+def main(config: CompareConfig) -> dict[str, Json]:
     """The comparison, after everything has been written to the run directory."""
     config = replace(config, run=storage.expand(config.run), runs=tuple(map(storage.expand, config.runs)))
     if config.plan:

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
@@ -23,6 +22,7 @@ from w2v2.data import manifest, transcripts, usable_clips
 from w2v2.data.scored_clips import read_scored_clips
 from w2v2.inference.operating_point import temperature_of, with_calibration
 from w2v2.inference.prediction_records import ClipPrediction, predicted_clips
+from w2v2.json_types import Json
 from w2v2.models import decoder
 from w2v2.models.any_model import convolutions_of, place_by_field, place_of_model, read_model
 from w2v2.models.model_info import ModelInfo
@@ -57,7 +57,7 @@ GUIDE = Guide(
 
 
 @exclusive
-def main(config: EvaluateConfig) -> dict[str, Any]:
+def main(config: EvaluateConfig) -> dict[str, Json]:
     """The metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)

@@ -19,11 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config import command_line, guide
 from w2v2.config.export import ExportConfig
 from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.models.any_model import check_model, is_foreign, load_any, place_of_model
 from w2v2.models.model_info import read_card
 from w2v2.storage import files as storage
@@ -49,7 +51,7 @@ FILES = ("model.onnx", "model.onnx.data", "model.json", "metrics.json")
 
 
 @exclusive
-def main(config: ExportConfig) -> dict[str, Any]:
+def main(config: ExportConfig) -> dict[str, Json]:
     """How the graph compares with the model, after everything has been written to the run directory."""
     started = time.monotonic()
     config = replace(config, run=storage.expand(config.run), model=place_of_model(config.model))
@@ -77,7 +79,7 @@ def main(config: ExportConfig) -> dict[str, Any]:
             )
         contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
     check = {
-        "lengths_s": [round(len(sound) / about["input"]["sampling_rate_hz"], 4) for sound in sounds],
+        "lengths_s": [round(len(sound) / SAMPLE_RATE, 4) for sound in sounds],
         "largest_difference": difference,
         "tolerance": onnx_graph.TOLERANCE,
         "versions": library_versions("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
@@ -88,7 +90,7 @@ def main(config: ExportConfig) -> dict[str, Any]:
 
 def write_outcome(
     config: ExportConfig, contents: Mapping[str, bytes], about: Mapping[str, Any], *, seconds: float
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The run's numbers, after the graph, its description and metrics.json have been written."""
     check = about["check"]
     for name, body in contents.items():
@@ -108,7 +110,7 @@ def write_outcome(
     return metrics
 
 
-def operating_point_of(model: str, saved: "SavedModel") -> dict[str, Any]:
+def operating_point_of(model: str, saved: "SavedModel") -> dict[str, Json]:
     """`temperature` and `thresholds` of the model's card, where it has them: predict applies them by choice."""
     if is_foreign(model):
         return {}

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
 from w2v2.data import clip_shards, manifest, usable_clips
+from w2v2.json_types import Json
 from w2v2.models.architecture import read_num_layers, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.results.job_plans import plan_extraction
@@ -68,7 +69,7 @@ GUIDE = Guide(
 
 
 @exclusive
-def main(config: ExtractConfig) -> dict[str, Any]:
+def main(config: ExtractConfig) -> dict[str, Json]:
     """The run's numbers, after all is written; with --plan those of what would be done."""
     return extract(config, _start)
 
@@ -79,7 +80,7 @@ def _start(config: ExtractConfig, num_clips: int) -> "Embeds":
     return Encoders(config, num_clips)
 
 
-def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds]") -> dict[str, Any]:
+def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds]") -> dict[str, Json]:
     """The same, with vectors from what start(config, number of clips) returns."""
     started = time.monotonic()
     config = resolved(config)
@@ -117,7 +118,7 @@ def _sort_out(shards: "Shards", job: "Job", table: tables.Table | None, spool: S
 
 def _extract(
     shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table, spool: Spool, *, started: float
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     from w2v2.cluster.embedding import embed_all
     from w2v2.inference.extraction import DONE
     from w2v2.inference.outcomes import join_done
@@ -144,7 +145,7 @@ def _extract(
 
 def _plan(
     shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table | None, spool: Spool
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     from w2v2.inference.extraction_plan import estimate
 
     todo = _sort_out(shards, job, table, spool)

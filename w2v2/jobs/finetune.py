@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
@@ -33,6 +33,7 @@ from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.data.text import Vocabulary
 from w2v2.features.requests import ClipFeatures, features_in_columns
+from w2v2.json_types import Json
 from w2v2.models import decoder, provenance
 from w2v2.models.architecture import check_encoder, check_vocabulary, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
@@ -73,7 +74,7 @@ GUIDE = Guide(
 
 @exclusive
 @tracked
-def main(config: FinetuneConfig) -> dict[str, Any]:
+def main(config: FinetuneConfig) -> dict[str, Json]:
     """The metrics of the test split, after everything has been written to the run directory."""
     started = time.monotonic()
     refuse_unusable(config.encoder.name)
@@ -265,11 +266,11 @@ def encoder_entry(
     }
 
 
-def card(config: FinetuneConfig, corpus: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Any]:
+def card(config: FinetuneConfig, corpus: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Json]:
     """The model card: data, encoder, settings and versions."""
     from w2v2.results.finetune import versions
 
-    data = {
+    data: dict[str, Json] = {
         "uri": config.data.uri,
         "num_clips": len(corpus.clips),
         "num_speakers": len(corpus.clips["speaker"].unique()),

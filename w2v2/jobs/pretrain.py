@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +34,7 @@ from w2v2.data import file_facts, folds, manifest, splits, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.errors import UserError
 from w2v2.features.requests import ClipFeatures
+from w2v2.json_types import Json
 from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.results.job_plans import plan_pretrain
@@ -74,7 +74,7 @@ GUIDE = Guide(
 
 @exclusive
 @tracked
-def main(config: PretrainConfig) -> dict[str, Any]:
+def main(config: PretrainConfig) -> dict[str, Json]:
     """The run's numbers, after everything has been written to the run directory."""
     started = time.monotonic()
     config = resolved(config)
@@ -114,7 +114,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
     def plan_of(part: Part) -> PretrainPlan:
         return PretrainPlan(config=part.config, clips=part.corpus.clips, card=card(part, encoder), **keys)
 
-    def write(part: Part, trained: Pretrained) -> dict[str, Any]:
+    def write(part: Part, trained: Pretrained) -> dict[str, Json]:
         seconds = time.monotonic() - started
         return write_outcome(part.config, part.corpus, trained, encoder=encoder, seconds=seconds)
 
@@ -124,7 +124,7 @@ def main(config: PretrainConfig) -> dict[str, Any]:
         return write(part, pretrain_on(workers, plan_of(part), gpus=gpus))
     corpus = pretraining_clips.with_folds(config, corpus, fold_of)
     parts = [pretraining_clips.without_fold(config, corpus, fold) for fold in range(config.folds.num_folds)]
-    metrics: dict[int, dict[str, Any]] = {}
+    metrics: dict[int, dict[str, Json]] = {}
     with runs_held(parts):
         pretrain_each_on(
             workers,
@@ -206,7 +206,7 @@ def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
     }
 
 
-def card(part: Part, encoder: dict[str, str]) -> dict[str, Any]:
+def card(part: Part, encoder: dict[str, str]) -> dict[str, Json]:
     """The model card: data, encoder, settings and versions."""
     config, corpus = part.config, part.corpus
     data = {

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -28,6 +27,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import folds, transcripts, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
+from w2v2.json_types import Json
 from w2v2.models import fold_encoders
 from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.learning_rates import DECIDING, learning_rates, log_learning_rate, with_learning_rate
@@ -71,7 +71,7 @@ GUIDE = Guide(
 
 @exclusive
 @tracked
-def main(config: TuneFoldsConfig) -> dict[str, Any]:
+def main(config: TuneFoldsConfig) -> dict[str, Json]:
     """The run's metrics, after everything has been written to the run directory."""
     started = time.monotonic()
     refuse_unusable_encoders(config)

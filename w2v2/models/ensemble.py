@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import ENSEMBLE_FORMAT, read_info
@@ -41,7 +42,13 @@ def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_f
     card = public_values({**card, "members": names})
     write_card(uri, info, card, digest, opened_by="")
     fields = {name: value for name, value in asdict(info).items() if value is not None}
-    about = {"format": ENSEMBLE_FORMAT, "digest": digest, "info": fields, "members": names, "card": card}
+    about: dict[str, Json] = {
+        "format": ENSEMBLE_FORMAT,
+        "digest": digest,
+        "info": fields,
+        "members": names,
+        "card": card,
+    }
     storage.write_text(storage.join(uri, "w2v2.json"), seal_json(about, indent=2) + "\n")
     return digest
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json
 
@@ -16,7 +16,7 @@ CHANGING = ("README.md",)
 """Files that may be edited, or are written again when a model is scored."""
 
 
-def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Json]]:
     """Size and checksum of each file, by name, as w2v2.json records them."""
     return {
         name: {"size_bytes": len(body), "crc32c": google_crc32c.value(body)}
@@ -25,7 +25,7 @@ def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     }
 
 
-def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
+def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Json]]) -> None:
     """Raises UserError naming a file of the folder that is missing or was changed.
 
     Only the size is compared of weights, whose values are checked when the model is loaded, and of a language model,

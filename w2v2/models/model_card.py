@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo, read_info
 from w2v2.models.pretrained_name import local_path
 from w2v2.redaction import public_text, public_values
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MACRO = {"average": "macro"}
-METRICS: Mapping[str, Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
+METRICS: Mapping[str, Mapping[str, tuple[str, str, Mapping[str, Json]]]] = {
     "classes": {
         "uar": ("UAR", "recall", _MACRO),
         "accuracy": ("accuracy", "accuracy", {}),
@@ -52,7 +53,7 @@ class CardScore:
     """How a search's score was estimated; empty for the score of this model."""
 
 
-def write_card(uri: str, info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_by: str) -> None:
+def write_card(uri: str, info: ModelInfo, card: Mapping[str, Json], digest: str, *, opened_by: str) -> None:
     """Write README.md into a model folder; opened_by is the class of transformers that gives its outputs, or ''."""
     text = card_text(info, card, digest, opened_by=opened_by)
     storage.write_text(storage.join(storage.expand(uri), "README.md"), text)
@@ -97,7 +98,7 @@ def _what(info: ModelInfo, card: Mapping[str, Any]) -> str:
     return f"An ensemble of {len(members)} {kind} models" if members else f"A {kind} model"
 
 
-def scores_of(info: ModelInfo, card: Mapping[str, Any]) -> list[CardScore]:
+def scores_of(info: ModelInfo, card: Mapping[str, Json]) -> list[CardScore]:
     """What the search that chose the settings estimates on new speakers, where one did, then the scores of the test split."""
     return [*_estimated(card), *_of_test(info, card)]
 
@@ -131,7 +132,7 @@ def _of_test(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[CardScore]:
         )
 
 
-def _metadata(info: ModelInfo, card: Mapping[str, Any]) -> str:
+def _metadata(info: ModelInfo, card: Mapping[str, Json]) -> str:
     """The YAML on top, with model-index where there are scores."""
     from huggingface_hub import ModelCardData  # takes a second to import
 
@@ -156,7 +157,7 @@ def _base_model(name: str) -> str | None:
     return name if _HUB_NAME.fullmatch(name) and not local_path(name).exists() else None
 
 
-def _results(info: ModelInfo, card: Mapping[str, Any]) -> "Iterator[EvalResult]":
+def _results(info: ModelInfo, card: Mapping[str, Json]) -> "Iterator[EvalResult]":
     """The defined scores as the hub's results; an interval is an argument of its metric."""
     from huggingface_hub import EvalResult
 

@@ -12,6 +12,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.job_commands import command_of
+from w2v2.json_types import Json
 from w2v2.models.folder_files import refuse_damaged
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json
@@ -102,11 +103,11 @@ def read_card(uri: str) -> dict[str, Any]:
     return parse_json(place, storage.read_bytes(place))["card"]
 
 
-def card_block(card: Mapping[str, Any]) -> str:
+def card_block(card: Mapping[str, Json]) -> str:
     """The card as written in the folder's README.md."""
     return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
 
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _tuples(fields: Mapping[str, Json]) -> dict[str, Any]:
     """The value with JSON's lists turned back into tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -12,6 +12,7 @@ from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2For
 
 from w2v2.config.pretrain import LossConfig, PretrainConfig, QuantizerConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.models.contrastive import contrast_clip
 from w2v2.models.encoder import Encoder
 from w2v2.models.onednn_linear import use_fastest_linear
@@ -327,7 +328,7 @@ def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:
     return architecture, normalize
 
 
-def _chosen(quantizer: QuantizerConfig) -> dict[str, Any]:
+def _chosen(quantizer: QuantizerConfig) -> dict[str, Json]:
     """The sizes in the settings, by transformers' names."""
     names = {
         "num_codevector_groups": quantizer.num_groups,

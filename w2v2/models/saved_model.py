@@ -18,6 +18,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
 from w2v2.config.digest import changed
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.models.architecture import refuse_unusable
 from w2v2.models.classifier import Classifier
@@ -82,7 +83,7 @@ def save_model(
     provenance.write(uri, made_from, encoder=info.encoder.name)
     opened_by = _stock_class(info) if whole else ""
     write_card(uri, info, card, digest, opened_by=opened_by)
-    about = {
+    about: dict[str, Json] = {
         "format": FORMAT,
         "digest": digest,
         "info": _fields(info),
@@ -136,7 +137,7 @@ def _stock_class(info: ModelInfo) -> str:
     return "AutoModelForAudioClassification" if info.vocabulary is None else "AutoModelForCTC"
 
 
-def _fields(info: ModelInfo) -> dict[str, Any]:
+def _fields(info: ModelInfo) -> dict[str, Json]:
     """The fields as JSON has them, without those of another task and without the place of the encoder on this machine."""
     shown = replace(info, encoder=replace(info.encoder, name=public_text(info.encoder.name)))
     return {name: value for name, value in asdict(shown).items() if value is not None}
@@ -156,7 +157,7 @@ def model_digest(model: SpeechModel, info: ModelInfo) -> str:
     return total.hexdigest()[:16]
 
 
-def _audio_settings(audio: AudioConfig) -> dict[str, Any]:
+def _audio_settings(audio: AudioConfig) -> dict[str, Json]:
     """The fields that AudioConfig began with, and of later ones those that differ from their defaults.
 
     So the digest of a model stays when a field is added.

@@ -125,7 +125,7 @@ class Measured:
             return f"{show(self.value)} ({text.interval_text(self.interval, show)})"
         return show(self.value) + (f" (undefined, {self.why})" if self.why and self.value is not None else "")
 
-    def raw(self) -> dict[str, Any]:
+    def raw(self) -> dict[str, str | float | None]:
         """Its value, and its bounds under the suffixes " low" and " high" of the column's name in the CSV."""
         low, high = self.interval or (None, None)
         return {"": self.value, " low": low, " high": high}
@@ -142,7 +142,7 @@ class Averaged:
         """The mean, and the standard deviation where it is known."""
         return show(self.mean) + ("" if self.std is None else f" \u00b1 {100 * self.std:.1f}")
 
-    def raw(self) -> dict[str, Any]:
+    def raw(self) -> dict[str, str | float | None]:
         """Its mean, and under the suffix " std" of the column's name in the CSV its standard deviation."""
         return {"": self.mean, " std": self.std}
 
@@ -159,7 +159,7 @@ class Sound:
         """The uri of the recording."""
         return self.uri
 
-    def raw(self) -> dict[str, Any]:
+    def raw(self) -> dict[str, str | float | None]:
         """Its uri, in one column of the CSV."""
         return {"": self.uri}
 
@@ -176,7 +176,7 @@ class Link:
         """Its words."""
         return self.words
 
-    def raw(self) -> dict[str, Any]:
+    def raw(self) -> dict[str, str | float | None]:
         """Its words, in one column of the CSV."""
         return {"": self.words}
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from w2v2.evaluation.bootstrap import MIN_UNITS
 from w2v2.evaluation.recording_quality import channel_warning, class_warnings, clipping_warning
+from w2v2.json_types import Json
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
@@ -278,7 +279,7 @@ def _same_hits(pooled: Mapping[str, Any], predictions: pa.Table) -> Check:
     )
 
 
-def _same_number(metrics: Mapping[str, Any], predictions: pa.Table) -> Check:
+def _same_number(metrics: Mapping[str, Json], predictions: pa.Table) -> Check:
     num_rows, num_clips = predictions.num_rows, metrics["num_clips"]
     return _check(
         num_rows == num_clips,

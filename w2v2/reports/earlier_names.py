@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from w2v2.json_types import Json
+
 _METRICS = {
     "heard_speakers": "speakers_seen_in_training",
     "heard_clips": "clips_seen_in_training",
@@ -23,5 +25,5 @@ def with_present_names(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _renamed(values: Mapping[str, Json], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in values.items()}

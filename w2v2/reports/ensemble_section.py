@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from w2v2.json_types import Json
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
 from w2v2.reports.estimate import Headline, model_headline
 from w2v2.reports.run_files import ModelRun
@@ -66,7 +67,7 @@ def _out_of_fold(metrics: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def member_headline(metrics: Mapping[str, Any], part: Mapping[str, Any]) -> Headline:
+def member_headline(metrics: Mapping[str, Json], part: Mapping[str, Json]) -> Headline:
     """The leading score of a part of an ensemble, which has `pooled`."""
     return model_headline({**metrics, "pooled": part["pooled"]})
 

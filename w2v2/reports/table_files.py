@@ -4,9 +4,8 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from w2v2.reports.blocks import Averaged, Cell, Column, Measured, Sound, Table
+from w2v2.reports.blocks import Averaged, Cell, Column, Link, Measured, Sound, Table
 from w2v2.storage.csv_text import safe_cell
 
 _LATEX = {
@@ -39,8 +38,8 @@ def _parts(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(part for cell in cells for part in _raw(cell))) or [""]
 
 
-def _raw(cell: Cell) -> dict[str, Any]:
-    return cell.raw() if isinstance(cell, Measured | Averaged | Sound) else {"": cell}
+def _raw(cell: Cell) -> dict[str, str | float | None]:
+    return cell.raw() if isinstance(cell, Measured | Averaged | Sound | Link) else {"": cell}
 
 
 def latex_text(table: Table) -> str:

@@ -16,6 +16,7 @@ from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.fold_scores import fold_intervals, over_folds
 from w2v2.evaluation.predictions import predictions_table
+from w2v2.json_types import Json
 from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
 from w2v2.training.svm import FoldFit
@@ -48,7 +49,7 @@ def write_outcome(
     scores = task_scores.score_predictions(
         predictions, kind="classes", names=classes, seed=config.seed, midpoints=None
     )
-    written = {
+    written: dict[str, Json] = {
         "job": "baseline",
         **scores,
         "metric": "uar",
@@ -77,7 +78,7 @@ def write_outcome(
     return written
 
 
-def _fold_row(fit: FoldFit, target: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def _fold_row(fit: FoldFit, target: np.ndarray, classes: Sequence[str]) -> dict[str, Json]:
     confusion = classification.confusion(target, fit.probabilities.argmax(1), len(classes))
     scores = classification.scores(confusion, classes)
     likely = fit.probabilities[np.arange(len(target)), target]

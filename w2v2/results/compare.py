@@ -10,6 +10,7 @@ from w2v2.evaluation import comparison
 from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.direction import better_word, sign
 from w2v2.evaluation.scores import number_text, within_text
+from w2v2.json_types import Json
 from w2v2.machine import describe_run
 from w2v2.results.compared_runs import ComparedRun, all_names, corpus_of, read_runs, scored_run
 from w2v2.storage import run_directory
@@ -20,7 +21,7 @@ LEADING = {"classes": "uar", "multi_label": "macro_auc", "regression": "ccc", "t
 WRITES = ("config.yaml", "metrics.json", "report.html", "plots/", "tables/")
 
 
-def plan_comparison(config: CompareConfig) -> dict[str, Any]:
+def plan_comparison(config: CompareConfig) -> dict[str, Json]:
     """What would be compared, logged and returned; nothing is written. Raises UserError where the job would stop."""
     runs = read_runs(config.runs)
     _, _, metric = _scored(runs, config)
@@ -34,7 +35,7 @@ def plan_comparison(config: CompareConfig) -> dict[str, Any]:
     return {"runs": methods, "metric": metric, "num_clips": clips, "num_speakers": speakers}
 
 
-def compare_runs(config: CompareConfig) -> dict[str, Any]:
+def compare_runs(config: CompareConfig) -> dict[str, Json]:
     """The comparison as plain JSON, after metrics.json and the page have been written."""
     runs = read_runs(config.runs)
     scored, metrics, metric = _scored(runs, config)
@@ -72,14 +73,14 @@ def _compared(
     metric: str,
     *,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     ranking = comparison.ranking(scored, metric, seed=seed)
     order = [row["name"] for row in ranking]
     # A speaker need not have every class, so classes are compared by the fraction right.
     speaker_metric = "accuracy" if "accuracy" in metrics else metric
     by_speaker = {name: comparison.by_speaker(scored[name], speaker_metric) for name in order}
 
-    def differences(better: str, other: str) -> dict[str, Any]:
+    def differences(better: str, other: str) -> dict[str, Json]:
         """How much higher the better run scores, and where errors are counted, how much lower."""
         higher, lower = (better, other) if sign(metric) > 0 else (other, better)
         return _pick(comparison.differences(scored[higher], scored[lower], seed=seed), metrics)
@@ -109,7 +110,7 @@ def _compared(
     }
 
 
-def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int) -> dict[str, Any]:
+def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int) -> dict[str, Json]:
     plain = {name: comparison.as_json(interval) for name, interval in intervals(scored, seed=seed).items()}
     return {
         "uri": run.uri,
@@ -120,7 +121,7 @@ def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int)
     }
 
 
-def _pick(tree: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+def _pick(tree: Mapping[str, Json], metrics: Sequence[str]) -> dict[str, Json]:
     return {name: tree[name] for name in metrics}
 
 

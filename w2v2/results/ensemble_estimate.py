@@ -18,6 +18,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.scores import scored
+from w2v2.json_types import Json
 from w2v2.results.compared_runs import ComparedRun, read_run, scored_run
 from w2v2.search.estimate import INTERVAL, interval_json
 from w2v2.search.final_trainings import FILE, seed_averages
@@ -27,7 +28,7 @@ from w2v2.storage import run_directory
 logger = logging.getLogger(__name__)
 
 
-def ensemble_estimate(config: FinetuneConfig, classes: Sequence[str]) -> dict[str, Any] | None:
+def ensemble_estimate(config: FinetuneConfig, classes: Sequence[str]) -> dict[str, Json] | None:
     """`estimate` of an ensemble, in the form of that of a search; None where no search chose the settings.
 
     It is None as well, with a warning, where the search's files cannot be read, or are of other classes.

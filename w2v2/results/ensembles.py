@@ -10,6 +10,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_predictions
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.reports.ensemble_section import member_headline
 from w2v2.results.ensemble_estimate import ensemble_estimate
@@ -29,7 +30,7 @@ def ensemble_scores(
     out_of_fold: pa.Table | None,
     names: Sequence[str],
     midpoints: Sequence[float] | None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """`ensemble` of metrics.json; out_of_fold is what out_of_fold_predictions returned.
 
     `estimate` is what to expect on new speakers, where a search chose the settings (see ensemble_estimate); `members` has
@@ -37,7 +38,7 @@ def ensemble_scores(
     the one member that was trained without its speaker.
     """
     estimate = ensemble_estimate(config, names)
-    scores: dict[str, Any] = {
+    scores: dict[str, Json] = {
         **({"estimate": estimate} if estimate else {}),
         "kind": config.ensemble,
         "members": [
@@ -74,7 +75,7 @@ def _member(
     *,
     names: Sequence[str],
     midpoints: Sequence[float] | None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     clips = corpus.clips.take(pa.array(member.rows))
     assert not isinstance(member.values, Sequence), "ensembles have no transcripts"
     keep = ["clip_id", "speaker", "split"]
@@ -113,7 +114,7 @@ def _out_of_fold(
     *,
     names: Sequence[str],
     midpoints: Sequence[float] | None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Scores of single models: the ensemble has several models for a new speaker, and these clips have one each."""
     scores = score_predictions(
         predictions, kind=config.task.kind, names=names, seed=config.seed, midpoints=midpoints

@@ -19,6 +19,7 @@ from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.models.any_model import is_foreign
 from w2v2.models.model_info import ModelInfo, read_card
@@ -38,7 +39,7 @@ def write_outcome(
     digest: str,
     temperature: float | None,
     started: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The metrics, after all files of the run directory have been written.
 
     manifest has the predicted clips, clip_predictions an item for every clip of the data. digest is the model's,
@@ -76,7 +77,7 @@ def write_outcome(
 
 def _scores(
     config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     card = {} if is_foreign(config.model) else read_card(config.model)
     scores = score_predictions(
         predictions,
@@ -89,7 +90,7 @@ def _scores(
     return scores | _details(config, predictions, clips, info, card)
 
 
-def _seen_entries(seen: provenance.Overlap | None) -> dict[str, Any]:
+def _seen_entries(seen: provenance.Overlap | None) -> dict[str, Json]:
     """Numbers of speakers and clips that were seen in training; zeros where that was not recorded."""
     seen = seen or provenance.Overlap()
     return {
@@ -112,7 +113,7 @@ def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], in
 
 def _details(
     config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match info.kind:
         case "classes":
@@ -128,7 +129,7 @@ def _details(
             return {"recordings": recording_details(clips)}
 
 
-def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Any]:
+def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo) -> dict[str, Json]:
     """`text` and `decoding` of metrics.json: characters that the model cannot write, sentences seen in training, the decoder."""
     references = clips["reference"].to_pylist()
     assert info.vocabulary is not None
@@ -140,7 +141,7 @@ def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo)
             num_seen,
             len(references),
         )
-    text = {"unknown_characters": unknown, "num_seen_sentences": num_seen}
+    text: dict[str, Json] = {"unknown_characters": unknown, "num_seen_sentences": num_seen}
     return {"text": text, "decoding": command_line.tree(config.decode)}
 
 

@@ -10,6 +10,7 @@ from w2v2.evaluation.recording_quality import recording_details
 from w2v2.inference.extraction import Job
 from w2v2.inference.reject_table import commit_rejects, rejects_table
 from w2v2.inference.shards import Finished
+from w2v2.json_types import Json
 from w2v2.machine import describe_run
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -49,7 +50,7 @@ def write_outcome(
     rejects = open_table(rejects_table(config.table), rejects_spec())
     commit_rejects(rejects, finished.rejects, job)
     seconds = time.monotonic() - started
-    metrics = {
+    metrics: dict[str, Json] = {
         "job": "extract_embeddings",
         "table": config.table,
         "num_clips": finished.num_used + num_rejects,
@@ -99,7 +100,7 @@ def _commit(parts: Sequence[str], job: Job, table: Table, lost: Callable[[], int
     return commit
 
 
-def _is_reported(run: str, metrics: dict[str, Any]) -> bool:
+def _is_reported(run: str, metrics: dict[str, Json]) -> bool:
     """Whether the run directory has the page and metrics of an attempt that wrote the same clips."""
     same = ("job", "table", "num_clips", "rejected", "encoder")
     place = storage.join(run, "metrics.json")

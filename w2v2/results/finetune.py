@@ -23,6 +23,7 @@ from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.models.model_card import extend_card
 from w2v2.reports.recordings import corpus_name
@@ -55,7 +56,7 @@ def write_outcome(
     before: Mapping[str, Any] | None,
     text: Mapping[str, Any] | None,
     seconds: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The metrics of the test split, after all files of the run directory have been written.
 
     The model, written before, gets its scores into its card. midpoints are the means of the training targets of a
@@ -87,11 +88,13 @@ def write_outcome(
         out_of_fold=held_out,
     )
     metrics |= _details(config, test, corpus.clips, names, kept)
+    estimate = _tuning_estimate(config)
     if ensemble is not None:
-        metrics["ensemble"] = ensemble_scores(
+        of_ensemble = ensemble_scores(
             config, corpus, ensemble, out_of_fold=held_out, names=names, midpoints=midpoints
         )
-    estimate = metrics.get("ensemble", {}).get("estimate") or _tuning_estimate(config)
+        metrics["ensemble"] = of_ensemble
+        estimate = of_ensemble.get("estimate") or estimate
     if estimate and caveat:  # the test split chose the settings: its score is not the one to believe
         metrics["estimate"] = estimate
     metrics = with_sessions(config.run, metrics)
@@ -100,7 +103,7 @@ def write_outcome(
 
 
 def _write_numbers(
-    config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetuned", kept: Mapping[str, Any]
+    config: FinetuneConfig, metrics: Mapping[str, Json], trained: "Finetuned", kept: Mapping[str, Json]
 ) -> None:
     """metrics.json, the model card with what is kept with the model, TensorBoard's events and the page."""
     run_directory.write_metrics(config.run, metrics)
@@ -111,7 +114,7 @@ def _write_numbers(
 
 def _scores(
     config: FinetuneConfig, test: pa.Table, names: Sequence[str], midpoints: Sequence[float] | None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     return score_predictions(
         test,
         kind=config.task.kind,
@@ -122,7 +125,7 @@ def _scores(
     )
 
 
-def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> dict[str, Any]:
+def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> dict[str, Json]:
     """What was trained, on what, and by which versions."""
     return {
         "job": "finetune",
@@ -157,7 +160,7 @@ def _extend_card(config: FinetuneConfig, metrics: Mapping[str, Any], more: Mappi
     extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
 
 
-def _report(config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetuned") -> None:
+def _report(config: FinetuneConfig, metrics: Mapping[str, Json], trained: "Finetuned") -> None:
     """Writes the page, and logs the scores and where everything is."""
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
@@ -177,7 +180,7 @@ def _report(config: FinetuneConfig, metrics: Mapping[str, Any], trained: "Finetu
     logger.info("page: %s", page)
 
 
-def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Any]:
+def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Json]:
     return {
         "digest": trained.digest,
         "uri": f"{config.run}/model",
@@ -199,7 +202,7 @@ def _write_tables(
 
 def _details(
     config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match config.task.kind:
         case "classes":
@@ -218,7 +221,7 @@ def _details(
             return {"recordings": recording_details(clips)}
 
 
-def _tuning_estimate(config: FinetuneConfig) -> dict[str, Any] | None:
+def _tuning_estimate(config: FinetuneConfig) -> Json:
     """`estimate` of the search that chose the settings; None where none did or it cannot be read."""
     if not config.tuned_on or config.task.kind != "classes":
         return None
@@ -239,7 +242,7 @@ def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names
 
 def _decoding(
     config: FinetuneConfig, test: pa.Table, trained: "Finetuned", clip_ids: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """How the transcripts were decoded; of a beam search its weights, what was tried on val, and greedy decoding's rates.
 
     clip_ids are those of trained.rows.
@@ -267,7 +270,7 @@ def _decoding(
     }
 
 
-def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[str, Any]:
+def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[str, Json]:
     """What metrics.json reports of the text, after `<run>/vocab.json` and `<run>/text.parquet` have been written.
 
     text.parquet has each character of the references with its number in each split. clips have reference and

@@ -20,6 +20,7 @@ from w2v2.data import file_facts, folds, splits, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.features.encoder_info import KnownEncoders
 from w2v2.inference.prediction_records import inputs_of, read_predictions
+from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import Frozen, Work, report_plan
 from w2v2.search.nested import cost_of
@@ -35,7 +36,7 @@ _DESCRIPTORS_BYTES = 1_000
 """About what the features of one kind take."""
 
 
-def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
+def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Json]:
     """The plan of `w2v2 tune-folds` over these clips."""
     corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     encoders = variants(config.encoder, config.search.space)
@@ -79,7 +80,7 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Any]:
+def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Json]:
     """The plan of `w2v2 baseline` over these clips."""
     corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     svm = config.svm
@@ -103,7 +104,7 @@ def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Any]:
     )
 
 
-def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Any]:
+def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Json]:
     """The plan of `w2v2 finetune` over these clips."""
     corpus = replace(
         corpus, clips=splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
@@ -155,7 +156,7 @@ def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Any]:
     )
 
 
-def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Any]:
+def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Json]:
     """The plan of `w2v2 pretrain` over these clips; config has the recipe of its encoder."""
     encoder = _of_encoder(config.encoder.as_encoder(), config.cache, precision="float32", seed=config.seed)
     return report_plan(
@@ -179,7 +180,7 @@ def plan_pretrain(config: PretrainConfig, corpus: Manifest) -> dict[str, Any]:
 
 def plan_evaluate(
     config: EvaluateConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The plan of `w2v2 evaluate` over these clips, for a model and a decoder of this name."""
     num_done = _num_predicted(config, corpus, predictor=predictor)
     return report_plan(
@@ -200,7 +201,7 @@ def plan_evaluate(
 
 def plan_predict(
     config: PredictConfig, corpus: Manifest, info: ModelInfo, *, predictor: str
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The plan of `w2v2 predict` over these clips, for a model and a decoder of this name."""
     corpus = file_facts.add_file_facts(corpus, usable_clips.with_demo_made(config.data, task=info.kind))
     num_done = _num_predicted(
@@ -223,7 +224,7 @@ def plan_predict(
 
 def plan_extraction(
     config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The plan of `w2v2 extract-embeddings` over these clips; numbers are those of inference.extraction_plan."""
     plan = report_plan(
         config,

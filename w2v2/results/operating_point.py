@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +11,7 @@ from w2v2.data.targets import class_numbers
 from w2v2.evaluation.calibration import fitted_temperature
 from w2v2.evaluation.decisions import by_patient, choose_thresholds
 from w2v2.evaluation.scores import columns
+from w2v2.json_types import Json
 from w2v2.search.final_trainings import FILE, seed_averages
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -26,7 +26,7 @@ def operating_point(
     *,
     heldout_speakers: set[str],
     out_of_fold: pa.Table | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Entries of the model card: `temperature` of classes or `thresholds` of labels; {} if they cannot be chosen.
 
     predictions have a split; heldout_speakers are those of the test split, whom a search may have scored. A temperature
@@ -53,7 +53,7 @@ def _temperature_of(
     out_of_fold: pa.Table | None,
     names: Sequence[str],
     heldout_speakers: set[str],
-) -> dict[str, Any] | None:
+) -> dict[str, Json] | None:
     if len(val):
         return _temperature(val, names, f"the val split: {_size(val)}")
     if out_of_fold is not None:
@@ -67,7 +67,7 @@ def _temperature_of(
 
 def _of_search(
     config: FinetuneConfig, names: Sequence[str], heldout_speakers: set[str]
-) -> dict[str, Any] | None:
+) -> dict[str, Json] | None:
     """A temperature of the search's out-of-fold predictions of speakers who are not held out here; None without any.
 
     For an ensemble of seeds they are averages of the search's new seeds, where it has trained several.
@@ -101,7 +101,7 @@ def _final_predictions(run: str) -> pa.Table | None:
         return None
 
 
-def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[str, Any] | None:
+def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[str, Json] | None:
     """The temperature of these predictions; None if all or none are right, for which no temperature is best."""
     if not len(rows):
         return None
@@ -116,7 +116,7 @@ def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[s
     return {"value": fitted_temperature(probabilities, target), "fitted_on": fitted_on}
 
 
-def _thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, Any]:
+def _thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, Json]:
     patients, _ = by_patient(val, names)
     chosen = {"recordings": choose_thresholds(val, names), "patients": choose_thresholds(patients, names)}
     for kind, thresholds in chosen.items():

@@ -27,6 +27,7 @@ from w2v2.data.corpora.rows import Labels
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
 from w2v2.features.stored_features import StoredFeatures, stored_features
+from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -69,7 +70,7 @@ class Work:
     num_done: int = 0
     """Clips whose outcome an earlier attempt of this run kept."""
     carried: Sequence[str] = ()
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, Json] = field(default_factory=dict)
     """Further numbers of the job's own."""
 
 
@@ -78,7 +79,7 @@ def reading_all(config: C) -> C:
     return replace(config, run="", data=replace(config.data, max_reject_fraction=1.0))  # type: ignore[type-var, attr-defined]
 
 
-def report_plan(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Any]:
+def report_plan(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
     """What the job would read, use, reject, compute and write, logged and returned, after `<run>/clips.csv` is written.
 
     Raises UserError where the job would stop, in its own words.
@@ -124,7 +125,7 @@ def _stored(clips: pa.Table, config: JobConfig, work: Work) -> StoredFeatures | 
     )
 
 
-def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[str, Any]:
+def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[str, Json]:
     """Hours of audio: exact where an earlier run read a file, of the others estimated from some that are read now."""
     lengths = np.full(len(clips), math.nan) if stored is None else np.array(stored.durations_s)
     spans = np.array(clips["end_s"].to_pylist(), float) - np.array(clips["start_s"].to_pylist(), float)
@@ -203,7 +204,7 @@ def _suffix(uri: str) -> str:
 # -- features and the CSV
 
 
-def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[str, Any]:
+def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[str, Json]:
     """What is in the cache, what would be computed, and the disk that it would take (None where unknown)."""
     if stored is None:
         if work.num_done:
@@ -237,7 +238,7 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
     }
 
 
-def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Any]:
+def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
     """Writes the clips as they were understood, and says how to have them read back."""
     slices = [name for name in config.data.slice_columns if name in corpus.clips.column_names]
     content, num_lost = clip_csv.clips_csv(corpus, task=work.task, carried=[*work.carried, *slices])

@@ -12,6 +12,7 @@ from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.job_commands import command_of
+from w2v2.json_types import Json
 from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
@@ -27,9 +28,9 @@ def write_outcome(
     corpus: Manifest,
     trained: Pretrained,
     *,
-    encoder: Mapping[str, Any],
+    encoder: Mapping[str, Json],
     seconds: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The run's numbers, after all files of the run directory have been written."""
     run_directory.write_table(
         config.run, "curves", pa.Table.from_pylist([dict(row) for row in trained.curve])
@@ -57,8 +58,8 @@ def write_outcome(
 
 
 def _numbers(
-    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: Mapping[str, Any]
-) -> dict[str, Any]:
+    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: Mapping[str, Json]
+) -> dict[str, Json]:
     """What the last epoch reached and whether it is healthy, of what, and by which versions."""
     last = trained.curve[-1]
     num_codes = len(trained.code_usage)
@@ -97,7 +98,7 @@ def write_fold_outcome(
     """
     names = ("state", "sentence", "last", "num_clips", "hours", "num_codes", "model")
     speakers = [sorted(set(_in_fold(corpus, fold)["speaker"].to_pylist())) for fold in range(len(of_folds))]
-    metrics = {
+    metrics: dict[str, Json] = {
         "job": "pretrain",
         "per_fold": [
             {name: metrics_of_fold[name] for name in names} | {"held_out": held_out}

@@ -6,6 +6,7 @@ from typing import Any
 from w2v2.evaluation import learning_curve
 from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
+from w2v2.json_types import Json
 from w2v2.models import provenance
 
 
@@ -58,7 +59,7 @@ def expected_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"to expect on new speakers: {estimate['metric']} {value}, {estimate['name']}"]
 
 
-def _choice(selection: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
+def _choice(selection: Mapping[str, Json], estimate: Mapping[str, Any]) -> str:
     """How much the choice among trials flatters their best."""
     if selection["num_trials"] == 1:
         return "there is one trial, so these folds have chosen nothing"

@@ -20,6 +20,7 @@ from w2v2.evaluation.details import class_details
 from w2v2.evaluation.fold_scores import fold_intervals, over_folds
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import number_text
+from w2v2.json_types import Json
 from w2v2.models import provenance
 from w2v2.results.search_score_lines import estimate_interval, score_lines
 from w2v2.results.sessions import with_sessions
@@ -43,12 +44,12 @@ def write_outcome(
     study: optuna.Study,
     *,
     trunk: dict[str, int],
-    encoders: Mapping[EncoderConfig, Mapping[str, str]],
+    encoders: Mapping[EncoderConfig, Mapping[str, str | list[str]]],
     baseline: baseline_comparison.Baseline | None,
     final: FinalTrainings | None = None,
     curve: CurveTrainings | None = None,
     seconds: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The metrics, after all files of the run directory have been written from the study and the ledger.
 
     `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final and curve are
@@ -60,7 +61,7 @@ def write_outcome(
     best, predictions = search.best(), tables["predictions"]
     entry = _encoder(config, best, encoders)
     scores = _scores(config, classes, best, tables["folds"], predictions, encoder=entry)
-    metrics = {
+    metrics: dict[str, Any] = {
         "job": "tune_folds",
         # The number to believe comes first.
         **_estimates(search, manifest.clips, scores["pooled"], baseline),
@@ -113,7 +114,7 @@ def _estimates(
     clips: pa.Table,
     pooled: dict[str, Any],
     baseline: baseline_comparison.Baseline | None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """What to expect on new speakers, what the choice among trials adds to it, and a baseline's scores if there is one."""
     scored, config, classes = search.scored(clips), search.config, search.classes
     best = pooled[config.search.metric]
@@ -129,7 +130,7 @@ def _estimates(
     return estimates | {"baseline": comparison}
 
 
-def _final(search: FinishedSearch, final: FinalTrainings, clips: pa.Table) -> dict[str, Any]:
+def _final(search: FinishedSearch, final: FinalTrainings, clips: pa.Table) -> dict[str, Json]:
     """`final` of metrics.json, after final_predictions.parquet was written: each fold's choice, and each seed's scores."""
     predictions = final_predictions(final, clips, search.classes)
     run_directory.write_table(search.config.run, FILE, predictions)
@@ -184,7 +185,7 @@ def _scores(
 
 def _details(
     config: TuneFoldsConfig, clips: pa.Table, predictions: pa.Table, classes: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Slices and calibration of classes; of transcripts, how many sentences are in another fold; quality of the recordings."""
     if config.task.kind != "transcript":
         columns = config.data.slice_columns
@@ -202,15 +203,15 @@ def _details(
 def _encoder(
     config: TuneFoldsConfig,
     best: optuna.trial.FrozenTrial,
-    encoders: Mapping[EncoderConfig, Mapping[str, str]],
-) -> dict[str, Any]:
+    encoders: Mapping[EncoderConfig, Mapping[str, str | list[str]]],
+) -> dict[str, Json]:
     """What the best trial had, where encoders are searched over."""
     encoder = settings_of_trial(config, best.params).encoder
     named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
     return named | dict(encoders[encoder])
 
 
-def best_config(config: TuneFoldsConfig, params: dict[str, Any], estimate: Mapping[str, Any]) -> str:
+def best_config(config: TuneFoldsConfig, params: dict[str, Json], estimate: Mapping[str, Any]) -> str:
     """YAML with the best hyperparameters in place, without what belongs to the search and this run.
 
     A comment on top has the estimated score on new speakers.
@@ -226,7 +227,7 @@ def best_config(config: TuneFoldsConfig, params: dict[str, Any], estimate: Mappi
 
 def selection_of(
     trials: Sequence[optuna.trial.FrozenTrial], *, best: float | None, nested: float | None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """How the trials ended, and what that makes of the best one's score.
 
     best is the pooled score of the best trial: the mean over folds is under `folds`, and is another score where folds lack a class.

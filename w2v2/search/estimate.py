@@ -11,6 +11,7 @@ from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
 from w2v2.evaluation.direction import sign
 from w2v2.evaluation.selection import trial_shares
+from w2v2.json_types import Json
 from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
 from w2v2.training.fold_result import FoldScore, FoldTranscripts
@@ -97,7 +98,7 @@ def estimate(
     best: Mapping[str, Any],
     seed: int,
     final: FinalTrainings | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """`estimate` of metrics.json: value, interval and standard errors of every metric, and how they were computed.
 
     best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate. final are
@@ -150,7 +151,7 @@ def _how_final(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
     return f"{name}{seeds}", f"Each fold is predicted by models with the hyperparameters {choice}{again}."
 
 
-def interval_json(interval: Interval) -> dict[str, Any]:
+def interval_json(interval: Interval) -> dict[str, Json]:
     """A score with its interval and standard errors as plain JSON, as `estimate` of metrics.json has them."""
     return {
         "value": interval.value,

@@ -9,7 +9,7 @@ between seeds is known.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from w2v2.errors import UserError
 from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.classification import METRICS
 from w2v2.evaluation.selection import chosen_on_other_folds
+from w2v2.json_types import Json
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import Params, settings_of_trial
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
@@ -200,7 +201,7 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
     for first in range(len(seeds)) if size < len(seeds) else [0]:
         fold_scores = by_seed[first]
         mean = each[(first + np.arange(size)) % len(seeds)].mean(0)
-        columns: dict[str, Any] = {
+        columns: dict[str, pa.ChunkedArray | list[str]] = {
             name: fold_scores[name] for name in ("clip_id", "speaker", "fold", "seed", "target")
         }
         columns["predicted"] = [classes[place] for place in mean.argmax(1)]
@@ -208,10 +209,10 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
     return pa.concat_tables(tables)
 
 
-def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Json]]:
     """By metric the score of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
     seeds = np.asarray(predictions["seed"])
-    spread: dict[str, dict[str, Any]] = {}
+    spread: dict[str, dict[str, Json]] = {}
     once = np.ones((1, len(set(predictions["speaker"].to_pylist()))), np.int64)
     by_seed = [
         task_scores.scored(predictions.filter(pa.array(seeds == seed)), "classes", classes).values(once)

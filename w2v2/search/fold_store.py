@@ -4,12 +4,12 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_parquet, seal_parquet
 from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
@@ -33,11 +33,11 @@ class Ledger:
     def _uri(self, trial: int, fold: int) -> str:
         return storage.join(self._folder, f"{self._series}-{trial:05d}-fold-{fold:02d}.parquet")
 
-    def write(self, trial: int, score: FoldResult, *, params: Mapping[str, Any] | None = None) -> None:
+    def write(self, trial: int, score: FoldResult, *, params: Mapping[str, Json] | None = None) -> None:
         """Record a fold of a trial with these hyperparameters; the file appears whole or not at all."""
         storage.write_bytes(self._uri(trial, score.fold), encode(score, params=params))
 
-    def read(self, trial: int, fold: int, *, params: Mapping[str, Any] | None = None) -> FoldResult | None:
+    def read(self, trial: int, fold: int, *, params: Mapping[str, Json] | None = None) -> FoldResult | None:
         """The score of a fold; None if its record is missing, damaged, or of a trial with other hyperparameters.
 
         After study.db was lost, a trial's number may be given to another trial.
@@ -63,7 +63,7 @@ class Ledger:
         return scores
 
 
-def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> FoldResult | None:
+def _whole(uri: str, body: bytes, params: Mapping[str, Json] | None = None) -> FoldResult | None:
     """The fold of a record; None where its bytes are damaged or its hyperparameters differ."""
     try:
         table = parse_parquet(uri, body)
@@ -77,11 +77,11 @@ def _whole(uri: str, body: bytes, params: Mapping[str, Any] | None = None) -> Fo
         return None
 
 
-def _params_text(params: Mapping[str, Any] | None) -> str:
+def _params_text(params: Mapping[str, Json] | None) -> str:
     return json.dumps(None if params is None else dict(params), sort_keys=True)
 
 
-def encode(score: FoldResult, *, params: Mapping[str, Any] | None = None) -> bytes:
+def encode(score: FoldResult, *, params: Mapping[str, Json] | None = None) -> bytes:
     """The bytes of a Parquet file with a row per held-out clip and the rest as JSON in its metadata."""
     fields = {
         "fold": score.fold,

@@ -7,7 +7,6 @@ curve are then not the difference between other people.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from jaxtyping import Int
 
 from w2v2.errors import UserError
 from w2v2.evaluation import learning_curve as curves
+from w2v2.json_types import Json
 from w2v2.progress import Progress
 from w2v2.search.estimate import mixed
 from w2v2.search.final_trainings import FoldChoice, Train, Training
@@ -47,7 +47,7 @@ class CurveTrainings:
         """The numbers of training speakers, ascending."""
         return sorted({size for size, _, _ in self.scores})
 
-    def numbers(self, clips: pa.Table, classes: Sequence[str], *, metric: str, seed: int) -> dict[str, Any]:
+    def numbers(self, clips: pa.Table, classes: Sequence[str], *, metric: str, seed: int) -> dict[str, Json]:
         """`learning_curve` of metrics.json; clips have clip_id, speaker and fold."""
         shares = np.full((len(self.choices), NUM_DRAWS), 1 / NUM_DRAWS)
         by_size = {}

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -54,7 +53,7 @@ class PreparedSearch:
             features = features_in_columns(made)
         return replace(self, features=features)
 
-    def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, Any]]:
+    def encoder_entries(self, clips: pa.Table) -> dict[EncoderConfig, dict[str, str | list[str]]]:
         """Each encoder's digest, its cut and, where its checkpoint records it, which of the clips trained it.
 
         Where each fold has an encoder of its own, `of_fold` has their digests, and none has seen what its fold scores.
@@ -62,7 +61,7 @@ class PreparedSearch:
         of_folds = {fold_encoder for encoders in self.encoders_by_fold.values() for fold_encoder in encoders}
         single = {encoder: info for encoder, info in self.infos.items() if encoder not in of_folds}
         overlaps = {e.name: provenance.encoder_overlap(e.name, clips) for e in single}
-        entries: dict[EncoderConfig, dict[str, Any]] = {
+        entries: dict[EncoderConfig, dict[str, str | list[str]]] = {
             encoder: {"digest": info.digest, "cut": info.cut, **overlaps[encoder.name]}
             for encoder, info in single.items()
         }

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.models.learning_rates import is_tiny, learning_rates, with_learning_rate
 
 Params = dict[str, Any]
@@ -59,7 +60,7 @@ def field_at(config: object, path: str) -> Any:
     return config
 
 
-def with_params(config: C, params: Mapping[str, Any]) -> C:
+def with_params(config: C, params: Mapping[str, Json]) -> C:
     """`config` with the fields at dotted paths replaced; every section is checked again.
 
     Raises UserError for values that a section refuses.
@@ -69,7 +70,7 @@ def with_params(config: C, params: Mapping[str, Any]) -> C:
     return config
 
 
-def settings_of_trial(config: TuneFoldsConfig, params: Mapping[str, Any]) -> TuneFoldsConfig:
+def settings_of_trial(config: TuneFoldsConfig, params: Mapping[str, Json]) -> TuneFoldsConfig:
     """The settings of a search with the values of a trial; a learning rate left open becomes that of the trial's encoder."""
     return with_learning_rate(with_params(config, params))
 

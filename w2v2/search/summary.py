@@ -132,7 +132,7 @@ def nested_score(
     for score in picked:
         assert isinstance(score, FoldScore)
         total += _confusion(score, classes)
-    return classification.scores(total, classes)[metric]
+    return classification.rates(total)[metric]
 
 
 def fold_values(

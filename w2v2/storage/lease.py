@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.kept_warnings import warnings_kept
 from w2v2.storage import files as storage
 from w2v2.storage.local import failure
@@ -87,7 +88,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _refusal(uri: str, holder: dict[str, Any]) -> UserError:
+def _refusal(uri: str, holder: dict[str, Json]) -> UserError:
     who = (
         f"process {holder.get('process', '?')} of {holder.get('user', '?')} on {holder.get('host', '?')} "
         f"since {holder.get('since', '?')}"
@@ -222,7 +223,7 @@ def _end_process(error: UserError) -> None:
     os._exit(2)
 
 
-def _acquire(uri: str, holder: dict[str, Any]) -> int:
+def _acquire(uri: str, holder: dict[str, Json]) -> int:
     """The generation of the lease that this process took; waits where the holder of an old one may be dead."""
     while True:
         generation = storage.write_version(uri, _body(holder, 0), 0)
@@ -258,7 +259,7 @@ def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
     return True
 
 
-def _body(holder: dict[str, Any], num_renewals: int) -> bytes:
+def _body(holder: dict[str, Json], num_renewals: int) -> bytes:
     return json.dumps({**holder, "num_renewals": num_renewals}, indent=1).encode()
 
 

@@ -15,6 +15,7 @@ from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
 from w2v2.config.job import JobConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
@@ -222,7 +223,7 @@ def read_table(run: str, name: str) -> pa.Table:
     return parse_parquet(uri, storage.read_bytes(uri))
 
 
-def write_metrics(run: str, metrics: Mapping[str, Any]) -> None:
+def write_metrics(run: str, metrics: Mapping[str, Json]) -> None:
     """Write `<run>/metrics.json`, sealed, with what the job and its workers have warned of."""
     shown = redacted_values({**metrics, "warnings": kept_warnings()})
     json.dumps(shown, allow_nan=False)  # an undefined number is None
@@ -258,7 +259,7 @@ def finished_run(run: str) -> Iterator[None]:
         ) from error
 
 
-def write_json(run: str, name: str, value: Mapping[str, Any]) -> None:
+def write_json(run: str, name: str, value: Mapping[str, Json]) -> None:
     """Write `<run>/<name>.json`."""
     storage.write_text(
         storage.join(run, f"{name}.json"),

@@ -12,6 +12,7 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from w2v2.json_types import Json
 from w2v2.storage.uris import DamagedError
 
 _MARK = b"w2v2crc:"
@@ -37,7 +38,7 @@ def parse_parquet(uri: str, data: bytes, schema: pa.Schema | None = None) -> pa.
         raise DamagedError(f"{uri}: damaged: {_first_line(error)}") from error
 
 
-def seal_json(value: Mapping[str, Any], *, indent: int | None = None) -> str:
+def seal_json(value: Mapping[str, Json], *, indent: int | None = None) -> str:
     """The object as JSON, with a seal over its keys and values."""
     as_read = json.loads(json.dumps(dict(value)))  # as JSON has them: keys are strings, tuples are lists
     return json.dumps({**as_read, "seal": _json_seal(as_read)}, indent=indent)
@@ -81,7 +82,7 @@ def _crc(data: bytes) -> bytes:
     return google_crc32c.value(data).to_bytes(4, "big")
 
 
-def _json_seal(value: Mapping[str, Any]) -> str:
+def _json_seal(value: Mapping[str, Json]) -> str:
     text = json.dumps(value, sort_keys=True)
     return f"{google_crc32c.value(text.encode()):08x}"
 

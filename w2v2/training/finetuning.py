@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from w2v2.data.text import Vocabulary, padded_targets
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache, open_features
+from w2v2.json_types import Json
 from w2v2.measurements import measured
 from w2v2.models.classifier import Classifier, fresh
 from w2v2.models.ctc import SpeechModel, Transcriber
@@ -63,7 +63,7 @@ class FinetunePlan:
     """Hand-made features of every clip, where the head joins some."""
     vocabulary: Vocabulary | None = None
     """What the outputs of a model of transcripts write."""
-    card: dict[str, Any]
+    card: dict[str, Json]
     """What the model card reports in addition to the model itself."""
     member: int = 0
     """Which member of an ensemble this is; each has a seed of its own."""

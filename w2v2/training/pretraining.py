@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from w2v2.config.pretrain import PretrainConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import Features
 from w2v2.features.cache import FeatureCache, open_features
+from w2v2.json_types import Json
 from w2v2.measurements import measured
 from w2v2.models.pretrained_folder import save_pretrained
 from w2v2.models.pretraining import PretrainingModel, open_model
@@ -47,7 +47,7 @@ class PretrainPlan:
     """The folder of the features that clusters are of, where these are others."""
     clips: pa.Table
     """clip_id, speaker, split (train or val), audio_digest and num_samples of every clip."""
-    card: dict[str, Any]
+    card: dict[str, Json]
     """What the model card reports in addition to the curve's last rows."""
 
     def features(self, key: str, split: str) -> Features:

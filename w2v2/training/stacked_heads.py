@@ -197,7 +197,6 @@ class StackedHeads:
     ) -> None:
         """A point of every head's learning curve; a head whose loss is not finite has diverged."""
         inside = np.arange(epoch.rows.shape[-1]) < epoch.num_rows[..., None]
-        names = [str(index) for index in range(self._clips.num_classes)]
         for fold in range(len(self._folds)):
             rows, done = inside[:, fold], self._done[fold]
             for trial in range(len(self._optims)):
@@ -207,12 +206,14 @@ class StackedHeads:
                     self._diverged.setdefault((trial, fold), DivergenceError(why))
                     continue
                 of_fold = predicted[:, trial, fold].numpy()[rows]
-                counts = classification.confusion(epoch.targets[:, fold][rows], of_fold, len(names))
+                counts = classification.confusion(
+                    epoch.targets[:, fold][rows], of_fold, self._clips.num_classes
+                )
                 self._curves[trial][fold].append(
                     Epoch(
                         epoch=number + 1,
                         train_loss=float(loss),
-                        train_uar=classification.scores(counts, names)["uar"],
+                        train_uar=classification.rates(counts)["uar"],
                         learning_rate=self._rates[trial][fold][done - 1],
                     )
                 )

@@ -4,13 +4,14 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.baseline import SvmConfig
 from w2v2.errors import UserError
+from w2v2.json_types import Json
 from w2v2.wording import listed
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def fit_svm_on_fold(
     )
 
 
-def machine(settings: Mapping[str, Any] | None = None) -> "Pipeline":
+def machine(settings: Mapping[str, Json] | None = None) -> "Pipeline":
     """Standardisation and an SVM with RBF kernel, both fitted by fit(), with svc__C and svc__gamma as given."""
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler

@@ -322,7 +322,7 @@ def num_trained_parameters(model: nn.Module) -> int:
 
 def _uar(counts: Sequence[float], num_classes: int) -> float | None:
     confusion = np.array(counts).reshape(num_classes, num_classes).round().astype(np.int64)
-    return classification.scores(confusion, [str(index) for index in range(num_classes)])["uar"]
+    return classification.rates(confusion)["uar"]
 
 
 def fit(
