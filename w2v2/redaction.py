@@ -11,9 +11,11 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TextIO
+
+from w2v2.json_types import Json
 
 # Of other schemes a query is part of a name (gs://bucket/a?b.wav) or of a place (duckdb:///file.db?table=a).
 # JSON may write the slashes with a backslash in front.
@@ -62,17 +64,9 @@ def redacted(text: str) -> str:
     return _ASSIGNED.sub(_without_value, text)
 
 
-def redacted_values(value: Any) -> Any:
-    """The same dicts and lists, with every text in them redacted."""
-    match value:
-        case str():
-            return redacted(value)
-        case dict():
-            return {key: redacted_values(item) for key, item in value.items()}
-        case list() | tuple():
-            return [redacted_values(item) for item in value]
-        case _:
-            return value
+def redacted_values(values: Mapping[str, Json]) -> dict[str, Json]:
+    """The same values, with every text in them redacted."""
+    return {name: _with_texts(redacted, value) for name, value in values.items()}
 
 
 def redacted_traceback(error: BaseException) -> str:
@@ -109,15 +103,19 @@ def public_text(text: str) -> str:
     return _ABSOLUTE.sub(r".../\1", text)
 
 
-def public_values(value: Any) -> Any:
-    """The same dicts and lists, with every text in them as public_text gives it."""
+def public_values(values: Mapping[str, Json]) -> dict[str, Json]:
+    """The same values, with every text in them as public_text gives it."""
+    return {name: _with_texts(public_text, value) for name, value in values.items()}
+
+
+def _with_texts(change: Callable[[str], str], value: Json) -> Json:
     match value:
         case str():
-            return public_text(value)
-        case dict():
-            return {key: public_values(item) for key, item in value.items()}
-        case list() | tuple():
-            return [public_values(item) for item in value]
+            return change(value)
+        case Mapping():
+            return {name: _with_texts(change, item) for name, item in value.items()}
+        case Sequence():
+            return [_with_texts(change, item) for item in value]
         case _:
             return value
 
@@ -138,13 +136,20 @@ def redacting() -> Iterator[None]:
     """A block, such as a worker's task, whose log records, warnings and errors are redacted, whoever writes them where."""
     record_of, show = logging.getLogRecordFactory(), warnings.showwarning
 
-    def redacted_record(*args: Any, **settings: Any) -> logging.LogRecord:
+    def redacted_record(*args: object, **settings: object) -> logging.LogRecord:
         record = record_of(*args, **settings)
         RedactingFilter().filter(record)
         return record
 
-    def show_redacted(message: Warning | str, *args: Any, **settings: Any) -> None:
-        show(redacted(str(message)), *args, **settings)
+    def show_redacted(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        show(redacted(str(message)), category, filename, lineno, file, line)
 
     logging.setLogRecordFactory(redacted_record)
     warnings.showwarning = show_redacted

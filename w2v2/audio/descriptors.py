@@ -9,7 +9,7 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float
 from w2v2.audio.decoding import SAMPLE_RATE, AudioError
 from w2v2.config.data import Descriptor
 from w2v2.errors import UserError
-from w2v2.json_types import Json
 from w2v2.versions import library_versions
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ DESCRIPTORS_VERSION = 1
 """Raised when the arithmetic changes, so that old entries of the cache are not read."""
 
 HOP = SAMPLE_RATE // 100
-FRAME: dict[str, Json] = {"n_fft": 512, "win_length": 400, "hop_length": HOP}
+FRAME = {"n_fft": 512, "win_length": 400, "hop_length": HOP}
 NUM_MFCC, NUM_MELS = 20, 40
 CHROMA_FFT = 2048
 PITCH_FRAME = 1024
@@ -165,12 +164,14 @@ def _energy(waveform: Float[np.ndarray, " samples"]) -> Iterator[tuple[str, Floa
     yield "zero_crossings", feature.zero_crossing_rate(waveform, frame_length=400, hop_length=HOP)[0]
 
 
-def _power(waveform: Float[np.ndarray, " samples"], **frame: Any) -> Float[np.ndarray, "bins frames"]:
+def _power(
+    waveform: Float[np.ndarray, " samples"], *, n_fft: int, hop_length: int, win_length: int | None = None
+) -> Float[np.ndarray, "bins frames"]:
     import librosa
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a short clip is padded
-        return np.abs(librosa.stft(waveform, **frame)) ** 2
+        return np.abs(librosa.stft(waveform, n_fft=n_fft, hop_length=hop_length, win_length=win_length)) ** 2
 
 
 def _pitch(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "4"]:

@@ -4,7 +4,6 @@ import logging
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +65,7 @@ def extract(config: BenchmarkConfig, scratch: Path) -> CaseResult:
 
 def _sides(
     config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str
-) -> dict[str, Callable[[int], Any]]:
+) -> dict[str, Callable[[int], object]]:
     """Ours, the loop that is asked for, and single forwards, each after a first clip that warms it up."""
     sizes = config.extract
     encoder = load_encoder(encoder_config(VectorConfig(name=folder)), seed=config.seed)

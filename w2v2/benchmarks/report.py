@@ -1,9 +1,9 @@
 """A benchmark in its run directory: benchmark.parquet, benchmark.json and a plot, with machine and date."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison, table_of
 from w2v2.config import command_line
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.machine import describe_run
 from w2v2.reports.plots import style as plots
 from w2v2.reports.text import shortened
@@ -34,7 +34,7 @@ def machine() -> dict[str, Json]:
     }
 
 
-def machine_line(description: dict[str, Any]) -> str:
+def machine_line(description: JsonObject) -> str:
     """The machine in one line."""
     gpu = f", {description['gpu']}" if description["gpu"] else ""
     versions = ", ".join(f"{name} {number}" for name, number in description["versions"].items())
@@ -62,7 +62,7 @@ def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: d
         )
 
 
-def summary(config: BenchmarkConfig, result: CaseResult, description: dict[str, Any]) -> dict[str, Json]:
+def summary(config: BenchmarkConfig, result: CaseResult, description: Mapping[str, Json]) -> dict[str, Json]:
     """A case as plain JSON: medians, ratios, agreement, settings and machine."""
     comparisons: list[dict[str, Json]] = [
         {

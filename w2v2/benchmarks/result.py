@@ -98,7 +98,7 @@ class Rounds:
     """Of processors, user and system (see ProcessorTime)."""
 
 
-def alternate(sides: Mapping[str, Callable[[int], Any]], *, rounds: int, what: str) -> Rounds:
+def alternate(sides: Mapping[str, Callable[[int], object]], *, rounds: int, what: str) -> Rounds:
     """Every side once a round, called with the round's number; every other round in reverse order."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     cpu_seconds: dict[str, list[float]] = {side: [] for side in sides}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.measurements import Points
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -42,7 +42,7 @@ def flat_settings(settings: Mapping[str, Json], prefix: str = "") -> dict[str, s
     return values
 
 
-def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+def headline(metrics: JsonObject) -> dict[str, float]:
     """The numbers of metrics.json by name: estimate/uar with its interval estimate/uar_low and _high, pooled/uar, ...
 
     >>> headline({"trial": 2, "pooled": {"uar": 0.5, "accuracy": None, "intervals": {"uar": [0.4, 0.6]}}})
@@ -71,7 +71,7 @@ def _numbers(values: Mapping[str, Json], prefix: str) -> dict[str, float]:
     return numbers
 
 
-def _intervals(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def _intervals(values: JsonObject, prefix: str) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, value in values.items():
         place = _NOT_IN_NAMES.sub("_", f"{prefix}{name}")

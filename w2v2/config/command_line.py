@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeVar, get_type_hints
 
 import yaml
 
@@ -134,7 +134,7 @@ def dump(config: object) -> str:
     return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
 
 
-def tree(config: Any) -> dict[str, Json]:
+def tree(config: object) -> dict[str, Json]:
     """The settings as plain dicts, lists and values, without secrets."""
     return redacted_values(plain(config))
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from w2v2.json_types import Json
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -54,7 +56,7 @@ def changed(config: "DataclassInstance") -> dict[str, Any]:
 
 def differences(
     before: "DataclassInstance", now: "DataclassInstance", *, besides: Sequence[str] = ()
-) -> dict[str, tuple[Any, Any]]:
+) -> dict[str, tuple[Json, Json]]:
     """Dotted paths of the fields that differ between two configs of one class, with both values as in YAML.
 
     besides are paths of fields or sections to leave out.
@@ -64,7 +66,7 @@ def differences(
 
 def _differences(
     before: "DataclassInstance", now: "DataclassInstance", prefix: str, besides: set[str]
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
+) -> Iterator[tuple[str, tuple[Json, Json]]]:
     for field in fields(now):
         path = f"{prefix}{field.name}"
         if path in besides:
@@ -76,7 +78,7 @@ def _differences(
             yield path, (plain(old), plain(new))
 
 
-def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[Any, ...] | None:
+def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[object, ...] | None:
     """The values of these fields in order, which digests before VERSION 1 hashed.
 
     None where another field differs from its default: earlier versions did not have it.
@@ -99,7 +101,7 @@ def plain(value: object) -> Any:
             return value
 
 
-def _default(field: Field) -> Any:
+def _default(field: Field) -> object:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from w2v2.config.spelling import MAIN_FIELDS
 from w2v2.job_commands import command_of
@@ -70,7 +70,7 @@ def _default_note(config_class: type, path: str) -> str:
     )
 
 
-def default_at(config_class: type, path: str) -> Any:
+def default_at(config_class: type, path: str) -> object:
     """The default of a field; MISSING for a field that must be given. Raises AttributeError for an unknown field.
 
     >>> from w2v2.config.tune_folds import TuneFoldsConfig

@@ -1,8 +1,8 @@
 """Settings that every job on recordings has."""
 
-import functools
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from operator import attrgetter
+from typing import ClassVar, Literal
 
 from w2v2.config.data import DataConfig
 from w2v2.errors import UserError
@@ -36,7 +36,7 @@ class JobConfig:
 
     def alone_if_local(self, path: str) -> None:
         """Raises UserError where all work is to be done in one process, and this field asks for more than one."""
-        number: Any = functools.reduce(getattr, path.split("."), self)
+        number = attrgetter(path)(self)
         if self.local is True and number > 1:
             raise UserError(
                 f"local=true does all work in one process, one thing after the other, got {path}={number}: leave out one "

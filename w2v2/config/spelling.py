@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 MAIN_FIELDS = {
     "data": "uri",
@@ -149,7 +149,7 @@ def _field(path: str, value: str | None, paths: set[str]) -> str:
     return path
 
 
-def _flat(settings: Mapping[str, Json], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Json], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Json]]:
     """Each setting by its path; what is below a field, such as classes to rename, stays one value."""
     for name, value in settings.items():
         path = f"{prefix}{name}"
@@ -161,7 +161,7 @@ def _flat(settings: Mapping[str, Json], paths: set[str], prefix: str = "") -> It
             yield path, value
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Json]:
+def _nested(flat: JsonObject) -> dict[str, Json]:
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *sections, name = path.split(".")

@@ -1,10 +1,11 @@
 """Calibration of class probabilities: calibration error, Brier score, and a temperature that corrects them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from w2v2.json_types import JsonObject
 
 NUM_BINS = 15
 _LEAST = 1e-12
@@ -15,7 +16,7 @@ def calibration(
     target: Int[np.ndarray, " clips"],
     *,
     fold: Int[np.ndarray, " clips"] | None = None,
-    temperature: Mapping[str, Any] | None = None,
+    temperature: JsonObject | None = None,
 ) -> dict[str, Any]:
     """Calibration of all clips as plain JSON; where there are folds, also after a temperature for each of them.
 

@@ -1,7 +1,6 @@
 """Decisions on several labels: thresholds chosen on the val split, sensitivity and specificity at them, patients."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ from jaxtyping import Float, Shaped
 from w2v2.evaluation import bootstrap, multi_label
 from w2v2.evaluation.bootstrap import Scored, Values, ratio
 from w2v2.evaluation.scores import columns
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 RATES = ("sensitivity", "specificity")
 Thresholds = Mapping[str, float | None]
@@ -117,7 +116,10 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
     """
     target, predicted = columns(rows, "target", names), columns(rows, "prob", names)
     speakers, group = np.unique(np.array(rows["speaker"].to_pylist(), np.str_), return_inverse=True)
-    table: dict[str, Any] = {"clip_id": speakers.tolist(), "speaker": speakers.tolist()}
+    table: dict[str, pa.Array | np.ndarray | list[str]] = {
+        "clip_id": speakers.tolist(),
+        "speaker": speakers.tolist(),
+    }
     contradictory: dict[str, list[str]] = {}
     for i, name in enumerate(names):
         targets_of = [target[(group == g) & ~np.isnan(target[:, i]), i] for g in range(len(speakers))]
@@ -137,7 +139,7 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
 
 
 def decision_details(
-    rows: pa.Table, names: Sequence[str], *, thresholds: Mapping[str, Any] | None, seed: int
+    rows: pa.Table, names: Sequence[str], *, thresholds: JsonObject | None, seed: int
 ) -> dict[str, Json]:
     """`decisions` and `patients` of metrics.json: scores at the thresholds, by recording and by patient.
 
@@ -176,7 +178,7 @@ def decision_details(
     }
 
 
-def decision_lines(metrics: Mapping[str, Any]) -> list[str]:
+def decision_lines(metrics: JsonObject) -> list[str]:
     """Lines for the terminal on decisions and patients, for those that metrics has."""
     if "decisions" not in metrics:
         return []
@@ -196,7 +198,7 @@ def decision_lines(metrics: Mapping[str, Any]) -> list[str]:
     return lines + contradictions(metrics["patients"])
 
 
-def contradictions(patients: Mapping[str, Any]) -> list[str]:
+def contradictions(patients: JsonObject) -> list[str]:
     """A sentence for each label on the patients that are left out of it."""
     return [
         f"{len(who)} patient{'s have' if len(who) > 1 else ' has'} recordings with and without {name} and "
@@ -205,7 +207,7 @@ def contradictions(patients: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _text(row: Mapping[str, Any], rate: str) -> str:
+def _text(row: JsonObject, rate: str) -> str:
     within = row[f"{rate}_interval"]
     value = "undefined" if row[rate] is None else f"{row[rate]:.3f}"
     return f"{value} [{within[0]:.3f}, {within[1]:.3f}]" if within else value

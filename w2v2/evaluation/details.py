@@ -1,7 +1,6 @@
 """Details of a classifier's scores: slices of the clips, calibration, recording quality, and lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +11,7 @@ from w2v2.evaluation import scores
 from w2v2.evaluation.calibration import calibration
 from w2v2.evaluation.recording_quality import recording_details, recording_warnings
 from w2v2.evaluation.slices import slice_scores
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 
 def class_details(
@@ -47,7 +46,7 @@ def class_details(
     return {"slices": by_column, "calibration": calibrated, "recordings": recordings}
 
 
-def detail_lines(metrics: Mapping[str, Any]) -> list[str]:
+def detail_lines(metrics: JsonObject) -> list[str]:
     """Lines for the terminal: one for each slice, one on calibration, and warnings of recordings, where metrics has them."""
     lines = []
     for name, row in metrics.get("slices", {}).items():

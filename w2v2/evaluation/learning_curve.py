@@ -9,13 +9,12 @@ tell the exponent, so the curve is the mean over exponents, each weighted by the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from w2v2.evaluation.bootstrap import Interval, Scored, Values, intervals
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 EXPONENTS = np.geomspace(0.1, 2.0, 25)
 """Slowest and fastest approach to the limit: 0.1 is almost a logarithm, with 2 little is left after a doubling."""
@@ -119,7 +118,7 @@ def _widened(
     return _plain(interval) | {"interval": [low, high]}
 
 
-def _why_undefined(points: Sequence[Mapping[str, Any]]) -> str:
+def _why_undefined(points: Sequence[JsonObject]) -> str:
     if len(points) < MIN_POINTS:
         return f"{len(points)} numbers of speakers, wanted {MIN_POINTS} for a curve"
     undefined = [point["undefined"] or "no score" for point in points if point["value"] is None]
@@ -130,7 +129,7 @@ def _plain(interval: Interval) -> dict[str, Json]:
     return {"value": interval.value, "interval": interval.between, "undefined": interval.undefined}
 
 
-def sentence(curve: Mapping[str, Any]) -> str:
+def sentence(curve: JsonObject) -> str:
     """A sentence: what twice the speakers would bring, with its interval, or why this is undefined."""
     if curve["undefined"]:
         return f"Whether more speakers would help cannot be estimated: {curve['undefined']}."

@@ -19,7 +19,7 @@ from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation.bootstrap import MIN_UNITS, blocks
 from w2v2.evaluation.slices import slice_scores
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.wording import counted
 
 NUM_PERMUTATIONS = 1000
@@ -212,7 +212,7 @@ def recording_warnings(recordings: Mapping[str, Json] | None) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def channel_warning(recordings: Mapping[str, Any]) -> str:
+def channel_warning(recordings: JsonObject) -> str:
     """A sentence on clips of telephone bandwidth; '' where there are few."""
     num, of = recordings["num_narrowband"], recordings["num_measured"]
     if num <= MAX_NARROWBAND * of:
@@ -223,7 +223,7 @@ def channel_warning(recordings: Mapping[str, Any]) -> str:
     )
 
 
-def clipping_warning(recordings: Mapping[str, Any]) -> str:
+def clipping_warning(recordings: JsonObject) -> str:
     """A sentence on clipped clips; '' where there are few."""
     num, of = recordings["num_clipped"], recordings["num_measured"]
     if num <= MAX_CLIPPED * of:
@@ -231,7 +231,7 @@ def clipping_warning(recordings: Mapping[str, Any]) -> str:
     return f"{num} of {of} clips are clipped: their peaks are cut off flat, in over {CLIPPED_FRACTION:.1%} of their samples."
 
 
-def class_warnings(recordings: Mapping[str, Any]) -> list[str]:
+def class_warnings(recordings: JsonObject) -> list[str]:
     """Sentences on classes that differ in the channel: in bandwidth, or, where no speaker has several classes, in noise.
 
     Emotions differ in loudness, and so in level and in their distance from the noise, by nature: within speakers these are
@@ -251,7 +251,7 @@ def class_warnings(recordings: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def permutation_text(row: Mapping[str, Any]) -> str:
+def permutation_text(row: JsonObject) -> str:
     """What was permuted for an entry of `by_class`."""
     num = counted(row["num_speakers"], "speakers")
     return f"permuting the classes within each of {num}" if row["is_within"] else f"permuting {num}"

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, mean_of_defined, plain, ratio
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 METRICS = ("rmse", "mse", "r2", "pearson", "ccc")
 BOUNDS = {
@@ -155,7 +155,7 @@ def quadrant(values: Float[np.ndarray, "clips 2"], midpoints: Sequence[float]) -
     return np.where(second, np.where(first, 0, 1), np.where(first, 3, 2))
 
 
-def _why(row: dict[str, Any]) -> str:
+def _why(row: JsonObject) -> str:
     if row["num_clips"] < 2:
         return f"fewer than 2 clips have a target ({row['num_clips']})"
     return "its target is constant" if row["ccc"] is None else "its predictions are constant (Pearson)"

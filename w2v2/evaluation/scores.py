@@ -12,7 +12,7 @@ A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and whe
 names) and `best_epoch` (whose weights were kept).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from w2v2.data.targets import class_numbers
 from w2v2.evaluation import bootstrap, multi_label, recognition, regression
 from w2v2.evaluation import classification as metrics
 from w2v2.evaluation.bootstrap import Scored
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 
 def score_predictions(
@@ -148,7 +148,7 @@ def _intervals(scored: Scored, *, seed: int) -> dict[str, Json]:
     }
 
 
-def chance_uar(pooled: Mapping[str, Any]) -> float | None:
+def chance_uar(pooled: JsonObject) -> float | None:
     """UAR of a model that learned nothing: 1 / number of classes that have clips; None without clips."""
     num_present = len(pooled["recall"]) - len(pooled["absent"])
     return 1 / num_present if num_present else None
@@ -211,7 +211,7 @@ def _regression(
     return tree
 
 
-def score_lines(metrics: Mapping[str, Any]) -> str:
+def score_lines(metrics: JsonObject) -> str:
     """The lines of the score table that a job prints at its end, from metrics.json."""
     on = metrics.get("computed_on") or f"{metrics['num_clips']} clips of {metrics['num_speakers']} speakers"
     match metrics["kind"]:
@@ -226,7 +226,7 @@ def score_lines(metrics: Mapping[str, Any]) -> str:
     return "\n".join(["", f"scores of {on}", *lines])
 
 
-def _class_lines(metrics: Mapping[str, Any]) -> list[str]:
+def _class_lines(metrics: JsonObject) -> list[str]:
     pooled = metrics["pooled"]
     lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}"]
     for name in ("uar", "accuracy", "macro_f1"):
@@ -240,7 +240,7 @@ def _class_lines(metrics: Mapping[str, Any]) -> list[str]:
     return lines + ([f"without clips: {', '.join(pooled['absent'])}"] if pooled["absent"] else [])
 
 
-def _transcript_lines(pooled: Mapping[str, Any]) -> list[str]:
+def _transcript_lines(pooled: JsonObject) -> list[str]:
     lines = [f"{'':12}{'all clips':>10}  {'95 % interval':>18}  {'errors':>7}  {'of':>7}"]
     for name, unit in (("wer", "words"), ("cer", "characters")):
         if pooled[name] is not None:
@@ -259,7 +259,7 @@ def _transcript_lines(pooled: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
+def _multi_lines(pooled: JsonObject) -> list[str]:
     width = max(len("weighted"), *map(len, pooled["labels"])) + 2
     head = f"{'':{width}}{'AUC':>10}  {'95 % interval':>18}  {'with':>7}  {'without':>7}  {'missing':>7}"
     lines, why = [head], pooled["intervals"].get("undefined", {})
@@ -276,7 +276,7 @@ def _multi_lines(pooled: Mapping[str, Any]) -> list[str]:
     return lines + [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
 
 
-def _regression_lines(metrics: Mapping[str, Any]) -> list[str]:
+def _regression_lines(metrics: JsonObject) -> list[str]:
     pooled = metrics["pooled"]
     width = max(len("mean"), *map(len, pooled["targets"])) + 2
     lines = [f"{'':{width}}{'':10}{'all clips':>10}  {'95 % interval':>18}"]
@@ -303,7 +303,7 @@ def number_text(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _within(intervals: Mapping[str, Any], name: str) -> str:
+def _within(intervals: JsonObject, name: str) -> str:
     return within_text(intervals[name], intervals.get("undefined", {}).get(name))
 
 

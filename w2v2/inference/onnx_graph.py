@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -150,7 +149,7 @@ def description(saved: SavedModel, operating_point: Mapping[str, Json]) -> dict[
 
 
 def _outputs(info: ModelInfo, names: Sequence[str]) -> list[dict[str, Json]]:
-    shape: list[Any] = [1, "frames"] if info.kind == "transcript" else [1]
+    shape: list[int | str] = [1, "frames"] if info.kind == "transcript" else [1]
     labels = list(info.names)
     outputs: list[dict[str, Json]] = [
         {"name": name, "dtype": "float32", "shape": [*shape, len(labels)], "labels": labels} for name in names

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config import command_line, guide
@@ -25,7 +25,7 @@ from w2v2.config.export import ExportConfig
 from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models.any_model import check_model, is_foreign, load_any, place_of_model
 from w2v2.models.model_info import read_card
 from w2v2.storage import files as storage
@@ -89,7 +89,7 @@ def main(config: ExportConfig) -> dict[str, Json]:
 
 
 def write_outcome(
-    config: ExportConfig, contents: Mapping[str, bytes], about: Mapping[str, Any], *, seconds: float
+    config: ExportConfig, contents: Mapping[str, bytes], about: JsonObject, *, seconds: float
 ) -> dict[str, Json]:
     """The run's numbers, after the graph, its description and metrics.json have been written."""
     check = about["check"]

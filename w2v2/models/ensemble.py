@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.models.model_card import write_card
 from w2v2.models.model_info import ENSEMBLE_FORMAT, read_info
@@ -23,7 +22,7 @@ def member_name(number: int) -> str:
     return f"member-{number:02d}"
 
 
-def save_ensemble(uri: str, *, num_members: int, card: Mapping[str, Any], made_from: pa.Table) -> str:
+def save_ensemble(uri: str, *, num_members: int, card: JsonObject, made_from: pa.Table) -> str:
     """The ensemble's digest, after its folder, which has the members under `member_name` already, has been completed.
 
     made_from are the clips (speaker, audio_digest) that made any of them. w2v2.json, which says that the folder is

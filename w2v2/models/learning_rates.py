@@ -6,7 +6,7 @@ A setting `optim.learning_rate` of 0 is left open: `with_learning_rate` fills in
 import json
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from w2v2.config.data import TaskKind
 from w2v2.config.finetune import FinetuneConfig
@@ -105,7 +105,7 @@ def is_tiny(name: str) -> bool:
 def _origin(uri: str, *path: str) -> str:
     """The name of the encoder that a folder's weights began with, by one of its files; '' where that does not say."""
     try:
-        about: Any = json.loads(storage.read_text(uri))
+        about = json.loads(storage.read_text(uri))
         for section in path:
             about = about[section]
         return str(about["name"])

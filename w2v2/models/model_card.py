@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models.model_info import ModelInfo, read_info
 from w2v2.models.pretrained_name import local_path
 from w2v2.redaction import public_text, public_values
@@ -59,7 +59,7 @@ def write_card(uri: str, info: ModelInfo, card: Mapping[str, Json], digest: str,
     storage.write_text(storage.join(storage.expand(uri), "README.md"), text)
 
 
-def extend_card(uri: str, more: Mapping[str, Any]) -> None:
+def extend_card(uri: str, more: JsonObject) -> None:
     """Add to the card of a saved model, such as its scores, in w2v2.json and README.md; its digest stays."""
     place = storage.join(storage.expand(uri), "w2v2.json")
     about = parse_json(place, storage.read_bytes(place))
@@ -69,7 +69,7 @@ def extend_card(uri: str, more: Mapping[str, Any]) -> None:
     storage.write_text(place, seal_json(about | {"card": card}, indent=2) + "\n")
 
 
-def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_by: str) -> str:
+def card_text(info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str) -> str:
     """The text of README.md: the hub's metadata on top, then what a user needs, without absolute paths.
 
     card may have `pooled` and `computed_on` (the scores of the test split, as in metrics.json), `estimate` (that of
@@ -92,7 +92,7 @@ def card_text(info: ModelInfo, card: Mapping[str, Any], digest: str, *, opened_b
     return public_text(f"---\n{_metadata(info, card)}---\n" + "\n\n".join(blocks) + "\n")
 
 
-def _what(info: ModelInfo, card: Mapping[str, Any]) -> str:
+def _what(info: ModelInfo, card: JsonObject) -> str:
     kind = info.kind.replace("_", "-")
     members = card.get("members")
     return f"An ensemble of {len(members)} {kind} models" if members else f"A {kind} model"
@@ -103,7 +103,7 @@ def scores_of(info: ModelInfo, card: Mapping[str, Json]) -> list[CardScore]:
     return [*_estimated(card), *_of_test(info, card)]
 
 
-def _estimated(card: Mapping[str, Any]) -> Iterator[CardScore]:
+def _estimated(card: JsonObject) -> Iterator[CardScore]:
     for name, score in card.get("estimate", {}).get("metrics", {}).items():
         yield CardScore(
             metric=name,
@@ -114,7 +114,7 @@ def _estimated(card: Mapping[str, Any]) -> Iterator[CardScore]:
         )
 
 
-def _of_test(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[CardScore]:
+def _of_test(info: ModelInfo, card: JsonObject) -> Iterator[CardScore]:
     if "pooled" not in card:
         return
     pooled = card["pooled"]
@@ -181,7 +181,7 @@ def _results(info: ModelInfo, card: Mapping[str, Json]) -> "Iterator[EvalResult]
         )
 
 
-def _scores_section(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[str]:
+def _scores_section(info: ModelInfo, card: JsonObject) -> Iterator[str]:
     scores = scores_of(info, card)
     if not scores:
         return
@@ -233,7 +233,7 @@ def _use(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterator
         yield "AutoModel opens this folder and gives the encoder; load_model of w2v2.models.saved_model gives the whole model."
 
 
-def _limits(info: ModelInfo, card: Mapping[str, Any]) -> Iterator[str]:
+def _limits(info: ModelInfo, card: JsonObject) -> Iterator[str]:
     """What the scores do not cover."""
     data = card.get("data", {})
     if "num_speakers" in data:

@@ -251,7 +251,7 @@ def _other_kind(folder: str) -> str:
     return f"its model_type {kind} is unknown to transformers {transformers.__version__}"
 
 
-def _why_not(name: str, folder: str, error: Any) -> str:
+def _why_not(name: str, folder: str, error: Exception) -> str:
     """That a model cannot be opened, why, and what is wanted."""
     text = (str(error) or type(error).__name__).splitlines()[0][:200]
     if (Path(folder) / "member-00").is_dir():

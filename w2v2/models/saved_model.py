@@ -3,10 +3,8 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import safetensors.torch
@@ -18,7 +16,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
 from w2v2.config.digest import changed
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.models.architecture import refuse_unusable
 from w2v2.models.classifier import Classifier
@@ -48,7 +46,7 @@ class SavedModel:
 
 
 def save_model(
-    uri: str, model: SpeechModel, info: ModelInfo, *, card: Mapping[str, Any], made_from: pa.Table
+    uri: str, model: SpeechModel, info: ModelInfo, *, card: JsonObject, made_from: pa.Table
 ) -> str:
     """The model's digest, after its folder has been written: w2v2.json, which marks it as complete, comes last.
 

@@ -2,13 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from w2v2.evaluation.bootstrap import MIN_UNITS
 from w2v2.evaluation.recording_quality import channel_warning, class_warnings, clipping_warning
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
@@ -63,7 +62,7 @@ def _check(is_good: bool, good: str, care: str) -> Check:
     return Check(is_good=is_good, text=good if is_good else care)
 
 
-def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
+def _encoder(metrics: JsonObject) -> Iterator[Check]:
     """Whether an encoder that was trained here before has seen what is scored now."""
     if (encoders := metrics.get("encoder", {}).get("of_fold")) is not None:
         yield Check(
@@ -81,7 +80,7 @@ def _encoder(metrics: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _seen_in_training(metrics: Mapping[str, Any]) -> Iterator[Check]:
+def _seen_in_training(metrics: JsonObject) -> Iterator[Check]:
     if "speakers_seen_in_training" not in metrics:
         return
     num_speakers, num_clips = (metrics[f"{unit}_seen_in_training"] for unit in ("speakers", "clips"))
@@ -190,7 +189,7 @@ def _selection(run: TuneRun, headline: Headline) -> Iterator[Check]:
     )
 
 
-def why_no_choice(selection: Mapping[str, Any]) -> str:
+def why_no_choice(selection: JsonObject) -> str:
     """Why no trial could be selected on the other folds."""
     return "fewer than two trials are complete" if selection["num_complete"] < 2 else selection["note"]
 
@@ -205,7 +204,7 @@ def _num_speakers(num_speakers: int) -> Check:
     )
 
 
-def _recordings(metrics: Mapping[str, Any]) -> Iterator[Check]:
+def _recordings(metrics: JsonObject) -> Iterator[Check]:
     """Whether the recordings are wideband and unclipped, and no class has a channel of its own; nothing where unmeasured."""
     recordings = metrics.get("recordings")
     if not recordings or not recordings["num_measured"]:
@@ -223,7 +222,7 @@ def _recordings(metrics: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _classes(pooled: Mapping[str, Any], *, has_absent: bool) -> Iterator[Check]:
+def _classes(pooled: JsonObject, *, has_absent: bool) -> Iterator[Check]:
     never, absent = pooled["never_predicted"], pooled["absent"]
     yield _check(not never, "Every class is predicted at least once.", f"Never predicted: {listed(never)}.")
     if has_absent:
@@ -232,7 +231,7 @@ def _classes(pooled: Mapping[str, Any], *, has_absent: bool) -> Iterator[Check]:
         )
 
 
-def _completeness(metrics: Mapping[str, Any]) -> Iterator[Check]:
+def _completeness(metrics: JsonObject) -> Iterator[Check]:
     if metrics["kind"] == "classes":
         yield from _classes(metrics["pooled"], has_absent=True)
         return
@@ -242,7 +241,7 @@ def _completeness(metrics: Mapping[str, Any]) -> Iterator[Check]:
     yield _check(not undefined, "Every score is defined.", f"Undefined: {listed(undefined)}.")
 
 
-def _transcripts(metrics: Mapping[str, Any]) -> Iterator[Check]:
+def _transcripts(metrics: JsonObject) -> Iterator[Check]:
     """Checks of empty transcripts, of characters that the model cannot write, and of sentences seen in training."""
     pooled, text = metrics["pooled"], metrics.get("text", {})
     num_empty, num_clips = pooled["empty_predictions"], pooled["num_clips"]
@@ -267,7 +266,7 @@ def _transcripts(metrics: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _same_hits(pooled: Mapping[str, Any], predictions: pa.Table) -> Check:
+def _same_hits(pooled: JsonObject, predictions: pa.Table) -> Check:
     pairs = zip(predictions["target"].to_pylist(), predictions["predicted"].to_pylist(), strict=True)
     counted = f"{sum(t == p for t, p in pairs)} of {predictions.num_rows} clips right"
     num_right = sum(row[i] for i, row in enumerate(pooled["confusion"]))

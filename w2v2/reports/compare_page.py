@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from w2v2.evaluation.direction import better_word
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -46,7 +46,7 @@ def write_compare_report(run: str) -> str:
     return write_page(run, title, sections, kicker=f"w2v2 compare, {date}, in {run}", figures=figures)
 
 
-def headline(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def headline(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Which runs cannot be distinguished from the best, and all of them with intervals."""
     best, *others = metrics["ranking"]
     as_good = [row["name"] for row in others if not row["is_worse"]]
@@ -83,7 +83,7 @@ def headline(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
     ]
 
 
-def compare_sentence(metrics: Mapping[str, Any]) -> str:
+def compare_sentence(metrics: JsonObject) -> str:
     """The comparison in a sentence for a paper: the best run's score, and by how much it is better than each other."""
     metric, label, best = metrics["metric"], _label(metrics["metric"]), metrics["ranking"][0]["name"]
     run = metrics["runs"][best]
@@ -104,13 +104,13 @@ def _on(metrics: Mapping[str, Json]) -> str:
     return f" on {metrics['corpus']}" if metrics.get("corpus") else ""
 
 
-def _within(row: Mapping[str, Any]) -> str:
+def _within(row: JsonObject) -> str:
     """A score or difference and its interval, in words."""
     why = f", {row['undefined']}" if row["undefined"] else ""
     return f"{score_text(row['value'])} (95% interval {interval_text(row['interval'])}{why})"
 
 
-def differences(metrics: Mapping[str, Any]) -> list[Block]:
+def differences(metrics: JsonObject) -> list[Block]:
     """Every pair of runs: how much better the one scores than the other."""
     word = better_word(metrics["metric"])
     columns = [words("run"), words(f"is {word} than"), *(score(_label(name)) for name in metrics["metrics"])]
@@ -129,7 +129,7 @@ def differences(metrics: Mapping[str, Any]) -> list[Block]:
     return [Table("differences", columns, rows, caption)]
 
 
-def speakers(metrics: Mapping[str, Any]) -> list[Block]:
+def speakers(metrics: JsonObject) -> list[Block]:
     """How many speakers the best run wins and loses against each, and every speaker's score."""
     best, label = metrics["ranking"][0]["name"], _label(metrics["speaker_metric"])
     rows: list[list[Cell]] = [
@@ -148,7 +148,7 @@ def speakers(metrics: Mapping[str, Any]) -> list[Block]:
     return [Table("wins", columns, rows, caption), Details("every speaker", [table])]
 
 
-def how_it_was_made(run: str, metrics: Mapping[str, Any], config: str) -> list[Block]:
+def how_it_was_made(run: str, metrics: JsonObject, config: str) -> list[Block]:
     """What each run was scored on, the settings, and how to run it again."""
     columns = [words("run"), words("job"), words("directory"), words("computed on")]
     rows: list[list[Cell]] = [

@@ -1,14 +1,12 @@
 """Sections of a page of several labels: decisions at the thresholds of the val split, and scores by patient."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from w2v2.evaluation.decisions import contradictions
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
 from w2v2.reports.shared_sections import interval_score
 
 
-def decisions(metrics: Mapping[str, Any]) -> list[Block]:
+def decisions(metrics: JsonObject) -> list[Block]:
     """Sensitivity and specificity of each label, by recording and by patient; a sentence where val chose no threshold."""
     chosen = metrics.get("decisions")
     if not chosen:
@@ -46,7 +44,7 @@ def decisions(metrics: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def patients(metrics: Mapping[str, Any]) -> list[Block]:
+def patients(metrics: JsonObject) -> list[Block]:
     """AUC of each label by patient, whose probability is the mean over the recordings."""
     scores = metrics.get("patients")
     if not scores:
@@ -72,7 +70,7 @@ def patients(metrics: Mapping[str, Any]) -> list[Block]:
     return [Table("patients", columns, rows, caption), *map(Paragraph, contradictions(scores))]
 
 
-def _rates(row: Mapping[str, Any]) -> list[Cell]:
+def _rates(row: JsonObject) -> list[Cell]:
     rates: list[Cell] = [
         Measured(row[rate], row[f"{rate}_interval"], row.get(f"{rate}_undefined", ""))
         for rate in ("sensitivity", "specificity")

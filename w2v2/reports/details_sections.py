@@ -1,8 +1,9 @@
 """Sections on slices of the clips and on calibration; empty for runs without these numbers."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Block, Cell, Paragraph, Table, count, percent, score, words
 from w2v2.reports.shared_sections import interval_score, pictured
 from w2v2.reports.text import interval_text, points_text
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def slices(metrics: Mapping[str, Any]) -> list[Block]:
+def slices(metrics: JsonObject) -> list[Block]:
     """Scores by slice, with the gap between the highest and the lowest, and whether chance makes as large a gap."""
     return slice_blocks("slices", metrics.get("slices", {}))
 
 
-def slice_blocks(table_name: str, by_column: Mapping[str, Any]) -> list[Block]:
+def slice_blocks(table_name: str, by_column: JsonObject) -> list[Block]:
     """A table of this name of the scores of each slice, and a sentence on each column."""
     rows: list[list[Cell]] = []
     texts = []
@@ -40,7 +41,7 @@ def slice_blocks(table_name: str, by_column: Mapping[str, Any]) -> list[Block]:
     return [*table, *map(Paragraph, texts)]
 
 
-def calibration(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def calibration(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Calibration error, Brier score and cross-entropy, before and after a temperature, and accuracy by confidence."""
     numbers = metrics.get("calibration", {})
     if numbers.get("ece") is None:

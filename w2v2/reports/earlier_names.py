@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 
 _METRICS = {
     "heard_speakers": "speakers_seen_in_training",
@@ -13,7 +13,7 @@ _METRICS = {
 _ENCODER = {"heard": "seen_in_training"}
 
 
-def with_present_names(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def with_present_names(metrics: JsonObject) -> dict[str, Any]:
     """The metrics of a run with keys of earlier versions renamed to the present ones.
 
     >>> with_present_names({"heard_clips": 3, "encoder": {"name": "tiny", "heard": ""}})

@@ -1,9 +1,8 @@
 """The section of an ensemble: its members' scores, its own, and the training clips by members that have not seen them."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
 from w2v2.reports.estimate import Headline, model_headline
 from w2v2.reports.run_files import ModelRun
@@ -40,7 +39,7 @@ def ensemble(run: ModelRun) -> list[Block]:
     ]
 
 
-def _estimate(estimate: Mapping[str, Any] | None) -> list[Block]:
+def _estimate(estimate: JsonObject | None) -> list[Block]:
     """What to expect on new speakers by the search that chose the settings; nothing where none did."""
     if estimate is None:
         return []
@@ -54,7 +53,7 @@ def _estimate(estimate: Mapping[str, Any] | None) -> list[Block]:
     return [Table("ensemble_estimate", columns, rows, caption)]
 
 
-def _out_of_fold(metrics: Mapping[str, Any]) -> list[Block]:
+def _out_of_fold(metrics: JsonObject) -> list[Block]:
     held_out = metrics["ensemble"].get("out_of_fold")
     if held_out is None:
         return []

@@ -4,11 +4,11 @@ A search's metrics.json has `estimate` where the choice among trials is correcte
 the best trial's score and the one selected on the other folds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from w2v2.evaluation.direction import sign
+from w2v2.json_types import JsonObject
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, TuneRun
 from w2v2.reports.text import LABELS, interval_text, percent_text, score_text
@@ -61,7 +61,7 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
     return search_headline(run.metrics, metric)
 
 
-def search_headline(metrics: Mapping[str, Any], metric: str | None = None) -> Headline:
+def search_headline(metrics: JsonObject, metric: str | None = None) -> Headline:
     """The same from the search's metrics.json alone."""
     estimate, name = metrics.get("estimate"), metric or metrics["metric"]
     if estimate is None:
@@ -81,7 +81,7 @@ def search_headline(metrics: Mapping[str, Any], metric: str | None = None) -> He
     )
 
 
-def best_headline(metrics: Mapping[str, Any], metric: str) -> Headline:
+def best_headline(metrics: JsonObject, metric: str) -> Headline:
     """The best trial's score over all held-out clips: optimistic, as the folds that score it chose it."""
     pooled = metrics["pooled"]
     return Headline(
@@ -96,7 +96,7 @@ def best_headline(metrics: Mapping[str, Any], metric: str) -> Headline:
     )
 
 
-def model_headline(metrics: Mapping[str, Any]) -> Headline:
+def model_headline(metrics: JsonObject) -> Headline:
     """The leading score of one model, by the kind of its task."""
     pooled, intervals = metrics["pooled"], metrics["pooled"]["intervals"]
     form = score_text
@@ -126,7 +126,7 @@ def model_headline(metrics: Mapping[str, Any]) -> Headline:
     )
 
 
-def expected_headline(metrics: Mapping[str, Any]) -> Headline | None:
+def expected_headline(metrics: JsonObject) -> Headline | None:
     """What to expect of one model on new speakers, where the clips that score it chose its settings; else None."""
     return search_headline(metrics, metrics["estimate"]["metric"]) if "estimate" in metrics else None
 
@@ -191,7 +191,7 @@ def _reached(headline: Headline) -> str:
     return f"{headline.metric} {headline.form(headline.value)} (95% interval {headline.within})"
 
 
-def chance_level(metrics: Mapping[str, Any], metric: str) -> float | None:
+def chance_level(metrics: JsonObject, metric: str) -> float | None:
     """The score of a model that learned nothing: 1 / classes for UAR, else of the commonest class always."""
     if sign(metric) < 0:  # what writes nothing deletes everything
         return 1.0

@@ -1,7 +1,6 @@
 """The page of an extraction: rates, lengths, rejects by reason, and maps of the vectors."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from w2v2.inference.extraction import parts_to_draw
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Block, Column, Facts, Paragraph, Score, Scores, Section, Side, Table, words
 from w2v2.reports.page import write_page
 from w2v2.reports.plots.vectors import (
@@ -106,7 +106,7 @@ def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], 
     return vectors, clips.take(place)
 
 
-def headline(metrics: Mapping[str, Any]) -> list[Block]:
+def headline(metrics: JsonObject) -> list[Block]:
     """How many clips are in the table now, at what rate, and where the table is."""
     seconds = metrics["seconds"]
     num_in_table = metrics["written"] + metrics["there"]

@@ -2,15 +2,14 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import yaml
 
 from w2v2.job_commands import command_of
+from w2v2.json_types import JsonObject
 from w2v2.redaction import redacted, without_home
 from w2v2.reports.blocks import Cell, Link, Paragraph, Section, Table, count, words
 from w2v2.reports.drawing import page_html
@@ -29,7 +28,7 @@ class IndexedRun:
     """A finished run as a line of the index."""
 
     name: str
-    metrics: Mapping[str, Any]
+    metrics: JsonObject
     uri: str = ""
     """Of its data."""
 
@@ -115,7 +114,7 @@ def _row(run: IndexedRun) -> list[Cell]:
     ]
 
 
-def _first_number(metrics: Mapping[str, Any]) -> tuple[str, str]:
+def _first_number(metrics: JsonObject) -> tuple[str, str]:
     """The number on top of the run's page with its name, and its interval."""
     try:
         match metrics["job"]:

@@ -1,12 +1,10 @@
 """The figures on the page of one model."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from matplotlib.figure import Figure
 
 from w2v2.evaluation import multi_label
 from w2v2.evaluation.scores import columns
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots import model as model_plots
 from w2v2.reports.plots import scores as score_plots
 from w2v2.reports.plots.calibration import reliability
@@ -35,7 +33,7 @@ def model_figures(run: ModelRun) -> dict[str, Figure]:
     return figures
 
 
-def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def _class_figures(metrics: JsonObject) -> dict[str, Figure]:
     pooled, before = metrics["pooled"], metrics.get("before_remapping")
     figures = {
         "confusion": score_plots.confusion(pooled["confusion"], metrics["classes"]),
@@ -53,7 +51,7 @@ def _class_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def _fold_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def _fold_figures(metrics: JsonObject) -> dict[str, Figure]:
     if "folds" not in metrics:
         return {}
     folds, interval = metrics["folds"]["uar"], metrics["pooled"]["intervals"]["uar"]

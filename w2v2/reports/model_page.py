@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from w2v2.evaluation.scores import columns
+from w2v2.json_types import JsonObject
 from w2v2.redaction import without_home
 from w2v2.reports.blocks import (
     Block,
@@ -117,7 +117,7 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
     ]
 
 
-def _scores(metrics: Mapping[str, Any]) -> Scores:
+def _scores(metrics: JsonObject) -> Scores:
     """The leading score, and the one that is read next to it.
 
     Where the clips that are scored chose the settings, the leading one is what to expect on new speakers.

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -122,7 +123,7 @@ def classes(run: ModelRun) -> list[Block]:
     ]
 
 
-def remapping(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def remapping(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """The scores under the original class names and after remapping; nothing where none were remapped."""
     after, before = metrics["pooled"], metrics.get("before_remapping")
     if not before:
@@ -154,7 +155,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
-def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def speakers(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """UAR of each speaker, the worst and the best named."""
     scores = sorted(
         (row["uar"], name) for name, row in metrics["by_speaker"].items() if row["uar"] is not None
@@ -167,7 +168,7 @@ def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
     return [Paragraph(text), *pictured(figures, "speakers", caption)]
 
 
-def labels(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def labels(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """AUC of each label with interval and counts, the means, ROC curves; undefined labels with the reason."""
     pooled = metrics["pooled"]
     within, why = pooled["intervals"], pooled["intervals"].get("undefined", {})
@@ -196,11 +197,11 @@ def labels(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
     return blocks + pictured(figures, "roc", f"ROC curve of each label.{more}")
 
 
-def _undefined(pooled: Mapping[str, Any]) -> str:
+def _undefined(pooled: JsonObject) -> str:
     return " ".join(f"Undefined: {name}: {why}." for name, why in pooled["undefined"].items())
 
 
-def _left_out(num_left_out: Mapping[str, int], pooled: Mapping[str, Any]) -> list[Block]:
+def _left_out(num_left_out: Mapping[str, int], pooled: JsonObject) -> list[Block]:
     """How many bootstrap samples lack a label or target that is defined in the data."""
     counts = [f"{name} {n}" for name, n in num_left_out.items() if n and name not in pooled["undefined"]]
     if not counts:
@@ -209,7 +210,7 @@ def _left_out(num_left_out: Mapping[str, int], pooled: Mapping[str, Any]) -> lis
     return [Paragraph(f"Of {total} bootstrap samples, left out as undefined: {', '.join(counts)}.")]
 
 
-def values(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def values(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """RMSE, R2, Pearson and CCC of each target with intervals, and predicted against target."""
     pooled, within = metrics["pooled"], metrics["pooled"]["intervals"]
     why = within.get("undefined", {})
@@ -232,13 +233,11 @@ def values(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[
     return [*blocks, Side(pictures)]
 
 
-def _measured(
-    row: Mapping[str, Any], within: Mapping[str, Any], *, why: Mapping[str, str], of: str = ""
-) -> list[Measured]:
+def _measured(row: JsonObject, within: JsonObject, *, why: Mapping[str, str], of: str = "") -> list[Measured]:
     return [Measured(row[metric], within[metric], why.get(f"{metric}{of}", "")) for metric in REGRESSION]
 
 
-def quadrants(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def quadrants(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """Confusion of the quadrants around the midpoints; nothing where there are none."""
     numbers = metrics.get("quadrants")
     if not numbers:

@@ -1,16 +1,14 @@
 """The section on the quality of a run's recordings; empty for runs of versions that did not measure it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
 from w2v2.data.recording_quality import MEASURES, Measure
 from w2v2.evaluation.recording_quality import permutation_text
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Block, Cell, Paragraph, Table, words
 from w2v2.reports.details_sections import slice_blocks
 
 
-def recording_quality(metrics: Mapping[str, Any]) -> list[Block]:
+def recording_quality(metrics: JsonObject) -> list[Block]:
     """The spread of each measure, its mean by class with the test whether classes differ, and scores by quality."""
     recordings = metrics.get("recordings")
     if not recordings or recordings["spread"]["duration_s"] is None:
@@ -42,7 +40,7 @@ def recording_quality(metrics: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _quality_by_class(by_class: Mapping[str, Any]) -> list[Block]:
+def _quality_by_class(by_class: JsonObject) -> list[Block]:
     tested = {name: row for name, row in by_class.items() if "p" in row}
     if not tested:
         reasons = {row["undefined"] for row in by_class.values()}
@@ -63,7 +61,7 @@ def _quality_by_class(by_class: Mapping[str, Any]) -> list[Block]:
     return [Table("recordings_by_class", columns, rows, caption)]
 
 
-def _measures(by_class: Mapping[str, Any]) -> list[tuple[Measure, Mapping[str, Any]]]:
+def _measures(by_class: JsonObject) -> list[tuple[Measure, JsonObject]]:
     return [(MEASURES[name], row) for name, row in by_class.items()]
 
 

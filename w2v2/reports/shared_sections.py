@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from w2v2.data.rejects import kinds_of
 from w2v2.evaluation.bootstrap import NUM_SAMPLES, Interval
 from w2v2.evaluation.class_scores import class_intervals
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -42,13 +43,13 @@ ClassIntervals = Mapping[str, Mapping[str, Interval]]
 """By class and metric (precision, recall, f1)."""
 
 
-def pooled_score(pooled: Mapping[str, Any], name: str) -> Measured:
+def pooled_score(pooled: JsonObject, name: str) -> Measured:
     """One of the `pooled` scores of metrics.json with its interval, or why there is none."""
     within = pooled["intervals"]
     return Measured(pooled[name], within[name], within.get("undefined", {}).get(name, ""))
 
 
-def interval_score(row: Mapping[str, Any]) -> Measured:
+def interval_score(row: JsonObject) -> Measured:
     """A score of metrics.json that is written as `value`, `interval` and `undefined`."""
     return Measured(row["value"], row["interval"], row.get("undefined", ""))
 
@@ -63,7 +64,7 @@ def left_out(num_left_out: int) -> list[Block]:
     return [Paragraph(text)]
 
 
-def fold_cells(folds: Mapping[str, Any], metric: str) -> list[Cell]:
+def fold_cells(folds: JsonObject, metric: str) -> list[Cell]:
     """The scores of the folds in order, with intervals where any fold has one; folds is that of metrics.json."""
     values, within = folds[metric]["values"], folds[metric].get("intervals") or []
     if not any(within):
@@ -83,7 +84,7 @@ def verdict_blocks(checks: Sequence[Check]) -> list[Block]:
 
 
 def class_table(
-    pooled: Mapping[str, Any],
+    pooled: JsonObject,
     names: Sequence[str],
     *,
     name: str,
@@ -101,9 +102,7 @@ def class_table(
     return [Table(name, columns, rows, caption), Paragraph(text)]
 
 
-def _class_rows(
-    pooled: Mapping[str, Any], names: Sequence[str], intervals: ClassIntervals
-) -> Iterator[list[Cell]]:
+def _class_rows(pooled: JsonObject, names: Sequence[str], intervals: ClassIntervals) -> Iterator[list[Cell]]:
     counts = pooled["confusion"]
     num_predicted = [sum(column) for column in zip(*counts, strict=True)]
     for i, name in enumerate(names):
@@ -207,7 +206,7 @@ def clips_blocks(run: RunFiles) -> list[Block]:
     return [*accounting_blocks(run.metrics), *rejects_blocks(run.rejects)]
 
 
-def accounting_blocks(metrics: Mapping[str, Any]) -> list[Block]:
+def accounting_blocks(metrics: JsonObject) -> list[Block]:
     """Given, used, rejected and passed over by kind, whose sums agree; nothing for runs of versions that did not count."""
     numbers = metrics.get("clips")
     if not isinstance(numbers, Mapping):
@@ -268,7 +267,7 @@ def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str)
     ]
 
 
-def warnings_blocks(metrics: Mapping[str, Any]) -> list[Block]:
+def warnings_blocks(metrics: JsonObject) -> list[Block]:
     """The warnings of the job and its workers; nothing without any, or for runs of versions that did not keep them."""
     rows: list[list[Cell]] = [[text] for text in metrics.get("warnings", [])]
     return [Table("warnings", [words("warning")], rows, "What the job warned of.")] if rows else []
@@ -282,7 +281,7 @@ def made_facts(run: RunFiles) -> dict[str, str]:
     return machine_facts(made, device=with_gpus if _num_gpus(run.config) else "CPU")
 
 
-def machine_facts(made: Mapping[str, Any] | None, *, device: str = "") -> dict[str, str]:
+def machine_facts(made: JsonObject | None, *, device: str = "") -> dict[str, str]:
     """The same of `made` in metrics.json, with the device if it is known; nothing where made is None."""
     if made is None:
         return {}

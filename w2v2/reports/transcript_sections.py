@@ -1,8 +1,9 @@
 """The sections of one model's page that show its error rates on transcripts."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -41,7 +42,7 @@ def transcript_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[
     ]
 
 
-def errors(metrics: Mapping[str, Any]) -> list[Block]:
+def errors(metrics: JsonObject) -> list[Block]:
     """WER and CER with intervals and edit counts; reasons for undefined ones; the number of empty transcripts."""
     pooled = metrics["pooled"]
     kinds = ("substitutions", "deletions", "insertions", "hits", "reference")
@@ -62,7 +63,7 @@ def errors(metrics: Mapping[str, Any]) -> list[Block]:
     return [Table("errors", columns, rows, caption), Paragraph(text.strip())]
 
 
-def decoding(metrics: Mapping[str, Any]) -> list[Block]:
+def decoding(metrics: JsonObject) -> list[Block]:
     """The beam search that wrote the text, what its weights were chosen on, and what greedy decoding gives; none for greedy."""
     search = metrics.get("decoding", {})
     if search.get("kind") != "beam":
@@ -83,7 +84,7 @@ def decoding(metrics: Mapping[str, Any]) -> list[Block]:
     return [Paragraph(" ".join(lines))]
 
 
-def confusions(pooled: Mapping[str, Any]) -> list[Block]:
+def confusions(pooled: JsonObject) -> list[Block]:
     """The most frequent confusions of words and of characters."""
     tables: list[list[Block]] = []
     for unit in ("words", "characters"):
@@ -99,7 +100,7 @@ def _unit(text: str) -> str:
     return {"": _NOTHING, " ": _SPACE}.get(text, text)
 
 
-def worst(pooled: Mapping[str, Any]) -> list[Block]:
+def worst(pooled: JsonObject) -> list[Block]:
     """The clips with most errors: a wrong transcript or a bad recording often shows here first."""
     rows: list[list[Cell]] = [
         [row["clip_id"], row["target"], row["predicted"] or _NOTHING, row["errors"], row["cer"]]
@@ -110,7 +111,7 @@ def worst(pooled: Mapping[str, Any]) -> list[Block]:
     return [Table("worst_sentences", columns, rows, caption)] if rows else []
 
 
-def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> list[Block]:
+def speakers(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     """The character error rate of each speaker, the worst and the best named."""
     defined = sorted(
         (row["cer"], name) for name, row in metrics["by_speaker"].items() if row["cer"] is not None
@@ -122,7 +123,7 @@ def speakers(metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]) -> lis
     return [Paragraph(text), *pictured(figures, "speakers", SPEAKERS_CAPTION)]
 
 
-def characters(metrics: Mapping[str, Any]) -> list[Block]:
+def characters(metrics: JsonObject) -> list[Block]:
     """The characters that the model can write, and those of the references that it cannot write or never wrote."""
     text, never = metrics.get("text", {}), metrics["pooled"]["never_written"]
     lines = [f"The model has {len(metrics['names'])} outputs, one of which is CTC's blank."]

@@ -4,15 +4,18 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import mean, median, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from w2v2.evaluation.direction import sign
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.text import LABELS, duration_text, percent_text
 from w2v2.wording import listed
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 MIN_TRIALS_FOR_IMPORTANCE = 5
 
@@ -128,7 +131,7 @@ def _fanova(
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def _distribution(dimension: Mapping[str, Any], values: Sequence[Any]) -> Any:
+def _distribution(dimension: JsonObject, values: Sequence[Any]) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if dimension.get("choices"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from w2v2.evaluation.direction import better_word, sign
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.blocks import (
     Averaged,
     Block,
@@ -278,11 +278,11 @@ def _trial_row(row: Mapping[str, Any], run: TuneRun) -> list[Cell]:
     return [row["trial"], row["state"].lower(), *scores, row["folds_done"], row["seconds"], *params]
 
 
-def _is_numeric(dimension: Mapping[str, Any]) -> bool:
+def _is_numeric(dimension: JsonObject) -> bool:
     return all(isinstance(value, int | float) for value in dimension.get("choices") or ())
 
 
-def _range(dimension: Mapping[str, Any] | None, value: Any) -> tuple[str, str]:
+def _range(dimension: JsonObject | None, value: Any) -> tuple[str, str]:
     if dimension is None:
         return "", ""
     if dimension.get("choices"):

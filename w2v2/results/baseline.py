@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,7 @@ def write_outcome(
     *,
     names: Sequence[str],
     seconds: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The metrics, after all files of the run directory have been written; names are of the features."""
     probabilities = np.zeros((len(corpus.clips), len(classes)))
     for fit in fits:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from w2v2.config.compare import CompareConfig
 from w2v2.errors import UserError
@@ -10,7 +9,7 @@ from w2v2.evaluation import comparison
 from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.direction import better_word, sign
 from w2v2.evaluation.scores import number_text, within_text
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.machine import describe_run
 from w2v2.results.compared_runs import ComparedRun, all_names, corpus_of, read_runs, scored_run
 from w2v2.storage import run_directory
@@ -125,7 +124,7 @@ def _pick(tree: Mapping[str, Json], metrics: Sequence[str]) -> dict[str, Json]:
     return {name: tree[name] for name in metrics}
 
 
-def comparison_lines(metrics: Mapping[str, Any]) -> str:
+def comparison_lines(metrics: JsonObject) -> str:
     """The ranking, and the differences from the best, as lines."""
     metric, width = metrics["metric"], max(map(len, metrics["runs"])) + 2
     best = metrics["ranking"][0]["name"]
@@ -154,5 +153,5 @@ def comparison_lines(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _within(row: Mapping[str, Any]) -> str:
+def _within(row: JsonObject) -> str:
     return within_text(row["interval"], row["undefined"])

@@ -1,7 +1,7 @@
 """The scores of an ensemble's members, and of the training clips by the one member that has not seen their speaker."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +10,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.predictions import predictions_table
 from w2v2.evaluation.scores import score_predictions
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.reports.ensemble_section import member_headline
 from w2v2.results.ensemble_estimate import ensemble_estimate
@@ -51,7 +51,7 @@ def ensemble_scores(
     return scores
 
 
-def ensemble_lines(metrics: Mapping[str, Any]) -> list[str]:
+def ensemble_lines(metrics: JsonObject) -> list[str]:
     """Lines for the terminal: what to expect of the ensemble, each member's leading score, the training clips' out of fold; none without members."""
     if "ensemble" not in metrics:
         return []

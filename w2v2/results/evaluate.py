@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
 from w2v2.inference.prediction_records import ClipPrediction
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.models.any_model import is_foreign
 from w2v2.models.model_info import ModelInfo, read_card
@@ -112,7 +111,7 @@ def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], in
 
 
 def _details(
-    config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: Mapping[str, Any]
+    config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: JsonObject
 ) -> dict[str, Json]:
     """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match info.kind:

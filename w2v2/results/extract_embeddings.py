@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from w2v2.errors import ResumableError
 from w2v2.evaluation.recording_quality import recording_details
@@ -35,7 +34,7 @@ def write_outcome(
     num_made: int,
     audio_s: float,
     started: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The run's numbers, after the parts are in the table, the rejects in theirs and the page is written.
 
     num_made clips and audio_s seconds of audio were embedded by this attempt, which began at `started` (monotonic). lost

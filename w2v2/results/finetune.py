@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.models.model_card import extend_card
 from w2v2.reports.recordings import corpus_name
@@ -51,10 +51,10 @@ def write_outcome(
     trained: "Finetuned",
     ensemble: "Ensemble | None" = None,
     midpoints: Sequence[float] | None,
-    encoder: Mapping[str, Any],
+    encoder: JsonObject,
     trunk: Mapping[str, int],
-    before: Mapping[str, Any] | None,
-    text: Mapping[str, Any] | None,
+    before: JsonObject | None,
+    text: JsonObject | None,
     seconds: float,
 ) -> dict[str, Json]:
     """The metrics of the test split, after all files of the run directory have been written.
@@ -140,9 +140,9 @@ def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> di
 
 
 def _computed_on(
-    metrics: Mapping[str, Any],
+    metrics: JsonObject,
     num_clips: int,
-    encoder: Mapping[str, Any],
+    encoder: JsonObject,
     ensemble: "Ensemble | None",
 ) -> str:
     """What the scores are of, and what may make them too high."""
@@ -153,7 +153,7 @@ def _computed_on(
     )
 
 
-def _extend_card(config: FinetuneConfig, metrics: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+def _extend_card(config: FinetuneConfig, metrics: JsonObject, more: JsonObject) -> None:
     """Adds the scores and what else the model keeps to its card, which was written before."""
     card = {name: metrics[name] for name in ("computed_on", "pooled", "ensemble") if name in metrics}
     corpus = {"corpus": corpus_name(asdict(config.data))}
@@ -201,7 +201,7 @@ def _write_tables(
 
 
 def _details(
-    config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: Mapping[str, Any]
+    config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: JsonObject
 ) -> dict[str, Json]:
     """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match config.task.kind:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +11,7 @@ from w2v2.data.accounting import account
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.job_commands import command_of
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
@@ -90,8 +89,8 @@ def _numbers(
 
 
 def write_fold_outcome(
-    config: PretrainConfig, corpus: Manifest, of_folds: Sequence[Mapping[str, Any]], *, seconds: float
-) -> dict[str, Any]:
+    config: PretrainConfig, corpus: Manifest, of_folds: Sequence[JsonObject], *, seconds: float
+) -> dict[str, Json]:
     """The numbers of a pre-training by fold, after its metrics.json and its page have been written.
 
     of_folds are those that write_outcome returned, in the order of the folds.

@@ -1,16 +1,15 @@
 """The score table that a search prints at its end."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from w2v2.evaluation import learning_curve
 from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 
 
-def score_lines(metrics: dict[str, Any]) -> str:
+def score_lines(metrics: JsonObject) -> str:
     """The lines of the score table, from metrics.json: what to expect on new speakers first."""
     pooled, folds, selection, estimate = (
         metrics[name] for name in ("pooled", "folds", "selection", "estimate")
@@ -43,13 +42,13 @@ def score_lines(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def estimate_interval(score: Mapping[str, Any]) -> str:
+def estimate_interval(score: JsonObject) -> str:
     """The interval of one score of `estimate` in metrics.json, as text."""
     interval = None if score["low"] is None else (score["low"], score["high"])
     return within_text(interval, score["undefined"])
 
 
-def expected_lines(metrics: Mapping[str, Any]) -> list[str]:
+def expected_lines(metrics: JsonObject) -> list[str]:
     """A line with the `estimate` of a run or ensemble, what to expect on new speakers; none where it has none."""
     if "estimate" not in metrics:
         return []
@@ -59,7 +58,7 @@ def expected_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"to expect on new speakers: {estimate['metric']} {value}, {estimate['name']}"]
 
 
-def _choice(selection: Mapping[str, Json], estimate: Mapping[str, Any]) -> str:
+def _choice(selection: Mapping[str, Json], estimate: JsonObject) -> str:
     """How much the choice among trials flatters their best."""
     if selection["num_trials"] == 1:
         return "there is one trial, so these folds have chosen nothing"
@@ -70,7 +69,7 @@ def _choice(selection: Mapping[str, Json], estimate: Mapping[str, Any]) -> str:
     return f"being chosen flatters the best of {selection['num_trials']} by {by}"
 
 
-def _seed_lines(metrics: Mapping[str, Any]) -> list[str]:
+def _seed_lines(metrics: JsonObject) -> list[str]:
     """How far apart the scores of the new seeds are; nothing where there are fewer than two."""
     if "final" not in metrics:
         return []
@@ -81,7 +80,7 @@ def _seed_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"{metrics['metric']} of each new seed: {values}; std {number_text(spread['std'])}"]
 
 
-def _baseline_lines(metrics: dict[str, Any]) -> list[str]:
+def _baseline_lines(metrics: JsonObject) -> list[str]:
     if "baseline" not in metrics:
         return []
     baseline = metrics["baseline"]

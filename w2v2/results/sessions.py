@@ -1,9 +1,10 @@
 """The sessions of a run: the same command given again keeps the date, machine and time of the session that did the work."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from w2v2.json_types import JsonObject
 from w2v2.machine import describe_run
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -11,7 +12,7 @@ from w2v2.storage import run_directory
 MAX_LATER = 20
 
 
-def with_sessions(run: str, metrics: Mapping[str, Any], *, same: Sequence[str] = ()) -> dict[str, Any]:
+def with_sessions(run: str, metrics: JsonObject, *, same: Sequence[str] = ()) -> dict[str, Any]:
     """The metrics with `made`, when and where they were made.
 
     Where the run directory has metrics.json of an earlier session, `made` and `seconds` stay those of that session, which

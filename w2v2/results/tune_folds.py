@@ -20,7 +20,7 @@ from w2v2.evaluation.details import class_details
 from w2v2.evaluation.fold_scores import fold_intervals, over_folds
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import number_text
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.results.search_score_lines import estimate_interval, score_lines
 from w2v2.results.sessions import with_sessions
@@ -211,7 +211,7 @@ def _encoder(
     return named | dict(encoders[encoder])
 
 
-def best_config(config: TuneFoldsConfig, params: dict[str, Json], estimate: Mapping[str, Any]) -> str:
+def best_config(config: TuneFoldsConfig, params: dict[str, Json], estimate: JsonObject) -> str:
     """YAML with the best hyperparameters in place, without what belongs to the search and this run.
 
     A comment on top has the estimated score on new speakers.

@@ -1,7 +1,6 @@
 """The estimate of a search: its score on new speakers, free of the optimism of the choice among its trials."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
 from w2v2.evaluation.direction import sign
 from w2v2.evaluation.selection import trial_shares
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
 from w2v2.training.fold_result import FoldScore, FoldTranscripts
@@ -95,7 +94,7 @@ def estimate(
     num_folds: int,
     num_trials: int,
     num_complete: int,
-    best: Mapping[str, Any],
+    best: JsonObject,
     seed: int,
     final: FinalTrainings | None = None,
 ) -> dict[str, Json]:

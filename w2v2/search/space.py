@@ -13,7 +13,7 @@ from w2v2.errors import UserError
 from w2v2.json_types import Json
 from w2v2.models.learning_rates import is_tiny, learning_rates, with_learning_rate
 
-Params = dict[str, Any]
+Params = dict[str, Json]
 """Values of hyperparameters by dotted path."""
 C = TypeVar("C")
 
@@ -48,7 +48,7 @@ def distribution(path: str, dimension: Dimension, default: object) -> BaseDistri
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def field_at(config: object, path: str) -> Any:
+def field_at(config: object, path: str) -> object:
     """The value of the field at a dotted path.
 
     >>> from w2v2.config.tune_folds import TuneFoldsConfig
@@ -75,7 +75,7 @@ def settings_of_trial(config: TuneFoldsConfig, params: Mapping[str, Json]) -> Tu
     return with_learning_rate(with_params(config, params))
 
 
-def _replaced(config: Any, names: list[str], value: Any) -> Any:
+def _replaced(config: C, names: list[str], value: object) -> C:
     assert is_dataclass(config) and not isinstance(config, type)
     name, *rest = names
     return replace(config, **{name: _replaced(getattr(config, name), rest, value) if rest else value})

@@ -52,7 +52,7 @@ class Study:
         *,
         search: SearchConfig,
         space: Mapping[str, BaseDistribution],
-        defaults: Params,
+        defaults: Mapping[str, object],
         seed: int,
         num_folds: int = 0,
     ) -> None:
@@ -79,7 +79,7 @@ class Study:
         if not trials and defaults:
             if inside:
                 with self._file.in_use():
-                    self.study.enqueue_trial(defaults)  # the values the user wrote are scored first
+                    self.study.enqueue_trial(dict(defaults))  # the values the user wrote are scored first
             else:
                 logger.warning(
                     "the config's own values lie outside search.space, so no trial has them: %s", defaults

@@ -9,10 +9,10 @@ two minutes. Bytes read from gs:// are compared with the checksum that Google se
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from w2v2.storage import gcs, listing
 from w2v2.storage import local as local_files
@@ -28,6 +28,9 @@ from w2v2.storage.uris import (
     join,
 )
 
+if TYPE_CHECKING:
+    from gcsfs.core import GCSFileSystem
+
 __all__ = [
     "DamagedError",
     "FileInfo",
@@ -42,6 +45,7 @@ __all__ = [
 
 _NUM_DOWNLOADS = 4
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
@@ -176,27 +180,40 @@ def download_folder(uri: str, folder: Path) -> Path:
 
 
 def _do(
-    remote: Callable[..., Awaitable[Result]], local: Callable[..., Result], uri: str, *args: Any
+    remote: Callable[Concatenate["GCSFileSystem", str, P], Coroutine[None, None, Result]],
+    local: Callable[Concatenate[str, P], Result],
+    uri: str,
+    *args: P.args,
+    **settings: P.kwargs,
 ) -> Result:
     if is_remote(uri):
-        return _begin_remote(remote, uri, *args).result()
-    return local(uri, *args)
+        return _begin_remote(remote, uri, *args, **settings).result()
+    return local(uri, *args, **settings)
 
 
-def _begin_remote(remote: Callable[..., Any], uri: str, *args: Any) -> Future:
+def _begin_remote(
+    remote: Callable[Concatenate["GCSFileSystem", str, P], Coroutine[None, None, Result]],
+    uri: str,
+    *args: P.args,
+    **settings: P.kwargs,
+) -> Future[Result]:
     fs = gcs.client()
-    return asyncio.run_coroutine_threadsafe(remote(fs, uri, *args), fs.loop)
+    return asyncio.run_coroutine_threadsafe(remote(fs, uri, *args, **settings), fs.loop)
 
 
 def _outcomes(
-    remote: Callable[..., Any], local: Callable[..., Any], calls: Iterable[tuple], *, num_at_once: int
-) -> Iterator[Any]:
+    remote: Callable[..., Coroutine[None, None, Result]],
+    local: Callable[..., Result],
+    calls: Iterable[tuple],
+    *,
+    num_at_once: int,
+) -> Iterator[Result | StorageError]:
     """Results or StorageErrors of the calls (uri first), in their order, with num_at_once under way.
 
     Raises UnreachableError.
     """
     waiting = iter(calls)
-    pending: deque[Future] = deque()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_at_once) as pool:
 
         def refill(count: int) -> None:
@@ -215,7 +232,7 @@ def _outcomes(
                 future.cancel()
 
 
-def _outcome(future: Future) -> Any:
+def _outcome(future: Future[Result]) -> Result | StorageError:
     try:
         return future.result()
     except UnreachableError:

@@ -10,9 +10,10 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from w2v2.json_types import JsonObject
 from w2v2.storage.uris import (
     DamagedError,
     FileInfo,
@@ -114,7 +115,7 @@ async def stat(fs: "GCSFileSystem", uri: str) -> FileInfo:
     return _info(uri, await answer(fs, uri, "storage.objects.get", work))
 
 
-def _info(uri: str, resource: Mapping[str, Any]) -> FileInfo:
+def _info(uri: str, resource: JsonObject) -> FileInfo:
     fingerprint = f"{resource['crc32c']}-{resource['generation']}"
     return FileInfo(uri=uri, size_bytes=int(resource["size"]), fingerprint=fingerprint)
 

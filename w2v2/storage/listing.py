@@ -3,16 +3,21 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
 from w2v2.storage import gcs, gcs_listing, local
 from w2v2.storage.gcs_listing import LISTING, NamesBetween
 from w2v2.storage.uris import FileInfo, expand, is_remote
+
+if TYPE_CHECKING:
+    from gcsfs.core import GCSFileSystem
+
+Result = TypeVar("Result")
 
 NUM_AT_ONCE = 16
 """Ranges of names that are listed side by side."""
@@ -89,7 +94,7 @@ def _named_in_text(info: FileInfo) -> FileInfo:
 def _remote_pages(uri: str) -> Iterator[pa.Table]:
     fs = gcs.client()
 
-    def begin(work: Any) -> Future:
+    def begin(work: Coroutine[None, None, Result]) -> Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, fs.loop)
 
     first = begin(gcs_listing.first_page(fs, uri)).result()
@@ -112,7 +117,7 @@ def _remote_pages(uri: str) -> Iterator[pa.Table]:
 class _Pages:
     """The pages of a range of names, read ahead on the client's loop."""
 
-    def __init__(self, fs: Any, uri: str, names: NamesBetween) -> None:
+    def __init__(self, fs: "GCSFileSystem", uri: str, names: NamesBetween) -> None:
         self._fs, self._uri, self._names = fs, uri, names
         self._queue: asyncio.Queue[pa.Table | BaseException | None] = asyncio.Queue(MAX_PAGES_WAITING)
         self._reader = asyncio.run_coroutine_threadsafe(self._read(), fs.loop)

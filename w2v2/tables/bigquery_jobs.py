@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 from google.api_core import exceptions, retry
 from google.auth.exceptions import GoogleAuthError
@@ -14,6 +14,7 @@ from google.cloud import bigquery
 from requests.exceptions import RequestException
 
 from w2v2.errors import UserError
+from w2v2.json_types import JsonObject
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,18 @@ _TRANSIENT = {
 }
 
 
-def calls() -> dict[str, Any]:
+Job = bigquery.LoadJob | bigquery.QueryJob | bigquery.CopyJob | bigquery.ExtractJob | bigquery.UnknownJob
+"""What Google's client returns for the id of a job."""
+
+
+class CallSettings(TypedDict):
+    """Keyword arguments of a call of Google's client."""
+
+    retry: retry.Retry
+    timeout: float
+
+
+def calls() -> CallSettings:
     """Keyword arguments of every call: its retries, and the timeout of one answer."""
     return {"retry": retries(), "timeout": REQUEST_S}
 
@@ -55,7 +67,7 @@ def retries(*, lost: bool = False) -> retry.Retry:
 
 
 def run_until(
-    client: bigquery.Client, done: Callable[[], bool], start: Callable[[str], Any], *, name: str
+    client: bigquery.Client, done: Callable[[], bool], start: Callable[[str], Job], *, name: str
 ) -> None:
     """Run jobs name_0, name_1, ... until done().
 
@@ -90,7 +102,7 @@ def run_until(
         ended_well = is_new and not job.error_result
 
 
-def _wait(job: Any) -> None:
+def _wait(job: Job) -> None:
     pause_s = 0.5
     while job.state != "DONE":
         time.sleep(pause_s)
@@ -98,7 +110,7 @@ def _wait(job: Any) -> None:
         job.reload(**calls())
 
 
-def _is_transient(error: dict[str, Any]) -> bool:
+def _is_transient(error: JsonObject) -> bool:
     """Whether the job may be tried again: a transient error, or a conflict with another writer."""
     return error.get("reason") in {*_TRANSIENT, "duplicate"} or "concurrent update" in error.get(
         "message", ""

@@ -6,11 +6,11 @@ top_k => 10, distance_type => 'COSINE').
 """
 
 import datetime
+import io
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from w2v2.errors import UserError
 from w2v2.storage import files as storage
 from w2v2.tables import parts as table_parts
 from w2v2.tables import sql as table_sql
-from w2v2.tables.bigquery_jobs import REQUEST_S, calls, in_words, retries, run_until
+from w2v2.tables.bigquery_jobs import REQUEST_S, Job, calls, in_words, retries, run_until
 from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 # A name from the user goes into SQL or a URL only if all of it matches this.
@@ -132,7 +132,7 @@ class BigQueryTable:
         def loaded() -> bool:
             return self._client.get_table(staging, **calls()).num_rows == expected
 
-        def start(job_id: str) -> Any:
+        def start(job_id: str) -> Job:
             if all(storage.is_remote(part) for part in parts):
                 return self._client.load_table_from_uri(
                     list(parts), staging, job_id=job_id, job_config=config, **calls()
@@ -152,7 +152,7 @@ class BigQueryTable:
         if expected:
             run_until(self._client, loaded, start, name=f"w2v2_load_{write_id}")
 
-    def _join(self, parts: Sequence[str], file: Any) -> None:
+    def _join(self, parts: Sequence[str], file: io.BufferedRandom) -> None:
         """Write the parts into one Parquet file, since one upload is one load job."""
         with pq.ParquetWriter(file, self._spec.schema, compression="zstd") as writer:
             for part in parts:
@@ -174,13 +174,13 @@ class BigQueryTable:
         def merged() -> bool:
             return self._count(stagings).pending == 0
 
-        def start(job_id: str) -> Any:
+        def start(job_id: str) -> Job:
             # One id is one job: run_until gives another try another id.
             return self._client.query(sql, job_id=job_id, job_retry=None, **calls())
 
         run_until(self._client, merged, start, name=f"w2v2_merge_{write_id}")
 
-    def _select(self, sql: str, values: Sequence[str | int | float] = ()) -> Any:
+    def _select(self, sql: str, values: Sequence[str | int | float] = ()) -> bigquery.table.RowIterator:
         kinds = {str: "STRING", int: "INT64", float: "FLOAT64", bool: "BOOL"}
         parameters = [bigquery.ScalarQueryParameter(f"p{i}", kinds[type(v)], v) for i, v in enumerate(values)]
         # Without the cache: it may answer from before a change.

@@ -12,7 +12,6 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from w2v2.errors import UserError
+from w2v2.json_types import JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_json, seal_json
@@ -181,7 +181,7 @@ class ParquetTable:
         number = max(self._listed()[0])
         return _Version(number=number, files=tuple(self._manifest(number)["files"]))
 
-    def _manifest(self, number: int) -> Any:
+    def _manifest(self, number: int) -> JsonObject:
         uri = self._manifest_uri(number)
         manifest = parse_json(uri, storage.read_bytes(uri))
         if not {"columns", "files"} <= manifest.keys():

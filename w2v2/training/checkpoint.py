@@ -14,6 +14,7 @@ from torch import Tensor
 
 from w2v2.config.model import CheckpointConfig
 from w2v2.errors import UserError
+from w2v2.json_types import JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
 from w2v2.training.fold_result import DivergenceError
@@ -50,7 +51,7 @@ class Checkpoint:
     """A training after some step: tensors by name, and the rest as plain values."""
 
     tensors: Mapping[str, Shaped[Tensor, "..."]]
-    state: Mapping[str, Any]
+    state: JsonObject
 
 
 class Checkpoints:

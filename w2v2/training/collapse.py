@@ -6,9 +6,10 @@ the codes, so that the perplexity looks perfect. A loss near that of guessing al
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from w2v2.json_types import JsonObject
 
 FEW_CODES_FRACTION, FEW_CODES_STEPS = 0.10, 20
 STUCK_LOSS_FRACTION, STUCK_GRADIENT_NORM, STUCK_STEPS = 0.01, 0.1, 50
@@ -88,9 +89,7 @@ class Verdict:
     sentence: str
 
 
-def verdict(
-    last: Mapping[str, Any], *, collapsed: str, num_codes: int, has_clusters: bool = False
-) -> Verdict:
+def verdict(last: JsonObject, *, collapsed: str, num_codes: int, has_clusters: bool = False) -> Verdict:
     """Whether a run is healthy, from the last row of its curve and why it counts as collapsed ('' if it does not).
 
     has_clusters: whether clusters were predicted, which are given and cannot collapse.

@@ -1,15 +1,15 @@
 """How far a training has come: its step, and the sums of the present epoch, which its passes add to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from w2v2.evaluation import classification
+from w2v2.json_types import JsonObject
 from w2v2.training.fold_result import Epoch
 
 
@@ -27,7 +27,7 @@ class Position:
     best_epoch: int = 0
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "Position":
+    def restored(cls, state: JsonObject) -> "Position":
         """The position of a checkpoint."""
         return cls(**{**state, "curve": [Epoch(**point) for point in state["curve"]]})
 

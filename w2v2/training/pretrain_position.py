@@ -1,12 +1,12 @@
 """How far a pre-training has come: its step, the sums of the present epoch, its curves and alarms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from w2v2.json_types import JsonObject
 from w2v2.training.collapse import Alarms
 
-Row = Mapping[str, Any]
+Row = JsonObject
 """One row of a curve: readings by name."""
 
 
@@ -30,7 +30,7 @@ class PretrainPosition:
     """One row every few steps."""
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "PretrainPosition":
+    def restored(cls, state: JsonObject) -> "PretrainPosition":
         """The position of a checkpoint."""
         return cls(**{**state, "alarms": Alarms(**state["alarms"])})
 

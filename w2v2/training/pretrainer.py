@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -280,7 +279,7 @@ class Pretrainer:
                 to_device(features, self.device), to_device(lengths, self.device), draw.to(self.device)
             )
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
         bf16 = self.config.resources.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 

@@ -1,18 +1,18 @@
 """The reliability diagram: how often a model is right against how sure it is (DeGroot and Fienberg 1983)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import BLUE, MUTED, VERMILLION, WIDTH, one_panel, style
 
 LARGEST = 140
 """Area of the dot of the bin with most clips, in square points."""
 
 
-def reliability(calibration: Mapping[str, Any]) -> Figure:
+def reliability(calibration: JsonObject) -> Figure:
     """Accuracy against mean confidence of each bin, a dot as large as its clips; before and after a temperature."""
     after = calibration.get("temperature")
     with style():
@@ -28,7 +28,7 @@ def reliability(calibration: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def _bins(axes: Axes, bins: Sequence[Mapping[str, Any]], *, color: str, label: str) -> None:
+def _bins(axes: Axes, bins: Sequence[JsonObject], *, color: str, label: str) -> None:
     most = max(row["num_clips"] for row in bins)
     sure, right = ([100 * row[name] for row in bins] for name in ("confidence", "accuracy"))
     sizes = [max(6.0, LARGEST * row["num_clips"] / most) for row in bins]

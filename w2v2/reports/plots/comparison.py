@@ -1,15 +1,15 @@
 """Figures of several runs over the same clips."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import BLUE, WIDTH, one_panel, style, with_names
 from w2v2.reports.text import shortened
 
 
-def runs_with_intervals(runs: Mapping[str, Mapping[str, Any]], metric: str, label: str) -> Figure:
+def runs_with_intervals(runs: Mapping[str, JsonObject], metric: str, label: str) -> Figure:
     """One dot a run, the best on top, on its 95 % interval."""
     with style():
         figure, axes = one_panel(WIDTH, 0.9 + 0.22 * max(len(runs), 3))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
@@ -93,7 +94,7 @@ def roc(
         return figure
 
 
-def label_scores(pooled: Mapping[str, Any]) -> Figure:
+def label_scores(pooled: JsonObject) -> Figure:
     """AUC of each label with its 95 % interval, best on top; up to 60 labels are named."""
     rows = sorted((row["auc"], name) for name, row in pooled["labels"].items() if row["auc"] is not None)
     with style():

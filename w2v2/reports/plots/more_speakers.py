@@ -1,11 +1,10 @@
 """The figure of a learning curve: the score by the number of training speakers."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import (
     BLUE,
     LEGEND,
@@ -20,7 +19,7 @@ from w2v2.reports.plots.style import (
 from w2v2.reports.text import LABELS
 
 
-def more_speakers(curve: Mapping[str, Any]) -> Figure:
+def more_speakers(curve: JsonObject) -> Figure:
     """The points with their intervals, the fitted curve up to twice the speakers, and the score expected there."""
     points = [point for point in curve["points"] if is_known(point["value"])]
     with style():
@@ -40,7 +39,7 @@ def more_speakers(curve: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def _draw(axes: Any, points: list[Mapping[str, Any]], *, color: str, label: str) -> None:
+def _draw(axes: Axes, points: list[JsonObject], *, color: str, label: str) -> None:
     axes.scatter(
         [point["num_speakers"] for point in points],
         [100 * point["value"] for point in points],

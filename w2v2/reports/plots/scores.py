@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import (
     BAND,
     BLUE,
@@ -32,7 +33,7 @@ MAX_PERCENTS, MAX_COUNTS = 12, 30
 _FOLD_STEP = 0.28
 
 
-def forest(metrics: Mapping[str, Any], *, chance: float | None) -> Figure:
+def forest(metrics: JsonObject, *, chance: float | None) -> Figure:
     """The searched metric in one look: the estimate with its interval, each fold and all clips of the best trial.
 
     Folds have intervals where they have speakers enough. Where metrics.json has no estimate: the best trial with its
@@ -96,7 +97,7 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
 
 
 def fold_scores(
-    folds: Mapping[str, Any], *, metric: str, interval: Sequence[float] | None, chance: float | None
+    folds: JsonObject, *, metric: str, interval: Sequence[float] | None, chance: float | None
 ) -> Figure:
     """One dot a fold with its interval, if any, their mean, and the pooled 95 % interval as a band.
 
@@ -122,7 +123,7 @@ def fold_scores(
 
 
 def speaker_scores(
-    by_speaker: Mapping[str, Mapping[str, Any]],
+    by_speaker: Mapping[str, JsonObject],
     *,
     metric: str,
     interval: Sequence[float] | None,

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from w2v2.evaluation.direction import sign
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
@@ -145,7 +145,7 @@ def _shade(score: float, low: float, high: float, metric: str) -> float:
     return height if sign(metric) > 0 else 1 - height
 
 
-def _share(value: Any, field: Mapping[str, Any]) -> float:
+def _share(value: Any, field: JsonObject) -> float:
     """Where a value is between the lowest and the highest of its field, from 0 to 1."""
     if field.get("choices"):
         choices = [str(choice) for choice in field["choices"]]
@@ -156,7 +156,7 @@ def _share(value: Any, field: Mapping[str, Any]) -> float:
     return (value - low) / max(high - low, 1e-12)
 
 
-def _ends(field: Mapping[str, Any]) -> tuple[str, str]:
+def _ends(field: JsonObject) -> tuple[str, str]:
     choices = field.get("choices")
     low, high = (choices[0], choices[-1]) if choices else (float(field["low"]), float(field["high"]))
     return setting_text(low), setting_text(high)
@@ -228,7 +228,7 @@ def _nan(value: float | None) -> float:
 
 
 def _scatter_one(
-    axes: Axes, rows: Sequence[dict], *, path: str, dimension: Mapping[str, Any], metric: str, best: int
+    axes: Axes, rows: Sequence[dict], *, path: str, dimension: JsonObject, metric: str, best: int
 ) -> None:
     rows = [row for row in rows if row.get(f"params_{path}") is not None]
     values = [row[f"params_{path}"] for row in rows]

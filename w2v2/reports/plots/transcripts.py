@@ -1,10 +1,10 @@
 """Plots of transcripts: character error rates by speaker."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import (
     BAND,
     BLUE,
@@ -21,9 +21,7 @@ from w2v2.reports.plots.style import (
 from w2v2.reports.text import shortened
 
 
-def speaker_error_rates(
-    by_speaker: Mapping[str, Mapping[str, Any]], *, interval: Sequence[float] | None
-) -> Figure:
+def speaker_error_rates(by_speaker: Mapping[str, JsonObject], *, interval: Sequence[float] | None) -> Figure:
     """The character error rate of each speaker, lowest on top, over the interval of all clips."""
     rates = sorted(
         ((row["cer"], name) for name, row in by_speaker.items() if is_known(row["cer"])), reverse=True
