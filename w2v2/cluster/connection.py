@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from w2v2.cluster.ray_internals import (
     RUNTIME_ENV,
@@ -32,6 +32,7 @@ from w2v2.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -175,7 +176,7 @@ def get(reference: "ray.ObjectRef[R]") -> R:
         raise mistake from None
 
 
-def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bool = False) -> Task:
+def task(function: Callable[P, object], *, cpus: float, gpus: float, in_trial: bool = False) -> Task[P]:
     """A remote function with fixed resources, which reuses idle workers of the same size, of this job or of its trials."""
     options: dict[str, Any] = {
         "num_cpus": cpus,
@@ -189,9 +190,10 @@ def task(function: Callable[..., Any], *, cpus: float, gpus: float, in_trial: bo
     return ReportingTask(remote_reporting=ray.remote(**options)(reporting), function=function)
 
 
-def shared(value: Any) -> Any:
+def shared(value: T) -> T:
     """A reference to a large value: tasks that get it as an argument receive the value."""
-    return ray.put(value)
+    reference: Any = ray.put(value)  # of which Ray makes the value
+    return reference
 
 
 def map_tasks(

@@ -117,7 +117,7 @@ def _queue_into(report: Report) -> Iterator[Queue]:
 
 
 def work_together(
-    compute: Callable[[ProcessGroup], Any],
+    compute: Callable[[ProcessGroup], T],
     *,
     num_workers: int,
     min_workers: int = 0,
@@ -125,7 +125,7 @@ def work_together(
     gpus: float,
     name: str,
     storage_path: str,
-) -> Reported:
+) -> Reported[T]:
     """The result of the first of `num_workers` processes, which all call `compute` together, and its warnings.
 
     Raises what a worker raised; a worker that is lost has all of them start again, with min_workers as many as there is

@@ -6,12 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec
 
 import pyarrow as pa
 
 from w2v2.cluster.chunks import chunks_of
-from w2v2.cluster.workers import ThisProcess, Workers, num_threads, start_workers
+from w2v2.cluster.workers import Task, ThisProcess, Workers, num_threads, start_workers
 from w2v2.config.data import CacheConfig
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # imports torch
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 
 NUM_LOADED = 2
 """Encoders whose features are computed in one round over the clips: as many as a worker keeps loaded."""
@@ -149,7 +150,7 @@ class FeaturePreparation:
             )
         return infos
 
-    def _task(self, function: Callable[..., Any]) -> Any:
+    def _task(self, function: Callable[P, object]) -> Task[P]:
         """A task as large as a trial."""
         return self._workers.task(function, cpus=self._cpus, gpus=self._gpus)
 

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import ThisProcess, Workers
@@ -65,7 +64,7 @@ def _work_on_fold(
 ) -> Pretrained:
     """Pre-train in this process, with reports that name the fold; runs on a worker."""
 
-    def of_fold(*values: Any) -> None:
+    def of_fold(*values: object) -> None:
         report(fold, *values)
 
     return pretrain(plan, world=world, on_epoch=of_fold)

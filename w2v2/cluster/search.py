@@ -170,7 +170,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
     """
     with collected() as texts:
 
-        def report(warnings: Iterable[str] = (), **values: Any) -> None:
+        def report(warnings: Iterable[str] = (), **values: object) -> None:
             tune.report({**values, "warnings": [*texts, *warnings]})
             texts.clear()
 
@@ -185,7 +185,7 @@ def _score_folds(
     recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]
-    under_way: dict[int, Callable[[], Reported]] = {}
+    under_way: dict[int, Callable[[], Reported[FoldResult]]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
             if ahead not in under_way:
@@ -202,7 +202,9 @@ def _score_folds(
         report(reported.warnings, fold_score=reported.result, trained=fold not in finished)
 
 
-def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Callable[[], Reported]:
+def _begin(
+    settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str
+) -> Callable[[], Reported[FoldResult]]:
     """Start a fold, as a task on a worker that has loaded the encoder or on several together; returns a function to wait for its score.
 
     Tasks, unlike Tune's actors, reuse running workers, so that imports and encoders are loaded once and not once per
@@ -217,7 +219,7 @@ def _begin(settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str) -> Ca
     return functools.partial(_score_by_several, settings, plan, fold, name)
 
 
-def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> Reported:
+def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> Reported[FoldResult]:
     from w2v2.cluster.ddp import work_together
 
     with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:

@@ -36,14 +36,14 @@ C = TypeVar("C", bound=TrackedJobConfig)
 R = TypeVar("R")
 
 
-def tracked(main: Callable[[C], dict[str, Json]]) -> Callable[[C], dict[str, Any]]:
+def tracked(main: Callable[[C], dict[str, Json]]) -> Callable[[C], dict[str, Json]]:
     """The job's main function, which then reports to the tracker that config.track names; --plan reports nothing.
 
     Raises UserError before anything starts where the tracker's library is not installed.
     """
 
     @functools.wraps(main)
-    def following(config: C) -> dict[str, Any]:
+    def following(config: C) -> dict[str, Json]:
         if config.track == "none" or config.plan:
             # A model that another job trains first, on classes as they are, is no part of that job's run in a tracker.
             with unfollowed():

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import redacting
@@ -56,13 +56,13 @@ def reporting(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportingTask:
+class ReportingTask(Generic[P]):
     """A Ray task of `reporting` for one function."""
 
     remote_reporting: Any
-    function: Callable[..., Any]
+    function: Callable[P, object]
 
-    def remote(self, *args: Any, **settings: Any) -> Any:
+    def remote(self, *args: P.args, **settings: P.kwargs) -> Any:
         """A reference to the worker's Reported."""
         return self.remote_reporting.remote(self.function, *args, **settings)
 
@@ -74,7 +74,11 @@ def show(texts: Iterable[str]) -> None:
             logger.warning("worker: %s", text)
 
 
-def logged(reported: Any) -> Any:
+@overload
+def logged(reported: Reported[R]) -> R: ...
+@overload
+def logged(reported: R) -> R: ...
+def logged(reported: Reported[R] | R) -> R:
     """The result, after its warnings have been logged."""
     if not isinstance(reported, Reported):
         return reported

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from w2v2.cluster.ray_internals import BOOTSTRAP, cluster_record
 from w2v2.machine import gpu_names
@@ -14,13 +14,15 @@ from w2v2.machine import gpu_names
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @runtime_checkable
-class Task(Protocol):
+class Task(Protocol[P]):
     """A function that runs on a worker."""
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Submit a call; `Workers.get` waits for its result."""
         ...
 
@@ -41,7 +43,7 @@ class Workers(Protocol):
         """Raises UserError when a setting names a place that a worker cannot reach."""
         ...
 
-    def task(self, function: Callable[..., Any], *, cpus: float, gpus: float) -> Task:
+    def task(self, function: Callable[P, object], *, cpus: float, gpus: float) -> Task[P]:
         """The function, for workers of this size."""
         ...
 
@@ -49,7 +51,7 @@ class Workers(Protocol):
         """The result of a call; raises UserError where the function did."""
         ...
 
-    def shared(self, value: Any) -> Any:
+    def shared(self, value: T) -> T:
         """A large value in a form that many tasks can take as an argument."""
         ...
 
@@ -105,12 +107,12 @@ def num_threads(workers: Workers, cpus: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Call:
+class _Call(Generic[P]):
     """A task that runs in this process when its result is asked for."""
 
-    compute: Callable[[], Any]
+    compute: Callable[P, object]
 
-    def remote(self, *args: Any, **kwargs: Any) -> "_Call":
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> "_Call[[]]":
         return _Call(compute=functools.partial(self.compute, *args, **kwargs))
 
 
@@ -132,15 +134,15 @@ class ThisProcess:
     def check_places(self, **places: str) -> None:
         """Nothing: this process reaches what the job reaches."""
 
-    def task(self, function: Callable[..., Any], *, cpus: float, gpus: float) -> _Call:
+    def task(self, function: Callable[P, object], *, cpus: float, gpus: float) -> _Call[P]:
         """The function."""
         return _Call(compute=function)
 
-    def get(self, reference: _Call) -> Any:
+    def get(self, reference: "_Call[[]]") -> Any:
         """The result of a call, which runs now."""
         return reference.compute()
 
-    def shared(self, value: Any) -> Any:
+    def shared(self, value: T) -> T:
         """The value."""
         return value
 
