@@ -28,6 +28,7 @@ from w2v2.inference.clip_inputs import Clips, read_clip_inputs
 from w2v2.inference.prediction import predict_bodies
 from w2v2.inference.predictions_table import rows_of
 from w2v2.inference.reading import EMBEDDED
+from w2v2.json_types import JsonObject
 from w2v2.models.any_model import load_any, place_of_model
 from w2v2.models.lengths import longest_s
 from w2v2.models.pretrained import loaded_encoder
@@ -198,12 +199,12 @@ class Run:
     uri: str
 
     @cached_property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> JsonObject:
         """The content of metrics.json."""
         return run_directory.read_metrics(self.uri)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """The content of config.yaml."""
         return run_directory.read_settings(self.uri)
 

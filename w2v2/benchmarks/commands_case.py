@@ -48,7 +48,7 @@ def commands(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     return CaseResult(case="commands", comparisons=comparisons, agreements=agreements)
 
 
-def _extraction(config: BenchmarkConfig, scratch: Path) -> Rounds:
+def _extraction(config: BenchmarkConfig, scratch: Path) -> Rounds[Made]:
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
     lengths_s = synthetic_clips.ravdess_lengths_s(config.extract.num_clips, seed=config.seed)
     audio = scratch / "audio"
@@ -69,7 +69,7 @@ def _extraction(config: BenchmarkConfig, scratch: Path) -> Rounds:
     return _alternate({OURS: ours, PIPELINE: theirs}, config, "extraction")
 
 
-def _search(config: BenchmarkConfig, scratch: Path) -> Rounds:
+def _search(config: BenchmarkConfig, scratch: Path) -> Rounds[Made]:
     lengths_s = synthetic_clips.ravdess_lengths_s(config.search.num_clips, seed=config.seed)
     corpus = synthetic_clips.write_corpus(scratch / "corpus", lengths_s, seed=config.seed)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
@@ -98,11 +98,11 @@ def _peer(name: str, *args: str) -> Ended:
     return run_command([sys.executable, str(job_file(f"peers/{name}")), *args], watch_memory=True)
 
 
-def _alternate(sides: dict[str, Callable[[int], Made]], config: BenchmarkConfig, what: str) -> Rounds:
+def _alternate(sides: dict[str, Callable[[int], Made]], config: BenchmarkConfig, what: str) -> Rounds[Made]:
     return alternate(sides, rounds=config.rounds_of("commands"), what=f"commands, {what}")
 
 
-def _compared(part: str, rounds: Rounds, amount: int, unit: str) -> Comparison:
+def _compared(part: str, rounds: Rounds[Made], amount: int, unit: str) -> Comparison:
     return Comparison(
         part=f"{part}, whole command",
         seconds=rounds.seconds,
@@ -112,7 +112,7 @@ def _compared(part: str, rounds: Rounds, amount: int, unit: str) -> Comparison:
     )
 
 
-def _peaks(part: str, rounds: Rounds) -> list[Agreement]:
+def _peaks(part: str, rounds: Rounds[Made]) -> list[Agreement]:
     peaks = {side: [made.peak_bytes / 1e6 for made in results] for side, results in rounds.results.items()}
     return [
         Agreement(part=part, side=side, what="peak memory, MB", value=statistics.median(values))
@@ -120,7 +120,7 @@ def _peaks(part: str, rounds: Rounds) -> list[Agreement]:
     ]
 
 
-def _between_vectors(rounds: Rounds) -> list[Agreement]:
+def _between_vectors(rounds: Rounds[Made]) -> list[Agreement]:
     """How far the pipeline's vectors, means over padding too, are from ours."""
     ours, theirs = (_last(rounds, side).astype(np.float64) for side in (OURS, PIPELINE))
     difference = float(np.abs(ours - theirs).max())
@@ -129,12 +129,12 @@ def _between_vectors(rounds: Rounds) -> list[Agreement]:
     ]
 
 
-def _last(rounds: Rounds, side: str) -> Float[np.ndarray, "clips dim"]:
+def _last(rounds: Rounds[Made], side: str) -> Float[np.ndarray, "clips dim"]:
     vectors: Float[np.ndarray, "clips dim"] = rounds.results[side][-1].result
     return vectors
 
 
-def _between_scores(rounds: Rounds) -> list[Agreement]:
+def _between_scores(rounds: Rounds[Made]) -> list[Agreement]:
     ours: Searched = rounds.results[OURS][-1].result
     theirs: Searched = rounds.results[TUNE][-1].result
     apart = max(abs(ours.losses[key] - theirs.losses[key]) for key in ours.losses)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from w2v2.config import command_line
 from w2v2.errors import UserError
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_EVERY_S = 0.05
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -117,7 +118,7 @@ class Watch:
             return 0
 
 
-def in_new_process(function: Callable[..., R], *args: Any) -> R:
+def in_new_process(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
     """What a function returns in a Python that starts for it; its imports take their time there."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
+        return pool.submit(function, *args, **settings).result()

@@ -5,13 +5,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
 import pyarrow as pa
 
 from w2v2.benchmarks.processor_time import ProcessorTime
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 OURS = "w2v2"
 
@@ -89,20 +91,20 @@ class CaseResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds:
+class Rounds(Generic[R]):
     """Seconds and results of each side, by round."""
 
     seconds: dict[str, list[float]]
-    results: dict[str, list[Any]]
+    results: dict[str, list[R]]
     cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
     """Of processors, user and system (see ProcessorTime)."""
 
 
-def alternate(sides: Mapping[str, Callable[[int], object]], *, rounds: int, what: str) -> Rounds:
+def alternate(sides: Mapping[str, Callable[[int], R]], *, rounds: int, what: str) -> Rounds[R]:
     """Every side once a round, called with the round's number; every other round in reverse order."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     cpu_seconds: dict[str, list[float]] = {side: [] for side in sides}
-    results: dict[str, list[Any]] = {side: [] for side in sides}
+    results: dict[str, list[R]] = {side: [] for side in sides}
     for number in range(rounds):
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
         for side in order:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
 
 from w2v2.benchmarks.config import BenchmarkConfig, ScaleSizes
 from w2v2.benchmarks.processes import ROOT
 from w2v2.benchmarks.result import Agreement, CaseResult
 from w2v2.errors import UserError
+from w2v2.json_types import JsonObject
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ MAX_REQUESTS = 1.1
 class Driven:
     """A run of the driver, and the requests that it and its workers made."""
 
-    took: dict[str, Any]
+    took: JsonObject
     requests: dict[str, int]
 
     @property

@@ -20,7 +20,7 @@ from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
 from w2v2.config.command_line import tree
 from w2v2.config.job import TrackedJobConfig
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.machine import commit
 from w2v2.measurements import Points, followed_by, unfollowed
 from w2v2.redaction import redacted
@@ -164,7 +164,7 @@ class Session:
         self._in_a_row = 0
         return True if value is None else value
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> JsonObject:
         """The part of tracker.json for this tracker; empty where there is none."""
         try:
             kept = json.loads(storage.read_text(self._uri)).get(self._config.track, {})

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,19 +38,20 @@ def account_of(
 ) -> dict[str, Json]:
     """The numbers of `account` out of sums over the clips used."""
     rejected = dict(Counter(kinds_of(rejects)).most_common())
-    numbers: dict[str, Any] = {
-        "given": num_used + sum(rejected.values()) + sum(passed_over.values()),
+    num_given = num_used + sum(rejected.values()) + sum(passed_over.values())
+    tolerated_by_kind = _by_kind(tolerated)
+    logger.info(
+        "clips: %d given = %d used + %s rejected + %s passed over%s",
+        num_given, num_used, _words(rejected), _words(passed_over),
+        f"; of those used, {_words(tolerated_by_kind)} tolerated" if tolerated else "",
+    )  # fmt: skip
+    return {
+        "given": num_given,
         "used": num_used,
         "rejected": rejected,
         "passed_over": dict(passed_over),
-        "tolerated": _by_kind(tolerated),
+        "tolerated": tolerated_by_kind,
     }
-    logger.info(
-        "clips: %d given = %d used + %s rejected + %s passed over%s",
-        numbers["given"], numbers["used"], _words(rejected), _words(numbers["passed_over"]),
-        f"; of those used, {_words(numbers['tolerated'])} tolerated" if tolerated else "",
-    )  # fmt: skip
-    return numbers
 
 
 def data_summary(uri: str, manifest: Manifest) -> dict[str, Json]:
@@ -74,7 +74,7 @@ def _by_kind(tolerated: Counter[str]) -> dict[str, int]:
     return dict(kinds.most_common())
 
 
-def _words(numbers: dict[str, int]) -> str:
+def _words(numbers: Mapping[str, int]) -> str:
     total = sum(numbers.values())
     kinds = ", ".join(counted(num, kind) for kind, num in numbers.items())
     return f"{total} ({kinds})" if total else "0"

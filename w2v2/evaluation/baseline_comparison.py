@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +10,7 @@ from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.comparison import differences
 from w2v2.evaluation.scores import scored
 from w2v2.job_commands import command_of
+from w2v2.json_types import JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -20,7 +20,7 @@ class Baseline:
     """A finished run of `w2v2 baseline`."""
 
     uri: str
-    metrics: dict[str, Any]
+    metrics: JsonObject
     predictions: pa.Table
 
 
@@ -55,7 +55,7 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
         )
 
 
-def side_by_side(search: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+def side_by_side(search: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> JsonObject:
     """The baseline's scores, and how much higher those of the search are, with intervals.
 
     `difference` has for each metric `value`, `interval` and, if the interval is undefined, `undefined`. `search` are

@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from w2v2.cluster import prediction
 from w2v2.cluster.workers import start_workers
@@ -35,6 +34,7 @@ from w2v2.inference.operating_point import (
 from w2v2.inference.prediction_records import predicted_clips
 from w2v2.inference.predictions_lines import NUM_LINES, lines_of
 from w2v2.inference.predictions_table import open_place, rows_of, write_rows
+from w2v2.json_types import Json
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
 from w2v2.reports.prediction_page import write_prediction_report
@@ -71,7 +71,7 @@ GUIDE = Guide(
 
 
 @exclusive
-def main(config: PredictConfig) -> dict[str, Any]:
+def main(config: PredictConfig) -> dict[str, Json]:
     """How many clips were predicted and rejected, after all is written."""
     started = time.monotonic()
     config = resolved(config)
@@ -104,7 +104,7 @@ def main(config: PredictConfig) -> dict[str, Any]:
     if few:
         logger.info("%s", "\n".join(lines_of(rows, info)))
     num_clips = len(corpus.clips) + len(corpus.rejects)
-    metrics = {
+    metrics: dict[str, Json] = {
         "job": "predict",
         "model": {"uri": config.model, "digest": digest},
         "predictor": name,

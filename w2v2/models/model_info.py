@@ -12,7 +12,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.job_commands import command_of
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models.folder_files import refuse_damaged
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json
@@ -97,7 +97,7 @@ def read_convolutions(uri: str) -> tuple[list[int], list[int]]:
     return config["conv_kernel"], config["conv_stride"]
 
 
-def read_card(uri: str) -> dict[str, Any]:
+def read_card(uri: str) -> JsonObject:
     """What the model card recorded when the model was saved."""
     place = storage.join(storage.expand(uri), "w2v2.json")
     return parse_json(place, storage.read_bytes(place))["card"]
@@ -108,6 +108,6 @@ def card_block(card: Mapping[str, Json]) -> str:
     return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
 
 
-def _tuples(fields: Mapping[str, Json]) -> dict[str, Any]:
+def _tuples(fields: Mapping[str, Json]) -> JsonObject:
     """The value with JSON's lists turned back into tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -1,7 +1,6 @@
 """Keys of metrics.json under the names that earlier versions gave them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from w2v2.json_types import Json, JsonObject
 
@@ -13,17 +12,17 @@ _METRICS = {
 _ENCODER = {"heard": "seen_in_training"}
 
 
-def with_present_names(metrics: JsonObject) -> dict[str, Any]:
+def with_present_names(metrics: JsonObject) -> JsonObject:
     """The metrics of a run with keys of earlier versions renamed to the present ones.
 
     >>> with_present_names({"heard_clips": 3, "encoder": {"name": "tiny", "heard": ""}})
     {'clips_seen_in_training': 3, 'encoder': {'name': 'tiny', 'seen_in_training': ''}}
     """
     renamed = _renamed(metrics, _METRICS)
-    if isinstance(renamed.get("encoder"), Mapping):
-        renamed["encoder"] = _renamed(renamed["encoder"], _ENCODER)
+    if isinstance(encoder := renamed.get("encoder"), Mapping):
+        return {**renamed, "encoder": _renamed(encoder, _ENCODER)}
     return renamed
 
 
-def _renamed(values: Mapping[str, Json], names: Mapping[str, str]) -> dict[str, Any]:
+def _renamed(values: Mapping[str, Json], names: Mapping[str, str]) -> JsonObject:
     return {names.get(name, name): value for name, value in values.items()}

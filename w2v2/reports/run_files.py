@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from w2v2.json_types import JsonObject
 from w2v2.reports.earlier_names import with_present_names
 from w2v2.reports.text import ERROR_LABELS, METRIC_LABELS
 from w2v2.storage import files as storage
@@ -22,9 +23,9 @@ class RunFiles:
     """The files that every job leaves in its run directory."""
 
     uri: str
-    metrics: dict[str, Any]
+    metrics: JsonObject
     """metrics.json."""
-    config: dict[str, Any]
+    config: JsonObject
     config_text: str
     manifest: pa.Table
     """The clips that were used."""
@@ -78,7 +79,7 @@ class TuneRun(RunFiles):
         return "accuracy" if self.metric == "accuracy" else "uar"
 
     @property
-    def space(self) -> dict[str, dict[str, Any]]:
+    def space(self) -> dict[str, JsonObject]:
         """The searched fields that have a column in trials.parquet, by path."""
         space = self.config["search"]["space"] or {}
         return {path: field for path, field in space.items() if f"params_{path}" in self.trials.column_names}
@@ -162,7 +163,7 @@ def read_run_files(uri: str) -> RunFiles:
     return RunFiles(**_common(uri))
 
 
-def _common(uri: str) -> dict[str, Any]:
+def _common(uri: str) -> JsonObject:
     config_text = storage.read_text(storage.join(uri, "config.yaml"))
     metrics = storage.read_text(storage.join(uri, "metrics.json"))
     return {

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +10,7 @@ from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.scores import scored
 from w2v2.job_commands import command_of
+from w2v2.json_types import JsonObject
 from w2v2.reports.recordings import corpus_name
 from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
@@ -27,7 +27,7 @@ class ComparedRun:
     """A finished run: its scored clips, predictions and metrics."""
 
     uri: str
-    metrics: dict[str, Any]
+    metrics: JsonObject
     clips: pa.Table
     """The clips that were scored, as clip_id, speaker and targets; for a search also fold."""
     predictions: pa.Table

@@ -12,13 +12,12 @@ that it is scored with:
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored, intervals
 from w2v2.evaluation.scores import scored
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.results.compared_runs import ComparedRun, read_run, scored_run
 from w2v2.search.estimate import INTERVAL, interval_json
 from w2v2.search.final_trainings import FILE, seed_averages
@@ -43,7 +42,8 @@ def ensemble_estimate(config: FinetuneConfig, classes: Sequence[str]) -> dict[st
         logger.warning("no estimate of the ensemble: %s", error)
         return None
     before = search.metrics["estimate"]
-    return about | {
+    return {
+        **about,
         "metric": before["metric"],
         "metrics": {
             name: interval_json(score) for name, score in intervals(predictions, seed=config.seed).items()
@@ -65,7 +65,7 @@ def _check(search: ComparedRun, classes: Sequence[str]) -> None:
         )
 
 
-def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, dict[str, Any]] | None:
+def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, JsonObject] | None:
     """Averages over seeds, and what they are; None where the ensemble is none of seeds, or the search trained at most one."""
     seeds = search.metrics.get("final", {}).get("seeds", [])
     if config.ensemble != "seeds" or len(seeds) < 2:
@@ -86,7 +86,7 @@ def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, dict
     return scored(averages, "classes", search.names), about
 
 
-def _single_models(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, dict[str, Any]]:
+def _single_models(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, JsonObject]:
     """Each clip by one model of an ensemble, and what that is."""
     how = (
         f"{search.metrics['estimate']['how']} The models of a trial's folds are an ensemble, of which the one without a clip's "

@@ -1,10 +1,9 @@
 """The sessions of a run: the same command given again keeps the date, machine and time of the session that did the work."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from w2v2.json_types import JsonObject
+from w2v2.json_types import Json, JsonObject
 from w2v2.machine import describe_run
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -12,7 +11,7 @@ from w2v2.storage import run_directory
 MAX_LATER = 20
 
 
-def with_sessions(run: str, metrics: JsonObject, *, same: Sequence[str] = ()) -> dict[str, Any]:
+def with_sessions(run: str, metrics: Mapping[str, Json], *, same: Sequence[str] = ()) -> dict[str, Json]:
     """The metrics with `made`, when and where they were made.
 
     Where the run directory has metrics.json of an earlier session, `made` and `seconds` stay those of that session, which
@@ -26,13 +25,17 @@ def with_sessions(run: str, metrics: JsonObject, *, same: Sequence[str] = ()) ->
     if "made" not in earlier or any(earlier.get(name) != value for name, value in now.items()):
         return {**metrics, "made": made}
     later = [*earlier.get("later_sessions", []), {"made": made, "seconds": metrics["seconds"]}]
-    kept = {"made": earlier["made"], "seconds": earlier["seconds"], "later_sessions": later[-MAX_LATER:]}
+    kept: dict[str, Json] = {
+        "made": earlier["made"],
+        "seconds": earlier["seconds"],
+        "later_sessions": later[-MAX_LATER:],
+    }
     if "trunk" in earlier:
         kept["first_trunk"] = earlier.get("first_trunk", earlier["trunk"])
     return {**metrics, **kept}
 
 
-def _earlier(run: str) -> dict[str, Any]:
+def _earlier(run: str) -> JsonObject:
     """metrics.json of an earlier session; empty where there is none that can be read."""
     try:
         return run_directory.read_metrics(run)

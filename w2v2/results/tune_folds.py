@@ -61,10 +61,11 @@ def write_outcome(
     best, predictions = search.best(), tables["predictions"]
     entry = _encoder(config, best, encoders)
     scores = _scores(config, classes, best, tables["folds"], predictions, encoder=entry)
-    metrics: dict[str, Any] = {
+    estimates = _estimates(search, manifest.clips, scores["pooled"], baseline)
+    metrics: dict[str, Json] = {
         "job": "tune_folds",
         # The number to believe comes first.
-        **_estimates(search, manifest.clips, scores["pooled"], baseline),
+        **estimates,
         **scores,
         **_details(config, manifest.clips, predictions, classes),
         "data": data_summary(config.data.uri, manifest),
@@ -80,7 +81,7 @@ def write_outcome(
         )
     metrics = with_sessions(config.run, metrics)
     run_directory.write_metrics(config.run, metrics)
-    best_yaml = best_config(config, best.params, metrics["estimate"])
+    best_yaml = best_config(config, best.params, estimates["estimate"])
     storage.write_text(storage.join(config.run, "best.yaml"), best_yaml)
     write_tensorboard(config.run, search_scalars(tables["curves"], tables["trials"]))
     logger.info("page: drawing the plots")
@@ -112,9 +113,9 @@ def _write_tables(config: TuneFoldsConfig, search: FinishedSearch, clips: pa.Tab
 def _estimates(
     search: FinishedSearch,
     clips: pa.Table,
-    pooled: dict[str, Any],
+    pooled: JsonObject,
     baseline: baseline_comparison.Baseline | None,
-) -> dict[str, Json]:
+) -> JsonObject:
     """What to expect on new speakers, what the choice among trials adds to it, and a baseline's scores if there is one."""
     scored, config, classes = search.scored(clips), search.config, search.classes
     best = pooled[config.search.metric]
@@ -151,8 +152,8 @@ def _scores(
     folds: pa.Table,
     predictions: pa.Table,
     *,
-    encoder: dict[str, Any],
-) -> dict[str, Any]:
+    encoder: JsonObject,
+) -> JsonObject:
     """The best trial's scores, its encoder, and what the scores were computed on."""
     by_fold = fold_intervals(
         predictions, config.task.kind, classes, seed=config.seed, spaces=config.text.spaces

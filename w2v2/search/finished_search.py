@@ -10,7 +10,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.evaluation.scores import scored as scored_table
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.search import estimate, final_trainings, summary
 from w2v2.search.final_trainings import FinalTrainings, FoldChoice
 from w2v2.search.fold_store import Ledger
@@ -85,7 +85,7 @@ class FinishedSearch:
             seed=self.config.seed,
         )
 
-    def estimate(self, scored: Scored, *, best: dict[str, Json]) -> dict[str, Json]:
+    def estimate(self, scored: Scored, *, best: JsonObject) -> dict[str, Json]:
         """`estimate` of metrics.json; scored is what `scored` returns, best are the best trial's pooled scores."""
         return estimate.estimate(
             scored,

@@ -19,11 +19,11 @@ METRICS = (*classification.METRICS, *recognition.METRICS)
 """What folds and trials are scored by: classes by the first of them, transcripts by the others."""
 
 
-def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, Any]:
+def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, float | None]:
     """Scores of one fold's held-out clips; an undefined metric is None."""
     if isinstance(score, FoldTranscripts):
         return recognition.rates(score.references, score.hypotheses, spaces=score.spaces)
-    return classification.scores(_confusion(score, classes), classes)
+    return classification.rates(_confusion(score, classes))
 
 
 def _confusion(score: FoldScore, classes: Sequence[str]) -> Int[np.ndarray, "classes classes"]:

@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.json_types import JsonObject
 from w2v2.storage import gcs
 from w2v2.storage.uris import NotFoundError, RefusedError, StorageError, bucket_and_name
 
@@ -79,7 +80,7 @@ async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -
     return Page(files=_files(bucket, kept), last=last, token=answer.get("nextPageToken", ""))
 
 
-def _files(bucket: str, items: Sequence[dict[str, Any]]) -> pa.Table:
+def _files(bucket: str, items: Sequence[JsonObject]) -> pa.Table:
     names = pa.array([item["name"] for item in items], pa.string())
     crc32c = pa.array([item["crc32c"] for item in items], pa.string())
     generations = pa.array([item["generation"] for item in items], pa.string())
@@ -117,7 +118,7 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
     return folders
 
 
-async def _listed(fs: "GCSFileSystem", uri: str, prefix: str, query: dict[str, str]) -> dict[str, Any]:
+async def _listed(fs: "GCSFileSystem", uri: str, prefix: str, query: dict[str, str]) -> JsonObject:
     bucket, _ = bucket_and_name(uri)
     wanted = {name: value for name, value in {"prefix": prefix, **query}.items() if value}
     work = fs._call("GET", "b/{}/o", bucket, maxResults=1000, json_out=True, **wanted)

@@ -21,10 +21,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import JsonObject
 from w2v2.kept_warnings import warnings_kept
 from w2v2.storage import files as storage
 from w2v2.storage.local import failure
@@ -68,7 +68,7 @@ def exclusive(main: Callable[[C], R]) -> Callable[[C], R]:
     return held
 
 
-def _holder() -> dict[str, Any]:
+def _holder() -> JsonObject:
     """This process, as lease.json describes it; its token is unique."""
     return {
         "host": socket.gethostname(),
@@ -88,7 +88,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _refusal(uri: str, holder: dict[str, Json]) -> UserError:
+def _refusal(uri: str, holder: JsonObject) -> UserError:
     who = (
         f"process {holder.get('process', '?')} of {holder.get('user', '?')} on {holder.get('host', '?')} "
         f"since {holder.get('since', '?')}"
@@ -152,7 +152,7 @@ def _is_open_at(path: Path, lock: int) -> bool:
         return False
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> JsonObject:
     try:
         value = json.loads(body)
     except ValueError:
@@ -168,7 +168,7 @@ class _RemoteLease:
     """A lease that this process holds, renewed by a thread until it ends or is lost."""
 
     uri: str
-    holder: dict[str, Any]
+    holder: JsonObject
     generation: int
     num_renewals: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
@@ -206,7 +206,7 @@ def _hold_remote(uri: str) -> Iterator[None]:
             storage.delete_version(uri, lease.generation)
 
 
-def _read_holder(uri: str) -> dict[str, Any]:
+def _read_holder(uri: str) -> JsonObject:
     try:
         return _parsed(storage.read_version(uri)[0])
     except storage.StorageError:
@@ -223,7 +223,7 @@ def _end_process(error: UserError) -> None:
     os._exit(2)
 
 
-def _acquire(uri: str, holder: dict[str, Json]) -> int:
+def _acquire(uri: str, holder: JsonObject) -> int:
     """The generation of the lease that this process took; waits where the holder of an old one may be dead."""
     while True:
         generation = storage.write_version(uri, _body(holder, 0), 0)
@@ -259,14 +259,14 @@ def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
     return True
 
 
-def _body(holder: dict[str, Json], num_renewals: int) -> bytes:
+def _body(holder: JsonObject, num_renewals: int) -> bytes:
     return json.dumps({**holder, "num_renewals": num_renewals}, indent=1).encode()
 
 
 # -- whether a process of this machine is alive
 
 
-def _is_alive(holder: dict[str, Any]) -> bool | None:
+def _is_alive(holder: JsonObject) -> bool | None:
     """Whether the holder's process runs; None if it is on another machine or in another container."""
     if not _machine() or holder.get("machine") != _machine():
         return None

@@ -15,7 +15,7 @@ from w2v2.config.command_line import dump, parse_text
 from w2v2.config.digest import differences
 from w2v2.config.job import JobConfig
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
@@ -230,13 +230,13 @@ def write_metrics(run: str, metrics: Mapping[str, Json]) -> None:
     storage.write_text(storage.join(run, "metrics.json"), seal_json(shown, indent=2) + "\n")
 
 
-def read_metrics(run: str) -> dict[str, Any]:
+def read_metrics(run: str) -> JsonObject:
     """The content of `<run>/metrics.json`; NotFoundError where there is none, DamagedError where it was changed."""
     uri = storage.join(run, "metrics.json")
     return parse_json(uri, storage.read_bytes(uri))
 
 
-def read_settings(run: str) -> dict[str, Any]:
+def read_settings(run: str) -> JsonObject:
     """The content of `<run>/config.yaml`; NotFoundError where there is none, DamagedError where it is no object of YAML."""
     uri = storage.join(run, "config.yaml")
     try:

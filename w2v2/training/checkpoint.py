@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import google_crc32c
 import safetensors.torch
@@ -15,34 +15,42 @@ from torch import Tensor
 from w2v2.config.model import CheckpointConfig
 from w2v2.errors import UserError
 from w2v2.json_types import JsonObject
+from w2v2.models.ctc import SpeechModel
+from w2v2.models.pretraining import PretrainingModel
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
 from w2v2.training.fold_result import DivergenceError
+from w2v2.training.position import Position
+from w2v2.training.pretrain_position import PretrainPosition
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import trained_state
 
 logger = logging.getLogger(__name__)
 
+P = TypeVar("P", Position, PretrainPosition)
+
 NAME = re.compile(r"step-(\d{9})\.json")
 
 
 @runtime_checkable
-class Resumable(Protocol):
+class Resumable(Protocol[P]):
     """A training that can be kept and resumed: a Trainer or a Pretrainer."""
 
-    model: Any
     optimizer: torch.optim.AdamW
     world: ProcessGroup
     device: torch.device
-    position: Any
-    """A dataclass of plain values with class methods `restored` and `redistributed`."""
+    position: P
     best: dict[str, Tensor]
+
+    @property
+    def model(self) -> SpeechModel | PretrainingModel:
+        """What is trained."""
 
     @property
     def step(self) -> int:
         """The position's step, known without waiting for a GPU's sums."""
 
-    def run(self, *, on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) -> Any:
+    def run(self, *, on_step: Callable[[Self], None], on_epoch: Callable[[Self], None]) -> object:
         """Train from the position on to the end, calling on_step and on_epoch with the training itself."""
 
 
@@ -108,7 +116,7 @@ class Checkpoints:
 
 
 def train_resumed(
-    trainer: Resumable,
+    trainer: Resumable[P],
     run: str,
     settings: CheckpointConfig,
     *,
@@ -131,11 +139,11 @@ def train_resumed(
             if trainer.world.rank == 0:
                 checkpoints.write(trainer.position.step, checkpoint)
 
-    def step_done(_: Any) -> None:
+    def step_done(_: object) -> None:
         if settings.every_steps and trainer.step % settings.every_steps == 0:
             keep()
 
-    def epoch_done(_: Any) -> None:
+    def epoch_done(_: object) -> None:
         keep()
         if trainer.world.rank == 0:
             on_epoch()
@@ -149,7 +157,7 @@ def train_resumed(
         ) from error
 
 
-def take(trainer: Resumable) -> Checkpoint:
+def take(trainer: Resumable[P]) -> Checkpoint:
     """A checkpoint of a training at its present step; all its processes call this together."""
     optimizer = trainer.optimizer.state_dict()
     of_this_process = {"position": asdict(trainer.position), "rng": _rng_state()}
@@ -167,7 +175,7 @@ def take(trainer: Resumable) -> Checkpoint:
     return Checkpoint(tensors={name: value.detach().cpu() for name, value in tensors.items()}, state=state)
 
 
-def restore(trainer: Resumable, checkpoint: Checkpoint) -> None:
+def restore(trainer: Resumable[P], checkpoint: Checkpoint) -> None:
     """Set a training to the state of a checkpoint, which may be of another number of processes.
 
     Its numbers are then the same up to rounding and to what is drawn at random in a pass, such as dropout.
