@@ -1,6 +1,7 @@
 """Small encoders with random weights, and their folders."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,26 @@ def load(name: Path | str, seed: int = 0) -> Encoder:
 def random_model(model_class=Wav2Vec2Model, config_class=Wav2Vec2Config, **extra):
     torch.manual_seed(1)
     return model_class(config_class(**SMALL, **extra))
+
+
+def moved(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every parameter off its initial value: a missing scale or shift must show."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def padded(waveforms: list[torch.Tensor], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The waveforms as rows filled up with a value, and their lengths."""
+    rows = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=fill)
+    return rows, torch.tensor([len(waveform) for waveform in waveforms])
+
+
+def noise(lengths: Sequence[int]) -> list[torch.Tensor]:
+    """A waveform of noise of each length, each with a level and an offset of its own."""
+    torch.manual_seed(5)
+    return [torch.randn(length) * (0.5 + index) + 0.1 * index for index, length in enumerate(lengths)]
 
 
 def change_config(folder: Path, **changes) -> None:

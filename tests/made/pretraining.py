@@ -3,6 +3,7 @@
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 
+from tests.made.encoders import moved
 from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import LossConfig, MaskConfig
 from w2v2.models.encoder import Encoder
@@ -32,10 +33,7 @@ TEMPERATURE = 1.3
 def make_pair(geometry: str, **loss: float) -> tuple[Wav2Vec2ForPreTraining, ContrastiveModel]:
     """Transformers' model and ours with weights of its own copy."""
     torch.manual_seed(3)
-    stock = Wav2Vec2ForPreTraining(GEOMETRIES[geometry]())
-    with torch.no_grad():  # move every parameter off its initial value: a missing scale or shift must show
-        for parameter in stock.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+    stock = moved(Wav2Vec2ForPreTraining(GEOMETRIES[geometry]()))
     ours = Wav2Vec2ForPreTraining(stock.config)
     ours.load_state_dict(stock.state_dict())
     encoder = Encoder(ours.wav2vec2, EncoderConfig(train="all"), normalize=True)

@@ -19,6 +19,8 @@ from transformers import (
     WavLMModel,
 )
 
+from tests.made.encoders import moved, noise, padded
+
 SMALL = dict(
     hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40, conv_dim=(17, 17, 17),
     conv_kernel=(10, 3, 2), conv_stride=(5, 4, 2), num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
@@ -42,13 +44,10 @@ LENGTHS = [50, 51, 400, 2711, 8000, 1999, 8000]
 def make_model(kind: str):
     config_class, model_class, extra = MODELS[kind]
     torch.manual_seed(3)
-    model = model_class(config_class(**{**SMALL, **extra})).eval()
-    with torch.no_grad():  # move every parameter off its initial value: a missing scale or shift must show
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(std=0.3)
+    model = moved(model_class(config_class(**{**SMALL, **extra})).eval())
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.3)
     return model
 
 
@@ -61,13 +60,7 @@ def make_encoder(kind: str, **settings):
 
 @pytest.fixture
 def waveforms() -> list[torch.Tensor]:
-    torch.manual_seed(5)
-    return [torch.randn(length) * (0.5 + index) + 0.1 * index for index, length in enumerate(LENGTHS)]
-
-
-def padded(waveforms: list[torch.Tensor], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=fill)
-    return rows, torch.tensor([len(waveform) for waveform in waveforms])
+    return noise(LENGTHS)
 
 
 @pytest.mark.parametrize("kind", MODELS)

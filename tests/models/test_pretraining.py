@@ -14,6 +14,7 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
+from tests.made.encoders import padded
 from tests.made.pretraining import GEOMETRIES, LENGTHS, MASK, SMALL, TEMPERATURE, make_pair
 from w2v2.config.pretrain import (
     PretrainConfig,
@@ -53,11 +54,6 @@ def draw_batch(
         chance_hits=chance,
         chance_loss=0.0,
     )
-
-
-def padded(clips: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-    return rows, torch.tensor([len(clip) for clip in clips])
 
 
 def stock_loss(stock, clip: torch.Tensor, draw: BatchDraw, monkeypatch) -> torch.Tensor:

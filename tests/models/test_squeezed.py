@@ -15,6 +15,7 @@ from transformers import (
     SEWModel,
 )
 
+from tests.made.encoders import moved, noise, padded
 from tests.models.test_saved_model import CARD, CLASSES, CLIPS, outputs
 from w2v2.config.data import AudioConfig, CacheConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, LoraConfig
@@ -54,11 +55,7 @@ SETTINGS = [
 def make_model(kind: str):
     config_class, model_class, extra = MODELS[kind]
     torch.manual_seed(3)
-    model = model_class(config_class(**{**SMALL, **extra})).eval()
-    with torch.no_grad():  # move every parameter off its initial value: a missing scale or shift must show
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+    return moved(model_class(config_class(**{**SMALL, **extra})).eval())
 
 
 def make_encoder(kind: str, **settings):
@@ -67,13 +64,7 @@ def make_encoder(kind: str, **settings):
 
 @pytest.fixture(scope="module")
 def waveforms() -> list[torch.Tensor]:
-    torch.manual_seed(5)
-    return [torch.randn(length) * (0.5 + index) + 0.1 * index for index, length in enumerate(LENGTHS)]
-
-
-def padded(waveforms: list[torch.Tensor], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True, padding_value=fill)
-    return rows, torch.tensor([len(waveform) for waveform in waveforms])
+    return noise(LENGTHS)
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -15,6 +15,7 @@ from w2v2.reports.blocks import (
     Checks,
     Details,
     Facts,
+    Link,
     Measured,
     Paragraph,
     Picture,
@@ -131,6 +132,13 @@ def test_csv_has_every_digit_and_an_interval_in_columns_of_its_own() -> None:
     assert float(rows[0]["recall"]) == 1 / 3 and float(rows[0]["recall high"]) == 0.5
     assert rows[0]["UAR std"] == "0.125" and rows[0]["class_name"] == "50 % & more"
     assert list(rows[1].values()) == ["b", "", "", "", "", "", ""]
+
+
+def test_a_link_and_a_sound_are_their_words_in_the_csv() -> None:
+    table = Table(
+        "runs", [words("run"), words("clip")], [[Link("one", "one/report.html"), Sound("gs://b/a.wav")]], ""
+    )
+    assert csv_text(table).splitlines() == ["run,clip", "one,gs://b/a.wav"]
 
 
 def test_latex_is_what_the_page_shows_with_its_special_characters_escaped() -> None:

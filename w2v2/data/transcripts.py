@@ -125,6 +125,17 @@ def num_in_other_folds(clips: pa.Table) -> int:
     return sum(bool(reference) and len(folds[reference]) > 1 for reference, _ in rows)
 
 
+def warn_seen(num_seen: int, num_clips: int, *, where: str) -> None:
+    """Log a warning where num_seen of the scored clips have a transcript that is not new; where ends the sentence "clips have a transcript that"."""
+    if num_seen:
+        logger.warning(
+            "%d of %d clips have a transcript that %s: their score is not of new sentences",
+            num_seen,
+            num_clips,
+            where,
+        )
+
+
 def num_in_train(clips: pa.Table) -> int:
     """The number of test clips whose reference a training clip has, too."""
     train = set(references_of(clips, "train"))

@@ -1,6 +1,7 @@
 """Learning rates that suit what is trained: a head, the built-in encoder, low-rank updates, or layers of a checkpoint.
 
-A setting `optim.learning_rate` of 0 is left open: `with_learning_rate` fills in the rate of the encoder.
+A setting `optim.learning_rate` of 0 is left open: `with_learning_rate` fills in the rate of the encoder. The rates are used
+in training/optimizer.py, which gives each parameter its own, and training/trainer.py, which sets them at each step.
 """
 
 import json

@@ -134,12 +134,7 @@ def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo)
     assert info.vocabulary is not None
     unknown = transcripts.warn_unknown(references, info.vocabulary, where=config.data.uri)
     num_seen = provenance.num_seen_texts(config.model, references)
-    if num_seen:
-        logger.warning(
-            "%d of %d clips have a transcript that was seen in training: their score is not of new sentences",
-            num_seen,
-            len(references),
-        )
+    transcripts.warn_seen(num_seen, len(references), where="was seen in training")
     text: dict[str, Json] = {"unknown_characters": unknown, "num_seen_sentences": num_seen}
     return {"text": text, "decoding": command_line.tree(config.decode)}
 

@@ -283,12 +283,7 @@ def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[
     test = transcripts.references_of(clips, "test")
     unknown = transcripts.warn_unknown(test, vocabulary, where="the test split")
     num_in_train = transcripts.num_in_train(clips)
-    if num_in_train:
-        logger.warning(
-            "%d of %d test clips have a transcript that was seen in training: their score is not of new sentences",
-            num_in_train,
-            len(test),
-        )
+    transcripts.warn_seen(num_in_train, len(test), where="was seen in training")
     return {
         "num_outputs": len(vocabulary.tokens),
         "unknown_characters": unknown,

@@ -192,12 +192,7 @@ def _details(
         columns = config.data.slice_columns
         return class_details(predictions, clips, classes, columns=columns, seed=config.seed)
     num_seen = transcripts.num_in_other_folds(clips)
-    if num_seen:
-        logger.warning(
-            "%d of %d clips have a transcript that another fold has, too: their score is not of new sentences",
-            num_seen,
-            len(clips),
-        )
+    transcripts.warn_seen(num_seen, len(clips), where="another fold has, too")
     return {"text": {"num_seen_sentences": num_seen}, "recordings": recording_details(clips)}
 
 

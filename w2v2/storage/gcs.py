@@ -121,7 +121,7 @@ def _info(uri: str, resource: JsonObject) -> FileInfo:
 
 
 async def read(fs: "GCSFileSystem", uri: str) -> bytes:
-    """The content of an object, verified against its crc32c, and read again once if it differs."""
+    """The content of an object, verified against its crc32c, and read again once if it differs; then DamagedError."""
     url = fs.url("/".join(_object(uri)))
     for _ in range(2):
         headers, data = await answer(fs, uri, "storage.objects.get", fs._call("GET", url))
@@ -144,7 +144,7 @@ def _intact(headers: Any, data: bytes) -> bool:
 
 
 async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
-    """Write an object whole, and once more if its md5 does not arrive."""
+    """Write an object whole, and once more if its md5 does not arrive; then DamagedError."""
     from gcsfs.retry import ChecksumError
 
     path = "/".join(_object(uri))
