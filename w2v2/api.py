@@ -26,6 +26,7 @@ from w2v2.errors import Reject, UserError
 from w2v2.inference import embedding
 from w2v2.inference.clip_inputs import Clips, read_clip_inputs
 from w2v2.inference.prediction import predict_bodies
+from w2v2.inference.prediction_records import ClipPlace
 from w2v2.inference.predictions_table import rows_of
 from w2v2.inference.reading import EMBEDDED
 from w2v2.json_types import JsonObject
@@ -240,7 +241,7 @@ def read_run(uri: str | os.PathLike[str]) -> Run:
 
 
 def _decoded(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[ClipPlace],
     bodies: Sequence[bytes | StorageError],
     audio: AudioConfig,
     min_samples: int,
@@ -276,7 +277,7 @@ def _refuse_rejects(rejects: Sequence[tuple[str, Reject | str | None]]) -> None:
         raise UserError(f"clip {clip_id}: {getattr(reason, 'reason', reason)}{more}: leave it out")
 
 
-def _as(table: pa.Table, output: Literal["pandas", "arrow"]) -> Any:
+def _as(table: pa.Table, output: Literal["pandas", "arrow"]) -> "pd.DataFrame | pa.Table":
     return table.to_pandas() if output == "pandas" else table
 
 

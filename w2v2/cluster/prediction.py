@@ -2,8 +2,8 @@
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -12,7 +12,13 @@ from w2v2.cluster.workers import Workers, num_threads
 from w2v2.config.decode import DecodeConfig
 from w2v2.config.finetune import EvaluateConfig, PredictConfig, SavedModelConfig
 from w2v2.config.text import TextConfig
-from w2v2.inference.prediction_records import ClipPrediction, inputs_of, read_predictions, write_predictions
+from w2v2.inference.prediction_records import (
+    ClipPlace,
+    ClipPrediction,
+    inputs_of,
+    read_predictions,
+    write_predictions,
+)
 from w2v2.progress import Progress
 
 if TYPE_CHECKING:  # imports torch
@@ -43,7 +49,7 @@ def predict(
 def _predicted(
     workers: Workers,
     config: SavedModelConfig,
-    todo: Sequence[tuple[Mapping[str, Any], str]],
+    todo: Sequence[tuple[ClipPlace, str]],
     predictor: str,
     window_s: float,
     hop_s: float,
@@ -89,7 +95,7 @@ def _loaded(
 
 
 def _predict_chunk(
-    chunk: Sequence[tuple[Mapping[str, Any], str]],
+    chunk: Sequence[tuple[ClipPlace, str]],
     config: SavedModelConfig,
     predictor: str,
     window_s: float,

@@ -17,6 +17,7 @@ from w2v2.config.data import DataConfig
 from w2v2.data import manifest
 from w2v2.data.corpora.label_table import is_table
 from w2v2.errors import UserError
+from w2v2.inference.prediction_records import ClipPlace
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
@@ -35,14 +36,12 @@ NUM_READERS = 16
 WANTED = "a clip is a path, a gs:// uri or an array of samples"
 
 
-def read_clip_inputs(
-    clips: Clips, sampling_rate: int
-) -> tuple[list[dict[str, Any]], list[bytes | StorageError]]:
+def read_clip_inputs(clips: Clips, sampling_rate: int) -> tuple[list[ClipPlace], list[bytes | StorageError]]:
     """clip_id, uri, start_s and end_s of each clip, and the bytes of its file; an array's clip_id is its place.
 
     Raises UserError for what is no clip.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[ClipPlace] = []
     bodies: dict[int, bytes] = {}
     if _is_frame(clips):
         rows = _rows_of_frame(clips)
@@ -87,7 +86,7 @@ def _is_series(clips: Any) -> bool:
     return hasattr(clips, "to_list") and hasattr(clips, "to_csv")
 
 
-def _rows_of_frame(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+def _rows_of_frame(frame: "pd.DataFrame") -> list[ClipPlace]:
     """The rows as those of a .csv of clips; relative paths are relative to the folder where Python runs."""
     if not {"uri", "file"} & set(frame.columns) and {"uri", "file"} & set(frame.index.names):
         frame = frame.reset_index()  # audformat's
@@ -113,7 +112,7 @@ def _rows_of_frame(frame: "pd.DataFrame") -> list[dict[str, Any]]:
         return _rows_of_path(str(path)) if given else []
 
 
-def _rows_of_path(path: str) -> list[dict[str, Any]]:
+def _rows_of_path(path: str) -> list[ClipPlace]:
     """A file as it is; the clips of a .csv, and the audio files below a folder or prefix."""
     data = DataConfig(uri=storage.expand(path), layout="csv" if is_table(path) else "files")
     if data.layout == "files" and storage.exists(data.uri) and not os.path.isdir(data.uri):

@@ -1,6 +1,6 @@
 """Predictions of a saved model for recordings: read, decoded, cut into windows, run in batches by length."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from w2v2.audio.descriptors import describe
 from w2v2.audio.waveforms import normalized, read_clip, waveform_digest, windows
 from w2v2.config.data import AudioConfig
 from w2v2.features.batches import ClipSet, batches_by_budget
-from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.inference.prediction_records import ClipPlace, ClipPrediction
 from w2v2.inference.transcription import NOT_FINITE, frame_windows, transcribed
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
@@ -31,7 +31,7 @@ MAX_S = 3600.0
 
 
 def predict_clips(
-    clips: Sequence[Mapping[str, str | float]],
+    clips: Sequence[ClipPlace],
     saved: SavedModel,
     *,
     num_readers: int,
@@ -40,12 +40,12 @@ def predict_clips(
     decoder: Decoder | None = None,
 ) -> list[ClipPrediction]:
     """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
-    bodies = storage.read_many([str(clip["uri"]) for clip in clips], num_at_once=num_readers)
+    bodies = storage.read_many([clip["uri"] for clip in clips], num_at_once=num_readers)
     return predict_bodies(clips, bodies, saved, window_s=window_s, hop_s=hop_s, decoder=decoder)
 
 
 def predict_bodies(
-    clips: Sequence[Mapping[str, str | float]],
+    clips: Sequence[ClipPlace],
     bodies: Iterable[bytes | StorageError],
     saved: SavedModel,
     *,
@@ -74,7 +74,7 @@ def predict_bodies(
 
 
 def _read(
-    clips: Sequence[Mapping[str, str | float]],
+    clips: Sequence[ClipPlace],
     bodies: Iterable[bytes | StorageError],
     saved: SavedModel,
     *,
@@ -100,7 +100,7 @@ def _read(
             spans = tuple((start_s + a / SAMPLE_RATE, start_s + b / SAMPLE_RATE) for a, b in bounds)
             predictions.append(
                 ClipPrediction(
-                    clip_id=str(clip["clip_id"]),
+                    clip_id=clip["clip_id"],
                     spans=spans,
                     duration_s=len(waveform) / SAMPLE_RATE,
                     audio_digest=waveform_digest(waveform),
@@ -110,9 +110,7 @@ def _read(
             )
         except (AudioError, StorageError) as error:
             unread = isinstance(error, StorageError)
-            predictions.append(
-                ClipPrediction(clip_id=str(clip["clip_id"]), reject=error.reject, unread=unread)
-            )
+            predictions.append(ClipPrediction(clip_id=clip["clip_id"], reject=error.reject, unread=unread))
     return predictions, pieces
 
 

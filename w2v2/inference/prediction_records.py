@@ -1,9 +1,9 @@
 """Predictions of a saved model, kept in the run directory part by part, so that a stopped job resumes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,15 @@ SCHEMA = pa.schema(
         *QUALITY.items(),
     ]
 )
+
+
+class ClipPlace(TypedDict):
+    """A clip to be predicted: its name, its file, and the part of the file in seconds."""
+
+    clip_id: str
+    uri: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +146,7 @@ def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]
     return {row["inputs"]: _prediction(row) for row in rows}
 
 
-def _prediction(row: dict[str, Any]) -> ClipPrediction:
+def _prediction(row: Mapping[str, Any]) -> ClipPrediction:
     return ClipPrediction(
         clip_id=row["clip_id"],
         spans=tuple(zip(row["start_s"], row["end_s"], strict=True)),
@@ -151,6 +160,6 @@ def _prediction(row: dict[str, Any]) -> ClipPrediction:
     )
 
 
-def _transcript(row: dict[str, Any]) -> Transcript:
+def _transcript(row: Mapping[str, Any]) -> Transcript:
     words = tuple(Word(**word) for word in row["words"])
     return Transcript(text=row["text"], confidence=row["confidence"], words=words)
