@@ -1,4 +1,4 @@
-"""Types of what JSON files hold: checked where values are made to be written, arbitrary where a file was read."""
+"""Types of what JSON files hold: values that are written are checked, an object that was read is what its file has."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 else:
-    Json = object  # beartype, which checks the tests, follows no recursive type
-"""A value that JSON has, and nothing else: an array of NumPy or a table is none."""
+    Json = object  # beartype, which checks annotations in tests, follows no recursive type
+"""A value that JSON has: no array of NumPy, no table, no path."""
 
 JsonObject = Mapping[str, Any]
-"""An object as a JSON file has it, whose values nothing but the file says; a reader checks what it relies on."""
+"""An object read from a JSON file, or of the form that such a file has: its reader knows its keys, a type checker does not."""
