@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
+from tests.made.kills import killed_after
 from tests.search.test_head_search import KEY, make_plan, searched
 from w2v2.config.data import FoldsConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
@@ -96,19 +97,9 @@ def test_no_two_trainings_have_a_seed_in_common():
 def test_a_kill_trains_nothing_twice_and_changes_nothing(finished, tmp_path, monkeypatch):
     _, _, whole = finished
     plan = with_search(make_plan(tmp_path), final_seeds=2)
-    choices, written = choices_of(plan), []
-
-    def write(self, trial, score, *, params):
-        if len(written) == 4:
-            raise KeyboardInterrupt
-        written.append((trial, score.fold))
-        return real(self, trial, score, params=params)
-
-    real = Ledger.write
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            train_choices(plan, choices, train=head_search.train_heads)
+    choices = choices_of(plan)
+    with killed_after(4, monkeypatch) as written:
+        train_choices(plan, choices, train=head_search.train_heads)
     trained = []
 
     def train(trainings, *, on_done):

@@ -7,6 +7,7 @@ import optuna
 import pyarrow as pa
 import pytest
 
+from tests.made.kills import killed_after
 from w2v2.config.data import CacheConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.config.resources import TrainingResources
@@ -99,19 +100,8 @@ def test_one_at_a_time_is_the_same_search_whether_killed_or_not(tmp_path, monkey
     whole = make_plan(tmp_path, at_once=1, run="whole")
     trials = searched(whole)
     killed = make_plan(tmp_path, at_once=1, run="killed")
-    written = []
-
-    def write(self, trial, score, *, params):
-        if len(written) == 7:
-            raise KeyboardInterrupt
-        written.append((trial, score.fold))
-        return real(self, trial, score, params=params)
-
-    real = Ledger.write
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            searched(killed)
+    with killed_after(7, monkeypatch):
+        searched(killed)
     again = searched(killed)
     assert [t.params for t in again] == [t.params for t in trials]
     assert [t.values for t in again] == [t.values for t in trials]

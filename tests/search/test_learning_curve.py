@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from tests.made.kills import killed_after
 from tests.search.test_final_trainings import choices_of, with_search
 from tests.search.test_head_search import make_plan
 from w2v2.config.model import TaskConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.search import head_search
-from w2v2.search.fold_store import Ledger
 from w2v2.search.learning_curve import NUM_DRAWS, curve_sizes, draw_order, recorded_curve, train_curve
 from w2v2.search.nested import cost_of
 from w2v2.search.one_by_one import train_one_by_one
@@ -100,19 +100,9 @@ def test_without_heads_side_by_side_they_are_the_same(finished, tmp_path):
 
 def test_a_kill_trains_nothing_twice_and_changes_nothing(finished, tmp_path, monkeypatch):
     plan, clips, choices, whole = finished
-    plan, written = replace(plan, run=str(tmp_path / "killed")), []
-
-    def write(self, trial, score, *, params):
-        if len(written) == 20:
-            raise KeyboardInterrupt
-        written.append((self._series, trial, score.fold))
-        return real(self, trial, score, params=params)
-
-    real = Ledger.write
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            train_curve(plan, clips, choices, train=head_search.train_heads)
+    plan = replace(plan, run=str(tmp_path / "killed"))
+    with killed_after(20, monkeypatch):
+        train_curve(plan, clips, choices, train=head_search.train_heads)
     trained = []
 
     def train(trainings, *, on_done):
