@@ -13,7 +13,13 @@ from huggingface_hub import errors
 from tests import ROOT
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
-from w2v2.models.architecture import TINY_LAYERS, check_encoder, check_vocabulary, read_num_layers
+from w2v2.models.architecture import (
+    TINY_LAYERS,
+    check_encoder,
+    check_vocabulary,
+    read_num_layers,
+    refuse_unusable,
+)
 from w2v2.models.pretrained import read_model_config, tiny_config
 
 
@@ -113,6 +119,28 @@ def test_the_hub_is_asked_once_for_a_small_file(
         with pytest.raises(UserError, match=f"encoder.name 'nobody/has-this': {message}"):
             check_encoder(config, asks_hub=True)
     assert asked == [("nobody/has-this", "config.json")]
+
+
+def test_a_copy_in_the_hub_cache_is_read_without_asking_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_with(
+        tmp_path / "cached", {"model_type": "wav2vec2", "num_hidden_layers": 5, "sampling_rate": 8000}
+    )
+
+    def copy(name: str, file: str) -> str | None:
+        path = tmp_path / "cached" / file
+        return str(path) if path.exists() else None
+
+    def no_network(name: str, file: str) -> str:
+        raise errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", copy)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_network)
+    assert read_num_layers("somebody/model", asks_hub=True) == 5
+    # The files that are not in the cache are left to the loader; the one that is says enough.
+    with pytest.raises(UserError, match=r"wants audio of 8000 Hz \(sampling_rate in config\.json\)"):
+        refuse_unusable("somebody/model")
 
 
 def test_vocabularies(tmp_path: Path) -> None:

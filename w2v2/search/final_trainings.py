@@ -132,7 +132,7 @@ def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) ->
 
 
 def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings | None:
-    """What an earlier session of the run trained after the search, where it still is of these choices; None otherwise.
+    """The trainings that an earlier session of the run has finished after the search; None unless they are of these choices.
 
     The choices of nested cross-validation are those that it recorded, which are of a search of as many trials as it had.
     """

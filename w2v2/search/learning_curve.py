@@ -94,7 +94,7 @@ def curve_sizes(clips: pa.Table) -> list[int]:
 
 
 def draw_order(clips: pa.Table, fold: int, draw: int, *, seed: int) -> list[str]:
-    """The training speakers of a fold in the order of a draw: the first n are those that n speakers are.
+    """The training speakers of a fold in the order of a draw: a training on n speakers has the first n.
 
     At random, but speakers with the same classes are spread evenly over the order, so that where each speaker has one class,
     a quarter of the speakers has all classes.

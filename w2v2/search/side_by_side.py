@@ -38,7 +38,7 @@ class SideBySide(Generic[W, R]):
         return 1 + len(self._pipes)
 
     def run(self, shares: Sequence[Sequence[W]]) -> list[list[R]]:
-        """What the function returns for each item of each share: of the first here, of the others by a helper each.
+        """The function's results for each item of each share; the first share is computed here, each other one by a helper.
 
         Raises what the function raises. The share of a helper that was killed is computed here.
         """
@@ -92,7 +92,7 @@ def _serve(compute: Callable[[W], R], pipe: Connection, inherited: Sequence[Conn
 
 
 def divided(costs: Sequence[float], num_shares: int) -> list[list[int]]:
-    """The places of the costs in shares whose sums are about the same: the dearest first, each to the smallest share.
+    """The places of the costs in shares whose sums are about the same: the largest first, each into the smallest share.
 
     >>> divided([1.0, 5.0, 2.0, 3.0], 2)
     [[1, 0], [3, 2]]

@@ -20,7 +20,7 @@ METRICS = (*classification.METRICS, *recognition.METRICS)
 
 
 def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, float | None]:
-    """Scores of one fold's held-out clips; an undefined metric is None."""
+    """UAR, accuracy and macro F1 of a fold's held-out clips, WER and CER of transcripts; None where undefined."""
     if isinstance(score, FoldTranscripts):
         return recognition.rates(score.references, score.hypotheses, spaces=score.spaces)
     return classification.rates(_confusion(score, classes))

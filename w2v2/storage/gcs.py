@@ -239,7 +239,7 @@ async def delete(fs: "GCSFileSystem", uri: str) -> None:
 
 
 async def answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable[Result]) -> Result:
-    """What the work returns; its failures as a StorageError."""
+    """The result of a call of gcsfs; its failures as a StorageError."""
     import aiohttp
     from gcsfs.retry import HttpError, NonRetryableError
     from google.auth.exceptions import GoogleAuthError
