@@ -192,7 +192,7 @@ def task(function: Callable[P, object], *, cpus: float, gpus: float, in_trial: b
 
 def shared(value: T) -> T:
     """A reference to a large value: tasks that get it as an argument receive the value."""
-    reference: Any = ray.put(value)  # of which Ray makes the value
+    reference: Any = ray.put(value)  # a task that is given it receives the value itself
     return reference
 
 

@@ -126,7 +126,7 @@ def num_in_other_folds(clips: pa.Table) -> int:
 
 
 def warn_seen(num_seen: int, num_clips: int, *, where: str) -> None:
-    """Log a warning where num_seen of the scored clips have a transcript that is not new; where ends the sentence "clips have a transcript that"."""
+    """Log a warning if num_seen of num_clips scored clips have a transcript that is not new; where says so, as "was seen in training"."""
     if num_seen:
         logger.warning(
             "%d of %d clips have a transcript that %s: their score is not of new sentences",

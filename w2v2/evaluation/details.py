@@ -1,6 +1,6 @@
 """Details of a classifier's scores: slices of the clips, calibration, recording quality, and lines for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ def class_details(
     *,
     columns: Sequence[str],
     seed: int,
-    temperature: Mapping[str, Json] | None = None,
+    temperature: JsonObject | None = None,
 ) -> dict[str, Json]:
     """`slices`, `calibration` and `recordings` of a predictions table, as plain JSON.
 

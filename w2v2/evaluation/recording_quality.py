@@ -5,7 +5,7 @@ and a room, so the classes are compared by means of each speaker's clips of a cl
 never single clips.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -204,7 +204,7 @@ def _plain(value: float) -> float | None:
 # -- what asks for care
 
 
-def recording_warnings(recordings: Mapping[str, Json] | None) -> list[str]:
+def recording_warnings(recordings: JsonObject | None) -> list[str]:
     """All sentences that ask for care; none for metrics of earlier versions."""
     if recordings is None:
         return []

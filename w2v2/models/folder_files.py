@@ -6,7 +6,7 @@ from pathlib import Path
 import google_crc32c
 
 from w2v2.errors import UserError
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json
 
@@ -25,7 +25,7 @@ def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Json]]:
     }
 
 
-def refuse_damaged(uri: str, entries: Mapping[str, Mapping[str, Json]]) -> None:
+def refuse_damaged(uri: str, entries: Mapping[str, JsonObject]) -> None:
     """Raises UserError naming a file of the folder that is missing or was changed.
 
     Only the size is compared of weights, whose values are checked when the model is loaded, and of a language model,

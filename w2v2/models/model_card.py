@@ -53,7 +53,7 @@ class CardScore:
     """How a search's score was estimated; empty for the score of this model."""
 
 
-def write_card(uri: str, info: ModelInfo, card: Mapping[str, Json], digest: str, *, opened_by: str) -> None:
+def write_card(uri: str, info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str) -> None:
     """Write README.md into a model folder; opened_by is the class of transformers that gives its outputs, or ''."""
     text = card_text(info, card, digest, opened_by=opened_by)
     storage.write_text(storage.join(storage.expand(uri), "README.md"), text)
@@ -98,7 +98,7 @@ def _what(info: ModelInfo, card: JsonObject) -> str:
     return f"An ensemble of {len(members)} {kind} models" if members else f"A {kind} model"
 
 
-def scores_of(info: ModelInfo, card: Mapping[str, Json]) -> list[CardScore]:
+def scores_of(info: ModelInfo, card: JsonObject) -> list[CardScore]:
     """What the search that chose the settings estimates on new speakers, where one did, then the scores of the test split."""
     return [*_estimated(card), *_of_test(info, card)]
 
@@ -132,7 +132,7 @@ def _of_test(info: ModelInfo, card: JsonObject) -> Iterator[CardScore]:
         )
 
 
-def _metadata(info: ModelInfo, card: Mapping[str, Json]) -> str:
+def _metadata(info: ModelInfo, card: JsonObject) -> str:
     """The YAML on top, with model-index where there are scores."""
     from huggingface_hub import ModelCardData  # takes a second to import
 
@@ -157,7 +157,7 @@ def _base_model(name: str) -> str | None:
     return name if _HUB_NAME.fullmatch(name) and not local_path(name).exists() else None
 
 
-def _results(info: ModelInfo, card: Mapping[str, Json]) -> "Iterator[EvalResult]":
+def _results(info: ModelInfo, card: JsonObject) -> "Iterator[EvalResult]":
     """The defined scores as the hub's results; an interval is an argument of its metric."""
     from huggingface_hub import EvalResult
 

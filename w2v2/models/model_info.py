@@ -1,7 +1,6 @@
 """The description of a saved model in its folder's w2v2.json; read without weights and without torch."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from w2v2.config.text import TextConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.job_commands import command_of
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.models.folder_files import refuse_damaged
 from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json
@@ -103,11 +102,11 @@ def read_card(uri: str) -> JsonObject:
     return parse_json(place, storage.read_bytes(place))["card"]
 
 
-def card_block(card: Mapping[str, Json]) -> str:
+def card_block(card: JsonObject) -> str:
     """The card as written in the folder's README.md."""
     return f"```json\n{json.dumps(dict(card), indent=2)}\n```"
 
 
-def _tuples(fields: Mapping[str, Json]) -> JsonObject:
+def _tuples(fields: JsonObject) -> JsonObject:
     """The value with JSON's lists turned back into tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

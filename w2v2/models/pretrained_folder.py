@@ -1,14 +1,13 @@
 """A pre-trained encoder as a folder: transformers opens it, and so does `--encoder.name` of every job."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 from transformers import Wav2Vec2FeatureExtractor
 
 from w2v2.audio.decoding import SAMPLE_RATE
-from w2v2.json_types import Json
+from w2v2.json_types import JsonObject
 from w2v2.models import provenance
 from w2v2.models.folder_files import PRETRAINED, file_entries
 from w2v2.models.model_info import card_block
@@ -20,7 +19,7 @@ from w2v2.storage.seals import seal_json
 
 
 def save_pretrained(
-    uri: str, model: PretrainingModel, *, card: Mapping[str, Json], clips: pa.Table, start: str
+    uri: str, model: PretrainingModel, *, card: JsonObject, clips: pa.Table, start: str
 ) -> None:
     """Write the folder: weights that transformers opens, the card, and marks of its audio.
 
@@ -46,7 +45,7 @@ def save_pretrained(
             storage.write_bytes(storage.join(uri, name), body)
 
 
-def _card_text(card: Mapping[str, Json], start: str, kind: str) -> str:
+def _card_text(card: JsonObject, start: str, kind: str) -> str:
     begun = f"continued from {start}" if start else "from random weights"
     return "\n".join(
         [

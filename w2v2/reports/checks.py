@@ -1,13 +1,13 @@
 """Reasons to trust the scores of a run, or to take care: one list for searches and for single models."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from w2v2.evaluation.bootstrap import MIN_UNITS
 from w2v2.evaluation.recording_quality import channel_warning, class_warnings, clipping_warning
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Check
 from w2v2.reports.estimate import Headline, model_headline, tune_headline
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
@@ -278,7 +278,7 @@ def _same_hits(pooled: JsonObject, predictions: pa.Table) -> Check:
     )
 
 
-def _same_number(metrics: Mapping[str, Json], predictions: pa.Table) -> Check:
+def _same_number(metrics: JsonObject, predictions: pa.Table) -> Check:
     num_rows, num_clips = predictions.num_rows, metrics["num_clips"]
     return _check(
         num_rows == num_clips,

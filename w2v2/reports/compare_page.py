@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from w2v2.evaluation.direction import better_word
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
     Block,
     Cell,
@@ -99,7 +99,7 @@ def compare_sentence(metrics: JsonObject) -> str:
     )
 
 
-def _on(metrics: Mapping[str, Json]) -> str:
+def _on(metrics: JsonObject) -> str:
     """The corpus for the end of a title; nothing where it is not known."""
     return f" on {metrics['corpus']}" if metrics.get("corpus") else ""
 

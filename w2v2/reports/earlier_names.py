@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 
 _METRICS = {
     "heard_speakers": "speakers_seen_in_training",
@@ -24,5 +24,5 @@ def with_present_names(metrics: JsonObject) -> JsonObject:
     return renamed
 
 
-def _renamed(values: Mapping[str, Json], names: Mapping[str, str]) -> JsonObject:
+def _renamed(values: JsonObject, names: Mapping[str, str]) -> JsonObject:
     return {names.get(name, name): value for name, value in values.items()}

@@ -1,8 +1,6 @@
 """The section of an ensemble: its members' scores, its own, and the training clips by members that have not seen them."""
 
-from collections.abc import Mapping
-
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
 from w2v2.reports.estimate import Headline, model_headline
 from w2v2.reports.run_files import ModelRun
@@ -66,7 +64,7 @@ def _out_of_fold(metrics: JsonObject) -> list[Block]:
     ]
 
 
-def member_headline(metrics: Mapping[str, Json], part: Mapping[str, Json]) -> Headline:
+def member_headline(metrics: JsonObject, part: JsonObject) -> Headline:
     """The leading score of a part of an ensemble, which has `pooled`."""
     return model_headline({**metrics, "pooled": part["pooled"]})
 

@@ -1,10 +1,9 @@
 """Where the recordings of a page are, and which of them the page can play."""
 
 import os
-from collections.abc import Mapping
 
 from w2v2.data.corpora.label_table import is_table
-from w2v2.json_types import Json
+from w2v2.json_types import JsonObject
 from w2v2.redaction import without_home
 from w2v2.reports.blocks import Sound
 from w2v2.reports.run_files import RunFiles
@@ -14,7 +13,7 @@ PLAYABLE = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".webm")
 """What the common browsers decode."""
 
 
-def corpus_name(data: Mapping[str, Json]) -> str:
+def corpus_name(data: JsonObject) -> str:
     """The corpus as a title has it: RAVDESS or DEAM by its layout, else by the name of its folder or file."""
     uri = str(data.get("uri", ""))
     name = uri.rstrip("/").rpartition("/")[2]
@@ -28,7 +27,7 @@ def corpus_name(data: Mapping[str, Json]) -> str:
     return "the built-in demo corpus" if uri == "demo" else without_home(name)
 
 
-def _ravdess(data: Mapping[str, Json]) -> str:
+def _ravdess(data: JsonObject) -> str:
     channel = data.get("vocal_channel", "both")
     return "RAVDESS" if channel == "both" else f"RAVDESS {channel}"
 

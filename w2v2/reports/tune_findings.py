@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from w2v2.evaluation.direction import sign
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.text import LABELS, duration_text, percent_text
 from w2v2.wording import listed
@@ -88,7 +88,7 @@ def saved(run: TuneRun) -> str:
 
 
 def importances(
-    trials: pa.Table, space: Mapping[str, Mapping[str, Json]], *, metric: str
+    trials: pa.Table, space: Mapping[str, JsonObject], *, metric: str
 ) -> tuple[dict[str, float], str]:
     """Shares of the hyperparameters in the variance of the score, and a sentence: how sure, or why none.
 
@@ -110,9 +110,7 @@ def importances(
     return _fanova(rows, {path: space[path] for path in varied}, metric=metric), note
 
 
-def _fanova(
-    rows: Sequence[dict], space: Mapping[str, Mapping[str, Json]], *, metric: str
-) -> dict[str, float]:
+def _fanova(rows: Sequence[dict], space: Mapping[str, JsonObject], *, metric: str) -> dict[str, float]:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from w2v2.evaluation.direction import better_word, sign
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
     Averaged,
     Block,
@@ -253,7 +253,7 @@ def _best_table(run: TuneRun) -> Table:
     return Table("best", columns, rows, f"Hyperparameters of trial {run.metrics['trial']}.")
 
 
-def _trials_table(run: TuneRun, rows: Sequence[Mapping[str, Json]]) -> Table:
+def _trials_table(run: TuneRun, rows: Sequence[JsonObject]) -> Table:
     shown = [_trial_row(row, run) for row in rows[:NUM_TRIALS_SHOWN]]
     which = "All" if len(shown) == len(rows) else f"The best {len(shown)} of"
     caption = (

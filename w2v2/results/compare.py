@@ -120,7 +120,7 @@ def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int)
     }
 
 
-def _pick(tree: Mapping[str, Json], metrics: Sequence[str]) -> dict[str, Json]:
+def _pick(tree: JsonObject, metrics: Sequence[str]) -> dict[str, Json]:
     return {name: tree[name] for name in metrics}
 
 

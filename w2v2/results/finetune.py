@@ -103,7 +103,7 @@ def write_outcome(
 
 
 def _write_numbers(
-    config: FinetuneConfig, metrics: Mapping[str, Json], trained: "Finetuned", kept: Mapping[str, Json]
+    config: FinetuneConfig, metrics: JsonObject, trained: "Finetuned", kept: JsonObject
 ) -> None:
     """metrics.json, the model card with what is kept with the model, TensorBoard's events and the page."""
     run_directory.write_metrics(config.run, metrics)
@@ -160,7 +160,7 @@ def _extend_card(config: FinetuneConfig, metrics: JsonObject, more: JsonObject) 
     extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
 
 
-def _report(config: FinetuneConfig, metrics: Mapping[str, Json], trained: "Finetuned") -> None:
+def _report(config: FinetuneConfig, metrics: JsonObject, trained: "Finetuned") -> None:
     """Writes the page, and logs the scores and where everything is."""
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report

@@ -1,7 +1,7 @@
 """The end of a pre-training: tables, metrics.json, TensorBoard's events and the page."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +27,7 @@ def write_outcome(
     corpus: Manifest,
     trained: Pretrained,
     *,
-    encoder: Mapping[str, Json],
+    encoder: JsonObject,
     seconds: float,
 ) -> dict[str, Json]:
     """The run's numbers, after all files of the run directory have been written."""
@@ -57,7 +57,7 @@ def write_outcome(
 
 
 def _numbers(
-    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: Mapping[str, Json]
+    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: JsonObject
 ) -> dict[str, Json]:
     """What the last epoch reached and whether it is healthy, of what, and by which versions."""
     last = trained.curve[-1]

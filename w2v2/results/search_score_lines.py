@@ -1,11 +1,9 @@
 """The score table that a search prints at its end."""
 
-from collections.abc import Mapping
-
 from w2v2.evaluation import learning_curve
 from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.models import provenance
 
 
@@ -58,7 +56,7 @@ def expected_lines(metrics: JsonObject) -> list[str]:
     return [f"to expect on new speakers: {estimate['metric']} {value}, {estimate['name']}"]
 
 
-def _choice(selection: Mapping[str, Json], estimate: JsonObject) -> str:
+def _choice(selection: JsonObject, estimate: JsonObject) -> str:
     """How much the choice among trials flatters their best."""
     if selection["num_trials"] == 1:
         return "there is one trial, so these folds have chosen nothing"

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from w2v2.evaluation.direction import sign
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import JsonObject
 from w2v2.reports.plots.style import (
     BLUE,
     CYCLE,
@@ -96,7 +96,7 @@ def importance(importances: Mapping[str, float]) -> Figure:
         return figure
 
 
-def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Json]], *, metric: str, best: int) -> Figure:
+def scatter(trials: pa.Table, space: Mapping[str, JsonObject], *, metric: str, best: int) -> Figure:
     """Score against each hyperparameter, two panels a row, on a log axis where the space is logarithmic."""
     rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
     with style():
@@ -111,7 +111,7 @@ def scatter(trials: pa.Table, space: Mapping[str, Mapping[str, Json]], *, metric
         return figure
 
 
-def parallel(trials: pa.Table, space: Mapping[str, Mapping[str, Json]], *, metric: str, best: int) -> Figure:
+def parallel(trials: pa.Table, space: Mapping[str, JsonObject], *, metric: str, best: int) -> Figure:
     """Each trial with a score as a line over its hyperparameters, darker for a better score; orange: the best.
 
     An axis runs from the lowest value of its field to the highest, on a log scale where the space is logarithmic.
