@@ -161,19 +161,21 @@ def ray_session(ray_storage):
     """One local Ray for all tests that need it."""
     from tests.cloud.gcs import gcs_environment
     from w2v2.cluster import connection
+    from w2v2.cluster.ray_internals import fewer_processes
 
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:  # what workers are started with later, too
         for name, value in gcs_environment(ray_storage).items():
             patch.setenv(name, value)
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            # A worker that has imported torch is kept for the next job.
-            _system_config={"num_workers_soft_limit": 8},
-        )
+        with fewer_processes():  # as a job's own Ray
+            ray.init(
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                # A worker that has imported torch is kept for the next job.
+                _system_config={"num_workers_soft_limit": 8},
+            )
     connection.start()
     yield ray
     ray.shutdown()

@@ -10,6 +10,7 @@ from w2v2.cluster.ray_internals import (
     RUNTIME_ENV,
     SLOW_START,
     cluster_record,
+    fewer_processes,
     patient_start,
     signals_interrupt,
 )
@@ -67,8 +68,12 @@ def _init(*, tries_left: int) -> None:
         if address == "local":
             listen_on_loopback_alone()
         watch = StartWatch(running)
-        with away_from_start_folder(), patient_start(watch.makes_progress), signals_interrupt():
-            # A local Ray ends with the job, and its dashboard would take seconds to start.
+        with (
+            away_from_start_folder(),
+            patient_start(watch.makes_progress),
+            fewer_processes(),
+            signals_interrupt(),
+        ):
             ray.init(
                 address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
             )

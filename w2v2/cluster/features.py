@@ -28,6 +28,7 @@ from w2v2.features.requests import (
     joined,
 )
 from w2v2.models.cut import POOLINGS_WITH_WEIGHTS
+from w2v2.models.imports import import_models
 from w2v2.progress import Progress
 from w2v2.search.prepared_search import PreparedSearch
 
@@ -46,6 +47,7 @@ Prepares = TuneFoldsConfig | FinetuneConfig | PretrainConfig
 
 def inspect_encoder(config: EncoderConfig, cache: CacheConfig, precision: str, seed: int) -> EncoderInfo:
     """The facts about an encoder that the driver needs; runs on a worker, which keeps the encoder for later tasks."""
+    import_models()
     from w2v2.features.trunk_features import trunk_key
     from w2v2.models.pretrained import loaded_encoder
 
@@ -79,6 +81,7 @@ def prepare_chunk(
     num_threads: int,
 ) -> list[ClipFeatures]:
     """A ClipFeatures for each request; runs on a worker."""
+    import_models()
     import torch
 
     from w2v2.features.cache import FeatureCache

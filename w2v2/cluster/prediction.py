@@ -19,6 +19,7 @@ from w2v2.inference.prediction_records import (
     read_predictions,
     write_predictions,
 )
+from w2v2.models.imports import import_models
 from w2v2.progress import Progress
 
 if TYPE_CHECKING:  # imports torch
@@ -103,6 +104,7 @@ def _predict_chunk(
     threads: int,
 ) -> list[ClipPrediction]:
     """A prediction for each clip, also written to the run directory; runs on a worker."""
+    import_models()
     import torch
 
     from w2v2.inference.prediction import predict_clips

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
     "RAY_idle_worker_killing_time_threshold_ms": "300000",
+    # Ray would start a worker for each CPU in an environment that is not ours, and none of our tasks could use it.
+    "RAY_prestart_worker_first_driver": "0",
     # When several tasks fail with one cause, the first one's sentence is the message; no tracebacks of the others.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
@@ -140,6 +142,30 @@ def patient_start(makes_progress: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         services.get_node = get_node
+
+
+@contextlib.contextmanager
+def fewer_processes() -> Iterator[None]:
+    """Let a Ray that is being started do without what a job alone on one machine does not use, a third of the start.
+
+    That is the server of the dashboard, for which ray.init waits even where it is to have no dashboard, the monitor of
+    the autoscaler, and the reader of the workers' logs.
+    """
+    from ray._private import node, services
+
+    def start_no_server(*args: Any, **settings: Any) -> tuple[str, None]:
+        return "", None
+
+    def start_nothing(self: node.Node) -> None:
+        pass
+
+    kept = services.start_api_server, node.Node.start_monitor, node.Node.start_log_monitor
+    services.start_api_server = start_no_server
+    node.Node.start_monitor = node.Node.start_log_monitor = start_nothing
+    try:
+        yield
+    finally:
+        services.start_api_server, node.Node.start_monitor, node.Node.start_log_monitor = kept
 
 
 def trial_error(trial: Any) -> BaseException | None:

@@ -14,6 +14,7 @@ from w2v2.inference.extraction_plan import Measured
 from w2v2.inference.outcomes import write_chunk
 from w2v2.inference.reading import EMBEDDED, read_clips
 from w2v2.inference.todo import clips_of
+from w2v2.models.imports import import_models
 from w2v2.versions import W2V2
 
 if TYPE_CHECKING:  # imports torch
@@ -30,6 +31,7 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
 
 def inspect(config: ExtractConfig, run_id: str) -> Job:
     """The job, with the facts about the encoder that only loading it tells."""
+    import_models()
     from w2v2.inference.embedding import layer_name
     from w2v2.models.lengths import longest_s
     from w2v2.models.pooling import pooled_dim
@@ -65,6 +67,7 @@ class EncoderStep:
     """An encoder that stays on its GPU or CPUs."""
 
     def __init__(self, job: Job, num_threads: int) -> None:
+        import_models()
         import torch
 
         torch.set_num_threads(num_threads)

@@ -37,6 +37,7 @@ from w2v2.json_types import Json
 from w2v2.models import decoder, provenance
 from w2v2.models.architecture import check_encoder, check_vocabulary, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
+from w2v2.models.imports import import_models
 from w2v2.models.learning_rates import log_learning_rate, with_learning_rate
 from w2v2.models.vocabulary import vocabulary_of
 from w2v2.results.job_plans import plan_finetune
@@ -99,7 +100,7 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
         config, encoders=[config.encoder], cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
-    # Importing torch takes seconds; the workers import it at the same time.
+    import_models()  # takes seconds; the workers import it at the same time
     from w2v2.cluster.finetune import finetune_on
     from w2v2.results.finetune import write_outcome, write_vocabulary
     from w2v2.training.ensembles import train_ensemble

@@ -37,6 +37,7 @@ from w2v2.features.requests import ClipFeatures
 from w2v2.json_types import Json
 from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
+from w2v2.models.imports import import_models
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
@@ -96,7 +97,7 @@ def main(config: PretrainConfig) -> dict[str, Json]:
         config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
     )
 
-    # Importing torch takes seconds; the workers import it at the same time.
+    import_models()  # takes seconds; the workers import it at the same time
     from w2v2.cluster.pretraining import pretrain_each_on, pretrain_on
     from w2v2.results.pretrain import write_fold_outcome, write_outcome
     from w2v2.training.pretraining import Pretrained, PretrainPlan

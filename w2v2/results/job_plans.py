@@ -23,8 +23,6 @@ from w2v2.inference.prediction_records import inputs_of, read_predictions
 from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import Frozen, Work, report_plan
-from w2v2.search.nested import cost_of
-from w2v2.search.space import variants
 from w2v2.storage import files as storage
 
 PAGE = ("metrics.json", "report.html", "plots/", "tables/")
@@ -38,6 +36,9 @@ _DESCRIPTORS_BYTES = 1_000
 
 def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Json]:
     """The plan of `w2v2 tune-folds` over these clips."""
+    from w2v2.search.nested import cost_of  # imports Optuna, which no other job needs
+    from w2v2.search.space import variants
+
     corpus = replace(corpus, clips=folds.assign(corpus.clips, config.folds))
     encoders = variants(config.encoder, config.search.space)
     frozen = [
