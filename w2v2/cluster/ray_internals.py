@@ -153,19 +153,19 @@ def fewer_processes() -> Iterator[None]:
     """
     from ray._private import node, services
 
-    def start_no_server(*args: Any, **settings: Any) -> tuple[str, None]:
-        return "", None
-
-    def start_nothing(self: node.Node) -> None:
-        pass
-
-    kept = services.start_api_server, node.Node.start_monitor, node.Node.start_log_monitor
-    services.start_api_server = start_no_server
-    node.Node.start_monitor = node.Node.start_log_monitor = start_nothing
+    left_out: dict[tuple[Any, str], Callable[..., Any]] = {
+        (services, "start_api_server"): lambda *args, **settings: ("", None),
+        (node.Node, "start_monitor"): lambda node: None,
+        (node.Node, "start_log_monitor"): lambda node: None,
+    }
+    kept = {place: getattr(*place) for place in left_out}
+    for place, function in left_out.items():
+        setattr(*place, function)
     try:
         yield
     finally:
-        services.start_api_server, node.Node.start_monitor, node.Node.start_log_monitor = kept
+        for place, function in kept.items():
+            setattr(*place, function)
 
 
 def trial_error(trial: Any) -> BaseException | None:
