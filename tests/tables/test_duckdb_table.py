@@ -190,3 +190,28 @@ def test_a_commit_that_loses_some_rows_is_undone(
 
     assert len(table.read(["clip_id"])) == 2
     assert table.commit(parts) == Commit(inserted=8, unchanged=2)
+
+
+def test_rows_that_are_all_new_are_appended_and_none_may_be_lost(
+    tmp_path: Path, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables import sql
+    from w2v2.tables.spec import Commit
+    from w2v2.tables.table import open_table
+
+    place = make_place("duckdb", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    assert table.commit(write(place, make_rows(range(2)))) == Commit(inserted=2)
+    parts = write(place, make_rows(range(2, 10)))
+    insert = sql.insert
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "insert", lambda *args, **names: f"{insert(*args, **names)} LIMIT 7")
+        with pytest.raises(UserError, match=r"DuckDB has 7 of the 8 rows of a commit, which is undone"):
+            table.commit(parts)
+        assert len(table.read(["clip_id"])) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "merge", None)
+        assert table.commit(parts) == Commit(inserted=8)
+    assert table.commit(write(place, make_rows(range(12)))) == Commit(inserted=2, unchanged=10)
+    assert sorted(table.read(["clip_id"])["clip_id"].to_pylist()) == sorted(f"clip'{n}" for n in range(12))

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 
 from w2v2.config.data import CacheConfig
 from w2v2.errors import ResumableError
-from w2v2.features.batches import Features
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
@@ -92,7 +91,9 @@ class MappedFeatures:
     background, after `expect`: so each worker downloads its share only.
     """
 
-    def __init__(self, cache: FeatureCache, digests: Sequence[str], *, num_at_once: int = 16) -> None:
+    def __init__(
+        self, cache: FeatureCache, digests: Sequence[str] | pa.Array, *, num_at_once: int = 16
+    ) -> None:
         self._cache, self._num_at_once = cache, num_at_once
         # Of a million clips Arrow takes half the memory of Python's texts.
         self._digests = pa.array(digests, pa.string())
@@ -142,15 +143,6 @@ def localize(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -
             f"cache.uri {cache.uri} lost {len(left)} entries since this run began: run the same command again, which "
             "prepares them again and resumes"
         )
-
-
-def open_features(cache: FeatureCache, digests: Sequence[str], *, num_at_once: int) -> Features:
-    """The entries of some clips in order, memory-mapped; pooled vectors are small and held in memory."""
-    features = MappedFeatures(cache, digests, num_at_once=num_at_once)
-    if not cache.pooled:
-        return features
-    localize(cache, digests, num_at_once=num_at_once)  # opening files would cost more than training does
-    return [np.array(features[index]) for index in range(len(features))]
 
 
 def _sealed(array: Float[np.ndarray, "frames ..."]) -> bytes:

@@ -126,7 +126,9 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)
     in_table = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
-    outdated = pc.and_(pc.invert(in_table), _outdated(clips, earlier, rows))
+    outdated = pa.repeat(False, len(clips))
+    if rows is not None and not pc.all(in_table).as_py():
+        outdated = pc.and_(pc.invert(in_table), _outdated(clips, earlier, rows))
     status = pc.if_else(outdated, "", pc.fill_null(earlier["status"], ""))
     clips = clips.append_column("status", pc.if_else(in_table, THERE, status))
     for name in (*_REASONS, "tolerated"):
@@ -201,13 +203,11 @@ def _in_table(clips: pa.Table, job: Job, table: Rows) -> pa.Table:
     return rows.filter(pc.and_(is_first, pc.is_in(rows["layer"], pa.array(job.layers))))
 
 
-def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table | None) -> pa.Array | pa.ChunkedArray:
+def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table) -> pa.ChunkedArray:
     """Whether the table has newer rows of each clip than its earlier outcome, so that committing that would change nothing.
 
     An outcome of a version that did not record its time counts as older.
     """
-    if rows is None:
-        return pa.array([False] * len(clips))
     newest = rows.group_by("clip_id").aggregate([("created_at", "max")])
     place = pc.index_in(clips["clip_id"], value_set=newest["clip_id"].combine_chunks())
     is_newer = pc.greater(newest["created_at_max"].take(place), earlier["created_at"])
@@ -225,13 +225,13 @@ def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: Job)
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
     groups = rows.group_by([*names, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
-    before = clips.set_column(clips.column_names.index("settings"), "settings", first_settings)
     in_table = _key(whole, *names).combine_chunks()
-    checksums = [
-        whole["checksum"].take(pc.index_in(_key(asked, *names), value_set=in_table))
-        for asked in (clips, before)
-    ]
-    return pc.fill_null(pc.coalesce(*checksums), "")
+    checksums = whole["checksum"].take(pc.index_in(_key(clips, *names), value_set=in_table))
+    if checksums.null_count:
+        before = clips.set_column(clips.column_names.index("settings"), "settings", first_settings)
+        place = pc.index_in(_key(before, *names), value_set=in_table)
+        checksums = pc.coalesce(checksums, whole["checksum"].take(place))
+    return pc.fill_null(checksums, "")
 
 
 def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:

@@ -14,7 +14,8 @@ import torch
 
 from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.features.cache import FeatureCache, open_features
+from w2v2.features.cache import FeatureCache
+from w2v2.features.packed_vectors import in_memory, open_features
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
@@ -225,13 +226,11 @@ class _Heads:
             number = {name: index for index, name in enumerate(self._plan.classes)}
             vectors = open_features(
                 FeatureCache(config.cache, key),
-                clips["audio_digest"].to_pylist(),
+                clips["audio_digest"],
                 num_at_once=config.data.num_readers,
             )
             self._clips[key] = PooledClips(
-                vectors=torch.from_numpy(
-                    np.stack([vectors[index] for index in range(len(vectors))]).astype(np.float32)
-                ),
+                vectors=torch.from_numpy(in_memory(vectors).astype(np.float32, copy=False)),
                 lengths=np.asarray(clips["num_samples"]),
                 targets=np.array([number[label] for label in clips["label"].to_pylist()]),
                 clip_ids=clips["clip_id"].to_pylist(),

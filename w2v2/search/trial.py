@@ -172,14 +172,15 @@ def clip_set(
 ) -> "ClipSet":
     """Some of the clips with their features from the cache; targets are the numbers of their classes unless given."""
     from w2v2.features.batches import ClipSet
-    from w2v2.features.cache import FeatureCache, localize, open_features
+    from w2v2.features.cache import FeatureCache, localize
+    from w2v2.features.packed_vectors import open_features
 
-    clips = plan.clips.take(pa.array(rows))
-    digests = clips["audio_digest"].to_pylist()
+    clips, num_at_once = plan.clips.take(pa.array(rows)), settings.data.num_readers
     cache = FeatureCache(settings.cache, plan.keys[settings.encoder])
-    localize(cache, digests, num_at_once=settings.data.num_readers)
+    if not cache.pooled:
+        localize(cache, clips["audio_digest"].to_pylist(), num_at_once=num_at_once)
     return ClipSet(
-        features=open_features(cache, digests, num_at_once=settings.data.num_readers),
+        features=open_features(cache, clips["audio_digest"], num_at_once=num_at_once),
         lengths=np.asarray(clips["num_samples"]),
         targets=class_numbers(clips["label"].to_pylist(), plan.classes) if targets is None else targets,
     )

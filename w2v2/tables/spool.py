@@ -6,13 +6,14 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.storage.listing import of_size
 
 MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in files."""
-ROWS_AT_ONCE = 50_000
-"""Rows that are inserted together: a statement for each small table would take most of the time."""
+ROWS_AT_ONCE = 100_000
+"""Rows that are inserted together: a statement for each small table would take most of the time. No more are not inserted."""
 
 
 class Spool:
@@ -50,6 +51,7 @@ class SpooledTable:
         self._connection, self._name, self._schema = connection, f'"spooled_{name}"', schema
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
+        self._has_rows = False
         # Temporary: its rows are neither logged nor compressed, which would take two thirds of the time.
         self._run(f"CREATE OR REPLACE TEMP TABLE {self._name} AS FROM given", given=schema.empty_table())
 
@@ -57,16 +59,19 @@ class SpooledTable:
         """Append rows, whose columns are those of the schema."""
         self._waiting.append(rows.select(self._schema.names).cast(self._schema))
         self._num_waiting += len(rows)
-        if self._num_waiting >= ROWS_AT_ONCE:
+        if self._num_waiting > ROWS_AT_ONCE:
             self._insert()
 
     def _insert(self) -> None:
         if self._waiting:
             self._run(f"INSERT INTO {self._name} FROM given", given=pa.concat_tables(self._waiting))
-            self._waiting, self._num_waiting = [], 0
+            self._waiting, self._num_waiting, self._has_rows = [], 0, True
 
     def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
         """The rows, in no order, whose value in the column is one of the values."""
+        if not self._has_rows:
+            rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
+            return rows.filter(pc.is_in(rows[column], value_set=values))
         self._insert()
         sql = f'SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
         return self._run(sql, given=pa.table({"value": values})).cast(self._schema)

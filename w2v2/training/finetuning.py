@@ -14,7 +14,8 @@ from w2v2.data.targets import target_array
 from w2v2.data.text import Vocabulary, padded_targets
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
-from w2v2.features.cache import FeatureCache, open_features
+from w2v2.features.cache import FeatureCache
+from w2v2.features.packed_vectors import open_features
 from w2v2.json_types import Json
 from w2v2.measurements import measured
 from w2v2.models.classifier import Classifier, fresh
@@ -282,9 +283,8 @@ def _info(plan: FinetunePlan, model: SpeechModel, beam: BeamDecoding | None) -> 
 def _clip_set(plan: FinetunePlan, rows: np.ndarray, *, augmented: bool = False) -> ClipSet:
     config = plan.config
     clips = plan.clips.take(pa.array(rows))
-    digests = clips["audio_digest"].to_pylist()
     cache = FeatureCache(config.cache, plan.key)
-    features = open_features(cache, digests, num_at_once=config.data.num_readers)
+    features = open_features(cache, clips["audio_digest"], num_at_once=config.data.num_readers)
     if augmented and config.augment.kinds:
         normalize = loaded_encoder(config.encoder, config.seed)[0].normalize
         features = AugmentedFeatures(features, config.augment, plan.seed, normalize=normalize)

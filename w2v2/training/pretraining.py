@@ -12,7 +12,8 @@ import torch
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import Features
-from w2v2.features.cache import FeatureCache, open_features
+from w2v2.features.cache import FeatureCache
+from w2v2.features.packed_vectors import open_features
 from w2v2.json_types import Json
 from w2v2.measurements import measured
 from w2v2.models.pretrained_folder import save_pretrained

@@ -1,0 +1,213 @@
+"""Pooled vectors of many clips in a few files on the local disk, from which a batch reads its rows.
+
+<cache>/features/<key>/packed/<name>.bin    rows of one shape, one after another
+<cache>/features/<key>/packed/<name>.parquet    the digest of each row, and what the .bin must be
+"""
+
+import fcntl
+import functools
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+from w2v2.features.batches import Features
+from w2v2.features.cache import FeatureCache, MappedFeatures, localize
+from w2v2.storage import files as storage
+from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_parquet, seal_parquet
+
+logger = logging.getLogger(__name__)
+
+HELD_BYTES = 2**26
+"""Of pooled vectors in memory: of more, a batch reads its own from a few files."""
+PACK_BYTES = 2**28
+"""About so large is one file."""
+_CHUNK_CLIPS = 1_000
+_CHECKED_BYTES = 2**22
+_FACTS = b"w2v2.packed"
+
+
+def open_features(
+    cache: FeatureCache, digests: Sequence[str] | pa.ChunkedArray, *, num_at_once: int
+) -> Features:
+    """The entries of some clips in order, memory-mapped; pooled vectors are held in memory up to HELD_BYTES, or packed."""
+    digests = (
+        digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else pa.array(digests, pa.string())
+    )
+    features = MappedFeatures(cache, digests, num_at_once=num_at_once)
+    if not cache.pooled or not len(digests):
+        return features
+    # Opening a file for each clip of each batch would cost more than training does.
+    if len(digests) * features[0].nbytes > HELD_BYTES:
+        return PackedVectors(cache, digests, num_at_once=num_at_once)
+    localize(cache, digests.to_pylist(), num_at_once=num_at_once)
+    return in_memory(features)
+
+
+def in_memory(features: Features) -> Float[np.ndarray, "clips ..."]:
+    """All features, of one shape, in one array."""
+    if isinstance(features, np.ndarray):
+        return features
+    whole = np.empty((len(features), *features[0].shape), features[0].dtype)
+    for index in range(len(features)):
+        whole[index] = features[index]
+    return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pack:
+    """One file of rows."""
+
+    path: Path
+    digests: pa.Array
+    dtype: str
+    shape: tuple[int, ...]
+    """Of one row."""
+    crc32c: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def is_whole(self) -> bool:
+        """Whether the file has the bytes that were written."""
+        crc = 0
+        with self.path.open("rb") as file:
+            while portion := file.read(_CHECKED_BYTES):
+                crc = google_crc32c.extend(crc, portion)
+        return crc == self.crc32c
+
+
+class PackedVectors:
+    """The pooled vectors of some clips in order; in memory are only two numbers of each, until a vector is asked for.
+
+    What no file has is packed first, from the cache's entries. Raises ResumableError where the cache lacks an entry.
+    """
+
+    def __init__(self, cache: FeatureCache, digests: pa.Array, *, num_at_once: int) -> None:
+        packs = _packs(cache.folder / "packed")
+        missing = _missing(digests, packs)
+        if len(missing):
+            with _alone(
+                cache.folder / "packed"
+            ):  # of several processes of a machine one packs, the others wait
+                packs = _packs(cache.folder / "packed")
+                missing = _missing(digests, packs)
+                packs += _packed(cache, missing, num_at_once=num_at_once)
+        self._row_bytes, self._shape, self._dtype = packs[0].row_bytes, packs[0].shape, packs[0].dtype
+        place = pc.index_in(digests, value_set=_digests(packs)).to_numpy()
+        starts = np.cumsum([0, *(len(pack.digests) for pack in packs)])
+        self._pack: Int[np.ndarray, " clips"] = np.searchsorted(starts, place, side="right") - 1
+        self._row: Int[np.ndarray, " clips"] = place - starts[self._pack]
+        self._files = [pack.path.open("rb") for pack in packs]
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, index: int) -> Float[np.ndarray, "..."]:
+        file, row = self._files[self._pack[index]], int(self._row[index])
+        body = os.pread(file.fileno(), self._row_bytes, row * self._row_bytes)
+        return np.frombuffer(body, self._dtype).reshape(self._shape)
+
+
+def _digests(packs: Sequence[_Pack]) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.string()), *(pack.digests for pack in packs)])
+
+
+def _missing(digests: pa.Array, packs: Sequence[_Pack]) -> pa.Array:
+    return digests.filter(pc.invert(pc.is_in(digests, value_set=_digests(packs)))).unique()
+
+
+def _packs(folder: Path) -> list[_Pack]:
+    """The whole files in a folder; damaged ones are left out and deleted, with a warning."""
+    packs = []
+    for path in sorted(folder.glob("*.parquet")):
+        pack = _whole_pack(path, path.stat().st_mtime_ns)
+        if pack is None:
+            logger.warning("feature cache: %s is damaged and is packed again", path.with_suffix(".bin"))
+            path.unlink(missing_ok=True)
+        else:
+            packs.append(pack)
+    return packs
+
+
+@functools.lru_cache(maxsize=1024)  # of gigabytes, which a process does not read again for each fold
+def _whole_pack(path: Path, modified_ns: int) -> _Pack | None:
+    """The file that a table of digests belongs to; None where one of the two is damaged."""
+    try:
+        table = parse_parquet(str(path), path.read_bytes())
+        facts = json.loads((table.schema.metadata or {})[_FACTS])
+        pack = _Pack(
+            path=path.with_suffix(".bin"),
+            digests=table["digest"].combine_chunks(),
+            dtype=facts["dtype"],
+            shape=tuple(facts["shape"]),
+            crc32c=facts["crc32c"],
+        )
+        return pack if pack.is_whole() else None
+    except (storage.DamagedError, KeyError, FileNotFoundError):
+        return None
+
+
+def _packed(cache: FeatureCache, digests: pa.Array, *, num_at_once: int) -> list[_Pack]:
+    """Files with the vectors of these digests, written now."""
+    packs: list[_Pack] = []
+    at = 0
+    while at < len(digests):
+        first = np.load(_local(cache, digests.slice(at, 1), num_at_once)[0])
+        size = max(1, PACK_BYTES // max(1, first.nbytes))
+        packs.append(_write(cache, digests.slice(at, size), first, num_at_once=num_at_once))
+        at += size
+    return packs
+
+
+def _write(cache: FeatureCache, digests: pa.Array, like: np.ndarray, *, num_at_once: int) -> _Pack:
+    name = hashlib.sha256("\n".join(digests.to_pylist()).encode()).hexdigest()[:32]
+    path = cache.folder / "packed" / f"{name}.bin"
+    part = path.with_name(f".{name}.{uuid.uuid4().hex}.part")
+    crc = 0
+    try:
+        with part.open("wb") as file:
+            for at in range(0, len(digests), _CHUNK_CLIPS):
+                paths = _local(cache, digests.slice(at, _CHUNK_CLIPS), num_at_once)
+                rows = np.stack([np.load(entry) for entry in paths])
+                assert rows.shape[1:] == like.shape and rows.dtype == like.dtype, "vectors of one encoder"
+                crc = google_crc32c.extend(crc, rows.tobytes())
+                file.write(rows.tobytes())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    pack = _Pack(path=path, digests=digests, dtype=like.dtype.str, shape=like.shape, crc32c=crc)
+    facts = json.dumps({"dtype": pack.dtype, "shape": list(pack.shape), "crc32c": crc}).encode()
+    table = pa.table({"digest": digests}).replace_schema_metadata({_FACTS: facts})
+    storage.write_bytes(str(path.with_suffix(".parquet")), seal_parquet(to_parquet(table)))
+    return pack
+
+
+def _local(cache: FeatureCache, digests: pa.Array, num_at_once: int) -> list[Path]:
+    """The files of entries, which are on this machine's disk afterwards."""
+    wanted = digests.to_pylist()
+    localize(cache, wanted, num_at_once=num_at_once)
+    return [cache.path(digest) for digest in wanted]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """A block in which no other process of this machine packs in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
