@@ -4,6 +4,7 @@
 import sys
 
 from w2v2.jobs import baseline
+from w2v2.process_end import end_process
 
 if __name__ == "__main__":
-    sys.exit(baseline.run(sys.argv[1:]))
+    end_process(baseline.run(sys.argv[1:]))

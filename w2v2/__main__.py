@@ -1,7 +1,5 @@
 """`python -m w2v2` is the command `w2v2`."""
 
-import sys
+from w2v2.command import run
 
-from w2v2.command import main
-
-sys.exit(main())
+run()

@@ -4,7 +4,9 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from w2v2.process_end import end_process
 from w2v2.versions import W2V2
 
 JOBS = {
@@ -41,6 +43,11 @@ def main(args: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"w2v2.jobs.{name.replace('-', '_')}")
     code: int = module.run(words[1:])
     return code
+
+
+def run() -> NoReturn:
+    """The command of this process's arguments, and the end of the process with its exit code."""
+    end_process(main())
 
 
 def overview() -> str:
