@@ -62,9 +62,9 @@ def test_the_modules_whose_imports_are_timed_exist():
 
 @pytest.mark.slow
 def test_a_small_extraction_is_compared_as_a_whole_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(startup_case, "NUM_EXTRACT_CLIPS", 3)
     monkeypatch.setattr(startup_case, "EXTRACT_CLIP_S", 0.5)
     config = BenchmarkConfig(cases=("startup",), encoder="tiny", rounds=1)
-    comparison = startup_case.small_extraction(config, tmp_path)
+    comparison = startup_case.small_extraction(config, 3, tmp_path)
+    assert comparison.part.startswith("extraction of 3 clips") and comparison.amount == 3
     assert set(comparison.seconds) == {OURS, SINGLE} == set(comparison.cpu_seconds)
     assert min(comparison.cpu_seconds[OURS] + comparison.cpu_seconds[SINGLE]) > 0.5

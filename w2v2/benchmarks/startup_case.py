@@ -1,4 +1,4 @@
-"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go; a small extraction as a whole command."""
+"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go; small extractions as whole commands."""
 
 import re
 import statistics
@@ -18,7 +18,7 @@ from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison
 from w2v2.storage import run_directory
 
-NUM_EXTRACT_CLIPS, EXTRACT_CLIP_S = 90, 3.0
+NUM_EXTRACT_CLIPS, EXTRACT_CLIP_S = (1, 20, 90), 3.0
 FIRST_FOLD = "trial 0 fold 0 "
 FIRST_STEP = "first training step"
 _STAMP = re.compile(r"^\d\d:\d\d:\d\d ")
@@ -46,23 +46,22 @@ def startup(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         for name, at_s in phases_of(ended, first_fold_s(run)):
             phases.setdefault(name, []).append(at_s)
     whole = Comparison(part="from command to first training step", seconds={OURS: phases[FIRST_STEP]})
+    extractions = [small_extraction(config, num, scratch / f"{num}-clips") for num in NUM_EXTRACT_CLIPS]
     notes = [f"{statistics.median(at_s):6.2f} s: {name}" for name, at_s in phases.items()]
-    return CaseResult(
-        case="startup", comparisons=[whole, small_extraction(config, scratch)], notes=notes + _imports()
-    )
+    return CaseResult(case="startup", comparisons=[whole, *extractions], notes=notes + _imports())
 
 
-def small_extraction(config: BenchmarkConfig, scratch: Path) -> Comparison:
+def small_extraction(config: BenchmarkConfig, num_clips: int, scratch: Path) -> Comparison:
     """A few clips from files to a table, processes and imports included, by us and by a program that embeds one clip at a time."""
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
-    clips = synthetic_clips.waveforms(np.full(NUM_EXTRACT_CLIPS, EXTRACT_CLIP_S), seed=config.seed)
+    clips = synthetic_clips.waveforms(np.full(num_clips, EXTRACT_CLIP_S), seed=config.seed)
     num_rounds = config.rounds_of("startup")
     rounds = through_job(config, folder, clips, SINGLE, scratch / "extract", rounds=num_rounds)
     return Comparison(
-        part=f"extraction of clips of {EXTRACT_CLIP_S:g} s, whole command",
+        part=f"extraction of {num_clips} clips of {EXTRACT_CLIP_S:g} s, whole command",
         seconds=rounds.seconds,
         cpu_seconds=rounds.cpu_seconds,
-        amount=NUM_EXTRACT_CLIPS,
+        amount=num_clips,
         unit="clips",
         wanted={SINGLE: 1.0},
     )
