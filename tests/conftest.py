@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import type_checks
+
 if TYPE_CHECKING:
     from tests.cloud.gcs import FakeGcs
 
@@ -34,6 +36,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads that wait for each other's core cost more than they compute.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+type_checks.install("w2v2")
 
 
 @functools.cache

@@ -38,6 +38,7 @@ except Exception as error:
 }
 JOB = """
 import resource, sys
+sys.dont_write_bytecode = True  # a compiled file cut off at the limit would break every later import of it
 from dataclasses import dataclass
 from w2v2.config.command_line import run_job
 @dataclass(frozen=True)

@@ -163,6 +163,6 @@ def test_frame_mask():
 
 
 def test_shapes_are_checked_here():
-    """The checker of pyproject.toml is at work: without it every shape in a signature is a comment."""
+    """The checks of tests/type_checks.py are at work: without them every shape in a signature is a comment."""
     with pytest.raises(jaxtyping.TypeCheckError):
         frame_mask(torch.zeros(2, 2, dtype=torch.int64), 3)
