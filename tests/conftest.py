@@ -1,6 +1,7 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
 import functools
+import gc
 import logging
 import os
 import re
@@ -107,6 +108,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     node = collection_path.relative_to(config.rootpath).as_posix() + "/" * collection_path.is_dir()
     return node.startswith(NOT_QUICK) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """No garbage is looked for while all is imported, nor later in what was: both would take seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """Annotations of w2v2 checked at each call: import hook, decorator."""
 
 import ast
+import contextlib
 import functools
 import importlib.util
 import marshal
@@ -71,7 +72,9 @@ def _parts(hint: Any) -> Iterator[Any]:
     """A hint and all that it is made of."""
     yield hint
     if typing.get_origin(hint) is not typing.Literal:
-        for part in typing.get_args(hint):
+        for part in (
+            hint if isinstance(hint, list) else typing.get_args(hint)
+        ):  # a list: arguments of a Callable
             yield from _parts(part)
 
 
@@ -84,11 +87,11 @@ def _is_name(part: Any) -> bool:
 
 
 def _resolved(function: types.FunctionType, name: str) -> Any:
-    """The hint of an argument whose names are those of the function's module; Any where one is not."""
+    """The hint of an argument, by the names of the function's module; Any where one is only in stubs."""
     hint = types.SimpleNamespace(__annotations__={name: function.__annotations__[name]})
     try:
         return typing.get_type_hints(hint, function.__globals__, include_extras=True)[name]
-    except NameError:
+    except (NameError, AttributeError):
         return Any
 
 
@@ -137,10 +140,11 @@ class _Loader(SourceFileLoader):
             return marshal.loads(content[len(key) :])
         tree = ast.fix_missing_locations(_Decorated().visit(ast.parse(source, self.path)))
         code = compile(tree, self.path, "exec", dont_inherit=True)
-        compiled.parent.mkdir(exist_ok=True)
-        part = compiled.with_suffix(f".{os.getpid()}")
-        part.write_bytes(key + marshal.dumps(code))
-        part.replace(compiled)
+        with contextlib.suppress(OSError):  # a checkout that cannot be written is compiled each time
+            compiled.parent.mkdir(exist_ok=True)
+            part = compiled.with_suffix(f".{os.getpid()}")
+            part.write_bytes(key + marshal.dumps(code))
+            part.replace(compiled)  # whole or not at all, as two processes of `-n 2` compile at once
         return code
 
     def exec_module(self, module: types.ModuleType) -> None:

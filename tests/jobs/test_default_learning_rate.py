@@ -48,7 +48,7 @@ def config_of(tmp_path: Path, corpus: Path, *flags: str) -> FinetuneConfig:
     )
 
 
-@pytest.mark.parametrize("train, rate", [("head", 1.5e-3), ("last", 3e-5), ("all", 3e-5)])
+@pytest.mark.parametrize("train, rate", [("head", 1.5e-3), ("last", 3e-5)])
 def test_the_rate_of_a_checkpoint_is_used_and_written(
     train: str, rate: float, tmp_path: Path, corpus: Path, checkpoint: Path
 ) -> None:

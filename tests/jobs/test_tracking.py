@@ -106,9 +106,11 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
 
 
 def test_a_run_that_is_refused_begins_none_and_leaves_that_of_the_directory_as_it_was(
-    corpus: Path, cache: CacheConfig, tmp_path: Path, store: str
+    two_emotions: Path, cache: CacheConfig, tmp_path: Path, store: str
 ) -> None:
-    config = search_config(tmp_path / "run", corpus, cache, search=SearchConfig(num_trials=1, pruning="none"))
+    config = search_config(
+        tmp_path / "run", two_emotions, cache, search=SearchConfig(num_trials=1, pruning="none")
+    )
     for refused in (
         replace(config, data=DataConfig(uri=str(tmp_path / "nowhere"))),
         replace(config, encoder=EncoderConfig(name=str(tmp_path / "nowhere"), train="head")),
@@ -120,7 +122,7 @@ def test_a_run_that_is_refused_begins_none_and_leaves_that_of_the_directory_as_i
     before, _ = runs_of(store)
     assert before.data.params["optim.learning_rate"] == "0.0015", "what was left open is filled in"
     fewer = tmp_path / "fewer"
-    shutil.copytree(corpus, fewer)
+    shutil.copytree(two_emotions, fewer)
     next(fewer.rglob("*-01.wav")).unlink()
     data = replace(config.data, uri=str(fewer))
     for refused, why in (

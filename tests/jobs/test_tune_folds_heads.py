@@ -12,12 +12,14 @@ from sklearn.metrics import balanced_accuracy_score
 from tests import ROOT
 from tests.jobs.searches import make_config, table
 from w2v2.config import command_line
-from w2v2.config.data import DataConfig
+from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.evaluation import learning_curve
 from w2v2.evaluation.recording_quality import recording_warnings
 from w2v2.jobs import tune_folds
 from w2v2.results.compared_runs import read_run, scored_run
+
+THREE = FoldsConfig(kind="grouped", num_folds=3)
 
 AGAIN = """
 import sys
@@ -29,7 +31,7 @@ print(code, [name for name in ("ray", "transformers") if name in sys.modules])
 
 
 def test_what_the_cache_has_is_searched_without_ray(tmp_path, two_emotions, ray_session):
-    config = make_config(tmp_path, two_emotions, encoder=EncoderConfig(train="head"))
+    config = make_config(tmp_path, two_emotions, encoder=EncoderConfig(train="head"), folds=THREE)
     first = tune_folds.main(config)
     assert first["trunk"]["clip_forwards"] == 48
     again = replace(config, run=str(tmp_path / "again"))
@@ -63,23 +65,25 @@ def test_what_the_cache_has_is_searched_without_ray(tmp_path, two_emotions, ray_
         page = (tmp_path / "again" / "report.html").read_text()
         assert f"UAR, {name}; 95% interval" in page and "Trained after the search" in page
         after = len(list((tmp_path / "again" / "ledger").iterdir()))
-        assert after - before == (12 if "final_seeds" in changes else 6 * 2 * 5 + 6)
+        assert after - before == (2 * 3 if "final_seeds" in changes else 3 * 2 * 2 + 3)
 
 
 def test_would_more_speakers_help_and_are_the_recordings_good(tmp_path, corpus, caplog):
     dropped = dict.fromkeys(("neutral", "happy", "angry", "fearful", "disgust", "surprised"), "drop")
     data = DataConfig(uri=str(corpus), classes=dropped)
-    config = make_config(tmp_path, corpus, encoder=EncoderConfig(train="head"), local=True, data=data)
+    config = make_config(
+        tmp_path, corpus, encoder=EncoderConfig(train="head"), local=True, data=data, folds=THREE
+    )
     caplog.set_level("INFO", logger="w2v2")
     asked = replace(config, search=replace(config.search, learning_curve=True))
     metrics = tune_folds.main(asked)
     curve = metrics["learning_curve"]
-    assert [point["num_speakers"] for point in curve["points"]] == [5, 10, 15, 20]
+    assert [point["num_speakers"] for point in curve["points"]] == [4, 8, 12, 16]
     assert all(
         low <= point["value"] <= high for point in curve["points"] for low, high in [point["interval"]]
     )
     rows = table(tmp_path / "run", "learning_curve")
-    assert len(rows) == 6 * 4 * 3 and set(rows["num_train"].to_pylist()) == {10, 20, 30, 40}
+    assert len(rows) == 3 * 4 * 3 and set(rows["num_train"].to_pylist()) == {8, 16, 24, 32}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Would more speakers help?" in page and learning_curve.sentence(curve) in page
     assert learning_curve.sentence(curve) in caplog.text

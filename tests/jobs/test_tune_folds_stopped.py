@@ -83,10 +83,10 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def press_ctrl_c(ledger: Path) -> threading.Thread:
-    """A thread that does so once four folds are in the ledger."""
+    """A thread that does so once three folds are in the ledger: in the second trial."""
 
     def wait_and_press() -> None:
-        while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 4:
+        while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 3:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -96,9 +96,9 @@ def press_ctrl_c(ledger: Path) -> threading.Thread:
 
 
 def one_at_a_time(tmp_path: Path, corpus: Path, name: str) -> TuneFoldsConfig:
-    """A search that is the same each time: three trials over three folds, two of the trials proposed by TPE."""
+    """A search that is the same each time: three trials over two folds, two of the trials proposed by TPE."""
     search = SearchConfig(num_trials=3, max_concurrent_trials=1, num_startup_trials=1, pruning="none")
-    folds = FoldsConfig(kind="grouped", num_folds=3)
+    folds = FoldsConfig(kind="grouped", num_folds=2)
     return make_config(
         tmp_path,
         corpus,
@@ -111,7 +111,7 @@ def one_at_a_time(tmp_path: Path, corpus: Path, name: str) -> TuneFoldsConfig:
 
 def check_continued(config: TuneFoldsConfig, before: dict[str, bytes], whole: Path) -> None:
     """The run goes on where it was and ends as the one that nothing befell."""
-    assert 4 <= len(before) < 9
+    assert 3 <= len(before) < 6
     ledger = Path(config.run) / "ledger"
     for name, body in before.items():
         assert (ledger / name).read_bytes() == body, f"{name} was trained again"
@@ -147,7 +147,7 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(two_emotions, tmp_pa
     process = run_job(tmp_path, config)
     ledger = tmp_path / "killed" / "ledger"
     deadline = time.monotonic() + 240
-    while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 4:
+    while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 3:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.05)
     kill(process)

@@ -173,12 +173,10 @@ def live(place: Place, seed: int, lines: Counter[Line]) -> tuple[int, int]:
 
 
 @pytest.fixture
-def quick_collection() -> Iterator[None]:
-    """What is imported by now need not be looked through at each death."""
+def quick_collection() -> None:
+    """What earlier tests left need not be looked through at each death."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # A death in a destructor is only warned of; the next line dies too.
