@@ -18,6 +18,7 @@ from w2v2.data import clip_shards
 from w2v2.inference import todo
 from w2v2.jobs import extract_embeddings
 from w2v2.storage import parquet
+from w2v2.tables import spool
 from w2v2.tables.duckdb_table import DuckTable
 
 NUM_CLIPS, NUM_BROKEN = 24, 2
@@ -47,6 +48,7 @@ def in_shards(monkeypatch):
     monkeypatch.setattr(todo, "CLIPS_PER_FILE", 4)
     monkeypatch.setattr(DuckTable, "bytes_per_commit", 7 * 500)
     monkeypatch.setattr(parquet, "MANY_RECORDS", 2)
+    monkeypatch.setattr(spool, "ROWS_AT_ONCE", 4)
 
 
 def rows_of(config: ExtractConfig) -> pa.Table:

@@ -44,6 +44,9 @@ def refuse_same_audio(clips: pa.Table, column: str, consequence: str) -> None:
 
 def _conflicts(clips: pa.Table, *, key: str, column: str) -> list[Mapping[str, Any]]:
     """One row per value of key with several values of column, in the order of their first clip id."""
-    groups = clips.group_by(key).aggregate([(column, "distinct"), ("clip_id", "list"), ("clip_id", "min")])
-    several = groups.filter(pc.greater(pc.list_value_length(groups[f"{column}_distinct"]), 1))
-    return several.sort_by("clip_id_min").to_pylist()
+    # The clips of all groups as lists took 700 bytes for each of a million clips.
+    counts = clips.group_by(key).aggregate([(column, "count_distinct")])
+    keys = counts.filter(pc.greater(counts[f"{column}_count_distinct"], 1))[key]
+    several = clips.filter(pc.is_in(clips[key], value_set=keys.combine_chunks()))
+    groups = several.group_by(key).aggregate([(column, "distinct"), ("clip_id", "list"), ("clip_id", "min")])
+    return groups.sort_by("clip_id_min").to_pylist()

@@ -73,8 +73,16 @@ class SpooledTable:
             rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
             return rows.filter(pc.is_in(rows[column], value_set=values))
         self._insert()
-        sql = f'SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
-        return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
+        given = pa.table({"value": values})
+        matching = f'FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
+        # Rows that belong together were mostly added together: of millions, only those between the first and the last
+        # match are read with all their columns.
+        bounds = self._run(f"SELECT MIN(t.rowid) AS low, MAX(t.rowid) AS high {matching}", given=given)
+        low, high = bounds["low"][0].as_py(), bounds["high"][0].as_py()
+        if low is None:
+            return self._schema.empty_table()
+        sql = f"SELECT t.* {matching} WHERE t.rowid BETWEEN {low} AND {high}"
+        return self._run(sql, given=given).cast(self._schema)
 
     def sorted_by(self, *columns: str, num_rows: int) -> Iterator[pa.Table]:
         """All rows in the order of these columns, num_rows in all tables but the last."""
