@@ -60,8 +60,7 @@ PARTS = (
     Part("torch", "torch:_fused_adamw_", "w2v2/training/torch_internals.py"),
     Part("torch", "torch:ops.aten._log_softmax_backward_data", "w2v2/training/torch_internals.py"),
     Part("torch", "torch:_foreach_copy_", BFLOAT16),
-    Part("torch", "torch.nn.attention.varlen:varlen_attn", PACKING, ("query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k")),
-    Part("transformers", "transformers:AttentionInterface.register", PACKING, ("key", "value")),
+    Part("torch", "torch:ops.aten._flash_attention_forward", PACKING),
     Part("transformers", "transformers.masking_utils:create_bidirectional_mask", FAMILIES, ("config", "inputs_embeds", "attention_mask")),
     Part("transformers", f"{W2V}:Wav2Vec2EncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask")),
     Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMAttention.compute_bias", FAMILIES, ("query_length", "key_length")),
@@ -134,6 +133,15 @@ def test_a_canary_says_what_is_gone() -> None:
     gone = Part("optuna", "optuna:Trial.no_such_part", "w2v2/x.py")
     with pytest.raises(pytest.fail.Exception, match=r"^optuna [\d.]+ has no optuna:Trial\.no_such_part any more .*; w2v2/x\.py uses it$"):  # fmt: skip
         found_at(gone)
+
+
+def test_flash_attention_takes_what_is_passed() -> None:
+    import torch
+
+    wanted = "query key value cum_seq_q cum_seq_k max_q max_k dropout_p is_causal return_debug_mask".split()  # noqa: SIM905
+    arguments = torch.ops.aten._flash_attention_forward.default._schema.arguments
+    positional = [argument.name for argument in arguments if not argument.kwarg_only]
+    assert positional == wanted, f"torch {version('torch')}: {PACKING} passes {wanted}"
 
 
 def test_wavlm_keeps_its_position_bias_in_the_first_layer() -> None:

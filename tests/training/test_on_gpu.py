@@ -8,9 +8,10 @@ from tests.models.test_encoder import MODELS, make_encoder, padded, waveforms  #
 from w2v2.config.model import HeadConfig, OptimConfig, TrainingConfig
 from w2v2.features.batches import ClipSet
 from w2v2.features.trunk_features import run_trunk
-from w2v2.inference.embedding import pooled_vectors
+from w2v2.inference.embedding import normalized_rows, pooled_vectors
 from w2v2.models.classifier import Classifier
 from w2v2.models.device import on_device, select_device
+from w2v2.models.packing import Packing, attention
 from w2v2.training.checkpoint import take
 from w2v2.training.trainer import Trainer
 
@@ -54,6 +55,47 @@ def test_vectors_and_features(precision, waveforms):  # noqa: F811
     rows = run_trunk(tail, clips, precision=precision)
     exact = [tail.cpu().trunk(*padded([torch.from_numpy(clip)]))[0][0].numpy() for clip in clips]
     assert apart(np.concatenate(rows), np.concatenate(exact)) < NEAR[precision]
+
+
+COUNTS = torch.tensor([4, 1, 300, 57])
+
+
+def attended(states, device, *, dropout=0.0):
+    return attention(states, Packing.of(COUNTS, 300, device), dropout=dropout)
+
+
+def test_attention_of_packed_frames():
+    torch.manual_seed(0)
+    exact = torch.randn(int(COUNTS.sum()), 3, 2, 64, requires_grad=True)
+    states = exact.detach().to("cuda", torch.bfloat16).requires_grad_()
+    toward = torch.randn(len(exact), 2, 64)
+    right, computed = attended(exact, torch.device("cpu")), attended(states, select_device())
+    (right * toward).sum().backward()
+    (computed * toward.cuda()).sum().backward()
+    assert apart(computed.detach().float().cpu().numpy(), right.detach().numpy()) < 0.02
+    assert apart(states.grad.float().cpu().numpy(), exact.grad.numpy()) < 0.03
+
+
+def test_dropout_of_packed_attention():
+    torch.manual_seed(0)
+    states = torch.randn(int(COUNTS.sum()), 3, 2, 64, device="cuda", dtype=torch.bfloat16)
+    draws = torch.stack([attended(states, select_device(), dropout=0.3).float() for _ in range(300)])
+    whole = attended(states, select_device()).float().cpu().numpy()
+    assert apart(draws[0].cpu().numpy(), whole) > 0.1
+    assert apart(draws.mean(0).cpu().numpy(), whole) < 0.1
+
+
+def test_the_program_does_not_wait_within_a_batch(waveforms):  # noqa: F811
+    encoder, device = make_encoder("wav2vec2-group", train="head"), select_device()
+    encoder.to(device)
+    features, lengths = on_device(device, *padded(waveforms))
+    try:
+        for mode in ("default", "error"):  # the first pass loads kernels
+            torch.cuda.set_sync_debug_mode(mode)
+            with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+                encoder.trunk(normalized_rows(features, lengths), lengths)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def trained(device, precision, *, train="all", epochs=2, **settings):

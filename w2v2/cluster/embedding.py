@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 32 * 2**20
 """Half a thousand seconds of audio: what one encoder takes at a time."""
+BLOCKS_PER_GPU = 3
+"""One that is prepared, one that the GPU computes, and one whose vectors become rows."""
 MAX_PARTS = 1_000
 """Of one attempt: each is several requests, for the part and for its record."""
 MANY_PARTS, MANY_CLIPS = 200, 500
@@ -40,6 +42,11 @@ class Shape:
     num_threads: int
     reader_cpus: float
     num_readers: int
+
+    @property
+    def blocks_at_once(self) -> int:
+        """Blocks of clips that an encoder has at work: on a GPU others are prepared while one is computed."""
+        return BLOCKS_PER_GPU if self.encoder_gpus else 1
 
 
 def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
@@ -166,15 +173,16 @@ def embed_all(encoders: Embeds, todo: Todo, shards: Shards, job: Job, outcomes: 
 
 def _embed_here(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
     encode = extraction_steps.EncoderStep(job, shape.num_threads)
+    from w2v2.models.device import in_threads  # imports torch, as the encoder has
+
     waiting: list[pa.Table] = []
-    for portion in portions:
-        for block in _blocks(extraction_steps.read(portion, job)):
-            waiting.append(encode(block))
-            embedded = pa.concat_tables(waiting)
-            while len(embedded) >= per_part:
-                yield extraction_steps.write(embedded.slice(0, per_part), job)
-                embedded = embedded.slice(per_part)
-            waiting = [embedded]
+    blocks = (block for portion in portions for block in _blocks(extraction_steps.read(portion, job)))
+    for encoded in in_threads(encode, blocks, num_threads=shape.blocks_at_once):
+        embedded = pa.concat_tables([*waiting, encoded])
+        while len(embedded) >= per_part:
+            yield extraction_steps.write(embedded.slice(0, per_part), job)
+            embedded = embedded.slice(per_part)
+        waiting = [embedded]
     if waiting and len(waiting[0]):
         yield extraction_steps.write(waiting[0], job)
 

@@ -1,7 +1,9 @@
 """Waveforms to vectors: cut into windows, run through an encoder in batches by length, pooled."""
 
+import contextlib
 import datetime
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,7 +22,15 @@ from w2v2.data.rejects import record_fields
 from w2v2.errors import Reject
 from w2v2.features.batches import batches_by_budget, collate
 from w2v2.inference.reading import REJECTED
-from w2v2.models.device import on_device, padded_budget, prepared_ahead, select_device
+from w2v2.models.device import (
+    fetched,
+    on_device,
+    padded_budget,
+    pinned,
+    prepared_ahead,
+    select_device,
+    to_device,
+)
 from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.pooling import Pooling, frame_mask, pool
@@ -75,22 +85,24 @@ def pooled_vectors(
     pooling: Pooling,
     batch_s: float = 0.0,
     precision: str = "float32",
+    turn: AbstractContextManager[object] | None = None,
 ) -> list[Float[np.ndarray, "layers dim"]]:
-    """The pooled hidden states of each 16 kHz waveform, in the order given."""
-    device = select_device()
+    """The pooled hidden states of each 16 kHz waveform, in the order given.
+
+    Threads that share an encoder share a lock, `turn`: one of them starts computations at a time, while the others prepare
+    their batches or wait for their results.
+    """
+    device, turn = select_device(), turn or contextlib.nullcontext()
     encoder = encoder.to(device).eval()
 
     def prepare(batch: Int[np.ndarray, " batch"]) -> tuple[Tensor, Tensor]:
         chosen = [waveforms[index] for index in batch]
         if encoder.normalize and device.type == "cpu":
             chosen = [normalized(waveform) for waveform in chosen]
-        return collate(chosen)
+        padded, num_samples = collate(chosen)
+        return pinned(padded, device), num_samples
 
-    lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
-    batches = batches_by_budget(lengths, max_padded=padded_budget(device, batch_s))
-    computed = []
-    for batch, inputs in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
-        padded, num_samples = on_device(device, *inputs)
+    def compute(padded: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]) -> Tensor:
         if encoder.normalize and device.type != "cpu":
             padded = normalized_rows(padded, num_samples)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -98,12 +110,17 @@ def pooled_vectors(
             if encoder.cut.stage != "pooled":
                 states, num_frames = encoder(features, num_frames)
                 features = pool(states, num_frames, pooling)
-        computed.append(
-            (batch, features.float())
-        )  # keep on the GPU: .cpu() here would synchronise every batch
+        return features.float()
+
+    lengths = np.array([len(w) for w in waveforms], dtype=np.int64)
+    batches = batches_by_budget(lengths, max_padded=padded_budget(device, batch_s))
+    started = []
+    for batch, inputs in zip(batches, prepared_ahead(prepare, batches, device), strict=True):
+        with turn:
+            started.append((batch, fetched(compute(*on_device(device, *inputs)))))
     results: list[np.ndarray] = [np.empty((0, 0))] * len(waveforms)
-    for batch, rows in computed:
-        for index, row in zip(batch, rows.cpu().numpy(), strict=True):
+    for batch, rows in started:
+        for index, row in zip(batch, rows().numpy(), strict=True):
             results[index] = row if encoder.several else row[None]
     return results
 
@@ -112,18 +129,25 @@ def normalized_rows(
     padded: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch samples"]:
     """audio.waveforms.normalized of each row's own samples, on the device of the rows; zeros past a clip's end."""
-    count = num_samples.to(padded.device, torch.float64)[:, None]
-    inside = frame_mask(num_samples.to(padded.device), padded.shape[1])
+    counts = to_device(num_samples, padded.device)
+    count, inside = counts[:, None].double(), frame_mask(counts, padded.shape[1])
     wide = padded.double()
     centred = (wide - wide.sum(1, keepdim=True) / count) * inside
     variance = centred.square().sum(1, keepdim=True) / count
     return (centred / (variance + 1e-7).sqrt()).float()
 
 
-def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.Table:
+def embed_clips(
+    clips: pa.Table,
+    encoder: Encoder,
+    config: ExtractConfig,
+    *,
+    turn: AbstractContextManager[object] | None = None,
+) -> pa.Table:
     """The clips, without their waveforms, with duration_s, created_at and VECTORS.
 
-    A clip with a vector that is not finite is rejected; only clips with status EMBEDDED have vectors.
+    A clip with a vector that is not finite is rejected; only clips with status EMBEDDED have vectors. For `turn` see
+    pooled_vectors.
     """
     waveforms = _waveforms(clips)
     least = max(encoder.min_samples, round(config.audio.min_s * SAMPLE_RATE))
@@ -140,6 +164,7 @@ def embed_clips(clips: pa.Table, encoder: Encoder, config: ExtractConfig) -> pa.
             pooling=vector.pooling,
             batch_s=vector.batch_s,
             precision=config.resources.precision,
+            turn=turn,
         )
     )
     by_clip = [[next(vectors) for _ in of_clip] for of_clip in spans]

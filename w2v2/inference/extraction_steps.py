@@ -1,5 +1,6 @@
 """The steps of an extraction, one after the other in this process or each on workers of its own: read, encode, write."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -64,15 +65,21 @@ def read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
 
 
 class EncoderStep:
-    """An encoder that stays on its GPU or CPUs."""
+    """An encoder that stays on its GPU or CPUs. Several threads may call it, each with clips of its own.
+
+    While a GPU computes the clips of one, another prepares its own and starts their computation, and the GPU never waits.
+    """
 
     def __init__(self, job: Job, num_threads: int) -> None:
         import_models()
         import torch
 
+        from w2v2.models.device import select_device
+
         torch.set_num_threads(num_threads)
-        self._job = job
-        self._encoder, digest = load(job.config)
+        self._job, self._turn = job, threading.Lock()
+        encoder, digest = load(job.config)
+        self._encoder = encoder.to(select_device())  # before threads that would all move it
         if digest != job.digest:
             raise UserError(
                 f"encoder.name {job.config.encoder.name!r} has weights {digest} on this machine and "
@@ -83,7 +90,7 @@ class EncoderStep:
         """The clips with their vectors instead of their waveforms."""
         from w2v2.inference.embedding import embed_clips
 
-        return embed_clips(clips, self._encoder, self._job.config)
+        return embed_clips(clips, self._encoder, self._job.config, turn=self._turn)
 
 
 def write(clips: pa.Table, job: Job) -> pa.Table:

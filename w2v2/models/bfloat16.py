@@ -4,6 +4,8 @@ On an H200 twelve layers of base take 0.7 of the time that autocast takes; torch
 """
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,12 +20,13 @@ FAMILIES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat", "data2vec-audio"
 def computes_in_bfloat16(model: Any, device: torch.device) -> bool:
     """Whether a pass under autocast computes this model's projection and layers in bfloat16 throughout.
 
-    Layers with weights that are computed, such as low-rank updates, stay with autocast.
+    Layers with weights that are computed, such as low-rank updates, or with adapters stay with autocast.
     """
     return (
         torch.is_autocast_enabled(device.type)
         and model.config.model_type in FAMILIES
         and not any(parametrize.is_parametrized(module) for module in model.encoder.layers.modules())
+        and not any(getattr(layer, "adapter_layer", None) is not None for layer in model.encoder.layers)
     )
 
 
@@ -51,38 +54,62 @@ def rounded_weights(module: nn.Module) -> Iterator[None]:
     if not places:
         yield
         return
-    rounded = _Rounded.apply(*(weight for _, _, weight in places))
+    of_bfloat16: Sequence[Any] = rounded([[weight] for _, _, weight in places])
     try:
-        for (owner, name, _), weight in zip(places, rounded, strict=True):
+        for (owner, name, _), weight in zip(places, of_bfloat16, strict=True):
             owner._parameters[name] = weight
-        with torch.autocast(rounded[0].device.type, enabled=False):
+        with torch.autocast(of_bfloat16[0].device.type, enabled=False):
             yield
     finally:
         for owner, name, weight in places:
             owner._parameters[name] = weight
 
 
+def rounded(groups: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
+    """The tensors of each group stacked along their first axis, in bfloat16; gradients reach the tensors themselves.
+
+    All lie in one piece of memory and are copied by one operation on a GPU, so stacking takes none.
+    """
+    made: Sequence[Tensor] = _Rounded.apply([len(group) for group in groups], *itertools.chain(*groups))
+    return made
+
+
 class _Rounded(torch.autograd.Function):
-    """Tensors in bfloat16; their gradients in the type of the tensors."""
+    """Tensors in bfloat16, stacked in groups; their gradients in the type of the tensors."""
 
     @staticmethod
-    def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, sizes: Sequence[int], *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.dtype = weights[0].dtype
-        return _copied(weights, torch.bfloat16)
+        remaining = iter(weights)
+        groups = [list(itertools.islice(remaining, size)) for size in sizes]
+        ctx.rows = [[len(weight) for weight in group] for group in groups]
+        stacked = _empty(
+            [(sum(map(len, group)), *group[0].shape[1:]) for group in groups], weights[0], torch.bfloat16
+        )
+        torch._foreach_copy_(_split(stacked, ctx.rows), list(weights))
+        return tuple(stacked)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return _copied(gradients, ctx.dtype)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = _split(gradients, ctx.rows)
+        copies = _empty([part.shape for part in parts], parts[0], ctx.dtype)
+        torch._foreach_copy_(copies, parts)
+        return (None, *copies)
 
 
-def _copied(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The tensors in another type, in one piece of memory, by one operation on a GPU."""
-    whole = torch.empty(sum(tensor.numel() for tensor in tensors), dtype=dtype, device=tensors[0].device)
-    parts = whole.split([tensor.numel() for tensor in tensors])
-    copies = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(copies, list(tensors))
-    return tuple(copies)
+def _empty(shapes: Sequence[Sequence[int]], like: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Tensors of these shapes in one piece of memory."""
+    sizes = [math.prod(shape) for shape in shapes]
+    whole = torch.empty(sum(sizes), dtype=dtype, device=like.device)
+    return [part.view(shape) for part, shape in zip(whole.split(sizes), shapes, strict=True)]
+
+
+def _split(stacked: Sequence[Tensor], rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    parts: list[Tensor] = []
+    for whole, of_group in zip(stacked, rows, strict=True):
+        parts += [whole] if len(of_group) == 1 else whole.split(of_group)
+    return parts
 
 
 def _rounded(argument: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from w2v2.models.device import padded_budget
+from w2v2.models.device import padded_budget, to_device
 from w2v2.models.frame_convolution import apply_layer, patch_products
 from w2v2.models.pooling import frame_mask
 
@@ -117,7 +117,7 @@ def _patch_moments(
 ) -> tuple[Float[Tensor, "batch kernel"], Float[Tensor, "batch kernel kernel"]]:
     """Mean and covariance, in float64, of the patches that the convolution sees in each clip."""
     patches = waveforms.unfold(1, kernel, stride)
-    num_patches = ((num_samples - kernel) // stride + 1).to(waveforms.device)
+    num_patches = to_device((num_samples - kernel) // stride + 1, waveforms.device)
     inside = frame_mask(num_patches, patches.shape[1])
     total, second = 0.0, 0.0
     for part, is_inside in zip(patches.split(AT_ONCE, 1), inside.split(AT_ONCE, 1), strict=True):

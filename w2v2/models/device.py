@@ -89,13 +89,21 @@ def prepared_ahead(
     prepare: Callable[[Item], Prepared], items: Iterable[Item], device: torch.device
 ) -> Iterator[Prepared]:
     """prepare(item) of each item in order; for a GPU some are prepared while it computes, by threads."""
-    if device.type == "cpu":
-        yield from map(prepare, items)
+    return in_threads(prepare, items, num_threads=1 if device.type == "cpu" else NUM_THREADS)
+
+
+def in_threads(
+    function: Callable[[Item], Prepared], items: Iterable[Item], *, num_threads: int
+) -> Iterator[Prepared]:
+    """function(item) of each item in order; several threads work on the next ones, 1 is the caller's own thread."""
+    if num_threads == 1:
+        yield from map(function, items)
         return
     remaining = iter(items)
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        ahead = deque(pool.submit(prepare, item) for item in itertools.islice(remaining, NUM_THREADS))
+    with ThreadPoolExecutor(num_threads) as pool:
+        # One more than there are threads, so that none is idle while the first is awaited.
+        ahead = deque(pool.submit(function, item) for item in itertools.islice(remaining, num_threads + 1))
         while ahead:
             ready = ahead.popleft().result()
-            ahead.extend(pool.submit(prepare, item) for item in itertools.islice(remaining, 1))
+            ahead.extend(pool.submit(function, item) for item in itertools.islice(remaining, 1))
             yield ready

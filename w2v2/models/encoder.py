@@ -18,11 +18,11 @@ from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 from w2v2.models.architecture import FAMILIES, SPECTRUM_FAMILIES
-from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16, rounded_weights
+from w2v2.models.bfloat16 import computes_in_bfloat16, in_bfloat16
 from w2v2.models.convolutions import convolve, field_of
 from w2v2.models.cut import chosen_states, cut_for
+from w2v2.models.device import to_device
 from w2v2.models.families import (
-    LayerRunner,
     final_norm,
     is_conformer,
     layer_runner,
@@ -30,7 +30,8 @@ from w2v2.models.families import (
     positions,
 )
 from w2v2.models.front_ends import spectra
-from w2v2.models.packing import Packing, packed_attention
+from w2v2.models.packed_layers import RoundedLayers
+from w2v2.models.packing import Packing
 from w2v2.models.pooling import frame_mask, pool
 
 
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
         self.mask_feature_fraction = 0.0
         self.alone = False
         """Whether every batch is one clip, in which nothing is padding: for a graph, which cannot ask its data."""
+        self._rounded = RoundedLayers()
         self._freeze()
 
     @property
@@ -250,7 +252,7 @@ class Encoder(nn.Module):
         run = in_bfloat16 if is_bf16 else nn.Module.__call__
         projected = run(self.model.feature_projection, features)
         hidden = projected[0] if isinstance(projected, tuple) else projected
-        mask = frame_mask(num_frames, hidden.shape[1]).to(hidden.device, non_blocking=True)
+        mask = frame_mask(to_device(num_frames, hidden.device), hidden.shape[1])
         if masked is not None:
             hidden = torch.where(masked[..., None], self.model.masked_spec_embed.to(hidden.dtype), hidden)
         elif self.training:
@@ -272,10 +274,13 @@ class Encoder(nn.Module):
         """Hidden states first..top, the last one of the model with its final normalisation."""
         if computes_in_bfloat16(self.model, hidden.device):
             return self._transform_packed(hidden, num_frames, first, top)
-        mask = frame_mask(num_frames, hidden.shape[1])
+        mask = frame_mask(to_device(num_frames, hidden.device), hidden.shape[1])
         padded = not self.alone and bool((num_frames < hidden.shape[1]).any())
-        run = layer_runner(self.model, hidden, mask.to(hidden.device) if padded else None)
-        return self._finished(_states(hidden, layers_of(self.model)[first:top], run), top)
+        run = layer_runner(self.model, hidden, mask if padded else None)
+        states = [hidden]
+        for layer in layers_of(self.model)[first:top]:
+            states.append(run(layer, states[-1]))
+        return self._finished(states, top)
 
     def _transform_packed(
         self,
@@ -286,15 +291,18 @@ class Encoder(nn.Module):
     ) -> list[Float[Tensor, "batch frames dim"]]:
         """The same in bfloat16 without computing padding; frames past a clip's end are zero."""
         packing = Packing.of(num_frames, hidden.shape[1], hidden.device)
-        packed, layers = packing.pack(hidden.to(torch.bfloat16)), layers_of(self.model)[first:top]
-        with packed_attention(self.model), rounded_weights(layers):
-            states = _states(packed, layers, lambda layer, x: layer(x, attention_mask=packing))
+        packed = packing.pack(hidden.to(torch.bfloat16))
+        layers = self._rounded.of(layers_of(self.model)[first:top], first, stable=self.stable)
+        states = [packed]
+        with torch.autocast(hidden.device.type, enabled=False):
+            for layer in layers:
+                states.append(layer(states[-1], packing))
         states = self._finished(states, top)
         return [packing.unpack(state) for state in (states if self.several else states[-1:])]
 
     def _finished(
-        self, states: list[Float[Tensor, "batch frames dim"]], top: int
-    ) -> list[Float[Tensor, "batch frames dim"]]:
+        self, states: list[Float[Tensor, "*frames dim"]], top: int
+    ) -> list[Float[Tensor, "*frames dim"]]:
         """Hidden states up to top, the last one of the model with its final normalisation."""
         norm = final_norm(self.model)
         if top < self.num_layers or not self.stable or norm is None:
@@ -312,16 +320,6 @@ class Encoder(nn.Module):
         if self.mask_feature_fraction:
             hidden = hidden * ~_spans((batch, dim), self.mask_feature_fraction, hidden.device)[:, None]
         return hidden
-
-
-def _states(
-    hidden: Float[Tensor, "batch frames dim"], layers: nn.ModuleList, run: LayerRunner
-) -> list[Float[Tensor, "batch frames dim"]]:
-    """What enters the first of the layers, and the output of each, as `run` runs them."""
-    states = [hidden]
-    for layer in layers:
-        states.append(run(layer, states[-1]))
-    return states
 
 
 def _spans(

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from w2v2.models.device import to_device
+
 Pooling = Literal["mean", "sum", "max", "mean+std", "attention", "attentive_statistics", "none"]
 NUM_HIDDEN = 128
 """Hidden units of the scores of AttentiveStatistics, as in ECAPA-TDNN (Desplanques et al. 2020)."""
@@ -21,7 +23,7 @@ def pool(
 ) -> Float[Tensor, "batch ..."]:
     """Pooled vectors in float32; mean+std concatenates both along the last axis (population std, at least 1e-5)."""
     extra = (1,) * (states.ndim - 2)
-    num_frames = num_frames.to(states.device)
+    num_frames = to_device(num_frames, states.device)
     inside = frame_mask(num_frames, states.shape[1]).view(*states.shape[:2], *extra)
     count = num_frames.view(-1, *extra)
     states = states.float()  # a sum of frames in bfloat16 is off by up to 0.4 %
@@ -74,7 +76,7 @@ class AttentionPool(nn.Module):
         self, states: Float[Tensor, "batch frames dim"], num_frames: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """Weighted means; the weights of a clip's frames sum to one."""
-        inside = frame_mask(num_frames.to(states.device), states.shape[1])
+        inside = frame_mask(to_device(num_frames, states.device), states.shape[1])
         weights = self.score(states)[..., 0].masked_fill(~inside, -torch.inf).softmax(dim=1)
         return torch.einsum("bt,btd->bd", weights, states)
 
@@ -92,7 +94,7 @@ class AttentiveStatistics(nn.Module):
         self, states: Float[Tensor, "batch frames dim"], num_frames: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch twice_dim"]:
         """Weighted means and, after them, weighted standard deviations, in float32; weights of a clip's frames sum to one."""
-        inside = frame_mask(num_frames.to(states.device), states.shape[1])
+        inside = frame_mask(to_device(num_frames, states.device), states.shape[1])
         scores = self.score(self.hidden(states).tanh())[..., 0].float()
         weights = scores.masked_fill(~inside, -torch.inf).softmax(dim=1)[..., None]
         states = states.float()

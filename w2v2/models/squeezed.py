@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from w2v2.models.convolutions import field_of
+from w2v2.models.device import to_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.families import layer_runner, layers_of, squeezed_positions
 from w2v2.models.pooling import frame_mask
@@ -109,7 +110,7 @@ class SqueezedEncoder(Encoder):
             hidden = torch.where(masked[..., None], model.masked_spec_embed.to(hidden.dtype), hidden)
         elif self.training:
             hidden = self._spec_augment(hidden)
-        mask = frame_mask(num_frames, hidden.shape[1]).to(hidden.device)
+        mask = frame_mask(to_device(num_frames, hidden.device), hidden.shape[1])
         hidden = squeezed_positions(model, hidden * mask[..., None])
         return encoder.dropout(encoder.layer_norm(hidden)) if hasattr(encoder, "layer_norm") else hidden
 
@@ -122,7 +123,7 @@ class SqueezedEncoder(Encoder):
     ) -> list[Float[Tensor, "batch _ dim"]]:
         """Hidden states first..top; num_frames counts those of the convolutions."""
         num_squeezed = num_frames // self.squeeze
-        mask = frame_mask(num_squeezed, hidden.shape[1]).to(hidden.device)
+        mask = frame_mask(to_device(num_squeezed, hidden.device), hidden.shape[1])
         padded = not self.alone and bool((num_squeezed < hidden.shape[1]).any())
         states = [hidden]
         run = layer_runner(self.model, hidden, mask if padded else None)
@@ -140,14 +141,14 @@ class SqueezedEncoder(Encoder):
         spread = self.model.encoder.upsample(hidden)
         spread = nn.functional.pad(spread, (0, 0, 0, self.squeeze - 1))[:, : int(num_frames.max())]
         num_filled = num_frames - num_frames % self.squeeze
-        return spread * frame_mask(num_filled, spread.shape[1]).to(spread.device)[..., None]
+        return spread * frame_mask(to_device(num_filled, spread.device), spread.shape[1])[..., None]
 
 
 def _with_remainders(
     features: Float[Tensor, "batch frames ..."], remainders: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch rows ..."]:
     """The features behind a row that is full of the clip's remainder."""
-    row = torch.ones_like(features[:, :1]) * remainders.to(features.device).view(
+    row = torch.ones_like(features[:, :1]) * to_device(remainders, features.device).view(
         -1, *[1] * (features.ndim - 1)
     )
     return torch.cat([row, features], dim=1)

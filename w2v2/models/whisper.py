@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import WhisperModel
 
 from w2v2.audio.decoding import SAMPLE_RATE
+from w2v2.models.device import to_device
 from w2v2.models.encoder import Encoder
 from w2v2.models.front_ends import spectra
 
@@ -128,7 +129,7 @@ def _with_counts(
     features: Float[Tensor, "batch frames ..."], num_frames: Int[Tensor, " batch"]
 ) -> tuple[Float[Tensor, "batch rows ..."], Int[Tensor, " batch"]]:
     """The features with a row behind them, full of the clip's number of frames, and their lengths."""
-    numbers = num_frames.to(features.device).view(-1, *(1,) * (features.ndim - 1))
+    numbers = to_device(num_frames, features.device).view(-1, *(1,) * (features.ndim - 1))
     row: Any = torch.ones_like(features[:, :1]) * numbers
     marked = torch.cat([features.float(), row.float()], dim=1)  # bfloat16 has no 1500
     return marked, torch.full_like(num_frames, marked.shape[1])

@@ -1,16 +1,17 @@
 """Outputs of a model in memory for clips, and the device it runs on."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from w2v2.errors import UserError
 from w2v2.features.batches import ClipSet, scoring_batches
 from w2v2.models.classifier import Classifier
-from w2v2.models.device import on_device, select_device
+from w2v2.models.device import fetched, on_device, select_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.training.process_group import ProcessGroup
 
@@ -28,15 +29,18 @@ def predict_logits(
     world = world or ProcessGroup()
     device = next(model.parameters()).device
     share = world.share(np.arange(len(clips)))
-    outputs = torch.zeros(len(clips), model.num_outputs, device=device)
     longest = int(clips.lengths.max(initial=1))
+    computed: list[tuple[Int[np.ndarray, " batch"], Callable[[], Tensor]]] = []
     num_longest = 64 if device.type == "cuda" else 8
     for rows in scoring_batches(clips.lengths[share], num_longest=num_longest, longest=longest):
         batch = share[rows]
         inputs = [*clips.select(batch), clips.descriptors_of(batch)]
         with memory_hint(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs[batch] = model(*on_device(device, *inputs)).float()
-    return world.sum(outputs).cpu().numpy()
+            computed.append((batch, fetched(model(*on_device(device, *inputs)).float())))
+    outputs = torch.zeros(len(clips), model.num_outputs)
+    for batch, fetch in computed:
+        outputs[batch] = fetch()
+    return world.sum(outputs.to(device)).cpu().numpy()
 
 
 def device_for(precision: str) -> torch.device:

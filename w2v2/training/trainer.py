@@ -80,6 +80,7 @@ class Trainer:
         self._weight_of = objective.weight  # on the CPU, where targets are, without waiting for a GPU
         several = self.world.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._is_checked = False
         self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
         self.num_steps = sum(len(batches) for batches in self._plan)
@@ -201,7 +202,7 @@ class Trainer:
             check_gradients(self.model)
             self._is_checked = True
         if self.optim.clip_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
+            nn.utils.clip_grad_norm_(self._trained, self.optim.clip_norm)
         self.optimizer.step()
 
     def _backward_in_parts(self, batch: Batch, parts: list[_Part]) -> None:
@@ -226,7 +227,7 @@ class Trainer:
         assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
         share_outputs = outputs[:num]
         whole = self.world.whole(share_outputs, len(batch))
-        batch_targets = self._targets(batch).to(self.device)
+        batch_targets = to_device(self._targets(batch), self.device)
         loss = self.objective.whole_batch_loss(whole, batch_targets) + 0.0 * outputs.sum()
         (loss * self.world.size).backward()
         targets = part.targets[:num]
