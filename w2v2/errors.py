@@ -23,9 +23,9 @@ class ResumableError(UserError):
 
 _UNWRITABLE = (
     *("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system"),
-    *("database or disk is full", "No usable temporary directory"),
+    *("database or disk is full", "No usable temporary directory", "failed to offload data block"),
 )
-"""What the system, SQLite and Python say of a disk that takes no more; libraries repeat it in errors of their own."""
+"""What the system, SQLite, Python and DuckDB say of a disk that takes no more; libraries repeat it in errors of their own."""
 
 
 def unwritable_disk(error: BaseException) -> ResumableError | None:

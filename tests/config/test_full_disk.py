@@ -14,6 +14,11 @@ from w2v2.storage.local import failure
 LIBRARIES = {
     "safetensors": "import numpy, safetensors.numpy; safetensors.numpy.save_file({'a': numpy.ones(10**6)}, place)",
     "duckdb": "import duckdb; duckdb.connect(place).sql('CREATE TABLE t AS SELECT random() x FROM range(1000000)')",
+    "duckdb's temporary files": """
+import duckdb
+limits = {"memory_limit": "20MB", "temp_directory": place, "max_temp_directory_size": "100KB"}
+duckdb.connect(config=limits).sql("CREATE TEMP TABLE t AS SELECT random() x FROM range(10000000)")
+""",
     "sqlite": """
 import sqlite3
 connection = sqlite3.connect(place)

@@ -1,6 +1,7 @@
 """Pooled vectors in a few files: those of the cache's entries, packed once, and again where they are damaged."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,32 @@ def test_what_is_not_in_the_cache_is_an_error(cache):
         opened(cache, [3, 4, 5])
     assert len(opened(cache, [3, 5])) == 2
     assert not list((cache.folder / "packed").glob(".*.part"))
+
+
+def test_several_at_once_pack_a_vector_once(cache, vectors):
+    with ThreadPoolExecutor(4) as pool:
+        for features in pool.map(lambda _: opened(cache, list(range(NUM_CLIPS))), range(8)):
+            assert np.array_equal(in_memory(features), vectors)
+    assert sum(path.stat().st_size for path in (cache.folder / "packed").glob("*.bin")) == vectors.nbytes
+
+
+def test_what_a_kill_leaves_is_deleted(cache, vectors):
+    opened(cache, [0, 1, 2])
+    kept = packs(cache)
+    (cache.folder / "packed" / f"{DIGESTS[0]}.bin").write_bytes(b"without its digests")
+    (cache.folder / "packed" / f".{DIGESTS[0]}.0123.part").write_bytes(b"begun")
+    assert np.array_equal(in_memory(opened(cache, [0, 1, 2])), vectors[:3])
+    assert len(packs(cache)) == 2, "where nothing is packed, nothing is deleted"
+    assert np.array_equal(in_memory(opened(cache, [2, 3])), vectors[2:4])
+    assert kept.items() <= packs(cache).items() and len(packs(cache)) == 2
+    assert not list((cache.folder / "packed").glob(".*.part"))
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(cache, vectors, caplog):
+    (cache.folder / "packed").write_text("a file, where the folder would be")
+    features = open_features(cache, DIGESTS, num_at_once=2)
+    assert np.array_equal(in_memory(features), vectors)
+    assert "File exists" in caplog.text and "each vector is read from its own file" in caplog.text
+    Path(cache.path(DIGESTS[4])).unlink()
+    with pytest.raises(ResumableError, match="lacks 1 entries on this machine"):
+        open_features(cache, DIGESTS, num_at_once=2)

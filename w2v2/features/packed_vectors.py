@@ -2,6 +2,8 @@
 
 <cache>/features/<key>/packed/<name>.bin    rows of one shape, one after another
 <cache>/features/<key>/packed/<name>.parquet    the digest of each row, and what the .bin must be
+
+They are copies, made again where they are gone, so the folder may be deleted while no job runs.
 """
 
 import fcntl
@@ -12,7 +14,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +53,12 @@ def open_features(
         return features
     # Opening a file for each clip of each batch would cost more than training does.
     if len(digests) * features[0].nbytes > HELD_BYTES:
-        return PackedVectors(cache, digests, num_at_once=num_at_once)
+        try:
+            return PackedVectors(cache, digests, num_at_once=num_at_once)
+        except (OSError, storage.RefusedError) as error:  # a full disk, or a folder that may not be written
+            logger.warning("feature cache: %s: each vector is read from its own file, which is slow", error)
+            localize(cache, digests.to_pylist(), num_at_once=num_at_once)
+            return features
     localize(cache, digests.to_pylist(), num_at_once=num_at_once)
     return in_memory(features)
 
@@ -98,15 +105,14 @@ class PackedVectors:
     """
 
     def __init__(self, cache: FeatureCache, digests: pa.Array, *, num_at_once: int) -> None:
-        packs = _packs(cache.folder / "packed")
-        missing = _missing(digests, packs)
-        if len(missing):
-            with _alone(
-                cache.folder / "packed"
-            ):  # of several processes of a machine one packs, the others wait
-                packs = _packs(cache.folder / "packed")
-                missing = _missing(digests, packs)
-                packs += _packed(cache, missing, num_at_once=num_at_once)
+        folder = cache.folder / "packed"
+        packs = _packs(folder)
+        if len(_missing(digests, packs)):
+            with _alone(folder) as is_alone:  # of several processes of a machine one packs, the others wait
+                if is_alone:
+                    _clear(folder)
+                packs = _packs(folder)
+                packs += _packed(cache, _missing(digests, packs), num_at_once=num_at_once)
         self._row_bytes, self._shape, self._dtype = packs[0].row_bytes, packs[0].shape, packs[0].dtype
         place = pc.index_in(digests, value_set=_digests(packs)).to_numpy()
         starts = np.cumsum([0, *(len(pack.digests) for pack in packs)])
@@ -132,16 +138,25 @@ def _missing(digests: pa.Array, packs: Sequence[_Pack]) -> pa.Array:
 
 
 def _packs(folder: Path) -> list[_Pack]:
-    """The whole files in a folder; damaged ones are left out and deleted, with a warning."""
+    """The whole files in a folder; damaged ones are left out."""
     packs = []
     for path in sorted(folder.glob("*.parquet")):
-        pack = _whole_pack(path, path.stat().st_mtime_ns)
-        if pack is None:
-            logger.warning("feature cache: %s is damaged and is packed again", path.with_suffix(".bin"))
-            path.unlink(missing_ok=True)
-        else:
-            packs.append(pack)
+        with suppress(FileNotFoundError):  # damaged, and deleted by another process since
+            if pack := _whole_pack(path, path.stat().st_mtime_ns):
+                packs.append(pack)
     return packs
+
+
+def _clear(folder: Path) -> None:
+    """Delete damaged files, with a warning, and what killed processes left; no other process may write there."""
+    whole = {pack.path for pack in _packs(folder)}
+    for path in folder.glob("*.parquet"):
+        if path.with_suffix(".bin") not in whole:
+            logger.warning("feature cache: %s is damaged and is packed again", path.with_suffix(".bin"))
+            path.unlink()
+    for path in (*folder.glob("*.bin"), *folder.glob(".*.part")):
+        if path not in whole:
+            path.unlink()
 
 
 @functools.lru_cache(maxsize=1024)  # of gigabytes, which a process does not read again for each fold
@@ -205,9 +220,13 @@ def _local(cache: FeatureCache, digests: pa.Array, num_at_once: int) -> list[Pat
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """A block in which no other process of this machine packs in the folder."""
+def _alone(folder: Path) -> Iterator[bool]:
+    """A block in which no other process of this machine packs in the folder; False on a file system without locks."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True

@@ -1,6 +1,5 @@
 """The end of a fine-tuning: tables, metrics.json, TensorBoard's events and the page."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -222,14 +221,16 @@ def _details(
 
 
 def _tuning_estimate(config: FinetuneConfig) -> Json:
-    """`estimate` of the search that chose the settings; None where none did or it cannot be read."""
+    """`estimate` of the search that chose the settings; None where none did or it cannot be read, with a warning if damaged."""
     if not config.tuned_on or config.task.kind != "classes":
         return None
     try:
-        text = storage.read_text(storage.join(storage.expand(config.tuned_on), "metrics.json"))
+        return run_directory.read_metrics(storage.expand(config.tuned_on)).get("estimate")
+    except storage.DamagedError as error:
+        logger.warning("no estimate of the search in tuned_on: %s", error)
     except storage.StorageError:  # provenance.tuning_caveat has warned of it
-        return None
-    return json.loads(text).get("estimate")
+        pass
+    return None
 
 
 def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:

@@ -43,8 +43,8 @@ _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 class DuckTable:
     """The table duckdb:///folder/file.db?table=name; file and table are made where missing.
 
-    Rows get in exactly once without a primary key: a commit is one MERGE in one transaction, which refuses duplicate
-    keys, and a process killed anywhere in it leaves the table unchanged.
+    Rows get in exactly once without a primary key: a commit is one transaction, which compares the staged keys with the
+    table's and then merges, or appends where all are new; a process killed anywhere in it leaves the table unchanged.
     """
 
     bytes_per_commit = 64 * 2**20

@@ -1,4 +1,4 @@
-"""Tables on the local disk, more than memory holds, whose rows are looked up by a column."""
+"""Temporary tables whose rows are looked up by a column: small ones in memory, others on the local disk as well."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,8 @@ from w2v2.storage.listing import of_size
 MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in files."""
 ROWS_AT_ONCE = 100_000
-"""Rows that are inserted together: a statement for each small table would take most of the time. No more are not inserted."""
+"""Rows that are inserted together: a statement for each small table would take most of the time. So many or fewer in all are
+held and never inserted."""
 
 
 class Spool:
