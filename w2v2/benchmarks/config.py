@@ -20,6 +20,7 @@ Case = Literal[
     "scale",
     "startup",
     "commands",
+    "vectors",
 ]
 
 
@@ -188,6 +189,37 @@ class ScaleSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorSizes:
+    """How much the case vectors does: heads of trials x folds x epochs over cached vectors of 768 numbers."""
+
+    num_clips: int = 1440
+    """Clips, spread over up to 24 speakers and two classes."""
+    num_trials: int = 30
+    """Trials, each with hyperparameters of its own."""
+    num_folds: int = 6
+    """Folds by speaker."""
+    num_epochs: int = 20
+    """Epochs of a fold."""
+    batch_size: int = 8
+    """Clips per optimizer step."""
+    num_trainer_trials: int = 1
+    """Trials whose folds Trainer trains, half a minute or more for each fold: its seconds are compared by fold."""
+
+    def __post_init__(self) -> None:
+        at_least("vectors", self, 1, "num_trials", "num_epochs", "batch_size", "num_trainer_trials")
+        at_least("vectors", self, 2, "num_folds")
+        if self.num_clips < 2 * self.num_folds:
+            raise UserError(
+                f"vectors.num_clips must be at least twice vectors.num_folds={self.num_folds}, got {self.num_clips}"
+            )
+        if self.num_trainer_trials > self.num_trials:
+            raise UserError(
+                f"vectors.num_trainer_trials must be at most vectors.num_trials={self.num_trials}, got "
+                f"{self.num_trainer_trials}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Run us and the usual tools alternately on the same audio, weights, epochs and batches, and compare."""
 
@@ -197,7 +229,7 @@ class BenchmarkConfig:
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0
     """How often each side runs, in alternate order; 0 is 4 for all, 3 for extract, gpu and reading, 2 for startup,
-    pretrain, ctc and commands, 1 for search, head, memory and scale, which take minutes."""
+    pretrain, ctc and commands, 1 for search, head, memory, scale and vectors, which take minutes."""
     encoder: str = "base"
     """base: wav2vec2-base's geometry with random weights; tiny; a hub name or a local folder."""
     through_job: bool = False
@@ -215,6 +247,7 @@ class BenchmarkConfig:
     reading: ReadingSizes = field(default_factory=ReadingSizes)
     memory: MemorySizes = field(default_factory=MemorySizes)
     scale: ScaleSizes = field(default_factory=ScaleSizes)
+    vectors: VectorSizes = field(default_factory=VectorSizes)
 
     def __post_init__(self) -> None:
         if not self.cases:
@@ -239,6 +272,6 @@ class BenchmarkConfig:
                 usual = 4
             case "startup" | "pretrain" | "ctc" | "commands":
                 usual = 2
-            case "search" | "head" | "memory" | "scale":
+            case "search" | "head" | "memory" | "scale" | "vectors":
                 usual = 1
         return self.rounds or usual
