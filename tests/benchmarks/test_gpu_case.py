@@ -13,7 +13,7 @@ from w2v2.benchmarks.config import BenchmarkConfig, GpuSizes
 from w2v2.benchmarks.device_profile import COMPUTING, IDLE, DeviceProfile, profiled
 from w2v2.benchmarks.encoders import clip_flops
 from w2v2.benchmarks.gpu_case import PARTS, gpu, trained_flops
-from w2v2.benchmarks.result import OURS, lines_of
+from w2v2.benchmarks.result import OURS, joined, lines_of
 from w2v2.errors import UserError
 
 
@@ -23,7 +23,7 @@ def result(tmp_path_factory):
         cases=("gpu",), encoder="tiny", rounds=1, num_threads=1,
         gpu=GpuSizes(num_clips=4, batch_size=2, num_last_layers=1, num_processes=2),
     )  # fmt: skip
-    return gpu(config, tmp_path_factory.mktemp("gpu"))
+    return joined(list(gpu(config, tmp_path_factory.mktemp("gpu"))))
 
 
 def test_every_part_is_measured(result):
@@ -46,6 +46,7 @@ def test_the_largest_loss_is_named(result):
     text = "\n".join(lines_of(result))
     for part in ("extraction, RAVDESS's lengths", *PARTS.values()):
         assert re.search(rf"gpu: {part}: \d+% of the ceiling, wanted \d\d%: \w+; largest loss: [a-z]", text)
+    assert re.search(r"the program takes -?[\d,]+ us to start a layer and [\d.]+ ms for a batch", text)
     assert re.search(r"one core decodes [\d,]+ s of audio a second", text)
     assert re.search(r"extraction, heavy-tailed lengths: \d+\.\d% of \d batches is padding", text)
 

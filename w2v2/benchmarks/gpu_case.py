@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,11 @@ from w2v2.audio.decoding import SAMPLE_RATE, load_waveform
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.decode_case import encoded
-from w2v2.benchmarks.device_profile import profiled, wait_for
-from w2v2.benchmarks.encoders import ForwardFlops, clip_flops, encoder_folder, matrix_ceiling
+from w2v2.benchmarks.device_profile import wait_for
+from w2v2.benchmarks.encoders import ForwardFlops, clip_flops, encoder_folder
+from w2v2.benchmarks.measured_device import NUM_WARM, Device, seconds_of
 from w2v2.benchmarks.processes import in_new_process
-from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
+from w2v2.benchmarks.result import OURS, Agreement, CaseResult, alternate
 from w2v2.benchmarks.train_case import noise
 from w2v2.benchmarks.transformers_trainer import Labelled
 from w2v2.benchmarks.uncached_training import clip_set, features_of
@@ -32,7 +34,7 @@ from w2v2.config.resources import Precision
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.embedding import encoder_config, pooled_vectors
 from w2v2.models.classifier import Classifier, fresh
-from w2v2.models.device import padded_budget, select_device
+from w2v2.models.device import padded_budget
 from w2v2.models.frame_convolution import patch_products
 from w2v2.models.pretrained import load_encoder
 from w2v2.training.trainer import fit
@@ -44,14 +46,18 @@ PARTS: dict[Trained, str] = {
     "last": "training the last layers",
 }
 WANTED = {"extraction": 0.40, "training": 0.35}
-NUM_WARM = 2
-"""Repetitions before those that are timed."""
+NUM_STARTS = 12
+"""Passes over one short clip, those before the timed ones included."""
+SHORT_SAMPLES = SAMPLE_RATE // 2
 BACKWARD = 2
 """A backward pass has about twice the products of its forward pass: those of the inputs and those of the weights."""
 
 
-def gpu(config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """Seconds of extraction and training, their fractions of the ceiling of matrix products, and the largest losses."""
+def gpu(config: BenchmarkConfig, scratch: Path) -> Iterator[CaseResult]:
+    """Seconds of extraction and training, their fractions of the ceiling of matrix products, and the largest losses.
+
+    One part of the case after the other, as it is measured: what was measured before an interruption is not lost.
+    """
     torch.set_num_threads(config.threads)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
     lengths_s = {
@@ -59,94 +65,24 @@ def gpu(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         "heavy-tailed lengths": synthetic_clips.heavy_lengths_s(config.gpu.num_clips, seed=config.seed),
     }
     clips = {part: noise(lengths, seed=config.seed) for part, lengths in lengths_s.items()}
-    device = _Device.of(config)
-    results = [device.note(), *(_extraction(device, folder, part, clips[part]) for part in clips)]
-    results += [_training(device, folder, trained, clips["RAVDESS's lengths"]) for trained in PARTS]
-    results += [_first_convolution(device, folder), _sharing(device, folder), _decoding(device, results[1])]
-    return CaseResult(
-        case="gpu",
-        comparisons=[comparison for result in results for comparison in result.comparisons],
-        agreements=[agreement for result in results for agreement in result.agreements],
-        notes=[note for result in results for note in result.notes],
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Device:
-    """The device that is measured, and how."""
-
-    config: BenchmarkConfig
-    device: torch.device
-    precision: Precision
-    ceiling: float
-    """FLOP/s of large matrix products."""
-
-    @classmethod
-    def of(cls, config: BenchmarkConfig) -> "_Device":
-        """The GPU if this machine has one, else the CPU; its ceiling is measured."""
-        device = select_device()
-        auto: Precision = "bf16" if device.type == "cuda" else "float32"
-        precision = auto if config.gpu.precision == "auto" else config.gpu.precision
-        return cls(
-            config=config, device=device, precision=precision, ceiling=matrix_ceiling(device, precision)
-        )
-
-    def note(self) -> CaseResult:
-        """What is measured on."""
-        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
-        return CaseResult(
-            case="gpu", notes=[f"{name}, {self.precision}: ceiling {self.ceiling / 1e12:.3g} TFLOP/s"]
-        )
-
-    def measure(
-        self, part: str, compute: Callable[[], object], *, flops: float, audio_s: float, wanted: float
-    ) -> CaseResult:
-        """The seconds of a computation after a first one, its fraction of the ceiling, and its losses, the largest named."""
-
-        def whole(number: int) -> None:
-            compute()
-            wait_for(self.device)
-
-        for _ in range(NUM_WARM):  # pay for memory and for the choice of kernels
-            whole(-1)
-        rounds = alternate({OURS: whole}, rounds=self.config.rounds_of("gpu"), what=f"gpu, {part}")
-        seconds, ideal_s = statistics.median(rounds.seconds[OURS]), flops / self.ceiling
-        profile = profiled(compute, device=self.device, seconds=seconds)
-        losses = profile.losses(ideal_s)
-        largest = max(losses, key=lambda cause: losses[cause])
-        reached = ideal_s / seconds
-        numbers = {
-            "fraction of the ceiling": reached,
-            **{f"share of the seconds: {kind}": share for kind, share in profile.shares.items()},
-        }
-        return CaseResult(
-            case="gpu",
-            comparisons=[_seconds(part, rounds, audio_s)],
-            agreements=[
-                Agreement(part=part, side=OURS, what=measure, value=value)
-                for measure, value in numbers.items()
-            ],
-            notes=[
-                f"{part}: {reached:.0%} of the ceiling, wanted {wanted:.0%}: {'reached' if reached >= wanted else 'MISSED'}; "
-                f"largest loss: {largest}, {losses[largest]:.0%} of the seconds"
-            ],
-        )
-
-
-def _seconds(part: str, rounds: Rounds, audio_s: float) -> Comparison:
-    return Comparison(
-        part=part,
-        seconds=rounds.seconds,
-        cpu_seconds=rounds.cpu_seconds,
-        amount=audio_s,
-        unit="s of audio",
-    )
+    device = Device.of(config)
+    yield device.note()
+    extractions = []
+    for part, labelled in clips.items():
+        extractions.append(_extraction(device, folder, part, labelled))
+        yield extractions[-1]
+    yield _decoding(device, extractions[0])
+    yield _starting(device, folder)
+    for trained in PARTS:
+        yield _training(device, folder, trained, clips["RAVDESS's lengths"])
+    yield _first_convolution(device, folder)
+    yield _sharing(device, folder)
 
 
 # -- extraction
 
 
-def _extraction(device: _Device, folder: str, part: str, clips: Labelled) -> CaseResult:
+def _extraction(device: Device, folder: str, part: str, clips: Labelled) -> CaseResult:
     encoder = load_encoder(encoder_config(VectorConfig(name=folder)), seed=device.config.seed)
 
     def compute() -> object:
@@ -180,10 +116,41 @@ def _flops(folder: str, lengths_s: Float[np.ndarray, " clips"]) -> list[ForwardF
     return [clip_flops(architecture, float(length_s)) for length_s in lengths_s]
 
 
+def _starting(device: Device, folder: str) -> CaseResult:
+    """What the program does for a layer and for a batch: the seconds of a batch that is too short to keep a GPU busy."""
+    num_layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    clip = [np.random.default_rng(device.config.seed).standard_normal(SHORT_SAMPLES, dtype=np.float32)]
+
+    def pass_s(layer: int) -> float:
+        encoder = load_encoder(
+            encoder_config(VectorConfig(name=folder, layers=layer)), seed=device.config.seed
+        )
+        seconds = []
+        for _ in range(NUM_STARTS):
+            started = time.perf_counter()
+            pooled_vectors(encoder, clip, pooling="mean", precision=device.precision)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[NUM_WARM:])
+
+    few_s, all_s = pass_s(1), pass_s(num_layers)
+    by_layer_s = (all_s - few_s) / max(1, num_layers - 1)
+    part, numbers = "starting", {"us a layer": 1e6 * by_layer_s, "us a batch": 1e6 * all_s}
+    return CaseResult(
+        case="gpu",
+        agreements=[
+            Agreement(part=part, side=OURS, what=measure, value=value) for measure, value in numbers.items()
+        ],
+        notes=[
+            f"the program takes {1e6 * by_layer_s:,.0f} us to start a layer and {1e3 * all_s:.3g} ms for a batch: a GPU that "
+            "computes a batch in less waits for it"
+        ],
+    )
+
+
 # -- training
 
 
-def _training(device: _Device, folder: str, trained: Trained, clips: Labelled) -> CaseResult:
+def _training(device: Device, folder: str, trained: Trained, clips: Labelled) -> CaseResult:
     run = _Training.of(device.config, folder, trained, clips, precision=device.precision)
     lengths_s = _lengths_s(clips)
     num_layers = AutoConfig.from_pretrained(folder).num_hidden_layers
@@ -248,7 +215,7 @@ class _Training:
 # -- parts
 
 
-def _first_convolution(device: _Device, folder: str) -> CaseResult:
+def _first_convolution(device: Device, folder: str) -> CaseResult:
     """The first convolution with weights for each clip: as a product of matrices, which we use, and as a grouped convolution."""
     architecture = AutoConfig.from_pretrained(folder)
     channels, kernel, stride = (
@@ -288,13 +255,14 @@ def _first_convolution(device: _Device, folder: str) -> CaseResult:
         sides = {OURS: timed(product), "grouped convolution": timed(grouped)}
         rounds = alternate(sides, rounds=device.config.rounds_of("gpu"), what=f"gpu, {part}")
     difference = Agreement(part=part, side="grouped convolution", what="largest difference", value=apart)
-    comparison = _seconds(part, rounds, 10 * num_clips * samples / SAMPLE_RATE)
+    comparison = seconds_of(part, rounds, 10 * num_clips * samples / SAMPLE_RATE)
     return CaseResult(case="gpu", comparisons=[comparison], agreements=[difference])
 
 
-def _sharing(device: _Device, folder: str) -> CaseResult:
+def _sharing(device: Device, folder: str) -> CaseResult:
     """Whether trainings of the last layers that share the device, as folds do by --resources.gpus_per_worker, do more together."""
     number = device.config.gpu.num_processes
+    torch.cuda.empty_cache()  # for the others; does nothing without a GPU
     with ThreadPoolExecutor(number) as pool:
         alone = in_new_process(_epoch_seconds, device.config, folder, device.precision)
         together = list(
@@ -326,7 +294,7 @@ def _epoch_seconds(config: BenchmarkConfig, folder: str, precision: Precision) -
     return statistics.median(rounds.seconds[OURS])
 
 
-def _decoding(device: _Device, extraction: CaseResult) -> CaseResult:
+def _decoding(device: Device, extraction: CaseResult) -> CaseResult:
     """How many cores that decode keep up with the extraction."""
     data = encoded("WAV", rate=48_000, channels=1, length_s=3.7, seed=device.config.seed)
     rounds = alternate(
@@ -339,7 +307,7 @@ def _decoding(device: _Device, extraction: CaseResult) -> CaseResult:
     per_device = comparison.amount / comparison.median(OURS)
     return CaseResult(
         case="gpu",
-        comparisons=[_seconds("decoding of 48 kHz wav on one core", rounds, 20 * 3.7)],
+        comparisons=[seconds_of("decoding of 48 kHz wav on one core", rounds, 20 * 3.7)],
         notes=[
             f"one core decodes {per_core:,.0f} s of audio a second, the device encodes {per_device:,.0f}: "
             f"cores needed to keep it busy: {math.ceil(per_device / per_core)}"

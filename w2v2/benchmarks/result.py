@@ -90,6 +90,16 @@ class CaseResult:
     notes: Sequence[str] = ()
 
 
+def joined(parts: Sequence[CaseResult]) -> CaseResult:
+    """The result of a case whose parts were measured one after the other."""
+    return CaseResult(
+        case=parts[0].case,
+        comparisons=[comparison for part in parts for comparison in part.comparisons],
+        agreements=[agreement for part in parts for agreement in part.agreements],
+        notes=[note for part in parts for note in part.notes],
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rounds(Generic[R]):
     """Seconds and results of each side, by round."""

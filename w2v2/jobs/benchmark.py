@@ -23,12 +23,12 @@ Writes  <run>/benchmark.parquet (every round), benchmark-<case>.json and plots/b
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from w2v2.benchmarks.config import BenchmarkConfig, Case
-from w2v2.benchmarks.result import CaseResult, lines_of
+from w2v2.benchmarks.result import CaseResult, joined, lines_of
 from w2v2.config import command_line
 from w2v2.config.guide import Guide
 from w2v2.models.architecture import refuse_unusable
@@ -63,69 +63,71 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
         refuse_unusable(config.encoder, field="encoder")
     machine = report.machine()
     logger.info("%s", report.machine_line(machine))
-    results = []
+    results: list[CaseResult] = []
     for case in config.cases:
         with tempfile.TemporaryDirectory(prefix=f"w2v2-bench-{case}-") as scratch:
-            result = run_case(case, config, Path(scratch))
-        for line in lines_of(result):
-            logger.info("%s", line)
-        results.append(result)
-        report.write(config, results, machine)
+            parts: list[CaseResult] = []
+            for part in run_case(case, config, Path(scratch)):
+                parts.append(part)
+                for line in lines_of(part):
+                    logger.info("%s", line)
+                report.write(config, [*results, joined(parts)], machine)
+        results.append(joined(parts))
     logger.info("written to %s", config.run)
     return results
 
 
-def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """The result of one case; the modules of the others are not imported."""
+def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> Iterator[CaseResult]:
+    """The result of one case, or of its parts one after the other; the modules of other cases are not imported."""
     match case:
         case "search" | "head":
             from w2v2.benchmarks.search_case import search
 
-            return search(config, scratch, case)
+            yield search(config, scratch, case)
         case "all":
             from w2v2.benchmarks.train_case import train
 
-            return train(config, scratch)
+            yield train(config, scratch)
         case "extract":
             from w2v2.benchmarks.extract_case import extract
 
-            return extract(config, scratch)
+            yield extract(config, scratch)
         case "gpu":
             from w2v2.benchmarks.gpu_case import gpu
 
-            return gpu(config, scratch)
+            yield from gpu(config, scratch)
         case "pretrain":
             from w2v2.benchmarks.pretrain_case import pretrain
 
-            return pretrain(config)
+            yield pretrain(config)
         case "ctc":
             from w2v2.benchmarks.ctc_case import ctc
 
-            return ctc(config)
+            yield ctc(config)
         case "reading":
             from w2v2.benchmarks.reading_case import reading
 
-            return reading(config, scratch)
+            yield reading(config, scratch)
         case "memory":
             from w2v2.benchmarks.memory_case import memory
 
-            return memory(config, scratch)
+            yield memory(config, scratch)
         case "scale":
             from w2v2.benchmarks.scale_case import scale
 
-            return scale(config, scratch)
+            yield scale(config, scratch)
         case "startup":
             from w2v2.benchmarks.startup_case import startup
 
-            return startup(config, scratch)
+            yield startup(config, scratch)
         case "commands":
             from w2v2.benchmarks.commands_case import commands
 
-            return commands(config, scratch)
+            yield commands(config, scratch)
         case "vectors":
             from w2v2.benchmarks.vectors_case import vectors
 
-            return vectors(config, scratch)
+            yield vectors(config, scratch)
 
 
 def run(args: Sequence[str]) -> int:
