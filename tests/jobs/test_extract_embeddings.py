@@ -18,6 +18,8 @@ from transformers import Wav2Vec2FeatureExtractor
 from tests.made.accounting import check_accounts
 from tests.made.extraction import NUM_CLIPS, accounted, extract_config, rows_of, small_corpus, vectors_of
 from w2v2.audio.decoding import load_waveform
+from w2v2.cluster import embedding
+from w2v2.cluster.embedding import Shape
 from w2v2.config import command_line
 from w2v2.config.data import AudioConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
@@ -93,6 +95,23 @@ def test_every_clip_is_accounted_for(finished):
     with duckdb.connect(str(Path(config.run) / "embeddings.db"), read_only=True) as connection:
         stored = connection.sql("SELECT clip_id, reason FROM embeddings_rejects").fetchall()
     assert dict(stored) == {row["clip_id"]: row["reason"] for row in rejects}
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_several_blocks_at_once_give_the_same_rows(
+    tmp_path, audio, finished, monkeypatch, local, ray_session
+):
+    """As on a GPU, where one block is prepared while another is computed."""
+    monkeypatch.setattr(Shape, "blocks_at_once", embedding.BLOCKS_PER_GPU)
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", 300_000)  # one or two clips
+    config = extract_config(
+        tmp_path, audio, encoder=VectorConfig(layers="all"), resources=ONE_ENCODER, local=local
+    )
+    assert accounted(extract_embeddings.main(config)) == (NUM_CLIPS, 0, 0)
+    expected = vectors_of(rows_of(finished[0]))
+    computed = vectors_of(rows_of(config))
+    assert computed.keys() == expected.keys()
+    assert all(np.allclose(computed[key], expected[key], atol=1e-5) for key in expected)
 
 
 def test_vectors_are_those_of_transformers_on_each_clip_alone(finished):

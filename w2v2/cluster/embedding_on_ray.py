@@ -106,7 +106,12 @@ def _dataset(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int
             batch_format="pyarrow",
             num_cpus=shape.encoder_cpus,
             num_gpus=shape.encoder_gpus,
-            compute=ray.data.ActorPoolStrategy(size=shape.num_encoders),
+            compute=ray.data.ActorPoolStrategy(
+                size=shape.num_encoders,
+                max_tasks_in_flight_per_actor=shape.blocks_at_once + 1,  # one is sent meanwhile
+                max_concurrent_calls_per_actor=shape.blocks_at_once,
+                enable_true_multi_threading=shape.blocks_at_once > 1,
+            ),
         )
         .map_batches(
             write,
@@ -148,18 +153,18 @@ def _read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
 
 
 class _Encoder:
-    """The step of the encoder, on an actor of Ray Data."""
+    """The step of the encoder, on an actor of Ray Data, which may call it from several threads at once."""
 
     def __init__(self, job: Job, num_threads: int) -> None:
-        with collected() as self._texts:
+        with collected() as texts:
             self._step = extraction_steps.EncoderStep(job, num_threads)
+        self._texts = list(texts)
 
     def __call__(self, clips: pa.Table) -> pa.Table:
         with collected() as texts:
             embedded = self._step(clips)
-        embedded = _with_warnings(embedded, [*self._texts, *texts])
-        self._texts.clear()
-        return embedded
+        of_start, self._texts = self._texts, []
+        return _with_warnings(embedded, [*of_start, *texts])
 
 
 def _write(clips: pa.Table, job: Job) -> pa.Table:
