@@ -20,6 +20,7 @@ from w2v2.jobs import tune_folds
 from w2v2.results.compared_runs import read_run, scored_run
 
 THREE = FoldsConfig(kind="grouped", num_folds=3)
+"""Fewer than the published six: a quarter of the trainings, and each kind of training still has a number of its own."""
 
 AGAIN = """
 import sys
