@@ -72,6 +72,7 @@ NOT_QUICK = (
     "tests/features/test_requests.py::test_no_flipped_bit",
     "tests/models/test_architecture.py::test_jobs_end",
     "tests/models/test_beam_search.py",
+    "tests/models/test_imports.py",
     "tests/models/test_spectrum_encoders.py",
     "tests/reports/test_index_page.py",
     "tests/reports/test_model_page.py",
