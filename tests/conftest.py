@@ -122,6 +122,11 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """What stays frozen is not freed at exit, and nanobind would report all of DuckDB's objects as leaks."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process of `-n 2` is left with it at the end; the rest is quick."""
     items.sort(key=lambda item: not _ray_of(item.path))
