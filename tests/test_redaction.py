@@ -220,3 +220,23 @@ def test_a_page(tmp_path: Path) -> None:
     section = Section(heading=signed(SECRET), blocks=[Paragraph(text=f"me:{SECRET}@h.org")])
     write_page(str(tmp_path), f"https://h/?x={SECRET}", [section], kicker="", figures={})
     assert SECRET in page_html(SECRET, [], kicker="") and SECRET not in (tmp_path / "report.html").read_text()
+
+
+def test_blocks_that_overlap_are_all_redacted_and_leave_nothing(caplog):
+    """As those of an encoder's threads, of which the first to begin is often the first to end."""
+    shown: list[str] = []
+    with caplog.at_level("WARNING"), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: shown.append(str(message))
+        before = logging.getLogRecordFactory(), warnings.showwarning
+        for _ in range(3):
+            first, second = redacting(), redacting()
+            first.__enter__()
+            second.__enter__()
+            first.__exit__(None, None, None)
+            logging.getLogger("library").warning("api_key=%s", SECRET)
+            warnings.warn(f"api_key={SECRET}", stacklevel=1)
+            second.__exit__(None, None, None)
+            assert (logging.getLogRecordFactory(), warnings.showwarning) == before
+    assert shown == ["api_key=***"] * 3
+    assert len(caplog.records) == 3 and SECRET not in caplog.text

@@ -9,6 +9,7 @@ be passed on (pages, model cards) has no home directories either (without_home),
 import contextlib
 import logging
 import re
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,15 +134,49 @@ class RedactingFilter(logging.Filter):
 
 @contextlib.contextmanager
 def redacting() -> Iterator[None]:
-    """A block, such as a worker's task, whose log records, warnings and errors are redacted, whoever writes them where."""
-    record_of, show = logging.getLogRecordFactory(), warnings.showwarning
+    """A block, such as a worker's task, whose log records, warnings and errors are redacted, whoever writes them where.
 
-    def redacted_record(*args: object, **settings: object) -> logging.LogRecord:
+    Blocks of several threads may overlap.
+    """
+    _OPEN.begin()
+    try:
+        yield
+    except Exception as error:
+        redact_error(error)
+        raise
+    finally:
+        _OPEN.end()
+
+
+class _OpenBlocks:
+    """The blocks in which this process redacts: the first begins it, the last one ends it, in whichever order they end."""
+
+    def __init__(self) -> None:
+        self._lock, self._num = threading.Lock(), 0
+
+    def begin(self) -> None:
+        with self._lock:
+            self._num += 1
+            if self._num == 1:
+                self._kept = logging.getLogRecordFactory(), warnings.showwarning
+                logging.setLogRecordFactory(self._redacted_record)
+                warnings.showwarning = self._show_redacted
+
+    def end(self) -> None:
+        with self._lock:
+            self._num -= 1
+            if not self._num:
+                record_of, warnings.showwarning = self._kept
+                logging.setLogRecordFactory(record_of)
+
+    def _redacted_record(self, *args: object, **settings: object) -> logging.LogRecord:
+        record_of, _ = self._kept
         record = record_of(*args, **settings)
         RedactingFilter().filter(record)
         return record
 
-    def show_redacted(
+    def _show_redacted(
+        self,
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -149,18 +184,11 @@ def redacting() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
+        _, show = self._kept
         show(redacted(str(message)), category, filename, lineno, file, line)
 
-    logging.setLogRecordFactory(redacted_record)
-    warnings.showwarning = show_redacted
-    try:
-        yield
-    except Exception as error:
-        redact_error(error)
-        raise
-    finally:
-        logging.setLogRecordFactory(record_of)
-        warnings.showwarning = show
+
+_OPEN = _OpenBlocks()
 
 
 def redact_error(error: BaseException) -> None:
