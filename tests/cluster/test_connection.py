@@ -33,6 +33,17 @@ def test_a_ray_that_does_not_start_is_started_again(monkeypatch):
         connection._init(tries_left=3)
 
 
+def test_a_ray_of_this_job_starts_without_the_dashboard(monkeypatch):
+    from ray._private import services
+
+    usual, at_start = services.start_api_server, []
+    monkeypatch.setattr(connection, "_started_here", False)
+    monkeypatch.setattr(connection.ray, "init", lambda **settings: at_start.append(services.start_api_server))
+    connection._init(tries_left=1)
+    assert at_start[0] is not usual and at_start[0]() == ("", None)
+    assert services.start_api_server is usual
+
+
 def test_what_will_never_fit_on_this_machine_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(connection.capacity, "present", lambda: {"CPU": 4.0, "GPU": 1.0})
     monkeypatch.setattr(connection.capacity, "most", lambda: {"CPU": 4.0, "GPU": 1.0})
