@@ -7,12 +7,17 @@ from importlib.metadata import entry_points
 import pytest
 
 from tests import ROOT
-from w2v2.command import JOBS, main
+from w2v2.command import JOBS, main, run
 
 
 def test_the_command_is_installed():
     (script,) = [script for script in entry_points(group="console_scripts") if script.name == "w2v2"]
-    assert script.load() is main
+    assert script.load() is run
+
+
+def test_the_process_ends_with_the_exit_code_of_its_job():
+    ended = subprocess.run([sys.executable, "-m", "w2v2", "predcit"], capture_output=True, text=True)
+    assert ended.returncode == 2 and "did you mean predict" in ended.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["--help"]])

@@ -97,7 +97,7 @@ def test_every_clip_is_accounted_for(finished):
     assert dict(stored) == {row["clip_id"]: row["reason"] for row in rejects}
 
 
-@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("local", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_several_blocks_at_once_give_the_same_rows(
     tmp_path, audio, finished, monkeypatch, local, ray_session
 ):
