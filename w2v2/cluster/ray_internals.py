@@ -146,7 +146,7 @@ def patient_start(makes_progress: Callable[[], bool]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fewer_processes() -> Iterator[None]:
-    """Let a Ray that is being started do without what a job alone on one machine does not use, a third of the start.
+    """Let a Ray that is being started do without what a job alone on one machine does not use, more than half of the wait.
 
     That is the server of the dashboard, for which ray.init waits even where it is to have no dashboard, the monitor of
     the autoscaler, and the reader of the workers' logs.
