@@ -1,7 +1,11 @@
 """Memory that is kept between batches: fewer page faults, the same numbers, and given back at the end."""
 
+import functools
+import multiprocessing
 import resource
 import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,25 @@ pytestmark = pytest.mark.skipif(
     malloc._glibc() is None, reason="malloc_keeps_freed_memory does nothing without glibc"
 )
 NUM_BYTES = 2**27
+
+
+def in_new_process(test: Callable[[], None]) -> Callable[[], None]:
+    """A test that runs in a process of its own.
+
+    What earlier tests of a process left in its heap decides whether a large array is mapped anew: a free block that is
+    large enough is used again with any setting.
+    """
+
+    @functools.wraps(test)
+    def run() -> None:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(_call, test.__name__).result()
+
+    return run
+
+
+def _call(name: str) -> None:
+    globals()[name].__wrapped__()
 
 
 def page_faults() -> int:
@@ -37,6 +60,7 @@ def faults_of(num_batches: int) -> int:
     return page_faults() - before
 
 
+@in_new_process
 def test_large_arrays_are_not_asked_of_the_system_anew():
     without = faults_of(4)
     with malloc_keeps_freed_memory():
@@ -45,6 +69,7 @@ def test_large_arrays_are_not_asked_of_the_system_anew():
     assert faults_of(4) > without / 2  # and as before afterwards
 
 
+@in_new_process
 def test_memory_goes_back_at_the_end():
     with malloc_keeps_freed_memory():
         batch()
@@ -52,6 +77,7 @@ def test_memory_goes_back_at_the_end():
     assert inside - resident_bytes() > NUM_BYTES // 2
 
 
+@in_new_process
 def test_nested_it_ends_with_the_outermost():
     without = faults_of(4)
     with malloc_keeps_freed_memory():
@@ -60,6 +86,7 @@ def test_nested_it_ends_with_the_outermost():
         assert faults_of(4) < without / 2
 
 
+@in_new_process
 def test_a_failure_inside_ends_it_too():
     without = faults_of(4)
     with pytest.raises(ZeroDivisionError), malloc_keeps_freed_memory():
@@ -68,6 +95,7 @@ def test_a_failure_inside_ends_it_too():
     assert faults_of(4) > without / 2
 
 
+@in_new_process
 def test_it_lasts_until_the_last_thread_is_out():
     """The first thread to enter leaves first; memory must still be kept for the other."""
     without = faults_of(4)
