@@ -40,6 +40,26 @@ def test_rows_are_those_that_a_filter_of_all_gives(tmp_path, monkeypatch, at_onc
         assert len(table.among("name", pa.array([], pa.string()))) == 0
 
 
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_a_lookup_reads_few_of_the_rows_whatever_their_order(tmp_path, monkeypatch, is_shuffled):
+    monkeypatch.setattr(spools, "ROWS_AT_ONCE", 10)
+    names = np.array([f"gs://bucket/with/a/long/prefix/{n:04d}" for n in range(300)])
+    order = np.random.default_rng(0).permutation(300) if is_shuffled else np.arange(300)
+    rows = pa.table({"name": names[order], "number": order, "created_at": pa.nulls(300, TIMESTAMP)}).cast(
+        SCHEMA
+    )
+    with spool_in(tmp_path) as spool:
+        table = spool.table("rows", SCHEMA)
+        for at in range(0, 300, 15):
+            table.add(rows.slice(at, 15))
+        for at in range(0, 300, 25):
+            wanted = pa.array(names[at : at + 25])
+            assert sorted(table.among("name", wanted)["number"].to_pylist()) == [*range(at, at + 25)]
+            assert len(table._blocks_of("name").overlapping(wanted)) <= 5
+        table.add(rows.slice(0, 15))  # rows after a look-up
+        assert len(table.among("name", pa.array(names))) == 315
+
+
 def test_a_table_of_the_same_name_begins_empty(tmp_path):
     with spool_in(tmp_path) as spool:
         row = pa.Table.from_pylist([dict.fromkeys(DONE.names)], schema=DONE).set_column(

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Integer, Shaped
 
 from w2v2.storage.listing import of_size
 
@@ -14,7 +16,9 @@ MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in files."""
 ROWS_AT_ONCE = 100_000
 """Rows that are inserted together: a statement for each small table would take most of the time. So many or fewer in all are
-held and never inserted."""
+held and never inserted. Also the rows of a block, which a look-up reads as a whole."""
+MAX_OVERLAP = 8.0
+"""Blocks that have a value of a block's range, on average, above which the rows are sorted before the first look-up."""
 
 
 class Spool:
@@ -53,6 +57,7 @@ class SpooledTable:
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
         self._has_rows = False
+        self._blocks: Blocks | None = None
         # Temporary: its rows are neither logged nor compressed, which would take two thirds of the time.
         self._run(f"CREATE OR REPLACE TEMP TABLE {self._name} AS FROM given", given=schema.empty_table())
 
@@ -66,24 +71,52 @@ class SpooledTable:
     def _insert(self) -> None:
         if self._waiting:
             self._run(f"INSERT INTO {self._name} FROM given", given=pa.concat_tables(self._waiting))
-            self._waiting, self._num_waiting, self._has_rows = [], 0, True
+            self._waiting, self._num_waiting, self._has_rows, self._blocks = [], 0, True, None
 
     def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
-        """The rows, in no order, whose value in the column is one of the values."""
+        """The rows, in no order, whose value in the column is one of the values.
+
+        Values near each other are looked up fast, whatever the number of rows.
+        """
         if not self._has_rows:
             rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
             return rows.filter(pc.is_in(rows[column], value_set=values))
         self._insert()
-        given = pa.table({"value": values})
-        matching = f'FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value'
-        # Rows that belong together were mostly added together: of millions, only those between the first and the last
-        # match are read with all their columns.
-        bounds = self._run(f"SELECT MIN(t.rowid) AS low, MAX(t.rowid) AS high {matching}", given=given)
-        low, high = bounds["low"][0].as_py(), bounds["high"][0].as_py()
-        if low is None:
+        blocks = self._blocks_of(column).overlapping(values)
+        if not len(blocks):
             return self._schema.empty_table()
-        sql = f"SELECT t.* {matching} WHERE t.rowid BETWEEN {low} AND {high}"
-        return self._run(sql, given=given).cast(self._schema)
+        sql = f"""
+            SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value
+            WHERE t.rowid BETWEEN {blocks[0] * ROWS_AT_ONCE} AND {(blocks[-1] + 1) * ROWS_AT_ONCE - 1}
+        """
+        return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
+
+    def _blocks_of(self, column: str) -> "Blocks":
+        """Where which values of the column are, after rows without any order have been sorted."""
+        if self._blocks is None or self._blocks.column != column:
+            self._blocks = self._read_blocks(column)
+            if self._blocks.mean_overlap > MAX_OVERLAP:
+                self._sort(column)
+                self._blocks = self._read_blocks(column)
+        return self._blocks
+
+    def _read_blocks(self, column: str) -> "Blocks":
+        sql = f"""
+            SELECT rowid // {ROWS_AT_ONCE} AS block, MIN("{column}") AS least, MAX("{column}") AS most
+            FROM {self._name} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY ALL
+        """
+        bounds = self._connection.sql(sql).to_arrow_table()
+        return Blocks(column, *(bounds[name].to_numpy() for name in ("block", "least", "most")))
+
+    def _sort(self, column: str) -> None:
+        copy = f'{self._name[:-1]}_sorted"'
+        self._connection.execute(
+            f'''
+            CREATE TEMP TABLE {copy} AS FROM {self._name} ORDER BY "{column}";
+            DROP TABLE {self._name};
+            ALTER TABLE {copy} RENAME TO {self._name};
+            '''
+        ).fetchall()
 
     def sorted_by(self, *columns: str, num_rows: int) -> Iterator[pa.Table]:
         """All rows in the order of these columns, num_rows in all tables but the last."""
@@ -106,3 +139,30 @@ class SpooledTable:
             return pa.table({}) if relation is None else relation.to_arrow_table()
         finally:
             self._connection.unregister("given")
+
+
+class Blocks:
+    """The least and the largest value of a column in each ROWS_AT_ONCE rows of a table that follow each other."""
+
+    def __init__(
+        self,
+        column: str,
+        numbers: Integer[np.ndarray, "blocks"],
+        least: Shaped[np.ndarray, "blocks"],
+        most: Shaped[np.ndarray, "blocks"],
+    ) -> None:
+        self.column = column
+        self._numbers, self._least, self._most = numbers, least, most
+
+    def overlapping(self, values: pa.ChunkedArray | pa.Array) -> Integer[np.ndarray, "matches"]:
+        """Numbers, in their order, of the blocks that may have one of the values."""
+        ends = pc.min_max(values).as_py()
+        if ends["min"] is None:
+            return self._numbers[:0]
+        return self._numbers[(self._least <= ends["max"]) & (self._most >= ends["min"])]
+
+    @property
+    def mean_overlap(self) -> float:
+        """How many blocks a block's range of values overlaps on average, itself among them."""
+        overlaps = (self._least[:, None] <= self._most) & (self._most[:, None] >= self._least)
+        return float(overlaps.sum(1).mean()) if len(self._numbers) else 0.0
