@@ -147,14 +147,14 @@ class Blocks:
     def __init__(
         self,
         column: str,
-        numbers: Integer[np.ndarray, "blocks"],
-        least: Shaped[np.ndarray, "blocks"],
-        most: Shaped[np.ndarray, "blocks"],
+        numbers: Integer[np.ndarray, " blocks"],
+        least: Shaped[np.ndarray, " blocks"],
+        most: Shaped[np.ndarray, " blocks"],
     ) -> None:
         self.column = column
         self._numbers, self._least, self._most = numbers, least, most
 
-    def overlapping(self, values: pa.ChunkedArray | pa.Array) -> Integer[np.ndarray, "matches"]:
+    def overlapping(self, values: pa.ChunkedArray | pa.Array) -> Integer[np.ndarray, " matches"]:
         """Numbers, in their order, of the blocks that may have one of the values."""
         ends = pc.min_max(values).as_py()
         if ends["min"] is None:
