@@ -1,5 +1,6 @@
 """torch and transformers, imported without garbage collection."""
 
+import atexit
 import gc
 import sys
 
@@ -7,7 +8,8 @@ import sys
 def import_models() -> None:
     """Import torch, transformers and this package's encoders, as their first use would, in about a seventh less time.
 
-    Imports make hundreds of thousands of objects that stay; the garbage collector would go through them again and again.
+    Imports make hundreds of thousands of objects that stay; the garbage collector would go through them again and again,
+    so it leaves them out until the interpreter ends.
     """
     if "w2v2.models.pretrained" in sys.modules:
         return
@@ -15,6 +17,9 @@ def import_models() -> None:
     gc.disable()
     try:
         import w2v2.models.pretrained  # noqa: F401
+
+        gc.freeze()
+        atexit.register(gc.unfreeze)
     finally:
         if was_enabled:
             gc.enable()
