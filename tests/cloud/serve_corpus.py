@@ -78,6 +78,12 @@ class CorpusGcs(FakeGcs):
                 return _page(names, request.query, bucket)
         return super()._list_objects(request, bucket)
 
+    def _get_object(self, request: Request, bucket: str, name: str) -> Response:
+        if name.startswith(tuple(f"{names.folder}/" for names in self._corpora)):
+            body = json.dumps(_whole(item_of(name), bucket)).encode()
+            return Response(200, body, {"Content-Type": "application/json; charset=UTF-8"})
+        return super()._get_object(request, bucket, name)
+
 
 def _page(names: Names, query: Any, bucket: str) -> Response:
     """A page of a listing; every field that Google sends unless the client asks for fewer, as it does."""

@@ -44,7 +44,7 @@ def test_records_by_trial_and_fold(tmp_path, bucket, place):
     ledger.write(12, make_score(0))
     assert_equal(ledger.read(7, 3), make_score(3))
     assert ledger.read(7, 0) is None
-    assert sorted(ledger.read_all([7, 8, 12], 6)) == [(7, 3), (12, 0)]
+    assert sorted(dict(ledger.each([7, 8, 12], 6))) == [(7, 3), (12, 0)]
 
 
 def flip(body: bytes, at: int) -> bytes:
@@ -61,7 +61,7 @@ def test_damaged_record_is_missing(tmp_path, damage, caplog):
     path.write_bytes(damage(path.read_bytes()))
     assert ledger.read(1, 3) is None
     assert "damaged" in caplog.text and "the fold is trained again" in caplog.text
-    assert ledger.read_all([1], 6) == {}
+    assert dict(ledger.each([1], 6)) == {}
 
 
 def test_a_bucket_that_does_not_answer_is_no_missing_fold(bucket, monkeypatch):
@@ -69,12 +69,12 @@ def test_a_bucket_that_does_not_answer_is_no_missing_fold(bucket, monkeypatch):
     ledger = Ledger("gs://speech/run")
     ledger.write(1, make_score())
     bucket.faults.add(kind="status", count=-1)
-    for act in (lambda: ledger.read(1, 3), lambda: ledger.read_all([1], 6)):
+    for act in (lambda: ledger.read(1, 3), lambda: dict(ledger.each([1], 6))):
         with pytest.raises(UnreachableError):
             act()
     bucket.faults.clear()
     bucket.deny("speech", "storage.objects.get")
-    for act in (lambda: ledger.read(1, 3), lambda: ledger.read_all([1], 6)):
+    for act in (lambda: ledger.read(1, 3), lambda: dict(ledger.each([1], 6))):
         with pytest.raises(RefusedError):
             act()
 

@@ -1,6 +1,7 @@
 """Heads trained side by side end as each does alone, under the trainer that trains everything else."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -42,7 +43,7 @@ def clips_of(shape: tuple[int, ...]) -> PooledClips:
         vectors=torch.from_numpy(vectors.astype(np.float32)),
         lengths=rng.integers(400, 1200, size=NUM_CLIPS),
         targets=targets,
-        clip_ids=[f"clip {index}" for index in range(NUM_CLIPS)],
+        clip_ids=pa.array([f"clip {index}" for index in range(NUM_CLIPS)]),
         num_classes=NUM_CLASSES,
     )
 
@@ -73,7 +74,7 @@ def alone(
         fold=fold.number,
         train=part(fold.train),
         held_out=part(fold.held_out),
-        held_out_ids=[clips.clip_ids[row] for row in fold.held_out],
+        held_out_ids=clips.clip_ids.take(fold.held_out).to_pylist(),
         optim=optim,
         training=training,
         seed=fold.seed,

@@ -171,21 +171,34 @@ class MemorySizes:
                 raise UserError(f"memory.{name} must be a small and a larger number, got {few} and {many}")
 
 
+MIN_TRAINING_CLIPS = 1_000
+ScaleJob = Literal["extract_embeddings", "tune_folds", "tune_layers", "finetune"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScaleSizes:
-    """The corpora of the case scale, and its table."""
+    """The jobs and corpora of the case scale, and its table."""
 
+    jobs: tuple[ScaleJob, ...] = ("extract_embeddings", "tune_folds", "finetune")
+    """Whose drivers are measured; tune_folds searches over heads, which its driver trains, tune_layers is a search whose
+    workers train layers."""
     num_clips: tuple[int, ...] = (10_000, 100_000)
     """Clips of each corpus; a million takes minutes, ten millions an hour."""
     dim: int = 16
-    """Numbers of a vector."""
+    """extract_embeddings: numbers of a vector."""
     table: Literal["duckdb", "parquet", "bigquery"] = "duckdb"
-    """A local DuckDB file, Parquet files in the loopback bucket, or a loopback BigQuery, which is slow itself."""
+    """extract_embeddings: a local DuckDB file, Parquet files in the loopback bucket, or a loopback BigQuery, which is slow itself."""
 
     def __post_init__(self) -> None:
         at_least("scale", self, 1, "dim")
+        if not self.jobs:
+            raise UserError(f"scale.jobs is empty: name one or more of {', '.join(get_args(ScaleJob))}")
         if not self.num_clips or min(self.num_clips) < 1:
             raise UserError(f"scale.num_clips must be numbers of clips, got {list(self.num_clips)}")
+        if min(self.num_clips) < MIN_TRAINING_CLIPS and set(self.jobs) != {"extract_embeddings"}:
+            raise UserError(
+                f"scale.num_clips must be at least {MIN_TRAINING_CLIPS} for jobs that train, got {min(self.num_clips)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

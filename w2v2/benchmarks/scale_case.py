@@ -1,17 +1,19 @@
-"""Case scale: what an extraction's driver takes for each clip, by the number of clips; audio and forward pass are stubs."""
+"""Case scale: what the driver of a job takes for each clip, by the number of clips; audio and encoder are stubs."""
 
 import json
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from subprocess import PIPE
 
-from w2v2.benchmarks.config import BenchmarkConfig, ScaleSizes
+from w2v2.benchmarks.config import BenchmarkConfig, ScaleJob, ScaleSizes
 from w2v2.benchmarks.processes import ROOT
 from w2v2.benchmarks.result import Agreement, CaseResult
 from w2v2.errors import UserError
@@ -19,9 +21,10 @@ from w2v2.json_types import JsonObject
 
 logger = logging.getLogger(__name__)
 
+PARTS = ("first run", "second run")
 MAX_PEAK_MB = 1500.0
 MAX_CPU_US = {"first run": 60.0, "second run": 20.0}
-"""Of the driver for each clip: where all is to be made, and where nothing is."""
+"""Of an extraction's driver for each clip: where all is to be made, and where nothing is."""
 MAX_REQUESTS = 1.1
 """For each clip, the one that reads it among them."""
 
@@ -38,34 +41,41 @@ class Driven:
         """Of the corpus."""
         return self.took["num_clips"]
 
+    @property
+    def grown_bytes(self) -> int:
+        """What the driver's memory grew by after all was imported, at its most."""
+        return self.took["peak_bytes"] - self.took["bytes_before"]
+
 
 def scale(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     """Peak memory, processor time for each clip and requests for each clip, in a first run and one with nothing to do."""
     check_driver()
     agreements, notes = [], []
-    for num_clips in config.scale.num_clips:
-        place = scratch / str(num_clips)
-        place.mkdir(parents=True)
-        runs = {}
-        with corpus(num_clips) as bucket:
-            for part in MAX_CPU_US:
-                runs[part] = bucket.drive(config.scale, place)
-                logger.info("%d clips, %s: %s", num_clips, part, _words(runs[part]))
-        assert runs["first run"].took["num_made"] == num_clips, runs
-        assert runs["second run"].took["there"] == num_clips and not runs["second run"].took["num_made"], runs
-        for part, driven in runs.items():
-            agreements += _agreements(f"{num_clips:,} clips, {part}", part, driven)
-            notes.append(f"{num_clips:,} clips, {part}: {_words(driven)}")
+    for job in config.scale.jobs:
+        for num_clips in config.scale.num_clips:
+            with tempfile.TemporaryDirectory(dir=scratch) as place, corpus(num_clips) as bucket:
+                runs = {part: bucket.drive(job, config, Path(place), num_clips) for part in PARTS}
+            made = [driven.took["num_made"] for driven in runs.values()]
+            assert made == [num_clips, 0], made
+            for part, driven in runs.items():
+                name = f"{job}, {num_clips:,} clips, {part}"
+                agreements += _agreements(name, job, part, driven)
+                notes.append(f"{name}: {_words(driven)}")
     return CaseResult(case="scale", agreements=agreements, notes=notes)
 
 
-def _agreements(name: str, part: str, driven: Driven) -> list[Agreement]:
+def _agreements(name: str, job: ScaleJob, part: str, driven: Driven) -> list[Agreement]:
     took, num_clips = driven.took, driven.num_clips
-    # Each file that is embedded is read once, which the stub does not do.
+    # Each file that is used is read once, which the stub does not do.
     num_requests = sum(driven.requests.values()) + took["num_made"]
+    is_extraction = job == "extract_embeddings"
     numbers = {
         "driver's peak memory, MB": (took["peak_bytes"] / 1e6, MAX_PEAK_MB),
-        "driver's processor time for each clip, us": (1e6 * took["cpu_s"] / num_clips, MAX_CPU_US[part]),
+        "driver's memory grown for each clip, bytes": (driven.grown_bytes / num_clips, inf),
+        "driver's processor time for each clip, us": (
+            1e6 * took["cpu_s"] / num_clips,
+            MAX_CPU_US[part] if is_extraction else inf,
+        ),
         "requests for each clip": (num_requests / num_clips, MAX_REQUESTS),
     }
     return [
@@ -77,10 +87,14 @@ def _agreements(name: str, part: str, driven: Driven) -> list[Agreement]:
 def _words(driven: Driven) -> str:
     took = driven.took
     kinds = ", ".join(f"{num} {kind}" for kind, num in sorted(driven.requests.items()))
-    peak, grown = took["peak_bytes"] / 1e6, (took["peak_bytes"] - took["bytes_before"]) / 1e6
+    worker = (
+        f"; the worker grew by {took['worker_grown_bytes'] / 1e6:.0f} MB"
+        if "worker_grown_bytes" in took
+        else ""
+    )
     return (
-        f"{took['seconds']:.1f} s, of which the driver's processor {took['cpu_s']:.1f} s; at most {peak:.0f} MB, {grown:.0f} "
-        f"more than with everything imported; requests: {kinds}"
+        f"{took['seconds']:.1f} s, of which the driver's processor {took['cpu_s']:.1f} s; at most {took['peak_bytes'] / 1e6:.0f} MB, "
+        f"{driven.grown_bytes / 1e6:.0f} more than with everything imported{worker}; requests: {kinds}"
     )
 
 
@@ -92,29 +106,54 @@ class Bucket:
         self._input, self._output = server.stdin, server.stdout
         self._environment = json.loads(self._output.readline())
 
-    def drive(self, sizes: ScaleSizes, place: Path) -> Driven:
-        """A run of the driver over the corpus; one that was run in the same place continues."""
-        wanted = {
-            "run": "gs://bench/runs/scale",
-            "table": _table(sizes, place, "scale"),
-            "warm_table": _table(sizes, place, "few"),
-            "dim": sizes.dim,
-        }
+    def drive(self, job: ScaleJob, config: BenchmarkConfig, place: Path, num_clips: int) -> Driven:
+        """A run of a job's driver over the corpus; one that was run in the same place continues."""
+        program, wanted = _program(job, config, place, num_clips)
         self._counted()
-        command = [sys.executable, "-m", "tests.cloud.scale_driver", json.dumps(wanted)]
+        command = [sys.executable, "-m", f"tests.cloud.{program}", json.dumps(wanted)]
         environment = os.environ | self._environment
         ended = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         if ended.returncode:
             raise UserError(f"the driver ended with code {ended.returncode}: {ended.stderr[-2000:]}")
-        return Driven(took=json.loads(ended.stdout.splitlines()[-1]), requests=self._counted())
+        driven = Driven(took=json.loads(ended.stdout.splitlines()[-1]), requests=self._counted())
+        logger.info("%s, %d clips: %s", job, num_clips, _words(driven))
+        return driven
 
     def _counted(self) -> dict[str, int]:
         """Requests by kind since the last call."""
         self._input.write("\n")
         self._input.flush()
         return json.loads(self._output.readline())
+
+
+def _program(
+    job: ScaleJob, config: BenchmarkConfig, place: Path, num_clips: int
+) -> tuple[str, dict[str, str | int]]:
+    """The module of tests/cloud that drives a job, and its argument."""
+    run = f"gs://bench/runs/{job}"
+    if job == "extract_embeddings":
+        tables = {name: _table(config.scale, place, name) for name in ("embeddings", "few")}
+        return "scale_driver", {
+            "run": run,
+            "table": tables["embeddings"],
+            "warm_table": tables["few"],
+            "dim": config.scale.dim,
+        }
+    encoder = place / "encoder"
+    if not encoder.exists():
+        from w2v2.benchmarks.encoders import encoder_folder  # imports transformers
+
+        encoder_folder("tiny", encoder, seed=config.seed)
+    return "scale_training", {
+        "job": job,
+        "run": run,
+        "cache": str(place / "cache"),
+        "folder": str(place),
+        "encoder": str(encoder),
+        "num_clips": num_clips,
+    }
 
 
 @contextmanager

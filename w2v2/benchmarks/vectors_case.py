@@ -122,7 +122,7 @@ def write_vectors(job: TuneFoldsConfig, scratch: Path) -> Path:
     np.savez(
         scratch / "vectors.npz",
         vectors=in_memory(cached),
-        targets=class_numbers(clips["label"].to_pylist(), classes_of(clips)),
+        targets=class_numbers(clips["label"], classes_of(clips)),
         folds=np.asarray(clips["fold"]),
         learning_rates=[optim.learning_rate for optim in trials],
         weight_decays=[optim.weight_decay for optim in trials],

@@ -1,5 +1,6 @@
 """A baseline over tasks: hand-made features of some clips each, then one held-out fold each."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,12 @@ def describe_clips(
     results: list[list[Described]] = [[]] * len(chunks)
     task = workers.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
+    counts: Counter[str] = Counter()
 
     def done(number: int, result: "list[Described]") -> None:
         results[number] = result
-        progress(sum(len(part) for part in results))
+        counts["done"] += len(result)
+        progress(counts["done"])
 
     workers.map_tasks(
         lambda chunk: task.remote(

@@ -160,7 +160,7 @@ class FeaturePreparation:
     def run(self, clips: pa.Table) -> InColumns[ClipFeatures]:
         """A ClipFeatures for every clip, in order; cached features are not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
-        requests = index.requests(clips)
+        requests = index.requests(clips, is_looked_up=True)
         num_at_once = self._workers.slots(cpus=self._cpus, gpus=self._gpus)
         distinct = {info.key: encoder for encoder, info in zip(self.encoders, self.infos, strict=True)}
         encoders = [(encoder, key) for key, encoder in distinct.items()]

@@ -185,11 +185,13 @@ def _score_folds(
     recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]
+    shared = connection.shared(plan)  # once: of a million clips it has a hundred megabytes
     under_way: dict[int, Callable[[], Reported[FoldResult]]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
             if ahead not in under_way:
-                under_way[ahead] = _begin(settings, plan, ahead, name=f"trial-{number}-fold-{ahead}")
+                name = f"trial-{number}-fold-{ahead}"
+                under_way[ahead] = _begin(settings, plan, shared, ahead, name=name)
         try:
             reported = Reported(result=finished[fold], warnings=()) if fold in finished else under_way[fold]()
         except (UserError, DivergenceError) as error:
@@ -203,7 +205,7 @@ def _score_folds(
 
 
 def _begin(
-    settings: TuneFoldsConfig, plan: Plan, fold: int, *, name: str
+    settings: TuneFoldsConfig, plan: Plan, shared: Plan, fold: int, *, name: str
 ) -> Callable[[], Reported[FoldResult]]:
     """Start a fold, as a task on a worker that has loaded the encoder or on several together; returns a function to wait for its score.
 
@@ -214,7 +216,7 @@ def _begin(
     if workers == 1:
         cpus = plan.config.resources.cpus_per_worker
         task = connection.task(score_here, cpus=cpus, gpus=plan.gpus, in_trial=True)
-        reference: Any = task.remote(settings, plan, fold)
+        reference: Any = task.remote(settings, shared, fold)
         return lambda: ray.get(reference)
     return functools.partial(_score_by_several, settings, plan, fold, name)
 

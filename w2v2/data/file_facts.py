@@ -13,7 +13,7 @@ from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
-from w2v2.storage.listing import LISTING, file_tables, table_of
+from w2v2.storage.listing import LISTING, file_tables, of_size, table_of
 
 MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
@@ -63,13 +63,29 @@ def _looked_up(
     uris: pa.Array, listing: Iterable[pa.Table], *, num_at_once: int
 ) -> tuple[pa.Table, dict[str, StorageError]]:
     """The files of these uris (LISTING), and the errors of those that cannot be looked up."""
-    tables = [table.filter(pc.is_in(table["uri"], uris)) for table in listing]
-    files = pa.concat_tables([LISTING.empty_table(), *tables])
+    files = _among(listing, uris)
     unlisted = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
     infos = dict(zip(unlisted, storage.stat_many(unlisted, num_at_once=num_at_once), strict=True))
     errors = {uri: info for uri, info in infos.items() if isinstance(info, StorageError)}
     stated = table_of(info for info in infos.values() if isinstance(info, FileInfo))
     return pa.concat_tables([files, stated]), errors
+
+
+def _among(listing: Iterable[pa.Table], uris: pa.Array) -> pa.Table:
+    """The listed files that have these uris."""
+    # As many at a time as are wanted: each comparison hashes all uris anew.
+    tables = of_size(listing, max(_LISTED_AT_ONCE, len(uris)))
+    wanted = [table.filter(pc.is_in(table["uri"], uris)) for table in tables]
+    return pa.concat_tables([LISTING.empty_table(), *wanted])
+
+
+def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
+    """The fingerprint of each clip's file that a listing shows, null of local files and of those that it does not show."""
+    uris = clips["uri"].unique()
+    remote = uris.filter(pc.starts_with(uris, "gs://"))
+    files = _among(_listed(remote, data) if len(remote) else (), remote)
+    files = files.filter(pc.less_equal(files["size_bytes"], MAX_FILE_BYTES))
+    return files["fingerprint"].take(pc.index_in(clips["uri"], value_set=files["uri"].combine_chunks()))
 
 
 def _listed(uris: pa.Array, data: DataConfig) -> Iterator[pa.Table]:

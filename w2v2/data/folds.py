@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from w2v2.config.data import FoldsConfig
 from w2v2.data import leaks
+from w2v2.data.groups import looked_up, numbered
 from w2v2.errors import UserError
 from w2v2.wording import listed
 
@@ -47,7 +48,7 @@ def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
             fold_of = _grouped(clips, num_folds=folds.num_folds)
         case "column":
             fold_of = _of_column(clips, num_folds=folds.num_folds)
-    fold = np.array([fold_of[speaker] for speaker in clips["speaker"].to_pylist()], np.int64)
+    fold = np.array(looked_up(clips["speaker"], fold_of), np.int64)
     _check_filled(fold, folds)
     _check_classes(clips, fold, num_folds=folds.num_folds)
     return clips.append_column("fold", pa.array(fold, pa.int64()))
@@ -107,9 +108,10 @@ def _of_column(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
             f"({listed(names)}): set --folds.num_folds {len(names)}"
         )
     leaks.refuse_divided_speakers(clips, part="split")
+    pairs = clips.group_by("speaker").aggregate([("split", "min")])  # of which each speaker has one
     return {
         speaker: names.index(name)
-        for speaker, name in zip(clips["speaker"].to_pylist(), clips["split"].to_pylist(), strict=True)
+        for speaker, name in zip(pairs["speaker"].to_pylist(), pairs["split_min"].to_pylist(), strict=True)
     }
 
 
@@ -121,9 +123,11 @@ def _consecutive(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
 
 def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
     _enough_speakers(clips, num_folds=num_folds)
-    rows = clips.select(["speaker", "label"]).sort_by([("speaker", "ascending"), ("label", "ascending")])
-    speaker, label = (np.array(column.to_pylist(), np.str_) for column in rows.columns)
-    most = np.unique(label, return_counts=True)[1].max()
+    names, number = numbered(clips["speaker"])
+    _, number_of_label = numbered(clips["label"])
+    in_order = np.lexsort((number_of_label, number))
+    speaker, label = number[in_order], number_of_label[in_order]
+    most = np.bincount(label).max()
     if most < num_folds:
         raise UserError(
             f"folds.num_folds is {num_folds} but no class has more than {most} clips: "
@@ -136,7 +140,7 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
         # It warns of classes rarer than folds; _check_classes says so in our words.
         warnings.filterwarnings("ignore", message="The least populated class")
         parts = [held_out for _, held_out in splitter.split(label, label, speaker)]
-    return {str(name): fold for fold, part in enumerate(parts) for name in np.unique(speaker[part])}
+    return {str(names[one]): fold for fold, part in enumerate(parts) for one in np.unique(speaker[part])}
 
 
 def _speakers(clips: pa.Table) -> list[str]:
@@ -182,7 +186,7 @@ def _check_filled(fold: Int[np.ndarray, " clips"], folds: FoldsConfig) -> None:
 
 def _check_classes(clips: pa.Table, fold: Int[np.ndarray, " clips"], *, num_folds: int) -> None:
     """Raises UserError where the clips outside a fold lack a class; warns where those in it do."""
-    classes, target = np.unique(np.array(clips["label"].to_pylist(), np.str_), return_inverse=True)
+    classes, target = numbered(clips["label"])
     counts = np.bincount(target * num_folds + fold, minlength=len(classes) * num_folds)
     counts = counts.reshape(len(classes), num_folds)
     for name, in_fold in zip(classes, counts, strict=True):

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from w2v2.config.data import SPLITS, FoldsConfig, SplitConfig
 from w2v2.data import folds as speaker_folds
 from w2v2.data import leaks
+from w2v2.data.groups import looked_up
 from w2v2.errors import UserError
 from w2v2.wording import listed
 
@@ -36,7 +37,7 @@ def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val:
     Raises UserError for too few speakers, a fold that does not exist, a word in the column that names no split,
     and where train or test would be empty.
     """
-    match split.kind, any(clips["split"].to_pylist()):
+    match split.kind, any(clips["split"].unique().to_pylist()):
         case ("column", _) | ("auto", True):
             clips = _with_split(clips, _of_column(clips))
         case "fold", _:
@@ -98,27 +99,30 @@ def audit(clips: pa.Table) -> None:
     leaks.refuse_same_audio(leaks.with_digest(clips), "split", consequence)
 
 
-def _with_split(clips: pa.Table, split: Iterable[str]) -> pa.Table:
-    values = pa.array(list(split), pa.string())
+def _with_split(clips: pa.Table, split: list[str] | pa.ChunkedArray) -> pa.Table:
+    values = split if isinstance(split, pa.ChunkedArray) else pa.array(split, pa.string())
     return clips.set_column(clips.column_names.index("split"), pa.field("split", pa.string()), values)
 
 
 def num_clips(clips: pa.Table) -> Counter[str]:
     """The number of clips in each split."""
-    return Counter(clips["split"].to_pylist())
+    counts = clips["split"].value_counts()
+    return Counter(
+        dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+    )
 
 
 def _of_column(clips: pa.Table) -> list[str]:
-    written = clips["split"].to_pylist()
     meant = {word: split for split, words in WORDS.items() for word in words}
-    unknown = Counter(word for word in written if word.strip().lower() not in meant)
+    written = num_clips(clips)
+    unknown = {word: num for word, num in written.items() if word.strip().lower() not in meant}
     if unknown:
         shown = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
         raise UserError(
             f"the column data.split_column has {listed(shown)}, wanted train, val or test for every clip: fix "
             "these cells, or draw the splits with --split.kind speakers"
         )
-    return [meant[word.strip().lower()] for word in written]
+    return looked_up(clips["split"], {word: meant[word.strip().lower()] for word in written})
 
 
 def _of_fold(clips: pa.Table, split: SplitConfig, folds: FoldsConfig) -> list[str]:
@@ -131,7 +135,7 @@ def _of_fold(clips: pa.Table, split: SplitConfig, folds: FoldsConfig) -> list[st
 
 
 def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
-    speakers = _shuffled(clips["speaker"].to_pylist(), split.seed)
+    speakers = _shuffled(clips["speaker"].unique().to_pylist(), split.seed)
     num_test = _share(speakers, split.test_fraction)
     num_val = _share(speakers, split.val_fraction) if need_val else 0
     if num_test + num_val >= len(speakers):
@@ -143,23 +147,20 @@ def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
     split_of = dict.fromkeys(speakers, "train")
     split_of |= dict.fromkeys(speakers[:num_test], "test")
     split_of |= dict.fromkeys(speakers[num_test : num_test + num_val], "val")
-    return [split_of[speaker] for speaker in clips["speaker"].to_pylist()]
+    return looked_up(clips["speaker"], split_of)
 
 
 def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
-    rows = list(zip(clips["speaker"].to_pylist(), clips["split"].to_pylist(), strict=True))
-    speakers = _shuffled((speaker for speaker, split_name in rows if split_name == "train"), split.seed)
+    in_train = pc.equal(clips["split"], "train")
+    speakers = _shuffled(clips.filter(in_train)["speaker"].unique().to_pylist(), split.seed)
     num_val = _share(speakers, split.val_fraction)
     if num_val >= len(speakers):
         raise UserError(
             f"train has {len(speakers)} speakers ({listed(sorted(speakers))}), of whom split.val_fraction="
             f"{split.val_fraction:g} takes {num_val} for val and leaves none: add speakers, or give a val split"
         )
-    chosen = set(speakers[:num_val])
-    moved = (
-        "val" if split_name == "train" and speaker in chosen else split_name for speaker, split_name in rows
-    )
-    return _with_split(clips, moved)
+    is_chosen = pc.is_in(clips["speaker"], value_set=pa.array(speakers[:num_val], pa.string()))
+    return _with_split(clips, pc.if_else(pc.and_(in_train, is_chosen), "val", clips["split"]))
 
 
 def _shuffled(speakers: Iterable[str], seed: int) -> list[str]:

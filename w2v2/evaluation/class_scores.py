@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Shaped
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation.bootstrap import Interval, Scored, Values, blocks, fold_of_each, intervals, ratio
 
 CLASS_METRICS = ("precision", "recall", "f1")
@@ -25,7 +26,7 @@ def class_intervals(
         np.array([number[name] for name in predictions[column].to_pylist()], np.int64)
         for column in ("target", "predicted")
     )
-    speakers, group = np.unique(np.array(predictions["speaker"].to_pylist(), np.str_), return_inverse=True)
+    speakers, group = numbered(predictions["speaker"])
     shape = (len(speakers), len(classes), len(classes))
     counts = np.zeros(shape, np.int64)
     np.add.at(counts, (group, target, predicted), 1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from w2v2.data.groups import Names, numbered
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
 from w2v2.json_types import Json
 
@@ -23,7 +24,7 @@ def confusion(
            [1, 1]])
     """
     group = np.zeros(len(target), np.int64)
-    return _confusions(target, predicted, group, num_classes=num_classes, num_groups=1)[0]
+    return confusions(target, predicted, group, num_classes=num_classes, num_groups=1)[0]
 
 
 def rates(confusion: Int[np.ndarray, "classes classes"]) -> dict[str, float | None]:
@@ -54,14 +55,14 @@ def scores(confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
 def by_speaker(
     target: Int[np.ndarray, " clips"],
     predicted: Int[np.ndarray, " clips"],
-    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    speaker: Names,
     *,
     num_classes: int,
     fold: Sequence[int] | Int[np.ndarray, " clips"] | None = None,
 ) -> Scored:
     """Accuracy, UAR and macro F1 of any sample of the speakers; fold is each clip's fold in cross-validation."""
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
-    counts = _confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
+    speakers, group = numbered(speaker)
+    counts = confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
     folds = [] if fold is None else [fold_of_each(group, np.asarray(fold, np.int64), len(speakers))]
     return scored(counts, speakers, folds=folds)
 
@@ -96,7 +97,7 @@ def scored(
     return Scored(speakers=speakers, values=values, folds=folds, bounds=dict.fromkeys(METRICS, (0.0, 1.0)))
 
 
-def _confusions(
+def confusions(
     target: Int[np.ndarray, " clips"],
     predicted: Int[np.ndarray, " clips"],
     group: Int[np.ndarray, " clips"],

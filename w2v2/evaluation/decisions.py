@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation import bootstrap, multi_label
 from w2v2.evaluation.bootstrap import Scored, Values, ratio
 from w2v2.evaluation.scores import columns
@@ -83,7 +84,7 @@ def _by_speaker(
     names: Sequence[str],
 ) -> Scored:
     """Both rates of each label, of any sample of the speakers."""
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    speakers, group = numbered(speaker)
     # Right and all, of the clips with a label and of those without.
     sums = np.zeros((4, len(speakers), len(names)))
     for row, cells in enumerate(
@@ -115,7 +116,7 @@ def by_patient(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[str
     out of that label.
     """
     target, predicted = columns(rows, "target", names), columns(rows, "prob", names)
-    speakers, group = np.unique(np.array(rows["speaker"].to_pylist(), np.str_), return_inverse=True)
+    speakers, group = numbered(rows["speaker"])
     table: dict[str, pa.Array | np.ndarray | list[str]] = {
         "clip_id": speakers.tolist(),
         "speaker": speakers.tolist(),

@@ -30,11 +30,9 @@ def class_details(
     """
     place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
     rows = clips.take(place)
-    target, predicted = (
-        class_numbers(predictions[name].to_pylist(), classes) for name in ("target", "predicted")
-    )
+    target, predicted = (class_numbers(predictions[name], classes) for name in ("target", "predicted"))
     fold = scores.fold_of(predictions)
-    speaker = predictions["speaker"].to_pylist()
+    speaker = predictions["speaker"]
     by_column = {
         name: slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
         for name, values in slice_columns(rows, columns).items()

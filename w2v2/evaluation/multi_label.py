@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
 
 METRICS = ("auc", "average_precision")
@@ -59,7 +60,7 @@ def by_speaker(
     A label with one kind of clip in a sample is NaN there, and so are the means where any label is that all
     speakers together define. fold is each clip's fold, where every fold has a model of its own.
     """
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    speakers, group = numbered(speaker)
     defined = ((target == 1).any(0) & (target == 0).any(0))[None]
 
     def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation.bootstrap import Scored, fold_of_each, intervals, plain, ratio
 from w2v2.json_types import Json
 
@@ -200,7 +201,7 @@ def _scored(
     units: Mapping[str, Sequence[Edits]], speakers: Sequence[str], folds: Sequence[int] | None
 ) -> Scored:
     """The rates of any sample of the speakers; edits and reference units are drawn together."""
-    names, group = np.unique(np.asarray(speakers, np.str_), return_inverse=True)
+    names, group = numbered(speakers)
     sums = {name: np.zeros((len(names), 2), np.int64) for name in units}
     for name, clips in units.items():
         if clips:

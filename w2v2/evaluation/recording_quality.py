@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
+from w2v2.data.groups import numbered
 from w2v2.data.recording_quality import MEASURES, measured
 from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
@@ -56,8 +57,8 @@ def recording_details(
     }
     if not classes or not has_quality.any():
         return details
-    label = class_numbers(clips["label"].to_pylist(), classes)
-    speaker = np.unique(np.asarray(clips["speaker"].to_pylist(), np.str_), return_inverse=True)[1]
+    label = class_numbers(clips["label"], classes)
+    speaker = numbered(clips["speaker"])[1]
     compared = values | {"bandwidth_hz": np.minimum(values["bandwidth_hz"], WIDEBAND_HZ)}
     details["by_class"] = {
         name: class_differences(column, label, speaker, classes=classes, seed=seed)
@@ -78,11 +79,9 @@ def _scores_by_quality(
     predictions: pa.Table, clips: pa.Table, classes: Sequence[str], *, seed: int
 ) -> dict[str, Any]:
     place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
-    target, predicted = (
-        class_numbers(predictions[name].to_pylist(), classes) for name in ("target", "predicted")
-    )
+    target, predicted = (class_numbers(predictions[name], classes) for name in ("target", "predicted"))
     fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
-    speaker = predictions["speaker"].to_pylist()
+    speaker = predictions["speaker"]
     by_measure = {}
     for name, (labels, values) in quality_slices(clips.take(place)).items():
         slice_ = slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, mean_of_defined, plain, ratio
 from w2v2.json_types import Json, JsonObject
@@ -83,7 +84,7 @@ def by_speaker(
     A mean is NaN in a sample that lacks a target whose score all speakers together define. fold is each clip's fold,
     where every fold has a model of its own.
     """
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_), return_inverse=True)
+    speakers, group = numbered(speaker)
     sums = _sums_by_group(
         target, predicted, group, num_groups=len(speakers), shift=_means_where_defined(target)
     )

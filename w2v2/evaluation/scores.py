@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from w2v2.config.data import TaskKind
+from w2v2.data.groups import numbered
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation import bootstrap, multi_label, recognition, regression
 from w2v2.evaluation import classification as metrics
@@ -157,13 +158,12 @@ def chance_uar(pooled: JsonObject) -> float | None:
 def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Json]]:
     """Scores of each speaker's clips."""
     target, predicted, speaker = _class_columns(predictions, classes)
+    names, group = numbered(speaker)
+    confusions = metrics.confusions(target, predicted, group, num_classes=len(classes), num_groups=len(names))
     by_speaker = {}
-    for name in sorted(set(speaker.tolist())):
-        is_speaker = speaker == name
-        scores = metrics.scores(
-            metrics.confusion(target[is_speaker], predicted[is_speaker], len(classes)), classes
-        )
-        by_speaker[str(name)] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
+    for name, confusion in zip(names.tolist(), confusions, strict=True):
+        scores = metrics.scores(confusion, classes)
+        by_speaker[name] = {key: scores[key] for key in ("num_clips", "accuracy", "uar")}
     return by_speaker
 
 
@@ -175,11 +175,9 @@ def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndar
 
 def _class_columns(
     predictions: pa.Table, classes: Sequence[str]
-) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"], Shaped[np.ndarray, " clips"]]:
-    target, predicted = (
-        class_numbers(predictions[column].to_pylist(), classes) for column in ("target", "predicted")
-    )
-    return target, predicted, np.array(predictions["speaker"].to_pylist(), dtype=np.str_)
+) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"], pa.ChunkedArray]:
+    target, predicted = (class_numbers(predictions[column], classes) for column in ("target", "predicted"))
+    return target, predicted, predictions["speaker"]
 
 
 def _multi(predictions: pa.Table, names: Sequence[str], *, seed: int) -> dict[str, Json]:

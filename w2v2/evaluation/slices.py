@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from w2v2.data.groups import Names, numbered
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, intervals
 from w2v2.evaluation.comparison import as_json
@@ -55,8 +56,8 @@ class _Clips:
 def slice_scores(
     target: Int[np.ndarray, " clips"],
     predicted: Int[np.ndarray, " clips"],
-    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
-    values: Sequence[str] | Shaped[np.ndarray, " clips"],
+    speaker: Names,
+    values: Names,
     *,
     classes: Sequence[str],
     fold: Int[np.ndarray, " clips"] | None = None,
@@ -72,24 +73,27 @@ def slice_scores(
     the lowest as well, p allows for the two values having been chosen for being far apart; the interval does not.
     Clips with an empty value are not scored. `undefined` says why there is no comparison.
     """
-    names = np.asarray(values, dtype=np.str_)
-    kept = np.unique(names[names != ""])
+    names, number = numbered(values)
+    is_kept = names != ""
+    kept = names[is_kept]
     if not 2 <= len(kept) <= MAX_VALUES:
         return {"metric": metric, "undefined": f"{len(kept)} different values, wanted 2 to {MAX_VALUES}"}
-    has = np.stack([np.bincount(target[names == name], minlength=len(classes)) > 0 for name in kept])
+    num_clips = np.bincount(number * len(classes) + target, minlength=len(names) * len(classes))
+    has = num_clips.reshape(len(names), len(classes))[is_kept] > 0
     shared = np.asarray(has.all(0))
     left_out = [classes[c] for c in np.flatnonzero(np.asarray(has.any(0)) & ~shared).tolist()]
     if not shared.any():
         return {"metric": metric, "left_out": left_out, "undefined": "the values have no class in common"}
-    rows = (names != "") & shared[target]
-    speakers, group = np.unique(np.asarray(speaker, dtype=np.str_)[rows], return_inverse=True)
+    rows = is_kept[number] & shared[target]
+    every_speaker, of_clip = numbered(speaker)
+    present, group = np.unique(of_clip[rows], return_inverse=True)
     clips = _Clips(
         target=target[rows],
         predicted=predicted[rows],
         group=group,
-        value=np.searchsorted(kept, names[rows]),
-        speakers=speakers,
-        folds=[] if fold is None else [fold_of_each(group, fold[rows], len(speakers))],
+        value=(np.cumsum(is_kept) - 1)[number[rows]],
+        speakers=every_speaker[present],
+        folds=[] if fold is None else [fold_of_each(group, fold[rows], len(present))],
         num_classes=len(classes),
         num_values=len(kept),
     )

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 HELD_BYTES = 2**26
 """Of pooled vectors in memory: of more, a batch reads its own from a few files."""
+HELD_CLIPS = 20_000
+"""Whose vectors are read each from its own entry: opening those of more takes longer than training on them."""
 PACK_BYTES = 2**28
 """About so large is one file."""
 _CHUNK_CLIPS = 1_000
@@ -52,15 +54,25 @@ def open_features(
     if not cache.pooled or not len(digests):
         return features
     # Opening a file for each clip of each batch would cost more than training does.
-    if len(digests) * features[0].nbytes > HELD_BYTES:
+    if len(digests) > HELD_CLIPS or not len(without_packed(cache, digests)) or _is_large(features):
         try:
-            return PackedVectors(cache, digests, num_at_once=num_at_once)
+            packed = PackedVectors(cache, digests, num_at_once=num_at_once)
         except (OSError, storage.RefusedError) as error:  # a full disk, or a folder that may not be written
             logger.warning("feature cache: %s: each vector is read from its own file, which is slow", error)
             localize(cache, digests.to_pylist(), num_at_once=num_at_once)
             return features
+        return packed if _is_large(packed) else in_memory(packed)
     localize(cache, digests.to_pylist(), num_at_once=num_at_once)
     return in_memory(features)
+
+
+def _is_large(features: Features) -> bool:
+    return len(features) * features[0].nbytes > HELD_BYTES
+
+
+def without_packed(cache: FeatureCache, digests: pa.Array) -> pa.Array:
+    """The digests that are in no whole file of this machine: only their entries have to be looked at."""
+    return _missing(digests, _packs(cache.folder / "packed")) if cache.pooled else digests
 
 
 def in_memory(features: Features) -> Float[np.ndarray, "clips ..."]:

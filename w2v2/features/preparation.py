@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from w2v2.audio.decoding import AudioError, Clip
@@ -16,7 +18,8 @@ from w2v2.config.data import AudioConfig
 from w2v2.data.file_facts import reject_of
 from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
-from w2v2.features.requests import ClipFeatures, InColumns, Request, features_in_columns, joined
+from w2v2.features.packed_vectors import without_packed
+from w2v2.features.requests import ClipFeatures, InColumns, Request, unchanged_features
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
 
@@ -101,20 +104,32 @@ def prepare(
 
 
 def cached_features(
-    requests: Sequence[Request], *, caches: Sequence[FeatureCache], num_readers: int
+    requests: InColumns[Request], *, caches: Sequence[FeatureCache], num_readers: int
 ) -> InColumns[ClipFeatures] | None:
     """A ClipFeatures for each request, in order, if all caches have all entries and no file has changed; else None."""
-    if not all(request.audio_digest for request in requests):
+    if not all(
+        _are_unchanged(requests.table.slice(at, LOOKED_UP), num_readers)
+        for at in range(0, len(requests), LOOKED_UP)
+    ):
         return None
-    parts = []
-    for at in range(0, len(requests), LOOKED_UP):
-        portion = requests[at : at + LOOKED_UP]
-        fingerprints, _ = _fingerprints(portion, num_readers)
-        cached = _cached(portion, fingerprints, caches, num_readers)
-        if len(cached) < len(portion):
-            return None
-        parts.append(features_in_columns(cached[r.clip_id] for r in portion))
-    return joined(parts)
+    digests = requests.table["audio_digest"].unique()
+    for cache in caches:
+        unpacked = without_packed(cache, digests)
+        for at in range(0, len(unpacked), LOOKED_UP):
+            portion = unpacked.slice(at, LOOKED_UP).to_pylist()
+            if len(cache.intact(portion, num_at_once=num_readers)) < len(portion):
+                return None
+    return unchanged_features(requests)
+
+
+def _are_unchanged(requests: pa.Table, num_readers: int) -> bool:
+    """Whether the fingerprint of each request's file is still that of the earlier run that read it."""
+    is_listed = pc.is_valid(requests["listed_fingerprint"])
+    listed, others = requests.filter(is_listed), requests.filter(pc.invert(is_listed))
+    infos = storage.stat_many(others["uri"].to_pylist(), num_at_once=num_readers)
+    now = [info.fingerprint if isinstance(info, FileInfo) and not reject_of(info) else "" for info in infos]
+    same = pc.all(pc.equal(listed["fingerprint"], listed["listed_fingerprint"]), skip_nulls=False).as_py()
+    return same is True and others["fingerprint"].to_pylist() == now
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
@@ -137,10 +152,11 @@ def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: in
 
 def _fingerprints(requests: Sequence[Request], num_readers: int) -> tuple[dict[str, str], dict[str, Reject]]:
     """Fingerprints of the files that can be looked up, and rejects for the others, by clip."""
-    fingerprints: dict[str, str] = {}
+    fingerprints = {r.clip_id: r.listed_fingerprint for r in requests if r.listed_fingerprint}
     rejects: dict[str, Reject] = {}
-    infos = storage.stat_many([r.uri for r in requests], num_at_once=num_readers)
-    for request, info in zip(requests, infos, strict=True):
+    unlisted = [r for r in requests if not r.listed_fingerprint]
+    infos = storage.stat_many([r.uri for r in unlisted], num_at_once=num_readers)
+    for request, info in zip(unlisted, infos, strict=True):
         if reject := reject_of(info):
             rejects[request.clip_id] = reject
         elif isinstance(info, FileInfo):

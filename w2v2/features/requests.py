@@ -17,6 +17,7 @@ from w2v2.audio.decoding import DECODER_VERSION, decoder_of
 from w2v2.audio.quality import Quality
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
 from w2v2.config.digest import positional, settings_digest
+from w2v2.data.file_facts import listed_fingerprints
 from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
@@ -43,6 +44,8 @@ class Request:
     num_samples: int = 0
     tolerated: str = ""
     quality: Quality | None = None
+    listed_fingerprint: str = ""
+    """That of the file now, where a listing has shown it; else the file is looked up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +84,15 @@ LEARNT = {
 }
 PLACE = {"uri": pa.string(), "start_s": pa.float64(), "end_s": pa.float64()}
 INDEX = pa.schema([*PLACE.items(), *LEARNT.items(), *QUALITY.items(), ("decoder", pa.int64())])
-REQUESTS = pa.schema([("clip_id", pa.string()), *PLACE.items(), *LEARNT.items(), *QUALITY.items()])
+REQUESTS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        *PLACE.items(),
+        *LEARNT.items(),
+        *QUALITY.items(),
+        ("listed_fingerprint", pa.string()),
+    ]
+)
 FEATURES = pa.schema(
     [("clip_id", pa.string()), *LEARNT.items(), *QUALITY.items(), *RECORD, ("num_forwards", pa.int64())]
 )
@@ -93,11 +104,11 @@ class InColumns(Sequence[Item]):
     """Clips as the rows of a table, in a quarter of the memory of objects; each is made while it is looked at."""
 
     def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
-        self._table: pa.Table = table.combine_chunks()
+        self.table: pa.Table = table.combine_chunks()
         self._make: Callable[[Mapping[str, Any]], Item] = make
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -107,7 +118,7 @@ class InColumns(Sequence[Item]):
         chosen = range(len(self))[index]
         if isinstance(chosen, int):
             return self[chosen : chosen + 1][0]
-        rows = self._table.take(pa.array(chosen, pa.int64()))
+        rows = self.table.take(pa.array(chosen, pa.int64()))
         return [self._make(row) for row in rows.to_pylist()]
 
     def __iter__(self) -> Iterator[Item]:
@@ -123,8 +134,18 @@ def features_in_columns(clips: Iterable[ClipFeatures]) -> InColumns[ClipFeatures
 def joined(parts: Sequence[InColumns[ClipFeatures]]) -> InColumns[ClipFeatures]:
     """All clips of the parts, in order."""
     return InColumns(
-        pa.concat_tables([FEATURES.empty_table(), *(part._table for part in parts)]), _features_of
+        pa.concat_tables([FEATURES.empty_table(), *(part.table for part in parts)]), _features_of
     )
+
+
+def unchanged_features(requests: InColumns[Request]) -> InColumns[ClipFeatures]:
+    """The features of requests of which nothing has to be read or computed anew."""
+    columns = {name: requests.table[name] for name in ("clip_id", *LEARNT, *QUALITY)}
+    num = len(requests)
+    columns |= {name: pa.repeat(value, num) for name, value in record_fields(None).items()}
+    columns["tolerated"] = pc.fill_null(columns["tolerated"], "")
+    columns["num_forwards"] = pa.repeat(0, num)
+    return InColumns(pa.table(columns).select(FEATURES.names).cast(FEATURES), _features_of)
 
 
 def _in_portions(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
@@ -145,7 +166,8 @@ def _features_of(row: Mapping[str, Any]) -> ClipFeatures:
 
 
 def _request_of(row: Mapping[str, Any]) -> Request:
-    learnt = {name: row[name] for name in LEARNT if row[name] is not None}
+    known = (*LEARNT, "listed_fingerprint")
+    learnt = {name: row[name] for name in known if row[name] is not None}
     place = {name: row[name] for name in ("clip_id", *PLACE)}
     return Request(**place, **learnt, quality=recorded_quality(row))
 
@@ -159,17 +181,24 @@ class AudioIndex:
     def __init__(self, data: DataConfig, audio: AudioConfig, cache: CacheConfig) -> None:
         folder = storage.join(storage.expand(cache.uri), "index")
         places = [storage.join(folder, key) for key in audio_keys(audio, data.uri)]
-        self._place = places[0]
+        self._data, self._place = data, places[0]
         found = (files for place in places if (files := _index_files(place)))
         self._files = next(found, {})
         self._rows = pa.concat_tables([INDEX.empty_table(), *self._files.values()])
 
-    def requests(self, clips: pa.Table) -> InColumns[Request]:
-        """A request for every clip, with what earlier runs learnt about its file."""
+    def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> InColumns[Request]:
+        """A request for every clip, with what earlier runs learnt about its file, and with what a listing shows of files in gs://."""
         place = pc.index_in(_key(clips), value_set=_key(self._rows).combine_chunks())
         columns = {name: clips[name] for name in ("clip_id", *PLACE)}
         columns |= {name: self._rows[name].take(place) for name in (*LEARNT, *QUALITY)}
+        columns["listed_fingerprint"] = pa.nulls(len(clips), pa.string())
+        if is_looked_up:
+            columns["listed_fingerprint"] = listed_fingerprints(clips, self._data)
         return InColumns(pa.table(columns).cast(REQUESTS), _request_of)
+
+    def has_all(self, clips: pa.Table) -> bool:
+        """Whether every clip's audio was read by an earlier run."""
+        return pc.all(pc.is_in(_key(clips), value_set=_key(self._rows).combine_chunks())).as_py() is not False
 
     def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""

@@ -21,7 +21,7 @@ from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.tables.spec import Where
-from w2v2.tables.spool import Spool, SpooledTable
+from w2v2.tables.spool import RowsByShard, Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
@@ -37,13 +37,17 @@ class Shards:
     counts: dict[str, int]
     """Clips by outcome, as extraction.counts gives them, of earlier attempts once sort_out has been called."""
 
-    def __init__(self, folder: Path, shards: Iterable[Manifest]) -> None:
+    def __init__(self, folder: Path, shards: Iterable[Manifest], spool: Spool) -> None:
+        self.spool = spool
         self.num_clips, self.num_shards = 0, 0
+        self._keys = {column: spool.keys(column) for column in ("uri", "clip_id")}
         self.counts = {"embedded": 0, "there": 0, "rejected": 0}
         self.passed_over: Counter[str] = Counter()
         self._folder, rejects = folder, [REJECTS.empty_table()]
         for shard in shards:
             self._write(self.num_shards, shard.clips)
+            for column, keys in self._keys.items():
+                keys.add(self.num_shards, shard.clips[column])
             self.num_shards += 1
             self.num_clips += len(shard.clips)
             self.passed_over.update(shard.passed_over)
@@ -62,24 +66,32 @@ class Shards:
     def __iter__(self) -> Iterator[pa.Table]:
         return (self.read(number) for number in range(self.num_shards))
 
-    def sort_out(self, job: Job, done: SpooledTable, table: "StoredRows | None") -> Todo:
+    def sort_out(self, job: Job, table: Table | None) -> Todo:
         """The clips to embed; all clips get the columns of extraction.sort_out."""
         todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
+        stored = self._stored(table, job) if table else None
+        done = spooled_done(self.spool, job).by_shard("uri", self._keys["uri"])
         for number, clips in enumerate(self):
-            rows_of_shard = table.of(clips) if table else None
-            earlier = done.among("uri", clips["uri"])
-            clips = extraction.sort_out(clips, job, done=earlier, table=rows_of_shard)
+            rows = RowsOfClips(stored.of(number, clips["clip_id"])) if stored else None
+            earlier = done.of(number, clips["uri"])
+            clips = extraction.sort_out(clips, job, done=earlier, table=rows)
             self._write(number, clips)
             todo.add(extraction.to_do(clips, job))
             counts.update(extraction.counts(clips))
         self.counts = dict(counts)
         return todo
 
-    def lost_to_newer(self, job: Job, table: Table, spool: Spool) -> int:
+    def lost_to_newer(self, job: Job, table: Table) -> int:
         """The number of written clips for which the table has newer rows, from another run."""
-        stored = StoredRows(table, job, spool)
-        return sum(extraction.lost_to_newer(clips, job, stored.of(clips)) for clips in self)
+        stored = self._stored(table, job)
+        return sum(
+            extraction.lost_to_newer(clips, job, RowsOfClips(stored.of(number, clips["clip_id"])))
+            for number, clips in enumerate(self)
+        )
+
+    def _stored(self, table: Table, job: Job) -> RowsByShard:
+        return spooled_rows(self.spool, table, job).by_shard("clip_id", self._keys["clip_id"])
 
     def manifest(self, carried: Sequence[str]) -> Manifest:
         """All clips in memory, with the columns that manifest.read and file_facts give them, `carried` among them."""
@@ -93,8 +105,9 @@ class Shards:
         tolerated: Counter[str] = Counter()
         parts: dict[str, None] = {}
         rejects, recordings = [self.rejects], []
+        by_shard = outcomes.by_shard("uri", self._keys["uri"])
         for number, clips in enumerate(self):
-            new = outcomes.among("uri", clips["uri"])
+            new = by_shard.of(number, clips["uri"])
             if len(new):
                 clips = extraction.with_outcomes(clips, new)
                 self._write(number, clips)
@@ -162,28 +175,23 @@ def spooled_done(spool: Spool, job: Job) -> SpooledTable:
     return done
 
 
-class StoredRows:
-    """What the table has for this encoder and pooling, read once, looked up by clip."""
-
-    def __init__(self, table: Table, job: Job, spool: Spool) -> None:
-        columns = [*STORED_COLUMNS, *job.config.carried]
-        schema = extraction.spec_of(job.config).schema
-        schema = pa.schema([schema.field(column) for column in columns])
-        for attempt in range(NUM_TRIES):
-            self._rows = spool.table("stored", schema)
-            try:
-                for rows in table.read_batches(columns, where=extraction.where_stored(job)):
-                    self._rows.add(rows)
-                break
-            except (
-                storage.NotFoundError
-            ):  # another writer's commit has replaced files of a Parquet table meanwhile
-                if attempt + 1 == NUM_TRIES:
-                    raise
-
-    def of(self, clips: pa.Table) -> "RowsOfClips":
-        """The rows of these clips."""
-        return RowsOfClips(self._rows.among("clip_id", clips["clip_id"]))
+def spooled_rows(spool: Spool, table: Table, job: Job) -> SpooledTable:
+    """What the table has for this encoder and pooling."""
+    columns = [*STORED_COLUMNS, *job.config.carried]
+    schema = extraction.spec_of(job.config).schema
+    schema = pa.schema([schema.field(column) for column in columns])
+    for attempt in range(NUM_TRIES):
+        stored = spool.table("stored", schema)
+        try:
+            for rows in table.read_batches(columns, where=extraction.where_stored(job)):
+                stored.add(rows)
+            break
+        except (
+            storage.NotFoundError
+        ):  # another writer's commit has replaced files of a Parquet table meanwhile
+            if attempt + 1 == NUM_TRIES:
+                raise
+    return stored
 
 
 class RowsOfClips:

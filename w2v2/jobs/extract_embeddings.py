@@ -36,13 +36,12 @@ from w2v2.results.job_plans import plan_extraction
 from w2v2.storage import files as storage
 from w2v2.storage.lease import exclusive
 from w2v2.tables import table as tables
-from w2v2.tables.spool import Spool, spool_in
+from w2v2.tables.spool import spool_in
 
 if TYPE_CHECKING:
     from w2v2.cluster.embedding import Embeds
     from w2v2.inference.extraction import Job
     from w2v2.inference.shards import Shards
-    from w2v2.inference.todo import Todo
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
 
@@ -96,28 +95,21 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
             Shards,  # after the first message, as what follows: imports take seconds
         )
 
-        shards = Shards(Path(folder), shards_read)
-        if not config.plan:
-            _check_rejects(config, shards.num_clips, shards.rejects)
-        table = opened(config)
-        encoders = start(config, shards.num_clips)
-        job = encoders.inspect()
         with spool_in(Path(folder)) as spool:
+            shards = Shards(Path(folder), shards_read, spool)
+            if not config.plan:
+                _check_rejects(config, shards.num_clips, shards.rejects)
+            table = opened(config)
+            encoders = start(config, shards.num_clips)
+            job = encoders.inspect()
             if config.plan:
-                return _plan(shards, encoders, job, table, spool)
+                return _plan(shards, encoders, job, table)
             assert table is not None  # but for a plan
-            return _extract(shards, encoders, job, table, spool, started=started)
-
-
-def _sort_out(shards: "Shards", job: "Job", table: tables.Table | None, spool: Spool) -> "Todo":
-    from w2v2.inference.shards import StoredRows, spooled_done
-
-    stored = StoredRows(table, job, spool) if table else None
-    return shards.sort_out(job, spooled_done(spool, job), stored)
+            return _extract(shards, encoders, job, table, started=started)
 
 
 def _extract(
-    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table, spool: Spool, *, started: float
+    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table, *, started: float
 ) -> dict[str, Json]:
     from w2v2.cluster.embedding import embed_all
     from w2v2.inference.extraction import DONE
@@ -125,9 +117,9 @@ def _extract(
     from w2v2.results.extract_embeddings import write_outcome
 
     config = job.config
-    todo = _sort_out(shards, job, table, spool)
+    todo = shards.sort_out(job, table)
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
-    outcomes = spool.table("outcomes", DONE)
+    outcomes = shards.spool.table("outcomes", DONE)
     audio_s = embed_all(encoders, todo, shards, job, outcomes)
     finished = shards.finish(job, outcomes)
     join_done(config)
@@ -136,19 +128,17 @@ def _extract(
         finished,
         job,
         table,
-        lost=lambda: shards.lost_to_newer(job, table, spool),
+        lost=lambda: shards.lost_to_newer(job, table),
         num_made=todo.num_clips,
         audio_s=audio_s,
         started=started,
     )
 
 
-def _plan(
-    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table | None, spool: Spool
-) -> dict[str, Json]:
+def _plan(shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table | None) -> dict[str, Json]:
     from w2v2.inference.extraction_plan import estimate
 
-    todo = _sort_out(shards, job, table, spool)
+    todo = shards.sort_out(job, table)
     num_encoders = encoders.num_encoders(todo.num_clips)
     measured = encoders.measure(todo, job) if todo.num_clips else None
     numbers = estimate(todo, shards.counts, len(shards.rejects), job, measured, num_encoders=num_encoders)

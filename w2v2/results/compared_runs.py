@@ -15,6 +15,7 @@ from w2v2.reports.recordings import corpus_name
 from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
 from w2v2.search.fold_store import Ledger
+from w2v2.search.recorded_scores import RecordedScores
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -94,7 +95,8 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     complete = trials.filter(pc.equal(trials["state"], "COMPLETE"))["trial"].to_pylist()
     metric = run.metrics["metric"]
     num_folds = len(run.metrics["folds"][metric]["values"])
-    scores = Ledger(run.uri).read_all(complete, num_folds)
+    classes = run.metrics.get("classes", ())
+    scores = RecordedScores(Ledger(run.uri), complete, num_folds, classes=classes)
     missing = [(t, f) for t in complete for f in range(num_folds) if (t, f) not in scores]
     if missing:
         raise UserError(
@@ -105,7 +107,7 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
         scores,
         complete,
         clips=run.predictions.select(["clip_id", "speaker", "fold"]),
-        classes=run.metrics.get("classes", ()),
+        classes=classes,
         metric=metric,
         num_folds=num_folds,
         seed=seed,

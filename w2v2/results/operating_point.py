@@ -105,7 +105,7 @@ def _temperature(rows: pa.Table, names: Sequence[str], fitted_on: str) -> dict[s
     """The temperature of these predictions; None if all or none are right, for which no temperature is best."""
     if not len(rows):
         return None
-    target = class_numbers(rows["target"].to_pylist(), names)
+    target = class_numbers(rows["target"], names)
     probabilities = columns(rows, "prob", names)
     is_right = probabilities.argmax(1) == target
     if is_right.all() or not is_right.any():

@@ -1,11 +1,13 @@
 """The estimate of a search: its score on new speakers, free of the optimism of the choice among its trials."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
 
+from w2v2.data.groups import numbered
 from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
 from w2v2.evaluation.direction import sign
@@ -13,7 +15,7 @@ from w2v2.evaluation.selection import trial_shares
 from w2v2.json_types import Json, JsonObject
 from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
-from w2v2.training.fold_result import FoldScore, FoldTranscripts
+from w2v2.training.fold_result import FoldResult, FoldScore, FoldTranscripts
 
 INTERVAL = "95 %: Student's t times the standard error over speakers or over folds, whichever is wider."
 
@@ -31,18 +33,15 @@ def mixed(
 
     clips has clip_id, speaker and fold; classes are those of the scores, `among` the classes to count, perhaps more.
     """
-    if all(isinstance(score, FoldTranscripts) for score in scores.values()):
+    if isinstance(next(iter(scores.values()), None), FoldTranscripts):
         return mixed_transcripts(scores, trials, shares, clips=clips)
     place = np.array([among.index(name) for name in classes])
-    speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
-    group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
+    speakers, group = numbered(clips["speaker"])
     counts = np.zeros((len(speakers), len(among), len(among)))
-    for fold, trial in zip(*np.nonzero(shares), strict=True):
-        score = scores[trials[trial], int(fold)]
+    for score, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
         assert isinstance(score, FoldScore)
-        rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
         cells = rows, place[score.targets], place[score.probabilities.argmax(1)]
-        np.add.at(counts, cells, shares[fold, trial])
+        np.add.at(counts, cells, share)
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
     return classification.scored(counts, speakers, folds=[folds])
 
@@ -51,20 +50,33 @@ def mixed_transcripts(
     scores: Scores, trials: Sequence[int], shares: Float[np.ndarray, "folds trials"], *, clips: pa.Table
 ) -> Scored:
     """The same of transcripts: the edits and reference units of each fold's clips by the trials in these shares."""
-    speakers, group = np.unique(np.array(clips["speaker"].to_pylist(), np.str_), return_inverse=True)
-    group_of = dict(zip(clips["clip_id"].to_pylist(), group.tolist(), strict=True))
+    speakers, group = numbered(clips["speaker"])
     sums: dict[str, np.ndarray] = {}
-    for fold, trial in zip(*np.nonzero(shares), strict=True):
-        score = scores[trials[trial], int(fold)]
+    for score, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
         assert isinstance(score, FoldTranscripts)
-        rows = np.array([group_of[clip_id] for clip_id in score.clip_ids])
         counts = recognition.edit_counts(score.references, score.hypotheses, spaces=score.spaces)
         for name, edits_of_unit in counts.items():
-            np.add.at(
-                sums.setdefault(name, np.zeros((len(speakers), 2))), rows, shares[fold, trial] * edits_of_unit
-            )
+            np.add.at(sums.setdefault(name, np.zeros((len(speakers), 2))), rows, share * edits_of_unit)
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
     return recognition.scored_counts(sums, speakers, folds=[folds])
+
+
+def _shared(
+    scores: Scores,
+    trials: Sequence[int],
+    shares: Float[np.ndarray, "folds trials"],
+    clip_ids: pa.ChunkedArray,
+    group: Int[np.ndarray, " clips"],
+) -> Iterator[tuple[FoldResult, float, Int[np.ndarray, " held_out"]]]:
+    """Each fold of a trial that has a share, with its share and the groups of its clips."""
+    named = clip_ids.combine_chunks()
+    ids, rows = pa.array([], pa.string()), np.zeros(0, np.int64)
+    for fold, trial in zip(*np.nonzero(shares), strict=True):
+        score = scores[trials[trial], int(fold)]
+        ids_of_score = pa.array(score.clip_ids, pa.string())
+        if not ids_of_score.equals(ids):  # other than the last trial's
+            ids, rows = ids_of_score, group[pc.index_in(ids_of_score, value_set=named).to_numpy()]
+        yield score, float(shares[fold, trial]), rows
 
 
 def search_scored(

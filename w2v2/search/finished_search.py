@@ -14,6 +14,7 @@ from w2v2.json_types import Json, JsonObject
 from w2v2.search import estimate, final_trainings, summary
 from w2v2.search.final_trainings import FinalTrainings, FoldChoice
 from w2v2.search.fold_store import Ledger
+from w2v2.search.recorded_scores import RecordedScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,5 +114,6 @@ def read_finished(
 ) -> FinishedSearch:
     """The study's trials with their folds' scores from the ledger in the run directory."""
     trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
-    scores = Ledger(config.run).read_all([t.number for t in trials], config.folds.num_folds)
+    numbers = [t.number for t in trials]
+    scores = RecordedScores(Ledger(config.run), numbers, config.folds.num_folds, classes=classes)
     return FinishedSearch(config=config, classes=classes, trials=trials, scores=scores, final=final)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -48,19 +48,20 @@ class Ledger:
         except storage.NotFoundError:
             return None
 
-    def read_all(self, trials: Iterable[int], num_folds: int) -> dict[tuple[int, int], FoldResult]:
-        """The scores of all undamaged records of these trials, by trial and fold."""
+    def each(
+        self, trials: Iterable[int], num_folds: int, *, params: Mapping[int, Mapping[str, Json]] | None = None
+    ) -> Iterator[tuple[tuple[int, int], FoldResult]]:
+        """Trial and fold, and the score, of each undamaged record of these trials; of trials with params, those of these params."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
-        scores: dict[tuple[int, int], FoldResult] = {}
         for place, body in zip(places, bodies, strict=True):
             if isinstance(body, storage.NotFoundError):
                 continue
             if isinstance(body, storage.StorageError):
                 raise body
-            if (score := _whole(self._uri(*place), body)) is not None:
-                scores[place] = score
-        return scores
+            of_trial = params[place[0]] if params else None
+            if (score := _whole(self._uri(*place), body, of_trial)) is not None:
+                yield place, score
 
 
 def _whole(uri: str, body: bytes, params: Mapping[str, Json] | None = None) -> FoldResult | None:

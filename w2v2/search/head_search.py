@@ -6,7 +6,7 @@ of the running trials are computed before the first of them is reported.
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from w2v2.config.model import EncoderConfig, OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.targets import class_numbers
 from w2v2.features.cache import FeatureCache
 from w2v2.features.packed_vectors import in_memory, open_features
 from w2v2.search.final_trainings import Training
@@ -57,7 +58,7 @@ def search_heads(plan: Plan, study: Study) -> None:
             )
             for proposal in proposals
         ]
-        _report(proposals, heads.train(trials), recorded, reports, plan.num_folds)
+        _report(proposals, heads.train(trials), recorded, reports, plan)
 
 
 def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
@@ -81,17 +82,12 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
             raise diverged[0]
 
 
-def _recorded(
-    ledger: Ledger, proposals: Sequence[Proposal], num_folds: int
-) -> dict[tuple[int, int], FoldScore]:
-    """The folds of these trials that the ledger has."""
+def _recorded(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> set[tuple[int, int]]:
+    """Trial and fold of the records of these trials that the ledger has."""
     params = {proposal.number: proposal.params for proposal in proposals}
-    scores: dict[tuple[int, int], FoldScore] = {}
-    for number, fold in ledger.read_all(params, num_folds):  # looks for all of them at the same time
-        score = ledger.read(number, fold, params=params[number])
-        if isinstance(score, FoldScore):  # transcripts have no pooled vectors
-            scores[number, fold] = score
-    return scores
+    # Transcripts have no pooled vectors.
+    recorded = ledger.each(params, num_folds, params=params)
+    return {place for place, score in recorded if isinstance(score, FoldScore)}
 
 
 def _ask(study: Study, at_once: int) -> list[Proposal]:
@@ -104,19 +100,20 @@ def _ask(study: Study, at_once: int) -> list[Proposal]:
 def _report(
     proposals: Sequence[Proposal],
     results: Sequence[TrialResult],
-    recorded: Mapping[tuple[int, int], FoldScore],
+    recorded: Collection[tuple[int, int]],
     reports: FoldReports,
-    num_folds: int,
+    plan: Plan,
 ) -> None:
     """Report fold after fold of all trials, as if they ran at the same time; folds after one that ends a trial are dropped."""
     ended: set[int] = set()
-    for fold in range(num_folds):
+    for fold in range(plan.num_folds):
         for proposal, of_trial in zip(proposals, results, strict=True):
             number = proposal.number
             if number in ended:
                 continue
             trained = (number, fold) not in recorded
-            score = of_trial[fold] if trained else recorded[number, fold]
+            score = of_trial[fold] if trained else plan.ledger.read(number, fold, params=proposal.params)
+            assert score is not None, "the ledger had it when the trial was proposed"
             if isinstance(score, DivergenceError):
                 reports.fail(number, str(score))
                 ended.add(number)
@@ -223,7 +220,6 @@ class _Heads:
     def _clips_of(self, key: str) -> PooledClips:
         if key not in self._clips:
             config, clips = self._plan.config, self._plan.clips
-            number = {name: index for index, name in enumerate(self._plan.classes)}
             vectors = open_features(
                 FeatureCache(config.cache, key),
                 clips["audio_digest"],
@@ -232,8 +228,8 @@ class _Heads:
             self._clips[key] = PooledClips(
                 vectors=torch.from_numpy(in_memory(vectors).astype(np.float32, copy=False)),
                 lengths=np.asarray(clips["num_samples"]),
-                targets=np.array([number[label] for label in clips["label"].to_pylist()]),
-                clip_ids=clips["clip_id"].to_pylist(),
+                targets=class_numbers(clips["label"], self._plan.classes),
+                clip_ids=clips["clip_id"].combine_chunks(),
                 num_classes=len(self._plan.classes),
             )
         return self._clips[key]

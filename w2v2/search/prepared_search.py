@@ -87,7 +87,10 @@ def read_prepared(
     from w2v2.features.preparation import cached_features
 
     caches = [FeatureCache(config.cache, key) for key in dict.fromkeys(i.key for i in infos.values())]
-    requests = AudioIndex(config.data, config.audio, config.cache).requests(clips)
+    index = AudioIndex(config.data, config.audio, config.cache)
+    if not index.has_all(clips):
+        return None
+    requests = index.requests(clips, is_looked_up=True)
     features = cached_features(requests, caches=caches, num_readers=config.data.num_readers)
     if features is None:
         return None

@@ -93,7 +93,7 @@ class Study:
             for trial in self.trials()
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         }
-        recorded = ledger.read_all(num_done, num_folds)
+        recorded = {place for place, _ in ledger.each(num_done, num_folds)}
         lacking = {
             number: [fold for fold in range(num) if (number, fold) not in recorded]
             for number, num in num_done.items()

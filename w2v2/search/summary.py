@@ -1,22 +1,67 @@
 """The tables of a search: folds, curves, trials and out-of-fold predictions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.direction import sign, worst
 from w2v2.evaluation.selection import chosen_on_other_folds
-from w2v2.training.fold_result import FoldResult, FoldScore, FoldTranscripts
+from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
 
 Scores = Mapping[tuple[int, int], FoldResult]
 METRICS = (*classification.METRICS, *recognition.METRICS)
 """What folds and trials are scored by: classes by the first of them, transcripts by the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldSummary:
+    """A fold of a trial without its predictions."""
+
+    metrics: Mapping[str, float | None]
+    """Of fold_metrics."""
+    confusion: Int[np.ndarray, "classes classes"] | None
+    """None of transcripts."""
+    loss: float
+    num_train: int
+    num_held_out: int
+    num_trained_parameters: int
+    seconds: float
+    curve: Sequence[Epoch]
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """Scores that have their summaries at hand; their predictions may have to be read."""
+
+    summaries: Mapping[tuple[int, int], FoldSummary]
+
+
+def summary_of(score: FoldResult, classes: Sequence[str]) -> FoldSummary:
+    """The summary of a fold."""
+    return FoldSummary(
+        metrics=fold_metrics(score, classes),
+        confusion=None if isinstance(score, FoldTranscripts) else _confusion(score, classes),
+        loss=score.loss,
+        num_train=score.num_train,
+        num_held_out=len(score.clip_ids),
+        num_trained_parameters=score.num_trained_parameters,
+        seconds=score.seconds,
+        curve=score.curve,
+    )
+
+
+def summaries_of(scores: Scores, classes: Sequence[str]) -> Mapping[tuple[int, int], FoldSummary]:
+    """The summary of each fold."""
+    if isinstance(scores, Summarised):
+        return scores.summaries
+    return {place: summary_of(score, classes) for place, score in scores.items()}
 
 
 def fold_metrics(score: FoldResult, classes: Sequence[str]) -> dict[str, float | None]:
@@ -33,17 +78,18 @@ def _confusion(score: FoldScore, classes: Sequence[str]) -> Int[np.ndarray, "cla
 def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
     """One row per finished fold of a trial."""
     rows = []
-    for (trial, fold), score in sorted(scores.items()):
-        metrics = fold_metrics(score, classes)
-        clips = (score.num_train * len(score.curve) + len(score.clip_ids)) / score.seconds
+    for (trial, fold), of_fold in sorted(summaries_of(scores, classes).items()):
+        clips = (of_fold.num_train * len(of_fold.curve) + of_fold.num_held_out) / of_fold.seconds
         rows.append(
             {"trial": trial, "fold": fold, "state": "done"}
-            | {name: metrics[name] for name in METRICS if name in metrics}
-            | {"loss": score.loss, "train_loss": score.curve[-1].train_loss, "num_train": score.num_train}
+            | {name: of_fold.metrics[name] for name in METRICS if name in of_fold.metrics}
             | {
-                "num_held_out": len(score.clip_ids),
-                "num_trained_parameters": score.num_trained_parameters,
-                "seconds": score.seconds,
+                "loss": of_fold.loss,
+                "train_loss": of_fold.curve[-1].train_loss,
+                "num_train": of_fold.num_train,
+                "num_held_out": of_fold.num_held_out,
+                "num_trained_parameters": of_fold.num_trained_parameters,
+                "seconds": of_fold.seconds,
                 "clips_per_s": clips,
             }
         )
@@ -52,13 +98,14 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
 
 def curves_table(scores: Scores) -> pa.Table:
     """One row per epoch of each fold of each trial; all values are measured on training clips."""
+    of_folds = scores.summaries if isinstance(scores, Summarised) else scores
     rows = [
         {"trial": trial, "fold": fold}
         | {
             name: value for name, value in asdict(epoch).items() if name != "val_loss"
         }  # no fold has a val split
-        for (trial, fold), score in sorted(scores.items())
-        for epoch in score.curve
+        for (trial, fold), of_fold in sorted(of_folds.items())
+        for epoch in of_fold.curve
     ]
     return pa.Table.from_pylist(rows)
 
@@ -93,21 +140,21 @@ def _std(values: Iterable[float | None]) -> float | None:
 
 def predictions_table(scores: Sequence[FoldResult], clips: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Out-of-fold predictions of one trial: every clip once, in the manifest's order."""
-    clip_ids = [clip_id for score in scores for clip_id in score.clip_ids]
-    place = {clip_id: index for index, clip_id in enumerate(clip_ids)}
-    order = [place[clip_id] for clip_id in clips["clip_id"].to_pylist()]
+    clip_ids = pa.concat_arrays([pa.array(score.clip_ids, pa.string()) for score in scores])
+    place = pc.index_in(clips["clip_id"], value_set=clip_ids)
+    assert not place.null_count, "every clip is held out by a fold"
     columns = {name: clips[name] for name in ("clip_id", "speaker", "fold")}
     if all(isinstance(score, FoldTranscripts) for score in scores):
         written = [
             text for score in scores if isinstance(score, FoldTranscripts) for text in score.hypotheses
         ]
-        predicted = pa.array([written[row] for row in order], pa.string())
+        predicted = pa.array(written, pa.string()).take(place)
         return pa.table(columns | {"target": clips["reference"], "predicted": predicted})
     probabilities = np.concatenate([score.probabilities for score in scores if isinstance(score, FoldScore)])
-    rows = probabilities[order]
+    rows = probabilities[place.to_numpy()]
     columns |= {
         "target": clips["label"],
-        "predicted": pa.array([classes[index] for index in rows.argmax(1)]),
+        "predicted": pa.array(classes, pa.string()).take(pa.array(rows.argmax(1))),
     }
     return pa.table(columns | {f"prob_{name}": rows[:, index] for index, name in enumerate(classes)})
 
@@ -122,17 +169,23 @@ def nested_score(
     if len(complete) < 2:
         return None
     chosen = chosen_on_other_folds(fold_values(scores, complete, classes, metric, num_folds))
-    picked = [scores[complete[row], fold] for fold, row in enumerate(chosen)]
-    if all(isinstance(score, FoldTranscripts) for score in picked):
-        texts = [score for score in picked if isinstance(score, FoldTranscripts)]
-        references = [text for score in texts for text in score.references]
-        hypotheses = [text for score in texts for text in score.hypotheses]
-        return recognition.rates(references, hypotheses, spaces=texts[0].spaces)[metric]
+    places = [(complete[row], fold) for fold, row in enumerate(chosen)]
+    summaries = summaries_of(scores, classes)
+    confusions = [summaries[place].confusion for place in places]
     total = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for score in picked:
-        assert isinstance(score, FoldScore)
-        total += _confusion(score, classes)
+    for confusion in confusions:
+        if confusion is None:
+            return _pooled_rates([scores[place] for place in places])[metric]
+        total += confusion
     return classification.rates(total)[metric]
+
+
+def _pooled_rates(scores: Sequence[FoldResult]) -> Mapping[str, float | None]:
+    """Error rates of the transcripts of all folds."""
+    texts = [score for score in scores if isinstance(score, FoldTranscripts)]
+    references = [text for score in texts for text in score.references]
+    hypotheses = [text for score in texts for text in score.hypotheses]
+    return recognition.rates(references, hypotheses, spaces=texts[0].spaces)
 
 
 def fold_values(
@@ -142,13 +195,18 @@ def fold_values(
 
     A fold that does not define it counts as the worst.
     """
-    rows = [[fold_value(scores[t, f], classes, metric) for f in range(num_folds)] for t in complete]
+    summaries = summaries_of(scores, classes)
+    rows = [[_value(summaries[t, f].metrics, metric) for f in range(num_folds)] for t in complete]
     return sign(metric) * np.array(rows)
 
 
 def fold_value(score: FoldResult, classes: Sequence[str], metric: str) -> float:
     """The searched metric of a fold; the worst where the fold does not define it."""
-    value = fold_metrics(score, classes)[metric]
+    return _value(fold_metrics(score, classes), metric)
+
+
+def _value(metrics: Mapping[str, float | None], metric: str) -> float:
+    value = metrics[metric]
     return worst(metric) if value is None else value
 
 

@@ -182,5 +182,5 @@ def clip_set(
     return ClipSet(
         features=open_features(cache, clips["audio_digest"], num_at_once=num_at_once),
         lengths=np.asarray(clips["num_samples"]),
-        targets=class_numbers(clips["label"].to_pylist(), plan.classes) if targets is None else targets,
+        targets=class_numbers(clips["label"], plan.classes) if targets is None else targets,
     )

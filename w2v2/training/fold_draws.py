@@ -1,9 +1,10 @@
 """The random draws of heads trained on folds, shared by all trials of one shape: batches and dropout masks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ OF_ITS_OWN = {
 }
 """Fields of optim that may differ between trials of one shape."""
 MAX_KEPT_BYTES = 2**28
-"""Of the dropout of one shape: more than that is drawn anew for each stack of trials."""
+"""Of the draws of one shape: more than that is drawn anew for each stack of trials."""
+MAX_DRAWN_BYTES = 2**26
+"""Of steps that are drawn together: a whole epoch of most corpora."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class PooledClips:
     lengths: Int[np.ndarray, " clips"]
     """Samples of audio; clips of similar length share a batch."""
     targets: Int[np.ndarray, " clips"]
-    clip_ids: list[str]
+    clip_ids: pa.StringArray
     num_classes: int
 
 
@@ -65,8 +68,8 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochDraw:
-    """An epoch's steps on all folds, padded: a fold with fewer steps than others has no rows in the last ones."""
+class StepsDraw:
+    """Steps of an epoch on all folds, padded: a fold with fewer steps than others has no rows in the last ones."""
 
     rows: Int[Tensor, "steps folds batch"]
     partners: Int[Tensor, "steps folds batch"] | None
@@ -81,8 +84,8 @@ class EpochDraw:
     """What each log probability adds to the sum of the losses; 0 on padding."""
     of_batch: Float[Tensor, "steps folds"]
     """What a step's sum of losses is multiplied by, to be the loss of the batch."""
-    weight: Float[np.ndarray, " folds"]
-    """What the epoch's sum of losses is divided by, to be their mean."""
+    weight: Float[np.ndarray, "steps folds"]
+    """What a step adds to the number that the epoch's sum of losses is divided by, to be their mean."""
     kept: list[Bool[Tensor, "steps folds batch _"]]
     """The inputs of each linear layer that dropout keeps; empty without dropout."""
 
@@ -98,33 +101,49 @@ class FoldDraws:
         self._objectives = [
             make_objective(TaskConfig(), shape.training, t, num_outputs=clips.num_classes) for t in targets
         ]
-        self._batches = [
-            [self._fold_batches(fold, epoch) for fold in folds] for epoch in range(shape.training.num_epochs)
+        sizes = [
+            batch_size_at(epoch, num_epochs=shape.training.num_epochs, optim=shape.optim)
+            for epoch in range(shape.training.num_epochs)
         ]
-        self.num_steps = [sum(len(of_folds[f]) for of_folds in self._batches) for f in range(len(folds))]
+        of_folds = [[-(-len(fold.train) // size) for size in sizes] for fold in folds]
+        self.num_steps = [sum(of_epochs) for of_epochs in of_folds]
         """Optimizer steps of each fold."""
-        self.even = all(len({len(of_fold) for of_fold in of_folds}) == 1 for of_folds in self._batches)
+        self.even = all(of_epochs == of_folds[0] for of_epochs in of_folds)
         """Whether all folds have as many steps as each other in every epoch."""
-        self._kept: list[EpochDraw] = []
+        self._kept: list[list[StepsDraw]] = []
 
-    def epochs(self) -> Iterator[EpochDraw]:
-        """All epochs in order; the same at every call."""
+    def epochs(self) -> Iterator[Iterable[StepsDraw]]:
+        """The steps of each epoch in order, as many at a time as fit into MAX_DRAWN_BYTES; the same at every call.
+
+        All of an epoch must be taken before the next one.
+        """
         if self._kept:
             yield from self._kept
             return
-        epochs: list[EpochDraw] = []
-        keeps = self._num_bytes() <= MAX_KEPT_BYTES
+        num_epochs = self.shape.training.num_epochs
+        keeps = self._num_bytes() * num_epochs <= MAX_KEPT_BYTES
         generators = [torch.Generator().manual_seed(fold.seed) for fold in self.folds]
-        for number, batches in enumerate(self._batches):
-            epoch = self._epoch(number, batches, generators)
-            epochs += [epoch] if keeps else []
-            yield epoch
-        self._kept = epochs
+        kept = []
+        for epoch in range(num_epochs):
+            steps = self._epoch(epoch, generators)
+            if keeps:
+                kept.append(list(steps))
+            yield kept[-1] if keeps else steps
+        self._kept = kept
+
+    def _epoch(self, epoch: int, generators: Sequence[torch.Generator]) -> Iterator[StepsDraw]:
+        batches = [self._fold_batches(fold, epoch) for fold in self.folds]
+        size = max(len(batch) for of_fold in batches for batch in of_fold)
+        num_steps = max(len(of_fold) for of_fold in batches)
+        at_once = max(1, MAX_DRAWN_BYTES * num_steps // max(1, self._num_bytes()))
+        for first in range(0, num_steps, at_once):
+            steps = range(first, min(first + at_once, num_steps))
+            yield self._steps(epoch, steps, size, batches, generators)
 
     def _num_bytes(self) -> int:
+        """About what the draws of an epoch take."""
         dropout = sum(self.widths[:-1]) if self.shape.head.dropout else 0
-        rows = sum(len(batch) for of_folds in self._batches for batches in of_folds for batch in batches)
-        return rows * (dropout + 4 * self.clips.num_classes)
+        return sum(len(fold.train) for fold in self.folds) * (dropout + 16 + 4 * self.clips.num_classes)
 
     def _fold_batches(self, fold: Fold, epoch: int) -> list[Int[np.ndarray, " _"]]:
         """The rows of each batch of a fold's epoch."""
@@ -144,21 +163,25 @@ class FoldDraws:
             batch, alpha=self.shape.training.mixup_alpha, seed=self.folds[fold].seed, epoch=epoch, number=step
         )
 
-    def _epoch(
-        self, epoch: int, batches: Sequence[Sequence[np.ndarray]], generators: Sequence[torch.Generator]
-    ) -> EpochDraw:
-        num_steps = max(len(of_fold) for of_fold in batches)
-        size = max(len(batch) for of_fold in batches for batch in of_fold)
+    def _steps(
+        self,
+        epoch: int,
+        steps: range,
+        size: int,
+        batches: Sequence[Sequence[np.ndarray]],
+        generators: Sequence[torch.Generator],
+    ) -> StepsDraw:
+        """These steps of an epoch with these batches, of which the largest has size clips."""
         num_classes, mixes = self.clips.num_classes, bool(self.shape.training.mixup_alpha)
-        rows = np.zeros((num_steps, len(batches), size), np.int64)
+        rows = np.zeros((len(steps), len(batches), size), np.int64)
         partners, shares = np.zeros_like(rows), np.zeros(rows.shape, np.float32)
         targets = torch.zeros(*rows.shape, num_classes)
-        num_rows = np.zeros((num_steps, len(batches)), np.int64)
-        of_batch = np.zeros((num_steps, len(batches)), np.float32)
-        weight = np.zeros(len(batches))
+        num_rows = np.zeros((len(steps), len(batches)), np.int64)
+        of_batch = np.zeros((len(steps), len(batches)), np.float32)
+        weight = np.zeros((len(steps), len(batches)))
         for index, of_fold in enumerate(batches):
-            for step, batch in enumerate(of_fold):
-                mixed = self._mixed(index, epoch, step, batch)
+            for step, batch in enumerate(of_fold[steps.start : steps.stop]):
+                mixed = self._mixed(index, epoch, steps[step], batch)
                 rows[step, index, : len(batch)] = batch
                 num_rows[step, index] = len(batch)
                 if mixed.partners is not None:
@@ -168,10 +191,10 @@ class FoldDraws:
                 batch_weight = self._objectives[index].weight(batch_targets)
                 targets[step, index, : len(batch)] = _shares_of_classes(batch_targets, num_classes)
                 of_batch[step, index] = 1.0 / (batch_weight or 1.0)
-                weight[index] += batch_weight
+                weight[step, index] = batch_weight
         inside = torch.from_numpy(np.arange(size) < num_rows[..., None])
         loss = [_loss_weight(targets[:, index], o) for index, o in enumerate(self._objectives)]
-        return EpochDraw(
+        return StepsDraw(
             rows=torch.from_numpy(rows),
             partners=torch.from_numpy(partners) if mixes else None,
             shares=torch.from_numpy(shares) if mixes else None,

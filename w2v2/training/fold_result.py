@@ -83,7 +83,7 @@ def fold_score(
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     return FoldScore(
         fold=fold,
-        clip_ids=list(clip_ids),
+        clip_ids=clip_ids if isinstance(clip_ids, list) else list(clip_ids),
         targets=targets,
         probabilities=np.exp(log_probabilities),
         loss=float(loss),

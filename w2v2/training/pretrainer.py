@@ -19,6 +19,7 @@ from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.masking import VALIDATION
 from w2v2.models.pretraining import ContrastiveModel, PretrainingModel, Sums
 from w2v2.training.collapse import Alarms, StepReading, is_finite
+from w2v2.training.epochs import Batches, Epochs
 from w2v2.training.fold_result import DivergenceError
 from w2v2.training.forward import device_for, memory_hint
 from w2v2.training.optimizer import learning_rate_scale, make_optimizer
@@ -72,7 +73,7 @@ class Pretrainer:
         self._train = BatchDrawer(train, model, config)
         self.ahead = BatchesAhead(self._train)
         self._val = None if val is None else BatchDrawer(val, model, config)
-        self._plan = [self._batches(epoch) for epoch in range(config.training.num_epochs)]
+        self._plan = _epochs(self._train.num_samples, config)
         self.num_steps = sum(len(batches) for batches in self._plan)
         self._row_every = -(-self.num_steps // NUM_STEP_ROWS)
         self.position = PretrainPosition(totals=self._no_totals())
@@ -86,12 +87,6 @@ class Pretrainer:
 
     def _no_totals(self) -> list[float]:
         return Totals.zero(self.model.code_shape).flat().tolist()
-
-    def _batches(self, epoch: int) -> list[Int[np.ndarray, " _"]]:
-        budget = round(self.config.optim.batch_s * SAMPLE_RATE)
-        return batches_by_seconds(
-            self._train.num_samples, max_samples=budget, seed=self.config.seed, epoch=epoch
-        )
 
     @property
     def temperature(self) -> float:
@@ -316,3 +311,11 @@ class Pretrainer:
             totals += Totals.of_pass(self._pass(inputs, self.model), inputs[2], self._num_frames(inputs))
         self.model.train()
         return self._over_processes(totals)
+
+
+def _epochs(num_samples: Int[np.ndarray, " clips"], config: PretrainConfig) -> Epochs:
+    def draw(epoch: int) -> Batches:
+        budget = round(config.optim.batch_s * SAMPLE_RATE)
+        return batches_by_seconds(num_samples, max_samples=budget, seed=config.seed, epoch=epoch)
+
+    return Epochs(config.training.num_epochs, draw)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -21,14 +22,12 @@ from w2v2.evaluation import classification
 from w2v2.features.batches import scoring_batches
 from w2v2.models.mlp import Mlp
 from w2v2.models.pooling import LayerMix
-from w2v2.training.fold_draws import EpochDraw, Fold, FoldDraws
+from w2v2.training.fold_draws import Fold, FoldDraws, StepsDraw
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.mixup import mix
 from w2v2.training.optimizer import learning_rate_scale
-from w2v2.training.torch_internals import fused_adamw, log_softmax_gradient
-
-WIDEST_VECTOR = 16
-"""Numbers that a processor's vector instructions take at once, at most."""
+from w2v2.training.stacked_adamw import StackedAdamW
+from w2v2.training.torch_internals import log_softmax_gradient
 
 
 def _products(
@@ -87,14 +86,11 @@ class StackedHeads:
             for of_folds in map(list, zip(*heads, strict=True))
         ]
         self._steps = [
-            _AdamW(self._parameters, trial, optim, even=draws.even) for trial, optim in enumerate(optims)
+            StackedAdamW(self._parameters, trial, optim, even=draws.even)
+            for trial, optim in enumerate(optims)
         ]
         for parameter in self._parameters:
             parameter.requires_grad_()
-        self._rates = [
-            list(map({n: _rates(optim, n) for n in set(draws.num_steps)}.__getitem__, draws.num_steps))
-            for optim in optims
-        ]
         self._done = [0] * len(self._folds)
         self._curves: list[list[list[Epoch]]] = [[[] for _ in self._folds] for _ in optims]
         self._diverged: dict[tuple[int, int], DivergenceError] = {}
@@ -108,64 +104,75 @@ class StackedHeads:
     def run(self) -> list[list[FoldScore | DivergenceError]]:
         """For each trial and fold the score of its held-out clips, or how it diverged."""
         started = time.perf_counter()
-        for number, epoch in enumerate(self._draws.epochs()):
-            self._run_epoch(number, epoch)
+        for number, portions in enumerate(self._draws.epochs()):
+            sums = _EpochSums.zero(len(self._optims), len(self._folds), self._clips.num_classes)
+            for draw in portions:
+                self._run_steps(draw, sums)
+            self._end_epoch(number, sums)
         seconds = (time.perf_counter() - started) / (len(self._optims) * len(self._folds))
         by_fold = [self._score(index, seconds) for index in range(len(self._folds))]
         return [list(scores) for scores in zip(*by_fold, strict=True)]
 
     # -- training
 
-    def _run_epoch(self, number: int, epoch: EpochDraw) -> None:
-        scaled = epoch.loss * epoch.of_batch[..., None, None]
-        num_steps, num_folds, num_rows = epoch.rows.shape
-        losses = torch.zeros(len(self._optims), num_folds, dtype=torch.float64)
+    def _run_steps(self, draw: StepsDraw, sums: "_EpochSums") -> None:
+        scaled = draw.loss * draw.of_batch[..., None, None]
+        num_steps, num_folds, num_rows = draw.rows.shape
         predicted = torch.zeros(num_steps, len(self._optims), num_folds, num_rows, dtype=torch.int64)
+        rates = self._next_rates(num_steps)
         for step in range(num_steps):
-            log_probabilities, gradients = self._gradients(epoch, step, scaled[step])
+            log_probabilities, gradients = self._gradients(draw, step, scaled[step])
             with torch.no_grad():
-                losses += (log_probabilities * epoch.loss[step]).sum((2, 3))
+                sums.losses += (log_probabilities * draw.loss[step]).sum((2, 3))
                 torch.argmax(log_probabilities, -1, out=predicted[step])
-                self._update(gradients, np.flatnonzero(epoch.num_rows[step]).tolist())
-        self._end_epoch(number, epoch, losses, predicted)
+                self._update(gradients, np.flatnonzero(draw.num_rows[step]).tolist(), rates, step)
+            sums.weight += draw.weight[step]
+        inside = np.arange(num_rows) < draw.num_rows[..., None]
+        for fold in range(num_folds):
+            target = draw.targets[:, fold][inside[:, fold]]
+            for trial in range(len(self._optims)):
+                of_head = predicted[:, trial, fold].numpy()[inside[:, fold]]
+                sums.confusion[trial, fold] += classification.confusion(
+                    target, of_head, self._clips.num_classes
+                )
 
     def _gradients(
-        self, epoch: EpochDraw, step: int, scaled: Float[Tensor, "folds batch classes"]
+        self, draw: StepsDraw, step: int, scaled: Float[Tensor, "folds batch classes"]
     ) -> tuple[Float[Tensor, "trials folds batch classes"], Sequence[Tensor]]:
         """Log probabilities in training mode, and the gradients of all parameters of their sum, scaled."""
         if self._mixes or len(self._layers()) > 1:
-            log_probabilities = self._forward(epoch, step).log_softmax(-1)
+            log_probabilities = self._forward(draw, step).log_softmax(-1)
             return log_probabilities, torch.autograd.grad(
                 (log_probabilities * scaled).sum(), self._parameters
             )
         with torch.no_grad():  # one layer: autograd would take longer than the layer
             ((weight, bias),) = self._layers()
-            x = self._dropped_out(self._inputs(epoch, step).flatten(2)[None], epoch, step, 0)
+            x = self._dropped_out(self._inputs(draw, step).flatten(2)[None], draw, step, 0)
             log_probabilities = _products(x, weight, bias).log_softmax(-1)
             of_logits = log_softmax_gradient(scaled.expand_as(log_probabilities), log_probabilities)
             return log_probabilities, _weight_gradients(x, of_logits)
 
-    def _inputs(self, epoch: EpochDraw, step: int) -> Float[Tensor, "folds batch ..."]:
+    def _inputs(self, draw: StepsDraw, step: int) -> Float[Tensor, "folds batch ..."]:
         """The vectors of a step, mixed where mixup is asked for."""
-        x = self._vectors(epoch.rows[step])
-        if epoch.partners is not None and epoch.shares is not None:
-            x = mix(x, self._vectors(epoch.partners[step]), epoch.shares[step])
+        x = self._vectors(draw.rows[step])
+        if draw.partners is not None and draw.shares is not None:
+            x = mix(x, self._vectors(draw.partners[step]), draw.shares[step])
         return x
 
     def _dropped_out(
-        self, x: Float[Tensor, "_ folds batch inputs"], epoch: EpochDraw, step: int, layer: int
+        self, x: Float[Tensor, "_ folds batch inputs"], draw: StepsDraw, step: int, layer: int
     ) -> Float[Tensor, "_ folds batch inputs"]:
-        return x * epoch.kept[layer][step] * self._scale if epoch.kept else x
+        return x * draw.kept[layer][step] * self._scale if draw.kept else x
 
-    def _forward(self, epoch: EpochDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
+    def _forward(self, draw: StepsDraw, step: int) -> Float[Tensor, "trials folds batch classes"]:
         """Logits in training mode."""
-        x = self._inputs(epoch, step)
+        x = self._inputs(draw, step)
         if self._mixes:
             x = torch.einsum("tfs,fbsd->tfbd", self._parameters[0].softmax(-1), x)
         else:
             x = x.flatten(2)[None]  # the same for all trials
         for number, (weight, bias) in enumerate(self._layers()):
-            x = self._dropped_out(x.relu() if number else x, epoch, step, number)
+            x = self._dropped_out(x.relu() if number else x, draw, step, number)
             x = _StackedLinear.apply(x, weight, bias)
         return x
 
@@ -177,44 +184,47 @@ class StackedHeads:
         of_layers = self._parameters[1:] if self._mixes else self._parameters
         return list(zip(of_layers[0::2], of_layers[1::2], strict=True))
 
-    def _update(self, gradients: Sequence[Tensor], active: list[int]) -> None:
-        """One step of AdamW; of one trial, folds of the same learning rate together."""
+    def _next_rates(self, num_steps: int) -> list[list[list[float]]]:
+        """The learning rates of the next steps, by trial and fold."""
+        places = list(zip(self._draws.num_steps, self._done, strict=True))
+        by_trial = []
+        for optim in self._optims:
+            by_place = {
+                (of_fold, done): _rates(optim, of_fold, first=done, num=num_steps)
+                for of_fold, done in set(places)
+            }
+            by_trial.append([by_place[place] for place in places])
+        return by_trial
+
+    def _update(
+        self, gradients: Sequence[Tensor], active: list[int], rates: list[list[list[float]]], number: int
+    ) -> None:
+        """One step of AdamW, whose number among the rates is given; of one trial, folds of the same learning rate together."""
         for trial, step in enumerate(self._steps):
             by_rate: dict[float, list[int]] = {}
             for fold in active:
-                by_rate.setdefault(self._rates[trial][fold][self._done[fold]], []).append(fold)
+                by_rate.setdefault(rates[trial][fold][number], []).append(fold)
             for rate, folds in by_rate.items():
                 step([gradient[trial] for gradient in gradients], folds, rate)
         for fold in active:
             self._done[fold] += 1
 
-    def _end_epoch(
-        self,
-        number: int,
-        epoch: EpochDraw,
-        losses: Float[Tensor, "trials folds"],
-        predicted: Int[Tensor, "steps trials folds batch"],
-    ) -> None:
+    def _end_epoch(self, number: int, sums: "_EpochSums") -> None:
         """A point of every head's learning curve; a head whose loss is not finite has diverged."""
-        inside = np.arange(epoch.rows.shape[-1]) < epoch.num_rows[..., None]
-        for fold in range(len(self._folds)):
-            rows, done = inside[:, fold], self._done[fold]
-            for trial in range(len(self._optims)):
-                loss = float(losses[trial, fold]) / epoch.weight[fold] if epoch.weight[fold] else float("nan")
+        for fold, (weight, done) in enumerate(zip(sums.weight, self._done, strict=True)):
+            for trial, optim in enumerate(self._optims):
+                loss = float(sums.losses[trial, fold]) / weight if weight else float("nan")
                 if not np.isfinite(loss):
                     why = f"the training loss is {loss} in epoch {number + 1}, by step {done}"
                     self._diverged.setdefault((trial, fold), DivergenceError(why))
                     continue
-                of_fold = predicted[:, trial, fold].numpy()[rows]
-                counts = classification.confusion(
-                    epoch.targets[:, fold][rows], of_fold, self._clips.num_classes
-                )
+                [rate] = _rates(optim, self._draws.num_steps[fold], first=done - 1, num=1)
                 self._curves[trial][fold].append(
                     Epoch(
                         epoch=number + 1,
                         train_loss=float(loss),
-                        train_uar=classification.rates(counts)["uar"],
-                        learning_rate=self._rates[trial][fold][done - 1],
+                        train_uar=classification.rates(sums.confusion[trial, fold])["uar"],
+                        learning_rate=rate,
                     )
                 )
 
@@ -230,7 +240,10 @@ class StackedHeads:
             x = clips.vectors[torch.from_numpy(fold.held_out[batch])]
             for trial in range(len(self._optims)):
                 logits[trial, batch] = self._outputs(x, trial, index).numpy()
-        return [self._fold_score(trial, index, logits[trial], seconds) for trial in range(len(logits))]
+        clip_ids = clips.clip_ids.take(pa.array(fold.held_out)).to_pylist()  # of all trials
+        return [
+            self._fold_score(trial, index, logits[trial], clip_ids, seconds) for trial in range(len(logits))
+        ]
 
     def _outputs(
         self, x: Float[Tensor, "batch ..."], trial: int, index: int
@@ -244,7 +257,12 @@ class StackedHeads:
         return x
 
     def _fold_score(
-        self, trial: int, index: int, logits: Float[np.ndarray, "clips classes"], seconds: float
+        self,
+        trial: int,
+        index: int,
+        logits: Float[np.ndarray, "clips classes"],
+        clip_ids: list[str],
+        seconds: float,
     ) -> FoldScore | DivergenceError:
         if error := self._diverged.get((trial, index)):
             return error
@@ -253,7 +271,7 @@ class StackedHeads:
             return fold_score(
                 logits,
                 fold=fold.number,
-                clip_ids=[self._clips.clip_ids[row] for row in fold.held_out],
+                clip_ids=clip_ids,
                 targets=self._clips.targets[fold.held_out],
                 num_train=len(fold.train),
                 seconds=seconds,
@@ -264,77 +282,27 @@ class StackedHeads:
             return error
 
 
-def _rates(optim: OptimConfig, num_steps: int) -> list[float]:
-    """The learning rate of every step."""
-    scales = (learning_rate_scale(step, num_steps=num_steps, optim=optim) for step in range(num_steps))
-    return [optim.learning_rate * scale for scale in scales]
+def _rates(optim: OptimConfig, num_steps: int, *, first: int, num: int) -> list[float]:
+    """The learning rate of up to num of num_steps steps, from the first on."""
+    steps = range(first, min(first + num, num_steps))
+    return [
+        optim.learning_rate * learning_rate_scale(step, num_steps=num_steps, optim=optim) for step in steps
+    ]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A parameter of one fold, or of all folds, and what AdamW keeps of it."""
+@dataclass(kw_only=True)
+class _EpochSums:
+    """Sums over the steps of an epoch."""
 
-    tensor: Tensor
-    decays: bool
-    first: Tensor
-    second: Tensor
-    largest: Tensor
-    step: Tensor
+    losses: Float[Tensor, "trials folds"]
+    weight: Float[np.ndarray, " folds"]
+    confusion: Int[np.ndarray, "trials folds classes classes"]
 
     @classmethod
-    def of(cls, tensor: Tensor, *, decays: bool) -> "_Part":
-        """A part at its start."""
-        first, second, largest = (torch.zeros_like(tensor) for _ in range(3))
-        return cls(tensor, decays, first, second, largest, torch.tensor(0.0))
-
-
-class _AdamW:
-    """`optimizer.make_optimizer`'s AdamW for one trial's heads on all folds.
-
-    even: every fold takes every step, so that they take it together wherever that changes no bit: where a fold's
-    part begins at a whole number of vector instructions.
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], trial: int, optim: OptimConfig, *, even: bool) -> None:
-        self._optim = optim
-        of_trial = [parameter[trial] for parameter in parameters]
-        self._whole = [even and parameter[0].numel() % WIDEST_VECTOR == 0 for parameter in of_trial]
-        self._even = even
-        # Weights decay, vectors (biases, a mix of layers) do not.
-        self._parts = [
-            [_Part.of(p, decays=parameter.ndim > 2) for p in ([parameter] if whole else parameter.unbind(0))]
-            for parameter, whole in zip(of_trial, self._whole, strict=True)
-        ]
-
-    def __call__(
-        self, gradients: Sequence[Float[Tensor, "folds ..."]], folds: list[int], rate: float
-    ) -> None:
-        """One step of these folds; gradients of other folds are ignored."""
-        if self._optim.clip_norm:
-            self._clip(gradients, folds)
-        parts: list[_Part] = []
-        slopes: list[Tensor] = []
-        for of_parameter, whole, gradient in zip(self._parts, self._whole, gradients, strict=True):
-            parts += of_parameter if self._even else [of_parameter[fold] for fold in folds]
-            by_fold = [gradient] if whole else gradient.unbind(0)
-            slopes += by_fold if self._even else [by_fold[fold] for fold in folds]
-        for part in parts:
-            if part.decays:
-                part.tensor.mul_(1 - rate * self._optim.weight_decay)
-        fused_adamw(
-            [part.tensor for part in parts],
-            slopes,
-            first=[part.first for part in parts],
-            second=[part.second for part in parts],
-            largest=[part.largest for part in parts],
-            steps=[part.step for part in parts],
-            optim=self._optim,
-            learning_rate=rate,
+    def zero(cls, num_trials: int, num_folds: int, num_classes: int) -> "_EpochSums":
+        """The sums before the first step."""
+        return cls(
+            losses=torch.zeros(num_trials, num_folds, dtype=torch.float64),
+            weight=np.zeros(num_folds),
+            confusion=np.zeros((num_trials, num_folds, num_classes, num_classes), np.int64),
         )
-
-    def _clip(self, gradients: Sequence[Tensor], folds: list[int]) -> None:
-        for fold in folds:
-            of_head = [gradient[fold] for gradient in gradients]
-            total = nn.utils.get_total_norm(of_head)
-            for gradient in of_head:
-                gradient.mul_((self._optim.clip_norm / (total + 1e-6)).clamp(max=1.0))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
 from w2v2.config.resources import Precision
 from w2v2.evaluation import classification
-from w2v2.features.batches import ClipSet, Fetched, PerEpoch, shuffled_batches
+from w2v2.features.batches import ClipSet, Fetched, PerEpoch
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.device import on_device, pinned, prepared_ahead, to_device
@@ -20,6 +20,7 @@ from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
 from w2v2.models.pretraining import PretrainingModel
 from w2v2.training import optimizer
+from w2v2.training.epochs import epochs_of
 from w2v2.training.fold_result import DivergenceError, Epoch
 from w2v2.training.forward import device_for, memory_hint, predict_logits
 from w2v2.training.gradients import check_gradients
@@ -82,7 +83,7 @@ class Trainer:
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._is_checked = False
-        self._plan = [self._batches(epoch) for epoch in range(training.num_epochs)]
+        self._plan = epochs_of(train, optim=optim, training=training, seed=seed)
         self.num_steps = sum(len(batches) for batches in self._plan)
         self._at = Position()
         self._uncounted: list[Pass] = []
@@ -259,13 +260,6 @@ class Trainer:
         )
         if self.device.type == "cpu" or len(self._uncounted) > NUM_UNCOUNTED:
             self._sum_up()
-
-    def _batches(self, epoch: int) -> list[Int[np.ndarray, " batch"]]:
-        size = optimizer.batch_size_at(epoch, num_epochs=self.training.num_epochs, optim=self.optim)
-        balance = self.train.targets if self.training.sampling == "balanced" else None
-        return shuffled_batches(
-            self.train.lengths, batch_size=size, seed=self.seed, epoch=epoch, balance=balance
-        )
 
     def _end_epoch(self) -> None:
         """Close the epoch's sums into a point of the curve, and keep the weights if they are the best yet."""

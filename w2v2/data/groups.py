@@ -1,0 +1,36 @@
+"""Names of groups of clips, such as speakers, as numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int, Shaped
+
+T = TypeVar("T")
+Names: TypeAlias = Sequence[str] | Shaped[np.ndarray, " clips"] | pa.ChunkedArray
+"""The name of each clip's group."""
+
+
+def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarray, " clips"]]:
+    """The different names in order, and the number of each clip's name among them: as np.unique, without sorting all clips.
+
+    >>> numbered(["b", "a", "b"])
+    (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
+    """
+    whole = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
+    encoded = pc.dictionary_encode(whole)
+    different, number = np.unique(np.array(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
+    return different, number[encoded.indices.to_numpy()]
+
+
+def looked_up(names: pa.ChunkedArray, value_of: Mapping[str, T]) -> list[T]:
+    """The value of each clip's name, looked up once for each different name.
+
+    >>> looked_up(pa.chunked_array([["b", "a", "b"]]), {"a": 0, "b": 1})
+    [1, 0, 1]
+    """
+    encoded = pc.dictionary_encode(names.combine_chunks())
+    values = [value_of[name] for name in encoded.dictionary.to_pylist()]
+    return [values[number] for number in encoded.indices.to_numpy().tolist()]
