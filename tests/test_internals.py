@@ -31,6 +31,7 @@ class Part:
 
 
 GCS = "w2v2/storage/gcs.py"
+OPTUNA = "w2v2/search/optuna_internals.py"
 RAY = "w2v2/cluster/ray_internals.py"
 FAMILIES = "w2v2/models/families.py"
 BFLOAT16 = "w2v2/models/bfloat16.py"
@@ -44,7 +45,11 @@ PARTS = (
     Part("gcsfs", "gcsfs.retry:NonRetryableError", GCS),
     Part("gcsfs", "gcsfs.retry:ChecksumError", GCS),
     Part("gcsfs", "gcsfs.retry:is_retriable", GCS, ("exception",)),
-    Part("optuna", "optuna:Trial", "w2v2/search/optuna_internals.py", ("study", "trial_id")),
+    Part("optuna", "optuna:Trial", OPTUNA, ("study", "trial_id")),
+    Part("optuna", "optuna:Trial._trial_id", OPTUNA),
+    Part("optuna", "optuna.trial:FrozenTrial._trial_id", OPTUNA),
+    Part("optuna", "optuna:Trial.storage", OPTUNA),
+    Part("optuna", "optuna.storages:BaseStorage.get_trial", OPTUNA, ("trial_id",)),
     Part("ray", "ray:cloudpickle.load", RAY),
     Part("ray", "ray._private.services:get_node", RAY, ("gcs_address", "node_id")),
     Part("ray", "ray._private.services:start_api_server", RAY, ("include_dashboard",)),

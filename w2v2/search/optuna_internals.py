@@ -6,3 +6,8 @@ import optuna
 def running_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
     """A trial that an earlier process left running, in a form to which this process can report."""
     return optuna.Trial(study, trial._trial_id)
+
+
+def as_stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+    """What the study's file has of one trial; Optuna's own functions read all trials for it."""
+    return trial.storage.get_trial(trial._trial_id)

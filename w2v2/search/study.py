@@ -17,7 +17,7 @@ from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.redaction import redacted
 from w2v2.search.fold_store import Ledger
-from w2v2.search.optuna_internals import running_trial
+from w2v2.search.optuna_internals import as_stored, running_trial
 from w2v2.search.space import Params, distribution, field_at, holds
 from w2v2.search.study_file import StudyFile
 from w2v2.search.trial_records import TrialRecords
@@ -126,7 +126,7 @@ class Study:
             with self._file.in_use():
                 trial = self.study.ask(self._space)
         self._running[trial.number] = trial
-        self._record(trial.number)
+        self._record(trial)
         return Proposal(number=trial.number, params=trial.params)
 
     def report(self, number: int, scores: list[float], *, num_folds: int) -> bool:
@@ -145,7 +145,7 @@ class Study:
             prune = not replayed and folds_done < num_folds and bool(trial.should_prune())
         prune = prune or folds_done == self._pruned_before.get(number)
         if not replayed:
-            self._record(number)
+            self._record(trial)
         return prune
 
     def complete(self, number: int, scores: list[float]) -> None:
@@ -175,12 +175,13 @@ class Study:
                 f"trial {number} was ended by another process: another job works on {self._file.uri}; let that one go on "
                 "alone, or give this one a directory of its own with --run"
             ) from error
-        del self._running[number]
         self.ended[number] = value
-        self._record(number)
+        self._record(self._running.pop(number))
 
-    def _record(self, number: int) -> None:
-        self._records.write(self.trials()[number])
+    def _record(self, trial: optuna.Trial) -> None:
+        with self._file.in_use():
+            stored = as_stored(trial)
+        self._records.write(stored)
         self._file.save()
 
 
