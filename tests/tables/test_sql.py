@@ -7,8 +7,8 @@ def test_columns_named_by_data_never_become_sql() -> None:
     from w2v2.errors import UserError
     from w2v2.tables.spec import embeddings_spec
 
-    for name in ("a b", 'a"', "a`", "1a", "", "a" * 129, "a;--", "\u00e9"):
-        with pytest.raises(UserError, match=r"cannot be a column of a table: use letters, digits and _"):
+    for name in ('a"', "a`", "a\\", "a\n", "", "a" * 129):
+        with pytest.raises(UserError, match="cannot be a column of a table: its name must have 1 to 128"):
             embeddings_spec(carried=[name])
-    with pytest.raises(UserError, match="columns Label, label are one and the same in a table"):
+    with pytest.raises(UserError, match="columns Label, label differ in case alone"):
         embeddings_spec(carried=["Label", "label"])

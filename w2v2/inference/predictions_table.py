@@ -20,8 +20,8 @@ from w2v2.tables.spec import TIMESTAMP, TableSpec
 from w2v2.versions import W2V2
 
 
-def spec_of(info: ModelInfo, *, words: bool = False, decisions: bool = False) -> TableSpec:
-    """One row per clip and window, with a column for each output; for transcripts one row per clip.
+def schema_of(info: ModelInfo, *, words: bool = False, decisions: bool = False) -> pa.Schema:
+    """The columns of one row per clip and window, one for each output; for transcripts of one row per clip.
 
     words adds a column in which the words of a transcript, with their times, are JSON text; decisions a column
     present_<label> for each label.
@@ -35,8 +35,16 @@ def spec_of(info: ModelInfo, *, words: bool = False, decisions: bool = False) ->
         columns += [(name, number) for name in output_columns(info)]
         columns += [(f"present_{name}", pa.int64()) for name in info.names] if decisions else []
     columns += [("code_version", text), ("created_at", TIMESTAMP)]
+    return pa.schema(columns)
+
+
+def spec_of(info: ModelInfo, *, words: bool = False, decisions: bool = False) -> TableSpec:
+    """The spec of a table of these columns: a row per clip, model and window, all windows of a clip replaced as one.
+
+    Raises UserError for names of outputs that no table takes; a CSV takes all.
+    """
     return TableSpec(
-        schema=pa.schema(columns),
+        schema=schema_of(info, words=words, decisions=decisions),
         key=("clip_id", "model", "start_s"),
         group=("clip_id", "model"),
         cluster_by=("model", "clip_id"),
@@ -75,8 +83,7 @@ def rows_of(
             row = {"clip_id": prediction.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
             row |= {"uri": uris[prediction.clip_id], "code_version": W2V2, "created_at": now}
             rows.append(row | values)
-    spec = spec_of(info, words=words, decisions=thresholds is not None)
-    return pa.Table.from_pylist(rows, schema=spec.schema)
+    return pa.Table.from_pylist(rows, schema=schema_of(info, words=words, decisions=thresholds is not None))
 
 
 def _cells(
@@ -125,8 +132,7 @@ def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
         raise UserError(
             f"words is for models of transcripts, and {config.model} is one of {info.kind}: leave it out"
         )
-    spec = _spec(config, info)
-    return None if config.table.endswith(".csv") else tables.open_table(config.table, spec)
+    return None if config.table.endswith(".csv") else tables.open_table(config.table, _spec(config, info))
 
 
 def write_rows(config: PredictConfig, rows: pa.Table, info: ModelInfo) -> None:

@@ -23,7 +23,16 @@ from w2v2.storage import files as storage
 from w2v2.tables import parts as table_parts
 from w2v2.tables import sql as table_sql
 from w2v2.tables.bigquery_jobs import REQUEST_S, Job, calls, in_words, retries, run_until
-from w2v2.tables.spec import TIMESTAMP, Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
+from w2v2.tables.spec import (
+    NAME,
+    TIMESTAMP,
+    Commit,
+    TableSpec,
+    Where,
+    check_columns,
+    concatenated,
+    one_dim_error,
+)
 
 # A name from the user goes into SQL or a URL only if all of it matches this.
 _URI = re.compile(
@@ -47,6 +56,7 @@ class BigQueryTable:
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
         match = _parsed(uri)
+        _check_names(uri, spec)
         self.uri, self._spec, self._id = uri, spec, ".".join(match.groups())
         with in_words(self.uri):
             dataset = _client(match[1]).get_dataset(f"{match[1]}.{match[2]}", **calls())
@@ -207,6 +217,15 @@ def exists(uri: str) -> bool:
         except exceptions.NotFound:
             return False
     return True
+
+
+def _check_names(uri: str, spec: TableSpec) -> None:
+    """Raises UserError for a column name of other characters than those that every load job of BigQuery takes."""
+    if other := [name for name in spec.schema.names if not NAME.fullmatch(name)]:
+        raise UserError(
+            f"table {uri}: column {other[0]!r} cannot be a column of BigQuery: use letters, digits and _ (at most 128), or "
+            "write a folder of Parquet files, DuckDB or, of predictions, a .csv"
+        )
 
 
 def _parsed(uri: str) -> re.Match[str]:

@@ -11,7 +11,10 @@ import pyarrow.compute as pc
 from w2v2.errors import UserError
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-"""A column (or DuckDB table) name that means the same, unquoted, in every back end."""
+"""A name of a DuckDB table or a column of BigQuery, which means the same unquoted."""
+
+_COLUMN = re.compile(r'[^"`\\\x00-\x1f\x7f]{1,128}')
+"""A name of a column: whatever a class or a column of a CSV is named, but for the quotes that SQL puts around it."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -54,13 +57,16 @@ class TableSpec:
     def __post_init__(self) -> None:
         names = self.schema.names
         for name in names:
-            if not NAME.fullmatch(name):
+            if not _COLUMN.fullmatch(name):
                 raise UserError(
-                    f"column {name!r} cannot be a column of a table: use letters, digits and _ (at most 128)"
+                    f"column {name!r} cannot be a column of a table: its name must have 1 to 128 characters, none of them "
+                    "a quotation mark, a backtick, a backslash or a control character"
                 )
         counted = Counter(map(str.lower, names))
         if twice := [name for name in names if counted[name.lower()] > 1]:
-            raise UserError(f"columns {', '.join(twice)} are one and the same in a table: rename all but one")
+            raise UserError(
+                f"columns {', '.join(twice)} differ in case alone and are one and the same in a table: rename all but one"
+            )
         assert set(self.group) <= set(self.key), f"not in the key: {set(self.group) - set(self.key)}"
         used = [
             *self.key,

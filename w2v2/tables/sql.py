@@ -1,6 +1,6 @@
 """The SQL of a commit, for all back ends; they differ in the quote.
 
-Names come from a TableSpec, which takes only letters, digits and _; values are always parameters.
+Names come from a TableSpec, which takes none with a quote in it; values are always parameters.
 """
 
 from collections.abc import Sequence
