@@ -48,7 +48,7 @@ def test_importing_the_package_imports_nothing_of_it():
     assert int(line.split("|")[1]) < 50_000  # microseconds
 
 
-def test_only_what_it_offers_is_there():
+def test_it_has_only_the_names_that_it_offers():
     assert dir(w2v2) == sorted(w2v2.__all__)
     with pytest.raises(AttributeError, match="module 'w2v2' has no attribute 'train'"):
         _ = w2v2.train

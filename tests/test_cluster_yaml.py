@@ -59,16 +59,18 @@ def prepared(config: Config) -> Config:
 def problems(config: Config) -> list[str]:
     """What Ray does not look at: node_config, and whether it agrees with the resources."""
     types: dict[str, Config] = config["available_node_types"]
-    found = [f"{name} is not written" for name in COMMANDS if name not in config]
+    mistakes = [f"{name} is not written" for name in COMMANDS if name not in config]
     for name, kind in types.items():
         node = kind["node_config"]
-        found += [f"{name}: {problem}" for problem in _machine(node, kind["resources"], config["provider"])]
+        mistakes += [
+            f"{name}: {problem}" for problem in _machine(node, kind["resources"], config["provider"])
+        ]
         if name == config["head_node_type"]:
-            found += [f"{name}: the head is spot"] if "scheduling" in node else []
-            found += [f"{name}: the head has CPUs to give"] if kind["resources"]["CPU"] else []
+            mistakes += [f"{name}: the head is spot"] if "scheduling" in node else []
+            mistakes += [f"{name}: the head has CPUs to give"] if kind["resources"]["CPU"] else []
         else:
-            found += [f"{name}: {problem}" for problem in _spot(kind, config)]
-    return found
+            mistakes += [f"{name}: {problem}" for problem in _spot(kind, config)]
+    return mistakes
 
 
 def _machine(node: Config, resources: dict[str, int], provider: Config) -> list[str]:
@@ -211,4 +213,4 @@ def test_our_own_checks_refuse_a_broken_copy(
     config: Config, breakage: Callable[[Config], object], problem: str
 ) -> None:
     breakage(config)
-    assert any(problem in found for found in problems(config)), problems(config)
+    assert any(problem in mistakes for mistakes in problems(config)), problems(config)

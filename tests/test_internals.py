@@ -1,4 +1,4 @@
-"""Canaries: which library changed what of the inner parts that this code uses, said before anything else breaks.
+"""Canaries: which library changed what of the inner parts that this code uses, reported before anything else breaks.
 
 Each row is something that a library does not promise. Where one fails, look into the file of the last column, and
 raise the library's bound in pyproject.toml once it works with the new version.
@@ -34,8 +34,7 @@ GCS = "w2v2/storage/gcs.py"
 OPTUNA = "w2v2/search/optuna_internals.py"
 RAY = "w2v2/cluster/ray_internals.py"
 FAMILIES = "w2v2/models/families.py"
-BFLOAT16 = "w2v2/models/bfloat16.py"
-PACKING = "w2v2/models/packing.py"
+TORCH = "w2v2/models/torch_internals.py"
 W2V = "transformers.models.wav2vec2.modeling_wav2vec2"
 PARTS = (
     Part("gcsfs", "gcsfs.core:GCSFileSystem._call", GCS, ("method", "path", "json_out")),
@@ -57,30 +56,33 @@ PARTS = (
     Part("ray", "ray._private.node:Node.start_log_monitor", RAY),
     Part("ray", "ray.tune.experiment:Trial.pickled_error_file", RAY),
     Part("ray", "ray.tune.experiment:Trial.get_error", RAY),
-    Part("ray", "ray.tune.experiment:Trial.should_recover", "w2v2/cluster/search.py"),
+    Part("ray", "ray.tune.experiment:Trial.should_recover", RAY),
     Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_result", "w2v2/cluster/search.py", ("tune_controller", "trial", "result")),
     Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_error", "w2v2/cluster/search.py", ("tune_controller", "trial")),
     Part("ray", "ray.train:Result.return_value", "w2v2/cluster/ddp.py"),
-    Part("torch", "torch:_foreach_add_", "w2v2/training/torch_internals.py"),
-    Part("torch", "torch:_fused_adamw_", "w2v2/training/torch_internals.py"),
-    Part("torch", "torch:ops.aten._log_softmax_backward_data", "w2v2/training/torch_internals.py"),
-    Part("torch", "torch:_foreach_copy_", BFLOAT16),
-    Part("torch", "torch:ops.aten._flash_attention_forward", PACKING),
+    Part("torch", "torch:_foreach_add_", TORCH),
+    Part("torch", "torch:_fused_adamw_", TORCH),
+    Part("torch", "torch:ops.aten._log_softmax_backward_data", TORCH),
+    Part("torch", "torch:_foreach_copy_", TORCH),
+    Part("torch", "torch:ops.aten._flash_attention_forward", TORCH),
+    Part("torch", "torch:nn.Module._parameters", TORCH),
+    Part("torch", "torch:Tensor._version", TORCH),
     Part("transformers", "transformers.masking_utils:create_bidirectional_mask", FAMILIES, ("config", "inputs_embeds", "attention_mask")),
+    Part("transformers", f"{W2V}:Wav2Vec2PreTrainedModel._get_feature_vector_attention_mask", FAMILIES, ("feature_vector_length", "attention_mask")),
     Part("transformers", f"{W2V}:Wav2Vec2EncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask")),
     Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMAttention.compute_bias", FAMILIES, ("query_length", "key_length")),
     Part("transformers", "transformers.models.wavlm.modeling_wavlm:WavLMEncoderLayer.forward", FAMILIES, ("hidden_states", "attention_mask", "position_bias")),
 )  # fmt: skip
 
 
-def found_at(part: Part) -> object:
+def value_of(part: Part) -> object:
     """The part itself; fails with a sentence where it is gone."""
     module, _, attributes = part.path.partition(":")
     here = f"{part.library} {version(part.library)}"
     try:
         value = importlib.import_module(module)
         for name in attributes.split("."):
-            # Attributes that only instances have stand in the class's annotations or in what __init__ sets.
+            # Attributes that only instances have are in the class's annotations, or are set by __init__.
             value = getattr(value, name) if hasattr(value, name) else _set_by_init(value, name)
     except (ImportError, AttributeError) as error:
         pytest.fail(f"{here} has no {part.path} any more ({error}); {part.used_in} uses it")
@@ -96,7 +98,7 @@ def _set_by_init(owner: object, name: str) -> object:
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.path.rpartition(".")[2])
 def test_inner_parts_of_other_libraries_are_as_they_were(part: Part) -> None:
-    value = found_at(part)
+    value = value_of(part)
     if part.takes:
         parameters = inspect.signature(value).parameters  # type: ignore[arg-type]
         missing = [name for name in part.takes if name not in parameters]
@@ -120,6 +122,7 @@ TEXTS = (
     ("ray._private.state", "def get_max_resources_from_cluster_config"),
     ("ray.train.constants", "RAY_CHDIR_TO_TRIAL_DIR"),
     ("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"),
+    ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
 )
 
 
@@ -137,7 +140,7 @@ def test_the_head_of_a_cluster_has_its_resource() -> None:
 def test_a_canary_says_what_is_gone() -> None:
     gone = Part("optuna", "optuna:Trial.no_such_part", "w2v2/x.py")
     with pytest.raises(pytest.fail.Exception, match=r"^optuna [\d.]+ has no optuna:Trial\.no_such_part any more .*; w2v2/x\.py uses it$"):  # fmt: skip
-        found_at(gone)
+        value_of(gone)
 
 
 def test_flash_attention_takes_what_is_passed() -> None:
@@ -146,7 +149,7 @@ def test_flash_attention_takes_what_is_passed() -> None:
     wanted = "query key value cum_seq_q cum_seq_k max_q max_k dropout_p is_causal return_debug_mask".split()  # noqa: SIM905
     arguments = torch.ops.aten._flash_attention_forward.default._schema.arguments
     positional = [argument.name for argument in arguments if not argument.kwarg_only]
-    assert positional == wanted, f"torch {version('torch')}: {PACKING} passes {wanted}"
+    assert positional == wanted, f"torch {version('torch')}: {TORCH} passes {wanted}"
 
 
 def test_wavlm_keeps_its_position_bias_in_the_first_layer() -> None:
@@ -166,7 +169,7 @@ def test_torch_multiplies_with_onednn_by_an_operator_of_its_own() -> None:
 
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
-    where = f"torch {version('torch')}: w2v2/models/onednn_linear.py"
+    where = f"torch {version('torch')}: {TORCH}"
     assert hasattr(torch.ops.mkldnn, "_linear_pointwise"), where
     x, weight, bias = torch.randn(3, 4), torch.randn(2, 4), torch.randn(2)
     product = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -174,7 +177,7 @@ def test_torch_multiplies_with_onednn_by_an_operator_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "args, said",
+    "args, words",
     [
         (("--optim.learning_rate", "fast"), r"^optim\.learning_rate: got fast, wanted a number"),
         (("--seed", "1.5"), r"^seed: got 1\.5, wanted a whole number"),
@@ -183,11 +186,11 @@ def test_torch_multiplies_with_onednn_by_an_operator_of_its_own() -> None:
         (("--search.space", "{optim.eps: {lower: 1}}"), r"there is no field|wanted"),
     ],
 )  # fmt: skip
-def test_messages_of_jsonargparse_can_be_taken_apart(args: tuple[str, ...], said: str) -> None:
+def test_messages_of_jsonargparse_can_be_taken_apart(args: tuple[str, ...], words: str) -> None:
     where = f"jsonargparse {version('jsonargparse')}: w2v2/config/jsonargparse_messages.py"
     with pytest.raises(UserError) as caught:
         parse(TuneFoldsConfig, args)
-    assert re.search(said, str(caught.value)), f"{where} makes this of its message: {caught.value}"
+    assert re.search(words, str(caught.value)), f"{where} makes this of its message: {caught.value}"
 
 
 def test_a_message_of_unknown_form_is_shown_as_it_is() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests import ROOT
-from w2v2.job_commands import SUBMITTED, command_of
+from w2v2.job_commands import RAY_JOB_VARIABLE, command_of
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ from w2v2.job_commands import SUBMITTED, command_of
     ],
 )
 def test_a_command_is_named_as_it_was_started(monkeypatch, program, command):
-    monkeypatch.delenv(SUBMITTED, raising=False)
+    monkeypatch.delenv(RAY_JOB_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "argv", [program, "--data", "demo"])
     assert command_of("extract_embeddings") == command
-    monkeypatch.setenv(SUBMITTED, "{}")
+    monkeypatch.setenv(RAY_JOB_VARIABLE, "{}")
     assert command_of("extract_embeddings") == f"ray job submit --working-dir . -- {command}"
 
 
 def test_a_script_run_inside_its_folder_is_named_so(monkeypatch):
-    monkeypatch.delenv(SUBMITTED, raising=False)
+    monkeypatch.delenv(RAY_JOB_VARIABLE, raising=False)
     monkeypatch.chdir(ROOT / "jobs")
     monkeypatch.setattr(sys, "argv", ["tune_folds.py"])
     assert command_of("finetune") == "python finetune.py"

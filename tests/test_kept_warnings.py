@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from w2v2.cluster.worker_warnings import Reported, logged
+from w2v2.cluster.worker_warnings import ReportedResult, logged
 from w2v2.kept_warnings import kept_warnings, warnings_kept
 from w2v2.reports.blocks import Table
 from w2v2.reports.shared_sections import warnings_blocks
@@ -17,7 +17,7 @@ def test_warnings_of_driver_and_workers_are_in_the_metrics(tmp_path: Path) -> No
         logging.getLogger("w2v2.data").info("not a warning")
         logging.getLogger("other").warning("not ours")
         for _ in range(2):
-            logged(Reported(result=1, warnings=("the cache is damaged",)))
+            logged(ReportedResult(result=1, warnings=("the cache is damaged",)))
         write_metrics(str(tmp_path), {"job": "evaluate"})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["warnings"] == ["2 speakers look alike", "worker: the cache is damaged"]

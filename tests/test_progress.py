@@ -57,7 +57,7 @@ def test_the_total_may_come_later(at, lines):
 
 
 @pytest.mark.parametrize(
-    "seconds, said", [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (float("nan"), "?")]
+    "seconds, text", [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (float("nan"), "?")]
 )
-def test_clock(seconds, said):
-    assert clock(seconds) == said
+def test_clock(seconds, text):
+    assert clock(seconds) == text

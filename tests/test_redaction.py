@@ -200,11 +200,11 @@ def test_a_run_whose_settings_are_redacted_resumes(tmp_path: Path) -> None:
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
-def test_columns_that_are_carried_along(tmp_path: Path) -> None:
+def test_extra_columns_are_redacted(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         f"uri,source\na.wav,https://me:{SECRET}@host/x?{SECRET}\ns3://k:{SECRET}@b/c.wav,x\n"
     )
-    corpus = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")), task="none", carried=("source",))
+    corpus = manifest.read(DataConfig(uri=str(tmp_path / "t.csv")), task="none", extra_columns=("source",))
     assert corpus.clips["source"].to_pylist() == ["https://***@host/x?***"]
     assert corpus.rejects["uri"].to_pylist() == ["s3://***@b/c.wav"]
     assert SECRET not in f"{corpus.clips.to_pylist()}{corpus.rejects.to_pylist()}"

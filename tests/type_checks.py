@@ -18,7 +18,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-"""beartype, where an int may stand for a float (PEP 484)."""
+"""beartype, where an int is accepted as a float (PEP 484)."""
 
 DECORATOR = "__checked__"
 

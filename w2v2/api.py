@@ -148,7 +148,7 @@ def embed(
 ) -> "pd.DataFrame | pa.Table":
     """A row for each clip, layer and window: start_s, end_s and the vector in the column embedding.
 
-    A vector is that of transformers' forward on the clip alone, to 1e-5, whatever else is given with it.
+    A vector equals transformers' forward on the clip alone to 1e-5, whatever other clips are given.
 
     Args:
         clips: Paths, gs:// uris or arrays of samples, one or several; or a DataFrame with a column uri (or file) and, for

@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the command that `ray job submit` runs."""
 
 
@@ -16,7 +16,7 @@ def command_of(job: str) -> str:
     Ray; after `ray job submit --working-dir . --` where that has submitted the job.
     """
     words = _words(job, Path(sys.argv[0]))
-    return f"ray job submit --working-dir . -- {words}" if SUBMITTED in os.environ else words
+    return f"ray job submit --working-dir . -- {words}" if RAY_JOB_VARIABLE in os.environ else words
 
 
 def _words(job: str, program: Path) -> str:

@@ -43,7 +43,7 @@ SUSPECT = (
     r"(?i)[@?]|(?:[a-z0-9+.-]{3,}|s3):\\?/\\?/\S*#|(?:token|secret|d|passphrase|signature|credential|authorization|key|sig|id)['\"]?(?:=|%3d|\s*:)"
     r"|bearer |basic |hf_|ya29\.|aiza|gh[opsur]_|github_pat|akia|asia|sk-|xox|eyj"
 )
-"""What every text has that has anything to redact: most names have none of it."""
+"""Marks of which every text with anything to redact has one; most names have none, and are not searched further."""
 _SUSPECT = re.compile(SUSPECT)
 _ABSOLUTE = re.compile(r"(?<![\w.~:/\\-])/(?:[\w.@+~=-]+/)+([\w.@+~=-]+)")
 _HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")

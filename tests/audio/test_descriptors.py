@@ -90,7 +90,7 @@ def test_spectrum_of_a_sine_and_of_noise():
     assert sine["bandwidth_hz_mean"] < 0.2 * white["bandwidth_hz_mean"]
 
 
-def test_chroma_hears_the_semitone_in_every_octave():
+def test_chroma_shows_the_semitone_in_every_octave():
     for hz in (220.0, 440.0, 880.0):
         values = named(tone(hz), "chroma")
         assert max(values, key=lambda name: values[name] * name.endswith("mean")) == "chroma_a_mean"

@@ -273,5 +273,5 @@ def test_a_playlist_is_no_audio(tmp_path: Path) -> None:
         f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{inside}\n",
         f"ffconcat version 1.0\nfile {inside}\n",
     ):
-        with pytest.raises(AudioError, match="not audio: no format that is known"):
+        with pytest.raises(AudioError, match="not audio: its format is not supported"):
             load_waveform(text.encode(), LONG)

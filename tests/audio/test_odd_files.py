@@ -9,7 +9,7 @@ import pytest
 from tests.audio.test_lengths import LONG, encoded, sound, without_xing, written
 from w2v2.audio.containers import GAPS, NO_SIZE
 from w2v2.audio.decoding import AudioError, load_clip, load_waveform
-from w2v2.audio.mpeg import count_frames
+from w2v2.audio.mpeg_frames import count_frames
 
 FAKE_FRAMES = b"\xff\xfb\x90\x00" * 200
 """What looks like headers of frames inside of a tag."""

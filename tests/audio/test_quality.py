@@ -62,7 +62,7 @@ def test_the_share_of_clipped_samples_is_that_of_the_flat_tops():
     assert clipping_fraction(quiet.astype(np.float32)) == 0
 
 
-def test_clipping_is_found_before_resampling_and_padding_is_not_part_of_a_recording():
+def test_clipping_is_measured_before_resampling_and_padding_is_not_part_of_a_recording():
     rng = np.random.default_rng(1)
     loud = np.clip(scipy.signal.lfilter([1], [1, -0.9], rng.normal(size=3 * 44_100)), -1, 1)
     clip = load_clip(encode(loud, 44_100, subtype="PCM_16"), AudioConfig())
@@ -113,12 +113,12 @@ def test_wideband_speech_is_not_taken_for_telephone_speech(wideband: list[np.nda
     assert min(bandwidth_hz(waveform, SAMPLE_RATE) for waveform in quiet) > 7000
 
 
-def test_telephone_speech_is_found_whatever_resampled_it(wideband: list[np.ndarray]) -> None:
-    found: dict[str, list[float]] = {}
+def test_telephone_speech_is_detected_whatever_resampled_it(wideband: list[np.ndarray]) -> None:
+    by_name: dict[str, list[float]] = {}
     for waveform in wideband:
         for name, narrow in telephoned(waveform).items():
-            found.setdefault(name, []).append(bandwidth_hz(narrow, SAMPLE_RATE))
-    for name, bandwidths in found.items():
+            by_name.setdefault(name, []).append(bandwidth_hz(narrow, SAMPLE_RATE))
+    for name, bandwidths in by_name.items():
         assert np.mean(np.array(bandwidths) <= NARROWBAND_HZ) >= 0.9, name
         assert min(bandwidths) >= 3000, name
 
@@ -142,7 +142,7 @@ def _clip_with_sound(path: Path) -> Clip | None:
 
 
 @pytest.mark.slow
-def test_real_prompts_of_telephones_are_found_and_real_wideband_speech_is_not(tmp_path: Path) -> None:
+def test_real_prompts_of_telephones_are_detected_and_real_wideband_speech_is_not(tmp_path: Path) -> None:
     paths = debian_recordings(tmp_path)
     prompts = [path for path in paths if soundfile.info(path).duration > 1][::20]
     clips = [clip for path in prompts if (clip := _clip_with_sound(path)) is not None]

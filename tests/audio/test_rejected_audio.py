@@ -69,7 +69,7 @@ REJECTS = {
     "noise": (random.Random(0).randbytes(5_003), r"not audio: .+ \(wav, flac, .+ are read\)"),
     "header cut": (WHOLE[:20], r"not audio: "),
     "riff but no wave": (b"RIFF\x10\0\0\0AVI LIST" + bytes(20), "not audio: "),
-    "au": (encode(sine(1.0), fmt="AU", subtype="PCM_16"), "not audio: no format that is known"),
+    "au": (encode(sine(1.0), fmt="AU", subtype="PCM_16"), "not audio: its format is not supported"),
     "aiff cut": (encode(sine(1.0), fmt="AIFF", subtype="PCM_16")[:-7], "truncated: 7 of 32008 data bytes"),
     "wav cut": (WHOLE[:-1], "truncated: 1 of 32000 data bytes are missing"),
     "wav cut in half": (WHOLE[:16_022], "truncated: 16022 of 32000 data bytes are missing"),

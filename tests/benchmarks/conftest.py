@@ -30,9 +30,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def clips() -> transformers_trainer.Labelled:
+def clips() -> transformers_trainer.LabelledClips:
     lengths_s = np.linspace(0.5, 1.3, 11)
-    return transformers_trainer.Labelled(
+    return transformers_trainer.LabelledClips(
         waveforms=synthetic_clips.waveforms(lengths_s, seed=2),
         targets=np.arange(11) % 3,
         folds=np.arange(11) % 2,

@@ -22,11 +22,11 @@ def test_both_programs_make_the_same(tmp_path):
     )
     result = commands(config, tmp_path)
     assert [set(comparison.seconds) for comparison in result.comparisons] == [{OURS, PIPELINE}, {OURS, TUNE}]
-    found = {(one.part, one.side, one.what): one.value for one in result.agreements}
+    values = {(one.part, one.side, one.what): one.value for one in result.agreements}
     for part, side in (("extraction", OURS), ("extraction", PIPELINE), ("search", OURS), ("search", TUNE)):
-        assert 100 < found[part, side, "peak memory, MB"] < 20_000
-    assert found["extraction", PIPELINE, "max abs difference from ours"] < 1e-4
-    assert found["search", TUNE, "last training losses, max difference from ours"] < 1e-3
+        assert 100 < values[part, side, "peak memory, MB"] < 20_000
+    assert values["extraction", PIPELINE, "max abs difference from ours"] < 1e-4
+    assert values["search", TUNE, "last training losses, max difference from ours"] < 1e-3
 
 
 def test_without_accelerate_it_says_so(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def test_memory_needs_psutil(monkeypatch):
         UserError,
         match=r"the memory of a command is measured by psutil: install it with pip install 'w2v2\[bench\]'",
     ):
-        processes.Watch(1)
+        processes.MemoryWatch(1)
 
 
 def test_a_command_that_fails_is_reported_with_its_last_words():

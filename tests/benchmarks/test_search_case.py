@@ -85,7 +85,7 @@ def test_a_search_is_compared_whole_and_in_its_training(tmp_path):
     config = BenchmarkConfig(cases=("search",))
     sides = (OURS, search_case.PRUNED, search_case.TRAINER)
     results = {
-        side: [search_case.Searched(best=0, scores={0: 1.0}, losses={(0, 0): 1.0}, train_seconds=seconds)]
+        side: [search_case.SearchResult(best=0, scores={0: 1.0}, losses={(0, 0): 1.0}, train_seconds=seconds)]
         for side, seconds in zip(sides, (2.0, 1.0, 8.0), strict=True)
     }
     rounds = search_case.Rounds(

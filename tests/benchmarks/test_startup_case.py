@@ -21,10 +21,10 @@ def test_phases_are_the_first_words_of_the_log():
         (9.0, "07:20:33 trial 0 fold 0 (1 of 6): uar 0.5, mean 0.5"),
         (9.5, "07:20:33 after: it"),
     ]
-    phases = startup_case.phases_of(processes.Ended(lines=lines, seconds=10.0), 1.5)
+    phases = startup_case.phases_of(processes.CompletedCommand(lines=lines, seconds=10.0), 1.5)
     assert phases == [("run", 0.5), ("ray", 1.0), ("features", 2.0), ("first training step", 7.5)]
     with pytest.raises(AssertionError, match="no first fold"):
-        startup_case.phases_of(processes.Ended(lines=lines[:3], seconds=10.0), 1.5)
+        startup_case.phases_of(processes.CompletedCommand(lines=lines[:3], seconds=10.0), 1.5)
 
 
 def test_imports_are_summed_by_package():

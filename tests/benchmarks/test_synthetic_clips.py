@@ -34,9 +34,9 @@ def test_the_corpus_can_be_divided_into_folds(tmp_path, num_clips, num_folds):
     synthetic_clips.write_corpus(tmp_path, lengths_s, seed=0)
     corpus = manifest.read(DataConfig(uri=str(tmp_path)))
     assert (len(corpus.clips), len(corpus.rejects)) == (num_clips, 0)
-    dealt = folds.assign(corpus.clips, FoldsConfig(kind="consecutive", num_folds=num_folds))
-    assert set(dealt["fold"].to_pylist()) == set(range(num_folds))
-    assert set(dealt["label"].to_pylist()) == {"sad", "angry"}
+    assigned = folds.assign(corpus.clips, FoldsConfig(kind="consecutive", num_folds=num_folds))
+    assert set(assigned["fold"].to_pylist()) == set(range(num_folds))
+    assert set(assigned["label"].to_pylist()) == {"sad", "angry"}
 
 
 def test_short_clips_are_all_different(tmp_path):

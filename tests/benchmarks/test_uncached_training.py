@@ -6,7 +6,7 @@ import torch
 from tests.benchmarks.made import OPTIM
 from w2v2.benchmarks import uncached_training
 from w2v2.config.model import EncoderConfig, HeadConfig, TrainingConfig
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.pretrained import load_encoder
 from w2v2.training.fold_training import score_fold
 
@@ -20,11 +20,11 @@ def test_training_without_cache_gives_the_same_losses(tiny, clips, train):
     }
     cached = {name: uncached_training.features_of(encoder, waveforms) for name, waveforms in whole.items()}
     scores = []
-    for kind, sets in ((Classifier, cached), (uncached_training.Recomputed, whole)):
+    for kind, sets in ((Classifier, cached), (uncached_training.UncachedClassifier, whole)):
         torch.manual_seed(6)
         scores.append(
             score_fold(
-                kind(fresh(encoder), HeadConfig(dropout=0.0), groups=[3]),
+                kind(trainable_copy(encoder), HeadConfig(dropout=0.0), groups=[3]),
                 fold=1, held_out_ids=[""] * 5, optim=OPTIM, training=TrainingConfig(num_epochs=2), seed=6, **sets,
             )
         )  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 
 from tests import ROOT
 from w2v2.benchmarks.config import BenchmarkConfig, VectorSizes
-from w2v2.benchmarks.processes import Ended
+from w2v2.benchmarks.processes import CompletedCommand
 from w2v2.benchmarks.result import OURS, Rounds, lines_of
-from w2v2.benchmarks.search_case import TRAINER, Searched
+from w2v2.benchmarks.search_case import TRAINER, SearchResult
 from w2v2.benchmarks.vectors_case import LOGISTIC, MLP, OurSearch, agreements, by_fold, vectors
 from w2v2.errors import UserError
 
@@ -55,8 +55,8 @@ def test_scikit_learn_scores_each_trial_on_the_folds_given(tmp_path, kind, monke
 
 def test_trainer_is_compared_by_fold_and_on_its_own_trials():
     sizes = VectorSizes(num_clips=8, num_trials=2, num_folds=2)
-    searched = Searched(best=1, scores={0: 0.5, 1: 0.9}, losses={}, train_seconds=1.0)
-    ours = OurSearch(searched=searched, ended=Ended(lines=[], seconds=8.0))
+    searched = SearchResult(best=1, scores={0: 0.5, 1: 0.9}, losses={}, train_seconds=1.0)
+    ours = OurSearch(searched=searched, ended=CompletedCommand(lines=[], seconds=8.0))
     rounds = Rounds(
         seconds={OURS: [8.0], MLP: [9.0], LOGISTIC: [1.0]},
         cpu_seconds={OURS: [12.0], MLP: [9.0], LOGISTIC: [1.0]},

@@ -49,7 +49,7 @@ class FakeDatasets(LoopbackServer):
 
     def create_dataset(self, project: str, dataset: str, *, location: str = "US") -> None:
         with self.lock:
-            if not any(known == project for known, _ in self._datasets):
+            if not any(owner == project for owner, _ in self._datasets):
                 self._engine.execute(f"ATTACH ':memory:' AS \"{project}\"").fetchall()
             self._engine.execute(f'CREATE SCHEMA "{project}"."{dataset}"').fetchall()
             self._datasets[project, dataset] = location

@@ -209,10 +209,10 @@ class FakeGcs(LoopbackServer):
     def _list_objects(self, request: Request, bucket: str) -> Response:
         objects = self._bucket(bucket)
         self._permit(request, bucket, "storage.objects.list")
-        found, delimiter = matching_names(objects, request.query), request.query.get("delimiter", "")
+        matching, delimiter = matching_names(objects, request.query), request.query.get("delimiter", "")
         start = len(request.query.get("prefix", ""))
         entries: dict[str, bool] = {}
-        for name in found:
+        for name in matching:
             end = name.find(delimiter, start) if delimiter else -1
             entries[name if end < 0 else name[: end + len(delimiter)]] = end >= 0
         token = base64.b64decode(request.query.get("pageToken", "")).decode()

@@ -95,13 +95,13 @@ def call_of(uri: str, http_method: str, body: str | bytes | None) -> Call:
 
 
 def _check_arguments(method: Mapping[str, Any], arguments: Mapping[str, str]) -> None:
-    known = method.get("parameters", {})
+    parameters = method.get("parameters", {})
     for name, value in arguments.items():
-        assert name in known, f"{method['id']} has no parameter {name}"
-        if pattern := known[name].get("pattern"):
+        assert name in parameters, f"{method['id']} has no parameter {name}"
+        if pattern := parameters[name].get("pattern"):
             assert re.fullmatch(pattern, value), f"{method['id']}: {name}={value!r} is not {pattern}"
     missing = [
-        name for name, parameter in known.items() if parameter.get("required") and name not in arguments
+        name for name, parameter in parameters.items() if parameter.get("required") and name not in arguments
     ]
     assert not missing, f"{method['id']} lacks {missing}"
 

@@ -43,7 +43,7 @@ def fs(gcs: FakeGcs) -> gcsfs.core.GCSFileSystem:
 
 def test_buckets(bucket: storage.Bucket) -> None:
     client = bucket.client
-    assert [found.name for found in client.list_buckets()] == ["bucket"]
+    assert [bucket.name for bucket in client.list_buckets()] == ["bucket"]
     client.create_bucket("second")
     with pytest.raises(exceptions.Conflict):
         client.create_bucket("second")
@@ -237,7 +237,7 @@ def fetch(gcs: FakeGcs, path: str) -> bytes:
 MEDIA = "/storage/v1/b/bucket/o/x?alt=media"
 
 
-def test_what_is_not_there_is_501_with_the_request_named(gcs: FakeGcs) -> None:
+def test_unimplemented_requests_are_501_and_named(gcs: FakeGcs) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         fetch(gcs, "/storage/v1/b/bucket/acl?projection=full")
     assert caught.value.code == 501

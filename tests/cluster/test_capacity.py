@@ -59,21 +59,21 @@ def test_machines_that_are_not_up_yet_count(grows):
     assert connection.slots(cpus=1, gpus=0, now=True) == 2
 
 
-def test_what_is_there_counts(ray_session):
+def test_machines_that_are_up_count(ray_session):
     assert connection.gpus(1.0) == 0.0
     assert connection.slots(cpus=1, gpus=0) == 2
     assert connection.slots(cpus=64, gpus=0) == 1
 
 
 def test_machines_that_kuberay_may_start_count(kuberay):
-    most = capacity.most()
+    most = capacity.largest()
     assert (most["CPU"], most["GPU"]) == (7 * 8 + 15 * 4, 8)
     assert connection.slots(cpus=7, gpus=1) == 8
 
 
 def test_kuberay_without_its_autoscaler_stays_as_it_is(kuberay):
     kuberay["spec"]["enableInTreeAutoscaling"] = False
-    assert capacity.most() == capacity.present()
+    assert capacity.largest() == capacity.present()
 
 
 def test_a_pod_that_may_not_ask_kubernetes_says_so(monkeypatch, tmp_path, ray_session, caplog):
@@ -81,27 +81,29 @@ def test_a_pod_that_may_not_ask_kubernetes_says_so(monkeypatch, tmp_path, ray_se
     monkeypatch.setattr(ray_internals, "KUBERNETES", tmp_path)
     (tmp_path / "namespace").write_text("default")
     with caplog.at_level("WARNING"):
-        assert capacity.most() == capacity.present()
+        assert capacity.largest() == capacity.present()
     assert "this pod may not read the RayCluster w2v2-x" in caplog.text
 
 
 def test_extraction_asks_for_as_many_machines_as_its_clips_keep_busy(grows):
     config = ExtractConfig(resources=ExtractionResources(gpus_per_worker=0.5))
-    shape = embedding_on_ray.shape_of(config, 1_000_000)
+    allocation = embedding_on_ray.allocation_of(config, 1_000_000)
     # 80 CPUs: one for each of 12 encoders, the others read.
-    assert (shape.num_encoders, shape.encoder_gpus, shape.encoder_cpus) == (12, 0.5, 1.0)
-    assert (shape.num_readers, shape.reader_cpus) == (68, 1.0)
-    few = embedding_on_ray.shape_of(config, 500)
+    assert (allocation.num_encoders, allocation.encoder_gpus, allocation.encoder_cpus) == (12, 0.5, 1.0)
+    assert (allocation.num_readers, allocation.reader_cpus) == (68, 1.0)
+    few = embedding_on_ray.allocation_of(config, 500)
     assert (few.num_encoders, few.num_readers, few.encoder_cpus) == (2, 11, 1.0)  # readers in proportion
-    assert embedding_on_ray.shape_of(config, 3).num_encoders == 1
-    asked = embedding_on_ray.shape_of(ExtractConfig(resources=ExtractionResources(num_workers=3)), 3)
+    assert embedding_on_ray.allocation_of(config, 3).num_encoders == 1
+    asked = embedding_on_ray.allocation_of(ExtractConfig(resources=ExtractionResources(num_workers=3)), 3)
     assert asked.num_encoders == 3
 
 
 def test_extraction_on_a_cluster_that_does_not_grow_uses_all_of_it(ray_session):
-    shape = embedding_on_ray.shape_of(ExtractConfig(), 3)
-    assert (shape.num_encoders, shape.encoder_cpus, shape.num_readers) == (2, 0.75, 1)
-    wide = embedding_on_ray.shape_of(ExtractConfig(resources=ExtractionResources(cpus_per_worker=2.0)), 3)
+    allocation = embedding_on_ray.allocation_of(ExtractConfig(), 3)
+    assert (allocation.num_encoders, allocation.encoder_cpus, allocation.num_readers) == (2, 0.75, 1)
+    wide = embedding_on_ray.allocation_of(
+        ExtractConfig(resources=ExtractionResources(cpus_per_worker=2.0)), 3
+    )
     assert (wide.num_encoders, wide.num_threads) == (1, 2)
 
 

@@ -46,11 +46,11 @@ def test_a_ray_of_this_job_starts_without_the_dashboard(monkeypatch):
 
 def test_what_will_never_fit_on_this_machine_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(connection.capacity, "present", lambda: {"CPU": 4.0, "GPU": 1.0})
-    monkeypatch.setattr(connection.capacity, "most", lambda: {"CPU": 4.0, "GPU": 1.0})
-    for is_own in (True, False):  # a cluster may grow
-        monkeypatch.setattr(connection, "_started_here", is_own)
+    monkeypatch.setattr(connection.capacity, "largest", lambda: {"CPU": 4.0, "GPU": 1.0})
+    for started_here in (True, False):  # a cluster may grow
+        monkeypatch.setattr(connection, "_started_here", started_here)
         for size in ({"cpus": 64, "gpus": 0}, {"cpus": 1, "gpus": 2}):
-            if is_own:
+            if started_here:
                 with pytest.raises(
                     UserError,
                     match=r"1 worker\(s\) of .* do not fit on this machine, which has 4 CPUs and 1 GPUs",

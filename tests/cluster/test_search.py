@@ -8,7 +8,7 @@ import ray
 
 from tests.made.fold_scores import fold_score
 from w2v2.cluster import search
-from w2v2.cluster.worker_warnings import Reported
+from w2v2.cluster.worker_warnings import ReportedResult
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import ResumableError, UserError
 from w2v2.kept_warnings import warnings_kept
@@ -40,7 +40,7 @@ def run(monkeypatch, tmp_path):
             def wait():
                 if fold == fails:
                     raise error or DivergenceError("the training loss is nan")
-                return Reported(result=fold_score(fold), warnings=(f"fold {fold} is odd",))
+                return ReportedResult(result=fold_score(fold), warnings=(f"fold {fold} is odd",))
 
             return wait
 
@@ -48,11 +48,11 @@ def run(monkeypatch, tmp_path):
             if "stops" in result:
                 events.append(f"stops: {type(result['stops']).__name__}: {result['stops']}")
                 return
-            known = "" if result.get("trained") else " known"
+            note = "" if result.get("trained") else " recorded"
             assert "error" in result or result["warnings"] == (
-                [] if known else [f"fold {result['fold_score'].fold} is odd"]
+                [] if note else [f"fold {result['fold_score'].fold} is odd"]
             )
-            events.append(result.get("error") or f"score {result['fold_score'].fold}{known}")
+            events.append(result.get("error") or f"score {result['fold_score'].fold}{note}")
 
         monkeypatch.setattr(search, "_begin", begin)
         monkeypatch.setattr(search.tune, "report", report)
@@ -64,8 +64,8 @@ def run(monkeypatch, tmp_path):
 
 def test_one_at_a_time_begins_each_when_the_one_before_is_reported(run):
     assert run(1) == [
-        "begin 0", "score 0", "begin 2", "score 1 known", "score 2", "begin 3", "score 3", "begin 5",
-        "score 4 known", "score 5",
+        "begin 0", "score 0", "begin 2", "score 1 recorded", "score 2", "begin 3", "score 3", "begin 5",
+        "score 4 recorded", "score 5",
     ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_several_are_under_way_and_reported_in_their_order(run):
     events = run(3)
     assert events[:3] == ["begin 0", "begin 2", "begin 3"]
     assert [event for event in events if event.startswith("score")] == [
-        "score 0", "score 1 known", "score 2", "score 3", "score 4 known", "score 5",
+        "score 0", "score 1 recorded", "score 2", "score 3", "score 4 recorded", "score 5",
     ]  # fmt: skip
     assert events.index("begin 5") == events.index("score 0") + 1
 
@@ -83,7 +83,7 @@ def test_a_fold_that_diverges_ends_the_trial(run):
         "begin 0",
         "score 0",
         "begin 2",
-        "score 1 known",
+        "score 1 recorded",
         "the training loss is nan",
     ]
 
@@ -98,7 +98,7 @@ def test_a_storage_that_fails_is_no_property_of_the_trial(run, error):
         assert run(1, fails=0, error=raised) == ["begin 0", f"stops: {type(error).__name__}: {error}"]
 
 
-class Told(Study):
+class RecordingStudy(Study):
     """A study that keeps what is reported to it."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Told(Study):
     ("number", "result"), [(1, {"stops": UnreachableError("no answer")}), (9, {"error": "nan"})]
 )
 def test_what_ends_the_search_fails_no_trial(number, result):
-    study = Told()
+    study = RecordingStudy()
     plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     judge = search._Judge(FoldReports(plan, study, at_once=1))
     trial = SimpleNamespace(config={"number": number, "params": {}})
@@ -128,7 +128,7 @@ def test_what_ends_the_search_fails_no_trial(number, result):
 
 def test_what_the_workers_of_a_trial_warn_of_is_logged_by_the_driver(caplog):
     plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
-    judge = search._Judge(FoldReports(plan, Told(), at_once=1))
+    judge = search._Judge(FoldReports(plan, RecordingStudy(), at_once=1))
     trial = SimpleNamespace(config={"number": 1, "params": {}})
     with warnings_kept():
         for _ in range(2):

@@ -45,7 +45,7 @@ def test_without_arguments_everything_is_default():
     assert parsed() == TuneFoldsConfig()
 
 
-def test_file_beats_default_and_flag_beats_file_wherever_it_stands(file):
+def test_file_beats_default_and_flag_beats_file_wherever_it_is_given(file):
     path = file("optim:\n  learning_rate: 3e-5\n  eps: 1e-6\nencoder: {layer: mix}\n")
     for args in (
         ["--config", path, "--optim.eps", "0.5"],
@@ -261,7 +261,7 @@ def test_a_users_mistake_gives_2_and_one_line(capsys, args, expected):
     assert capsys.readouterr().err == expected
 
 
-def test_an_interrupt_gives_130_and_says_how_to_go_on(capsys):
+def test_an_interrupt_gives_130_and_says_how_to_resume(capsys):
     def main(config: JobConfig) -> None:
         raise KeyboardInterrupt
 

@@ -8,7 +8,9 @@ import pytest
 
 from w2v2.config import digest
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, DataConfig
-from w2v2.config.digest import changed, differences, positional, settings_digest
+from w2v2.config.digest import changed, differences, first_and_changed, positional, settings_digest
+from w2v2.config.model import FIRST_ENCODER_FIELDS, EncoderConfig
+from w2v2.config.text import FIRST_TEXT_FIELDS, TextConfig
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 
 AUDIO = AudioConfig(crop_s=3, resampler="librosa")
@@ -29,6 +31,23 @@ def test_an_added_field_changes_no_digest(audio):
     used = replace(wider, dither_db=3.0)
     assert settings_digest("x", audio=used, uri="gs://a") != settings_digest("x", audio=audio, uri="gs://a")
     assert positional(used, FIRST_AUDIO_FIELDS) is None, "nothing of before was computed so"
+
+
+@pytest.mark.parametrize(
+    ("config", "first"),
+    [
+        (EncoderConfig(layer="concat", layers=(0, 2)), FIRST_ENCODER_FIELDS),
+        (TextConfig(case="lower"), FIRST_TEXT_FIELDS),
+        (AUDIO, FIRST_AUDIO_FIELDS),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_added_field_changes_no_name_of_before(config, first):
+    of_all_fields = json.dumps(dataclasses.asdict(config))
+    assert json.dumps(first_and_changed(config, first)) == of_all_fields
+    wider = extended(config, dither_db=0.0)
+    assert json.dumps(first_and_changed(wider, first)) == of_all_fields
+    assert first_and_changed(replace(wider, dither_db=3.0), first)["dither_db"] == 3.0
 
 
 def test_the_digest_names_values_fields_and_purpose():

@@ -75,19 +75,19 @@ def test_errors_that_are_not_of_a_full_disk_stay_as_they_are() -> None:
         (errno.ENOSPC, "No space left on device; free the"),
         (errno.EROFS, "Read-only file system; use"),
     ):
-        known = failure("/a/b", OSError(number, words.partition(";")[0]))
-        assert isinstance(known, ResumableError) and str(known).startswith(f"/a/b: {words}")
+        reported = failure("/a/b", OSError(number, words.partition(";")[0]))
+        assert isinstance(reported, ResumableError) and str(reported).startswith(f"/a/b: {words}")
     assert unwritable_disk(ValueError("x")) is None
     missing = UserError("no such file")
     missing.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
     assert unwritable_disk(missing) is None
 
 
-def test_a_worker_s_error_is_known_by_its_cause() -> None:
+def test_a_worker_s_error_is_recognised_by_its_cause() -> None:
     class TaskError(Exception):
         """As Ray's: the worker's error is an attribute."""
 
         cause = OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
 
-    found = unwritable_disk(TaskError("a task failed"))
-    assert found is not None and "/scratch/x" in str(found)
+    reported = unwritable_disk(TaskError("a task failed"))
+    assert reported is not None and "/scratch/x" in str(reported)

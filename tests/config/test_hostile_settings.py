@@ -118,7 +118,7 @@ def test_a_config_file_that_is_none(name: str, tmp_path: Path) -> None:
     assert message.startswith(f"--config {path}") and SECRET not in message and len(message) < 300
 
 
-def test_a_config_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_config_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "pipe"):
         assert "there is no such file" in outcome(FinetuneConfig, path)

@@ -99,7 +99,7 @@ def test_wrong_values_are_refused_by_name(config_class, wrong, message):
         ("optim.lr", r"'optim\.lr' is not a field; optim has learning_rate, layer_decay, weight_decay, beta1"),
     ],
 )  # fmt: skip
-def test_only_known_fields_can_be_searched(path, message):
+def test_only_existing_fields_can_be_searched(path, message):
     with pytest.raises(UserError, match=message):
         TuneFoldsConfig(search=SearchConfig(space={path: Dimension(low=1.0, high=2.0)}))
 

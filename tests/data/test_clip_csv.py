@@ -133,7 +133,7 @@ def test_the_csv_is_read_back_to_the_same_clips(case: str, tmp_path: Path) -> No
     make, task = CASES[case]
     data = make(tmp_path / "data")
     corpus = assigned(manifest.read(data, task=task), case)
-    content, num_lost = clip_csv.clips_csv(corpus, task=task, carried=data.slice_columns)
+    content, num_lost = clip_csv.clips_csv(corpus, task=task, extra_columns=data.slice_columns)
     assert num_lost == 0
     uri = tmp_path / "elsewhere" / "clips.csv"
     uri.parent.mkdir()

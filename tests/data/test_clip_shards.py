@@ -37,8 +37,8 @@ def whole(data: DataConfig) -> manifest.Manifest:
     return file_facts.add_file_facts(manifest.read(data, task="none"), data)
 
 
-def sharded(data: DataConfig, carried=()) -> manifest.Manifest:
-    shards = list(clip_shards.read_shards(data, carried=carried))
+def sharded(data: DataConfig, extra_columns=()) -> manifest.Manifest:
+    shards = list(clip_shards.read_shards(data, extra_columns=extra_columns))
     passed_over: dict[str, int] = {}
     for shard in shards:
         assert len(shard.clips) <= clip_shards.SHARD_CLIPS
@@ -84,10 +84,10 @@ def test_a_local_folder_gives_the_clips_that_are_read_whole(tmp_path, monkeypatc
     assert len(expected.clips) == 6 and len(expected.rejects) == 1
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", size)
     monkeypatch.setattr(listing, "LOCAL_PAGE", 2)
-    found = sharded(data)
-    assert found.clips.equals(expected.clips) and found.rejects.equals(expected.rejects)
-    assert found.clips["uri"].to_pylist() == sorted(found.clips["uri"].to_pylist())
-    assert found.passed_over == expected.passed_over
+    in_shards = sharded(data)
+    assert in_shards.clips.equals(expected.clips) and in_shards.rejects.equals(expected.rejects)
+    assert in_shards.clips["uri"].to_pylist() == sorted(in_shards.clips["uri"].to_pylist())
+    assert in_shards.passed_over == expected.passed_over
 
 
 def test_local_files_that_cannot_be_read_are_rejects(tmp_path, monkeypatch):
@@ -96,9 +96,9 @@ def test_local_files_that_cannot_be_read_are_rejects(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / os.fsdecode(b"no\xfftext.wav")).write_bytes(b"x")
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 2)
-    found = sharded(DataConfig(uri=str(tmp_path), layout="files"))
-    assert found.clips["clip_id"].to_pylist() == ["good.wav"]
-    kinds = {row["clip_id"]: row["kind"] for row in found.rejects.to_pylist()}
+    in_shards = sharded(DataConfig(uri=str(tmp_path), layout="files"))
+    assert in_shards.clips["clip_id"].to_pylist() == ["good.wav"]
+    kinds = {row["clip_id"]: row["kind"] for row in in_shards.rejects.to_pylist()}
     assert kinds.keys() == {"lost.wav", "pipe.wav", "no\\udcfftext.wav"}
     assert kinds["lost.wav"] == "missing" and kinds["no\\udcfftext.wav"] == "name is no text"
 
@@ -123,7 +123,7 @@ def test_rows_of_a_csv_are_sorted_by_file_where_there_are_several_shards(tmp_pat
     )
     data = DataConfig(uri=str(tmp_path / "clips.csv"), max_reject_fraction=0.5)
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 3)
-    shards = sharded(data, carried=("room",))
+    shards = sharded(data, extra_columns=("room",))
     places = list(zip(shards.clips["uri"].to_pylist(), shards.clips["start_s"].to_pylist(), strict=True))
     assert places == sorted(places) and len(places) == 4
     assert shards.clips["room"].to_pylist() == ["north"] * 4 and shards.rejects["kind"].to_pylist() == [
@@ -159,9 +159,9 @@ def test_a_table_gives_the_clips_that_are_read_whole(labels, bucket, monkeypatch
     monkeypatch.setattr(file_facts, "_LISTED_AT_ONCE", 3)
     bucket.requests.clear()
     caplog.clear()
-    found = sharded(labels)
-    assert found.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
-    assert found.rejects.sort_by("clip_id").equals(expected.rejects.sort_by("clip_id"))
+    in_shards = sharded(labels)
+    assert in_shards.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
+    assert in_shards.rejects.sort_by("clip_id").equals(expected.rejects.sort_by("clip_id"))
     assert "1 speakers are written in several ways" in caplog.text and "'Anna' = 'anna'" in caplog.text
     if least_listed == 1:  # a page of each bucket, and the file that is not there
         assert len(bucket.requests) < 10
@@ -182,9 +182,9 @@ def test_settings_that_need_all_names_read_a_table_whole(labels, monkeypatch):
     labels = replace(labels, merge_names=True)
     expected = whole(labels)
     monkeypatch.setattr(clip_shards, "SHARD_CLIPS", 4)
-    found = sharded(labels)
-    assert set(found.clips["speaker"].to_pylist()) == {"Anna", "Bob"}
-    assert found.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
+    in_shards = sharded(labels)
+    assert set(in_shards.clips["speaker"].to_pylist()) == {"Anna", "Bob"}
+    assert in_shards.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
 
 
 def test_a_folder_without_audio_is_refused(bucket):

@@ -106,8 +106,8 @@ def test_grouped_folds_balance_unequal_speakers_better_than_runs():
     clips = table(rows)
 
     def unevenness(kind):
-        dealt = folds.assign(clips, FoldsConfig(kind=kind, num_folds=5)).to_pandas()
-        counts = dealt.groupby(["label", "fold"]).size().unstack(fill_value=0)
+        assigned = folds.assign(clips, FoldsConfig(kind=kind, num_folds=5)).to_pandas()
+        counts = assigned.groupby(["label", "fold"]).size().unstack(fill_value=0)
         return float((counts.std(axis=1) / counts.mean(axis=1)).mean())
 
     assert unevenness("grouped") < 0.3 * unevenness("consecutive")
@@ -126,23 +126,23 @@ def corpora(draw):
 def test_folds_are_disjoint_covering_and_independent_of_row_order(clips, kind, num_folds, random):
     config = FoldsConfig(kind=kind, num_folds=num_folds)
     try:
-        dealt = folds.assign(clips, config)
+        assigned = folds.assign(clips, config)
     except UserError:
         assume(False)
-    assert set(dealt["fold"].to_pylist()) == set(range(num_folds))
-    assert dealt.drop_columns("fold").equals(clips)
-    parts = members(dealt)
+    assert set(assigned["fold"].to_pylist()) == set(range(num_folds))
+    assert assigned.drop_columns("fold").equals(clips)
+    parts = members(assigned)
     assert sum(len(part) for part in parts) == len(set().union(*parts))
-    folds.audit(dealt)
+    folds.audit(assigned)
 
     order = list(range(len(clips)))
     random.shuffle(order)
-    assert folds.assign(clips.take(order), config).equals(dealt.take(order))
+    assert folds.assign(clips.take(order), config).equals(assigned.take(order))
 
     for fold in range(num_folds):
         rest = [
             label
-            for label, other in zip(dealt["label"].to_pylist(), dealt["fold"].to_pylist(), strict=True)
+            for label, other in zip(assigned["label"].to_pylist(), assigned["fold"].to_pylist(), strict=True)
             if other != fold
         ]
         assert set(rest) == set(clips["label"].to_pylist())

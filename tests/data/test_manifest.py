@@ -223,7 +223,7 @@ def test_with_rejects_moves_clips():
     assert manifest.with_rejects(before, []) == before
 
 
-def test_with_rejects_of_a_clip_that_is_not_there_is_our_bug():
+def test_with_rejects_of_a_missing_clip_is_our_bug():
     with pytest.raises(AssertionError, match="elsewhere"):
         manifest.with_rejects(made(3), [("elsewhere", reject("silent", "0"))])
 

@@ -32,7 +32,7 @@ def csv(tmp_path, **settings):
     return DataConfig(uri=str(path), **settings)
 
 
-def test_columns_of_a_csv_are_carried_along(tmp_path):
+def test_columns_of_a_csv_become_columns_of_clips(tmp_path):
     corpus = manifest.read(csv(tmp_path, slice_columns=("device",)))
     assert slice_columns(corpus.clips, ["device"]) == {"device": ["phone", ""]}
     assert "device" not in manifest.read(csv(tmp_path)).clips.column_names

@@ -69,7 +69,7 @@ def test_column_with_other_words(kind):
         assign(clips, kind=kind)
 
 
-def test_column_that_is_not_there():
+def test_missing_column():
     with pytest.raises(UserError, match=r"data.split_column has '' \(6 clips\)"):
         assign(corpus(2), kind="column")
 
@@ -200,10 +200,10 @@ def test_speakers_are_drawn_against_a_column_when_asked():
 def test_fold_is_test(fold):
     config = FoldsConfig(kind="grouped", num_folds=4)
     clips = corpus(9, 6)
-    dealt = folds.assign(clips, config)
+    in_folds = folds.assign(clips, config)
     assigned = assign(clips, folds=config, kind="fold", fold=fold)
     assert [split == "test" for split in assigned["split"].to_pylist()] == [
-        own == fold for own in dealt["fold"].to_pylist()
+        clip_fold == fold for clip_fold in in_folds["fold"].to_pylist()
     ]
     assert (
         set(assigned["split"].to_pylist()) == {"train", "test"}
@@ -213,7 +213,7 @@ def test_fold_is_test(fold):
     assert len(with_val["val"]) == 1 and with_val["test"] == members(assigned)["test"]
 
 
-def test_fold_that_is_not_there():
+def test_missing_fold():
     config = FoldsConfig(kind="grouped", num_folds=4)
     with pytest.raises(UserError, match=r"split.fold must be below folds.num_folds=4 .*, got 4"):
         assign(corpus(9), folds=config, kind="fold", fold=4)

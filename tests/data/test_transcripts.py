@@ -144,8 +144,8 @@ def test_characters_that_a_vocabulary_lacks_are_named_and_counted(caplog):
     with pytest.raises(
         UserError, match=r"3 of 11 training characters .*'z' U\+007A \(2\), '\|' U\+007C \(1\)"
     ):
-        transcripts.check_known(["kids", "dogs|zz"], vocabulary, max_fraction=0.2)
-    transcripts.check_known(["kids", "dogs|zz"], vocabulary, max_fraction=0.3)
+        transcripts.refuse_unknown(["kids", "dogs|zz"], vocabulary, max_fraction=0.2)
+    transcripts.refuse_unknown(["kids", "dogs|zz"], vocabulary, max_fraction=0.3)
     assert "left out of what is learned" in caplog.text
     counts = transcripts.warn_unknown(["zebra|", "z"], vocabulary, where="the test split")
     assert counts == {"z": 2, "b": 1, "e": 1, "r": 1, "|": 1}

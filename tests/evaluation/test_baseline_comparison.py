@@ -47,12 +47,16 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
 
 
 def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_path):
-    own, other = made(0.8, seed=1), made(0.4, seed=2)
+    search, other = made(0.8, seed=1), made(0.4, seed=2)
     baseline = baseline_comparison.read_baseline(
         write_baseline(tmp_path / "b", other.take(list(range(76, -1, -1))))
     )
-    comparison = baseline_comparison.side_by_side(scored(own, "classes", CLASSES), baseline, CLASSES, seed=0)
-    expected = [balanced_accuracy_score(numbers(t, "target"), numbers(t, "predicted")) for t in (own, other)]
+    comparison = baseline_comparison.side_by_side(
+        scored(search, "classes", CLASSES), baseline, CLASSES, seed=0
+    )
+    expected = [
+        balanced_accuracy_score(numbers(t, "target"), numbers(t, "predicted")) for t in (search, other)
+    ]
     higher = comparison["difference"]["uar"]
     assert higher["value"] == pytest.approx(expected[0] - expected[1])
     assert higher["interval"][0] < higher["value"] < higher["interval"][1]
@@ -64,10 +68,10 @@ def test_difference_is_of_scikit_learns_scores_whatever_the_order_of_rows(tmp_pa
 
 
 def test_standard_error_of_the_difference_is_a_bootstrap_over_speakers_of_both():
-    own, other = made(0.8, seed=1), made(0.4, seed=2)
-    target, speaker = numbers(own, "target"), np.array(own["speaker"].to_pylist())
-    predicted, theirs = numbers(own, "predicted"), numbers(other, "predicted")
-    both = difference(*(scored(table, "classes", CLASSES) for table in (own, other)))
+    search, other = made(0.8, seed=1), made(0.4, seed=2)
+    target, speaker = numbers(search, "target"), np.array(search["speaker"].to_pylist())
+    predicted, theirs = numbers(search, "predicted"), numbers(other, "predicted")
+    both = difference(*(scored(table, "classes", CLASSES) for table in (search, other)))
     names = np.unique(speaker)
     values = []
     for weight in drawn(NUM_SPEAKERS, num_samples=1000, seed=3):
@@ -81,10 +85,10 @@ def test_standard_error_of_the_difference_is_a_bootstrap_over_speakers_of_both()
 
 
 def test_equal_predictions_do_not_differ_and_few_speakers_have_no_interval():
-    own = made(0.6, seed=1)
-    same = intervals(difference(*[scored(own, "classes", CLASSES)] * 2), seed=0)["uar"]
+    search = made(0.6, seed=1)
+    same = intervals(difference(*[scored(search, "classes", CLASSES)] * 2), seed=0)["uar"]
     assert (same.value, same.between) == (0.0, None)
-    few = own.slice(0, 4 * CLIPS_EACH)
+    few = search.slice(0, 4 * CLIPS_EACH)
     both = difference(*(scored(t, "classes", CLASSES) for t in (few, made(0.3, seed=5).slice(0, 28))))
     assert intervals(both, seed=0)["uar"].undefined == "4 speakers"
 
@@ -113,9 +117,18 @@ def test_the_same_clips_are_passed_and_others_refused(tmp_path):
     fold = pa.array([(f + 1) % 4 if i == 5 else f for i, f in enumerate(clips["fold"].to_pylist())])
     label = pa.array(["low" if i == 3 else name for i, name in enumerate(clips["label"].to_pylist())])
     for changed, message in (
-        (clips.set_column(2, "fold", fold), r"1 of 77 clips here are not so in its 77 \(such as 005\)"),
-        (clips.set_column(3, "label", label), r"1 of 77 clips here are not so in its 77 \(such as 003\)"),
-        (clips.slice(1), r"0 of 76 clips here are not so in its 77 \(such as 000\); run w2v2 baseline with"),
+        (
+            clips.set_column(2, "fold", fold),
+            r"1 of 77 clips here are not the same among its 77 \(such as 005\)",
+        ),
+        (
+            clips.set_column(3, "label", label),
+            r"1 of 77 clips here are not the same among its 77 \(such as 003\)",
+        ),
+        (
+            clips.slice(1),
+            r"0 of 76 clips here are not the same among its 77 \(such as 000\); run w2v2 baseline with",
+        ),
     ):
         with pytest.raises(UserError, match=r"b has other clips, labels or folds: " + message):
             baseline_comparison.check_same(baseline, changed)

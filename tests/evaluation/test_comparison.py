@@ -28,8 +28,8 @@ def lone_scored(values):
 
 def test_equal_runs_are_rarely_called_worse_though_the_best_is_chosen_first():
     rng = np.random.default_rng(0)
-    num_worlds, alarms, unadjusted = 60, 0, 0
-    for _ in range(num_worlds):
+    num_corpora, alarms, unadjusted = 60, 0, 0
+    for _ in range(num_corpora):
         hard = rng.normal(0, 0.1, 24)
         runs = {f"{i}": mean_scored(0.5 + hard + rng.normal(0, 0.05, 24)) for i in range(6)}
         ranked = ranking(runs, "mean", seed=0)
@@ -39,8 +39,8 @@ def test_equal_runs_are_rarely_called_worse_though_the_best_is_chosen_first():
         alarms += any(row["is_worse"] for row in ranked)
         last = differences(runs[ranked[0]["name"]], runs[ranked[-1]["name"]], seed=0)["mean"]
         unadjusted += last["interval"][0] > 0
-    # A truly best run (here each is) leaves the set in at most 5 % of worlds; plain intervals drop some in most.
-    assert alarms / num_worlds < 0.5 * unadjusted / num_worlds and unadjusted / num_worlds > 0.25
+    # A truly best run (here each is) leaves the set in at most 5 % of corpora; plain intervals drop some in most.
+    assert alarms / num_corpora < 0.5 * unadjusted / num_corpora and unadjusted / num_corpora > 0.25
 
 
 def test_a_given_best_run_stays_among_those_not_distinguished_from_the_best():
@@ -52,7 +52,7 @@ def test_a_given_best_run_stays_among_those_not_distinguished_from_the_best():
     assert lost <= 0.05 * 100
 
 
-def test_a_run_that_is_worse_is_found_and_an_undefined_one_comes_last():
+def test_a_run_that_is_worse_is_detected_and_an_undefined_one_comes_last():
     rng = np.random.default_rng(2)
     runs = {
         "bad": mean_scored(0.4 + rng.normal(0, 0.02, 24)),
@@ -67,8 +67,8 @@ def test_a_run_that_is_worse_is_found_and_an_undefined_one_comes_last():
 
 
 def test_speakers_won_and_lost():
-    own, other = lone_scored([0.5, 0.7, np.nan, 0.2]), lone_scored([0.5, 0.6, 0.3, 0.9])
-    scores = by_speaker(own, "mean")
+    lone, other = lone_scored([0.5, 0.7, np.nan, 0.2]), lone_scored([0.5, 0.6, 0.3, 0.9])
+    scores = by_speaker(lone, "mean")
     assert scores == {"000": 0.5, "001": pytest.approx(0.7), "002": None, "003": pytest.approx(0.2)}
     assert wins(scores, by_speaker(other, "mean"), metric="mean") == {
         "wins": 1,

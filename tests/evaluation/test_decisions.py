@@ -18,14 +18,16 @@ NAMES = ("tremor", "breathy")
 
 
 def made(seed: int, *, num_speakers: int = 12, per_speaker: int = 5) -> pa.Table:
-    """Recordings whose speakers have a label or not; a tenth of the targets is not known."""
+    """Recordings whose speakers have a label or not; a tenth of the targets is missing."""
     rng = np.random.default_rng(seed)
     speakers = np.repeat([f"p{i:02}" for i in range(num_speakers)], per_speaker)
     table = {"clip_id": [f"{i}.wav" for i in range(len(speakers))], "speaker": speakers.tolist()}
     for name in NAMES:
         has = np.repeat(rng.permutation(np.arange(num_speakers) % 2), per_speaker)
-        known = rng.random(len(has)) > 0.1
-        table[f"target_{name}"] = pa.array([float(h) if k else None for h, k in zip(has, known, strict=True)])
+        labelled = rng.random(len(has)) > 0.1
+        table[f"target_{name}"] = pa.array(
+            [float(h) if k else None for h, k in zip(has, labelled, strict=True)]
+        )
         table[f"prob_{name}"] = 1 / (1 + np.exp(-(has - 0.5 + rng.normal(0, 0.7, len(has)))))
     return pa.table(table)
 
@@ -34,7 +36,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
     return table[name].to_numpy().astype(float)
 
 
-def known(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+def labelled(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     target, predicted = column(table, f"target_{name}"), column(table, f"prob_{name}")
     return target[~np.isnan(target)].astype(int), predicted[~np.isnan(target)]
 
@@ -43,11 +45,11 @@ def known(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
 def test_the_threshold_has_the_largest_youden_index_of_the_roc_curve(seed):
     table = made(seed)
     for name, threshold in choose_thresholds(table, NAMES).items():
-        target, predicted = known(table, name)
+        target, predicted = labelled(table, name)
         false_positive, true_positive, _ = roc_curve(target, predicted, drop_intermediate=False)
         is_present = predicted >= threshold
-        own = recall_score(target, is_present) + recall_score(target, is_present, pos_label=0) - 1
-        assert own == pytest.approx((true_positive - false_positive).max())
+        youden_index = recall_score(target, is_present) + recall_score(target, is_present, pos_label=0) - 1
+        assert youden_index == pytest.approx((true_positive - false_positive).max())
         assert (
             np.abs(predicted - threshold).min() > 1e-9
         )  # between predictions, so that rounding decides nothing
@@ -80,7 +82,7 @@ def test_rates_are_scikit_learns_and_their_intervals_hold_them():
     thresholds = choose_thresholds(val, NAMES)
     rates = at_thresholds(test, NAMES, thresholds, seed=0)
     for name in NAMES:
-        target, predicted = known(test, name)
+        target, predicted = labelled(test, name)
         row = rates[name]
         is_present = predicted >= thresholds[name]
         assert row["threshold"] == thresholds[name]
@@ -109,10 +111,10 @@ def test_patients_have_the_mean_of_their_recordings():
     rows = table.to_pandas()
     assert contradictory == {} and patients["speaker"].to_pylist() == sorted(set(rows["speaker"]))
     for one in patients.to_pylist():
-        own = rows[rows["speaker"] == one["speaker"]]
+        recordings = rows[rows["speaker"] == one["speaker"]]
         for name in NAMES:
-            assert one[f"prob_{name}"] == pytest.approx(own[f"prob_{name}"].mean())
-            targets = own[f"target_{name}"].dropna()
+            assert one[f"prob_{name}"] == pytest.approx(recordings[f"prob_{name}"].mean())
+            targets = recordings[f"target_{name}"].dropna()
             assert one[f"target_{name}"] == (targets.iloc[0] if len(targets) else None)
 
 
@@ -125,7 +127,8 @@ def test_patients_with_contradictory_recordings_are_left_out_of_that_label_and_n
     assert patients["target_tremor"][0].as_py() is None and patients["target_breathy"][0].as_py() is not None
     lines = decision_lines(decision_details(table, NAMES, thresholds=None, seed=0))
     assert (
-        lines[-1] == "1 patient has recordings with and without tremor and is left out of it by patient: p00"
+        lines[-1]
+        == "1 patient has recordings with and without tremor and is left out of its scores by patient: p00"
     )
 
 
@@ -139,10 +142,10 @@ def test_the_whole_by_recording_and_by_patient():
     details = decision_details(test, NAMES, thresholds=kept, seed=0)
     patients = by_patient(test, NAMES)[0]
     for name in NAMES:
-        target, predicted = known(patients, name)
+        target, predicted = labelled(patients, name)
         row = details["patients"]["labels"][name]
         assert row["auc"] == pytest.approx(roc_auc_score(target, predicted))
-        assert row["auc"] > roc_auc_score(*known(test, name))  # a mean of five is less noisy
+        assert row["auc"] > roc_auc_score(*labelled(test, name))  # a mean of five is less noisy
         assert row["interval"][0] <= row["auc"] <= row["interval"][1]
         rate = details["patients"]["decisions"][name]["sensitivity"]
         assert rate == pytest.approx(recall_score(target, predicted >= kept["patients"][name]))

@@ -23,7 +23,7 @@ def tables():
             target = k % 2
             right = rng.random() < (0.95 if actor % 2 else 0.6)
             sure = 0.5 + 0.49 * rng.random()
-            own = sure if (target if right else 1 - target) == 0 else 1 - sure
+            probability = sure if (target if right else 1 - target) == 0 else 1 - sure
             name = f"{actor:02}/03-01-0{2 + target}-0{1 + k // 8}-0{1 + k // 4 % 2}-0{1 + k // 2 % 2}-{actor:02}.wav"
             row = {
                 "clip_id": name,
@@ -31,8 +31,8 @@ def tables():
                 "fold": (actor - 1) // 2,
                 "device": ["", "x", "y"][k % 3],
             }
-            row |= {"target": CLASSES[target], "predicted": CLASSES[0 if own > 0.5 else 1]}
-            rows.append(row | {"prob_angry": own, "prob_calm": 1 - own})
+            row |= {"target": CLASSES[target], "predicted": CLASSES[0 if probability > 0.5 else 1]}
+            rows.append(row | {"prob_angry": probability, "prob_calm": 1 - probability})
     table = pa.Table.from_pylist(rows)
     return table.drop_columns(["device"]), table.select(["clip_id", "device"]).take(
         list(range(len(table) - 1, -1, -1))
@@ -44,7 +44,7 @@ def metrics(tables):
     return class_details(*tables, CLASSES, columns=["device"], seed=0)
 
 
-def test_every_slice_and_the_calibration_are_there(metrics):
+def test_every_slice_and_the_calibration_are_reported(metrics):
     assert set(metrics["slices"]) == {"sex", "intensity", "statement", "device"}
     sex = metrics["slices"]["sex"]
     assert (sex["gap"]["highest"], sex["gap"]["lowest"]) == ("man", "woman") and sex["p"] < 0.02

@@ -15,7 +15,7 @@ def law(n, limit, gap, exponent):
 
 
 @pytest.mark.parametrize(("limit", "gap", "exponent"), [(0.8, 0.1, 0.5), (0.95, 0.4, 0.3), (0.6, 0.02, 1.5)])
-def test_a_power_law_is_found_again(limit, gap, exponent):
+def test_a_power_law_is_recovered(limit, gap, exponent):
     exact = law(np.array(SIZES, float), limit, gap, exponent)
     laws = fit_power_laws(SIZES, exact[None])
     for size in (20, 40, 80):

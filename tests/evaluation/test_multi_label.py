@@ -30,13 +30,13 @@ def test_each_label_equals_scikit_learn(seed, num_values):
     target, predicted, _ = random_clips(seed, num_values=num_values)
     metrics = multi_label.scores(target, predicted, NAMES)
     for i, name in enumerate(NAMES):
-        known = ~np.isnan(target[:, i])
-        t, p = target[known, i], predicted[known, i]
+        labelled = ~np.isnan(target[:, i])
+        t, p = target[labelled, i], predicted[labelled, i]
         row = metrics["labels"][name]
         assert row["auc"] == pytest.approx(sk.roc_auc_score(t, p), abs=1e-12)
         assert row["average_precision"] == pytest.approx(sk.average_precision_score(t, p), abs=1e-12)
         counts = [row[f"num_{count}"] for count in ("positive", "negative", "missing")]
-        assert counts == [np.sum(t == 1), np.sum(t == 0), np.sum(~known)]
+        assert counts == [np.sum(t == 1), np.sum(t == 0), np.sum(~labelled)]
     json.dumps(metrics, allow_nan=False)
 
 
@@ -91,8 +91,8 @@ def loop(target, predicted, speaker, *, num_samples, seed):
         rows = np.concatenate([np.flatnonzero(speaker == speakers[i]) for i in sample])
         aucs, sizes = [], []
         for i in range(target.shape[1]):
-            known = rows[~np.isnan(target[rows, i])]
-            t, p = target[known, i], predicted[known, i]
+            labelled = rows[~np.isnan(target[rows, i])]
+            t, p = target[labelled, i], predicted[labelled, i]
             aucs.append(sk.roc_auc_score(t, p) if 0 < t.sum() < len(t) else np.nan)
             sizes.append(t.sum())
         ok = ~np.isnan(aucs)
@@ -120,8 +120,8 @@ def test_scores_of_samples_equal_a_plain_loop_and_undefined_ones_are_counted(cel
     np.testing.assert_allclose(values["weighted_auc"], np.where(lacks, np.nan, weighted), atol=1e-12)
     within = bootstrap.intervals(scored, seed=4, num_samples=60)
     assert within["auc:b"].num_left_out == np.isnan(each[:, 1]).sum()
-    known = each[~np.isnan(each[:, 0]), 0]
-    assert within["auc:a"].se_speakers == pytest.approx(known.std() * np.sqrt(7 / 6))
+    defined = each[~np.isnan(each[:, 0]), 0]
+    assert within["auc:a"].se_speakers == pytest.approx(defined.std() * np.sqrt(7 / 6))
 
 
 def test_intervals_do_not_depend_on_the_order_of_clips():
@@ -147,7 +147,7 @@ def test_a_label_that_few_speakers_have_has_no_interval(num_with, why):
         assert by_metric[name].undefined == why and (by_metric[name].between is None) == bool(why)
 
 
-def test_a_label_known_of_few_speakers_or_of_one_kind_has_no_interval():
+def test_a_label_of_few_speakers_or_of_one_kind_has_no_interval():
     target, predicted, speaker = random_clips(6)
     target[~np.isin(speaker, ["0", "1", "2"]), 1] = np.nan
     target[:, 2] = 1
@@ -160,8 +160,8 @@ def test_a_label_known_of_few_speakers_or_of_one_kind_has_no_interval():
 def test_roc_is_scikit_learns_and_its_area_the_auc():
     target, predicted, _ = random_clips(7, num_values=4)
     false, true = multi_label.roc(target[:, 0], predicted[:, 0])
-    known = ~np.isnan(target[:, 0])
-    expected = sk.roc_curve(target[known, 0], predicted[known, 0], drop_intermediate=False)
+    labelled = ~np.isnan(target[:, 0])
+    expected = sk.roc_curve(target[labelled, 0], predicted[labelled, 0], drop_intermediate=False)
     np.testing.assert_allclose([false, true], expected[:2])
     auc = multi_label.scores(target, predicted, NAMES)["labels"]["a"]["auc"]
     assert np.trapezoid(true, false) == pytest.approx(auc)

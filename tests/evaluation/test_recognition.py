@@ -85,8 +85,8 @@ def test_confusions_and_characters_that_are_never_written():
 
 def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    hits, num_worlds = 0, 80
-    for world in range(num_worlds):
+    hits, num_corpora = 0, 80
+    for seed in range(num_corpora):
         # Speakers differ in how hard they are: clips of one are alike.
         errors = rng.beta(2, 6, 30)
         references, hypotheses, speakers = [], [], []
@@ -97,11 +97,11 @@ def test_the_interval_resamples_whole_speakers_and_holds_the_truth_about_as_ofte
                 hypotheses.append(" ".join("b" if bad else "a" for bad in wrong))
                 speakers.append(f"{speaker:02}")
         ids = [str(i) for i in range(len(references))]
-        rates = scores(ids, references, hypotheses, speakers, num_samples=200, seed=world)
+        rates = scores(ids, references, hypotheses, speakers, num_samples=200, seed=seed)
         low, high = rates["intervals"]["wer"]
         assert low <= rates["wer"] <= high
         hits += low <= 2 / 8 <= high
-    assert 0.85 <= hits / num_worlds <= 0.99
+    assert 0.85 <= hits / num_corpora <= 0.99
 
 
 def test_one_speaker_has_no_interval_and_the_order_of_clips_does_not_matter():

@@ -33,7 +33,7 @@ def differences(values, label, speaker, **options):
 
 
 @pytest.mark.parametrize("is_within", [True, False])
-def test_a_difference_is_found_with_its_size(is_within):
+def test_a_difference_is_detected_with_its_size(is_within):
     rng = np.random.default_rng(0)
     speaker, label = corpus(rng, is_within=is_within)
     values = rng.normal(0, 3, 24)[speaker] + rng.normal(0, 3, len(label)) + 10.0 * (label == 0)
@@ -49,13 +49,13 @@ def test_a_difference_is_found_with_its_size(is_within):
 @pytest.mark.parametrize("is_within", [True, False])
 def test_without_a_difference_p_is_uniform_though_speakers_and_their_sessions_differ(is_within, monkeypatch):
     monkeypatch.setattr(recording_quality, "NUM_PERMUTATIONS", 99)
-    rng, found = np.random.default_rng(1), []
+    rng, p_values = np.random.default_rng(1), []
     for seed in range(300):
         speaker, label = corpus(rng, is_within=is_within)
         session = rng.normal(0, 5, (24, 3))  # each speaker's clips of a class were made on one day
         values = rng.normal(0, 5, 24)[speaker] + session[speaker, label] + rng.normal(0, 1, len(label))
-        found.append(differences(values, label, speaker, seed=seed)["p"])
-    assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085 and 0.45 < np.mean(found) < 0.55
+        p_values.append(differences(values, label, speaker, seed=seed)["p"])
+    assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.085 and 0.45 < np.mean(p_values) < 0.55
 
 
 def test_clips_of_a_few_speakers_are_no_evidence():
@@ -148,7 +148,7 @@ def test_false_alarms_are_rare(monkeypatch):
     assert num <= 8  # 3 expected of 300; more than 8 have a probability of one in 250
 
 
-def test_what_was_not_measured_is_said_and_not_tested():
+def test_what_was_not_measured_is_reported_and_not_tested():
     speaker, label = corpus(None)
     table = clips(8000, label, speaker)
     before = table.select(["clip_id", "speaker", "label", "duration_s"])

@@ -44,11 +44,11 @@ def test_each_target_and_the_means_equal_the_references(seed):
     metrics = regression.scores(target, predicted, NAMES)
     rows = []
     for i, name in enumerate(NAMES):
-        known = ~np.isnan(target[:, i])
-        rows.append(expected(target[known, i], predicted[known, i]))
+        present = ~np.isnan(target[:, i])
+        rows.append(expected(target[present, i], predicted[present, i]))
         row = metrics["targets"][name]
         assert {metric: row[metric] for metric in regression.METRICS} == pytest.approx(rows[-1], rel=1e-10)
-        assert (row["num_clips"], row["num_missing"]) == (known.sum(), (~known).sum())
+        assert (row["num_clips"], row["num_missing"]) == (present.sum(), (~present).sum())
     means = {metric: np.mean([row[metric] for row in rows]) for metric in regression.METRICS}
     assert metrics["mean"] == pytest.approx(means, rel=1e-10)
     assert metrics["num_clips"] == 67 and metrics["undefined"] == {}

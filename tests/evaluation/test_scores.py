@@ -63,8 +63,8 @@ def of_values():
 
 
 def test_scores_are_plain_json_that_comes_back_the_same(of_classes, of_labels, of_values):
-    for found in (of_classes, of_labels[0], of_values[0]):
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
+    for metrics in (of_classes, of_labels[0], of_values[0]):
+        assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
 def test_classes_equal_scikit_learn(of_classes):
@@ -77,9 +77,9 @@ def test_classes_equal_scikit_learn(of_classes):
     # A model that says one thing always is right for one of the classes that have clips.
     assert of_classes["chance_uar"] == pytest.approx(1 / 3)
     for name, row in of_classes["by_speaker"].items():
-        own = [i for i, speaker in enumerate(table["speaker"]) if speaker == name]
-        right = np.mean([table["target"][i] == table["predicted"][i] for i in own])
-        assert (row["num_clips"], row["accuracy"]) == (len(own), pytest.approx(right))
+        of_speaker = [i for i, speaker in enumerate(table["speaker"]) if speaker == name]
+        right = np.mean([table["target"][i] == table["predicted"][i] for i in of_speaker])
+        assert (row["num_clips"], row["accuracy"]) == (len(of_speaker), pytest.approx(right))
     low, high = pooled["intervals"]["uar"]
     assert low < pooled["uar"] < high
 

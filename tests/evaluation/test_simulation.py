@@ -48,19 +48,19 @@ class Corpus:
     def configuration(self, gain):
         """A configuration: its gain, and what it has of its own with each speaker, whatever its seeds."""
         rng = self.rng
-        own = rng.normal(0, OWN, (NUM_SPEAKERS, 1)) + rng.normal(0, OWN_CLASS, (NUM_SPEAKERS, 8))
-        return gain, own
+        by_speaker = rng.normal(0, OWN, (NUM_SPEAKERS, 1)) + rng.normal(0, OWN_CLASS, (NUM_SPEAKERS, 8))
+        return gain, by_speaker
 
     def confusions(self, configuration):
         """Out-of-fold confusion matrices by speaker of a model of its own per fold; mistakes go anywhere."""
-        rng, (gain, own) = self.rng, configuration
+        rng, (gain, by_speaker) = self.rng, configuration
         seed = rng.normal(0, SEED, (NUM_FOLDS, 1)) + rng.normal(0, SEED_CLASS, (NUM_FOLDS, 8))
-        by_class = own + seed[FOLD] + self.ease + gain / self.slope
+        by_class = by_speaker + seed[FOLD] + self.ease + gain / self.slope
         latent = self.fixed + by_class[:, CLASS] + rng.normal(0, REST, self.fixed.shape)
         hits = np.add.reduceat((latent > 0).astype(np.int64), FIRST, axis=1)
-        found = rng.multinomial(NUM_CLIPS - hits, np.full(7, 1 / 7))
+        errors = rng.multinomial(NUM_CLIPS - hits, np.full(7, 1 / 7))
         whole = np.zeros((NUM_SPEAKERS, 8, 8), np.int64)
-        whole[:, ~np.eye(8, dtype=bool)] = found.reshape(NUM_SPEAKERS, 56)
+        whole[:, ~np.eye(8, dtype=bool)] = errors.reshape(NUM_SPEAKERS, 56)
         whole[:, range(8), range(8)] = hits
         return whole
 
@@ -106,8 +106,8 @@ def search(corpus, *, num_trials, sd, halving):
     """Trials proposed near the best so far after five random ones; Optuna's rule of halving after two folds."""
     confusions, configurations, values, rung = [], [], [], []
     for trial in range(num_trials):
-        known = np.mean(values, 1) if values else []
-        centre = 0.5 * configurations[int(np.argmax(known))][0] if trial >= 5 and sd else 0.0
+        means = np.mean(values, 1) if values else []
+        centre = 0.5 * configurations[int(np.argmax(means))][0] if trial >= 5 and sd else 0.0
         configuration = corpus.configuration(centre + corpus.rng.normal(0, sd))
         matrices = corpus.confusions(configuration)
         by_fold = uar_by_fold(matrices)
@@ -176,16 +176,16 @@ def test_the_estimate_is_unbiased_its_interval_covers_and_comparisons_raise_few_
 
 
 @pytest.mark.slow
-def test_the_best_of_many_equal_trials_is_too_high_and_a_true_difference_is_found():
+def test_the_best_of_many_equal_trials_is_too_high_and_a_true_difference_is_detected():
     rng = np.random.default_rng(1)
-    found_it, best_bias = [], []
+    detected, best_bias = [], []
     for _ in range(150):
         corpus = Corpus(rng)
         tuned = search(corpus, num_trials=30, sd=0.0, halving=False)
         best_bias.append(tuned.values.mean(1).max() - corpus.truth(0.0))
         worse = of(corpus.confusions(corpus.configuration(-0.05)))
-        found_it.append(intervals(difference(tuned.scored(), worse), seed=0)["uar"].low > 0)
+        detected.append(intervals(difference(tuned.scored(), worse), seed=0)["uar"].low > 0)
     print(
-        f"best of 30 too high by {100 * np.mean(best_bias):.1f} points; 5 points found in {np.mean(found_it):.0%}"
+        f"best of 30 too high by {100 * np.mean(best_bias):.1f} points; 5 points found in {np.mean(detected):.0%}"
     )
-    assert np.mean(best_bias) > 0.015 and np.mean(found_it) > 0.6
+    assert np.mean(best_bias) > 0.015 and np.mean(detected) > 0.6

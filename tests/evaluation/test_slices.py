@@ -21,7 +21,7 @@ def made(rng, right, *, num_speakers=16, clips_each=24):
     return target, predicted, speaker, clip
 
 
-def test_values_are_scored_as_scikit_learn_does_and_the_gap_is_found():
+def test_values_are_scored_as_scikit_learn_does_and_the_gap_is_detected():
     target, predicted, speaker, clip = made(
         np.random.default_rng(0), lambda s, c: np.where(c % 2 == 0, 0.9, 0.5)
     )
@@ -29,10 +29,10 @@ def test_values_are_scored_as_scikit_learn_does_and_the_gap_is_found():
     by_slice = slice_scores(target, predicted, speaker.astype(str), loud, classes=CLASSES)
     for name in ("loud", "soft"):
         rows = loud == name
-        own = by_slice["values"][name]
-        assert own["value"] == pytest.approx(balanced_accuracy_score(target[rows], predicted[rows]))
-        assert (own["num_clips"], own["num_speakers"]) == (rows.sum(), 16)
-        assert own["interval"][0] < own["value"] < own["interval"][1]
+        row = by_slice["values"][name]
+        assert row["value"] == pytest.approx(balanced_accuracy_score(target[rows], predicted[rows]))
+        assert (row["num_clips"], row["num_speakers"]) == (rows.sum(), 16)
+        assert row["interval"][0] < row["value"] < row["interval"][1]
     gap = by_slice["gap"]
     assert (gap["highest"], gap["lowest"]) == ("loud", "soft")
     assert gap["value"] == pytest.approx(
@@ -45,13 +45,13 @@ def test_values_are_scored_as_scikit_learn_does_and_the_gap_is_found():
 @pytest.mark.parametrize("of_speaker", [True, False])
 def test_without_a_gap_p_is_uniform(of_speaker, monkeypatch):
     monkeypatch.setattr(slices, "NUM_PERMUTATIONS", 99)
-    rng, found = np.random.default_rng(1), []
+    rng, p_values = np.random.default_rng(1), []
     for _ in range(80):
         ease = rng.uniform(0.3, 0.9, 16)
         target, predicted, speaker, clip = made(rng, lambda s, c, ease=ease: ease[s])
         values = np.where((speaker if of_speaker else clip // 3) % 2 == 0, "x", "y")
-        found.append(slice_scores(target, predicted, speaker.astype(str), values, classes=CLASSES)["p"])
-    assert 0 <= np.mean(np.array(found) <= 0.1) <= 0.2 and 0.4 < np.mean(found) < 0.6
+        p_values.append(slice_scores(target, predicted, speaker.astype(str), values, classes=CLASSES)["p"])
+    assert 0 <= np.mean(np.array(p_values) <= 0.1) <= 0.2 and 0.4 < np.mean(p_values) < 0.6
 
 
 def test_clips_of_speakers_are_not_independent_so_few_speakers_show_no_gap():

@@ -9,7 +9,7 @@ from scipy import signal
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.model import AugmentConfig
 from w2v2.features.augmentation import MIN_SAMPLES, AugmentedFeatures, augmented
-from w2v2.features.batches import ClipSet, Features, PerEpoch
+from w2v2.features.batches import ClipSet, Features, PerEpochFeatures
 
 KINDS = ("noise", "gain", "speed", "shift", "time_mask", "frequency_mask")
 
@@ -146,7 +146,7 @@ class Remembered:
 def test_features_differ_by_epoch_and_clip_and_not_by_order():
     waveforms = [voice(1601), voice(1601), voice(2003)]
     features = AugmentedFeatures(waveforms, config("noise", "speed"), 7)
-    assert isinstance(features, Features) and isinstance(features, PerEpoch) and len(features) == 3
+    assert isinstance(features, Features) and isinstance(features, PerEpochFeatures) and len(features) == 3
     first = [features[index] for index in range(3)]
     assert first[0].shape != first[1].shape or not np.array_equal(first[0], first[1])
     features.epoch = 1

@@ -35,12 +35,12 @@ def digest_of(audio_index):
     return request.audio_digest
 
 
-def test_what_was_learnt_is_known_under_the_same_settings_alone(tmp_path, learnt):
+def test_entries_are_read_under_the_same_settings_alone(tmp_path, learnt):
     assert digest_of(index(tmp_path)) == "d"
     assert digest_of(index(tmp_path, replace(AUDIO, crop_s=2.0))) == ""
 
 
-def test_an_index_of_earlier_versions_is_found(tmp_path, learnt):
+def test_an_index_of_earlier_versions_is_read(tmp_path, learnt):
     key = hashlib.sha256(repr((astuple(AUDIO), DATA.uri)).encode()).hexdigest()[:16]
     learnt.rename(learnt.with_name(f"{key}.parquet"))
     assert digest_of(index(tmp_path)) == "d"
@@ -83,7 +83,7 @@ def many(num: int) -> tuple[pa.Table, list[ClipFeatures]]:
 
 
 def test_clips_in_columns_are_the_clips(monkeypatch):
-    monkeypatch.setattr(requests, "LOOKED_AT", 7)
+    monkeypatch.setattr(requests, "CLIPS_AS_OBJECTS", 7)
     _, features = many(50)
     columns = features_in_columns(iter(features))
     assert list(columns) == features == [columns[n] for n in range(50)] and len(columns) == 50
@@ -99,14 +99,14 @@ def test_an_index_of_many_clips_is_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr(requests, "SHARD_CLIPS", 15)
     index(tmp_path).save(index(tmp_path).requests(clips), features)
     assert len(list(tmp_path.glob("index/*/*.parquet"))) == 3 and not list(tmp_path.glob("index/*.parquet"))
-    found = index(tmp_path).requests(clips)
+    restored = index(tmp_path).requests(clips)
     learnt = [
-        (r.clip_id, r.fingerprint, r.audio_digest, r.num_samples, r.tolerated, r.quality) for r in found
+        (r.clip_id, r.fingerprint, r.audio_digest, r.num_samples, r.tolerated, r.quality) for r in restored
     ]
     assert learnt == [
         (f.clip_id, f.fingerprint, f.audio_digest, f.num_samples, f.tolerated, f.quality) for f in features
     ]
-    assert [(r.uri, r.start_s, r.end_s) for r in found] == [
+    assert [(r.uri, r.start_s, r.end_s) for r in restored] == [
         (c["uri"], c["start_s"], c["end_s"]) for c in clips.to_pylist()
     ]
     [lost] = tmp_path.glob("index/*/00001.parquet")

@@ -29,9 +29,10 @@ def files(tmp_path) -> list[str]:
     return uris
 
 
-def requests(uris: list[str], **known) -> list[Request]:
+def requests(uris: list[str], **indexed) -> list[Request]:
     return [
-        Request(clip_id=f"clip{i}", uri=uri, start_s=0.0, end_s=np.inf, **known) for i, uri in enumerate(uris)
+        Request(clip_id=f"clip{i}", uri=uri, start_s=0.0, end_s=np.inf, **indexed)
+        for i, uri in enumerate(uris)
     ]
 
 
@@ -42,8 +43,8 @@ def trunk(tmp_path, *, uri: str = "", dtype: str = "float32", **settings) -> tup
     return encoder, FeatureCache(cache, key)
 
 
-def run(uris, *trunks, **known):
-    return prepared_clips(requests(uris, **known), *trunks)
+def run(uris, *trunks, **indexed):
+    return prepared_clips(requests(uris, **indexed), *trunks)
 
 
 def prepared_clips(clips: list[Request], *trunks: tuple[Encoder, FeatureCache]) -> list[ClipFeatures]:
@@ -70,14 +71,14 @@ def test_second_run_makes_no_forwards_and_reads_no_audio(tmp_path, files, monkey
     pair = trunk(tmp_path, train="last")
     first = run(files, pair)
     assert [p.num_forwards for p in first] == [1] * len(files)
-    known = [
+    indexed = [
         Request(clip_id=p.clip_id, uri=uri, start_s=0.0, end_s=np.inf, fingerprint=p.fingerprint, audio_digest=p.audio_digest, num_samples=p.num_samples)
         for p, uri in zip(first, files, strict=True)
     ]  # fmt: skip
     monkeypatch.setattr(
         storage, "read_many", lambda uris, **_: iter([pytest.fail("audio was read") for _ in uris])
     )
-    again = prepared_clips(known, pair)
+    again = prepared_clips(indexed, pair)
     assert [p.num_forwards for p in again] == [0] * len(files)
     assert [p.audio_digest for p in again] == [p.audio_digest for p in first]
 
@@ -86,11 +87,11 @@ def test_changed_audio_is_computed_again_under_the_same_name(tmp_path, files):
     pair = trunk(tmp_path, train="last")
     first = run(files, pair)
     soundfile.write(files[2], 0.2 * np.sin(np.arange(9_000) / 5), 16_000)
-    known = [
+    indexed = [
         Request(clip_id=p.clip_id, uri=uri, start_s=0.0, end_s=np.inf, fingerprint=p.fingerprint, audio_digest=p.audio_digest, num_samples=p.num_samples)
         for p, uri in zip(first, files, strict=True)
     ]  # fmt: skip
-    again = prepared_clips(known, pair)
+    again = prepared_clips(indexed, pair)
     assert [p.num_forwards for p in again] == [0, 0, 1, 0, 0, 0, 0]
     assert again[2].audio_digest != first[2].audio_digest and again[2].num_samples == 9_000
 

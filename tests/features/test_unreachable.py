@@ -70,7 +70,7 @@ def test_it_stops_with_a_sentence_and_rejects_nothing(
         WORK[name]()
 
 
-def test_what_is_not_there_is_a_reject_of_its_kind(bucket: FakeGcs) -> None:
+def test_missing_files_are_rejects_of_their_kind(bucket: FakeGcs) -> None:
     [row] = reading()
     assert (row["status"][0].as_py(), row["reject_kind"][0].as_py()) == ("unreadable", "missing")
     [described] = describing()

@@ -39,7 +39,7 @@ def test_digests_by_column_are_those_clip_by_clip(clips: pa.Table, in_chunks: bo
         clips = pa.concat_tables([clips.slice(0, 7), clips.slice(7, 100), clips.slice(107)])
     settings = settings_digests(job, clips)
     inputs = inputs_digests(job, clips, settings.now).to_pylist()
-    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
+    identity = (job.digest, job.layers, job.config.extra_columns, tuple(job.constants.items()))
     both = zip(clips.to_pylist(), settings.now.to_pylist(), strict=True)
     wanted = [
         digest_before(identity, now, clip["start_s"], clip["end_s"], clip["uri"], clip["fingerprint"])

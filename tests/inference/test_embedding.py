@@ -187,7 +187,7 @@ def embedded(tmp_path, waveforms, folder, **settings) -> tuple[pa.Table, Extract
 
 
 def rows_of(clips: pa.Table) -> list[dict]:
-    schema = embeddings_spec(carried=["settings"]).schema
+    schema = embeddings_spec(extra_columns=["settings"]).schema
     constants = {
         "model": "m", "model_digest": "d", "pooling": "mean", "run_id": "r", "code_version": "1", "settings": "s",
     }  # fmt: skip
@@ -200,10 +200,10 @@ def test_a_row_for_each_clip_layer_and_window(tmp_path, waveforms, folder):
     rows = rows_of(clips)
     assert len({(r["clip_id"], r["layer"], r["start_s"]) for r in rows}) == len(rows)
     for index, waveform in enumerate(waveforms):
-        own = [r for r in rows if r["clip_id"] == f"clip{index}"]
+        clip_rows = [r for r in rows if r["clip_id"] == f"clip{index}"]
         spans = windows(len(waveform), window_s=0.5, hop_s=0.25, min_samples=1_600)
-        assert len(own) == 2 * len(spans)
-        for row in own:
+        assert len(clip_rows) == 2 * len(spans)
+        for row in clip_rows:
             first, last = round(row["start_s"] * 16_000), round(row["end_s"] * 16_000)
             assert (first, last) in spans
             expected = reference(folder, waveform[first:last], "mean")[3 if row["layer"] == "last" else 1]
@@ -245,4 +245,4 @@ def test_settings_of_windows_are_checked():
         ExtractConfig(hop_s=1)
     with pytest.raises(UserError, match=r"window_s must be 0 or at least audio.min_s=0.1, got 0.05"):
         ExtractConfig(window_s=0.05)
-    assert replace(ExtractConfig(), labels=True).carried == ("label", "speaker")
+    assert replace(ExtractConfig(), labels=True).extra_columns == ("label", "speaker")

@@ -84,7 +84,7 @@ def test_rows_of_earlier_versions_are_not_made_again(tmp_path, table):
 def test_records_of_earlier_versions_are_not_made_again(tmp_path):
     job = job_of(str(tmp_path / "run"))
     clip = CLIPS.to_pylist()[1]
-    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
+    identity = (job.digest, job.layers, job.config.extra_columns, tuple(job.constants.items()))
     before = settings_before(AUDIO, clip["start_s"], clip["end_s"])
     inputs = digest_before(identity, before, clip["start_s"], clip["end_s"], clip["uri"], clip["fingerprint"])
     row = {"clip_id": "b", "uri": "/b.wav", "inputs": inputs, "fingerprint": "fb", "status": "rejected"}

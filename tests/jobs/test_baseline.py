@@ -97,7 +97,7 @@ def test_the_same_command_again_computes_no_features_and_ends_with_the_same_numb
 
 @pytest.fixture(scope="module")
 def tuned(finished, tmp_path_factory):
-    """A search of one trial beside the baseline, and its metrics."""
+    """A search of one trial next to the baseline, and its metrics."""
     config, _ = finished
     config = TuneFoldsConfig(
         run=str(tmp_path_factory.mktemp("tuned") / "run"),

@@ -104,13 +104,13 @@ def compared(tmp_path_factory):
 
 def test_scores_are_scikit_learns_and_those_of_the_estimate(compared):
     comparison, scores, _ = compared
-    own = {name: run["scores"]["uar"]["value"] for name, run in comparison["runs"].items()}
+    uar = {name: run["scores"]["uar"]["value"] for name, run in comparison["runs"].items()}
     for name, right, seed in (("good", 0.7, 1), ("bad", 0.2, 2), ("other", 0.7, 3)):
-        assert own[name] == pytest.approx(balanced_accuracy_score(TARGET, predicted(right, seed=seed)))
+        assert uar[name] == pytest.approx(balanced_accuracy_score(TARGET, predicted(right, seed=seed)))
     scored = search_scored(
         scores, [0, 1, 2], clips=CLIPS, classes=CLASSES, metric="uar", num_folds=NUM_FOLDS, seed=0
     )
-    assert own["search"] == pytest.approx(scored.values(np.ones((1, NUM_SPEAKERS)))["uar"][0])
+    assert uar["search"] == pytest.approx(scored.values(np.ones((1, NUM_SPEAKERS)))["uar"][0])
     assert (
         comparison["runs"]["search"]["method"] == "BBC-CV"
         and comparison["runs"]["other"]["method"] == "evaluate"

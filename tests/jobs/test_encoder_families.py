@@ -37,6 +37,6 @@ def test_a_squeezed_encoder_is_fine_tuned_and_predicts(kind: str, corpus: Path, 
     rows = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()[:3]
     clips = {row["clip_id"]: row for row in pq.read_table(tmp_path / "run" / "manifest.parquet").to_pylist()}
     predicted = w2v2.predict(str(tmp_path / "run" / "model"), [clips[row["clip_id"]]["uri"] for row in rows])
-    for row, (_, found) in zip(rows, predicted.iterrows(), strict=True):
+    for row, (_, prediction) in zip(rows, predicted.iterrows(), strict=True):
         for name in (name for name in row if name.startswith("prob_")):
-            assert found[name] == pytest.approx(row[name], abs=1e-5)
+            assert prediction[name] == pytest.approx(row[name], abs=1e-5)

@@ -166,8 +166,8 @@ def test_squeezed_encoders(kind: str, layer: str, tmp_path: Path) -> None:
     save_model(str(tmp_path / "model"), model, info, card=models.CARD, made_from=models.CLIPS)
     session, _ = exported(tmp_path / "model", tmp_path / "run")
     for clip in clips():
-        found = session.run(["logits"], {"waveform": clip[None]})[0]
-        np.testing.assert_allclose(found, models.outputs(model, [clip]), atol=1e-4)
+        logits = session.run(["logits"], {"waveform": clip[None]})[0]
+        np.testing.assert_allclose(logits, models.outputs(model, [clip]), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tests.made.accounting import check_accounts
 from tests.made.extraction import NUM_CLIPS, accounted, extract_config, rows_of, small_corpus, vectors_of
 from w2v2.audio.decoding import load_waveform
 from w2v2.cluster import embedding
-from w2v2.cluster.embedding import Shape
+from w2v2.cluster.embedding import Allocation
 from w2v2.config import command_line
 from w2v2.config.data import AudioConfig, DataConfig
 from w2v2.config.extract_embeddings import ExtractConfig, VectorConfig
@@ -81,7 +81,7 @@ def test_every_clip_is_accounted_for(finished):
     assert accounted(metrics) == (NUM_CLIPS, 0, len(BROKEN))
     assert check_accounts(config.run, "\n".join(lines))["rejected"] == {"not audio": 2, "empty": 1}
     assert lines[-1].startswith(
-        f"{NUM_CLIPS + 3} clips: {NUM_CLIPS} written, 0 already there, 3 rejected; duckdb://"
+        f"{NUM_CLIPS + 3} clips: {NUM_CLIPS} written, 0 already in the table, 3 rejected; duckdb://"
     )
     progress = [line for line in lines if line.startswith("embeddings: ")]
     assert re.fullmatch(
@@ -102,7 +102,7 @@ def test_several_blocks_at_once_give_the_same_rows(
     tmp_path, audio, finished, monkeypatch, local, ray_session
 ):
     """As on a GPU, where one block is prepared while another is computed."""
-    monkeypatch.setattr(Shape, "blocks_at_once", embedding.BLOCKS_PER_GPU)
+    monkeypatch.setattr(Allocation, "blocks_at_once", embedding.BLOCKS_PER_GPU)
     monkeypatch.setattr(embedding, "BLOCK_BYTES", 300_000)  # one or two clips
     config = extract_config(
         tmp_path, audio, encoder=VectorConfig(layers="all"), resources=ONE_ENCODER, local=local
@@ -147,8 +147,8 @@ def test_nearest_neighbours_of_each_clip(finished):
     names = [row["clip_id"] for row in rows]
     assert len(neighbours) == 3 * NUM_CLIPS
     for name in names:
-        own = [distance for clip_id, _, distance in neighbours if clip_id == name]
-        assert own == pytest.approx(sorted(distances[names.index(name)])[:3], abs=1e-5)
+        nearest = [distance for clip_id, _, distance in neighbours if clip_id == name]
+        assert nearest == pytest.approx(sorted(distances[names.index(name)])[:3], abs=1e-5)
 
 
 def test_page_and_run_directory(finished):

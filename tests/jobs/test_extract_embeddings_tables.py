@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -152,9 +153,10 @@ def test_killed_and_run_again_computes_only_what_is_missing(tmp_path, corpus):
     deadline = time.monotonic() + 200
     while not (done.exists() and any(done.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(1)
+    psutil.wait_procs(workers, timeout=60)
     num_before = sum(len(pq.read_table(path)) for path in done.glob("*.parquet"))
     assert 0 < num_before < 192, "killed too late or too early"
     process = run_job(tmp_path, config)
@@ -162,7 +164,7 @@ def test_killed_and_run_again_computes_only_what_is_missing(tmp_path, corpus):
     assert process.returncode == 0, output
     metrics = json.loads((Path(config.run) / "metrics.json").read_text())
     assert accounted(metrics) == (192, 0, 0) and metrics["num_made"] == 192 - num_before
-    assert "192 clips: 192 written, 0 already there, 0 rejected" in output
+    assert "192 clips: 192 written, 0 already in the table, 0 rejected" in output
     assert len(rows_of(config)) == 192
 
 

@@ -72,9 +72,9 @@ def test_shards_change_nothing(config, request):
     metrics = extract_embeddings.main(several)
     assert counts_of(metrics) == counts_of(one) == (NUM_CLIPS + NUM_BROKEN, NUM_CLIPS, 0, NUM_BROKEN)
     assert metrics["rows"] == one["rows"] and metrics["clips"] == one["clips"]
-    expected, found = rows_of(config), rows_of(several)
-    assert found.drop_columns(OF_A_RUN).equals(expected.drop_columns(OF_A_RUN))
-    vectors = [np.array(rows["embedding"].to_pylist()) for rows in (found, expected)]
+    expected, sharded = rows_of(config), rows_of(several)
+    assert sharded.drop_columns(OF_A_RUN).equals(expected.drop_columns(OF_A_RUN))
+    vectors = [np.array(rows["embedding"].to_pylist()) for rows in (sharded, expected)]
     assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
     manifests = [manifest_of(run).sort_by("clip_id") for run in (several, config)]
     same = ("clip_id", "uri", "fingerprint", "checksum", "status", "reject_kind", "duration_s", "num_rows")
@@ -84,9 +84,8 @@ def test_shards_change_nothing(config, request):
     assert list(run.glob("todo/*")) == [] and len(list(run.glob("done/*"))) == 1
     assert f"of the {NUM_CLIPS + NUM_BROKEN} clips" in (run / "report.html").read_text()
 
-    before = found
     assert counts_of(extract_embeddings.main(several)) == (0, 0, NUM_CLIPS, NUM_BROKEN)
-    assert rows_of(several).equals(before)
+    assert rows_of(several).equals(sharded)
 
 
 class Stopped(Exception):

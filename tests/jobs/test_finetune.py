@@ -99,12 +99,14 @@ def test_scores_are_those_of_scikit_learn(trained):
             assert pooled["uar"] == pytest.approx(uar)
         case "multi_label":
             for name in metrics["names"]:
-                known = rows[rows[f"target_{name}"].notna()]
+                labelled = rows[rows[f"target_{name}"].notna()]
                 auc = pooled["labels"][name]["auc"]
-                if known[f"target_{name}"].nunique() < 2:
+                if labelled[f"target_{name}"].nunique() < 2:
                     assert auc is None
                 else:
-                    assert auc == pytest.approx(roc_auc_score(known[f"target_{name}"], known[f"prob_{name}"]))
+                    assert auc == pytest.approx(
+                        roc_auc_score(labelled[f"target_{name}"], labelled[f"prob_{name}"])
+                    )
         case "regression":
             for name in metrics["names"]:
                 expected = mean_squared_error(rows[f"target_{name}"], rows[f"pred_{name}"]) ** 0.5
@@ -161,19 +163,20 @@ def test_what_val_chose_is_kept_with_the_model_and_used_where_it_is_asked_for(tr
     with open(tmp_path / "run" / "predictions.csv", newline="") as file:
         by_name = {row["clip_id"]: row for row in csv.DictReader(file)}
     for clip_id, row in rows.iterrows():
-        own = by_name[clip_id]
+        predicted = by_name[clip_id]
         if kind == "classes":
             # Rows of its own next to those without temperature, where a table keeps both.
             assert (
-                own["model"] == f"{metrics['model']['digest']}-temperature-{card['temperature']['value']:.6g}"
+                predicted["model"]
+                == f"{metrics['model']['digest']}-temperature-{card['temperature']['value']:.6g}"
             )
             powers = row[[f"prob_{name}" for name in metrics["names"]]].to_numpy(float)
             powers = powers ** (1 / card["temperature"]["value"])
-            said = [float(own[f"prob_{name}"]) for name in metrics["names"]]
-            np.testing.assert_allclose(said, powers / powers.sum(), atol=1e-4)
+            calibrated = [float(predicted[f"prob_{name}"]) for name in metrics["names"]]
+            np.testing.assert_allclose(calibrated, powers / powers.sum(), atol=1e-4)
         else:
             for name, least in card["thresholds"]["recordings"].items():
-                cell, probability = own[f"present_{name}"], row[f"prob_{name}"]
+                cell, probability = predicted[f"present_{name}"], row[f"prob_{name}"]
                 if least is None or abs(probability - least) > 1e-5:
                     assert cell == ("" if least is None else str(int(probability >= least)))
     if kind == "classes":

@@ -259,8 +259,8 @@ def test_a_fine_tuning_shrinks_and_grows_with_the_machines(growing: Growing, cor
 
 def sizes(checkpoints: Path) -> set[int]:
     """The numbers of processes of the checkpoints that are there."""
-    found = set()
+    numbers = set()
     for path in checkpoints.glob("*.json"):
         with contextlib.suppress(FileNotFoundError):  # older ones are deleted
-            found.add(len(json.loads(path.read_text())["state"]["positions"]))
-    return found
+            numbers.add(len(json.loads(path.read_text())["state"]["positions"]))
+    return numbers

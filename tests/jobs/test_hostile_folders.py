@@ -139,14 +139,14 @@ def test_what_would_be_computed_otherwise_than_by_transformers_is_refused(tmp_pa
 
 
 def test_what_a_ray_that_did_not_start_has_left_is_ended() -> None:
-    known = child_processes()
+    earlier = child_processes()
     process = subprocess.Popen(["sleep", "100"])
-    assert child_processes() - known == {process.pid}
-    end_children(known)
+    assert child_processes() - earlier == {process.pid}
+    end_children(earlier)
     assert process.wait(timeout=10) < 0
 
 
-def test_a_family_that_transformers_lacks_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+def test_a_family_that_transformers_lacks_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", model_type="data2vec2")
     with pytest.raises(
         UserError,

@@ -49,7 +49,7 @@ def settings(config_class: Any, field: str, value: str, audio: Path, place: Path
     lines = [f"{'  ' * depth}{section}:" for depth, section in enumerate(sections)]
     (place / "c.yaml").write_text("\n".join([*lines, f"{'  ' * len(sections)}{name}: {value}"]))
     yield f"--config={place}/c.yaml"
-    own = {
+    places = {
         "run": f"{place}/run",
         "data.uri": str(audio),
         "cache.uri": f"{place}/cache",
@@ -57,7 +57,7 @@ def settings(config_class: Any, field: str, value: str, audio: Path, place: Path
         "runs": f"[{place}/a, {place}/b]",
     }
     names = {name for name, _ in paths(config_class)}
-    yield from (f"--{name}={place}" for name, place in own.items() if name in names and name != field)
+    yield from (f"--{name}={place}" for name, place in places.items() if name in names and name != field)
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_a_call_runs_when_its_result_is_asked_for() -> None:
     assert calls == []
     workers.get(reference)
     assert calls == [3]
-    found: dict[int, int] = {}
+    results: dict[int, int] = {}
     double = workers.task(lambda number: 2 * number, cpus=1, gpus=0)
-    workers.map_tasks(double.remote, [1, 2], num_at_once=1, on_done=found.__setitem__)
-    assert found == {0: 2, 1: 4}
+    workers.map_tasks(double.remote, [1, 2], num_at_once=1, on_done=results.__setitem__)
+    assert results == {0: 2, 1: 4}

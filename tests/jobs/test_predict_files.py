@@ -54,17 +54,17 @@ def test_windows_of_a_long_recording_and_their_picture(model, files, pictures):
     assert (
         predict(model, files, files / "short.wav", files / "long.wav", "--window_s", "4", "--hop_s", "2") == 0
     )
-    own = [row for row in rows(files) if row["clip_id"] == "long.wav"]
-    assert [float(row["start_s"]) for row in own] == [2.0 * place for place in range(44)]
-    assert float(own[-1]["end_s"]) == 90.0
+    windows = [row for row in rows(files) if row["clip_id"] == "long.wav"]
+    assert [float(row["start_s"]) for row in windows] == [2.0 * place for place in range(44)]
+    assert float(windows[-1]["end_s"]) == 90.0
     samples, rate = soundfile.read(files / "long.wav", dtype="float32")
     part = w2v2.predict(model, samples[4 * rate : 8 * rate], sampling_rate=rate)
     for name in CLASSES:
-        assert float(own[2][f"prob_{name}"]) == pytest.approx(part[f"prob_{name}"][0], abs=1e-5)
+        assert float(windows[2][f"prob_{name}"]) == pytest.approx(part[f"prob_{name}"][0], abs=1e-5)
     picture = matplotlib.image.imread(files / "run" / "plots" / "timeline.png")
     assert picture.shape[1] > 800 and len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 20
 
 
-def test_a_file_that_is_not_there_is_a_sentence(model, files, capsys):
+def test_a_missing_file_is_a_sentence(model, files, capsys):
     assert predict(model, files, files / "none.wav") == 2
     assert "all 1 clips were rejected" in capsys.readouterr().err

@@ -79,12 +79,15 @@ def test_no_encoder_has_seen_the_speakers_of_its_fold(trained):
 @pytest.mark.slow
 def test_an_encoder_is_that_of_a_run_without_these_speakers(trained, two_emotions, tmp_path):
     folder, config, metrics = trained
-    own = command_line.parse(
+    fold_config = command_line.parse(
         type(config),
         ["--config", str(folder / "run" / "fold-1" / "config.yaml"), "--run", str(tmp_path / "run")],
     )
-    assert list(own.data.exclude_speakers) == metrics["per_fold"][1]["held_out"] and not own.per_fold
-    pretrain.main(own)
+    assert (
+        list(fold_config.data.exclude_speakers) == metrics["per_fold"][1]["held_out"]
+        and not fold_config.per_fold
+    )
+    pretrain.main(fold_config)
     assert_equal(tmp_path / "run" / "model", folder / "run" / "fold-1" / "model")
 
 
@@ -96,7 +99,7 @@ def test_killed_and_run_again_it_makes_what_is_missing(trained, tmp_path):
     shutil.rmtree(folder / "run" / "fold-1" / "checkpoints")
     shutil.rmtree(folder / "run" / "fold-1" / "model")
     again = pretrain.main(config)
-    assert [own["last"] for own in again["per_fold"]] == [own["last"] for own in metrics["per_fold"]]
+    assert [fold["last"] for fold in again["per_fold"]] == [fold["last"] for fold in metrics["per_fold"]]
     for fold in range(2):
         assert_equal(folder / "run" / f"fold-{fold}" / "model", kept / f"fold-{fold}" / "model")
 

@@ -120,11 +120,11 @@ def test_words_of_a_real_voice_train_and_score(tmp_path: Path) -> None:
     voice = "en_US_f_Allison"
     paths = [path for path in debian_recordings(tmp_path) if voice in path.parts]
     by_name = {path.as_posix().partition(f"{voice}/")[2].removesuffix(".wav"): path for path in paths}
-    known: set[str] = set()
+    words_seen: set[str] = set()
     rows = []
     for name, word in NAMES.items():
-        again = word in known
-        known.add(word)
+        again = word in words_seen
+        words_seen.add(word)
         speaker, split = ("Allison again", "test") if again else ("Allison", "train")
         rows.append({"uri": by_name[name], "speaker": speaker, "text": word, "split": split})
     with (tmp_path / "words.csv").open("w", newline="") as file:

@@ -93,8 +93,8 @@ def test_a_search_of_heads_without_ray_is_in_mlflow_with_the_numbers_of_its_metr
         history = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "uar")]
         assert history == [(f["fold"], f["uar"]) for f in folds if f["trial"] == row["trial"]]
         loss = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "fold-01/train_loss")]
-        own = [c for c in curves if (c["trial"], c["fold"]) == (row["trial"], 1)]
-        assert loss == [(c["epoch"], c["train_loss"]) for c in own]
+        curve = [c for c in curves if (c["trial"], c["fold"]) == (row["trial"], 1)]
+        assert loss == [(c["epoch"], c["train_loss"]) for c in curve]
 
     # The same command again, with one more trial: the same run, nothing twice.
     more = replace(config, search=replace(config.search, num_trials=3))

@@ -24,10 +24,10 @@ def test_a_search_is_in_an_offline_run(corpus: Path, tmp_path: Path, monkeypatch
         training=TrainingConfig(num_epochs=1), search=SearchConfig(num_trials=1, pruning="none"),
     )  # fmt: skip
     metrics = tune_folds.main(config)
-    known = json.loads((tmp_path / "run" / "tracker.json").read_text())["wandb"]["ids"]["run"]
+    run_id = json.loads((tmp_path / "run" / "tracker.json").read_text())["wandb"]["ids"]["run"]
     tune_folds.main(config)
-    assert json.loads((tmp_path / "run" / "tracker.json").read_text())["wandb"]["ids"]["run"] == known
-    folders = sorted((tmp_path / "wandb").glob(f"offline-run-*-{known}"))
+    assert json.loads((tmp_path / "run" / "tracker.json").read_text())["wandb"]["ids"]["run"] == run_id
+    folders = sorted((tmp_path / "wandb").glob(f"offline-run-*-{run_id}"))
     assert folders
     body = b"".join(path.read_bytes() for folder in folders for path in folder.glob("*.wandb"))
     assert (

@@ -37,9 +37,9 @@ def test_trial_that_loses_its_worker_resumes_at_its_fold(corpus, tmp_path, ray_s
                     for p in psutil.process_iter(["cmdline"])
                     if "ImplicitFunc" in " ".join(p.info["cmdline"] or [])
                 ]
-                own = [p for p in workers if psutil.Process(os.getpid()) in p.parents()]
+                descendants = [p for p in workers if psutil.Process(os.getpid()) in p.parents()]
                 killed.extend((path.name, path.read_bytes()) for path in ledger.glob("*.parquet"))
-                for process in own:
+                for process in descendants:
                     process.kill()
             time.sleep(0.02)
 
@@ -137,7 +137,7 @@ def test_stopped_and_run_again_it_ends_with_the_same_numbers(two_emotions, tmp_p
     assert f"run: {config.run} (continued)" in caplog.text
     whole = tune_folds.main(replace(config, run=str(tmp_path / "whole")))
     assert whole["trunk"] == {"clip_forwards": 0, "num_clips": 48, "reused": 48}  # later runs reuse it
-    assert "48 of them found in the cache" in caplog.text
+    assert "48 of them from the cache" in caplog.text
     check_continued(config, before, tmp_path / "whole")
 
 

@@ -25,8 +25,8 @@ def log10_probability(ngrams: Ngrams, words: Sequence[str]) -> float:
     """Of a sentence with its end, by Katz's back-off as the ARPA format defines it."""
     total, history = 0.0, ("<s>",)
     longest = max(map(len, ngrams))
-    known = {ngram[0] for ngram in ngrams if len(ngram) == 1}
-    for word in [*(w if w in known else "<unk>" for w in words), "</s>"]:
+    unigrams = {ngram[0] for ngram in ngrams if len(ngram) == 1}
+    for word in [*(w if w in unigrams else "<unk>" for w in words), "</s>"]:
         total += _next(ngrams, history[-(longest - 1) :] if longest > 1 else (), word)
         history = (*history, word)
     return total

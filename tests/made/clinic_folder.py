@@ -21,9 +21,11 @@ def make(tmp_path, *, files=FILES, train=TRAIN, test=TEST, labels="tremor,breath
     return str(tmp_path)
 
 
-def read(tmp_path, *, task="multi_label", carried=(), data=None, **made):
+def read(tmp_path, *, task="multi_label", extra_columns=(), data=None, **made):
     uri = make(tmp_path, **made)
-    return manifest.read(DataConfig(uri=uri, layout="clinic", **(data or {})), task=task, carried=carried)
+    return manifest.read(
+        DataConfig(uri=uri, layout="clinic", **(data or {})), task=task, extra_columns=extra_columns
+    )
 
 
 def column(result, name):

@@ -1,4 +1,4 @@
-"""Makers of small corpora whose labels can be heard, for tests of whole jobs; each is deterministic."""
+"""Makers of small corpora whose labels can be decoded from the audio, for tests of whole jobs; each is deterministic."""
 
 import csv
 import json
@@ -45,8 +45,8 @@ def clinic_corpus(
         labels = {name: "" if (3 * i + j) % 11 == 5 else present[name] for j, name in enumerate(LABELS)}
         who = {"speaker": f"P{speaker:02}"} if speaker_column else {}
         rows[split_of[speaker]].append({"file_name": uid, "study": study, **who, **labels})
-    for name, own in rows.items():
-        write_csv(folder / f"{name}.csv", own)
+    for name, split_rows in rows.items():
+        write_csv(folder / f"{name}.csv", split_rows)
     (folder / "labels.txt").write_text(LABELS_TXT)
     return folder
 

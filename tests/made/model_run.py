@@ -145,7 +145,7 @@ def write_task_run(
         for clip, row in zip(clips, rows, strict=True)
         if clip["split"] != "train"
     ]
-    # Those of the validation split stand in the file, and are not scored.
+    # Those of the validation split are in the file, and are not scored.
     table = pa.Table.from_pylist([row for row in predictions if row["split"] == "test"])
     metrics = task_scores.score_predictions(table, kind=kind, names=names, seed=3, midpoints=midpoints)
     if kind == "multi_label":

@@ -1,4 +1,4 @@
-"""Small models of pre-training with transformers' own beside them, and clips of noise."""
+"""Small models of pre-training with transformers' for comparison, and clips of noise."""
 
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining

@@ -58,8 +58,8 @@ def enumerated(log_probabilities, vocabulary, score):
         if more is None:
             continue
         text = " ".join("".join(vocabulary.characters[label] for label in labels).split())
-        own = float(log_probabilities[range(len(path)), path].sum()) + more
-        texts[text] = np.logaddexp(texts.get(text, -np.inf), own)
+        path_score = float(log_probabilities[range(len(path)), path].sum()) + more
+        texts[text] = np.logaddexp(texts.get(text, -np.inf), path_score)
     return texts
 
 

@@ -17,8 +17,8 @@ def test_pieces_give_the_frames_of_the_whole(kind, budget, monkeypatch):
     whole = convolve(layers, *padded(clips))  # in pieces only where no gradient is wanted
     spans = []
     monkeypatch.setattr(convolutions, "padded_budget", lambda device: 3 * budget)
-    found = convolutions._pieces
-    monkeypatch.setattr(convolutions, "_pieces", lambda *args: spans.append(found(*args)) or spans[-1])
+    original = convolutions._pieces
+    monkeypatch.setattr(convolutions, "_pieces", lambda *args: spans.append(original(*args)) or spans[-1])
     with torch.no_grad():
         pieces = convolve(layers, *padded(clips))
     assert len(spans[0]) > 1
@@ -36,7 +36,7 @@ def test_every_frame_is_in_one_piece(num_samples, monkeypatch):
         spans = convolutions._pieces(layers, torch.zeros(1, num_samples))
     frames = [list(range(start, end - samples + 1, hop)) for start, end in spans]
     num_frames = (num_samples - samples) // hop + 1
-    assert [at for own in frames for at in own] == [frame * hop for frame in range(num_frames)]
+    assert [at for starts in frames for at in starts] == [frame * hop for frame in range(num_frames)]
     assert all(end - start < 128 + hop for start, end in spans)
 
 

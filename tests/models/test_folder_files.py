@@ -9,7 +9,7 @@ from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
-from w2v2.models.folder_files import CHANGING, file_entries, refuse_damaged_encoder
+from w2v2.models.folder_files import EDITABLE_FILES, file_entries, refuse_damaged_encoder
 from w2v2.models.pretrained import load_encoder, tiny_config
 from w2v2.storage.seals import seal_json
 
@@ -20,7 +20,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     place = tmp_path / "model"
     Wav2Vec2Model(tiny_config()).save_pretrained(place)
     Wav2Vec2FeatureExtractor().save_pretrained(place)
-    (place / CHANGING[0]).write_text("a card")
+    (place / EDITABLE_FILES[0]).write_text("a card")
     contents = {path.name: path.read_bytes() for path in place.iterdir()}
     (place / request.param).write_text(seal_json({"note": "x", "files": file_entries(contents)}))
     return place
@@ -28,11 +28,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_flipped_bit_in_any_file_is_noticed(folder: Path, tmp_path: Path) -> None:
     load_encoder(EncoderConfig(name=str(folder)), seed=0)
-    (folder / CHANGING[0]).write_text("an edited card")
+    (folder / EDITABLE_FILES[0]).write_text("an edited card")
     refuse_damaged_encoder("e", folder)
     rng = random.Random(0)
     for path in sorted(folder.iterdir()):
-        if path.name in CHANGING:
+        if path.name in EDITABLE_FILES:
             continue
         for _ in range(3):
             copy = tmp_path / "copy"

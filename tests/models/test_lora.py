@@ -12,7 +12,7 @@ from tests.models.test_saved_model import CARD, CLIPS
 from w2v2.config.data import AudioConfig
 from w2v2.config.model import HeadConfig, LoraConfig
 from w2v2.errors import UserError
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.encoder import Encoder
 from w2v2.models.lora import PATHS, LowRankUpdate, add_lora, merge_lora
 from w2v2.models.model_info import ModelInfo
@@ -86,7 +86,7 @@ def test_outputs_are_those_of_transformers_model_with_the_papers_weights(kind, c
 def test_merged_it_gives_the_same_and_is_transformers_own_again(kind, clips, tmp_path):
     base = make_encoder(kind, **LAST)
     start = copy.deepcopy(base.model.state_dict())
-    encoder = randomized(fresh(base))
+    encoder = randomized(trainable_copy(base))
     model = Classifier(encoder, HeadConfig(), groups=[3]).eval()
     with torch.no_grad():
         features = encoder.trunk(*clips)

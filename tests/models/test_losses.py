@@ -83,7 +83,7 @@ def gaps(seed, rows=7, columns=3, missing=0.3):
     return outputs, targets
 
 
-def known_columns(outputs, targets):
+def present_columns(outputs, targets):
     """Outputs and targets of each column where the target is known, as numpy."""
     for output, target in zip(outputs.T.numpy(), targets.T.numpy(), strict=True):
         yield output[~np.isnan(target)], target[~np.isnan(target)]
@@ -95,7 +95,7 @@ def test_bce_of_known_targets_equals_scikit_learn(seed):
     targets = torch.where(targets.isnan(), targets, (targets > 1).double())
     expected = sum(
         log_loss(t, 1 / (1 + np.exp(-x)), labels=[0, 1], normalize=False)
-        for x, t in known_columns(logits, targets)
+        for x, t in present_columns(logits, targets)
     )
     assert float(bce_sum(logits, targets)) == pytest.approx(expected)
 
@@ -103,7 +103,7 @@ def test_bce_of_known_targets_equals_scikit_learn(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_mse_of_known_targets_equals_scikit_learn(seed):
     outputs, targets = gaps(seed)
-    expected = sum(len(t) * mean_squared_error(t, y) for y, t in known_columns(outputs, targets))
+    expected = sum(len(t) * mean_squared_error(t, y) for y, t in present_columns(outputs, targets))
     assert float(mse_sum(outputs, targets)) == pytest.approx(expected)
 
 
@@ -121,7 +121,7 @@ def test_sums_of_parts_are_the_whole_and_missing_targets_have_no_gradient(loss):
 def test_variance_penalty_is_its_equation(seed):
     outputs, targets = gaps(seed)
     outputs *= torch.tensor([0.1, 0.5, 2.0])
-    lacks = [max(0.0, 1 - y.std() / t.std()) ** 2 for y, t in known_columns(outputs, targets)]
+    lacks = [max(0.0, 1 - y.std() / t.std()) ** 2 for y, t in present_columns(outputs, targets)]
     assert float(variance_penalty(outputs, targets)) == pytest.approx(np.mean(lacks))
     assert np.mean(lacks) > 0
     # Outputs that spread more than the targets cost nothing.

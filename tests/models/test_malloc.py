@@ -23,7 +23,7 @@ NUM_BYTES = 2**27
 def in_new_process(test: Callable[[], None]) -> Callable[[], None]:
     """A test that runs in a process of its own.
 
-    What earlier tests of a process left in its heap decides whether a large array is mapped anew: a free block that is
+    The memory that earlier tests of a process have freed decides whether a large array is mapped anew: a free block that is
     large enough is used again with any setting.
     """
 

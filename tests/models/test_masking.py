@@ -31,7 +31,7 @@ def test_negatives_are_other_masked_frames_of_the_clip(num_frames):
         assert draw.negatives.min() >= 0 and draw.negatives.max() < count
         assert (draw.negatives != np.arange(count)[:, None]).all()
         # Guessing finds one of the frames that there are, each counted once.
-        expected = sum(1 / len({own, *row}) for own, row in enumerate(draw.negatives.tolist()))
+        expected = sum(1 / len({number, *row}) for number, row in enumerate(draw.negatives.tolist()))
         assert draw.chance_hits == pytest.approx(expected)
 
 

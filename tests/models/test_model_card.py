@@ -53,11 +53,11 @@ def test_the_hub_reads_the_results_with_their_intervals():
     by_name = {(r.metric_name, r.dataset_split): r for r in data.eval_results}
     # What is undefined is no result.
     assert set(by_name) == {("UAR", "test"), ("accuracy", "test"), ("UAR, BBC-CV", "cross-validation")}
-    own, tuned = by_name["UAR", "test"], by_name["UAR, BBC-CV", "cross-validation"]
-    assert (own.metric_type, own.metric_value) == ("recall", 0.512)
-    assert own.metric_args == {"average": "macro", "interval_95": [0.4, 0.62]}
+    test_score, tuned = by_name["UAR", "test"], by_name["UAR, BBC-CV", "cross-validation"]
+    assert (test_score.metric_type, test_score.metric_value) == ("recall", 0.512)
+    assert test_score.metric_args == {"average": "macro", "interval_95": [0.4, 0.62]}
     assert tuned.metric_value == 0.48 and tuned.metric_args["interval_95"] == [0.41, 0.55]
-    assert (own.dataset_name, own.dataset_type) == ("RAVDESS speech", "ravdess-speech")
+    assert (test_score.dataset_name, test_score.dataset_type) == ("RAVDESS speech", "ravdess-speech")
     assert by_name["accuracy", "test"].metric_args is None
     # The estimate to believe comes first.
     assert data.eval_results[0].metric_name == "UAR, BBC-CV"
@@ -128,10 +128,10 @@ def test_the_code_of_the_card_gives_the_outputs(settings, tmp_path, capsys):
     exec(code.replace("path/to/this/folder", str(folder)).replace("recording.wav", str(recording)), {})
     printed = capsys.readouterr().out
     ours = predict_waveforms([waveform], load_model(str(folder)))[0]
-    found = ast.literal_eval(printed)
-    if isinstance(found, list):
-        found = {one["label"]: one["score"] for one in found}
-    assert [found[name] for name in info.names] == pytest.approx(ours.tolist(), abs=1e-5)
+    scores = ast.literal_eval(printed)
+    if isinstance(scores, list):
+        scores = {one["label"]: one["score"] for one in scores}
+    assert [scores[name] for name in info.names] == pytest.approx(ours.tolist(), abs=1e-5)
 
 
 def test_a_folder_is_ready_for_the_hub(tmp_path):

@@ -97,11 +97,11 @@ def test_attentive_statistics_are_those_of_the_paper():
     with torch.no_grad():
         pooled = module(hidden, torch.tensor(COUNTS)).numpy()
     for row, count, result in zip(hidden.numpy(), COUNTS, pooled, strict=True):
-        own = row[:count]
-        scores = np.exp(np.tanh(own @ weight.T + bias) @ v[0])
+        inside = row[:count]
+        scores = np.exp(np.tanh(inside @ weight.T + bias) @ v[0])
         share = scores / scores.sum()
-        mean = share @ own
-        variance = share @ own**2 - mean**2
+        mean = share @ inside
+        variance = share @ inside**2 - mean**2
         np.testing.assert_allclose(result[:5], mean, rtol=1e-4)
         np.testing.assert_allclose(result[5:], np.sqrt(np.maximum(variance, 1e-10)), rtol=1e-3, atol=1e-5)
     assert pooled.shape == (3, pooled_dim(5, "attentive_statistics"))

@@ -138,7 +138,7 @@ def test_a_broken_folder_is_named_with_what_is_wrong(kind, folder):
 
 
 def test_a_folder_is_never_taken_for_the_hub(folder):
-    """Words that the hub's errors have may stand in a path."""
+    """Words that the hub's errors have may be part of a path."""
     place = folder.parent / "offline" / "connect"
     shutil.copytree(folder, place)
     (place / "model.safetensors").unlink()

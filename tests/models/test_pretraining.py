@@ -187,8 +187,10 @@ def test_parts_with_diversity_weights_have_the_gradient_of_the_whole_batch():
     # A diversity of each part of its own is another loss, so the test can tell them apart.
     model.zero_grad()
     for args in inputs:
-        part, own = model(*args, TEMPERATURE), float(args[2].masked.sum())
-        (part.loss + 30.0 * own / num_masked * diversity(part.code_probabilities, own)).backward()
+        part, num_in_part = model(*args, TEMPERATURE), float(args[2].masked.sum())
+        (
+            part.loss + 30.0 * num_in_part / num_masked * diversity(part.code_probabilities, num_in_part)
+        ).backward()
     assert relative_difference(gradients(model), whole) > 1e-3
 
 
@@ -204,8 +206,8 @@ def test_feature_gradient_is_scaled_and_features_are_measured_without_padding():
         torch.testing.assert_close(gradient, factor * gradients(full)[name], rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         alone = [full.encoder.model.feature_extractor(clip[None])[0].square().mean(0).sum() for clip in clips]
-        found = full(*padded(clips), draw, TEMPERATURE).feature_square
-    assert float(found) == pytest.approx(float(sum(alone)), rel=1e-5)
+        feature_square = full(*padded(clips), draw, TEMPERATURE).feature_square
+    assert float(feature_square) == pytest.approx(float(sum(alone)), rel=1e-5)
 
 
 def config_of(name: str = "tiny", **settings) -> PretrainConfig:

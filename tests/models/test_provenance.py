@@ -35,7 +35,7 @@ def clips(**speakers: str) -> pa.Table:
         ),
     ],
 )
-def test_names_and_samples_are_known_again(tmp_path, scored, num_speakers, num_clips, words):
+def test_names_and_samples_are_recognised(tmp_path, scored, num_speakers, num_clips, words):
     provenance.write(str(tmp_path), clips(d1="ann", d2="bob", d3="ann"), encoder="tiny")
     overlap = provenance.overlap(str(tmp_path), scored)
     assert (overlap.num_speakers, overlap.num_clips, overlap.caveat("it")) == (num_speakers, num_clips, words)

@@ -102,9 +102,9 @@ def test_padded_batch_equals_transformers_on_each_clip_alone(folders, waveforms,
     with torch.no_grad():
         states, num_frames = encoder(*padded(waveforms))
     for row, count, waveform in zip(states, num_frames.tolist(), waveforms, strict=True):
-        expected, own = alone(folders[kind], waveform)
-        wanted = expected[-1 if layer == "last" else layer][0, :own]
-        assert count == own
+        expected, num_expected = alone(folders[kind], waveform)
+        wanted = expected[-1 if layer == "last" else layer][0, :num_expected]
+        assert count == num_expected
         assert torch.allclose(row[:count], wanted, atol=1e-4, rtol=0)
         assert torch.allclose(row[:count].mean(0), wanted.mean(0), atol=1e-5, rtol=0)
 

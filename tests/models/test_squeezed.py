@@ -70,12 +70,12 @@ def waveforms() -> list[torch.Tensor]:
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
 def test_padded_batch_equals_transformers_on_each_clip_alone(kind, waveforms):
-    found = [make_model(kind)(waveform[None], output_hidden_states=True) for waveform in waveforms]
+    stock_outputs = [make_model(kind)(waveform[None], output_hidden_states=True) for waveform in waveforms]
     for layer in ("last", 0, 2, 3):
         encoder = make_encoder(kind, train="all", layer=layer)
         states, num_frames = encoder(*padded(waveforms))
         noisy, _ = encoder(*padded(waveforms, fill=100.0))
-        for row, same, count, stock in zip(states, noisy, num_frames.tolist(), found, strict=True):
+        for row, same, count, stock in zip(states, noisy, num_frames.tolist(), stock_outputs, strict=True):
             alone = (stock.last_hidden_state if layer == "last" else stock.hidden_states[layer])[0]
             assert len(alone) == count
             assert torch.allclose(row[:count], alone, atol=1e-5, rtol=0)
@@ -216,8 +216,12 @@ def test_masked_frames_of_pre_training_are_transformers_own(kind, waveforms):
     masked[:, 1:3] = True
     with torch.no_grad():
         context = encoder.context(convolved, num_frames, masked)
-        for row, own, count, waveform in zip(context, masked, num_frames.tolist(), waveforms, strict=True):
-            alone = encoder.model(waveform[None], mask_time_indices=own[None, :count]).last_hidden_state[0]
+        for row, own_mask, count, waveform in zip(
+            context, masked, num_frames.tolist(), waveforms, strict=True
+        ):
+            alone = encoder.model(waveform[None], mask_time_indices=own_mask[None, :count]).last_hidden_state[
+                0
+            ]
             assert torch.allclose(row[:count], alone, atol=1e-5, rtol=0)
 
 
@@ -228,7 +232,7 @@ def test_masked_frames_of_pre_training_are_transformers_own(kind, waveforms):
 )  # fmt: skip
 def test_learning_rates_fall_with_depth(name, depth):
     encoder = make_encoder("d", train="all")
-    names = {known for known, _ in encoder.named_parameters(prefix="encoder")}
+    names = {name for name, _ in encoder.named_parameters(prefix="encoder")}
     assert f"encoder.model.encoder.{name}" in names
     assert layer_depth(f"encoder.model.encoder.{name}", top=3, stable=encoder.stable) == depth
 

@@ -139,14 +139,14 @@ def test_labels_have_auc_with_intervals_and_undefined_ones_a_reason(texts, folde
 
 
 def test_values_have_all_scores_with_intervals_and_quadrants(texts, folders):
-    text, found = texts["regression"], metrics_of(folders["regression"])
-    pooled = found["pooled"]
+    text, metrics = texts["regression"], metrics_of(folders["regression"])
+    pooled = metrics["pooled"]
     for name, row in pooled["targets"].items():
         within = pooled["intervals"]["targets"][name]
         cells = [f"{three(row[m])} ({span(within[m], three)})" for m in ("rmse", "r2", "pearson", "ccc")]
         assert f"{name} {row['num_clips']} {' '.join(cells)}" in text
     assert f"{three(pooled['mean']['ccc'])} CCC, mean of valence, arousal" in text
-    quadrants = found["quadrants"]
+    quadrants = metrics["quadrants"]
     assert "Quadrants around valence 5, arousal 4.9" in text
     assert f"Q2 low valence, high arousal {sum(quadrants['confusion'][1])}" in text
     within = span(quadrants["intervals"]["uar"], percent)
@@ -170,9 +170,9 @@ def test_only_the_test_split_of_a_fine_tuning_is_scored(folders):
 def test_evaluation_without_curves_has_no_training_section(tmp_path, monkeypatch):
     blank_pictures(monkeypatch)
 
-    def change(found):
-        found |= {"job": "evaluate", "num_clips": 98}
-        del found["encoder"], found["best_epoch"]
+    def change(metrics):
+        metrics |= {"job": "evaluate", "num_clips": 98}
+        del metrics["encoder"], metrics["best_epoch"]
 
     folder = write_task_run(tmp_path / "run", "multi_label", change=change, with_curves=False)
     write_model_report(str(folder))
@@ -216,7 +216,7 @@ def test_scores_that_prove_little_ask_for_care(tmp_path):
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_page_of_scores_that_are_all_undefined(tmp_path, kind):
-    """One speaker, one class or value: nothing can be said, and that is said."""
+    """One speaker, one class or value: no score is defined, and the page reports that."""
     from w2v2.evaluation import scores
 
     folder = write_task_run(tmp_path / "run", kind)
@@ -271,12 +271,14 @@ def test_where_the_test_split_chose_the_settings_the_estimate_is_on_top(tmp_path
     blank_pictures(monkeypatch)
     score = {"value": 0.41, "low": 0.33, "high": 0.49, "undefined": ""}
     estimate = {"name": "BBC-CV, single models", "how": "", "metric": "uar", "metrics": {"uar": score}}
-    folder = write_task_run(tmp_path / "run", "classes", change=lambda found: found.update(estimate=estimate))
+    folder = write_task_run(
+        tmp_path / "run", "classes", change=lambda metrics: metrics.update(estimate=estimate)
+    )
     write_model_report(str(folder))
-    text, own = text_of(folder), percent(metrics_of(folder)["pooled"]["uar"])
+    text, uar = text_of(folder), percent(metrics_of(folder)["pooled"]["uar"])
     first = "41.0% on new speakers: UAR, BBC-CV, single models; 95% interval 33.0% to 49.0%; chance 33.3%"
-    assert first in text and f"{own} UAR of the test split, which chose the settings; 95% interval" in text
-    assert text.index(first) < text.index(f"{own} UAR of the test split")
+    assert first in text and f"{uar} UAR of the test split, which chose the settings; 95% interval" in text
+    assert text.index(first) < text.index(f"{uar} UAR of the test split")
     assert (
         "On new speakers it is estimated to reach UAR 41.0% (95% interval 33.0% to 49.0%) by BBC-CV" in text
     )
@@ -303,7 +305,7 @@ def test_decisions_and_patients_are_on_the_page(folders, texts):
     assert "Without a threshold, as the val split does not separate them: " in text
     assert "The 11 patients, each with the mean of the probabilities of the recordings" in text
     assert (
-        "patients have recordings with and without breathy and are left out of it by patient: s15, s16,"
+        "patients have recordings with and without breathy and are left out of its scores by patient: s15, s16,"
         in text
     )
     assert (folders["multi_label"] / "tables" / "decisions.csv").exists()

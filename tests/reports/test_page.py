@@ -9,18 +9,18 @@ from pathlib import Path
 
 from tests import ROOT
 from w2v2.reports.blocks import (
-    Averaged,
     Block,
     Check,
     Checks,
     Details,
     Facts,
     Link,
-    Measured,
+    MeanCell,
     Paragraph,
     Picture,
     Quote,
     Score,
+    ScoreCell,
     Scores,
     Section,
     Side,
@@ -90,7 +90,9 @@ def test_a_section_without_blocks_is_left_out() -> None:
 
 def test_numbers_are_set_right_by_their_type_not_by_how_they_look() -> None:
     columns = [words("a"), score("b"), percent("c")]
-    page = drawn(Table("t", columns, [["2", 1.23456, 0.5], ["3.4%", None, Measured(0.5, [0.25, 0.75])]], "c"))
+    page = drawn(
+        Table("t", columns, [["2", 1.23456, 0.5], ["3.4%", None, ScoreCell(0.5, [0.25, 0.75])]], "c")
+    )
     assert '<td class="n">1.235</td><td class="n">50.0%</td>' in page
     assert "<td>2</td>" in page and "<td>3.4%</td>" in page
     assert '<td class="n">undefined</td><td class="n">50.0% (25.0% to 75.0%)</td>' in page
@@ -119,8 +121,8 @@ TABLE = Table(
     "scores",
     [words("class_name"), percent("recall"), percent("UAR"), count("clips")],
     [
-        ["50 % & more", Measured(1 / 3, (0.25, 0.5)), Averaged(0.5, 0.125), 3],
-        ["b", None, Averaged(None, None), ""],
+        ["50 % & more", ScoreCell(1 / 3, (0.25, 0.5)), MeanCell(0.5, 0.125), 3],
+        ["b", None, MeanCell(None, None), ""],
     ],
     "50% of\nall",
 )

@@ -81,6 +81,6 @@ def test_ties_are_the_trials_within_two_standard_errors_of_the_best() -> None:
 
 def test_luck_of_one_speaker_is_that_of_the_mean_score(run: TuneRun) -> None:
     by_speaker = {name: {"uar": uar, "num_clips": 4} for name, uar in {"a": 1.0, "b": 1.0, "c": 0.5}.items()}
-    said = tune_findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
+    sentence = tune_findings.spread(replace(run, metrics=run.metrics | {"by_speaker": by_speaker}))
     half = 196 * (5 / 6 * 1 / 6 / 4) ** 0.5
-    assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in said
+    assert f"With 4 clips a speaker, luck alone moves the score of one by about {half:.0f} points" in sentence

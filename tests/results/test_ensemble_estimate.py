@@ -66,7 +66,7 @@ def write_search(folder: Path, **metrics) -> str:
         columns |= {"predicted": [CLASSES[i] for i in values.argmax(1)], "seed": [seed] * 30}
         finals.append(pa.table(columns | {f"prob_{c}": values[:, i] for i, c in enumerate(CLASSES)}))
     run_directory.write_table(str(folder), "final_predictions", pa.concat_tables(finals))
-    found = {
+    search_metrics = {
         "job": "tune_folds",
         "classes": CLASSES,
         "metric": "accuracy",
@@ -80,7 +80,7 @@ def write_search(folder: Path, **metrics) -> str:
             "how": "BBC-CV over 3 folds and 3 trials.",
         },
     }
-    (folder / "metrics.json").write_text(json.dumps(found | metrics))
+    (folder / "metrics.json").write_text(json.dumps(search_metrics | metrics))
     return str(folder)
 
 

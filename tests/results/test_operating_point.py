@@ -39,7 +39,7 @@ def fitted(rows: pa.Table) -> float:
     return fitted_temperature(np.stack([rows[f"prob_{name}"].to_numpy() for name in CLASSES], 1), target)
 
 
-def test_with_a_val_split_it_is_fitted_there_and_test_clips_have_no_part():
+def test_with_a_val_split_it_is_fitted_on_that_and_test_clips_have_no_part():
     val, test = made(0, ["a", "b"], "val"), made(1, ["c"], "test", temperature=3.0)
     kept = operating_point(FinetuneConfig(), pa.concat_tables([val, test]), CLASSES, heldout_speakers={"c"})
     assert kept == {
@@ -104,7 +104,7 @@ def test_a_search_of_other_classes_gives_none(tmp_path, caplog, names):
     assert "has other classes" in caplog.text
 
 
-def test_a_search_that_is_not_there_gives_none_and_a_sentence(tmp_path, caplog):
+def test_a_missing_search_gives_none_and_a_sentence(tmp_path, caplog):
     config = FinetuneConfig(tuned_on=str(tmp_path / "gone"))
     assert operating_point(config, made(1, ["c"], "test"), CLASSES, heldout_speakers=set()) == {}
     assert "no temperature was fitted: the predictions of tuned_on cannot be read" in caplog.text

@@ -48,7 +48,7 @@ def lines(states, value=0.487, seen=None):
 
 
 @pytest.mark.parametrize(
-    "states, said, note",
+    "states, sentence, note",
     [
         ("C", "; there is one trial, so these folds have chosen nothing\n", "one trial: nothing was chosen"),
         ("CPP", "; one trial is complete, so how much being chosen flatters it is unknown\n",
@@ -57,9 +57,9 @@ def lines(states, value=0.487, seen=None):
          "the best of 3 trials is an optimistic estimate: the same folds chose it and score it"),
     ],
 )  # fmt: skip
-def test_how_much_the_choice_among_trials_flatters(states, said, note):
+def test_how_much_the_choice_among_trials_flatters(states, sentence, note):
     text, metrics = lines(states)
-    assert said in text and metrics.startswith(note)
+    assert sentence in text and metrics.startswith(note)
 
 
 def test_the_estimate_is_the_first_number_and_what_is_undefined_says_why():

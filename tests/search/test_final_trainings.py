@@ -89,8 +89,8 @@ def test_no_two_trainings_have_a_seed_in_common():
     plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     plans = [replace(plan, replicate=r) for r in range(50)] + [replace(plan, outer_fold=f) for f in range(10)]
     for seed in (0, 1, 12345):
-        own = [replace(p, config=replace(plan.config, seed=seed)) for p in plans]
-        seeds = [p.seed_of(fold) for p in own for fold in range(10)]
+        reseeded = [replace(p, config=replace(plan.config, seed=seed)) for p in plans]
+        seeds = [p.seed_of(fold) for p in reseeded for fold in range(10)]
         assert len(set(seeds)) == len(seeds)
 
 
@@ -151,7 +151,7 @@ def test_a_later_command_without_the_flag_keeps_what_was_trained(finished, caplo
     other = [replace(choices[0], params={**choices[0].params, "optim.learning_rate": 0.05}), *choices[1:]]
     with caplog.at_level(logging.WARNING):
         assert recorded(plan, whole, other, num_trials=4) is None
-    assert "give --search.final_seeds again to train those of today's" in caplog.text
+    assert "give --search.final_seeds again to train those of the present choices" in caplog.text
 
 
 def test_nested_cross_validation_is_kept_for_as_many_trials(tmp_path, caplog):
@@ -187,7 +187,10 @@ def test_predictions_and_spread_are_those_of_scikit_learn(finished):
     assert table["trial"].to_pylist()[: len(clips)] == [choices[f].trial for f in clips["fold"].to_pylist()]
     rows = table.to_pandas()
     spread = seed_spread(table, CLASSES)
-    by_seed = [sk.balanced_accuracy_score(own["target"], own["predicted"]) for _, own in rows.groupby("seed")]
+    by_seed = [
+        sk.balanced_accuracy_score(rows_of_seed["target"], rows_of_seed["predicted"])
+        for _, rows_of_seed in rows.groupby("seed")
+    ]
     assert spread["uar"]["values"] == pytest.approx(by_seed)
     assert spread["uar"]["std"] == pytest.approx(np.std(by_seed, ddof=1))
 
@@ -256,7 +259,7 @@ def test_encoders_of_single_folds_are_refused(tmp_path):
         refuse_encoders_by_fold(nested, of_fold)
 
 
-def test_the_cost_is_known_before():
+def test_the_cost_is_computed_before():
     config = TuneFoldsConfig(folds=FoldsConfig(kind="grouped", num_folds=6))
     assert (
         str(cost_of(replace(config, search=SearchConfig(num_trials=30)))) == "up to 180 models by the search"

@@ -78,8 +78,8 @@ def test_models_are_those_that_are_trained_by_hand_on_these_speakers(finished):
         seen.append(score.probabilities.tobytes())
         if draw != size % NUM_DRAWS:  # one in three
             continue
-        own = draw_order(clips, fold, draw, seed=plan.config.seed)[:size]
-        rows = np.flatnonzero(np.isin(speaker, own) | (np.asarray(clips["fold"]) == fold))
+        drawn = draw_order(clips, fold, draw, seed=plan.config.seed)[:size]
+        rows = np.flatnonzero(np.isin(speaker, drawn) | (np.asarray(clips["fold"]) == fold))
         # A search whose only clips are these: nothing else is known to it.
         alone = replace(plan, clips=plan.clips.take(rows), replicate=1000 + draw)
         by_hand = score_here(with_params(plan.config, choices[fold].params), alone, fold)
@@ -92,8 +92,8 @@ def test_models_are_those_that_are_trained_by_hand_on_these_speakers(finished):
 
 def test_without_heads_side_by_side_they_are_the_same(finished, tmp_path):
     plan, clips, choices, curve = finished
-    own = replace(plan, run=str(tmp_path / "other"))
-    again = train_curve(own, clips, choices[:1], train=train_one_by_one)
+    other_plan = replace(plan, run=str(tmp_path / "other"))
+    again = train_curve(other_plan, clips, choices[:1], train=train_one_by_one)
     for place, score in again.scores.items():
         np.testing.assert_allclose(score.probabilities, curve.scores[place].probabilities, atol=1e-6)
 
@@ -124,9 +124,9 @@ def test_numbers_and_table_are_those_of_scikit_learn(finished):
     numbers = curve.numbers(clips, CLASSES, metric="uar", seed=0)
     label = dict(zip(clips["clip_id"].to_pylist(), clips["label"].to_pylist(), strict=True))
     for point in numbers["points"]:
-        own = [s for (size, _, _), s in curve.scores.items() if size == point["num_speakers"]]
-        target = [label[name] for score in own for name in score.clip_ids]
-        predicted = [CLASSES[c] for score in own for c in score.probabilities.argmax(1)]
+        of_size = [s for (size, _, _), s in curve.scores.items() if size == point["num_speakers"]]
+        target = [label[name] for score in of_size for name in score.clip_ids]
+        predicted = [CLASSES[c] for score in of_size for c in score.probabilities.argmax(1)]
         assert point["value"] == pytest.approx(balanced_accuracy_score(target, predicted))
     table = curve.table(CLASSES)
     assert len(table) == len(curve.scores) and set(table["num_speakers"].to_pylist()) == set(SIZES)

@@ -11,10 +11,10 @@ from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.models.learning_rates import with_learning_rate
 from w2v2.search.space import (
+    contains,
     default_space,
     distribution,
     field_at,
-    holds,
     settings_of_trial,
     variants,
     with_params,
@@ -44,7 +44,7 @@ def test_default_space_fits_the_config_and_holds_the_rate_that_suits_it(name, tr
     for path, dimension in space.items():
         searched = distribution(path, dimension, field_at(config, path))
         assert searched.single() is False
-        assert holds(searched, field_at(with_learning_rate(config), path))
+        assert contains(searched, field_at(with_learning_rate(config), path))
 
 
 def test_a_rate_left_open_follows_the_encoder_of_each_trial():
@@ -88,8 +88,8 @@ def test_interval_over_names_is_refused(path, default):
     ],
 )
 def test_a_dimension_holds_its_values_and_no_others(dimension, inside, outside):
-    assert all(holds(dimension, value) for value in inside)
-    assert not any(holds(dimension, value) for value in outside)
+    assert all(contains(dimension, value) for value in inside)
+    assert not any(contains(dimension, value) for value in outside)
 
 
 def test_every_encoder_of_the_space_is_prepared():

@@ -129,9 +129,9 @@ def test_predictions_follow_the_manifest_whatever_the_order_of_the_folds(scores)
     assert table.column_names == columns
     for row in table.to_pylist():
         score = scores[0, row["fold"]]
-        own = score.probabilities[score.clip_ids.index(row["clip_id"])]
-        assert [row[f"prob_{name}"] for name in CLASSES] == own.tolist()
-        assert row["predicted"] == CLASSES[own.argmax()]
+        probabilities = score.probabilities[score.clip_ids.index(row["clip_id"])]
+        assert [row[f"prob_{name}"] for name in CLASSES] == probabilities.tolist()
+        assert row["predicted"] == CLASSES[probabilities.argmax()]
     assert table["clip_id"].to_pylist() == clip_ids and table["target"].to_pylist() == labels
 
 

@@ -158,7 +158,7 @@ def test_other_refusals_carry_googles_words(gcs: FakeGcs) -> None:
         ),
         (400, "Bucket is a requester pays bucket but no user project provided.", "requester pays off"),
         (403, "The project to be billed is associated with a suspended account", "account enabled again"),
-        (403, "Something new", "what Google says"),
+        (403, "Something new", "Google's message"),
     ],
 )
 def test_a_refusal_carries_googles_words_and_blames_no_permission(

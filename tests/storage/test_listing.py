@@ -45,7 +45,7 @@ def test_one_folder_within_another_is_cut_by_its_own_folders(monkeypatch) -> Non
         assert table["fingerprint"][1234].as_py() == f"{item['crc32c']}-{item['generation']}"
 
 
-def test_missing_folders_files_and_failures_are_told_apart(bucket: FakeGcs) -> None:
+def test_missing_folders_files_and_failures_are_distinguished(bucket: FakeGcs) -> None:
     bucket.put("speech", "a/0.wav", b"")
     with pytest.raises(
         NotFoundError, match="nothing is there: bucket 'speech' has no objects below that name"
@@ -80,6 +80,6 @@ def test_local_folders_are_listed_too(tmp_path) -> None:
 
 
 def test_of_many_missing_objects_one_asks_for_the_bucket(bucket: FakeGcs) -> None:
-    found = list(storage.read_many([f"gs://speech/{number}" for number in range(20)], num_at_once=1))
-    assert all(isinstance(error, NotFoundError) for error in found)
+    results = list(storage.read_many([f"gs://speech/{number}" for number in range(20)], num_at_once=1))
+    assert all(isinstance(error, NotFoundError) for error in results)
     assert sum(logged.path.endswith("/o") for logged in bucket.requests) == 1

@@ -31,7 +31,7 @@ def test_local_errors_name_the_path(tmp_path: Path) -> None:
 
 
 def test_unfinished_parts_of_other_writers_are_not_listed(tmp_path: Path) -> None:
-    # A link to nowhere stands for a part that was renamed between the listing and the look at its size.
+    # A link to nowhere is like a part that was renamed between the listing and the look at its size.
     (tmp_path / f".{'0f' * 16}.part").symlink_to(tmp_path / "nowhere")
     storage.write_bytes(f"{tmp_path}/whole", b"")
     assert [info.uri for info in storage.list_files(str(tmp_path))] == [f"{tmp_path}/whole"]

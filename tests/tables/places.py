@@ -46,7 +46,7 @@ def make_place(kind: str, folder: Path, servers: tuple[FakeGcs, FakeBigQuery]) -
 def make_spec() -> Any:
     from w2v2.tables.spec import embeddings_spec
 
-    return embeddings_spec(carried=["label"])
+    return embeddings_spec(extra_columns=["label"])
 
 
 def at(minute: int) -> datetime.datetime:
@@ -101,12 +101,16 @@ def fold(*tables: pa.Table) -> list[dict[str, Any]]:
     newest: dict[tuple[Any, ...], dict[float, dict[str, Any]]] = {}
     for table in tables:
         for row in table.to_pylist():
-            own = newest.setdefault(tuple(row[n] for n in ("clip_id", "model", "pooling", "layer")), {})
-            if any(other["created_at"] < row["created_at"] for other in own.values()):
-                own.clear()
-            if all(other["created_at"] == row["created_at"] for other in own.values()):
-                own[row["start_s"]] = row
-    return [own[start_s] for _, own in sorted(newest.items()) for start_s in sorted(own)]
+            newest_rows = newest.setdefault(
+                tuple(row[n] for n in ("clip_id", "model", "pooling", "layer")), {}
+            )
+            if any(other["created_at"] < row["created_at"] for other in newest_rows.values()):
+                newest_rows.clear()
+            if all(other["created_at"] == row["created_at"] for other in newest_rows.values()):
+                newest_rows[row["start_s"]] = row
+    return [
+        newest_rows[start_s] for _, newest_rows in sorted(newest.items()) for start_s in sorted(newest_rows)
+    ]
 
 
 def rows_of(table: Any) -> list[dict[str, Any]]:

@@ -79,8 +79,8 @@ def dying_at(place: Line | None, *, time: int = 1) -> Iterator[Counter[Line]]:
 
 def draw_death(lines: Counter[Line], rng: random.Random) -> dict[str, Any]:
     """A line and how often it runs before it kills: more often than not one of the back end's own."""
-    own = [line for line in lines if re.search("tables/(duckdb|parquet|bigquery)_", line[0])]
-    place = rng.choice(own if rng.random() < 0.6 else list(lines))
+    back_end_lines = [line for line in lines if re.search("tables/(duckdb|parquet|bigquery)_", line[0])]
+    place = rng.choice(back_end_lines if rng.random() < 0.6 else list(lines))
     return {"place": place, "time": rng.randint(1, lines[place])}
 
 
@@ -124,7 +124,7 @@ def hash_of(seed: str) -> int:
     return random.Random(seed).getrandbits(32)
 
 
-def mend_things(place: Place) -> None:
+def repair(place: Place) -> None:
     place.gcs.faults.clear()
     place.bigquery.faults.clear()
 
@@ -149,7 +149,7 @@ def live_through(
         except UserError:
             num_failures += 1
         finally:
-            mend_things(place)
+            repair(place)
         # A killed process holds no connection and no open transaction.
         gc.collect()
         assert rows_of(open_table(place.uri, make_spec())) in allowed

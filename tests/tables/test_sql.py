@@ -9,6 +9,6 @@ def test_columns_named_by_data_never_become_sql() -> None:
 
     for name in ('a"', "a`", "a\\", "a\n", "", "a" * 129):
         with pytest.raises(UserError, match="cannot be a column of a table: its name must have 1 to 128"):
-            embeddings_spec(carried=[name])
+            embeddings_spec(extra_columns=[name])
     with pytest.raises(UserError, match="columns Label, label differ in case alone"):
-        embeddings_spec(carried=["Label", "label"])
+        embeddings_spec(extra_columns=["Label", "label"])

@@ -65,7 +65,7 @@ def test_an_old_run_again_does_not_bring_old_rows_back(place: Place) -> None:
     assert rows_of(table) == fold(back)
 
 
-def test_a_clip_in_two_parts_counts_once_and_the_later_stands(place: Place) -> None:
+def test_a_clip_in_two_parts_counts_once_and_the_later_is_kept(place: Place) -> None:
     from w2v2.tables.table import open_table
 
     table = open_table(place.uri, make_spec())
@@ -130,7 +130,7 @@ def test_an_existing_table_with_other_columns_is_refused_with_what_to_do(place: 
     with pytest.raises(
         UserError, match=r"exists with other columns: it lacks speaker \(\w+\), has label \(\w+\) too"
     ):
-        open_table(place.uri, embeddings_spec(carried=["speaker"]))
+        open_table(place.uri, embeddings_spec(extra_columns=["speaker"]))
     fields = [pa.field("dim", pa.string()) if f.name == "dim" else f for f in make_spec().schema]
     other = TableSpec(schema=pa.schema(fields), key=("clip_id",))
     with pytest.raises(UserError, match=r"it has dim as \w+ where \w+ is needed; use another table"):

@@ -163,10 +163,10 @@ def test_two_processes_choose_what_one_does(tmp_path):
     class Two(ProcessGroup):
         """The second half of the clips is another process's, whose sums are worked out here."""
 
-        def states(self, own):
-            return [own, next(others)]
+        def states(self, state):
+            return [state, next(others)]
 
-    whole, all_tried = tuned(lm, decode, frames, references, world=ProcessGroup())
+    whole, all_tried = tuned(lm, decode, frames, references, group=ProcessGroup())
     later = {row: one for row, one in frames.items() if row >= 4}
     sums = []
     for one in all_tried:
@@ -182,4 +182,4 @@ def test_two_processes_choose_what_one_does(tmp_path):
         sums.append((sum(e.errors for e in counted), sum(e.reference for e in counted)))
     others = iter(sums)
     first = {row: one for row, one in frames.items() if row < 4}
-    assert tuned(lm, decode, first, references, world=Two(rank=0, size=2)) == (whole, all_tried)
+    assert tuned(lm, decode, first, references, group=Two(rank=0, size=2)) == (whole, all_tried)

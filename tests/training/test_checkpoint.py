@@ -130,7 +130,7 @@ def test_among_another_number_of_processes_the_first_has_the_sums_of_all():
     taken = replace(taken, state={**taken.state, "positions": positions})
     for rank, wanted in enumerate([(1.75, 7.0, [[1, 3], [2, 1]]), (0.0, 0.0, []), (0.0, 0.0, [])]):
         one = fitting()
-        one.world = ProcessGroup(rank=rank, size=3)
+        one.group = ProcessGroup(rank=rank, size=3)
         restore(one, taken)
         at = one.position
         assert (at.loss, at.weight, at.confusion) == wanted and (at.epoch, at.batch, at.step) == (1, 2, 9)

@@ -129,8 +129,8 @@ def test_loss_of_a_padded_batch_is_that_of_single_clips_by_the_equation():
             model.project(states)[:, None], model.vectors[None], dim=-1
         )
         exponentials = (cosine / 0.2).exp()
-        own = exponentials[torch.arange(len(states)), alone.labels] / exponentials.sum(1)
-        expected -= own.log().sum().item()
+        probabilities = exponentials[torch.arange(len(states)), alone.labels] / exponentials.sum(1)
+        expected -= probabilities.log().sum().item()
     assert together.loss.item() == pytest.approx(expected, rel=1e-5)
 
 

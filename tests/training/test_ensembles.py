@@ -37,18 +37,26 @@ def trained(plan):
 def test_each_member_of_folds_leaves_out_other_speakers_and_all_are_left_out_once(plan):
     plans = member_plans(plan)
     train = {plan.clips["speaker"][row].as_py() for row in plan.rows("train")}
-    held_out = [{own.clips["speaker"][row].as_py() for row in own.rows(HELD_OUT)} for own in plans]
+    held_out = [
+        {member_plan.clips["speaker"][row].as_py() for row in member_plan.rows(HELD_OUT)}
+        for member_plan in plans
+    ]
     assert len(plans) == 3 and sum(map(len, held_out)) == len(train) and set.union(*held_out) == train
-    for own, speakers in zip(plans, held_out, strict=True):
-        assert speakers and not speakers & {own.clips["speaker"][row].as_py() for row in own.rows("train")}
-        assert own.rows("test").tolist() == plan.rows("test").tolist()
-    assert len({own.seed for own in plans}) == 3
+    for member_plan, speakers in zip(plans, held_out, strict=True):
+        assert speakers and not speakers & {
+            member_plan.clips["speaker"][row].as_py() for row in member_plan.rows("train")
+        }
+        assert member_plan.rows("test").tolist() == plan.rows("test").tolist()
+    assert len({member_plan.seed for member_plan in plans}) == 3
 
 
 def test_members_of_seeds_differ_by_their_seed_alone(plan):
     plans = member_plans(replace(plan, config=replace(plan.config, ensemble="seeds", ensemble_size=4)))
-    assert [own.seed for own in plans] == [plan.config.seed + 100_003 * k for k in range(4)]
-    assert all(own.clips.equals(plan.clips) and own.config.seed == plan.config.seed for own in plans)
+    assert [member_plan.seed for member_plan in plans] == [plan.config.seed + 100_003 * k for k in range(4)]
+    assert all(
+        member_plan.clips.equals(plan.clips) and member_plan.config.seed == plan.config.seed
+        for member_plan in plans
+    )
 
 
 def test_the_folder_gives_the_mean_of_its_members(plan, trained):
@@ -72,19 +80,23 @@ def test_out_of_fold_every_training_clip_is_predicted_by_the_model_that_lacks_it
     assert sorted(held_out.rows.tolist()) == plan.rows("train").tolist()
     members = read_members(f"{plan.config.run}/model")
     for fold, member in enumerate(members):
-        own = plan.clips.take(held_out.rows[held_out.fold == fold])
-        assert provenance.overlap(member, own).num_clips == 0  # the folder keeps marks of what trained it
-        assert provenance.overlap(member, own).num_speakers == 0
+        held_out_clips = plan.clips.take(held_out.rows[held_out.fold == fold])
+        assert (
+            provenance.overlap(member, held_out_clips).num_clips == 0
+        )  # the folder keeps marks of what trained it
+        assert provenance.overlap(member, held_out_clips).num_speakers == 0
     whole = plan.clips.take(plan.rows("train"))
     assert provenance.overlap(f"{plan.config.run}/model", whole).num_clips == len(whole)
 
 
 def test_what_is_trained_is_not_trained_again(plan, trained):
-    def train(own):
-        before = {path: path.stat().st_mtime_ns for path in Path(own.config.run, "checkpoints").iterdir()}
-        trained = finetune(own)
+    def train(member_plan):
+        before = {
+            path: path.stat().st_mtime_ns for path in Path(member_plan.config.run, "checkpoints").iterdir()
+        }
+        trained = finetune(member_plan)
         assert before == {
-            path: path.stat().st_mtime_ns for path in Path(own.config.run, "checkpoints").iterdir()
+            path: path.stat().st_mtime_ns for path in Path(member_plan.config.run, "checkpoints").iterdir()
         }
         return trained
 

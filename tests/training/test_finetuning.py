@@ -27,7 +27,7 @@ from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.models.model_info import read_card
 from w2v2.models.pretrained import loaded_encoder, weights_digest
 from w2v2.models.saved_model import load_model
-from w2v2.training.finetuning import Finetuned, FinetunePlan, finetune
+from w2v2.training.finetuning import FinetunePlan, FinetuneResult, finetune
 
 
 def make_config(corpus: Path, folder: Path, run: str, **changes) -> FinetuneConfig:
@@ -64,7 +64,7 @@ def weights(config: FinetuneConfig) -> dict[str, torch.Tensor]:
     return {f"{f.name}/{name}": t for f in files for name, t in safetensors.torch.load_file(f).items()}
 
 
-def assert_same(one: Finetuned, other: Finetuned) -> None:
+def assert_same(one: FinetuneResult, other: FinetuneResult) -> None:
     assert one.digest == other.digest and one.curve == other.curve
     np.testing.assert_array_equal(one.values, other.values)
 

@@ -44,10 +44,10 @@ def test_a_step_is_the_shares_sum_of_both_clips_losses(settings, accumulation_st
         mixed[: len(second)] += (1 - float(share)) * second
         logits = by_hand(mixed[None], torch.tensor([length]))
         for target, part in ((clips.targets[clip], share), (clips.targets[partner], 1 - share)):
-            own = torch.nn.functional.cross_entropy(
+            cross_entropy = torch.nn.functional.cross_entropy(
                 logits, torch.tensor([target]), weight=weights, label_smoothing=0.1, reduction="sum"
             )
-            loss, weight = loss + float(part) * own, weight + float(part) * float(weights[target])
+            loss, weight = loss + float(part) * cross_entropy, weight + float(part) * float(weights[target])
     assert curve[0].train_loss == pytest.approx(float(loss.detach()) / weight, rel=1e-4)
     (loss / weight).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

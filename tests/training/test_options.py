@@ -20,13 +20,13 @@ OPTIONS = replace(OPTIM, layer_decay=0.8, batch_size=5, accumulation_steps=2)
 MIXED = TrainingConfig(num_epochs=2, mixup_alpha=0.4)
 
 
-def fitting(*, dropout: float = 0.2, world: ProcessGroup | None = None) -> Trainer:
+def fitting(*, dropout: float = 0.2, group: ProcessGroup | None = None) -> Trainer:
     """A training with all options, and with dropout."""
     model = classifier(dropout=dropout, train="last", num_last_layers=2, pooling="attentive_statistics")
     add_lora(model.encoder, LoraConfig(rank=2, projections=("query", "value", "feed_forward")))
     clips = clip_set(model.encoder)
     clips = replace(clips, features=Watched(clips.features))
-    return Trainer(model, clips, optim=OPTIONS, training=MIXED, seed=0, world=world)
+    return Trainer(model, clips, optim=OPTIONS, training=MIXED, seed=0, group=group)
 
 
 class Killed(BaseException):
@@ -57,14 +57,14 @@ def test_killed_and_resumed_it_ends_bit_for_bit_the_same(stop_at, tmp_path):
     assert names and all("parametrizations.weight.0." in name for name in names)
 
 
-def train_in_world(rank: int, size: int, folder: str) -> None:
+def train_in_group(rank: int, size: int, folder: str) -> None:
     """One of `size` processes; leaves its weights and curve in the folder."""
     torch.set_num_threads(1)
     if size > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
-    one = fitting(dropout=0.0, world=ProcessGroup(rank=rank, size=size))
+    one = fitting(dropout=0.0, group=ProcessGroup(rank=rank, size=size))
     curve = one.run()
     torch.save((one.model.state_dict(), curve), f"{folder}/{size}-{rank}.pt")
     if size > 1:
@@ -73,8 +73,8 @@ def train_in_world(rank: int, size: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path):
-    torch.multiprocessing.spawn(train_in_world, args=(2, str(tmp_path)), nprocs=2)
-    train_in_world(0, 1, str(tmp_path))
+    torch.multiprocessing.spawn(train_in_group, args=(2, str(tmp_path)), nprocs=2)
+    train_in_group(0, 1, str(tmp_path))
     read = functools.partial(torch.load, weights_only=False)
     (one, curve), (first, first_curve), (second, second_curve) = (
         read(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1")

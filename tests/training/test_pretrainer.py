@@ -229,14 +229,14 @@ def test_bf16_is_refused_on_a_cpu():
         trainer(replace(CONFIG, resources=TrainingResources(precision="bf16")))
 
 
-def train_in_world(rank: int, size: int, folder: str) -> None:
+def train_in_group(rank: int, size: int, folder: str) -> None:
     """One of `size` processes; leaves its results in the folder."""
     torch.set_num_threads(1)
     if size > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
-    one = trainer(replace(CONFIG, optim=replace(OPTIM, pass_s=0.2)), world=ProcessGroup(rank=rank, size=size))
+    one = trainer(replace(CONFIG, optim=replace(OPTIM, pass_s=0.2)), group=ProcessGroup(rank=rank, size=size))
     one.run()
     torch.save((weights(one), one.position), f"{folder}/{size}-{rank}.pt")
     if size > 1:
@@ -252,8 +252,8 @@ def test_two_processes_train_as_one(tmp_path: Path):
         for batch in batches_by_seconds(np.array(LENGTHS[:8]), max_samples=8000, seed=0, epoch=epoch)
     ]
     assert min(sizes) == 1 and max(sizes) > 2
-    torch.multiprocessing.spawn(train_in_world, args=(2, str(tmp_path)), nprocs=2)
-    train_in_world(0, 1, str(tmp_path))
+    torch.multiprocessing.spawn(train_in_group, args=(2, str(tmp_path)), nprocs=2)
+    train_in_group(0, 1, str(tmp_path))
     read = functools.partial(torch.load, weights_only=False)
     (one, alone), (first, position), (second, other) = (
         read(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1")

@@ -53,7 +53,7 @@ class Result:
     asked: list[int]
 
 
-def shared_fit(task: TaskConfig, world: ProcessGroup) -> Result:
+def shared_fit(task: TaskConfig, group: ProcessGroup) -> Result:
     """One process's part of a training."""
     groups = [NUM_CLASSES] if task.kind == "classes" else [1, 1]
     encoder, config = classifier(train="all").encoder, HeadConfig(widths=(7,), dropout=0.0)
@@ -63,7 +63,7 @@ def shared_fit(task: TaskConfig, world: ProcessGroup) -> Result:
     else:
         model = Classifier(encoder, config, groups=groups)
         first = model.heads[0]
-    if world.rank:
+    if group.rank:
         with torch.no_grad():  # only rank 0's start counts
             first.layers[1].weight.add_(1.0)
     clips = clip_set(model.encoder)
@@ -80,19 +80,19 @@ def shared_fit(task: TaskConfig, world: ProcessGroup) -> Result:
         optim, training = replace(optim, accumulation_steps=1), TrainingConfig(num_epochs=2)
     if task.kind == "transcript":
         training = TrainingConfig(num_epochs=2)
-    curve = Trainer(model, clips, task=task, optim=optim, training=training, seed=0, world=world).run()
+    curve = Trainer(model, clips, task=task, optim=optim, training=training, seed=0, group=group).run()
     return Result(model.state_dict(), curve, clips.features.asked)
 
 
-def train_in_world(rank: int, size: int, folder: str) -> None:
+def train_in_group(rank: int, size: int, folder: str) -> None:
     """One of `size` processes; leaves its results in the folder."""
     torch.set_num_threads(1)
     if size > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
         )
-    world = ProcessGroup(rank=rank, size=size)
-    torch.save([shared_fit(task, world) for task in TASKS], f"{folder}/{size}-{rank}.pt")
+    group = ProcessGroup(rank=rank, size=size)
+    torch.save([shared_fit(task, group) for task in TASKS], f"{folder}/{size}-{rank}.pt")
     if size > 1:
         torch.distributed.destroy_process_group()
 
@@ -102,8 +102,8 @@ def test_two_processes_train_as_one(tmp_path: Path):
     """Batches of 5, 5 and 1 clips: uneven shares, and a batch in which one process has none."""
     sizes = [len(b) for b in shuffled_batches(np.array(LENGTHS), batch_size=5, seed=0, epoch=0)]
     assert sorted(sizes) == [1, 5, 5]
-    torch.multiprocessing.spawn(train_in_world, args=(2, str(tmp_path)), nprocs=2)
-    train_in_world(0, 1, str(tmp_path))
+    torch.multiprocessing.spawn(train_in_group, args=(2, str(tmp_path)), nprocs=2)
+    train_in_group(0, 1, str(tmp_path))
     read = functools.partial(torch.load, weights_only=False)
     for one, first, second in zip(
         *(read(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1")), strict=True
@@ -127,10 +127,10 @@ STOP_AT = 2
 """The step after which the processes become others in number: in the middle of an epoch of three."""
 
 
-def classifier_trainer(world: ProcessGroup) -> Trainer:
+def classifier_trainer(group: ProcessGroup) -> Trainer:
     model = classifier(train="all")
     return Trainer(
-        model, clip_set(model.encoder), optim=SHARED, training=SHARED_TRAINING, seed=0, world=world
+        model, clip_set(model.encoder), optim=SHARED, training=SHARED_TRAINING, seed=0, group=group
     )
 
 

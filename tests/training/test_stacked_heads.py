@@ -12,7 +12,7 @@ from w2v2.features.batches import ClipSet
 from w2v2.models.classifier import Classifier
 from w2v2.models.encoder import Encoder
 from w2v2.training import fold_draws
-from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
+from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldScore
 from w2v2.training.fold_training import score_fold
 from w2v2.training.stacked_heads import StackedHeads
@@ -90,8 +90,8 @@ def stacked(
     *,
     mixes: bool = False,
 ) -> list[list[FoldScore | DivergenceError]]:
-    shape = Shape.of(head=head, training=training, optim=optims[0], mixes=mixes)
-    return StackedHeads(FoldDraws(clips, folds, shape), optims).run()
+    settings = StackSettings.of(head=head, training=training, optim=optims[0], mixes=mixes)
+    return StackedHeads(FoldDraws(clips, folds, settings), optims).run()
 
 
 def assert_close(one: FoldScore | DivergenceError, other: FoldScore, *, atol: float) -> None:
@@ -183,8 +183,8 @@ def test_a_fold_left_out_and_a_trial_more_change_nothing():
 def test_the_next_trials_of_a_shape_have_the_same_batches_and_dropout(monkeypatch, bytes_kept):
     monkeypatch.setattr(fold_draws, "MAX_KEPT_BYTES", bytes_kept)
     head, training = HeadConfig(dropout=0.2), TrainingConfig(num_epochs=3)
-    shape = Shape.of(head=head, training=training, optim=TRIALS[0], mixes=False)
-    draws = FoldDraws(clips_of((DIM,)), folds_of((20, 20, 21)), shape)
+    settings = StackSettings.of(head=head, training=training, optim=TRIALS[0], mixes=False)
+    draws = FoldDraws(clips_of((DIM,)), folds_of((20, 20, 21)), settings)
     first, second = StackedHeads(draws, TRIALS[:1]).run(), StackedHeads(draws, TRIALS[:2]).run()
     for fold in range(3):
         alike = second[0][fold]

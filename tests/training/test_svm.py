@@ -36,13 +36,13 @@ def uar(fitted, descriptors, target):
 
 def test_inner_folds_never_share_speakers_and_hold_out_every_clip_once(corpus):
     _, target, speaker, fold = corpus
-    known = np.flatnonzero(fold != 0)
-    parts = inner_folds(target[known], speaker[known], num_folds=3, held_out=0)
+    training_rows = np.flatnonzero(fold != 0)
+    parts = inner_folds(target[training_rows], speaker[training_rows], num_folds=3, held_out=0)
     assert len(parts) == 3
     for train, test in parts:
-        assert not set(speaker[known][train]) & set(speaker[known][test])
-        assert sorted([*train, *test]) == list(range(len(known)))
-    assert sorted(np.concatenate([test for _, test in parts])) == list(range(len(known)))
+        assert not set(speaker[training_rows][train]) & set(speaker[training_rows][test])
+        assert sorted([*train, *test]) == list(range(len(training_rows)))
+    assert sorted(np.concatenate([test for _, test in parts])) == list(range(len(training_rows)))
 
 
 def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
@@ -55,10 +55,10 @@ def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
     for c in SVM.c:
         for gamma in SVM.gamma:
             scores = []
-            for known, other in parts:
-                scaler = StandardScaler().fit(values[train][known])
+            for training_rows, other in parts:
+                scaler = StandardScaler().fit(values[train][training_rows])
                 svc = SVC(C=c, gamma=gamma or "scale", decision_function_shape="ovr", break_ties=True)
-                svc.fit(scaler.transform(values[train][known]), target[train][known])
+                svc.fit(scaler.transform(values[train][training_rows]), target[train][training_rows])
                 predicted = svc.predict(scaler.transform(values[train][other]))
                 scores.append(balanced_accuracy_score(target[train][other], predicted))
             best = max(best, (float(np.mean(scores)), c, gamma), key=lambda row: row[0])
@@ -66,9 +66,9 @@ def test_a_fold_is_what_scikit_learn_makes_of_it_by_hand(corpus):
     scaler = StandardScaler().fit(values[train])
     svc = SVC(C=best[1], gamma=best[2] or "scale", decision_function_shape="ovr", break_ties=True)
     svc.fit(scaler.transform(values[train]), target[train])
-    own = scaler.transform(values[test])
-    assert np.array_equal(fit.probabilities.argmax(1), svc.predict(own))
-    expected = special.softmax(svc.decision_function(own) / fit.temperature, axis=1)
+    scaled = scaler.transform(values[test])
+    assert np.array_equal(fit.probabilities.argmax(1), svc.predict(scaled))
+    expected = special.softmax(svc.decision_function(scaled) / fit.temperature, axis=1)
     np.testing.assert_allclose(fit.probabilities, expected, rtol=1e-9)
     assert fit.held_out.tolist() == np.flatnonzero(test).tolist() and fit.num_train == train.sum()
 
@@ -134,8 +134,8 @@ def test_a_class_that_was_not_trained_has_no_probability(corpus):
     values_of = decisions(machine().fit(values[rows], target[rows]), values[:7], 4)
     assert values_of.shape == (7, 4) and np.isneginf(values_of[:, [1, 3]]).all()
     assert np.array_equal(values_of[:, 0], -values_of[:, 2])
-    known = np.where(np.isneginf(values_of), -np.inf, values_of)
-    assert np.isfinite(fitted_temperature(known, np.array([0, 1, 2, 3, 0, 2, 2])))
+    finite_but_untrained = np.where(np.isneginf(values_of), -np.inf, values_of)
+    assert np.isfinite(fitted_temperature(finite_but_untrained, np.array([0, 1, 2, 3, 0, 2, 2])))
 
 
 def test_two_classes_are_predicted_as_scikit_learn_does(corpus):

@@ -80,7 +80,7 @@ def test_a_step_on_a_padded_batch_equals_a_loop_over_single_clips(class_weights,
         for p in parameters:
             p.grad *= clip_norm / norm
     with torch.no_grad():
-        for p in parameters:  # Adam's first step is lr g / (|g| + eps), beside the decay of matrices
+        for p in parameters:  # Adam's first step is lr g / (|g| + eps), next to the decay of matrices
             decay = optim.weight_decay if p.ndim >= 2 else 0.0
             p.mul_(1 - optim.learning_rate * decay)
             p.sub_(optim.learning_rate * p.grad / (p.grad.abs() + optim.eps))

@@ -209,8 +209,8 @@ def test_a_ctc_checkpoint_keeps_its_vocabulary_and_output_layer(trained, corpus,
     torch.testing.assert_close(load_model(f"{config.run}/model").model.head.layers[-1].weight, before)
     assert [one.text for one in again.values] == [one.text for one in trained[1].values]
     with pytest.raises(UserError, match=r"characters are not in the model's vocabulary: 'Z' U\+005A \(2\)"):
-        transcripts.check_known(["kids ZZ"], vocabulary, max_fraction=0.0)
-    transcripts.check_known(["kids ZZ"], vocabulary, max_fraction=0.5)
+        transcripts.refuse_unknown(["kids ZZ"], vocabulary, max_fraction=0.0)
+    transcripts.refuse_unknown(["kids ZZ"], vocabulary, max_fraction=0.5)
     with pytest.raises(UserError, match="'tiny' has no vocabulary"):
         read_vocabulary("tiny")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from w2v2.audio import mpeg
+from w2v2.audio import mpeg_frames
 from w2v2.audio.audio_error import AudioError
 
 READ = "wav, flac, ogg, opus, mp3, aiff, m4a and webm are read"
@@ -44,7 +44,7 @@ def identify(data: bytes) -> Container:
     """
     if not data:
         raise AudioError("empty", "the file has 0 bytes")
-    start = mpeg.skip_id3(data)
+    start = mpeg_frames.skip_id3(data)
     data = data[start:] if start else data
     match data[:4], data[4:8], data[8:12]:
         case ((b"RIFF" | b"RIFX" | b"RF64"), _, b"WAVE"):
@@ -190,9 +190,9 @@ def _ogg(data: bytes) -> Container:
 
 
 def _mp3(data: bytes) -> Container:
-    count = mpeg.count_frames(data)
+    count = mpeg_frames.count_frames(data)
     if count is None:
-        raise AudioError("not audio", f"no format that is known ({READ})")
+        raise AudioError("not audio", f"its format is not supported ({READ})")
     _refuse_missing(count.promised_frames - count.num_frames - 1, count.promised_frames, "frames")
     if count.missing_bytes:
         raise AudioError("truncated", f"the last frame lacks {count.missing_bytes} bytes")

@@ -27,7 +27,7 @@ __all__ = [
 
 SAMPLE_RATE = 16_000
 DECODER_VERSION = 2
-"""Raised when a file's samples change: what an earlier version made of it is then read again."""
+"""Raised when a file's samples change: files that an earlier version decoded are then read again."""
 
 # What one file may decode to, whatever its header says: an hour, and an hour of 48 kHz stereo in values.
 MAX_DECODED_S = 3600.0
@@ -89,7 +89,7 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
     keep_s = min((s for s in (audio.crop_s, audio.fixed_s) if s), default=0.0)
     if keep_s and not audio.trim_db:
         last = min(last, first + math.ceil((keep_s + _MARGIN_S) * rate))
-    stop = _affordable(first, last, decoder, audio)
+    stop = _stop_frame(first, last, decoder, audio)
     sound = decoder.read(first, stop)
     if sound.num_frames < last:  # shorter than the header claims, or of a length that no header gives
         _segment(sound.num_frames, rate, start_s=start_s, end_s=end_s)
@@ -167,7 +167,7 @@ def _segment(num_frames: float, rate: int, *, start_s: float, end_s: float) -> t
     return round(start_s * rate), math.inf if last_s == math.inf else round(last_s * rate)
 
 
-def _affordable(first: int, last: float, decoder: Decoder, audio: AudioConfig) -> float:
+def _stop_frame(first: int, last: float, decoder: Decoder, audio: AudioConfig) -> float:
     """The frame at which to stop decoding. Raises AudioError, before decoding, for a segment that is too long or too short."""
     rate, channels = decoder.rate_hz, decoder.num_channels
     most = min(MAX_DECODED_S * rate, MAX_DECODED_VALUES / channels)

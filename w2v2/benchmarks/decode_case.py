@@ -66,7 +66,7 @@ def decode(config: BenchmarkConfig, scratch: Path) -> tuple[list[Comparison], li
 
 
 def decoders() -> tuple[dict[str, Decoder], list[str]]:
-    """Ours and all that are installed here, and a note for each that is not."""
+    """Our decoder and those of the libraries that are installed, by name, and a note for each that is not."""
     audio = AudioConfig()
     sides: dict[str, Decoder] = {OURS: lambda data: load_waveform(data, audio), "soundfile + soxr HQ": _soxr}
     notes = []

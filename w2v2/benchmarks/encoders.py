@@ -75,7 +75,7 @@ class ForwardFlops:
 
     @property
     def total(self) -> float:
-        """Of the whole encoder."""
+        """Operations of the whole encoder."""
         return self.convolutions + self.entry + self.linear + self.attention
 
 

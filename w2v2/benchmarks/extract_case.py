@@ -137,7 +137,13 @@ def _rates(rounds: Rounds, flops: float, ceiling: float) -> str:
 
 
 def through_job(
-    config: BenchmarkConfig, folder: str, clips: list[np.ndarray], peer: str, scratch: Path, *, rounds: int
+    config: BenchmarkConfig,
+    folder: str,
+    clips: list[Float[np.ndarray, " _"]],
+    peer: str,
+    scratch: Path,
+    *,
+    rounds: int,
 ) -> Rounds:
     """`w2v2 extract-embeddings` on files against programs with the loop on the same files."""
     paths = synthetic_clips.write_wavs(scratch / "audio", clips)

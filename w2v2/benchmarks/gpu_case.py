@@ -25,7 +25,7 @@ from w2v2.benchmarks.measured_device import NUM_WARM, Device, seconds_of
 from w2v2.benchmarks.processes import in_new_process
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, alternate
 from w2v2.benchmarks.train_case import noise
-from w2v2.benchmarks.transformers_trainer import Labelled
+from w2v2.benchmarks.transformers_trainer import LabelledClips
 from w2v2.benchmarks.uncached_training import clip_set, features_of
 from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import VectorConfig
@@ -33,7 +33,7 @@ from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingCo
 from w2v2.config.resources import Precision
 from w2v2.features.batches import ClipSet, batches_by_budget
 from w2v2.inference.embedding import encoder_config, pooled_vectors
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.device import padded_budget
 from w2v2.models.frame_convolution import patch_products
 from w2v2.models.pretrained import load_encoder
@@ -82,7 +82,7 @@ def gpu(config: BenchmarkConfig, scratch: Path) -> Iterator[CaseResult]:
 # -- extraction
 
 
-def _extraction(device: Device, folder: str, part: str, clips: Labelled) -> CaseResult:
+def _extraction(device: Device, folder: str, part: str, clips: LabelledClips) -> CaseResult:
     encoder = load_encoder(encoder_config(VectorConfig(name=folder)), seed=device.config.seed)
 
     def compute() -> object:
@@ -99,7 +99,7 @@ def _extraction(device: Device, folder: str, part: str, clips: Labelled) -> Case
     return replace(result, notes=[*result.notes, _padding_note(device.device, part, clips)])
 
 
-def _padding_note(device: torch.device, part: str, clips: Labelled) -> str:
+def _padding_note(device: torch.device, part: str, clips: LabelledClips) -> str:
     """How much of the batches is padding, which counts among what is below the ceiling."""
     lengths = np.array([len(waveform) for waveform in clips.waveforms])
     batches = batches_by_budget(lengths, max_padded=padded_budget(device))
@@ -107,7 +107,7 @@ def _padding_note(device: torch.device, part: str, clips: Labelled) -> str:
     return f"extraction, {part}: {1 - lengths.sum() / padded:.1%} of {len(batches)} batches is padding"
 
 
-def _lengths_s(clips: Labelled) -> Float[np.ndarray, " clips"]:
+def _lengths_s(clips: LabelledClips) -> Float[np.ndarray, " clips"]:
     return np.array([len(waveform) / SAMPLE_RATE for waveform in clips.waveforms])
 
 
@@ -150,7 +150,7 @@ def _starting(device: Device, folder: str) -> CaseResult:
 # -- training
 
 
-def _training(device: Device, folder: str, trained: Trained, clips: Labelled) -> CaseResult:
+def _training(device: Device, folder: str, trained: Trained, clips: LabelledClips) -> CaseResult:
     run = _Training.of(device.config, folder, trained, clips, precision=device.precision)
     lengths_s = _lengths_s(clips)
     num_layers = AutoConfig.from_pretrained(folder).num_hidden_layers
@@ -186,9 +186,15 @@ class _Training:
 
     @classmethod
     def of(
-        cls, config: BenchmarkConfig, folder: str, trained: Trained, clips: Labelled, *, precision: Precision
+        cls,
+        config: BenchmarkConfig,
+        folder: str,
+        trained: Trained,
+        clips: LabelledClips,
+        *,
+        precision: Precision,
     ) -> "_Training":
-        """The training of a fresh model on all of the clips."""
+        """The training of a new model on all of the clips."""
         last = config.gpu.num_last_layers
         encoder = load_encoder(
             EncoderConfig(name=folder, train=trained, num_last_layers=last), seed=config.seed
@@ -197,7 +203,7 @@ class _Training:
         if trained != "all":
             train = features_of(encoder, train)
         head = HeadConfig(dropout=0.0)
-        model = Classifier(fresh(encoder), head, groups=[clips.num_classes])
+        model = Classifier(trainable_copy(encoder), head, groups=[clips.num_classes])
         return cls(config=config, model=model, train=train, precision=precision)
 
     def epoch(self) -> None:

@@ -38,7 +38,7 @@ class Device:
         )
 
     def note(self) -> CaseResult:
-        """What is measured on."""
+        """A result with one note: the device, its precision and its ceiling."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
         return CaseResult(
             case="gpu", notes=[f"{name}, {self.precision}: ceiling {self.ceiling / 1e12:.3g} TFLOP/s"]

@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class CompletedCommand:
     """A command that ended with exit code 0: its lines with the time of each, and its peak memory."""
 
     lines: list[tuple[float, str]]
@@ -48,7 +48,7 @@ def job_file(name: str) -> Path:
     return path
 
 
-def run_job(name: str, config: object, *, watch_memory: bool = False) -> Ended:
+def run_job(name: str, config: object, *, watch_memory: bool = False) -> CompletedCommand:
     """A job's command with these settings, run to its end; raises UserError with its last words if it fails."""
     with tempfile.TemporaryDirectory(prefix="w2v2-bench-") as folder:
         file = storage.join(folder, "config.yaml")
@@ -56,7 +56,7 @@ def run_job(name: str, config: object, *, watch_memory: bool = False) -> Ended:
         return run_command([sys.executable, str(job_file(name)), "--config", file], watch_memory=watch_memory)
 
 
-def run_command(command: Sequence[str], *, watch_memory: bool = False) -> Ended:
+def run_command(command: Sequence[str], *, watch_memory: bool = False) -> CompletedCommand:
     """A command, run to its end; raises UserError with its last words if it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -66,7 +66,7 @@ def run_command(command: Sequence[str], *, watch_memory: bool = False) -> Ended:
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    watch = Watch(process.pid) if watch_memory else None
+    watch = MemoryWatch(process.pid) if watch_memory else None
     assert process.stdout is not None
     lines = [(time.perf_counter() - started, line.rstrip("\n")) for line in process.stdout]
     code = process.wait()
@@ -75,10 +75,10 @@ def run_command(command: Sequence[str], *, watch_memory: bool = False) -> Ended:
     if code:
         last_lines = " / ".join(text for _, text in lines[-3:])
         raise UserError(f"{Path(command[1]).name} ended with code {code}: {last_lines}")
-    return Ended(lines=lines, seconds=seconds, peak_bytes=peak_bytes)
+    return CompletedCommand(lines=lines, seconds=seconds, peak_bytes=peak_bytes)
 
 
-class Watch:
+class MemoryWatch:
     """Samples the resident memory of a process and its descendants every SAMPLE_EVERY_S seconds."""
 
     def __init__(self, pid: int) -> None:
@@ -91,7 +91,7 @@ class Watch:
         self._psutil, self._process = psutil, psutil.Process(pid)
         self._peak_bytes = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
@@ -100,11 +100,11 @@ class Watch:
         self._thread.join()
         return self._peak_bytes
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._ended.wait(SAMPLE_EVERY_S):
-            self._peak_bytes = max(self._peak_bytes, self._now())
+            self._peak_bytes = max(self._peak_bytes, self._resident_bytes())
 
-    def _now(self) -> int:
+    def _resident_bytes(self) -> int:
         try:
             processes = [self._process, *self._process.children(recursive=True)]
         except self._psutil.NoSuchProcess:
@@ -119,6 +119,6 @@ class Watch:
 
 
 def in_new_process(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
-    """What a function returns in a Python that starts for it; its imports take their time there."""
+    """The function's result, computed in a new Python process, which imports its modules anew."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **settings).result()

@@ -25,7 +25,7 @@ class ProcessorTime:
     def __enter__(self) -> "ProcessorTime":
         self._ended = threading.Event()
         self._below: dict[psutil.Process, float] = {}
-        self._thread = threading.Thread(target=self._look, args=self._looked_at(), daemon=True)
+        self._thread = threading.Thread(target=self._sample, args=self._earlier_descendants(), daemon=True)
         self._began, self._waited_for = time.process_time(), sum(os.times()[2:4])
         self._thread.start()
         return self
@@ -39,7 +39,7 @@ class ProcessorTime:
         self.seconds = time.process_time() - self._began + below
 
     @staticmethod
-    def _looked_at() -> "tuple[psutil.Process | None, set[psutil.Process]]":
+    def _earlier_descendants() -> "tuple[psutil.Process | None, set[psutil.Process]]":
         """This process, and its descendants that do not count, as they ran before the block."""
         try:
             import psutil
@@ -48,7 +48,7 @@ class ProcessorTime:
         this = psutil.Process()
         return this, set(this.children(recursive=True))
 
-    def _look(self, this: "psutil.Process | None", before: "set[psutil.Process]") -> None:
+    def _sample(self, this: "psutil.Process | None", before: "set[psutil.Process]") -> None:
         while this and not self._ended.wait(LOOK_EVERY_S):
             for process in this.children(recursive=True):
                 with contextlib.suppress(Exception):  # ended after it was listed

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 BUCKET = "bench"
-ONE = "google-cloud-storage, one at a time"
+ONE_AT_A_TIME = "google-cloud-storage, one at a time"
 WANTED = 10.0
 
 
@@ -40,7 +40,7 @@ def reading(config: BenchmarkConfig, scratch: Path) -> CaseResult:
         cpu_seconds=rounds.cpu_seconds,
         amount=sizes.num_objects,
         unit="objects",
-        wanted={ONE: WANTED},
+        wanted={ONE_AT_A_TIME: WANTED},
     )
     byte_agreements = [
         Agreement(
@@ -77,7 +77,7 @@ def read_rounds(sizes: ReadingSizes, environment: dict[str, str], rounds: int) -
         with ThreadPoolExecutor(sizes.num_at_once) as pool:
             return _digest(pool.map(lambda name: bucket.blob(name).download_as_bytes(), names))
 
-    sides: dict[str, Callable[[int], str]] = {OURS: ours, ONE: one}
+    sides: dict[str, Callable[[int], str]] = {OURS: ours, ONE_AT_A_TIME: one}
     sides[f"google-cloud-storage, {sizes.num_at_once} threads"] = threads
     storage.read_bytes(f"gs://{BUCKET}/{names[0]}")  # connections and imports
     bucket.blob(names[0]).download_as_bytes()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def machine() -> dict[str, Json]:
-    """What this ran on, and when."""
+    """Date, machine, GPU, load and versions, as plain JSON values."""
     import torch
 
     return describe_run() | {

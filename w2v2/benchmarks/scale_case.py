@@ -30,7 +30,7 @@ MAX_REQUESTS = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Driven:
+class DriverRun:
     """A run of the driver, and the requests that it and its workers made."""
 
     took: JsonObject
@@ -38,7 +38,7 @@ class Driven:
 
     @property
     def num_clips(self) -> int:
-        """Of the corpus."""
+        """Clips of the corpus."""
         return self.took["num_clips"]
 
     @property
@@ -64,7 +64,7 @@ def scale(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     return CaseResult(case="scale", agreements=agreements, notes=notes)
 
 
-def _agreements(name: str, job: ScaleJob, part: str, driven: Driven) -> list[Agreement]:
+def _agreements(name: str, job: ScaleJob, part: str, driven: DriverRun) -> list[Agreement]:
     took, num_clips = driven.took, driven.num_clips
     # Each file that is used is read once, which the stub does not do.
     num_requests = sum(driven.requests.values()) + took["num_made"]
@@ -84,7 +84,7 @@ def _agreements(name: str, job: ScaleJob, part: str, driven: Driven) -> list[Agr
     ]
 
 
-def _words(driven: Driven) -> str:
+def _words(driven: DriverRun) -> str:
     took = driven.took
     kinds = ", ".join(f"{num} {kind}" for kind, num in sorted(driven.requests.items()))
     worker = (
@@ -106,8 +106,11 @@ class Bucket:
         self._input, self._output = server.stdin, server.stdout
         self._environment = json.loads(self._output.readline())
 
-    def drive(self, job: ScaleJob, config: BenchmarkConfig, place: Path, num_clips: int) -> Driven:
-        """A run of a job's driver over the corpus; one that was run in the same place continues."""
+    def drive(self, job: ScaleJob, config: BenchmarkConfig, place: Path, num_clips: int) -> DriverRun:
+        """A run of a job's driver over the corpus; a run that was begun in the same place continues.
+
+        Raises UserError where the driver fails.
+        """
         program, wanted = _program(job, config, place, num_clips)
         self._counted()
         command = [sys.executable, "-m", f"tests.cloud.{program}", json.dumps(wanted)]
@@ -117,7 +120,7 @@ class Bucket:
         )
         if ended.returncode:
             raise UserError(f"the driver ended with code {ended.returncode}: {ended.stderr[-2000:]}")
-        driven = Driven(took=json.loads(ended.stdout.splitlines()[-1]), requests=self._counted())
+        driven = DriverRun(took=json.loads(ended.stdout.splitlines()[-1]), requests=self._counted())
         logger.info("%s, %d clips: %s", job, num_clips, _words(driven))
         return driven
 

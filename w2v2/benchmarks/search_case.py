@@ -15,7 +15,7 @@ from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
 from w2v2.benchmarks.processes import in_new_process, run_job
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
-from w2v2.benchmarks.transformers_trainer import Labelled, PeerFold, check_trainer, search_with_trainer
+from w2v2.benchmarks.transformers_trainer import LabelledClips, PeerFold, check_trainer, search_with_trainer
 from w2v2.benchmarks.uncached_training import with_recomputed
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
@@ -38,7 +38,7 @@ SPACE = {  # wide enough that some trials learn nothing, as in a search that nee
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searched:
+class SearchResult:
     """The results of a search, by our job or by Trainer."""
 
     best: int
@@ -61,7 +61,7 @@ def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head
     clips = labelled(job)
 
     def ours(pruning: Literal["none", "asha"]) -> Any:
-        def run(number: int) -> Searched:
+        def run(number: int) -> SearchResult:
             # A run and a cache of its own: nothing is there before the first trial.
             place = scratch / f"{pruning}-{number}"
             whole = replace(job, run=str(place / "run"), cache=CacheConfig(uri=str(place / "cache")))
@@ -70,7 +70,7 @@ def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head
 
         return run
 
-    def theirs(number: int) -> Searched:
+    def theirs(number: int) -> SearchResult:
         made = in_new_process(search_with_trainer, config, folder, job.encoder, trials, clips)
         return summarised(made, config.search.num_folds)
 
@@ -122,12 +122,12 @@ def proposals(job: TuneFoldsConfig, scratch: Path) -> list[OptimConfig]:
     return [with_params(job, proposal.params).optim for proposal in asked if proposal is not None]
 
 
-def labelled(job: TuneFoldsConfig) -> Labelled:
+def labelled(job: TuneFoldsConfig) -> LabelledClips:
     """The corpus as the job sees it: the same order, classes and folds."""
     corpus = manifest.read(job.data)
     clips = folds.assign(corpus.clips, job.folds)
     classes = manifest.classes_of(clips)
-    return Labelled(
+    return LabelledClips(
         waveforms=[soundfile.read(uri, dtype="float32")[0] for uri in clips["uri"].to_pylist()],
         targets=np.array([classes.index(label) for label in clips["label"].to_pylist()]),
         folds=np.asarray(clips["fold"]),
@@ -135,12 +135,12 @@ def labelled(job: TuneFoldsConfig) -> Labelled:
     )
 
 
-def read_search(run: str) -> Searched:
-    """What the job wrote about its trials."""
+def read_search(run: str) -> SearchResult:
+    """The trials that the job has written."""
     trials = run_directory.read_table(run, "trials").to_pylist()
     done = {row["trial"]: row["uar_mean"] for row in trials if row["state"] == "COMPLETE"}
     scored = run_directory.read_table(run, "folds").to_pylist()
-    return Searched(
+    return SearchResult(
         best=max(done, key=lambda trial: done[trial]),
         scores=done,
         losses={(row["trial"], row["fold"]): row["train_loss"] for row in scored},
@@ -148,13 +148,13 @@ def read_search(run: str) -> Searched:
     )
 
 
-def summarised(made: Sequence[PeerFold], num_folds: int) -> Searched:
-    """The same of the folds that Trainer has trained."""
+def summarised(made: Sequence[PeerFold], num_folds: int) -> SearchResult:
+    """The results of a search of which Trainer has trained these folds."""
     scores = {
         trial: statistics.fmean(fold.uar for fold in made if fold.trial == trial)
         for trial in sorted({fold.trial for fold in made})
     }
-    return Searched(
+    return SearchResult(
         best=max(scores, key=lambda trial: scores[trial]),
         scores=scores,
         losses={(fold.trial, fold.fold): fold.train_losses[-1] for fold in made},

@@ -14,7 +14,7 @@ from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
 from w2v2.benchmarks.extract_case import SINGLE, through_job
 from w2v2.benchmarks.memory_case import NUM_TUNE_CLIPS, small_search
-from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
+from w2v2.benchmarks.processes import CompletedCommand, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, CaseResult, Comparison
 from w2v2.storage import run_directory
 
@@ -73,7 +73,7 @@ def first_fold_s(run: str) -> float:
     return next(row["seconds"] for row in rows if (row["trial"], row["fold"]) == (0, 0))
 
 
-def phases_of(ended: Ended, first_fold_s: float) -> list[tuple[str, float]]:
+def phases_of(ended: CompletedCommand, first_fold_s: float) -> list[tuple[str, float]]:
     """The job's messages up to its first fold, by what precedes their first colon, and when each came first.
 
     The first training step is as long before the first fold's message as that fold took.

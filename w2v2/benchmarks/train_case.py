@@ -14,11 +14,17 @@ from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig
 from w2v2.benchmarks.encoders import encoder_folder
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, alternate
-from w2v2.benchmarks.transformers_trainer import Labelled, check_trainer, load_peer, train_fold
-from w2v2.benchmarks.uncached_training import MAX_LOSS_DIFFERENCE, SIDE, Recomputed, clip_set, features_of
+from w2v2.benchmarks.transformers_trainer import LabelledClips, check_trainer, load_peer, train_fold
+from w2v2.benchmarks.uncached_training import (
+    MAX_LOSS_DIFFERENCE,
+    SIDE,
+    UncachedClassifier,
+    clip_set,
+    features_of,
+)
 from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingConfig
 from w2v2.features.batches import ClipSet
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.pretrained import load_encoder
 from w2v2.training.trainer import fit
 
@@ -30,7 +36,7 @@ OPTIM = OptimConfig(learning_rate=1e-5, schedule="linear", warmup_fraction=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class EpochResult:
     """One epoch: its mean loss, and seconds without loading."""
 
     loss: float
@@ -52,25 +58,25 @@ def train(config: BenchmarkConfig, scratch: Path) -> CaseResult:
     )
 
 
-def labelled(num_clips: int, *, seed: int) -> Labelled:
+def labelled(num_clips: int, *, seed: int) -> LabelledClips:
     """Clips of RAVDESS's lengths and of two classes, all in fold 0."""
     return labelled_of(synthetic_clips.ravdess_lengths_s(num_clips, seed=seed), seed=seed)
 
 
-def labelled_of(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
+def labelled_of(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> LabelledClips:
     """Clips of these lengths and of two classes, all in fold 0."""
     return _labelled(synthetic_clips.waveforms(lengths_s, seed=seed))
 
 
-def noise(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> Labelled:
-    """The same of white noise, which is made at once, for cases that measure seconds alone."""
+def noise(lengths_s: Float[np.ndarray, " clips"], *, seed: int) -> LabelledClips:
+    """Clips of white noise of these lengths, of two classes, all in fold 0: for cases that measure seconds alone."""
     rng = np.random.default_rng(seed)
     waveforms = [rng.standard_normal(round(s * SAMPLE_RATE), dtype=np.float32) for s in lengths_s]
     return _labelled(waveforms)
 
 
-def _labelled(waveforms: list[Float[np.ndarray, " _"]]) -> Labelled:
-    return Labelled(
+def _labelled(waveforms: list[Float[np.ndarray, " _"]]) -> LabelledClips:
+    return LabelledClips(
         waveforms=waveforms,
         targets=np.arange(len(waveforms)) % 2,
         folds=np.zeros(len(waveforms), dtype=np.int64),
@@ -81,7 +87,7 @@ def _labelled(waveforms: list[Float[np.ndarray, " _"]]) -> Labelled:
 class _Part:
     """One choice of what is trained, by both sides."""
 
-    def __init__(self, config: BenchmarkConfig, folder: str, clips: Labelled, trained: Trained) -> None:
+    def __init__(self, config: BenchmarkConfig, folder: str, clips: LabelledClips, trained: Trained) -> None:
         self._config, self._folder, self._clips, self._trained = config, folder, clips, trained
         self._optim = replace(OPTIM, batch_size=config.train.batch_size)
         self._encoder = load_encoder(EncoderConfig(name=folder, train=trained), seed=config.seed)
@@ -108,7 +114,7 @@ class _Part:
         agreements = [_apart(part, TRAINER, ours, theirs, at_most=float("inf"))]
         notes = []
         if self._trained == "no_conv":
-            again = self._ours(Recomputed, self._waveforms)
+            again = self._ours(UncachedClassifier, self._waveforms)
             agreements.append(_apart(part, SIDE, ours, again, at_most=MAX_LOSS_DIFFERENCE))
             notes.append(
                 f"{part}: the convolutions took {once_s:.3g} s, once for all epochs; an epoch of ours that computes "
@@ -116,24 +122,24 @@ class _Part:
             )
         return CaseResult(case="all", comparisons=[comparison], agreements=agreements, notes=notes)
 
-    def _ours(self, kind: type[Classifier], train: ClipSet) -> Fitted:
+    def _ours(self, kind: type[Classifier], train: ClipSet) -> EpochResult:
         seed = self._config.seed
         torch.manual_seed(seed)
-        model = kind(fresh(self._encoder), HeadConfig(dropout=0.0), groups=[self._clips.num_classes])
+        model = kind(trainable_copy(self._encoder), HeadConfig(dropout=0.0), groups=[self._clips.num_classes])
         started = time.perf_counter()
         curve = fit(model, train, optim=self._optim, training=TrainingConfig(num_epochs=1), seed=seed)
-        return Fitted(loss=curve[-1].train_loss, seconds=time.perf_counter() - started)
+        return EpochResult(loss=curve[-1].train_loss, seconds=time.perf_counter() - started)
 
-    def _theirs(self) -> Fitted:
+    def _theirs(self) -> EpochResult:
         seed = self._config.seed
         peer = load_peer(self._folder, self._encoder.config, self._clips.num_classes)
         torch.manual_seed(seed)
         peer.head.reset_parameters()
         made = train_fold(peer, self._clips, trial=0, fold=-1, optim=self._optim, num_epochs=1, seed=seed)
-        return Fitted(loss=made.train_losses[0], seconds=made.seconds)
+        return EpochResult(loss=made.train_losses[0], seconds=made.seconds)
 
 
-def _apart(part: str, side: str, ours: Fitted, other: Fitted, *, at_most: float) -> Agreement:
+def _apart(part: str, side: str, ours: EpochResult, other: EpochResult, *, at_most: float) -> Agreement:
     value = abs(ours.loss - other.loss)
     measure = "training loss, difference from ours"
     return Agreement(part=part, side=side, what=measure, value=value, at_most=at_most)

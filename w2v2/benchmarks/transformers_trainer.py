@@ -21,12 +21,13 @@ from w2v2.errors import UserError
 from w2v2.evaluation import classification
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.encoder import Encoder
+from w2v2.models.families import frames_of_clips
 from w2v2.models.probabilities import log_softmax
 from w2v2.search.trial import fold_seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabelledClips:
     """Clips with classes and assigned folds, in our order."""
 
     waveforms: list[Float[np.ndarray, " _"]]
@@ -81,7 +82,7 @@ class Peer(nn.Module):
     ) -> Mapping[str, Tensor]:
         """Loss and logits."""
         states = self.model(input_values, attention_mask=attention_mask).last_hidden_state
-        mask = self.model._get_feature_vector_attention_mask(states.shape[1], attention_mask)[..., None]
+        mask = frames_of_clips(self.model, states.shape[1], attention_mask)[..., None]
         logits = self.head((states * mask).sum(1) / mask.sum(1))
         loss = nn.functional.cross_entropy(logits, labels)
         if self.training:
@@ -127,7 +128,7 @@ def _collated(items: Sequence[tuple[Float[np.ndarray, " _"], int]]) -> dict[str,
 
 
 def train_fold(
-    peer: Peer, clips: Labelled, *, trial: int, fold: int, optim: OptimConfig, num_epochs: int, seed: int
+    peer: Peer, clips: LabelledClips, *, trial: int, fold: int, optim: OptimConfig, num_epochs: int, seed: int
 ) -> PeerFold:
     """Trainer on all folds but one, then scored on that one; fold -1 trains on all clips and scores none."""
     from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -215,7 +216,7 @@ def search_with_trainer(
     folder: str,
     encoder: EncoderConfig,
     trials: Sequence[OptimConfig],
-    clips: Labelled,
+    clips: LabelledClips,
 ) -> list[PeerFold]:
     """Every fold of every trial, one after another, in this process."""
     return [
@@ -231,7 +232,7 @@ def trial_with_trainer(
     encoder: EncoderConfig,
     trial: int,
     optim: OptimConfig,
-    clips: Labelled,
+    clips: LabelledClips,
 ) -> list[PeerFold]:
     """Every fold of one trial, one after another, in this process."""
     torch.set_num_threads(config.threads)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from w2v2.audio.waveforms import normalized
 from w2v2.benchmarks.result import Agreement
-from w2v2.benchmarks.transformers_trainer import Labelled
+from w2v2.benchmarks.transformers_trainer import LabelledClips
 from w2v2.config.model import OptimConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.features.batches import ClipSet
 from w2v2.features.trunk_features import run_trunk
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.encoder import Encoder
 from w2v2.models.pretrained import load_encoder
 from w2v2.search.trial import fold_seed
@@ -27,7 +27,7 @@ MAX_LOSS_DIFFERENCE = 1e-3
 SIDE = "ours without cache"
 
 
-class Recomputed(Classifier):
+class UncachedClassifier(Classifier):
     """A classifier that computes its frozen part anew in every step, from waveforms."""
 
     def forward(
@@ -40,14 +40,16 @@ class Recomputed(Classifier):
         return super().forward(*self.encoder.trunk(features, lengths), descriptors)
 
 
-def with_recomputed(run: str, job: TuneFoldsConfig, optim: OptimConfig, clips: Labelled) -> list[Agreement]:
+def with_recomputed(
+    run: str, job: TuneFoldsConfig, optim: OptimConfig, clips: LabelledClips
+) -> list[Agreement]:
     """Losses of the job's first fold against the same fold without any cache."""
     fold = 0
     seed = fold_seed(job.seed, fold)
     encoder = load_encoder(job.encoder, seed=job.seed)
     torch.manual_seed(seed)
     score = score_fold(
-        Recomputed(fresh(encoder), job.head, groups=[clips.num_classes]),
+        UncachedClassifier(trainable_copy(encoder), job.head, groups=[clips.num_classes]),
         fold=fold,
         train=clip_set(clips, clips.folds != fold),
         held_out=clip_set(clips, clips.folds == fold),
@@ -69,7 +71,7 @@ def with_recomputed(run: str, job: TuneFoldsConfig, optim: OptimConfig, clips: L
     ]
 
 
-def clip_set(clips: Labelled, chosen: Bool[np.ndarray, " clips"]) -> ClipSet:
+def clip_set(clips: LabelledClips, chosen: Bool[np.ndarray, " clips"]) -> ClipSet:
     """Some of the clips as normalised waveforms, for a training that caches nothing."""
     rows = np.flatnonzero(chosen)
     waveforms = [normalized(clips.waveforms[row]) for row in rows]

@@ -1,4 +1,4 @@
-"""Case vectors: a search of heads over cached vectors, from the command to the page; by us, by scikit-learn, and some folds of it by Trainer."""
+"""Case vectors: a search of heads over cached vectors, from command to page, by us and scikit-learn; some folds by Trainer."""
 
 import json
 import statistics
@@ -14,9 +14,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from w2v2.benchmarks import synthetic_clips
 from w2v2.benchmarks.config import BenchmarkConfig, SearchSizes
-from w2v2.benchmarks.processes import Ended, job_file, run_command, run_job
+from w2v2.benchmarks.processes import CompletedCommand, job_file, run_command, run_job
 from w2v2.benchmarks.result import OURS, Agreement, CaseResult, Comparison, Rounds, alternate
-from w2v2.benchmarks.search_case import TRAINER, Searched, job_of, proposals, read_search
+from w2v2.benchmarks.search_case import TRAINER, SearchResult, job_of, proposals, read_search
 from w2v2.benchmarks.transformers_trainer import check_trainer
 from w2v2.config.data import CacheConfig
 from w2v2.config.model import HeadConfig, TrainingConfig
@@ -24,7 +24,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
 from w2v2.features.cache import FeatureCache
-from w2v2.features.encoder_info import KnownEncoders
+from w2v2.features.encoder_info import RecordedEncoders
 from w2v2.features.packed_vectors import in_memory, open_features
 from w2v2.storage import run_directory
 
@@ -40,8 +40,8 @@ LOGISTIC = "scikit-learn, LogisticRegression"
 class OurSearch:
     """A search by our job, with the messages of its command."""
 
-    searched: Searched
-    ended: Ended
+    searched: SearchResult
+    ended: CompletedCommand
 
 
 def vectors(config: BenchmarkConfig, scratch: Path) -> CaseResult:
@@ -111,7 +111,7 @@ def wide_encoder(folder: Path, *, seed: int) -> str:
 def write_vectors(job: TuneFoldsConfig, scratch: Path) -> Path:
     """A file with the vectors of the cache, the classes and folds of their clips, and the hyperparameters of all trials."""
     clips = run_directory.read_table(str(scratch / "filling"), "manifest")
-    info = KnownEncoders(job.cache, precision=job.resources.precision, seed=job.seed).find(job.encoder)
+    info = RecordedEncoders(job.cache, precision=job.resources.precision, seed=job.seed).find(job.encoder)
     assert info is not None  # else the run has not filled the cache
     cached = open_features(
         FeatureCache(job.cache, info.key),
@@ -131,7 +131,7 @@ def write_vectors(job: TuneFoldsConfig, scratch: Path) -> Path:
 
 
 def scikit_learn(config: BenchmarkConfig, file: Path, kind: Literal["mlp", "logistic"]) -> list[float]:
-    """Of each trial the mean balanced accuracy of its folds."""
+    """The mean balanced accuracy over the folds of each trial."""
     return _peer("heads_with_sklearn", config, file, "--kind", kind)["scores"]
 
 
@@ -201,7 +201,7 @@ def agreements(config: BenchmarkConfig, rounds: Rounds, of_trainer: Sequence[flo
     ]
 
 
-def _phases(ended: Ended) -> str:
+def _phases(ended: CompletedCommand) -> str:
     """When our command began to search, and to draw its page."""
     begins = {
         name: next(at_s for at_s, text in ended.lines if begin in text)

@@ -16,7 +16,7 @@ from w2v2.features.requests import AudioIndex, ClipFeatures, Request
 from w2v2.progress import Progress
 
 if TYPE_CHECKING:  # import librosa, scikit-learn
-    from w2v2.features.descriptor_features import Described
+    from w2v2.features.descriptor_features import DescribedClip
     from w2v2.training.svm import FoldFit
 
 
@@ -34,12 +34,12 @@ def describe_clips(
     requests = index.requests(clips)
     num_at_once = workers.slots(cpus=1, gpus=0)
     chunks = chunks_of(range(len(requests)), num_at_once=num_at_once)
-    results: list[list[Described]] = [[]] * len(chunks)
+    results: list[list[DescribedClip]] = [[]] * len(chunks)
     task = workers.task(_describe_chunk, cpus=1, gpus=0)
     progress = Progress("hand-made features", len(requests), unit="clips")
     counts: Counter[str] = Counter()
 
-    def done(number: int, result: "list[Described]") -> None:
+    def done(number: int, result: "list[DescribedClip]") -> None:
         results[number] = result
         counts["done"] += len(result)
         progress(counts["done"])
@@ -64,8 +64,8 @@ def _describe_chunk(
     audio: AudioConfig,
     cache: CacheConfig,
     num_readers: int,
-) -> "list[Described]":
-    """A Described for each request; runs on a worker."""
+) -> "list[DescribedClip]":
+    """A DescribedClip for each request; runs on a worker."""
     from w2v2.features.descriptor_features import prepare_descriptors
 
     return prepare_descriptors(requests, kinds=kinds, audio=audio, cache=cache, num_readers=num_readers)

@@ -18,7 +18,7 @@ def present() -> dict[str, float]:
     return {name: float(number) for name, number in ray.cluster_resources().items()}
 
 
-def most() -> dict[str, float]:
+def largest() -> dict[str, float]:
     """Resources of the cluster at its largest; of the machines that are up if it cannot grow."""
     up = present()
     planned = _planned(_node_types()) or growth_limits()

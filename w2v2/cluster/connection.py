@@ -11,6 +11,7 @@ from w2v2.cluster.ray_internals import (
     SLOW_START,
     cluster_record,
     fewer_processes,
+    listen_on_loopback_alone,
     patient_start,
     signals_interrupt,
 )
@@ -25,7 +26,6 @@ from w2v2.cluster.local_ray import (
     away_from_start_folder,
     child_processes,
     end_children,
-    listen_on_loopback_alone,
 )
 from w2v2.cluster.worker_warnings import ReportingTask, logged, reporting
 from w2v2.cluster.workers import Task
@@ -49,13 +49,13 @@ def start() -> None:
     Raises UserError where there is no such cluster, or Ray does not start.
     """
     if not ray.is_initialized():
-        logger.info("ray: starting, or joining the cluster that is there")
+        logger.info("ray: starting, or joining the cluster that runs already")
         _init(tries_left=NUM_STARTS)
     have = ray.cluster_resources()
     logger.info("ray: %d node(s), %g CPUs, %g GPUs", len(ray.nodes()), have.get("CPU", 0), have.get("GPU", 0))
 
 
-def is_own() -> bool:
+def started_by_this_process() -> bool:
     """Whether the Ray is one that this process has started for itself."""
     return _started_here
 
@@ -119,7 +119,7 @@ def _address() -> str | None:
 
 def gpus(wanted: float) -> float:
     """GPUs to ask for: `wanted`, or 0 if the cluster has none and cannot get any."""
-    return wanted if capacity.most().get("GPU", 0) > 0 else 0.0
+    return wanted if capacity.largest().get("GPU", 0) > 0 else 0.0
 
 
 def check_fits(*, num_workers: int = 1, cpus: float, gpus: float) -> None:
@@ -128,7 +128,7 @@ def check_fits(*, num_workers: int = 1, cpus: float, gpus: float) -> None:
     Ray would wait for ever. A cluster may grow, or be given larger machines.
     """
     have = capacity.present()
-    if is_own() and capacity.num_fitting(have, cpus=cpus, gpus=gpus) < num_workers:
+    if started_by_this_process() and capacity.num_fitting(have, cpus=cpus, gpus=gpus) < num_workers:
         wanted = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         raise UserError(
             f"{num_workers} worker(s) of {wanted} each do not fit on this machine, which has {have.get('CPU', 0):g} CPUs "
@@ -143,7 +143,9 @@ def slots(*, cpus: float, gpus: float, now: bool = False) -> int:
     Raises UserError where none will ever fit.
     """
     check_fits(cpus=cpus, gpus=gpus)
-    return max(1, capacity.num_fitting(capacity.present() if now else capacity.most(), cpus=cpus, gpus=gpus))
+    return max(
+        1, capacity.num_fitting(capacity.present() if now else capacity.largest(), cpus=cpus, gpus=gpus)
+    )
 
 
 def check_places(**places: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from w2v2.cluster.ray_internals import signals_interrupt
-from w2v2.cluster.worker_warnings import Reported, logged, reporting
+from w2v2.cluster.worker_warnings import ReportedResult, logged, reporting
 
 # isort: split
 
@@ -90,9 +90,9 @@ def train_each(
         )
 
 
-def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, world: ProcessGroup) -> T:
+def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, group: ProcessGroup) -> T:
     """Work in this process, alone or as one of several; runs on a worker."""
-    return work(world, lambda *values: queue.put(values))
+    return work(group, lambda *values: queue.put(values))
 
 
 @contextlib.contextmanager
@@ -125,7 +125,7 @@ def work_together(
     gpus: float,
     name: str,
     storage_path: str,
-) -> Reported[T]:
+) -> ReportedResult[T]:
     """The result of the first of `num_workers` processes, which all call `compute` together, and its warnings.
 
     Raises what a worker raised; a worker that is lost has all of them start again, with min_workers as many as there is
@@ -163,5 +163,5 @@ def _scaling(num_workers: int | tuple[int, int], cpus: float, gpus: float) -> An
 
 def _work(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    world = ProcessGroup(rank=context.get_world_rank(), size=context.get_world_size())
-    return reporting(config["compute"], world)
+    group = ProcessGroup(rank=context.get_world_rank(), size=context.get_world_size())
+    return reporting(config["compute"], group)

@@ -33,7 +33,7 @@ MANY_PARTS, MANY_CLIPS = 200, 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class Allocation:
     """The number of encoders, and the resources of each of them and of each reader."""
 
     num_encoders: int
@@ -49,14 +49,14 @@ class Shape:
         return BLOCKS_PER_GPU if self.encoder_gpus else 1
 
 
-def shape_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Shape:
+def allocation_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Allocation:
     """The cluster, or this process, divided among encoders and readers of so many clips."""
     if not isinstance(workers, ThisProcess):
         from w2v2.cluster import embedding_on_ray
 
-        return embedding_on_ray.shape_of(config, num_clips)
+        return embedding_on_ray.allocation_of(config, num_clips)
     gpus, cpus = workers.gpus(config.resources.gpus_per_worker), config.resources.cpus_per_worker
-    return Shape(
+    return Allocation(
         num_encoders=1,
         encoder_cpus=cpus,
         encoder_gpus=gpus,
@@ -100,36 +100,40 @@ class Encoders:
 
     def num_encoders(self, num_clips: int) -> int:
         """How many encoders there are for so many clips."""
-        return shape_of(self._config, self._workers, num_clips).num_encoders
+        return allocation_of(self._config, self._workers, num_clips).num_encoders
 
     def measure(self, todo: Todo, job: Job) -> Measured:
         """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
-        shape = shape_of(self._config, self._workers, todo.num_clips)
-        task = self._workers.task(extraction_steps.measure, cpus=shape.encoder_cpus, gpus=shape.encoder_gpus)
-        measured: Measured = self._workers.get(task.remote(todo.sample, job, shape.num_threads))
+        allocation = allocation_of(self._config, self._workers, todo.num_clips)
+        task = self._workers.task(
+            extraction_steps.measure, cpus=allocation.encoder_cpus, gpus=allocation.encoder_gpus
+        )
+        measured: Measured = self._workers.get(task.remote(todo.sample, job, allocation.num_threads))
         return measured
 
     def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
         """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
-        shape = shape_of(self._config, self._workers, todo.num_clips)
+        allocation = allocation_of(self._config, self._workers, todo.num_clips)
         per_part = self._config.resources.clips_per_part or clips_per_part(todo.num_clips)
         logger.info(
             "embeddings: %d encoders start, each on %s, which may take a minute; %d clips a part",
-            shape.num_encoders,
-            f"{shape.encoder_gpus:g} GPU" if shape.encoder_gpus else f"{shape.num_threads} CPU",
+            allocation.num_encoders,
+            f"{allocation.encoder_gpus:g} GPU"
+            if allocation.encoder_gpus
+            else f"{allocation.num_threads} CPU",
             per_part,
         )
-        portions = todo.portions(max(4, min(128, -(-todo.num_clips // (8 * shape.num_encoders)))))
+        portions = todo.portions(max(4, min(128, -(-todo.num_clips // (8 * allocation.num_encoders)))))
         if isinstance(self._workers, ThisProcess):
-            yield from _embed_here(portions, job, shape, per_part)
+            yield from _embed_here(portions, job, allocation, per_part)
         else:
             from w2v2.cluster import embedding_on_ray
 
-            yield from embedding_on_ray.embed(portions, job, shape, per_part)
+            yield from embedding_on_ray.embed(portions, job, allocation, per_part)
 
 
 @runtime_checkable
-class Embeds(Protocol):
+class Embedder(Protocol):
     """What makes the vectors of clips; Encoders, or a stub."""
 
     def inspect(self) -> Job:
@@ -149,7 +153,7 @@ class Embeds(Protocol):
         ...
 
 
-def embed_all(encoders: Embeds, todo: Todo, shards: Shards, job: Job, outcomes: SpooledTable) -> float:
+def embed_all(encoders: Embedder, todo: Todo, shards: Shards, job: Job, outcomes: SpooledTable) -> float:
     """Seconds of audio embedded; the outcomes are added to `outcomes`. Ends early where too many clips are rejected."""
     if not todo.num_clips:
         return 0.0
@@ -171,13 +175,15 @@ def embed_all(encoders: Embeds, todo: Todo, shards: Shards, job: Job, outcomes: 
     return audio_s
 
 
-def _embed_here(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
-    encode = extraction_steps.EncoderStep(job, shape.num_threads)
+def _embed_here(
+    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+) -> Iterator[pa.Table]:
+    encode = extraction_steps.EncoderStep(job, allocation.num_threads)
     from w2v2.models.device import in_threads  # imports torch, as the encoder has
 
     waiting: list[pa.Table] = []
     blocks = (block for portion in portions for block in _blocks(extraction_steps.read(portion, job)))
-    for encoded in in_threads(encode, blocks, num_threads=shape.blocks_at_once):
+    for encoded in in_threads(encode, blocks, num_threads=allocation.blocks_at_once):
         embedded = pa.concat_tables([*waiting, encoded])
         while len(embedded) >= per_part:
             yield extraction_steps.write(embedded.slice(0, per_part), job)

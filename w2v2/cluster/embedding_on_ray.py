@@ -10,7 +10,7 @@ import ray
 import ray.data
 
 from w2v2.cluster import capacity, connection
-from w2v2.cluster.embedding import BLOCK_BYTES, Shape
+from w2v2.cluster.embedding import BLOCK_BYTES, Allocation
 from w2v2.cluster.worker_warnings import collected, reporting, show
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.inference import extraction_steps
@@ -27,13 +27,13 @@ WARNINGS = "warnings"
 """The column that carries what workers warn of to the driver: a list of texts in every row, mostly empty."""
 
 
-def shape_of(config: ExtractConfig, num_clips: int) -> Shape:
+def allocation_of(config: ExtractConfig, num_clips: int) -> Allocation:
     """The cluster divided, as large as it may grow for so many clips: GPUs, or else CPUs, to encoders; the rest reads.
 
     All encoders are asked for at once. Ray starts machines for those that have no room yet, and they begin as these come.
     """
     workers = config.resources
-    most = capacity.most()
+    most = capacity.largest()
     gpus, cpus = connection.gpus(workers.gpus_per_worker), most.get("CPU", 1.0)
     if gpus:
         fitting = workers.num_workers or connection.slots(cpus=1e-9, gpus=gpus)
@@ -47,7 +47,7 @@ def shape_of(config: ExtractConfig, num_clips: int) -> Shape:
         encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_worker, cpus)
         num = _num_encoders(workers.num_workers, fitting, num_clips, encoder_cpus, gpus)
         reader_cpus, num_readers = HELPER_CPUS, max(1, int(cpus * num / fitting) // 2)
-    return Shape(
+    return Allocation(
         num_encoders=num,
         encoder_cpus=encoder_cpus,
         encoder_gpus=gpus,
@@ -72,9 +72,11 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
     return connection.get(task.remote(extraction_steps.inspect, config, run_id))
 
 
-def embed(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> Iterator[pa.Table]:
+def embed(
+    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+) -> Iterator[pa.Table]:
     """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
-    dataset = _dataset(portions, job, shape, per_part)
+    dataset = _dataset(portions, job, allocation, per_part)
     try:
         parts: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
         for part in parts:
@@ -85,7 +87,9 @@ def embed(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -
         raise connection.user_error(error) or error from error
 
 
-def _dataset(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int) -> ray.data.Dataset:
+def _dataset(
+    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+) -> ray.data.Dataset:
     """The steps; each asks for CPUs of its own, so Ray Data does not fuse them into one process."""
     _quiet()
     read: Any = functools.partial(_read, job=job)
@@ -96,30 +100,30 @@ def _dataset(portions: Sequence[pa.Table], job: Job, shape: Shape, per_part: int
             read,
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=shape.reader_cpus,
-            compute=ray.data.TaskPoolStrategy(size=shape.num_readers),
+            num_cpus=allocation.reader_cpus,
+            compute=ray.data.TaskPoolStrategy(size=allocation.num_readers),
         )
         .map_batches(
             _Encoder,
-            fn_constructor_kwargs={"job": job, "num_threads": shape.num_threads},
+            fn_constructor_kwargs={"job": job, "num_threads": allocation.num_threads},
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=shape.encoder_cpus,
-            num_gpus=shape.encoder_gpus,
+            num_cpus=allocation.encoder_cpus,
+            num_gpus=allocation.encoder_gpus,
             compute=ray.data.ActorPoolStrategy(
-                size=shape.num_encoders,
-                max_tasks_in_flight_per_actor=shape.blocks_at_once + 1,  # one is sent meanwhile
-                max_concurrent_calls_per_actor=shape.blocks_at_once,
-                enable_true_multi_threading=shape.blocks_at_once > 1,
+                size=allocation.num_encoders,
+                max_tasks_in_flight_per_actor=allocation.blocks_at_once + 1,  # one is sent meanwhile
+                max_concurrent_calls_per_actor=allocation.blocks_at_once,
+                enable_true_multi_threading=allocation.blocks_at_once > 1,
             ),
         )
         .map_batches(
             write,
             batch_size=per_part,
             batch_format="pyarrow",
-            num_cpus=min(HELPER_CPUS, shape.reader_cpus) / 2,
+            num_cpus=min(HELPER_CPUS, allocation.reader_cpus) / 2,
             # Each task at once is a process, and one writes what many encoders make.
-            compute=ray.data.TaskPoolStrategy(size=shape.num_readers),
+            compute=ray.data.TaskPoolStrategy(size=allocation.num_readers),
         )
     )
 

@@ -18,11 +18,11 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
-from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
+from w2v2.features.encoder_info import EncoderInfo, RecordedEncoders
 from w2v2.features.requests import (
     AudioIndex,
+    ClipColumns,
     ClipFeatures,
-    InColumns,
     Request,
     features_in_columns,
     joined,
@@ -139,7 +139,7 @@ class FeaturePreparation:
         asked = self._asked[: len(self.encoders)]
         infos: list[EncoderInfo] = [self._workers.get(reference) for reference in asked]
         precision, seed = self._config.resources.precision, self._config.seed
-        stored = KnownEncoders(self._config.cache, precision=precision, seed=seed)
+        stored = RecordedEncoders(self._config.cache, precision=precision, seed=seed)
         for encoder, info in zip(self.encoders, infos, strict=True):
             stored.add(encoder, info)
             logger.info(
@@ -157,7 +157,7 @@ class FeaturePreparation:
         """A task as large as a trial."""
         return self._workers.task(function, cpus=self._cpus, gpus=self._gpus)
 
-    def run(self, clips: pa.Table) -> InColumns[ClipFeatures]:
+    def run(self, clips: pa.Table) -> ClipColumns[ClipFeatures]:
         """A ClipFeatures for every clip, in order; cached features are not computed again."""
         index = AudioIndex(self._config.data, self._config.audio, self._config.cache)
         requests = index.requests(clips, is_looked_up=True)
@@ -174,10 +174,10 @@ class FeaturePreparation:
 
     def _over_tasks(
         self, requests: Sequence[Request], encoders: Sequence[tuple[EncoderConfig, str]], num_at_once: int
-    ) -> InColumns[ClipFeatures]:
+    ) -> ClipColumns[ClipFeatures]:
         chunks = chunks_of(range(len(requests)), num_at_once=num_at_once)
         threads = num_threads(self._workers, self._cpus)
-        results: dict[int, InColumns[ClipFeatures]] = {}
+        results: dict[int, ClipColumns[ClipFeatures]] = {}
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
         counts: Counter[str] = Counter()
@@ -188,7 +188,7 @@ class FeaturePreparation:
             counts["done"] += len(result)
             if computes:
                 counts["cached"] += sum(not clip.num_forwards and not clip.reject for clip in result)
-            note = f"{counts['cached']} of them found in the cache" if counts["cached"] else ""
+            note = f"{counts['cached']} of them from the cache" if counts["cached"] else ""
             progress(counts["done"], note=note)
 
         self._workers.map_tasks(

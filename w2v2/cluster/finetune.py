@@ -6,11 +6,11 @@ from collections.abc import Callable
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import Workers
 from w2v2.models.ensemble import member_name
-from w2v2.training.finetuning import Finetuned, FinetunePlan, epoch_log, finetune
+from w2v2.training.finetuning import FinetunePlan, FinetuneResult, epoch_log, finetune
 from w2v2.training.process_group import ProcessGroup
 
 
-def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetuned:
+def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> FinetuneResult:
     """The result of `finetune`, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
     Logs each epoch in this process. Raises UserError where `finetune` does.
@@ -26,6 +26,6 @@ def finetune_on(workers: Workers, plan: FinetunePlan, *, gpus: float) -> Finetun
     )
 
 
-def _work(plan: FinetunePlan, world: ProcessGroup, report: Callable[..., None]) -> Finetuned:
+def _work(plan: FinetunePlan, group: ProcessGroup, report: Callable[..., None]) -> FinetuneResult:
     """Fine-tune in this process, alone or as one of several; runs on a worker."""
-    return finetune(plan, world=world, on_epoch=report)
+    return finetune(plan, group=group, on_epoch=report)

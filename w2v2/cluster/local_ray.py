@@ -38,14 +38,6 @@ def _remove(folder: str) -> None:
         os.rmdir(folder)
 
 
-def listen_on_loopback_alone() -> None:
-    """Make Ray on Linux listen on the loopback interface alone, as it does on other systems."""
-    from ray._private import ray_constants
-
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-
-
 def child_processes() -> set[int]:
     """Ids of the running child processes; empty on systems without /proc."""
     children: set[int] = set()
@@ -92,7 +84,7 @@ class StartWatch:
         self._began = self._moved = self._reported = time.monotonic()
 
     def makes_progress(self) -> bool:
-        """Whether to go on waiting."""
+        """Whether the start has not failed yet: see STALL_S and LONGEST_S. Logs every REPORT_S."""
         started, now = child_processes() - self._before, time.monotonic()
         if any(_state(process) == "Z" for process in started):
             return False

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import ThisProcess, Workers
-from w2v2.training.pretraining import NAME, Pretrained, PretrainPlan, epoch_log, pretrain
+from w2v2.training.pretraining import NAME, PretrainPlan, PretrainResult, epoch_log, pretrain
 from w2v2.training.process_group import ProcessGroup
 
 
-def pretrain_on(workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = NAME) -> Pretrained:
+def pretrain_on(workers: Workers, plan: PretrainPlan, *, gpus: float, name: str = NAME) -> PretrainResult:
     """The result of `pretrain`, computed by `config.resources.num_workers` processes with `gpus` GPUs each.
 
     Logs each epoch in this process, under this name. Raises UserError where `pretrain` does.
@@ -29,7 +29,7 @@ def pretrain_each_on(
     plans: Sequence[PretrainPlan],
     *,
     gpus: float,
-    on_done: Callable[[int, Pretrained], None],
+    on_done: Callable[[int, PretrainResult], None],
 ) -> None:
     """Pre-train an encoder for each fold, by the plans in the order of the folds; on_done(fold, result of `pretrain`).
 
@@ -54,17 +54,17 @@ def pretrain_each_on(
     )
 
 
-def _work(plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]) -> Pretrained:
+def _work(plan: PretrainPlan, group: ProcessGroup, report: Callable[..., None]) -> PretrainResult:
     """Pre-train in this process, alone or as one of several; runs on a worker."""
-    return pretrain(plan, world=world, on_epoch=report)
+    return pretrain(plan, group=group, on_epoch=report)
 
 
 def _work_on_fold(
-    fold: int, plan: PretrainPlan, world: ProcessGroup, report: Callable[..., None]
-) -> Pretrained:
+    fold: int, plan: PretrainPlan, group: ProcessGroup, report: Callable[..., None]
+) -> PretrainResult:
     """Pre-train in this process, with reports that name the fold; runs on a worker."""
 
     def of_fold(*values: object) -> None:
         report(fold, *values)
 
-    return pretrain(plan, world=world, on_epoch=of_fold)
+    return pretrain(plan, group=group, on_epoch=of_fold)

@@ -168,6 +168,19 @@ def fewer_processes() -> Iterator[None]:
             setattr(*place, function)
 
 
+def listen_on_loopback_alone() -> None:
+    """Make Ray on Linux listen on the loopback interface alone, as it does on other systems."""
+    from ray._private import ray_constants
+
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def starts_again(trial: Any) -> bool:
+    """Whether Tune starts a trial again that has ended with an error."""
+    return trial.should_recover()
+
+
 def trial_error(trial: Any) -> BaseException | None:
     """The error of a trial of Tune; trial.get_error reads a file that Tune has not copied yet."""
     from ray import cloudpickle
@@ -182,7 +195,8 @@ def trial_error(trial: Any) -> BaseException | None:
 def signals_interrupt() -> Iterator[None]:
     """A block in which Ray takes SIGINT and SIGTERM over; afterwards they do what they did, and its exit is Ctrl-C's.
 
-    ray.init would have SIGTERM end the process with exit code 15, Ray Train have Ctrl-C end it with exit code 0.
+    ray.init would have SIGTERM end the process with exit code 15, Ray Train have Ctrl-C end it with exit code 0. Raises
+    KeyboardInterrupt in place of Ray's SystemExit.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

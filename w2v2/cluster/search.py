@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from w2v2.cluster import connection
-from w2v2.cluster.ray_internals import ON_HEAD, trial_error
-from w2v2.cluster.worker_warnings import Reported, collected, logged, show
+from w2v2.cluster.ray_internals import ON_HEAD, starts_again, trial_error
+from w2v2.cluster.worker_warnings import ReportedResult, collected, logged, show
 from w2v2.errors import ResumableError, UserError
 from w2v2.json_types import Json
 
@@ -91,12 +91,12 @@ class _Judge(FIFOScheduler):
         if self.stopped is not None:
             return TrialScheduler.STOP
         try:
-            return self._judged(trial.config["number"], result, trial.config["params"])
+            return self._decision(trial.config["number"], result, trial.config["params"])
         except UserError as error:
             self.stopped = error
             return TrialScheduler.STOP
 
-    def _judged(self, number: int, result: dict, params: dict[str, Json]) -> str:
+    def _decision(self, number: int, result: dict, params: dict[str, Json]) -> str:
         show(result.get("warnings", ()))
         if "stops" in result:
             raise result["stops"]
@@ -111,9 +111,7 @@ class _Judge(FIFOScheduler):
         why = _why(error)
         if self.stopped is not None:
             logger.warning("trial %d ended with the search: %s", number, why)
-        elif (
-            trial.should_recover()
-        ):  # for example its spot machine was taken away; finished folds are in the ledger
+        elif starts_again(trial):  # its spot machine was taken away; finished folds are in the ledger
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
             try:
@@ -186,14 +184,16 @@ def _score_folds(
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]
     shared = connection.shared(plan)  # once: of a million clips it has a hundred megabytes
-    under_way: dict[int, Callable[[], Reported[FoldResult]]] = {}
+    under_way: dict[int, Callable[[], ReportedResult[FoldResult]]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
             if ahead not in under_way:
                 name = f"trial-{number}-fold-{ahead}"
                 under_way[ahead] = _begin(settings, plan, shared, ahead, name=name)
         try:
-            reported = Reported(result=finished[fold], warnings=()) if fold in finished else under_way[fold]()
+            reported = (
+                ReportedResult(result=finished[fold], warnings=()) if fold in finished else under_way[fold]()
+            )
         except (UserError, DivergenceError) as error:
             mistake = connection.user_error(error)
             if isinstance(mistake, StorageError | ResumableError):
@@ -206,7 +206,7 @@ def _score_folds(
 
 def _begin(
     settings: TuneFoldsConfig, plan: Plan, shared: Plan, fold: int, *, name: str
-) -> Callable[[], Reported[FoldResult]]:
+) -> Callable[[], ReportedResult[FoldResult]]:
     """Start a fold, as a task on a worker that has loaded the encoder or on several together; returns a function to wait for its score.
 
     Tasks, unlike Tune's actors, reuse running workers, so that imports and encoders are loaded once and not once per
@@ -221,7 +221,9 @@ def _begin(
     return functools.partial(_score_by_several, settings, plan, fold, name)
 
 
-def _score_by_several(settings: TuneFoldsConfig, plan: Plan, fold: int, name: str) -> Reported[FoldResult]:
+def _score_by_several(
+    settings: TuneFoldsConfig, plan: Plan, fold: int, name: str
+) -> ReportedResult[FoldResult]:
     from w2v2.cluster.ddp import work_together
 
     with tempfile.TemporaryDirectory(prefix="w2v2-train-") as scratch:

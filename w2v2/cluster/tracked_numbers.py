@@ -130,7 +130,7 @@ def trials_of(run: str) -> Iterator[tuple[str, Trial]]:
 
 
 def data_digest(run: str) -> str:
-    """SHA-256 over the clips of the run's manifest and their audio, 16 hex digits; '' where there is none."""
+    """SHA-256 over the clips of the run's manifest and their audio, 16 hex digits; '' without a manifest."""
     names = ("clip_id", "audio_digest", "label", "speaker", "fold", "split")
     rows = [tuple(str(row.get(name)) for name in names) for row in _rows(run, "manifest")]
     return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:16] if rows else ""

@@ -27,8 +27,8 @@ the libraries report nothing to their makers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
-    """A tracker's run that has begun."""
+class StartedRun:
+    """A tracker's run that has been started."""
 
     place: str
     """For the log: its id and where it is kept."""
@@ -47,8 +47,8 @@ class MlflowRun:
 
     def begin(
         self, ids: Mapping[str, str], name: str, settings: Mapping[str, str], tags: Mapping[str, str]
-    ) -> Begun:
-        """Start the run, or continue that of these ids."""
+    ) -> StartedRun:
+        """Start the run, or continue the one with these ids."""
         import mlflow
         from ray.air.integrations.mlflow import setup_mlflow
 
@@ -68,7 +68,7 @@ class MlflowRun:
         self.ids["run"] = self._mlflow.active_run().info.run_id
         for key, value in tags.items():
             self._client.set_tag(self.ids["run"], key, value)
-        return Begun(
+        return StartedRun(
             place=f"mlflow run {self.ids['run']} of experiment {experiment} at {mlflow.get_tracking_uri()}",
             continued=continued,
         )
@@ -149,8 +149,8 @@ class WandbRun:
 
     def begin(
         self, ids: Mapping[str, str], name: str, settings: Mapping[str, str], tags: Mapping[str, str]
-    ) -> Begun:
-        """Start the run, or continue that of these ids."""
+    ) -> StartedRun:
+        """Start the run, or continue the one with these ids."""
         from ray.air.integrations.wandb import setup_wandb
 
         if not any(os.environ.get(n) for n in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL")):
@@ -161,15 +161,15 @@ class WandbRun:
             {**settings, **tags}, trial_id=self.ids["run"], trial_name=name, project=project
         )
         where = "offline" if self._run.offline else self._run.url
-        return Begun(
+        return StartedRun(
             place=f"wandb run {self.ids['run']} of project {project}, {where}", continued=bool(ids.get("run"))
         )
 
     def log(self, group: str, points: Points) -> None:
         """Send measurements, each with its step as `<group>/step`."""
         for step, values in points:
-            known = {f"{group}/{n}": v for n, v in values.items() if v is not None and math.isfinite(v)}
-            self._run.log({**known, f"{group}/step": step})
+            finite = {f"{group}/{n}": v for n, v in values.items() if v is not None and math.isfinite(v)}
+            self._run.log({**finite, f"{group}/step": step})
 
     def add_trial(self, group: str, trial: Trial) -> None:
         """Send the hyperparameters and the scores of a trial that has ended."""

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reported(Generic[R]):
+class ReportedResult(Generic[R]):
     """The result of a function, and the warnings logged while it ran."""
 
     result: R
@@ -48,11 +48,11 @@ def collected() -> Iterator[dict[str, None]]:
         package.removeHandler(collector)
 
 
-def reporting(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> Reported[R]:
+def reporting(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> ReportedResult[R]:
     """The result of the function, with the warnings of this package logged while it ran."""
     with collected() as texts:
         result = function(*args, **settings)
-    return Reported(result=result, warnings=tuple(texts))
+    return ReportedResult(result=result, warnings=tuple(texts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class ReportingTask(Generic[P]):
     function: Callable[P, object]
 
     def remote(self, *args: P.args, **settings: P.kwargs) -> Any:
-        """A reference to the worker's Reported."""
+        """A reference to the worker's ReportedResult."""
         return self.remote_reporting.remote(self.function, *args, **settings)
 
 
@@ -75,12 +75,12 @@ def show(texts: Iterable[str]) -> None:
 
 
 @overload
-def logged(reported: Reported[R]) -> R: ...
+def logged(reported: ReportedResult[R]) -> R: ...
 @overload
 def logged(reported: R) -> R: ...
-def logged(reported: Reported[R] | R) -> R:
+def logged(reported: ReportedResult[R] | R) -> R:
     """The result, after its warnings have been logged."""
-    if not isinstance(reported, Reported):
+    if not isinstance(reported, ReportedResult):
         return reported
     show(reported.warnings)
     return reported.result

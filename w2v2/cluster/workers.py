@@ -36,7 +36,7 @@ class Workers(Protocol):
         ...
 
     def slots(self, *, cpus: float, gpus: float, now: bool = False) -> int:
-        """The number of workers of this size that there may be, or are now; at least 1."""
+        """The number of workers of this size at the cluster's largest, or (now) as it is; at least 1."""
         ...
 
     def check_places(self, **places: str) -> None:
@@ -100,7 +100,7 @@ def _is_connected() -> bool:
 
 
 def num_threads(workers: Workers, cpus: float) -> int:
-    """Threads of an encoder that asks for so many CPUs: this process, which is all there is, has those of all cores."""
+    """Threads of an encoder that asks for so many CPUs: this process, the only worker, has those of all cores."""
     if isinstance(workers, ThisProcess):
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(cpus))
@@ -132,7 +132,7 @@ class ThisProcess:
         return 1
 
     def check_places(self, **places: str) -> None:
-        """Nothing: this process reaches what the job reaches."""
+        """Do nothing: this process reaches what the job reaches."""
 
     def task(self, function: Callable[P, object], *, cpus: float, gpus: float) -> _Call[P]:
         """The function."""

@@ -135,7 +135,7 @@ class AudioConfig:
 
 
 FIRST_AUDIO_FIELDS = ("resampler", "trim_db", "crop_s", "fixed_s", "min_s", "max_s")
-"""The fields of AudioConfig when digests were of all of them, in order: those of caches and tables of then."""
+"""The fields of AudioConfig, in order, when digests hashed all of them: caches and tables of that time have such digests."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,19 @@ def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[objec
     return tuple(getattr(config, name) for name in names)
 
 
+def first_and_changed(config: "DataclassInstance", first: Sequence[str]) -> dict[str, Json]:
+    """The values of the fields that the class began with, by name, and of later ones those that differ from their defaults.
+
+    Digests that hashed all fields by name hash these: they stay the same when a field is added.
+
+    >>> from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
+    >>> first_and_changed(AudioConfig(), FIRST_AUDIO_FIELDS)["crop_s"]
+    0.0
+    """
+    values: dict[str, Json] = {name: plain(getattr(config, name)) for name in first}
+    return values | {name: value for name, value in changed(config).items() if name not in values}
+
+
 def plain(value: object) -> Any:
     """The value as JSON has it: tuples become lists, sections dicts of all their fields."""
     if _is_section(value):

@@ -86,8 +86,8 @@ class ExtractConfig(JobConfig):
         check_hop(self.window_s, self.hop_s)
 
     @property
-    def carried(self) -> tuple[str, ...]:
-        """The names of the text columns that are taken along."""
+    def extra_columns(self) -> tuple[str, ...]:
+        """The names of the text columns of clips that the table gets, too; see labels."""
         if isinstance(self.labels, bool):
             return ("label", "speaker") if self.labels else ()
         return self.labels

@@ -30,7 +30,7 @@ _WANTED = {
 
 
 def plain_words(message: str, fields: Iterable[str]) -> str:
-    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are all there are."""
+    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are all of them."""
     message = " ".join(message.split())
     keys, got = _KEY.findall(message), _GOT.search(message)
     if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):

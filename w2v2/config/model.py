@@ -80,6 +80,10 @@ class EncoderConfig:
             )
 
 
+FIRST_ENCODER_FIELDS = ("name", "train", "num_last_layers", "layer", "layers", "pooling")
+"""The fields of EncoderConfig when the names of records of encoders began to hash them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
     """Low-rank adaptation (LoRA) of the layers that encoder.train trains; their own weights stay as they are."""

@@ -36,7 +36,7 @@ EARLIER = {
 }
 """Names that a setting had in earlier versions."""
 
-MEANT = {
+SYNONYMS = {
     "lr": "optim.learning_rate",
     "epochs": "training.num_epochs",
     "gpus": "resources.gpus_per_worker",
@@ -103,7 +103,7 @@ def unknown_field(name: str, fields: Iterable[str]) -> str:
     'there is no field batch_size, did you mean optim.batch_size'
     """
     paths = list(fields)
-    near = [MEANT[name]] if MEANT.get(name) in paths else difflib.get_close_matches(name, paths, n=1)
+    near = [SYNONYMS[name]] if SYNONYMS.get(name) in paths else difflib.get_close_matches(name, paths, n=1)
     if not near:
         last = {field.rpartition(".")[2]: field for field in reversed(paths)}
         near = [

@@ -49,6 +49,12 @@ class TextConfig:
             )
 
 
+FIRST_TEXT_FIELDS = (
+    "unicode", "case", "drop_chars", "space_chars", "spaces", "word_delimiter", "vocab", "max_unknown_fraction", "keep_empty",
+)  # fmt: skip
+"""The fields of TextConfig, in order, when digests of models began to hash them."""
+
+
 def check_transcripts(encoder: EncoderConfig, head: HeadConfig, text: TextConfig, audio: AudioConfig) -> None:
     """Raises UserError for settings that transcripts cannot have."""
     if encoder.pooling not in ("mean", "none"):

@@ -18,15 +18,15 @@ from w2v2.storage.csv_text import to_csv
 
 D = TypeVar("D", bound=DataConfig)
 
-_KEPT = ("slice_columns", "max_reject_fraction", "num_readers")
+_KEPT_SETTINGS = ("slice_columns", "max_reject_fraction", "num_readers")
 """Settings that mean the same whatever the layout."""
 
 
-def clips_csv(corpus: Manifest, *, task: Labels, carried: Sequence[str] = ()) -> tuple[bytes, int]:
+def clips_csv(corpus: Manifest, *, task: Labels, extra_columns: Sequence[str] = ()) -> tuple[bytes, int]:
     """The CSV, and the number of clips left out because no cell of a CSV can hold their names.
 
     Columns: clip_id, uri (absolute), label, the targets by their own names or text, speaker, split, fold, start_s and
-    end_s where clips are segments, and the columns of `carried`. Columns without a value are left out.
+    end_s where clips are segments, and the columns of `extra_columns`. Columns without a value are left out.
     """
     clips = corpus.clips
     targets = [name for group in corpus.groups for name in group]
@@ -40,7 +40,7 @@ def clips_csv(corpus: Manifest, *, task: Labels, carried: Sequence[str] = ()) ->
     if any(start_s) or any(map(math.isfinite, end_s)):
         columns["start_s"] = start_s
         columns["end_s"] = pa.array([s if math.isfinite(s) else None for s in end_s], pa.float64())
-    columns |= {name: clips[name] for name in carried}
+    columns |= {name: clips[name] for name in extra_columns}
     table = pa.table(columns)
     filled = [name for name in table.column_names if name in ("clip_id", "uri") or _has_value(table[name])]
     can = [all(map(_is_cell, row.values())) for row in table.to_pylist()]
@@ -68,7 +68,7 @@ def read_back(data: D, corpus: Manifest, uri: str, *, labels_uri: str = "") -> D
     """The settings that read the CSV at uri to the same clips; labels_uri is the file of the heads where they are several."""
     targets = tuple(name for group in corpus.groups for name in group)
     heads = {"labels_file": labels_uri} if labels_uri else {"target_columns": targets}
-    kept = {name: getattr(data, name) for name in _KEPT}
+    kept = {name: getattr(data, name) for name in _KEPT_SETTINGS}
     return replace(type(data)(uri=uri, layout="csv"), **heads, **kept)
 
 

@@ -29,22 +29,22 @@ SHARD_CLIPS = 100_000
 """The most clips of one shard."""
 
 
-def read_shards(data: DataConfig, *, carried: Sequence[str] = ()) -> Iterator[Manifest]:
+def read_shards(data: DataConfig, *, extra_columns: Sequence[str] = ()) -> Iterator[Manifest]:
     """The clips of data.uri in shards of up to SHARD_CLIPS, labels not needed, with size_bytes, fingerprint and checksum.
 
     A corpus of more than one shard is in the order of its uris. A folder without labels is read page by page, its files'
     facts with it, and a table row by row; other corpora are read whole, by manifest.read, which says what is raised.
     """
     if table_shards.can_stream(data):
-        yield from table_shards.read_shards(data, carried, SHARD_CLIPS)
+        yield from table_shards.read_shards(data, extra_columns, SHARD_CLIPS)
         return
-    if _is_plain_folder(data, carried):
+    if _is_plain_folder(data, extra_columns):
         tables = file_tables(data.uri, num_rows=SHARD_CLIPS)
         first = next(tables, LISTING.empty_table())
         if data.layout == "files" or not _is_ravdess(first):
             yield from _folder_shards(data, itertools.chain([first], tables))
             return
-    corpus = file_facts.add_file_facts(manifest.read(data, task="none", carried=carried), data)
+    corpus = file_facts.add_file_facts(manifest.read(data, task="none", extra_columns=extra_columns), data)
     clips = corpus.clips
     if len(clips) > SHARD_CLIPS:
         clips = clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
@@ -53,8 +53,8 @@ def read_shards(data: DataConfig, *, carried: Sequence[str] = ()) -> Iterator[Ma
         yield Manifest(clips=clips.slice(at, SHARD_CLIPS), rejects=REJECTS.empty_table())
 
 
-def _is_plain_folder(data: DataConfig, carried: Sequence[str]) -> bool:
-    is_other = is_table(data.uri) or data.files or data.sheet or data.classes or carried
+def _is_plain_folder(data: DataConfig, extra_columns: Sequence[str]) -> bool:
+    is_other = is_table(data.uri) or data.files or data.sheet or data.classes or extra_columns
     return data.layout in ("auto", "files") and not is_other
 
 
@@ -147,7 +147,7 @@ def _lost(audio: pa.Table) -> pa.Table:
 
 def _reject_of(uri: str, fingerprint: str) -> Reject:
     if fingerprint == NO_TEXT:
-        return manifest.no_text(uri)
+        return manifest.undecodable_name(uri)
     [info] = storage.stat_many([uri], num_at_once=1)
     return file_facts.reject_of(info) or Reject(
         kind="unreadable", detail=f"{uri}: could not be looked up before"

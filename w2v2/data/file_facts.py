@@ -50,7 +50,7 @@ def add_file_facts(
 
 
 def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
-    """The clips, those whose local file is not there or cannot be read rejected: found before anything is computed."""
+    """The clips; those whose local file is missing or cannot be read are rejected before anything is computed."""
     uris = [uri for uri in corpus.clips["uri"].unique().to_pylist() if not storage.is_remote(uri)]
     infos = dict(zip(uris, storage.stat_many(uris, num_at_once=data.num_readers), strict=True))
     refused = {uri: reject for uri, info in infos.items() if (reject := reject_of(info))}

@@ -82,11 +82,11 @@ class Manifest:
     """The names of the targets, one inner tuple per head; empty for classes."""
 
 
-def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] = ()) -> Manifest:
+def read(data: DataConfig, *, task: Labels = "classes", extra_columns: Sequence[str] = ()) -> Manifest:
     """The clips of data.uri, with classes renamed, merged or dropped as data.classes says.
 
-    For task none a clip may lack label, targets and speaker, and 'auto' reads any folder of audio. `carried` are
-    text columns of the CSV that the clips get, too.
+    For task none a clip may lack label, targets and speaker, and 'auto' reads any folder of audio. `extra_columns` are
+    text columns of the CSV that clips get, too.
 
     Folders give clips in the order of their uri, DEAM in the order of its songs, a CSV in its own. Clips of a
     class that is dropped, of the other vocal channel and of other studies are neither clips nor rejects;
@@ -101,31 +101,35 @@ def read(data: DataConfig, *, task: Labels = "classes", carried: Sequence[str] =
         raise UserError(
             f"data.classes renames classes, got task.kind={task}, which has none: remove data.classes"
         )
-    carried = (*carried, *_slice_columns(data, task))
-    return of_corpus(_read_layout(data, task, carried), data, task=task, carried=carried)
+    extra_columns = (*extra_columns, *_slice_columns(data, task))
+    return of_corpus(_read_layout(data, task, extra_columns), data, task=task, extra_columns=extra_columns)
 
 
-def of_corpus(corpus: CorpusRows, data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Manifest:
+def of_corpus(
+    corpus: CorpusRows, data: DataConfig, *, task: Labels, extra_columns: Sequence[str]
+) -> Manifest:
     """The clips of `read`, from the rows of their corpus."""
-    found = of_rows(corpus, task=task, carried=carried)
-    counts = found.clips["clip_id"].value_counts()
-    refuse_doubles(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist(), data)
-    clips = found.clips
+    as_read = of_rows(corpus, task=task, extra_columns=extra_columns)
+    counts = as_read.clips["clip_id"].value_counts()
+    refuse_duplicates(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist(), data)
+    clips = as_read.clips
     for column in ("speaker", "label"):
         clips = names.merged(clips, column, merge=data.merge_names)
     kept = _with_classes(clips, data)
     passed_over = Counter(corpus.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
-    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(found.rejects))
-    return replace(found, clips=kept, passed_over=passed_over)
+    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(as_read.rejects))
+    return replace(as_read, clips=kept, passed_over=passed_over)
 
 
-def of_rows(corpus: CorpusRows, *, task: Labels, carried: Sequence[str]) -> Manifest:
-    """The rows as clips and rejects, each looked at alone: names that several rows have may be double or look alike."""
+def of_rows(corpus: CorpusRows, *, task: Labels, extra_columns: Sequence[str]) -> Manifest:
+    """The rows as clips and rejects, each row checked alone: names that are not unique, or look alike, are left as they are."""
     rows = map(_checked, corpus.rows)
-    portions = [_clips([], corpus.groups, task, carried)]
+    portions = [_clips([], corpus.groups, task, extra_columns)]
     rejects = [REJECTS.empty_table()]
     while portion := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        portions.append(_clips([row for row in portion if not row.reject], corpus.groups, task, carried))
+        portions.append(
+            _clips([row for row in portion if not row.reject], corpus.groups, task, extra_columns)
+        )
         rejects.append(_rejects([row for row in portion if row.reject]))
     return Manifest(
         clips=pa.concat_tables(portions).combine_chunks(),
@@ -135,8 +139,8 @@ def of_rows(corpus: CorpusRows, *, task: Labels, carried: Sequence[str]) -> Mani
     )
 
 
-def _clips(rows: Sequence[ClipRow], groups: Groups, task: Labels, carried: Sequence[str]) -> pa.Table:
-    clips = _with_further(_table(rows, CLIPS), rows, groups, carried)
+def _clips(rows: Sequence[ClipRow], groups: Groups, task: Labels, extra_columns: Sequence[str]) -> pa.Table:
+    clips = _with_extra_columns(_table(rows, CLIPS), rows, groups, extra_columns)
     if task == "transcript":
         clips = clips.append_column("text", pa.array([row.text for row in rows], pa.string()))
     return clips
@@ -147,20 +151,25 @@ def _checked(row: ClipRow) -> ClipRow:
 
     The uri of a clip that can be read stays as it is.
     """
-    row = replace(row, clip_id=redacted(row.clip_id), carried=tuple(map(redacted, row.carried)))
+    row = replace(row, clip_id=redacted(row.clip_id), extra_cells=tuple(map(redacted, row.extra_cells)))
     texts = {name: getattr(row, name) for name in ("clip_id", "uri", "speaker", "label", "split")}
     if any(not text.isascii() and not _is_text(text) for text in texts.values()):
         shown: dict[str, Any] = {name: _shown(text) for name, text in texts.items()}
-        return replace(row, **shown, carried=tuple(map(_shown, row.carried)), reject=no_text(shown["uri"]))
+        return replace(
+            row,
+            **shown,
+            extra_cells=tuple(map(_shown, row.extra_cells)),
+            reject=undecodable_name(shown["uri"]),
+        )
     if row.reject:
         return row
-    for name, missing in (("speaker", names.NOBODY), ("label", names.MISSING)):
+    for name, missing in (("speaker", names.MISSING_SPEAKER), ("label", names.MISSING)):
         if texts[name] in missing:
             return replace(row, reject=Reject(kind=f"no {name}", detail=f"it is {texts[name]!r}"))
     return row
 
 
-def no_text(shown_uri: str) -> Reject:
+def undecodable_name(shown_uri: str) -> Reject:
     """The reject of a file whose name has bytes that are not UTF-8, here escaped."""
     return Reject(kind="name is no text", detail=f"{shown_uri} has bytes that are not UTF-8: rename it")
 
@@ -178,7 +187,10 @@ def _shown(text: str) -> str:
 
 
 def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
-    """The further columns that clips are to be compared by; a job without labels has no use for them."""
+    """The extra columns whose values clips are compared by; none for a job without labels.
+
+    Raises UserError where the task has no classes, and for the name of a column that clips have already.
+    """
     names = data.slice_columns
     if names and task not in ("classes", "none"):
         raise UserError(
@@ -191,28 +203,28 @@ def _slice_columns(data: DataConfig, task: Labels) -> tuple[str, ...]:
     return names if task == "classes" else ()
 
 
-def _read_layout(data: DataConfig, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def _read_layout(data: DataConfig, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     match data.layout:
         case "csv":
-            return read_csv(data, task=task, carried=carried)
+            return read_csv(data, task=task, extra_columns=extra_columns)
         case "clinic":
-            return read_clinic(data, task=task, carried=carried)
+            return read_clinic(data, task=task, extra_columns=extra_columns)
         case "deam":
-            return read_deam(data, task=task, carried=carried)
+            return read_deam(data, task=task, extra_columns=extra_columns)
         case "librispeech":
-            return read_librispeech(data, task=task, carried=carried)
+            return read_librispeech(data, task=task, extra_columns=extra_columns)
         case "common_voice":
-            return read_common_voice(data, task=task, carried=carried)
+            return read_common_voice(data, task=task, extra_columns=extra_columns)
         case "emodb" | "crema_d" | "savee" | "tess":
-            return read_named(data, task=task, carried=carried)
+            return read_named(data, task=task, extra_columns=extra_columns)
         case "iemocap":
-            return read_iemocap(data, task=task, carried=carried)
+            return read_iemocap(data, task=task, extra_columns=extra_columns)
         case "msp_podcast":
-            return read_msp_podcast(data, task=task, carried=carried)
+            return read_msp_podcast(data, task=task, extra_columns=extra_columns)
         case "auto" if is_table(data.uri):
-            return read_csv(data, task=task, carried=carried)
+            return read_csv(data, task=task, extra_columns=extra_columns)
         case "auto" | "ravdess" | "files":
-            return read_folder(data, task=task, carried=carried)
+            return read_folder(data, task=task, extra_columns=extra_columns)
 
 
 def classes_of(clips: pa.Table) -> list[str]:
@@ -295,25 +307,25 @@ def _rejects(rows: Sequence[ClipRow]) -> pa.Table:
     return pa.table(named, schema=REJECTS)
 
 
-def _with_further(
-    clips: pa.Table, rows: Sequence[ClipRow], groups: Groups, carried: Sequence[str]
+def _with_extra_columns(
+    clips: pa.Table, rows: Sequence[ClipRow], groups: Groups, extra_columns: Sequence[str]
 ) -> pa.Table:
     """The clips with a column for each target and each extra text column."""
     targets = [name for group in groups for name in group]
     for i, name in enumerate(targets):
         values = pa.array([row.targets[i] for row in rows], pa.float64())
         clips = clips.append_column(pa.field(f"target_{name}", pa.float64()), values)
-    for i, name in enumerate(carried):
-        values = pa.array([row.carried[i] for row in rows], pa.string())
+    for i, name in enumerate(extra_columns):
+        values = pa.array([row.extra_cells[i] for row in rows], pa.string())
         clips = clips.append_column(pa.field(name, pa.string()), values)
     return clips
 
 
-def refuse_doubles(doubles: Sequence[str], data: DataConfig) -> None:
+def refuse_duplicates(duplicates: Sequence[str], data: DataConfig) -> None:
     """Raises UserError about these names, each of several clips, if there are any."""
-    if doubles:
+    if duplicates:
         raise UserError(
-            f"{data.uri}: {len(doubles)} clip ids are not unique: {quoted(doubles)}; "
+            f"{data.uri}: {len(duplicates)} clip ids are not unique: {quoted(duplicates)}; "
             "remove the copies, or give each clip its own id (--data.id_column) or --data.start_column"
         )
 

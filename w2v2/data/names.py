@@ -16,7 +16,7 @@ MISSING = (
     "nan", "NaN", "NaT", "<NA>", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!",
 )  # fmt: skip
 """How pandas and Excel write a value that is not there."""
-NOBODY = (*MISSING, "None")
+MISSING_SPEAKER = (*MISSING, "None")
 """The same of a speaker: a class may be called None."""
 
 # Letters of Cyrillic (first) and Greek that look like Latin ones.
@@ -58,7 +58,7 @@ def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:
     Without it the names stay unchanged, and a warning lists them.
     """
     counts = clips[column].value_counts().to_pylist()
-    groups = spellings({one["values"]: one["counts"] for one in counts})
+    groups = spellings({name["values"]: name["counts"] for name in counts})
     if not groups:
         return clips
     if not merge:

@@ -183,7 +183,7 @@ def _check_filled(clips: pa.Table) -> None:
     for name in ("train", "test"):
         if not counts[name]:
             raise UserError(
-                f"no clip is in split {name} (found {shown}): name some so in data.split_column (clinic: "
+                f"no clip is in split {name} (found {shown}): mark some with it in data.split_column (clinic: "
                 f"{name}.csv), or draw the splits with --split.kind speakers"
             )
 

@@ -30,34 +30,38 @@ def can_stream(data: DataConfig) -> bool:
     return is_csv and not data.merge_names and not data.classes
 
 
-def read_shards(data: DataConfig, carried: Sequence[str], num_rows: int) -> Iterator[Manifest]:
+def read_shards(data: DataConfig, extra_columns: Sequence[str], num_rows: int) -> Iterator[Manifest]:
     """The clips in shards of num_rows, labels not needed, with the facts about their files.
 
     One shard is in the order of its rows, several are in that of their uris. Raises UserError as manifest.read does.
     """
-    rows = iter(read_csv(data, task="none", carried=carried).rows)
+    rows = iter(read_csv(data, task="none", extra_columns=extra_columns).rows)
     first = list(itertools.islice(rows, num_rows + 1))
     if len(first) <= num_rows:
-        corpus = manifest.of_corpus(CorpusRows(rows=first), data, task="none", carried=carried)
+        corpus = manifest.of_corpus(CorpusRows(rows=first), data, task="none", extra_columns=extra_columns)
         yield file_facts.add_file_facts(corpus, data)
         return
     portions = itertools.chain([first], iter(lambda: list(itertools.islice(rows, num_rows)), []))
     with tempfile.TemporaryDirectory(prefix="w2v2-table-") as folder:
-        yield from _in_order(portions, data, carried, num_rows, Path(folder))
+        yield from _in_order(portions, data, extra_columns, num_rows, Path(folder))
 
 
 def _in_order(
-    portions: Iterator[list[ClipRow]], data: DataConfig, carried: Sequence[str], num_rows: int, folder: Path
+    portions: Iterator[list[ClipRow]],
+    data: DataConfig,
+    extra_columns: Sequence[str],
+    num_rows: int,
+    folder: Path,
 ) -> Iterator[Manifest]:
-    schema = pa.schema([*CLIPS, *((name, pa.string()) for name in carried)])
+    schema = pa.schema([*CLIPS, *((name, pa.string()) for name in extra_columns)])
     seen = _Seen()
     with spool_in(folder) as spool:
         table = spool.table("clips", schema)
         for rows in portions:
-            portion = manifest.of_rows(CorpusRows(rows=rows), task="none", carried=carried)
+            portion = manifest.of_rows(CorpusRows(rows=rows), task="none", extra_columns=extra_columns)
             table.add(portion.clips)
             seen.add(portion)
-        manifest.refuse_doubles(table.doubles("clip_id"), data)
+        manifest.refuse_duplicates(table.duplicates("clip_id"), data)
         logger.info("%s: %d clips, %d rejected", data.uri, seen.num_clips, sum(map(len, seen.rejects)))
         for column, counts in seen.names.items():
             names.warn_of_spellings(names.spellings(counts), column)
@@ -75,7 +79,7 @@ def _in_order(
 
 @dataclass
 class _Seen:
-    """The rejects of rows, and what must be known of all rows before the first shard."""
+    """The rejects of rows, and the sums over all rows that the first shard needs."""
 
     num_clips: int = 0
     rejects: list[pa.Table] = field(default_factory=list)
@@ -89,8 +93,8 @@ class _Seen:
         self.num_clips += len(portion.clips)
         self.rejects.append(portion.rejects)
         for column, counts in self.names.items():
-            for one in pc.value_counts(portion.clips[column]).to_pylist():
-                counts[one["values"]] += one["counts"]
+            for name in pc.value_counts(portion.clips[column]).to_pylist():
+                counts[name["values"]] += name["counts"]
         uris = portion.clips["uri"].filter(pc.starts_with(portion.clips["uri"], "gs://"))
         buckets = pc.extract_regex(uris, "^(?P<bucket>gs://[^/]*/)").combine_chunks().field("bucket")
         for bucket in buckets.unique().to_pylist():

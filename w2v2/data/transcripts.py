@@ -80,7 +80,7 @@ def references_of(clips: pa.Table, split: str) -> list[str]:
     return [reference for reference, split_name in rows if split_name == split]
 
 
-def check_known(references: Sequence[str], vocabulary: Vocabulary, *, max_fraction: float) -> None:
+def refuse_unknown(references: Sequence[str], vocabulary: Vocabulary, *, max_fraction: float) -> None:
     """Raises UserError where a model's vocabulary lacks too many of the training characters, naming them."""
     unknown = unknown_characters(references, vocabulary)
     num_all = sum(map(len, references))

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=DataConfig)
 
-LOOKED_AT = 1_000
+CLIPS_AS_OBJECTS = 1_000
 """Clips that are objects at the same time, of a million in columns."""
 
 
@@ -92,7 +92,9 @@ def with_usable_audio(
     """
     corpus = manifest.with_rejects(corpus, [(p.clip_id, p.reject) for p in prepared if p.reject])
     manifest.check_rejects(corpus, max_reject_fraction=max_reject_fraction, run=run)
-    portions = [_facts(prepared[at : at + LOOKED_AT]) for at in range(0, len(prepared), LOOKED_AT)]
+    portions = [
+        _facts(prepared[at : at + CLIPS_AS_OBJECTS]) for at in range(0, len(prepared), CLIPS_AS_OBJECTS)
+    ]
     clips, facts = corpus.clips, pa.concat_tables(portions)
     for name in facts.column_names:
         clips = clips.append_column(name, facts[name])

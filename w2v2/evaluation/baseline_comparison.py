@@ -50,7 +50,7 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
         example = sorted(theirs ^ ours)[0]
         raise UserError(
             f"baseline {baseline.uri} has other clips, labels or folds: {len(ours - theirs)} of {len(ours)} clips here "
-            f"are not so in its {len(theirs)} (such as {example[0]}); run {command_of('baseline')} with the same --data and "
+            f"are not the same among its {len(theirs)} (such as {example[0]}); run {command_of('baseline')} with the same --data and "
             "--folds into a directory of its own"
         )
 

@@ -200,10 +200,10 @@ def decision_lines(metrics: JsonObject) -> list[str]:
 
 
 def contradictions(patients: JsonObject) -> list[str]:
-    """A sentence for each label on the patients that are left out of it."""
+    """For each label a sentence on the patients with contradicting recordings, who are left out of its scores."""
     return [
         f"{len(who)} patient{'s have' if len(who) > 1 else ' has'} recordings with and without {name} and "
-        f"{'are' if len(who) > 1 else 'is'} left out of it by patient: {', '.join(who[:5])}{', ...' if len(who) > 5 else ''}"
+        f"{'are' if len(who) > 1 else 'is'} left out of its scores by patient: {', '.join(who[:5])}{', ...' if len(who) > 5 else ''}"
         for name, who in patients["contradictory"].items()
     ]
 

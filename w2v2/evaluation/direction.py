@@ -19,5 +19,5 @@ def better_word(metric: str) -> str:
 
 
 def worst(metric: str) -> float:
-    """The score that stands in for an undefined one when trials are compared: nothing right, or all wrong."""
+    """The score that an undefined one counts as when trials are compared: nothing right, or all wrong."""
     return 1.0 if metric in LOWER_IS_BETTER else 0.0

@@ -71,7 +71,7 @@ def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> 
     speakers come from one corpus is in no interval. `undefined` says why there is no extrapolation.
     """
     sizes = sorted(by_size)
-    by_name = intervals(_along_the_curve(by_size, metric), seed=seed)
+    by_name = intervals(_curve_scores(by_size, metric), seed=seed)
     points = [{"num_speakers": size, **_plain(by_name[f"score {size}"])} for size in sizes]
     if undefined := _why_undefined(points):
         return {"points": points, "undefined": undefined}
@@ -87,7 +87,7 @@ def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> 
     }
 
 
-def _along_the_curve(by_size: Mapping[int, Scored], metric: str) -> Scored:
+def _curve_scores(by_size: Mapping[int, Scored], metric: str) -> Scored:
     """The score at each size, at twice the largest, and the gain to there, of any sample of speakers."""
     sizes = sorted(by_size)
     first = by_size[sizes[0]]

@@ -145,7 +145,7 @@ def scored(
     spaces: bool = True,
     folds: Sequence[int] | None = None,
 ) -> Scored:
-    """The error rates as what is resampled by speaker, and by fold where every fold has a model of its own."""
+    """The error rates, ready to be resampled by speaker, and by fold where each fold has a separate model."""
     units = _units(references, hypotheses, spaces=spaces)
     return _scored({name: clips for name, clips in units.items() if name == "cer" or spaces}, speakers, folds)
 

@@ -251,6 +251,6 @@ def class_warnings(recordings: JsonObject) -> list[str]:
 
 
 def permutation_text(row: JsonObject) -> str:
-    """What was permuted for an entry of `by_class`."""
+    """The units that were permuted for an entry of `by_class`, in words."""
     num = counted(row["num_speakers"], "speakers")
     return f"permuting the classes within each of {num}" if row["is_within"] else f"permuting {num}"

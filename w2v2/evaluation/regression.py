@@ -82,7 +82,7 @@ def by_speaker(
     """The means and, as `ccc:<target>` and so on, each target's scores, of any sample of the speakers.
 
     A mean is NaN in a sample that lacks a target whose score all speakers together define. fold is each clip's fold,
-    where every fold has a model of its own.
+    where each fold has a separate model.
     """
     speakers, group = numbered(speaker)
     sums = _sums_by_group(

@@ -2,10 +2,10 @@
 
 `score_predictions` gives, for every kind: `kind`, `names` (classes, labels or targets), `num_clips`,
 `num_speakers` and `pooled`, the scores of all clips together with `intervals` as bootstrap.intervals has them, and
-- classes: `classes`, `chance_uar`, `by_speaker`; pooled is that of classification.scores
-- multi_label: pooled is that of multi_label.scores
-- regression: pooled is that of regression.scores; `quadrants` for two targets with midpoints
-- transcript: `by_speaker`; pooled is that of recognition.scores, and names are the characters of the model
+- classes: `classes`, `chance_uar`, `by_speaker`; pooled is the result of classification.scores
+- multi_label: pooled is the result of multi_label.scores
+- regression: pooled is the result of regression.scores; `quadrants` for two targets with midpoints
+- transcript: `by_speaker`; pooled is the result of recognition.scores, and names are the characters of the model
 
 A job adds to it: `job`, `computed_on` (what follows "computed on ..."), and where they apply `encoder` and
 `model` (name or uri, digest, ...), `versions`, `seconds`, `before_remapping` (a `pooled` of the original class

@@ -68,7 +68,7 @@ def slice_scores(
 
     All values are scored over the classes that every value has, since UAR over other classes is another metric;
     `left_out` names the other classes. `gap` has the interval of the difference between the two values, on the same
-    samples of speakers. `p` is how often a gap as large is found where the values are permuted: among speakers where
+    samples of speakers. `p` is the fraction of permutations with a gap as large: the values are permuted among speakers where
     every speaker has one value, else within each speaker's clips of a class. As the permuted gap is between the highest and
     the lowest as well, p allows for the two values having been chosen for being far apart; the interval does not.
     Clips with an empty value are not scored. `undefined` says why there is no comparison.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.waveforms import normalized
 from w2v2.config.model import AugmentConfig
-from w2v2.features.batches import Features, Fetched
+from w2v2.features.batches import Features, FetchedFeatures
 
 STFT = {"n_fft": 512, "hop_length": 128}
 FADE_S = 0.005
@@ -73,7 +73,7 @@ class AugmentedFeatures:
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
         """Begin to load the waveforms of these clips, if loading them takes time."""
-        if isinstance(self._features, Fetched):
+        if isinstance(self._features, FetchedFeatures):
             self._features.expect(indices)
 
 

@@ -23,7 +23,7 @@ class Features(Protocol):
 
 
 @runtime_checkable
-class Fetched(Protocol):
+class FetchedFeatures(Protocol):
     """Features that take time to load and accept a hint which clips are needed next."""
 
     def expect(self, indices: Int[np.ndarray, " clips"] | Sequence[int]) -> None:
@@ -32,7 +32,7 @@ class Fetched(Protocol):
 
 
 @runtime_checkable
-class PerEpoch(Protocol):
+class PerEpochFeatures(Protocol):
     """Features that differ from epoch to epoch because of augmentation."""
 
     epoch: int

@@ -18,7 +18,7 @@ Vector = Float[np.ndarray, " descriptors"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class DescribedClip:
     """A clip and its hand-made features; none where the clip cannot be used."""
 
     prepared: ClipFeatures
@@ -58,7 +58,7 @@ def prepare_descriptors(
     audio: AudioConfig,
     cache: CacheConfig,
     num_readers: int,
-) -> list[Described]:
+) -> list[DescribedClip]:
     """Each clip's features, in order: read and computed only where the file is new or an entry is missing."""
     caches = [descriptor_cache(kind, cache) for kind in kinds]
     features = [
@@ -67,7 +67,7 @@ def prepare_descriptors(
     ]
     clips = prepare(requests, kinds=features, audio=audio, num_readers=num_readers)
     return [
-        Described(prepared=clip, values=None if clip.reject else _values(clip.audio_digest, caches))
+        DescribedClip(prepared=clip, values=None if clip.reject else _values(clip.audio_digest, caches))
         for clip in clips
     ]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import google_crc32c
 
 from w2v2.config.data import CacheConfig
-from w2v2.config.model import EncoderConfig
+from w2v2.config.digest import first_and_changed
+from w2v2.config.model import FIRST_ENCODER_FIELDS, EncoderConfig
 from w2v2.storage import files as storage
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class EncoderInfo:
     """Numbers that a clip's pooled vectors have; 0 where frames cross the cut."""
 
 
-class KnownEncoders:
+class RecordedEncoders:
     """`<cache>/encoders/`: one file per encoder, named by its settings and the state of its weight files."""
 
     def __init__(self, cache: CacheConfig, *, precision: str, seed: int) -> None:
@@ -72,7 +73,8 @@ class KnownEncoders:
         weights = _weights_state(encoder.name, self._seed)
         if not weights:
             return ""
-        parts = [INFO_VERSION, TRUNK_VERSION, weights, asdict(encoder), self._cache.dtype, self._precision]
+        settings = first_and_changed(encoder, FIRST_ENCODER_FIELDS)
+        parts = [INFO_VERSION, TRUNK_VERSION, weights, settings, self._cache.dtype, self._precision]
         name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
         return storage.join(storage.expand(self._cache.uri), "encoders", f"{name}.json")
 

@@ -19,11 +19,11 @@ from w2v2.data.file_facts import reject_of
 from w2v2.errors import Reject
 from w2v2.features.cache import FeatureCache
 from w2v2.features.packed_vectors import without_packed
-from w2v2.features.requests import ClipFeatures, InColumns, Request, unchanged_features
+from w2v2.features.requests import ClipColumns, ClipFeatures, Request, unchanged_features
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
 
-LOOKED_UP = 10_000
+CLIPS_PER_LOOKUP = 10_000
 """Clips whose files and cached entries are looked up together."""
 Waveforms = Mapping[str, Float[np.ndarray, " _"]]
 """16 kHz waveforms by clip_id or by digest."""
@@ -104,19 +104,19 @@ def prepare(
 
 
 def cached_features(
-    requests: InColumns[Request], *, caches: Sequence[FeatureCache], num_readers: int
-) -> InColumns[ClipFeatures] | None:
+    requests: ClipColumns[Request], *, caches: Sequence[FeatureCache], num_readers: int
+) -> ClipColumns[ClipFeatures] | None:
     """A ClipFeatures for each request, in order, if all caches have all entries and no file has changed; else None."""
     if not all(
-        _are_unchanged(requests.table.slice(at, LOOKED_UP), num_readers)
-        for at in range(0, len(requests), LOOKED_UP)
+        _are_unchanged(requests.table.slice(at, CLIPS_PER_LOOKUP), num_readers)
+        for at in range(0, len(requests), CLIPS_PER_LOOKUP)
     ):
         return None
     digests = requests.table["audio_digest"].unique()
     for cache in caches:
         unpacked = without_packed(cache, digests)
-        for at in range(0, len(unpacked), LOOKED_UP):
-            portion = unpacked.slice(at, LOOKED_UP).to_pylist()
+        for at in range(0, len(unpacked), CLIPS_PER_LOOKUP):
+            portion = unpacked.slice(at, CLIPS_PER_LOOKUP).to_pylist()
             if len(cache.intact(portion, num_at_once=num_readers)) < len(portion):
                 return None
     return unchanged_features(requests)

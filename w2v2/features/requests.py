@@ -27,7 +27,7 @@ from w2v2.storage.seals import parse_parquet, seal_parquet
 
 SHARD_CLIPS = 100_000
 """The most clips of one file of an index."""
-LOOKED_AT = 1_000
+CLIPS_AS_OBJECTS = 1_000
 """Clips that are objects at the same time where all are looked at."""
 
 
@@ -76,31 +76,31 @@ def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
 
 logger = logging.getLogger(__name__)
 
-LEARNT = {
+FILE_FACTS = {
     "fingerprint": pa.string(),
     "audio_digest": pa.string(),
     "num_samples": pa.int64(),
     "tolerated": pa.string(),
 }
 PLACE = {"uri": pa.string(), "start_s": pa.float64(), "end_s": pa.float64()}
-INDEX = pa.schema([*PLACE.items(), *LEARNT.items(), *QUALITY.items(), ("decoder", pa.int64())])
+INDEX = pa.schema([*PLACE.items(), *FILE_FACTS.items(), *QUALITY.items(), ("decoder", pa.int64())])
 REQUESTS = pa.schema(
     [
         ("clip_id", pa.string()),
         *PLACE.items(),
-        *LEARNT.items(),
+        *FILE_FACTS.items(),
         *QUALITY.items(),
         ("listed_fingerprint", pa.string()),
     ]
 )
 FEATURES = pa.schema(
-    [("clip_id", pa.string()), *LEARNT.items(), *QUALITY.items(), *RECORD, ("num_forwards", pa.int64())]
+    [("clip_id", pa.string()), *FILE_FACTS.items(), *QUALITY.items(), *RECORD, ("num_forwards", pa.int64())]
 )
 
 Item = TypeVar("Item", Request, ClipFeatures)
 
 
-class InColumns(Sequence[Item]):
+class ClipColumns(Sequence[Item]):
     """Clips as the rows of a table, in a quarter of the memory of objects; each is made while it is looked at."""
 
     def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
@@ -122,51 +122,51 @@ class InColumns(Sequence[Item]):
         return [self._make(row) for row in rows.to_pylist()]
 
     def __iter__(self) -> Iterator[Item]:
-        for at in range(0, len(self), LOOKED_AT):
-            yield from self[at : at + LOOKED_AT]
+        for at in range(0, len(self), CLIPS_AS_OBJECTS):
+            yield from self[at : at + CLIPS_AS_OBJECTS]
 
 
-def features_in_columns(clips: Iterable[ClipFeatures]) -> InColumns[ClipFeatures]:
+def features_in_columns(clips: Iterable[ClipFeatures]) -> ClipColumns[ClipFeatures]:
     """The same clips as the rows of a table."""
-    return InColumns(_in_portions(map(_row_of_features, clips), FEATURES), _features_of)
+    return ClipColumns(_in_portions(map(_row_of_features, clips), FEATURES), _features_of)
 
 
-def joined(parts: Sequence[InColumns[ClipFeatures]]) -> InColumns[ClipFeatures]:
+def joined(parts: Sequence[ClipColumns[ClipFeatures]]) -> ClipColumns[ClipFeatures]:
     """All clips of the parts, in order."""
-    return InColumns(
+    return ClipColumns(
         pa.concat_tables([FEATURES.empty_table(), *(part.table for part in parts)]), _features_of
     )
 
 
-def unchanged_features(requests: InColumns[Request]) -> InColumns[ClipFeatures]:
+def unchanged_features(requests: ClipColumns[Request]) -> ClipColumns[ClipFeatures]:
     """The features of requests of which nothing has to be read or computed anew."""
-    columns = {name: requests.table[name] for name in ("clip_id", *LEARNT, *QUALITY)}
+    columns = {name: requests.table[name] for name in ("clip_id", *FILE_FACTS, *QUALITY)}
     num = len(requests)
     columns |= {name: pa.repeat(value, num) for name, value in record_fields(None).items()}
     columns["tolerated"] = pc.fill_null(columns["tolerated"], "")
     columns["num_forwards"] = pa.repeat(0, num)
-    return InColumns(pa.table(columns).select(FEATURES.names).cast(FEATURES), _features_of)
+    return ClipColumns(pa.table(columns).select(FEATURES.names).cast(FEATURES), _features_of)
 
 
 def _in_portions(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     waiting = iter(rows)
-    portions = iter(lambda: list(itertools.islice(waiting, LOOKED_AT)), [])
+    portions = iter(lambda: list(itertools.islice(waiting, CLIPS_AS_OBJECTS)), [])
     tables = [pa.Table.from_pylist(portion, schema=schema) for portion in portions]
     return pa.concat_tables([schema.empty_table(), *tables])
 
 
 def _row_of_features(clip: ClipFeatures) -> dict[str, object]:
-    row = {name: getattr(clip, name) for name in ("clip_id", *LEARNT, "num_forwards")}
+    row = {name: getattr(clip, name) for name in ("clip_id", *FILE_FACTS, "num_forwards")}
     return row | (asdict(clip.quality) if clip.quality else {}) | record_fields(clip.reject)
 
 
 def _features_of(row: Mapping[str, Any]) -> ClipFeatures:
-    values = {name: row[name] for name in ("clip_id", *LEARNT, "num_forwards")}
+    values = {name: row[name] for name in ("clip_id", *FILE_FACTS, "num_forwards")}
     return ClipFeatures(**values, quality=recorded_quality(row), reject=recorded_reject(row))
 
 
 def _request_of(row: Mapping[str, Any]) -> Request:
-    known = (*LEARNT, "listed_fingerprint")
+    known = (*FILE_FACTS, "listed_fingerprint")
     learnt = {name: row[name] for name in known if row[name] is not None}
     place = {name: row[name] for name in ("clip_id", *PLACE)}
     return Request(**place, **learnt, quality=recorded_quality(row))
@@ -186,15 +186,15 @@ class AudioIndex:
         self._files = next(found, {})
         self._rows = pa.concat_tables([INDEX.empty_table(), *self._files.values()])
 
-    def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> InColumns[Request]:
+    def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> ClipColumns[Request]:
         """A request for every clip, with what earlier runs learnt about its file, and with what a listing shows of files in gs://."""
         place = pc.index_in(_key(clips), value_set=_key(self._rows).combine_chunks())
         columns = {name: clips[name] for name in ("clip_id", *PLACE)}
-        columns |= {name: self._rows[name].take(place) for name in (*LEARNT, *QUALITY)}
+        columns |= {name: self._rows[name].take(place) for name in (*FILE_FACTS, *QUALITY)}
         columns["listed_fingerprint"] = pa.nulls(len(clips), pa.string())
         if is_looked_up:
             columns["listed_fingerprint"] = listed_fingerprints(clips, self._data)
-        return InColumns(pa.table(columns).cast(REQUESTS), _request_of)
+        return ClipColumns(pa.table(columns).cast(REQUESTS), _request_of)
 
     def has_all(self, clips: pa.Table) -> bool:
         """Whether every clip's audio was read by an earlier run."""
@@ -216,7 +216,9 @@ class AudioIndex:
 
 
 def _index_row(request: Request, clip: ClipFeatures) -> dict[str, object]:
-    row = {name: getattr(request, name) for name in PLACE} | {name: getattr(clip, name) for name in LEARNT}
+    row = {name: getattr(request, name) for name in PLACE} | {
+        name: getattr(clip, name) for name in FILE_FACTS
+    }
     return row | (asdict(clip.quality) if clip.quality else {}) | {"decoder": DECODER_VERSION}
 
 

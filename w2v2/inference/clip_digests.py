@@ -66,18 +66,18 @@ def _combinations(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[list[t
     """The different rows of some columns without nulls, and for each row the place of its equal among these."""
     encoded = [_encoded(column) for column in columns]
     code = np.zeros(len(columns[0]), np.int64)
-    for one in encoded:
-        code = code * max(1, len(one.dictionary)) + one.indices.to_numpy()
+    for column in encoded:
+        code = code * max(1, len(column.dictionary)) + column.indices.to_numpy()
     _, first, place = np.unique(code, return_index=True, return_inverse=True)
-    return list(zip(*(one.take(pa.array(first)).to_pylist() for one in encoded), strict=True)), pa.array(
-        place
-    )
+    return list(
+        zip(*(column.take(pa.array(first)).to_pylist() for column in encoded), strict=True)
+    ), pa.array(place)
 
 
 def inputs_digests(job: "Job", clips: pa.Table, settings: pa.Array) -> pa.Array:
     """For each clip a digest of all that its vectors depend on; settings are those of settings_digests."""
-    names = ("start_s", "end_s", "uri", "fingerprint", *job.config.carried)
-    identity = (job.digest, job.layers, job.config.carried, tuple(job.constants.items()))
+    names = ("start_s", "end_s", "uri", "fingerprint", *job.config.extra_columns)
+    identity = (job.digest, job.layers, job.config.extra_columns, tuple(job.constants.items()))
     texts = pc.binary_join_element_wise(*map(_reprs, (settings, *(clips[name] for name in names))), ", ")
     ends = pc.cast(pc.binary_join_element_wise(texts, "", ")"), pa.binary()).to_pylist()
     # The text of digest(identity, *row), whose beginning is hashed once.

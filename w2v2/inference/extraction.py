@@ -17,7 +17,7 @@ from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
 from w2v2.inference.clip_digests import digest, inputs_digests, settings_digests
-from w2v2.inference.reading import EMBEDDED, REJECTED, THERE, UNREADABLE
+from w2v2.inference.reading import CHECKSUM_IN_TABLE, EMBEDDED, IN_TABLE, REJECTED, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.tables.spec import TIMESTAMP, TableSpec, Where, embeddings_spec
 
@@ -40,11 +40,21 @@ DONE = pa.schema(
         ("created_at", TIMESTAMP),
     ]
 )
-"""What became of a clip; inputs names all that its vectors depend on, part is the name of their file, made at
+"""The outcome of a clip; inputs names all that its vectors depend on, part is the name of their file, made at
 created_at (null in records of earlier versions)."""
 
 _REASONS = tuple(name for name, _ in RECORD)
-_TO_DO = ("clip_id", "uri", "start_s", "end_s", "size_bytes", "fingerprint", "settings", "inputs", "known")
+_TO_DO = (
+    "clip_id",
+    "uri",
+    "start_s",
+    "end_s",
+    "size_bytes",
+    "fingerprint",
+    "settings",
+    "inputs",
+    CHECKSUM_IN_TABLE,
+)
 # Columns of intermediate tables that the final table does not have.
 _RESERVED = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {
     "clip_id",
@@ -85,11 +95,11 @@ def spec_of(config: ExtractConfig) -> TableSpec:
 
     Raises UserError where an extra column has the name of one of the table's.
     """
-    if ambiguous := sorted(_RESERVED & set(config.carried)):
+    if ambiguous := sorted(_RESERVED & set(config.extra_columns)):
         raise UserError(
             f"labels: the name {ambiguous[0]!r} has another use here, rename that column of the CSV"
         )
-    return embeddings_spec(carried=("settings", *config.carried))
+    return embeddings_spec(extra_columns=("settings", *config.extra_columns))
 
 
 def run_id(run: str) -> str:
@@ -110,10 +120,9 @@ class Rows(Protocol):
 
 
 def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -> pa.Table:
-    """The clips with settings, inputs, known and the columns of DONE; status is '' for clips to embed.
+    """The clips with settings, inputs, CHECKSUM_IN_TABLE and the columns of DONE; status is '' for clips to embed.
 
-    known is the checksum of the audio whose vectors the table has. `done` are outcomes of earlier attempts; of these and
-    of the table only rows of these clips matter.
+    `done` are outcomes of earlier attempts; of these and of the table only rows of these clips matter.
     """
     settings = settings_digests(job, clips)
     clips = clips.append_column("settings", settings.now)
@@ -121,16 +130,16 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
     checksums = pa.repeat("", len(clips)) if rows is None else _stored(clips, rows, settings.first, job)
-    clips = clips.append_column("known", checksums)
+    clips = clips.append_column(CHECKSUM_IN_TABLE, checksums)
     done = _reusable(_with_inputs(done, clips, settings.first, job))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)
-    in_table = pc.and_(pc.not_equal(clips["known"], ""), pc.equal(clips["known"], clips["checksum"]))
+    in_table = pc.and_(pc.not_equal(checksums, ""), pc.equal(checksums, clips["checksum"]))
     outdated = pa.repeat(False, len(clips))
     if rows is not None and not pc.all(in_table).as_py():
         outdated = pc.and_(pc.invert(in_table), _outdated(clips, earlier, rows))
     status = pc.if_else(outdated, "", pc.fill_null(earlier["status"], ""))
-    clips = clips.append_column("status", pc.if_else(in_table, THERE, status))
+    clips = clips.append_column("status", pc.if_else(in_table, IN_TABLE, status))
     for name in (*_REASONS, "tolerated"):
         clips = clips.append_column(name, pc.if_else(in_table, "", pc.fill_null(earlier[name], "")))
     part = pc.fill_null(earlier["part"], "")
@@ -150,7 +159,7 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
 
 def to_do(clips: pa.Table, job: Job) -> pa.Table:
     """The clips without an outcome, with the columns that workers need."""
-    return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.carried])
+    return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.extra_columns])
 
 
 def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: pa.Array, job: Job) -> pa.Table:
@@ -169,7 +178,7 @@ def _key(table: pa.Table, *names: str) -> pa.ChunkedArray:
 
 def _with_checksums(clips: pa.Table, done: pa.Table) -> pa.Table:
     """Checksums that earlier attempts computed for files that have not changed since."""
-    if pc.all(pc.not_equal(clips["checksum"], "")).as_py():  # as of all files in a bucket
+    if pc.all(pc.not_equal(clips["checksum"], "")).as_py():  # so it is for files in a bucket
         return clips
     read = done.filter(pc.not_equal(done["checksum"], ""))
     files = ("uri", "fingerprint")
@@ -186,7 +195,7 @@ def _reusable(done: pa.Table) -> pa.Table:
 
 
 STORED_COLUMNS = ("clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at")
-"""The columns, with those of config.carried, that say what the table has of a clip."""
+"""The columns, with those of config.extra_columns, that say what the table has of a clip."""
 
 
 def where_stored(job: Job) -> Where:
@@ -196,7 +205,7 @@ def where_stored(job: Job) -> Where:
 
 def _in_table(clips: pa.Table, job: Job, table: Rows) -> pa.Table:
     """The table's first row of each clip and layer for this model and pooling, with any weights and settings."""
-    rows = table.read(STORED_COLUMNS + job.config.carried, where=where_stored(job))
+    rows = table.read(STORED_COLUMNS + job.config.extra_columns, where=where_stored(job))
     # The first window is replaced together with a clip's other windows, so its row records their audio.
     place = pc.index_in(rows["clip_id"], value_set=clips["clip_id"].combine_chunks())
     is_first = pc.equal(rows["start_s"], clips["start_s"].take(place))
@@ -221,7 +230,7 @@ def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: Job)
 
     rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
     """
-    names = ("clip_id", "settings", *job.config.carried)
+    names = ("clip_id", "settings", *job.config.extra_columns)
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
     groups = rows.group_by([*names, "checksum"]).aggregate([("layer", "count_distinct")])
     whole = groups.filter(pc.equal(groups["layer_count_distinct"], len(job.layers)))
@@ -281,7 +290,7 @@ def rejected(clips: pa.Table) -> list[tuple[str, Reject]]:
 
 
 def counts(clips: pa.Table) -> dict[str, int]:
-    """Numbers of clips by outcome: embedded, there (in the table before) and rejected, which includes unreadable ones."""
+    """Numbers of clips by outcome: `embedded`, `there` (in the table already) and `rejected`, unreadable ones included."""
     by_status = {item["values"]: item["counts"] for item in clips["status"].value_counts().to_pylist()}
     bad = by_status.get(REJECTED, 0) + by_status.get(UNREADABLE, 0)
-    return {"embedded": by_status.get(EMBEDDED, 0), "there": by_status.get(THERE, 0), "rejected": bad}
+    return {"embedded": by_status.get(EMBEDDED, 0), "there": by_status.get(IN_TABLE, 0), "rejected": bad}

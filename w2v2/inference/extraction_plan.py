@@ -57,7 +57,7 @@ def estimate(
         todo.num_clips, todo.num_bytes / 1e9, plan["audio_hours"], plan["num_rows"], clock(plan["seconds"]),
     )  # fmt: skip
     logger.info(
-        "plan: %d clips are already there, %d are made and wait to be written, %d are rejected",
+        "plan: %d clips are already in the table, %d are made and wait to be written, %d are rejected",
         plan["there"], plan["embedded"], plan["rejected"],
     )  # fmt: skip
     return plan

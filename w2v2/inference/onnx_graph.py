@@ -1,4 +1,4 @@
-"""A saved model as an ONNX graph, and what onnxruntime makes of it next to what the model itself gives."""
+"""A saved model as an ONNX graph, whose outputs by onnxruntime are compared with those of the model."""
 
 import contextlib
 import importlib.util

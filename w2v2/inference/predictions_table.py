@@ -126,7 +126,7 @@ def words_json(transcript: Transcript) -> str:
 def open_place(config: PredictConfig, info: ModelInfo) -> tables.Table | None:
     """The table that config.table names, made where it is missing; None for a CSV file.
 
-    Raises UserError where predictions of this model cannot be written there.
+    Raises UserError where the table cannot take predictions of this model.
     """
     if config.words and info.kind != "transcript":
         raise UserError(

@@ -17,8 +17,10 @@ from w2v2.data.rejects import RECORD, record_fields
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
-EMBEDDED, THERE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
-"""What became of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
+EMBEDDED, IN_TABLE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
+"""The outcome of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
+CHECKSUM_IN_TABLE = "known"
+"""The column of clips with the checksum of the audio whose vectors the table has; '' where it has none."""
 
 DECODED = pa.schema(
     [
@@ -44,7 +46,7 @@ def read_clips(
 ) -> Iterator[pa.Table]:
     """Each clip as a table of one row, with the columns DECODED; a file with successive clips is read once.
 
-    clips has clip_id, uri, start_s, end_s and known: the checksum of the audio whose vectors the table has.
+    clips has clip_id, uri, start_s, end_s and CHECKSUM_IN_TABLE.
     """
     segments = [
         list(rows_of_file)
@@ -75,8 +77,8 @@ def _decoded(
     }
     if isinstance(body, StorageError):
         return decoded | {"status": UNREADABLE, **record_fields(body.reject)}
-    if clip["known"] == checksum:
-        return decoded | {"status": THERE}
+    if clip[CHECKSUM_IN_TABLE] == checksum:
+        return decoded | {"status": IN_TABLE}
     try:
         sound = read_clip(
             body, audio, start_s=clip["start_s"], end_s=clip["end_s"], min_samples=min_samples, max_s=max_s

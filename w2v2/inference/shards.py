@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +15,7 @@ from w2v2.data.rejects import REJECTS
 from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, STORED_COLUMNS, Job
 from w2v2.inference.outcomes import done_before
+from w2v2.inference.reading import CHECKSUM_IN_TABLE
 from w2v2.inference.todo import Todo
 from w2v2.json_types import Json
 from w2v2.storage import files as storage
@@ -25,7 +25,7 @@ from w2v2.tables.spool import RowsByShard, Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
-DIGESTS = ("fingerprint", "settings", "inputs", "checksum", "known", "part", "vectors_in")
+DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CHECKSUM_IN_TABLE, "part", "vectors_in")
 """Columns of clips that hold digests, and names made of digests."""
 SHARDS_MEASURED = 10
 """So many shards' worth of recordings are measured for the page: a million clips."""
@@ -93,9 +93,9 @@ class Shards:
     def _stored(self, table: Table, job: Job) -> RowsByShard:
         return spooled_rows(self.spool, table, job).by_shard("clip_id", self._keys["clip_id"])
 
-    def manifest(self, carried: Sequence[str]) -> Manifest:
-        """All clips in memory, with the columns that manifest.read and file_facts give them, `carried` among them."""
-        names = [*CLIPS.names, *carried, "size_bytes", "fingerprint", "checksum"]
+    def manifest(self, extra_columns: Sequence[str]) -> Manifest:
+        """All clips in memory, with the columns that manifest.read and file_facts give them, `extra_columns` among them."""
+        names = [*CLIPS.names, *extra_columns, "size_bytes", "fingerprint", "checksum"]
         clips = pa.concat_tables([clips.select(names) for clips in self])
         return Manifest(clips=clips, rejects=self.rejects, passed_over=self.passed_over)
 
@@ -121,7 +121,7 @@ class Shards:
             rejects.append(sorted_out.rejects)
             tolerated.update(tolerated_in(sorted_out.clips))
             recordings.append(
-                _every(sorted_out.clips.select([*MEASURES]), -(-self.num_shards // SHARDS_MEASURED))
+                _every_nth(sorted_out.clips.select([*MEASURES]), -(-self.num_shards // SHARDS_MEASURED))
             )
         return Finished(
             counts=dict(counts),
@@ -139,7 +139,7 @@ class Shards:
         return self._folder / f"{number:05d}.parquet"
 
 
-def _every(rows: pa.Table, step: int) -> pa.Table:
+def _every_nth(rows: pa.Table, step: int) -> pa.Table:
     return rows if step == 1 else rows.take(pa.array(range(0, len(rows), step)))
 
 
@@ -177,7 +177,7 @@ def spooled_done(spool: Spool, job: Job) -> SpooledTable:
 
 def spooled_rows(spool: Spool, table: Table, job: Job) -> SpooledTable:
     """What the table has for this encoder and pooling."""
-    columns = [*STORED_COLUMNS, *job.config.carried]
+    columns = [*STORED_COLUMNS, *job.config.extra_columns]
     schema = extraction.spec_of(job.config).schema
     schema = pa.schema([schema.field(column) for column in columns])
     for attempt in range(NUM_TRIES):
@@ -200,6 +200,6 @@ class RowsOfClips:
     def __init__(self, rows: pa.Table) -> None:
         self._rows = rows
 
-    def read(self, columns: Any = (), *, where: Where | None = None) -> pa.Table:
+    def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """The columns of the rows, which are those of one encoder and pooling already."""
         return self._rows.select(list(columns))

@@ -52,7 +52,10 @@ FILES = ("model.onnx", "model.onnx.data", "model.json", "metrics.json")
 
 @exclusive
 def main(config: ExportConfig) -> dict[str, Json]:
-    """How the graph compares with the model, after everything has been written to the run directory."""
+    """How the graph compares with the model, after everything has been written to the run directory.
+
+    Raises UserError for a model that cannot be exported, and where the graph's outputs differ from the model's.
+    """
     started = time.monotonic()
     config = replace(config, run=storage.expand(config.run), model=place_of_model(config.model))
     check_model(config.model)

@@ -39,7 +39,7 @@ from w2v2.tables import table as tables
 from w2v2.tables.spool import spool_in
 
 if TYPE_CHECKING:
-    from w2v2.cluster.embedding import Embeds
+    from w2v2.cluster.embedding import Embedder
     from w2v2.inference.extraction import Job
     from w2v2.inference.shards import Shards
 
@@ -73,13 +73,13 @@ def main(config: ExtractConfig) -> dict[str, Json]:
     return extract(config, _start)
 
 
-def _start(config: ExtractConfig, num_clips: int) -> "Embeds":
+def _start(config: ExtractConfig, num_clips: int) -> "Embedder":
     from w2v2.cluster.embedding import Encoders
 
     return Encoders(config, num_clips)
 
 
-def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds]") -> dict[str, Json]:
+def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embedder]") -> dict[str, Json]:
     """The same, with vectors from what start(config, number of clips) returns."""
     started = time.monotonic()
     config = resolved(config)
@@ -90,7 +90,7 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
         config.encoder.layer_numbers(num_layers)  # finds early what would not work
     data = usable_clips.with_demo_made(config.data)
     with tempfile.TemporaryDirectory(prefix="w2v2-extract-") as folder:
-        shards_read = clip_shards.read_shards(data, carried=further(config))
+        shards_read = clip_shards.read_shards(data, extra_columns=columns_to_read(config))
         from w2v2.inference.shards import (
             Shards,  # after the first message, as what follows: imports take seconds
         )
@@ -109,7 +109,7 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embeds
 
 
 def _extract(
-    shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table, *, started: float
+    shards: "Shards", encoders: "Embedder", job: "Job", table: tables.Table, *, started: float
 ) -> dict[str, Json]:
     from w2v2.cluster.embedding import embed_all
     from w2v2.inference.extraction import DONE
@@ -135,20 +135,20 @@ def _extract(
     )
 
 
-def _plan(shards: "Shards", encoders: "Embeds", job: "Job", table: tables.Table | None) -> dict[str, Json]:
+def _plan(shards: "Shards", encoders: "Embedder", job: "Job", table: tables.Table | None) -> dict[str, Json]:
     from w2v2.inference.extraction_plan import estimate
 
     todo = shards.sort_out(job, table)
     num_encoders = encoders.num_encoders(todo.num_clips)
     measured = encoders.measure(todo, job) if todo.num_clips else None
     numbers = estimate(todo, shards.counts, len(shards.rejects), job, measured, num_encoders=num_encoders)
-    carried = further(job.config)
-    return plan_extraction(job.config, shards.manifest(carried), numbers, carried=carried)
+    extra_columns = columns_to_read(job.config)
+    return plan_extraction(job.config, shards.manifest(extra_columns), numbers, extra_columns=extra_columns)
 
 
-def further(config: ExtractConfig) -> list[str]:
-    """The columns of the clips' table that are taken along and that clips do not have anyway."""
-    return [name for name in config.carried if name not in manifest.CLIPS.names]
+def columns_to_read(config: ExtractConfig) -> list[str]:
+    """The extra columns that the data must be read with: those that no clip has otherwise."""
+    return [name for name in config.extra_columns if name not in manifest.CLIPS.names]
 
 
 def _check_rejects(config: ExtractConfig, num_clips: int, rejects: pa.Table) -> None:

@@ -100,7 +100,7 @@ def main(config: PretrainConfig) -> dict[str, Json]:
     import_models()  # takes seconds; the workers import it at the same time
     from w2v2.cluster.pretraining import pretrain_each_on, pretrain_on
     from w2v2.results.pretrain import write_fold_outcome, write_outcome
-    from w2v2.training.pretraining import Pretrained, PretrainPlan
+    from w2v2.training.pretraining import PretrainPlan, PretrainResult
 
     info = preparation.infos[0]
     prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
@@ -115,7 +115,7 @@ def main(config: PretrainConfig) -> dict[str, Json]:
     def plan_of(part: Part) -> PretrainPlan:
         return PretrainPlan(config=part.config, clips=part.corpus.clips, card=card(part, encoder), **keys)
 
-    def write(part: Part, trained: Pretrained) -> dict[str, Json]:
+    def write(part: Part, trained: PretrainResult) -> dict[str, Json]:
         seconds = time.monotonic() - started
         return write_outcome(part.config, part.corpus, trained, encoder=encoder, seconds=seconds)
 
@@ -165,7 +165,11 @@ def resolved(config: PretrainConfig) -> PretrainConfig:
 
 
 def read_clips(config: PretrainConfig) -> manifest.Manifest:
-    """The clips by name, without those of data.exclude_speakers."""
+    """The clips by name, without those of data.exclude_speakers.
+
+    Raises UserError for excluded speakers without clips, for too many rejects, and where too few clips or speakers are
+    left to pre-train on.
+    """
     data = usable_clips.with_demo_made(config.data)
     read = manifest.read(data, task="classes" if config.per_fold else "none")
     corpus = file_facts.without_missing_files(read, data)

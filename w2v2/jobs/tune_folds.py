@@ -30,7 +30,7 @@ from w2v2.evaluation import baseline_comparison
 from w2v2.json_types import Json
 from w2v2.models import fold_encoders
 from w2v2.models.architecture import check_encoder, refuse_unusable
-from w2v2.models.learning_rates import DECIDING, learning_rates, log_learning_rate, with_learning_rate
+from w2v2.models.learning_rates import RATE_SETTINGS, learning_rates, log_learning_rate, with_learning_rate
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
 from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices
@@ -179,7 +179,7 @@ def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], cli
     from w2v2.models.ctc_checkpoint import read_vocabulary  # imports torch
 
     for name in dict.fromkeys(names):
-        transcripts.check_known(
+        transcripts.refuse_unknown(
             clips["reference"].to_pylist(),
             read_vocabulary(name),
             max_fraction=config.text.max_unknown_fraction,
@@ -222,7 +222,7 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
     A learning rate is left open where trials differ in what decides it and it is not searched.
     """
     space = config.search.space or default_space(config)
-    if "optim.learning_rate" in space or not DECIDING.intersection(space):
+    if "optim.learning_rate" in space or not RATE_SETTINGS.intersection(space):
         config = with_learning_rate(config)
     if config.task.kind == "transcript":
         metric = "cer" if config.search.metric == "uar" else config.search.metric

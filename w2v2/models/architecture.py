@@ -1,4 +1,4 @@
-"""What a model's small files say of it, without weights and torch: family, layers, sampling rate, vocabulary.
+"""A model as its small files describe it, without weights and torch: family, layers, sampling rate, vocabulary.
 
 Mistakes that they show are reported before workers start.
 """
@@ -33,7 +33,7 @@ FAMILIES = (*WAVEFORM_FAMILIES, *SPECTRUM_FAMILIES)
 """The model types that an Encoder takes."""
 
 KEPT_VOCABULARY = "text.vocab=model, but encoder.name"
-TO_KEEP_ONE = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
+WANTED_VOCABULARY = "wanted the folder or hub name of a CTC model with vocab.json, or --text.vocab train"
 
 TINY_LAYERS = 2
 """Transformer layers of the built-in encoder."""
@@ -58,7 +58,11 @@ def check_encoder(config: EncoderConfig, *, asks_hub: bool) -> None:
 
 
 def read_num_layers(name: str, *, asks_hub: bool) -> int:
-    """Transformer layers of an encoder by its name, as check_encoder; 0 where its config.json does not say."""
+    """Transformer layers of an encoder by its name; 0 where its config.json does not say.
+
+    asks_hub is that of check_encoder. Raises UserError where config.json cannot be read, is of another family, or has
+    an adapter.
+    """
     if name == "tiny":
         return TINY_LAYERS
     check_folder(name)
@@ -105,14 +109,14 @@ def refuse_adapter(name: str, has_adapter: object, *, field: str = "encoder.name
 
 
 def code_needed(settings: Mapping[str, object]) -> str:
-    """That a model, by its config.json, is Python code of others."""
+    """The sentence that a model needs Python code from its repository, by its config.json."""
     return (
         f"its model_type {settings['model_type']} needs Python code from its repository (auto_map in config.json), which "
         "is never run here"
     )
 
 
-def check_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = TO_KEEP_ONE) -> None:
+def check_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = WANTED_VOCABULARY) -> None:
     """Raises UserError, which begins with the field and ends with what is wanted, where a CTC model has no vocab.json.
 
     What the hub says of the file is left to the loader, unless it has no such model or cannot be reached.
@@ -138,12 +142,12 @@ def _refuse_other_families(name: str, settings: Mapping[str, object]) -> None:
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind in FAMILIES:
         return
-    one = ", ".join(FAMILIES)
+    families = ", ".join(FAMILIES)
     if "auto_map" in settings:
         raise UserError(
-            f"encoder.name {name!r}: {code_needed(settings)}; wanted a model whose model_type is one of {one}"
+            f"encoder.name {name!r}: {code_needed(settings)}; wanted a model whose model_type is one of {families}"
         )
-    raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {one}")
+    raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {families}")
 
 
 def _read_settings(name: str, file: str) -> Mapping[str, object]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NEVER = -1e9
+IMPOSSIBLE = -1e9
 """Log probability of what cannot be; flashlight's sums do not bear infinite ones."""
 THRESHOLD = 50.0
 """Partial texts that are so much less likely than the best (in nats) are given up."""
@@ -130,11 +130,11 @@ class BeamSearch:
         """
         vocabulary = self._lm.vocabulary
         silent = [n for n, char in enumerate(vocabulary.characters) if not char and n != vocabulary.blank]
-        edges = np.full((2, log_probabilities.shape[1]), NEVER, np.float32)
+        edges = np.full((2, log_probabilities.shape[1]), IMPOSSIBLE, np.float32)
         edges[0, vocabulary.blank] = 0.0
         edges[1, vocabulary.blank if self._lm.words is None else self._lm.delimiter] = 0.0
-        rows = np.maximum(log_probabilities.astype(np.float32), NEVER)
-        rows[:, silent] = NEVER
+        rows = np.maximum(log_probabilities.astype(np.float32), IMPOSSIBLE)
+        rows[:, silent] = IMPOSSIBLE
         return np.ascontiguousarray(np.concatenate([edges[:1], rows, edges[1:]]))
 
 

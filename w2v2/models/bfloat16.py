@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from w2v2.models.torch_internals import copy_each, direct_parameters
+
 FAMILIES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat", "data2vec-audio")
 """Model types whose layers compute in one type of numbers, and attend through transformers' table of functions."""
 
@@ -48,7 +50,7 @@ def rounded_weights(module: nn.Module) -> Iterator[None]:
     places = [
         (owner, name, weight)
         for owner in module.modules()
-        for name, weight in owner._parameters.items()
+        for name, weight in direct_parameters(owner).items()
         if weight is not None
     ]
     if not places:
@@ -57,12 +59,12 @@ def rounded_weights(module: nn.Module) -> Iterator[None]:
     of_bfloat16: Sequence[Any] = rounded([[weight] for _, _, weight in places])
     try:
         for (owner, name, _), weight in zip(places, of_bfloat16, strict=True):
-            owner._parameters[name] = weight
+            direct_parameters(owner)[name] = weight
         with torch.autocast(of_bfloat16[0].device.type, enabled=False):
             yield
     finally:
         for owner, name, weight in places:
-            owner._parameters[name] = weight
+            direct_parameters(owner)[name] = weight
 
 
 def rounded(groups: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
@@ -86,7 +88,7 @@ class _Rounded(torch.autograd.Function):
         stacked = _empty(
             [(sum(map(len, group)), *group[0].shape[1:]) for group in groups], weights[0], torch.bfloat16
         )
-        torch._foreach_copy_(_split(stacked, ctx.rows), list(weights))
+        copy_each(_split(stacked, ctx.rows), weights)
         return tuple(stacked)
 
     @staticmethod
@@ -94,7 +96,7 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         parts = _split(gradients, ctx.rows)
         copies = _empty([part.shape for part in parts], parts[0], ctx.dtype)
-        torch._foreach_copy_(copies, parts)
+        copy_each(copies, parts)
         return (None, *copies)
 
 

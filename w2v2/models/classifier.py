@@ -92,6 +92,6 @@ class Classifier(nn.Module):
         return outputs if self.units is None else self.units.restore(outputs)
 
 
-def fresh(encoder: Encoder) -> Encoder:
+def trainable_copy(encoder: Encoder) -> Encoder:
     """A copy of the encoder with trained weights of its own; frozen weights are shared."""
     return copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})

@@ -9,11 +9,13 @@ from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 from w2v2.config.model import EncoderConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
-from w2v2.models.architecture import KEPT_VOCABULARY, TO_KEEP_ONE, check_vocabulary
+from w2v2.models.architecture import KEPT_VOCABULARY, WANTED_VOCABULARY, check_vocabulary
 from w2v2.models.pretrained import missing_weights, open_folder, read_checkpoint
 
 
-def read_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = TO_KEEP_ONE) -> Vocabulary:
+def read_vocabulary(
+    name: str, *, field: str = KEPT_VOCABULARY, wanted: str = WANTED_VOCABULARY
+) -> Vocabulary:
     """The vocabulary of the CTC model in a hub repository, a local or a gs:// folder.
 
     Raises UserError, which begins with the field and ends with what is wanted, where it has none, and where its

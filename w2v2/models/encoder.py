@@ -91,14 +91,14 @@ class Encoder(nn.Module):
 
     @property
     def kernels(self) -> tuple[int, ...]:
-        """Of the convolutions before the first layer."""
+        """Kernel sizes of the convolutions before the first layer."""
         if self.extractor is None:
             return tuple(self.model.config.conv_kernel)
         return (400, self.extractor.stride)  # Kaldi's frames, some of which are one frame of the encoder
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of the convolutions before the first layer."""
+        """Strides of the convolutions before the first layer."""
         if self.extractor is None:
             return tuple(self.model.config.conv_stride)
         return (160, self.extractor.stride)

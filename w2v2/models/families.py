@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
@@ -76,6 +76,13 @@ def squeezed_positions(
     hidden = hidden.transpose(1, 2)
     means = encoder.pool(hidden)
     return (means + encoder.pos_conv_embed(hidden)[..., : means.shape[-1]]).transpose(1, 2)
+
+
+def frames_of_clips(
+    model: Any, num_frames: int, samples: Int[Tensor, "batch samples"]
+) -> Bool[Tensor, "batch frames"]:
+    """True on the frames of each clip, as transformers makes it of its mask of samples (1, and 0 on padding)."""
+    return model._get_feature_vector_attention_mask(num_frames, samples)
 
 
 def layers_of(model: Any) -> nn.ModuleList:

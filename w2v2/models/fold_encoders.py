@@ -39,7 +39,10 @@ def model_of_fold(name: str, fold: int) -> str:
 
 
 def num_folds_of(name: str) -> int:
-    """How many folds a folder has encoders for; 0 for the name of a single encoder."""
+    """How many folds a folder has encoders for; 0 for the name of a single encoder.
+
+    Raises UserError where the folder's mark cannot be read.
+    """
     place = storage.join(storage.expand(name), FILE)
     if not storage.exists(place):
         return 0
@@ -69,7 +72,7 @@ def by_fold(encoders: Sequence[EncoderConfig], *, num_folds: int) -> ByFold:
             replace(encoder, name=model_of_fold(encoder.name, f)) for f in range(num_folds)
         ]
         for fold_encoder in encoders_of[encoder]:
-            if not provenance.says(fold_encoder.name):
+            if not provenance.records_clips(fold_encoder.name):
                 raise UserError(
                     f"encoder.name {encoder.name!r}: {fold_encoder.name} is missing, so its pre-training has not come to its end: "
                     f"run the same {command_of('pretrain')} again"

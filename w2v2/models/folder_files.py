@@ -12,7 +12,7 @@ from w2v2.storage.seals import parse_json
 
 PRETRAINED = "pretraining.json"
 """The card of an encoder of `w2v2 pretrain`, with the list of its files."""
-CHANGING = ("README.md",)
+EDITABLE_FILES = ("README.md",)
 """Files that may be edited, or are written again when a model is scored."""
 
 
@@ -21,7 +21,7 @@ def file_entries(contents: Mapping[str, bytes]) -> dict[str, dict[str, Json]]:
     return {
         name: {"size_bytes": len(body), "crc32c": google_crc32c.value(body)}
         for name, body in contents.items()
-        if name not in CHANGING
+        if name not in EDITABLE_FILES
     }
 
 

@@ -13,7 +13,7 @@ from w2v2.audio.decoding import SAMPLE_RATE
 def spectra(
     extractor: Any, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch frames channels"]:
-    """What the extractor makes of each clip alone, zero past the ends of shorter ones; no gradient passes through it."""
+    """The extractor's spectra of each clip alone, zero past the ends of shorter ones; no gradient passes through it."""
     rows = waveforms.detach().float().cpu().numpy()
     made = [
         _spectrum(extractor, row[:length]) for row, length in zip(rows, num_samples.tolist(), strict=True)

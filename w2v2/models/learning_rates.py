@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 C = TypeVar("C", FinetuneConfig, TuneFoldsConfig)
 
-DECIDING = frozenset({"encoder.name", "encoder.train", "lora.rank"})
+RATE_SETTINGS = frozenset({"encoder.name", "encoder.train", "lora.rank"})
 """The settings that decide which learning rate suits."""
 
 

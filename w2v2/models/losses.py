@@ -61,9 +61,9 @@ def mse_sum(
 def variance_penalty(
     outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
 ) -> Float[Tensor, ""]:
-    """max(0, 1 - std of outputs / std of targets)^2 over the batch's known targets, mean over the targets.
+    """max(0, 1 - std of outputs / std of targets)^2 over the batch's targets that are not NaN, mean over the targets.
 
-    A target that is constant in the batch, or known of fewer than two clips, counts as 0. The gradient of
+    A target that is constant in the batch, or not NaN in fewer than two clips, counts as 0. The gradient of
     outputs without any spread is 0, as no direction is better than another.
     """
     present, filled = _present(targets)
@@ -96,7 +96,7 @@ def correlation_penalty(outputs: Float[Tensor, "batch targets"]) -> Float[Tensor
 def concordance_loss(
     outputs: Float[Tensor, "batch targets"], targets: Float[Tensor, "batch targets"]
 ) -> Float[Tensor, ""]:
-    """1 - CCC over the batch's known targets, mean over the targets that vary in the batch.
+    """1 - CCC over the batch's targets that are not NaN, mean over the targets that vary in the batch.
 
     CCC is 2 cov / (var t + var p + (mean t - mean p)^2) with population moments (Lin 1989). 0 where no
     target varies.
@@ -118,7 +118,7 @@ def _wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _present(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Where targets are not NaN, and the targets with 0 there: NaN times zero would still be NaN."""
+    """Where targets are not NaN, and the targets with 0 in place of NaN: NaN times zero would still be NaN."""
     present = ~targets.isnan()
     return present, torch.where(present, _wide(targets), 0.0)
 
@@ -126,7 +126,7 @@ def _present(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], 
 def _centred(
     values: Float[Tensor, "batch targets"], present: Bool[Tensor, "batch targets"]
 ) -> Float[Tensor, "batch targets"]:
-    """The values less their column's mean over the known entries; 0 at the others."""
+    """The values less their column's mean over the entries that are not NaN; 0 at the others."""
     mean = torch.where(present, values, 0.0).sum(0) / present.sum(0).clamp(min=1)
     return torch.where(present, values - mean, 0.0)
 
@@ -134,7 +134,7 @@ def _centred(
 def _varies(
     targets: Float[Tensor, "batch targets"], present: Bool[Tensor, "batch targets"]
 ) -> Bool[Tensor, " targets"]:
-    """Columns with two different known entries."""
+    """Columns with two different entries that are not NaN."""
     if len(targets) == 0:
         return torch.zeros(targets.shape[1], dtype=torch.bool, device=targets.device)
     infinite = torch.full_like(targets, torch.inf)

@@ -80,10 +80,10 @@ def card_text(info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str)
     details = {name: value for name, value in card.items() if name not in ("pooled", "estimate")}
     blocks = [
         f"# {info.encoder.name} for {names}",
-        f"{_what(info, card)} of 16 kHz mono speech or music, digest `{digest}`, made by w2v2.",
+        f"{_kind_text(info, card)} of 16 kHz mono speech or music, digest `{digest}`, made by w2v2.",
         *_scores_section(info, card),
         "## Use",
-        *_use(info, opened_by=opened_by, members=card.get("members", [])),
+        *_usage(info, opened_by=opened_by, members=card.get("members", [])),
         "## Limits",
         "\n".join(f"- {limit}" for limit in _limits(info, card)),
         "## How it was made",
@@ -92,7 +92,7 @@ def card_text(info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str)
     return public_text(f"---\n{_metadata(info, card)}---\n" + "\n\n".join(blocks) + "\n")
 
 
-def _what(info: ModelInfo, card: JsonObject) -> str:
+def _kind_text(info: ModelInfo, card: JsonObject) -> str:
     kind = info.kind.replace("_", "-")
     members = card.get("members")
     return f"An ensemble of {len(members)} {kind} models" if members else f"A {kind} model"
@@ -205,7 +205,7 @@ def _scores_section(info: ModelInfo, card: JsonObject) -> Iterator[str]:
         yield f"The test split's are computed on {card['computed_on'].rstrip('.')}. Intervals are over speakers."
 
 
-def _use(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterator[str]:
+def _usage(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterator[str]:
     """Commands and code that give the model's outputs."""
     yield "```bash\nw2v2 predict --model path/to/this/folder --data.uri path/to/recordings\n```"
     task = "automatic-speech-recognition" if info.vocabulary is not None else "audio-classification"

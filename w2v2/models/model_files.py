@@ -56,7 +56,7 @@ def as_settings(text: str | None) -> dict[str, object] | None:
 
 
 def cannot_open(why: str) -> str:
-    """That a folder is no model, and what is wanted."""
+    """The sentence that a folder is no model: why not, and what is wanted."""
     return (
         f"transformers cannot open it ({why}); wanted a folder as save_pretrained writes it (config.json, "
         "model.safetensors)"

@@ -46,7 +46,7 @@ class Objective:
                 return float((~targets.isnan()).sum())
 
     def loss_sum(self, outputs: Outputs, targets: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-        """The additive part, summed over clips and known targets, or characters."""
+        """The additive part, summed over clips and the targets that are not NaN, or characters."""
         if isinstance(outputs, FrameLogits):
             return ctc_sum(outputs, targets, blank=self.blank)
         match self.task.kind, self.task.loss:

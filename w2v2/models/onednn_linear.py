@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from w2v2.models.torch_internals import has_onednn_linear, onednn_linear
+
 
 @functools.cache
 def onednn_is_faster() -> bool:
@@ -20,8 +22,7 @@ def onednn_is_faster() -> bool:
     cpu = Path("/proc/cpuinfo")
     return (
         torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and has_onednn_linear()
         and cpu.exists()
         and "AuthenticAMD" in cpu.read_text()
     )
@@ -53,7 +54,7 @@ def product(
 ) -> Float[Tensor, "rows outputs"]:
     """The rows times the transposed weights, plus the bias, by the faster library of this machine; has no gradient."""
     if onednn_is_faster() and rows.device.type == "cpu" and rows.dtype == torch.float32:
-        return _onednn(rows, weight, bias)
+        return onednn_linear(rows, weight, bias)
     return nn.functional.linear(rows, weight, bias)
 
 
@@ -63,7 +64,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
+        return onednn_linear(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -71,13 +72,7 @@ class _Product(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _onednn(gradient, weight.t()) if of_x else None,
-            _onednn(gradient.t(), x.t()) if of_weight else None,
+            onednn_linear(gradient, weight.t()) if of_x else None,
+            onednn_linear(gradient.t(), x.t()) if of_weight else None,
             gradient.sum(0) if of_bias else None,
         )
-
-
-def _onednn(
-    x: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
-) -> Float[Tensor, "rows outputs"]:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from w2v2.models.bfloat16 import rounded
 from w2v2.models.packing import Packing, attention
+from w2v2.models.torch_internals import num_changes
 
 NUM_WEIGHTS = 12
 """Tensors of weights of a layer, once those of queries, keys and values are stacked."""
@@ -95,10 +96,12 @@ class RoundedLayers:
         """The packed form of consecutive layers of a model, of which `first` is the number of the lowest."""
         groups = [group for layer in layers for group in _groups(layer)]
         weights = [weight for group in groups for weight in group]
-        if any(weight.requires_grad for weight in weights):  # a fused optimizer leaves _version as it is
+        if any(
+            weight.requires_grad for weight in weights
+        ):  # a fused optimizer's steps are not counted by num_changes
             self._made.clear()
             return _packed(layers, groups, stable)
-        state = [(weight.data_ptr(), weight._version) for weight in weights]
+        state = [(weight.data_ptr(), num_changes(weight)) for weight in weights]
         before, made = self._made.get((first, len(layers)), ([], []))
         if state != before:
             made = _packed(layers, groups, stable)

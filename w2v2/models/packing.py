@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from w2v2.models.device import to_device
 from w2v2.models.pooling import frame_mask
+from w2v2.models.torch_internals import flash_attention
 
 MAX_DIM = 256
 """The numbers of a head that flash attention takes at most."""
@@ -43,7 +44,7 @@ class Packing:
         )
 
     def pack(self, hidden: Float[Tensor, "batch frames *dims"]) -> Float[Tensor, " total *dims"]:
-        """The clips' own frames."""
+        """The clips' own frames, without padding."""
         return hidden.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, packed: Float[Tensor, " total *dims"]) -> Float[Tensor, "batch frames *dims"]:
@@ -58,12 +59,9 @@ def attention(
     """Attention of each clip's frames to each other; states are each frame's query, key and value."""
     query, key, value = states.unbind(1)
     if _fits_flash(query):
-        # torch.nn.attention.varlen calls it, too, but through an operator in Python, and without dropout.
-        bounds, longest = packing.bounds, packing.longest
-        attended: Tensor = torch.ops.aten._flash_attention_forward.default(
-            query, key, value, bounds, bounds, longest, longest, dropout, False, False
-        )[0]
-        return attended
+        return flash_attention(
+            query, key, value, bounds=packing.bounds, longest=packing.longest, dropout=dropout
+        )
     query, key, value = (packing.unpack(rows).transpose(1, 2) for rows in (query, key, value))
     mask = packing.inside[:, None, None]
     attended = nn.functional.scaled_dot_product_attention(

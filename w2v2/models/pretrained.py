@@ -173,7 +173,7 @@ def refuse_missing(name: str, missing: Collection[str]) -> None:
 def loaded_encoder(config: EncoderConfig, seed: int) -> tuple[Encoder, str]:
     """The encoder, loaded once per process and shared by what runs there, and the digest of its weights.
 
-    Callers may move it to a device and set evaluation mode, but must not train it: `classifier.fresh` copies it.
+    Callers may move it to a device and set evaluation mode, but must not train it: `classifier.trainable_copy` copies it.
     """
     encoder = load_encoder(config, seed=seed)
     return encoder, weights_digest(encoder.model)

@@ -236,7 +236,7 @@ PretrainingModel = ContrastiveModel | ClusterModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenedModel:
     """A model at the start of its pre-training."""
 
     model: PretrainingModel
@@ -244,7 +244,7 @@ class Opened:
     """Parts (see HEAD) that the checkpoint lacks, so that they begin with random weights."""
 
 
-def open_model(config: PretrainConfig) -> Opened:
+def open_model(config: PretrainConfig) -> OpenedModel:
     """The model that config.encoder names, ready to be pre-trained by config.pretrain.objective, in float32 on the CPU.
 
     Raises UserError for a family without a quantizer where the objective is contrastive, and for a checkpoint that
@@ -253,7 +253,7 @@ def open_model(config: PretrainConfig) -> Opened:
     return _open_clusters(config) if config.has_clusters else _open_contrastive(config)
 
 
-def _open_clusters(config: PretrainConfig) -> Opened:
+def _open_clusters(config: PretrainConfig) -> OpenedModel:
     name = config.encoder.name
     architecture, normalize = (tiny_config(), True) if name == "tiny" else read_model_config(name)
     _have_mask_vector(architecture)
@@ -267,7 +267,7 @@ def _open_clusters(config: PretrainConfig) -> Opened:
     encoder = encoder_of(stock, config.encoder.as_encoder(), normalize=normalize)
     dim = config.quantizer.project_dim or (TINY["proj_codevector_dim"] if name == "tiny" else CLUSTER_DIM)
     model = ClusterModel(encoder, config.loss, num_clusters=config.pretrain.num_clusters, dim=dim)
-    return Opened(model=model, new_weights=())
+    return OpenedModel(model=model, new_weights=())
 
 
 def _have_mask_vector(architecture: Any) -> None:
@@ -276,7 +276,7 @@ def _have_mask_vector(architecture: Any) -> None:
         architecture.mask_time_prob = 0.05
 
 
-def _open_contrastive(config: PretrainConfig) -> Opened:
+def _open_contrastive(config: PretrainConfig) -> OpenedModel:
     architecture, normalize = _architecture(config)
     torch.manual_seed(config.seed)
     lacking: set[str] = set()
@@ -295,7 +295,7 @@ def _open_contrastive(config: PretrainConfig) -> Opened:
     model = ContrastiveModel(encoder, config.loss)
     for name in HEAD:
         getattr(model, name).load_state_dict(getattr(stock, name).state_dict())
-    return Opened(model=model, new_weights=tuple(sorted(lacking)))
+    return OpenedModel(model=model, new_weights=tuple(sorted(lacking)))
 
 
 def _architecture(config: PretrainConfig) -> tuple[Wav2Vec2Config, bool]:

@@ -79,7 +79,7 @@ def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> No
     marks = dict(zip(names, _marks(names), strict=True))
     speakers = pa.array([marks.get(name) for name in clips["speaker"].to_pylist()], pa.string())
     rows = pa.table([speakers, clips["audio_digest"], pa.array([how] * len(clips))], schema=SCHEMA)
-    if encoder and says(encoder):
+    if encoder and records_clips(encoder):
         rows = pa.concat_tables([rows, _read(encoder)])
     storage.write_bytes(storage.join(uri, FILE), seal_parquet(to_parquet(rows)))
     if "reference" in clips.column_names:
@@ -88,7 +88,7 @@ def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> No
         storage.write_bytes(storage.join(uri, TEXTS_FILE), seal_parquet(to_parquet(marked)))
 
 
-def says(name: str) -> bool:
+def records_clips(name: str) -> bool:
     """Whether this is a model folder that records its training clips; hub names and other folders do not."""
     return storage.exists(_place(name))
 
@@ -125,7 +125,7 @@ def encoder_overlap(name: str, clips: pa.Table) -> dict[str, str]:
 
     The sentence is logged as a warning, too.
     """
-    if not says(name):
+    if not records_clips(name):
         return {}
     sentence = overlap(name, clips).caveat("the encoder")
     if sentence:
@@ -150,9 +150,7 @@ def tuning_caveat(run: str, clips: pa.Table) -> str:
         manifest = storage.join(storage.expand(run), "manifest.parquet")
         rows = parse_parquet(manifest, storage.read_bytes(manifest))
     except storage.StorageError:
-        logger.warning(
-            "tuned_on %s cannot be read: whether its clips are in the test split is not known", run
-        )
+        logger.warning("tuned_on %s cannot be read: whether its clips are in the test split is unknown", run)
         return (
             f"; the search that chose the settings, {run}, cannot be read: these clips may be among its own"
         )

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-class Quantized(NamedTuple):
+class QuantizedFrames(NamedTuple):
     """Frames as codes."""
 
     vectors: Float[Tensor, "frames dim"]
@@ -39,7 +39,7 @@ class Quantizer(nn.Module):
         noise: Float[Tensor, "frames groups codes"] | None,
         *,
         temperature: float,
-    ) -> Quantized:
+    ) -> QuantizedFrames:
         """The codes of latent frames: the most probable ones, or with Gumbel noise a straight-through draw.
 
         With noise, gradients are those of a softmax at this temperature (Jang et al. 2017, arXiv:1611.01144).
@@ -55,4 +55,4 @@ class Quantizer(nn.Module):
             chosen = nn.functional.one_hot(codes, self.num_codes) - relaxed.detach() + relaxed
         books = self.codevectors.view(self.num_groups, self.num_codes, -1)
         vectors = torch.einsum("fgc,gcd->fgd", chosen, books.to(chosen.dtype)).flatten(1)
-        return Quantized(vectors, codes, soft)
+        return QuantizedFrames(vectors, codes, soft)

@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import Wav2Vec2FeatureExtractor
 
 from w2v2.audio.decoding import SAMPLE_RATE
-from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
-from w2v2.config.digest import changed
+from w2v2.config.data import FIRST_AUDIO_FIELDS
+from w2v2.config.digest import first_and_changed
+from w2v2.config.text import FIRST_TEXT_FIELDS
 from w2v2.errors import UserError
 from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
@@ -144,24 +145,21 @@ def _fields(info: ModelInfo) -> dict[str, Json]:
 def model_digest(model: SpeechModel, info: ModelInfo) -> str:
     """SHA-256 over encoder, head and the names of the outputs, 16 hex digits."""
     encoder = info.encoder
-    about: list[object] = [info.kind, info.groups, _audio_settings(info.audio), info.normalize]
-    about += [encoder.pooling, encoder.layer, encoder.layers, model.encoder.model.config.model_type]
+    about: list[object] = [info.kind, info.groups, first_and_changed(info.audio, FIRST_AUDIO_FIELDS)]
+    about += [
+        info.normalize,
+        encoder.pooling,
+        encoder.layer,
+        encoder.layers,
+        model.encoder.model.config.model_type,
+    ]
     if info.vocabulary is not None and info.text is not None:
-        about += [asdict(info.text), asdict(info.vocabulary)]
+        about += [first_and_changed(info.text, FIRST_TEXT_FIELDS), asdict(info.vocabulary)]
     total = hashlib.sha256(json.dumps(about).encode())
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name} {tuple(value.shape)};".encode())
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()[:16]
-
-
-def _audio_settings(audio: AudioConfig) -> dict[str, Json]:
-    """The fields that AudioConfig began with, and of later ones those that differ from their defaults.
-
-    So the digest of a model stays when a field is added.
-    """
-    first = {name: getattr(audio, name) for name in FIRST_AUDIO_FIELDS}
-    return first | {name: value for name, value in changed(audio).items() if name not in first}
 
 
 def _state_outside_encoder(model: SpeechModel) -> dict[str, Shaped[Tensor, "..."]]:

@@ -16,5 +16,5 @@ def vocabulary_of(config: FinetuneConfig, manifest: Manifest) -> text.Vocabulary
     from w2v2.models.ctc_checkpoint import read_vocabulary  # imports torch
 
     vocabulary = read_vocabulary(config.encoder.name)
-    transcripts.check_known(references, vocabulary, max_fraction=config.text.max_unknown_fraction)
+    transcripts.refuse_unknown(references, vocabulary, max_fraction=config.text.max_unknown_fraction)
     return vocabulary

@@ -111,7 +111,7 @@ Show = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScoreCell:
     """A score with its interval, one cell of a table."""
 
     value: float | None
@@ -132,14 +132,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Averaged:
+class MeanCell:
     """A mean of fractions with its standard deviation, one cell of a table."""
 
     mean: float | None
     std: float | None
 
     def text(self, show: Show) -> str:
-        """The mean, and the standard deviation where it is known."""
+        """The mean, and the standard deviation if it is defined."""
         return show(self.mean) + ("" if self.std is None else f" \u00b1 {100 * self.std:.1f}")
 
     def raw(self) -> dict[str, str | float | None]:
@@ -181,7 +181,7 @@ class Link:
         return {"": self.words}
 
 
-Cell = Measured | Averaged | Sound | Link | str | int | float | None
+Cell = ScoreCell | MeanCell | Sound | Link | str | int | float | None
 """A string is its own words, whatever its column; other values are written as the column says."""
 
 
@@ -198,7 +198,7 @@ class Column:
         match cell:
             case str():
                 return cell
-            case Measured() | Averaged() | Sound() | Link():
+            case ScoreCell() | MeanCell() | Sound() | Link():
                 return cell.text(self.show)
         return self.show(cell)
 

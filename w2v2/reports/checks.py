@@ -106,14 +106,14 @@ def _seen_in_training(metrics: JsonObject) -> Iterator[Check]:
 
 
 def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:
-    torn = in_two(manifest, "speaker", part=part)
+    torn = in_several_parts(manifest, "speaker", part=part)
     yield _check(
         not torn,
         f"Speaker-independent: no speaker is in two {part}s.",
         f"Not speaker-independent: these speakers are in more than one {part}: {listed(torn)}.",
     )
     if "audio_digest" in manifest.column_names:
-        copied = in_two(manifest, "audio_digest", part=part)
+        copied = in_several_parts(manifest, "audio_digest", part=part)
         yield _check(
             not copied,
             f"No recording has an exact copy in another {part}.",
@@ -121,7 +121,7 @@ def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:
         )
 
 
-def in_two(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
+def in_several_parts(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
     """The values of a column that are in more than one part (a fold, a split), in order."""
     parts = defaultdict(set)
     for value, place in zip(manifest[column].to_pylist(), manifest[part].to_pylist(), strict=True):

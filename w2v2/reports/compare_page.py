@@ -41,7 +41,7 @@ def write_compare_report(run: str) -> str:
         Section("Speakers", speakers(metrics)),
         Section("How it was made", how_it_was_made(run, metrics, config)),
     ]
-    title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs{_on(metrics)}"
+    title = f"{_label(metrics['metric'])} of {len(metrics['runs'])} runs{_title_end(metrics)}"
     date = metrics.get("made", {}).get("date", "")[:10]
     return write_page(run, title, sections, kicker=f"w2v2 compare, {date}, in {run}", figures=figures)
 
@@ -99,8 +99,8 @@ def compare_sentence(metrics: JsonObject) -> str:
     )
 
 
-def _on(metrics: JsonObject) -> str:
-    """The corpus for the end of a title; nothing where it is not known."""
+def _title_end(metrics: JsonObject) -> str:
+    """The corpus for the end of a title; '' where it is unknown."""
     return f" on {metrics['corpus']}" if metrics.get("corpus") else ""
 
 

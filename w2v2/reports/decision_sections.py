@@ -2,7 +2,7 @@
 
 from w2v2.evaluation.decisions import contradictions
 from w2v2.json_types import JsonObject
-from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+from w2v2.reports.blocks import Block, Cell, Paragraph, ScoreCell, Table, count, percent, score, words
 from w2v2.reports.shared_sections import interval_score
 
 
@@ -52,7 +52,7 @@ def patients(metrics: JsonObject) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             name,
-            Measured(row["auc"], row["interval"], row.get("undefined", "")),
+            ScoreCell(row["auc"], row["interval"], row.get("undefined", "")),
             row["average_precision"],
             *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
         ]
@@ -72,7 +72,7 @@ def patients(metrics: JsonObject) -> list[Block]:
 
 def _rates(row: JsonObject) -> list[Cell]:
     rates: list[Cell] = [
-        Measured(row[rate], row[f"{rate}_interval"], row.get(f"{rate}_undefined", ""))
+        ScoreCell(row[rate], row[f"{rate}_interval"], row.get(f"{rate}_undefined", ""))
         for rate in ("sensitivity", "specificity")
     ]
     return [*rates, row["num_positive"], row["num_negative"]]

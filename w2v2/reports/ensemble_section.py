@@ -1,7 +1,7 @@
 """The section of an ensemble: its members' scores, its own, and the training clips by members that have not seen them."""
 
 from w2v2.json_types import JsonObject
-from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Table, count, percent, score, words
+from w2v2.reports.blocks import Block, Cell, Paragraph, ScoreCell, Table, count, percent, score, words
 from w2v2.reports.estimate import Headline, model_headline
 from w2v2.reports.run_files import ModelRun
 from w2v2.reports.text import METRIC_LABELS
@@ -45,7 +45,7 @@ def _estimate(estimate: JsonObject | None) -> list[Block]:
     for name, label in METRIC_LABELS.items():
         row = estimate["metrics"][name]
         interval = None if row["low"] is None else (row["low"], row["high"])
-        rows.append([label, Measured(row["value"], interval, row["undefined"])])
+        rows.append([label, ScoreCell(row["value"], interval, row["undefined"])])
     columns = [words("score"), percent("estimate")]
     caption = f"What to expect on new speakers, with 95% intervals: {estimate['name']}. {estimate['how']}"
     return [Table("ensemble_estimate", columns, rows, caption)]
@@ -69,5 +69,5 @@ def member_headline(metrics: JsonObject, part: JsonObject) -> Headline:
     return model_headline({**metrics, "pooled": part["pooled"]})
 
 
-def _measured(headline: Headline) -> Measured:
-    return Measured(headline.value, headline.interval, headline.why)
+def _measured(headline: Headline) -> ScoreCell:
+    return ScoreCell(headline.value, headline.interval, headline.why)

@@ -58,8 +58,10 @@ def _lengths_caption(files: RunFiles) -> str:
     return f"Lengths of {num_read} of the {num_clips} clips."
 
 
-def extraction_figures(run: RunFiles, vectors: np.ndarray, rows: pa.Table) -> dict[str, Figure]:
-    """All figures of an extraction by file name; what has nothing to show is left out."""
+def extraction_figures(
+    run: RunFiles, vectors: Float[np.ndarray, "points dim"], rows: pa.Table
+) -> dict[str, Figure]:
+    """All figures of an extraction by file name; what has nothing to show is left out. rows are those of the vectors' clips."""
     figures = {}
     lengths = pc.drop_null(run.manifest["duration_s"]).to_numpy()
     if len(lengths):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from w2v2.evaluation.learning_curve import sentence
-from w2v2.reports.blocks import Block, Cell, Measured, Paragraph, Side, Table, count, percent, words
+from w2v2.reports.blocks import Block, Cell, Paragraph, ScoreCell, Side, Table, count, percent, words
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.shared_sections import pictured
 from w2v2.reports.text import LABELS
@@ -20,13 +20,13 @@ def more_speakers(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
         return []
     name = LABELS[curve["metric"]]
     rows: list[list[Cell]] = [
-        [str(point["num_speakers"]), Measured(point["value"], point["interval"]), ""]
+        [str(point["num_speakers"]), ScoreCell(point["value"], point["interval"]), ""]
         for point in curve["points"]
     ]
     if not curve["undefined"]:
         doubled = curve["doubled"]
         rows.append(
-            [str(doubled["num_speakers"]), Measured(doubled["value"], doubled["interval"]), "extrapolated"]
+            [str(doubled["num_speakers"]), ScoreCell(doubled["value"], doubled["interval"]), "extrapolated"]
         )
     how = (
         f"Each fold was predicted by models with the hyperparameters chosen on the other folds, trained on {curve['num_draws']} draws "

@@ -31,7 +31,7 @@ from w2v2.reports.estimate import expected_headline, model_headline, model_sente
 from w2v2.reports.model_figures import loss_text, model_figures
 from w2v2.reports.model_sections import folds, score_sections
 from w2v2.reports.page import write_page
-from w2v2.reports.plots.style import is_known
+from w2v2.reports.plots.style import is_defined
 from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, read_model_run
@@ -166,7 +166,7 @@ def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
     first, last, best = rows[0], rows[-1], run.metrics.get("best_epoch")
     rate = run.metrics.get("learning_rate")
     text = f"{len(rows)} epochs{f' at a learning rate of up to {rate:g}' if rate else ''}; the training loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}."
-    validated = [row for row in rows if is_known(row["val_loss"])]
+    validated = [row for row in rows if is_defined(row["val_loss"])]
     if validated:
         lowest = min(validated, key=lambda row: row["val_loss"])
         text += f" The validation loss is lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.4g})."
@@ -224,7 +224,7 @@ def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple
     cell_text = (
         "target mean \u00b1 standard deviation"
         if is_number
-        else "label the clips with it, of those where it is known"
+        else "label the clips with it, of those that are labelled"
     )
     return rows, f"Clips by split; of each {cell_text}."
 

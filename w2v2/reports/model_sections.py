@@ -9,8 +9,8 @@ from w2v2.reports.blocks import (
     Block,
     Cell,
     Column,
-    Measured,
     Paragraph,
+    ScoreCell,
     Section,
     Side,
     Table,
@@ -175,7 +175,7 @@ def labels(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             name,
-            Measured(row["auc"], within["labels"][name]["auc"], why.get(f"auc:{name}", "")),
+            ScoreCell(row["auc"], within["labels"][name]["auc"], why.get(f"auc:{name}", "")),
             row["average_precision"],
             *(row[f"num_{number}"] for number in ("positive", "negative", "missing")),
         ]
@@ -233,8 +233,10 @@ def values(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
     return [*blocks, Side(pictures)]
 
 
-def _measured(row: JsonObject, within: JsonObject, *, why: Mapping[str, str], of: str = "") -> list[Measured]:
-    return [Measured(row[metric], within[metric], why.get(f"{metric}{of}", "")) for metric in REGRESSION]
+def _measured(
+    row: JsonObject, within: JsonObject, *, why: Mapping[str, str], of: str = ""
+) -> list[ScoreCell]:
+    return [ScoreCell(row[metric], within[metric], why.get(f"{metric}{of}", "")) for metric in REGRESSION]
 
 
 def quadrants(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
@@ -245,7 +247,7 @@ def quadrants(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Bloc
     around = ", ".join(f"{name} {value:.3g}" for name, value in numbers["midpoints"].items())
     within = numbers.get("intervals", {})
     scores = ", ".join(
-        f"{name} {(pooled_score(numbers, metric) if within else Measured(numbers[metric], None)).text(percent_text)}"
+        f"{name} {(pooled_score(numbers, metric) if within else ScoreCell(numbers[metric], None)).text(percent_text)}"
         for metric, name in METRIC_LABELS.items()
     )
     num_targets = list(map(sum, numbers["confusion"]))

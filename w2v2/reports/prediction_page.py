@@ -70,7 +70,7 @@ def write_prediction_report(run: str, rows: pa.Table, info: ModelInfo) -> str:
 
 
 def headline(run: RunFiles, rows: pa.Table, info: ModelInfo) -> list[Block]:
-    """How many recordings have predictions, what is predicted of them in all, and where the table is."""
+    """How many recordings have predictions, the totals of the predictions, and where the table is."""
     metrics = run.metrics
     num_predicted = metrics["num_clips"] - metrics["rejected"]
     answer = Score(f"{num_predicted} of {metrics['num_clips']}", "recordings have their predictions")

@@ -21,7 +21,7 @@ from w2v2.reports.run_files import RunFiles, read_run_files
 from w2v2.reports.shared_sections import kicker, lengths_text, provenance, rejects_blocks
 from w2v2.storage import files as storage
 
-WHAT_FOR = (
+PURPOSE = (
     "Each encoder was pre-trained without the audio of the speakers that its fold holds out. A search (tune-folds) trains and "
     "scores each fold with the fold's own encoder, so its score is of speakers whom nothing has seen; it refuses other folds."
 )
@@ -76,7 +76,7 @@ def headline(run: RunFiles) -> list[Block]:
         "encoders": f"{len(folds)}",
         "healthy": f"{sum(encoder['state'] == 'healthy' for encoder in folds)}",
     }
-    return [Facts(facts), Paragraph(WHAT_FOR), Table("folds", columns, rows, caption), Checks(checks)]
+    return [Facts(facts), Paragraph(PURPOSE), Table("folds", columns, rows, caption), Checks(checks)]
 
 
 def data(run: RunFiles) -> list[Block]:

@@ -23,7 +23,7 @@ def recording_quality(metrics: JsonObject) -> list[Block]:
     if num_unmeasured:
         text += (
             f" The quality of {num_unmeasured} of {recordings['num_clips']} clips is unknown: this version of w2v2 has not read them, as "
-            "what an earlier run made of them was used."
+            "features of an earlier run were used."
         )
     rows: list[list[Cell]] = [
         [measure.name, *map(measure.text, recordings["spread"][name])]

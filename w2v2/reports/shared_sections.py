@@ -17,17 +17,17 @@ from w2v2.reports.blocks import (
     Check,
     Checks,
     Details,
-    Measured,
     Paragraph,
     Picture,
     Quote,
+    ScoreCell,
     Table,
     count,
     number,
     percent,
     words,
 )
-from w2v2.reports.checks import in_two, verdict
+from w2v2.reports.checks import in_several_parts, verdict
 from w2v2.reports.recordings import sounds
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
 from w2v2.reports.text import duration_text, job_command
@@ -43,15 +43,15 @@ ClassIntervals = Mapping[str, Mapping[str, Interval]]
 """By class and metric (precision, recall, f1)."""
 
 
-def pooled_score(pooled: JsonObject, name: str) -> Measured:
+def pooled_score(pooled: JsonObject, name: str) -> ScoreCell:
     """One of the `pooled` scores of metrics.json with its interval, or why there is none."""
     within = pooled["intervals"]
-    return Measured(pooled[name], within[name], within.get("undefined", {}).get(name, ""))
+    return ScoreCell(pooled[name], within[name], within.get("undefined", {}).get(name, ""))
 
 
-def interval_score(row: JsonObject) -> Measured:
+def interval_score(row: JsonObject) -> ScoreCell:
     """A score of metrics.json that is written as `value`, `interval` and `undefined`."""
-    return Measured(row["value"], row["interval"], row.get("undefined", ""))
+    return ScoreCell(row["value"], row["interval"], row.get("undefined", ""))
 
 
 def left_out(num_left_out: int) -> list[Block]:
@@ -69,7 +69,7 @@ def fold_cells(folds: JsonObject, metric: str) -> list[Cell]:
     values, within = folds[metric]["values"], folds[metric].get("intervals") or []
     if not any(within):
         return list(values)
-    return [Measured(value, between) for value, between in zip(values, within, strict=True)]
+    return [ScoreCell(value, between) for value, between in zip(values, within, strict=True)]
 
 
 def pictured(figures: Mapping[str, "Figure"], name: str, caption: str) -> list[Block]:
@@ -115,9 +115,9 @@ def _class_rows(pooled: JsonObject, names: Sequence[str], intervals: ClassInterv
         }
         of_class = intervals.get(name, {})
         scores = [
-            Measured(value, of_class[metric].between, of_class[metric].undefined)
+            ScoreCell(value, of_class[metric].between, of_class[metric].undefined)
             if metric in of_class
-            else Measured(value, None)
+            else ScoreCell(value, None)
             for metric, value in values.items()
         ]
         yield [name, *scores, num_clips, num_predicted[i]]
@@ -125,7 +125,7 @@ def _class_rows(pooled: JsonObject, names: Sequence[str], intervals: ClassInterv
 
 def intervals_of(run: TuneRun | ModelRun) -> ClassIntervals:
     """Intervals of each class's scores from the predictions; none where speakers are in several folds."""
-    if "fold" in run.predictions.column_names and in_two(run.predictions, "speaker"):
+    if "fold" in run.predictions.column_names and in_several_parts(run.predictions, "speaker"):
         return {}
     return class_intervals(run.predictions, run.metrics["classes"], seed=run.config.get("seed", 0))
 
@@ -194,7 +194,7 @@ def largest_errors(run: ModelRun) -> list[Block]:
 
 
 def lengths_text(manifest: pa.Table) -> str:
-    """Shortest, longest and median duration of the clips; empty where no duration is known."""
+    """Shortest, longest and median duration of the clips; empty where no clip has a duration."""
     lengths = [seconds for seconds in manifest["duration_s"].to_pylist() if seconds is not None]
     if not lengths:
         return ""
@@ -282,7 +282,7 @@ def made_facts(run: RunFiles) -> dict[str, str]:
 
 
 def machine_facts(made: JsonObject | None, *, device: str = "") -> dict[str, str]:
-    """The same of `made` in metrics.json, with the device if it is known; nothing where made is None."""
+    """The same of `made` in metrics.json, with the device unless it is ''; nothing where made is None."""
     if made is None:
         return {}
     gpus = ", ".join(made["gpus"]) or "no GPU"

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from w2v2.reports.blocks import Averaged, Cell, Column, Link, Measured, Sound, Table
+from w2v2.reports.blocks import Cell, Column, Link, MeanCell, ScoreCell, Sound, Table
 from w2v2.storage.csv_text import safe_cell
 
 _LATEX = {
@@ -39,7 +39,7 @@ def _parts(cells: Sequence[Cell]) -> list[str]:
 
 
 def _raw(cell: Cell) -> dict[str, str | float | None]:
-    return cell.raw() if isinstance(cell, Measured | Averaged | Sound | Link) else {"": cell}
+    return cell.raw() if isinstance(cell, ScoreCell | MeanCell | Sound | Link) else {"": cell}
 
 
 def latex_text(table: Table) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from w2v2.evaluation.direction import better_word, sign
 from w2v2.json_types import JsonObject
 from w2v2.reports.blocks import (
-    Averaged,
     Block,
     Cell,
     Column,
-    Measured,
+    MeanCell,
     Paragraph,
+    ScoreCell,
     Side,
     Table,
     count,
@@ -120,7 +120,7 @@ def _folds_table(run: TuneRun) -> Table:
     why = " std is undefined for one fold." if num_folds == 1 else ""
     within = (
         " with intervals over a fold's speakers"
-        if any(isinstance(c, Measured) for row in rows for c in row)
+        if any(isinstance(c, ScoreCell) for row in rows for c in row)
         else ""
     )
     caption = f"Scores on held-out speakers{within}, trial {run.metrics['trial']}.{why}"
@@ -167,7 +167,7 @@ def baseline(run: TuneRun) -> list[Block]:
     is_estimate = "estimate" in run.metrics
     title = f"this search, {ours[0].name}" if is_estimate else f"trial {run.metrics['trial']}"
     rows: list[list[Cell]] = [
-        [title, *(Measured(score.value, score.interval, score.why) for score in ours)],
+        [title, *(ScoreCell(score.value, score.interval, score.why) for score in ours)],
         [other["name"], *theirs],
         ["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)],
     ]
@@ -273,7 +273,7 @@ def _trials_table(run: TuneRun, rows: Sequence[JsonObject]) -> Table:
 
 def _trial_row(row: Mapping[str, Any], run: TuneRun) -> list[Cell]:
     stds = {name: row[f"{name}_std"] if name == run.metric else None for name in run.labels}
-    scores = [Averaged(row[f"{name}_mean"], std) for name, std in stds.items()]
+    scores = [MeanCell(row[f"{name}_mean"], std) for name, std in stds.items()]
     params = [row[f"params_{path}"] for path in run.space]
     return [row["trial"], row["state"].lower(), *scores, row["folds_done"], row["seconds"], *params]
 

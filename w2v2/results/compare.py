@@ -82,7 +82,7 @@ def _compared(
     def differences(better: str, other: str) -> dict[str, Json]:
         """How much higher the better run scores, and where errors are counted, how much lower."""
         higher, lower = (better, other) if sign(metric) > 0 else (other, better)
-        return _pick(comparison.differences(scored[higher], scored[lower], seed=seed), metrics)
+        return _selected(comparison.differences(scored[higher], scored[lower], seed=seed), metrics)
 
     first = scored[order[0]]
     return {
@@ -116,11 +116,11 @@ def _run(run: ComparedRun, scored: Scored, metrics: Sequence[str], *, seed: int)
         "job": run.metrics["job"],
         "method": run.method,
         "computed_on": run.metrics["computed_on"],
-        "scores": _pick(plain, metrics),
+        "scores": _selected(plain, metrics),
     }
 
 
-def _pick(tree: JsonObject, metrics: Sequence[str]) -> dict[str, Json]:
+def _selected(tree: JsonObject, metrics: Sequence[str]) -> dict[str, Json]:
     return {name: tree[name] for name in metrics}
 
 

@@ -85,11 +85,14 @@ def read_run(uri: str) -> ComparedRun:
 
 
 def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
-    """The run as what can be resampled; a search by the predictions that its estimate is the score of."""
+    """The predictions of a run, ready to be resampled; of a search those that its estimate is the score of.
+
+    Raises UserError where the ledger of a search lacks a fold of a complete trial.
+    """
     if run.metrics["job"] != "tune_folds":
         spaces = run.kind != "transcript" or run.metrics["pooled"]["words"] is not None
         return scored(run.predictions, run.kind, names, spaces=spaces)  # type: ignore[arg-type]
-    if "final" in run.metrics:  # each fold's models were chosen without it, every clip is there once a seed
+    if "final" in run.metrics:  # each fold's models were chosen without it, every clip is in it once a seed
         return scored(_read(run.uri, FILE), "classes", names)
     trials = _read(run.uri, "trials")
     complete = trials.filter(pc.equal(trials["state"], "COMPLETE"))["trial"].to_pylist()
@@ -101,7 +104,7 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     if missing:
         raise UserError(
             f"{run.uri} lacks the ledger's record of trial {missing[0][0]}, fold {missing[0][1]} ({len(missing)} records in all): "
-            f"the run directory must be there as a whole, so copy ledger/ as well or run {command_of('tune_folds')} again"
+            f"the run directory is needed as a whole, so copy ledger/ as well or run {command_of('tune_folds')} again"
         )
     return search_scored(
         scores,

@@ -19,7 +19,7 @@ from w2v2.storage import run_directory
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.training.ensembles import Ensemble
-    from w2v2.training.finetuning import Finetuned
+    from w2v2.training.finetuning import FinetuneResult
 
 
 def ensemble_scores(
@@ -71,7 +71,7 @@ def ensemble_lines(metrics: JsonObject) -> list[str]:
 def _member(
     config: FinetuneConfig,
     corpus: Manifest,
-    member: "Finetuned",
+    member: "FinetuneResult",
     *,
     names: Sequence[str],
     midpoints: Sequence[float] | None,

@@ -46,7 +46,9 @@ def write_outcome(
     """
     predictions = _predictions(manifest.clips, [clip for clip in clip_predictions if not clip.reject], info)
     run_directory.write_table(config.run, "predictions", predictions)
-    seen = provenance.overlap(config.model, manifest.clips) if provenance.says(config.model) else None
+    seen = (
+        provenance.overlap(config.model, manifest.clips) if provenance.records_clips(config.model) else None
+    )
     metrics = _scores(config, predictions, manifest.clips, info)
     metrics |= {
         "job": "evaluate",

@@ -72,7 +72,7 @@ def write_outcome(
     else:
         logger.info("nothing was to be done: metrics.json and the page stay as they were")
     logger.info(
-        "%d clips: %d written, %d already there, %d rejected; %s",
+        "%d clips: %d written, %d already in the table, %d rejected; %s",
         metrics["num_clips"], metrics["written"], metrics["there"], metrics["rejected"], config.table,
     )  # fmt: skip
     return metrics

@@ -37,7 +37,7 @@ from w2v2.versions import library_versions
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.training.ensembles import Ensemble
-    from w2v2.training.finetuning import Finetuned
+    from w2v2.training.finetuning import FinetuneResult
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def write_outcome(
     corpus: Manifest,
     names: Sequence[str],
     *,
-    trained: "Finetuned",
+    trained: "FinetuneResult",
     ensemble: "Ensemble | None" = None,
     midpoints: Sequence[float] | None,
     encoder: JsonObject,
@@ -102,7 +102,7 @@ def write_outcome(
 
 
 def _write_numbers(
-    config: FinetuneConfig, metrics: JsonObject, trained: "Finetuned", kept: JsonObject
+    config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult", kept: JsonObject
 ) -> None:
     """metrics.json, the model card with what is kept with the model, TensorBoard's events and the page."""
     run_directory.write_metrics(config.run, metrics)
@@ -124,7 +124,7 @@ def _scores(
     )
 
 
-def _facts(config: FinetuneConfig, corpus: Manifest, trained: "Finetuned") -> dict[str, Json]:
+def _facts(config: FinetuneConfig, corpus: Manifest, trained: "FinetuneResult") -> dict[str, Json]:
     """What was trained, on what, and by which versions."""
     return {
         "job": "finetune",
@@ -159,7 +159,7 @@ def _extend_card(config: FinetuneConfig, metrics: JsonObject, more: JsonObject) 
     extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
 
 
-def _report(config: FinetuneConfig, metrics: JsonObject, trained: "Finetuned") -> None:
+def _report(config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult") -> None:
     """Writes the page, and logs the scores and where everything is."""
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
@@ -179,7 +179,7 @@ def _report(config: FinetuneConfig, metrics: JsonObject, trained: "Finetuned") -
     logger.info("page: %s", page)
 
 
-def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Json]:
+def _model(config: FinetuneConfig, trained: "FinetuneResult") -> dict[str, Json]:
     return {
         "digest": trained.digest,
         "uri": f"{config.run}/model",
@@ -188,7 +188,7 @@ def _model(config: FinetuneConfig, trained: "Finetuned") -> dict[str, Json]:
 
 
 def _write_tables(
-    config: FinetuneConfig, clips: pa.Table, trained: "Finetuned", names: Sequence[str]
+    config: FinetuneConfig, clips: pa.Table, trained: "FinetuneResult", names: Sequence[str]
 ) -> pa.Table:
     """The predictions, after they and the learning curve have been written."""
     scored = clips.take(pa.array(trained.rows))
@@ -233,7 +233,9 @@ def _tuning_estimate(config: FinetuneConfig) -> Json:
     return None
 
 
-def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names: Sequence[str]) -> pa.Table:
+def _predictions(
+    clips: pa.Table, trained: "FinetuneResult", *, kind: TaskKind, names: Sequence[str]
+) -> pa.Table:
     """The rows of predictions.parquet."""
     keep = ["clip_id", "speaker", "split"]
     if isinstance(trained.values, np.ndarray):
@@ -242,7 +244,7 @@ def _predictions(clips: pa.Table, trained: "Finetuned", *, kind: TaskKind, names
 
 
 def _decoding(
-    config: FinetuneConfig, test: pa.Table, trained: "Finetuned", clip_ids: Sequence[str]
+    config: FinetuneConfig, test: pa.Table, trained: "FinetuneResult", clip_ids: Sequence[str]
 ) -> dict[str, Json]:
     """How the transcripts were decoded; of a beam search its weights, what was tried on val, and greedy decoding's rates.
 

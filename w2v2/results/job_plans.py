@@ -18,11 +18,11 @@ from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import file_facts, folds, splits, usable_clips
 from w2v2.data.manifest import Manifest
-from w2v2.features.encoder_info import KnownEncoders
+from w2v2.features.encoder_info import RecordedEncoders
 from w2v2.inference.prediction_records import inputs_of, read_predictions
 from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo
-from w2v2.results.plan import Frozen, Work, report_plan
+from w2v2.results.plan import FrozenFeatures, Work, report_plan
 from w2v2.storage import files as storage
 
 PAGE = ("metrics.json", "report.html", "plots/", "tables/")
@@ -224,7 +224,7 @@ def plan_predict(
 
 
 def plan_extraction(
-    config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, carried: Sequence[str]
+    config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, extra_columns: Sequence[str]
 ) -> dict[str, Json]:
     """The plan of `w2v2 extract-embeddings` over these clips; numbers are those of inference.extraction_plan."""
     plan = report_plan(
@@ -239,7 +239,7 @@ def plan_extraction(
             ],
             table=config.table,
             writes=[*CLIPS, *PAGE, "parts/", "done/", "reject_parts/"],
-            carried=carried,
+            extra_columns=extra_columns,
         ),
     )
     return plan | numbers
@@ -258,12 +258,12 @@ def _num_predicted(
     return sum(clip in predictions for clip in inputs)
 
 
-def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> Frozen:
-    info = KnownEncoders(cache, precision=precision, seed=seed).find(encoder)
+def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> FrozenFeatures:
+    info = RecordedEncoders(cache, precision=precision, seed=seed).find(encoder)
     number = np.dtype(cache.dtype).itemsize
     is_waveform = encoder.train == "all"
     vector = number * info.vector_size + _NPY_BYTES if info and info.vector_size else 0
-    return Frozen(
+    return FrozenFeatures(
         name=f"{encoder.name}, what encoder.train={encoder.train} leaves frozen",
         key=info.key if info else "",
         bytes_per_clip=_NPY_BYTES if is_waveform else vector,
@@ -271,9 +271,9 @@ def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, s
     )
 
 
-def _of_descriptors(kinds: Sequence[Descriptor]) -> list[Frozen]:
+def _of_descriptors(kinds: Sequence[Descriptor]) -> list[FrozenFeatures]:
     return [
-        Frozen(name=kind, key=descriptors.cache_key(kind), bytes_per_clip=_DESCRIPTORS_BYTES)
+        FrozenFeatures(name=kind, key=descriptors.cache_key(kind), bytes_per_clip=_DESCRIPTORS_BYTES)
         for kind in kinds
     ]
 

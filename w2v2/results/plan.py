@@ -42,7 +42,7 @@ NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen:
+class FrozenFeatures:
     """Features of one kind that are computed once per clip and cached."""
 
     name: str
@@ -65,13 +65,14 @@ class Work:
     """The table that gets rows, if any."""
     computes: Sequence[str] = ()
     """Sentences: trials, folds, epochs, steps."""
-    frozen: Sequence[Frozen] = ()
+    frozen: Sequence[FrozenFeatures] = ()
     cache: CacheConfig | None = None
     num_done: int = 0
     """Clips whose outcome an earlier attempt of this run kept."""
-    carried: Sequence[str] = ()
+    extra_columns: Sequence[str] = ()
+    """Text columns of the clips, which the CSV of the plan has, too."""
     numbers: Mapping[str, Json] = field(default_factory=dict)
-    """Further numbers of the job's own."""
+    """Numbers that this kind of job alone has."""
 
 
 def reading_all(config: C) -> C:
@@ -241,7 +242,9 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
 def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
     """Writes the clips as they were understood, and says how to have them read back."""
     slices = [name for name in config.data.slice_columns if name in corpus.clips.column_names]
-    content, num_lost = clip_csv.clips_csv(corpus, task=work.task, carried=[*work.carried, *slices])
+    content, num_lost = clip_csv.clips_csv(
+        corpus, task=work.task, extra_columns=[*work.extra_columns, *slices]
+    )
     uri = _written(config, CSV_FILE, ".csv", content)
     labels_uri = ""
     if work.task == "multi_label" and len(corpus.groups) > 1:

@@ -16,7 +16,7 @@ from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import write_tensorboard
 from w2v2.storage import run_directory
 from w2v2.training.collapse import FEW_CODES_FRACTION, STUCK_GRADIENT_NORM, verdict
-from w2v2.training.pretraining import Pretrained
+from w2v2.training.pretraining import PretrainResult
 from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def write_outcome(
     config: PretrainConfig,
     corpus: Manifest,
-    trained: Pretrained,
+    trained: PretrainResult,
     *,
     encoder: JsonObject,
     seconds: float,
@@ -57,7 +57,7 @@ def write_outcome(
 
 
 def _numbers(
-    config: PretrainConfig, corpus: Manifest, trained: Pretrained, *, encoder: JsonObject
+    config: PretrainConfig, corpus: Manifest, trained: PretrainResult, *, encoder: JsonObject
 ) -> dict[str, Json]:
     """What the last epoch reached and whether it is healthy, of what, and by which versions."""
     last = trained.curve[-1]
@@ -120,7 +120,7 @@ def _in_fold(corpus: Manifest, fold: int) -> pa.Table:
     return corpus.clips.filter(pc.equal(corpus.clips["fold"], fold))
 
 
-def _scalars(trained: Pretrained) -> dict[str, list[tuple[str, float, int]]]:
+def _scalars(trained: PretrainResult) -> dict[str, list[tuple[str, float, int]]]:
     scalars: dict[str, list[tuple[str, float, int]]] = {}
     for row in trained.curve:
         events = scalars.setdefault(str(row["split"]), [])

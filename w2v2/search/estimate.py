@@ -115,9 +115,9 @@ def estimate(
     best are the pooled scores of the best trial; `optimism` is how much better they are than the estimate. final are
     the trainings after the search whose predictions are scored, if there are any.
     """
-    name, how = _how(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
+    name, how = _method_texts(num_folds=num_folds, num_trials=num_trials, num_complete=num_complete)
     if final is not None:
-        name, how = _how_final(final, num_trials=num_trials)
+        name, how = _final_method_texts(final, num_trials=num_trials)
     by_metric = intervals(scored_predictions, seed=seed)
     return {
         "name": name,
@@ -132,7 +132,7 @@ def estimate(
     }
 
 
-def _how(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, str]:
+def _method_texts(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, str]:
     if num_trials == 1:
         return "cross-validation", "One trial: every clip is scored once, and the folds have chosen nothing."
     if num_complete == 1:
@@ -148,7 +148,7 @@ def _how(*, num_folds: int, num_trials: int, num_complete: int) -> tuple[str, st
     )
 
 
-def _how_final(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
+def _final_method_texts(final: FinalTrainings, *, num_trials: int) -> tuple[str, str]:
     num_seeds = 0 if final.replicates == [0] else len(final.replicates)
     seeds = f" with {num_seeds} new seed{'s' * (num_seeds > 1)}" if num_seeds else ""
     if final.is_nested:

@@ -159,7 +159,7 @@ def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings 
         flag = "nested" if final["is_nested"] else "final_seeds"
         logger.warning(
             "the first number is again that of the search: the models that --search.%s trained before are of other choices "
-            "among its trials; give --search.%s again to train those of today's",
+            "among its trials; give --search.%s again to train those of the present choices",
             *(flag, flag),
         )
         return None

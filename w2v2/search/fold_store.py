@@ -44,7 +44,7 @@ class Ledger:
         """
         uri = self._uri(trial, fold)
         try:
-            return _whole(uri, storage.read_bytes(uri), params)
+            return _record_score(uri, storage.read_bytes(uri), params)
         except storage.NotFoundError:
             return None
 
@@ -60,11 +60,11 @@ class Ledger:
             if isinstance(body, storage.StorageError):
                 raise body
             of_trial = params[place[0]] if params else None
-            if (score := _whole(self._uri(*place), body, of_trial)) is not None:
+            if (score := _record_score(self._uri(*place), body, of_trial)) is not None:
                 yield place, score
 
 
-def _whole(uri: str, body: bytes, params: Mapping[str, Json] | None = None) -> FoldResult | None:
+def _record_score(uri: str, body: bytes, params: Mapping[str, Json] | None = None) -> FoldResult | None:
     """The fold of a record; None where its bytes are damaged or its hyperparameters differ."""
     try:
         table = parse_parquet(uri, body)

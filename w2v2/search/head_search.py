@@ -24,7 +24,7 @@ from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
-from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, Shape
+from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
 from w2v2.training.stacked_heads import StackedHeads
 
@@ -123,11 +123,11 @@ def _report(
 
 @dataclass(frozen=True)
 class _Stack:
-    """Trials of one shape, which train side by side on these folds."""
+    """Trials that share settings, and train side by side on these folds."""
 
     key: str
     """The folder of the vectors in the cache."""
-    shape: Shape
+    settings: StackSettings
     folds: tuple[int, ...]
     optims: Sequence[tuple[int, OptimConfig]]
     """Of each trial, by its place among those that are asked for."""
@@ -144,27 +144,27 @@ class _Heads:
     def __init__(self, plan: Plan, clips: dict[str, PooledClips] | None = None) -> None:
         self._plan = plan
         self._clips = {} if clips is None else clips
-        # Later trials of a shape have them again.
+        # Later trials with the same shared settings have them again.
         num_kept = 4 * (plan.num_folds if plan.encoders_by_fold else 1)
         self._draws = functools.lru_cache(maxsize=num_kept)(self._new_draws)
         self._fold_of = np.asarray(plan.clips["fold"])
         self._side_by_side: SideBySide[_Stack, Scores] | None = None
 
     def train(self, trials: Sequence[tuple[TuneFoldsConfig, Sequence[int]]]) -> list[TrialResult]:
-        """For each trial the scores of the folds asked for, by fold; trials of one shape train side by side."""
-        stacks: dict[tuple[EncoderConfig, Shape, tuple[int, ...]], list[int]] = {}
+        """For each trial the scores of the folds asked for, by fold; trials that share settings train side by side."""
+        stacks: dict[tuple[EncoderConfig, StackSettings, tuple[int, ...]], list[int]] = {}
         for index, (settings, folds) in enumerate(trials):
-            shape = Shape.of(
+            shared = StackSettings.of(
                 head=settings.head,
                 training=settings.training,
                 optim=settings.optim,
                 mixes=settings.encoder.layer == "mix",
             )
             for encoder, folds_of_encoder in self._by_encoder(settings.encoder, folds).items():
-                stacks.setdefault((encoder, shape, tuple(folds_of_encoder)), []).append(index)
+                stacks.setdefault((encoder, shared, tuple(folds_of_encoder)), []).append(index)
         works = [
-            _Stack(self._plan.keys[encoder], shape, folds, [(i, trials[i][0].optim) for i in indices])
-            for (encoder, shape, folds), indices in stacks.items()
+            _Stack(self._plan.keys[encoder], shared, folds, [(i, trials[i][0].optim) for i in indices])
+            for (encoder, shared, folds), indices in stacks.items()
         ]
         results: list[TrialResult] = [{} for _ in trials]
         for work, made in self._made(works):
@@ -194,12 +194,12 @@ class _Heads:
 
     def _num_steps(self, stack: "_Stack") -> float:
         """About how many steps a stack takes, those of more trials counted as somewhat longer."""
-        num_steps = stack.shape.training.num_epochs * len(self._fold_of) / stack.shape.optim.batch_size
+        num_steps = stack.settings.training.num_epochs * len(self._fold_of) / stack.settings.optim.batch_size
         return num_steps * (1 + len(stack.optims) / 4)
 
     def _train_stack(self, stack: "_Stack") -> Scores:
         torch.set_num_threads(1)
-        draws = self._draws(stack.key, stack.shape, stack.folds)
+        draws = self._draws(stack.key, stack.settings, stack.folds)
         return StackedHeads(draws, [optim for _, optim in stack.optims]).run()
 
     def _by_encoder(self, encoder: EncoderConfig, folds: Sequence[int]) -> dict[EncoderConfig, list[int]]:
@@ -214,8 +214,8 @@ class _Heads:
         train, held_out = self._plan.rows_of(number)
         return Fold(number=number, train=train, held_out=held_out, seed=self._plan.seed_of(number))
 
-    def _new_draws(self, key: str, shape: Shape, folds: tuple[int, ...]) -> FoldDraws:
-        return FoldDraws(self._clips_of(key), [self._fold(fold) for fold in folds], shape)
+    def _new_draws(self, key: str, settings: StackSettings, folds: tuple[int, ...]) -> FoldDraws:
+        return FoldDraws(self._clips_of(key), [self._fold(fold) for fold in folds], settings)
 
     def _clips_of(self, key: str) -> PooledClips:
         if key not in self._clips:

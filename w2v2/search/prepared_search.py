@@ -9,7 +9,7 @@ import pyarrow as pa
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import transcripts
-from w2v2.features.encoder_info import EncoderInfo, KnownEncoders
+from w2v2.features.encoder_info import EncoderInfo, RecordedEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns
 from w2v2.models import fold_encoders, provenance
 
@@ -79,7 +79,7 @@ def read_prepared(
     precision = config.resources.precision
     if precision != "float32" or any(encoder.train != "head" for encoder in encoders):
         return None
-    kept = KnownEncoders(config.cache, precision=precision, seed=config.seed)
+    kept = RecordedEncoders(config.cache, precision=precision, seed=config.seed)
     infos = {encoder: info for encoder in encoders if (info := kept.find(encoder))}
     if len(infos) < len(encoders) or not all(info.vector_size for info in infos.values()):
         return None

@@ -35,7 +35,7 @@ def default_space(config: TuneFoldsConfig) -> dict[str, Dimension]:
 
 
 def distribution(path: str, dimension: Dimension, default: object) -> BaseDistribution:
-    """The Optuna distribution of a dimension; a field that holds an int is searched over ints.
+    """The Optuna distribution of a dimension; a field that contains an int is searched over ints.
 
     Raises UserError for an interval of a field that is not a number.
     """
@@ -81,7 +81,7 @@ def _replaced(config: C, names: list[str], value: object) -> C:
     return replace(config, **{name: _replaced(getattr(config, name), rest, value) if rest else value})
 
 
-def holds(distribution: BaseDistribution, value: Any) -> bool:
+def contains(distribution: BaseDistribution, value: Any) -> bool:
     """Whether a value lies in a dimension."""
     match distribution:
         case CategoricalDistribution():

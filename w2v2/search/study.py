@@ -18,7 +18,7 @@ from w2v2.errors import UserError
 from w2v2.redaction import redacted
 from w2v2.search.fold_store import Ledger
 from w2v2.search.optuna_internals import as_stored, running_trial
-from w2v2.search.space import Params, distribution, field_at, holds
+from w2v2.search.space import Params, contains, distribution, field_at
 from w2v2.search.study_file import StudyFile
 from w2v2.search.trial_records import TrialRecords
 from w2v2.storage import files as storage
@@ -75,7 +75,7 @@ class Study:
             if t.state.is_finished()
         }
         """The trials that have ended, by number, with the value of those that have all folds."""
-        inside = all(holds(d, defaults[path]) for path, d in self._space.items() if path in defaults)
+        inside = all(contains(d, defaults[path]) for path, d in self._space.items() if path in defaults)
         if not trials and defaults:
             if inside:
                 with self._file.in_use():
@@ -172,8 +172,8 @@ class Study:
                 self.study.tell(number, value, state=state)
         except ValueError as error:  # only another process can have ended it
             raise UserError(
-                f"trial {number} was ended by another process: another job works on {self._file.uri}; let that one go on "
-                "alone, or give this one a directory of its own with --run"
+                f"trial {number} was ended by another process: another job works on {self._file.uri}; let that one end "
+                "first, or give this one a directory of its own with --run"
             ) from error
         self.ended[number] = value
         self._record(self._running.pop(number))

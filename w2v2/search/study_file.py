@@ -67,7 +67,7 @@ class StudyFile:
         if complete:
             what = "damaged, or a step behind" if existed else "gone"
             logger.warning("%s is %s: it is made again from the ledger", self.uri, what)
-        return self._made_again(complete.values(), space)
+        return self._restored(complete.values(), space)
 
     def _is_whole(self) -> bool:
         """Whether SQLite finds no damage in the file; a missing file counts as undamaged."""
@@ -90,7 +90,7 @@ class StudyFile:
                 "it again from: put a copy of it back, or give this run a directory of its own with --run"
             )
 
-    def _made_again(self, complete: Iterable[Record], space: Mapping[str, BaseDistribution]) -> optuna.Study:
+    def _restored(self, complete: Iterable[Record], space: Mapping[str, BaseDistribution]) -> optuna.Study:
         for path in (self._path, Path(f"{self._path}-journal"), Path(f"{self._path}-wal")):
             path.unlink(missing_ok=True)
         with self.in_use():

@@ -7,7 +7,7 @@ import torch
 
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.text import Vocabulary, padded_targets, vocabulary_of
-from w2v2.models.classifier import fresh
+from w2v2.models.classifier import trainable_copy
 from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.decoder import Decoder
 from w2v2.models.lora import add_lora
@@ -20,7 +20,7 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts, tr
 
 
 def score_transcripts(
-    settings: TuneFoldsConfig, plan: Plan, fold: int, world: ProcessGroup
+    settings: TuneFoldsConfig, plan: Plan, fold: int, group: ProcessGroup
 ) -> FoldTranscripts:
     """The fold's score, after a model of the other folds' characters has been trained on them for all epochs.
 
@@ -35,7 +35,7 @@ def score_transcripts(
     seed = fold_seed(settings.seed, fold)
     torch.manual_seed(seed)
     checkpoint = settings.encoder if settings.text.vocab == "model" else None
-    model = new_transcriber(fresh(encoder), settings.head, vocabulary, checkpoint=checkpoint)
+    model = new_transcriber(trainable_copy(encoder), settings.head, vocabulary, checkpoint=checkpoint)
     add_lora(model.encoder, settings.lora)
     trainer = Trainer(
         model,
@@ -45,16 +45,16 @@ def score_transcripts(
         training=settings.training,
         precision=settings.resources.precision,
         seed=seed,
-        world=world,
+        group=group,
     )
     curve = trainer.run()
     clips = clip_set(settings, plan, held_out, targets=padded_targets(expected, vocabulary))
     precision = settings.resources.precision
-    loss = transcript_loss(model, clips, trainer.objective, precision=precision, world=world)
+    loss = transcript_loss(model, clips, trainer.objective, precision=precision, group=group)
     if np.isinf(loss):  # NaN is the loss of clips without a character that can be written
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     decoder = Decoder(vocabulary=vocabulary)
-    written = predict_transcripts(model, clips, decoder, precision=precision, world=world)
+    written = predict_transcripts(model, clips, decoder, precision=precision, group=group)
     return FoldTranscripts(
         fold=fold,
         clip_ids=plan.clips["clip_id"].take(held_out).to_pylist(),

@@ -128,15 +128,15 @@ def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldResult:
     return score_together(settings, plan, fold, ProcessGroup())
 
 
-def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "ProcessGroup") -> FoldResult:
+def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, group: "ProcessGroup") -> FoldResult:
     """The fold's score, computed by this process as one of a ProcessGroup."""
     if settings.task.kind == "transcript":
         from w2v2.search.transcript_trial import score_transcripts
 
-        return score_transcripts(settings, plan, fold, world)
+        return score_transcripts(settings, plan, fold, group)
     import torch
 
-    from w2v2.models.classifier import Classifier, fresh
+    from w2v2.models.classifier import Classifier, trainable_copy
     from w2v2.models.lora import add_lora
     from w2v2.models.pretrained import loaded_encoder
     from w2v2.training.fold_training import score_fold
@@ -147,7 +147,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
     train, held_out = plan.rows_of(fold)
     seed = plan.seed_of(fold)
     torch.manual_seed(seed)
-    model = Classifier(fresh(encoder), settings.head, groups=[len(plan.classes)])
+    model = Classifier(trainable_copy(encoder), settings.head, groups=[len(plan.classes)])
     add_lora(model.encoder, settings.lora)
     return score_fold(
         model,
@@ -159,7 +159,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, world: "Pro
         training=settings.training,
         precision=settings.resources.precision,
         seed=seed,
-        world=world,
+        group=group,
     )
 
 

@@ -121,12 +121,12 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Whether the file has this content now: it is written whole, and only if no file has this name."""
+    """Whether the file has this content now: it is written whole, and only if no file has this name. Raises StorageError."""
     return _do(gcs.create, local_files.create, uri, data)
 
 
 def read_version(uri: str) -> tuple[bytes, int]:
-    """The content of a gs:// object and its generation, which every write changes."""
+    """The content of a gs:// object and its generation, which every write changes. Raises StorageError."""
     return _begin_remote(gcs.read_version, uri).result()
 
 
@@ -139,7 +139,7 @@ def write_version(uri: str, data: bytes, generation: int) -> int | None:
 
 
 def delete_version(uri: str, generation: int) -> None:
-    """Remove a gs:// object if this is its generation."""
+    """Remove a gs:// object if this is its generation. Raises StorageError."""
     _begin_remote(gcs.delete_version, uri, generation).result()
 
 
@@ -151,12 +151,12 @@ def write_many(items: Iterable[tuple[str, bytes]], *, num_at_once: int) -> None:
 
 
 def write_text(uri: str, text: str) -> None:
-    """Write a UTF-8 file whole or not at all."""
+    """Write a UTF-8 file whole or not at all. Raises StorageError."""
     write_bytes(uri, text.encode())
 
 
 def delete(uri: str) -> None:
-    """Remove one file; a missing one is fine."""
+    """Remove one file; a missing one is fine. Raises StorageError."""
     _do(gcs.delete, local_files.delete, uri)
 
 

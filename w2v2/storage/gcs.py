@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from w2v2.json_types import JsonObject
@@ -100,13 +100,19 @@ def _credentials() -> "Credentials":
 
 async def exists(fs: "GCSFileSystem", uri: str) -> bool:
     """Whether there is an object, or objects below that name."""
-    bucket, name = bucket_and_name(uri)
-    work = fs._call("GET", "b/{}/o", bucket, prefix=name or None, maxResults=1, json_out=True)
-    first = await answer(fs, uri, "storage.objects.list", work)
+    _, name = bucket_and_name(uri)
+    first = await listed(fs, uri, {"prefix": name}, num=1)
     if not name or (first.get("items") and first["items"][0]["name"] in (name, f"{name}/")):
         return True
-    work = fs._call("GET", "b/{}/o", bucket, prefix=f"{name}/", maxResults=1, json_out=True)
-    return "items" in await answer(fs, uri, "storage.objects.list", work)
+    return "items" in await listed(fs, uri, {"prefix": f"{name}/"}, num=1)
+
+
+async def listed(fs: "GCSFileSystem", uri: str, query: Mapping[str, str], *, num: int = 1000) -> JsonObject:
+    """Google's answer: up to num objects of the uri's bucket, by parameters of its listings, of which empty ones are left out."""
+    bucket, _ = bucket_and_name(uri)
+    given = {name: value for name, value in query.items() if value}
+    work = fs._call("GET", "b/{}/o", bucket, maxResults=num, json_out=True, **given)
+    return await answer(fs, uri, "storage.objects.list", work)
 
 
 async def stat(fs: "GCSFileSystem", uri: str) -> FileInfo:
@@ -269,7 +275,7 @@ async def _missing(fs: "GCSFileSystem", uri: str) -> StorageError:
     except FileNotFoundError:
         return NotFoundError(f"{uri}: there is no bucket {bucket!r}; check its name, or create it")
     except (OSError, ValueError, HttpError, aiohttp.ClientError):
-        logger.debug("bucket %s cannot be listed: what is known is that it lacks the object", bucket)
+        logger.debug("bucket %s cannot be listed: so whether the bucket exists is unknown", bucket)
     return NotFoundError(f"{uri}: no such object in bucket {bucket!r}; check its name")
 
 
@@ -313,4 +319,4 @@ def _advice(words: str) -> str:
     for marks, todo in _ADVICE:
         if any(mark in lower for mark in marks):
             return todo
-    return "check the uri, and what Google says of it"
+    return "check the uri and Google's message"

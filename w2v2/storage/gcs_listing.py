@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from w2v2.json_types import JsonObject
 from w2v2.storage import gcs
-from w2v2.storage.uris import NotFoundError, RefusedError, StorageError, bucket_and_name
+from w2v2.storage.uris import NotFoundError, RefusedError, bucket_and_name
 
 if TYPE_CHECKING:
     from gcsfs.core import GCSFileSystem
@@ -21,7 +21,6 @@ LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("fingerp
 MAX_RANGES = 256
 _MAX_ENTRY_PAGES = 20
 _FIELDS = "nextPageToken,prefixes,items(name,size,crc32c,generation)"
-_PERMISSION = "storage.objects.list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class Page:
 
 
 async def first_page(fs: "GCSFileSystem", uri: str) -> Page:
-    """The first files below a folder. Raises StorageError where there are none, or uri is a file."""
+    """The first files below a folder. Raises StorageError where the folder is missing, or uri is a file."""
     first = await page(fs, uri, NamesBetween(), "")
     if first.last:
         return first
@@ -59,7 +58,7 @@ async def first_page(fs: "GCSFileSystem", uri: str) -> Page:
 async def _refuse_file(fs: "GCSFileSystem", uri: str) -> None:
     try:
         await gcs.stat(fs, uri)
-    except StorageError:
+    except (NotFoundError, RefusedError):
         return
     raise RefusedError(f"{uri}: is a file, where a folder was wanted; give a folder")
 
@@ -68,7 +67,7 @@ async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -
     """A page of the files below a folder whose names are in this range."""
     bucket, _ = bucket_and_name(uri)
     query = {"startOffset": names.start, "endOffset": names.end, "pageToken": token, "fields": _FIELDS}
-    answer = await _listed(fs, uri, _prefix(uri), query)
+    answer = await gcs.listed(fs, uri, {"prefix": _prefix(uri), **query})
     items = answer.get("items", [])
     # An object whose name ends in a slash is what some tools leave for an empty folder.
     kept = [
@@ -107,8 +106,8 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
     folders: list[str] = []
     token = ""
     for _ in range(_MAX_ENTRY_PAGES):
-        query = {"startOffset": after, "delimiter": "/", "pageToken": token}
-        answer = await _listed(fs, uri, prefix, query | {"fields": "nextPageToken,prefixes"})
+        query = {"prefix": prefix, "startOffset": after, "delimiter": "/", "pageToken": token}
+        answer = await gcs.listed(fs, uri, {"fields": "nextPageToken,prefixes", **query})
         folders += answer.get("prefixes", [])
         token = answer.get("nextPageToken", "")
         if not token or not answer.get("prefixes"):  # a page of files alone: there may be no end to them
@@ -116,13 +115,6 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
     if len(folders) == 1 and after.startswith(folders[0]):
         return await _folders(fs, uri, folders[0], after)
     return folders
-
-
-async def _listed(fs: "GCSFileSystem", uri: str, prefix: str, query: dict[str, str]) -> JsonObject:
-    bucket, _ = bucket_and_name(uri)
-    wanted = {name: value for name, value in {"prefix": prefix, **query}.items() if value}
-    work = fs._call("GET", "b/{}/o", bucket, maxResults=1000, json_out=True, **wanted)
-    return await gcs.answer(fs, uri, _PERMISSION, work)
 
 
 def _prefix(uri: str) -> str:

@@ -247,7 +247,7 @@ def _is_abandoned(uri: str, body: bytes, generation: int) -> bool:
     alive = _is_alive(holder)
     if alive is not None:
         return not alive or holder.get("token") in _released
-    logger.info("%s is there: waiting up to %.0f s to see whether its holder is alive", uri, EXPIRY_S)
+    logger.info("%s exists: waiting up to %.0f s to see whether its holder is alive", uri, EXPIRY_S)
     until = time.monotonic() + EXPIRY_S
     while time.monotonic() < until:
         time.sleep(_POLL_S)

@@ -126,7 +126,7 @@ def _walk(folder: str) -> Iterator[str]:
         path = os.path.join(folder, name)
         if not name.endswith("/"):
             yield path
-        elif not _leads_back(path[:-1]):
+        elif not _is_link_to_parent(path[:-1]):
             yield from _walk(path[:-1])
 
 
@@ -137,7 +137,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _leads_back(folder: str) -> bool:
+def _is_link_to_parent(folder: str) -> bool:
     """Whether it is a link to a folder that it is in."""
     if not os.path.islink(folder):
         return False

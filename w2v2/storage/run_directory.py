@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SETTINGS = b"w2v2.settings"
 """Key of manifest.parquet's metadata under which the run's settings are, sealed with it."""
 
-COMPARED = ("label", "speaker", "fold", "split", "audio_digest", "text")
+COMPARED_COLUMNS = ("label", "speaker", "fold", "split", "audio_digest", "text")
 """Columns of a manifest that come from the data; those of targets are compared, too."""
 
 NUM_SHOWN = 4
@@ -125,7 +125,7 @@ def _settings_metadata(run: str) -> dict[bytes, bytes]:
 
 def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
     # Settings are compared with those of config.yaml; this compares what was read from the data.
-    names = [name for name in before.column_names if name in COMPARED or name.startswith("target_")]
+    names = [name for name in before.column_names if name in COMPARED_COLUMNS or name.startswith("target_")]
     columns = ["clip_id", *(name for name in names if name in now.column_names)]
     in_order = [table.select(columns).sort_by("clip_id").combine_chunks() for table in (before, now)]
     if in_order[0].equals(in_order[1]):  # as of nearly all runs: without an object for each clip

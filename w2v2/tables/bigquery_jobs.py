@@ -53,7 +53,7 @@ def calls() -> CallSettings:
 
 
 def retries(*, lost: bool = False) -> retry.Retry:
-    """The retries of one request, two minutes in all; with `lost`, a job that is not found is looked up again."""
+    """The retries of one request, two minutes in all; with `lost`, a missing job is looked up again."""
 
     def again(error: Exception) -> bool:
         if isinstance(error, exceptions.NotFound):

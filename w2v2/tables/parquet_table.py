@@ -94,8 +94,8 @@ class ParquetTable:
         for _ in range(_NUM_TRIES):
             version = self._newest()
             stored = self._keys([self._read_file(file, self._key_columns) for file in version.files])
-            counts, fresh, dead = self._compare(staged, stored)
-            following = self._write(version, parts, fresh, dead) if counts.pending else version
+            counts, newer, outdated = self._compare(staged, stored)
+            following = self._write(version, parts, newer, outdated) if counts.pending else version
             if following == version or self._publish(following):
                 self._clean(following)
                 return counts
@@ -132,23 +132,25 @@ class ParquetTable:
             if spec.dim_per and (rows := connection.sql(sql.dims(spec, **names)).fetchall()):
                 raise one_dim_error(self.uri, spec, rows[0])
             counts = connection.sql(sql.count(spec, **names)).fetchall()[0]
-            fresh = connection.sql(sql.fresh(spec, **names)).to_arrow_table()
-            dead = connection.sql(sql.dead(spec, **names)).to_arrow_table()
-        return Commit.of_row(counts), fresh, dead
+            newer = connection.sql(sql.newer(spec, **names)).to_arrow_table()
+            outdated = connection.sql(sql.outdated(spec, **names)).to_arrow_table()
+        return Commit.of_row(counts), newer, outdated
 
-    def _write(self, version: _Version, parts: Sequence[str], fresh: pa.Table, dead: pa.Table) -> _Version:
+    def _write(
+        self, version: _Version, parts: Sequence[str], newer: pa.Table, outdated: pa.Table
+    ) -> _Version:
         """The next version, its files written: those that lose rows without them, then the new rows."""
         number, names = version.number + 1, self._spec.schema.names
         files: list[str] = []
         for place, file in enumerate(version.files):
-            lost = _at(dead, place)
+            lost = _at(outdated, place)
             if len(lost):
                 rows = self._read_file(file, names)
                 files += self._write_file(number, rows.take(np.setdiff1d(np.arange(len(rows)), lost)))
             else:
                 files.append(file)
         for place, part in enumerate(parts):
-            if len(kept := _at(fresh, place)):
+            if len(kept := _at(newer, place)):
                 files += self._write_file(number, read_part(part, names).take(kept))
         return _Version(number=number, files=tuple(files))
 

@@ -116,8 +116,8 @@ class Commit:
         return self.inserted + self.replaced + self.removed
 
 
-def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
-    """The spec of embeddings: one row per clip, model, pooling, layer and segment; `carried` are extra text columns."""
+def embeddings_spec(*, extra_columns: Sequence[str] = ()) -> TableSpec:
+    """The spec of embeddings: one row per clip, model, pooling, layer and segment, with `extra_columns` of text."""
     text, number = pa.string(), pa.float64()
     columns = {
         "clip_id": text,
@@ -135,7 +135,7 @@ def embeddings_spec(*, carried: Sequence[str] = ()) -> TableSpec:
         "duration_s": number,
     }
     of_the_run = {"run_id": text, "code_version": text, "created_at": TIMESTAMP}
-    schema = pa.schema([*columns.items(), *((name, text) for name in carried), *of_the_run.items()])
+    schema = pa.schema([*columns.items(), *((name, text) for name in extra_columns), *of_the_run.items()])
     return TableSpec(
         schema=schema,
         key=("clip_id", "model", "pooling", "layer", "start_s"),

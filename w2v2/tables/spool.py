@@ -118,7 +118,7 @@ class SpooledTable:
         reader = self._connection.sql(f"FROM {self._name} ORDER BY {order}").to_arrow_reader(ROWS_AT_ONCE)
         yield from of_size((pa.Table.from_batches([batch]).cast(self._schema) for batch in reader), num_rows)
 
-    def doubles(self, column: str) -> list[str]:
+    def duplicates(self, column: str) -> list[str]:
         """The values of a column that several rows have, in their order."""
         self._insert()
         sql = f'SELECT "{column}" FROM {self._name} GROUP BY ALL HAVING COUNT(*) > 1 ORDER BY ALL'

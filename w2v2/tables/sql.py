@@ -29,8 +29,8 @@ def count(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     sums = ", ".join(
         f"COALESCE(SUM(CASE WHEN {case} THEN 1 ELSE 0 END), 0) AS n{i}" for i, case in enumerate(cases)
     )
-    gone = _gone(spec, spec.key, target=target, staging=staging, quote=quote)
-    removed = f"(SELECT COUNT(*) FROM ({gone}) AS d)"
+    removed_rows = _removed_rows(spec, spec.key, target=target, staging=staging, quote=quote)
+    removed = f"(SELECT COUNT(*) FROM ({removed_rows}) AS d)"
     return (
         f"SELECT {sums}, {removed} AS n4 FROM {_compared(spec, target=target, staging=staging, quote=quote)}"
     )
@@ -60,7 +60,7 @@ def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     source = (
         f"SELECT {staged}, FALSE AS {GONE} FROM {_compared(spec, **places)} "
         f"WHERE g.{by} IS NULL OR s.{by} >= g.{by} "
-        f"UNION ALL SELECT {columns(names, quote, of='d')}, TRUE AS {GONE} FROM ({_gone(spec, names, **places)}) AS d"
+        f"UNION ALL SELECT {columns(names, quote, of='d')}, TRUE AS {GONE} FROM ({_removed_rows(spec, names, **places)}) AS d"
     )
     return (
         f"MERGE INTO {target} AS t USING ({source}) AS s ON {_same(spec.key, 't', 's', quote)} "
@@ -83,7 +83,7 @@ def dims(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     )
 
 
-def fresh(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
+def newer(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     """SQL that returns place and position of the staged rows that a merge would take in."""
     by = f"{quote}{spec.newest_by}{quote}"
     return (
@@ -92,7 +92,7 @@ def fresh(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     )
 
 
-def dead(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
+def outdated(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
     """SQL that returns place and position of the table's rows that a merge would replace or remove."""
     return f"SELECT t.place, t.position FROM {target} AS t {_outdated_by(spec, staging, quote)}"
 
@@ -116,7 +116,7 @@ def _staged(spec: TableSpec, staging: str, quote: str) -> str:
     return f"SELECT picked.* FROM ({picked}) AS p"
 
 
-def _gone(spec: TableSpec, names: Sequence[str], *, target: str, staging: str, quote: str) -> str:
+def _removed_rows(spec: TableSpec, names: Sequence[str], *, target: str, staging: str, quote: str) -> str:
     """Columns of the table's rows that are not staged but whose group is: the merge removes them."""
     by = f"{quote}{spec.newest_by}{quote}"
     return (

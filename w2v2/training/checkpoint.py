@@ -37,7 +37,7 @@ class Resumable(Protocol[P]):
     """A training that can be kept and resumed: a Trainer or a Pretrainer."""
 
     optimizer: torch.optim.AdamW
-    world: ProcessGroup
+    group: ProcessGroup
     device: torch.device
     position: P
     best: dict[str, Tensor]
@@ -48,7 +48,7 @@ class Resumable(Protocol[P]):
 
     @property
     def step(self) -> int:
-        """The position's step, known without waiting for a GPU's sums."""
+        """The optimizer steps that are done; reading it does not wait for a GPU's sums."""
 
     def run(self, *, on_step: Callable[[Self], None], on_epoch: Callable[[Self], None]) -> object:
         """Train from the position on to the end, calling on_step and on_epoch with the training itself."""
@@ -136,7 +136,7 @@ def train_resumed(
     def keep() -> None:
         if is_kept():
             checkpoint = take(trainer)  # by all processes together
-            if trainer.world.rank == 0:
+            if trainer.group.rank == 0:
                 checkpoints.write(trainer.position.step, checkpoint)
 
     def step_done(_: object) -> None:
@@ -145,7 +145,7 @@ def train_resumed(
 
     def epoch_done(_: object) -> None:
         keep()
-        if trainer.world.rank == 0:
+        if trainer.group.rank == 0:
             on_epoch()
 
     try:
@@ -161,7 +161,7 @@ def take(trainer: Resumable[P]) -> Checkpoint:
     """A checkpoint of a training at its present step; all its processes call this together."""
     optimizer = trainer.optimizer.state_dict()
     of_this_process = {"position": asdict(trainer.position), "rng": _rng_state()}
-    ranks = trainer.world.states(of_this_process)
+    ranks = trainer.group.states(of_this_process)
     tensors = {f"model.{name}": value for name, value in trained_state(trainer.model).items()}
     tensors |= {f"best.{name}": value for name, value in trainer.best.items()}
     for index, values in optimizer["state"].items():
@@ -181,8 +181,8 @@ def restore(trainer: Resumable[P], checkpoint: Checkpoint) -> None:
     Its numbers are then the same up to rounding and to what is drawn at random in a pass, such as dropout.
     """
     positions = [type(trainer.position).restored(state) for state in checkpoint.state["positions"]]
-    rank = trainer.world.rank
-    same = len(positions) == trainer.world.size
+    rank = trainer.group.rank
+    same = len(positions) == trainer.group.size
     trainer.model.load_state_dict(_under("model.", checkpoint.tensors), strict=False)
     best = _under("best.", checkpoint.tensors)
     trainer.best = {name: value.to(trainer.device) for name, value in best.items()}

@@ -27,7 +27,7 @@ Frames = Mapping[int, Float[np.ndarray, "frames outputs"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TriedWeights:
     """Weights and their error rate on val."""
 
     lm_weight: float
@@ -42,7 +42,7 @@ class BeamDecoding:
 
     decode: DecodeConfig
     """The settings with their weights."""
-    tried: list[Tried]
+    tried: list[TriedWeights]
     """Empty where the settings had all weights."""
     greedy: list[Transcript]
 
@@ -56,19 +56,19 @@ def beam_transcripts(
     references: Sequence[str],
     tune_on: Collection[int],
     precision: str,
-    world: ProcessGroup,
+    group: ProcessGroup,
 ) -> tuple[list[Transcript], BeamDecoding]:
     """The transcript of every clip in order, by a search with the weights that are best on the clips tune_on (rows).
 
     Several processes compute and search a share each and all return the whole.
     """
-    share = world.share(np.arange(len(clips)))
+    share = group.share(np.arange(len(clips)))
     frames = dict(frame_log_probabilities(model, clips, share, precision=precision))
     lm = open_language_model(decode, vocabulary)
-    tried: list[Tried] = []
+    tried: list[TriedWeights] = []
     if decode.is_open:
         on_val = {row: frames[row] for row in sorted(set(frames) & set(tune_on))}
-        decode, tried = tuned(lm, decode, on_val, references, world=world)
+        decode, tried = tuned(lm, decode, on_val, references, group=group)
     greedy = Decoder(vocabulary=vocabulary)
     beam = Decoder(vocabulary=vocabulary, search=BeamSearch(lm, decode))
 
@@ -77,7 +77,7 @@ def beam_transcripts(
             row: decoder.transcript(log_probabilities, frame_s=model.encoder.frame_s)
             for row, log_probabilities in frames.items()
         }
-        by_row = {row: transcript for part in world.states(share_by_row) for row, transcript in part.items()}
+        by_row = {row: transcript for part in group.states(share_by_row) for row, transcript in part.items()}
         return [by_row[row] for row in range(len(clips))]
 
     return write(beam), BeamDecoding(decode=decode, tried=tried, greedy=write(greedy))
@@ -89,8 +89,8 @@ def tuned(
     frames: Frames,
     references: Sequence[str],
     *,
-    world: ProcessGroup,
-) -> tuple[DecodeConfig, list[Tried]]:
+    group: ProcessGroup,
+) -> tuple[DecodeConfig, list[TriedWeights]]:
     """The settings with the weights that have the fewest errors on val, and all that were tried.
 
     Weights that the settings fix are kept. frames are this process's share of the val clips, references the texts of
@@ -99,12 +99,12 @@ def tuned(
     lm_weights = LM_WEIGHTS if decode.lm_weight is None else (decode.lm_weight,)
     fixed = 0.0 if not decode.lexicon else decode.word_score
     word_scores = WORD_SCORES if fixed is None else (fixed,)
-    tried: dict[tuple[float, float], Tried] = {}
+    tried: dict[tuple[float, float], TriedWeights] = {}
 
     def rate(weights: tuple[float, float]) -> tuple[float, float, float]:
         if weights not in tried:
-            errors = _error_rate(lm, _weighted(decode, *weights), frames, references, world)
-            tried[weights] = Tried(lm_weight=weights[0], word_score=weights[1], error_rate=errors)
+            errors = _error_rate(lm, _weighted(decode, *weights), frames, references, group)
+            tried[weights] = TriedWeights(lm_weight=weights[0], word_score=weights[1], error_rate=errors)
         error_rate = tried[weights].error_rate
         return (np.inf if error_rate is None else error_rate, weights[0], abs(weights[1]))
 
@@ -127,7 +127,7 @@ def _error_rate(
     decode: DecodeConfig,
     frames: Frames,
     references: Sequence[str],
-    world: ProcessGroup,
+    group: ProcessGroup,
 ) -> float | None:
     """Errors over reference units; sums of all processes, divided once."""
     decoder = Decoder(vocabulary=lm.vocabulary, search=BeamSearch(lm, decode))
@@ -138,5 +138,5 @@ def _error_rate(
         has_words = lm.vocabulary.word_delimiter is not None
         counts = edits(reference.split(), written.split()) if has_words else edits(reference, written)
         errors, units = errors + counts.errors, units + counts.reference
-    sums = np.sum(world.states((errors, units)), axis=0)
+    sums = np.sum(group.states((errors, units)), axis=0)
     return float(sums[0] / sums[1]) if sums[1] else None

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from w2v2.data import folds, leaks
 from w2v2.models.ensemble import member_name, save_ensemble
 from w2v2.storage import files as storage
-from w2v2.training.finetuning import HELD_OUT, Finetuned, FinetunePlan
+from w2v2.training.finetuning import HELD_OUT, FinetunePlan, FinetuneResult
 from w2v2.training.fold_result import Epoch
 
 logger = logging.getLogger(__name__)
@@ -30,15 +30,15 @@ class OutOfFold:
 class Ensemble:
     """A finished ensemble."""
 
-    averaged: Finetuned
+    averaged: FinetuneResult
     """Its predictions for val and test, the mean over members, and the mean of their curves."""
-    members: Sequence[Finetuned]
+    members: Sequence[FinetuneResult]
     """Each with its predictions for val and test."""
     out_of_fold: OutOfFold | None
     """Where each member was trained without one fold."""
 
 
-def train_ensemble(plan: FinetunePlan, *, train: Callable[[FinetunePlan], Finetuned]) -> Ensemble:
+def train_ensemble(plan: FinetunePlan, *, train: Callable[[FinetunePlan], FinetuneResult]) -> Ensemble:
     """The ensemble of the plan's settings, once all members are trained and `<run>/model` is written.
 
     train fine-tunes one member; one that has been trained before resumes from its last checkpoint, which trains nothing.
@@ -103,16 +103,16 @@ def _held_out(plan: FinetunePlan) -> list[pa.Table]:
     ]
 
 
-def _part(trained: Finetuned, rows: Int[np.ndarray, " rows"]) -> Finetuned:
+def _part(trained: FinetuneResult, rows: Int[np.ndarray, " rows"]) -> FinetuneResult:
     """The predictions of these rows alone."""
     keep = np.isin(trained.rows, rows)
     return replace(trained, rows=trained.rows[keep], values=np.asarray(trained.values)[keep])
 
 
-def _averaged(members: Sequence[Finetuned], digest: str) -> Finetuned:
+def _averaged(members: Sequence[FinetuneResult], digest: str) -> FinetuneResult:
     epochs = {member.best_epoch for member in members}
     values: np.ndarray = np.stack([np.asarray(member.values) for member in members]).mean(0, dtype=np.float64)
-    return Finetuned(
+    return FinetuneResult(
         rows=members[0].rows,
         values=values.astype(np.float32),
         curve=_mean_curve([member.curve for member in members]),
@@ -144,7 +144,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
-def _out_of_fold(plans: Sequence[FinetunePlan], trained: Sequence[Finetuned]) -> OutOfFold:
+def _out_of_fold(plans: Sequence[FinetunePlan], trained: Sequence[FinetuneResult]) -> OutOfFold:
     parts = [_part(member, plan.rows(HELD_OUT)) for plan, member in zip(plans, trained, strict=True)]
     return OutOfFold(
         rows=np.concatenate([part.rows for part in parts]),

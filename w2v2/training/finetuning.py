@@ -18,7 +18,7 @@ from w2v2.features.cache import FeatureCache
 from w2v2.features.packed_vectors import open_features
 from w2v2.json_types import Json
 from w2v2.measurements import measured
-from w2v2.models.classifier import Classifier, fresh
+from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.decoder import Decoder
 from w2v2.models.decoding import Transcript
@@ -105,7 +105,7 @@ class FinetunePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetuned:
+class FinetuneResult:
     """What a fine-tuning returns; the model itself is in the model folder."""
 
     rows: np.ndarray
@@ -126,49 +126,49 @@ class Finetuned:
 def finetune(
     plan: FinetunePlan,
     *,
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
     on_epoch: OnEpoch = lambda done, total, point: None,
-) -> Finetuned:
+) -> FinetuneResult:
     """Predictions for val and test, once the model has been trained in this process and `<run>/model` written.
 
-    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `world` call this together;
+    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `group` call this together;
     only the first writes files and calls `on_epoch`. The features must be in the cache.
 
     Raises UserError when the loss is not finite, when the GPU's memory does not suffice, or when the
     checkpoints were written by another number of processes.
     """
-    world = world or ProcessGroup()
+    group = group or ProcessGroup()
     torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
-    trainer = make_trainer(plan, world)
+    trainer = make_trainer(plan, group)
     curve = _train(plan.config, trainer, on_epoch)
     count = num_trained_parameters(trainer.model)
     merge_lora(trainer.model.encoder)
     rows = plan.rows("val", "test", HELD_OUT)
     best_epoch = trainer.position.best_epoch or len(curve)
-    values, beam = _predict(plan, trainer.model, rows, world)
-    return Finetuned(
+    values, beam = _predict(plan, trainer.model, rows, group)
+    return FinetuneResult(
         rows=rows,
         values=values,
         curve=curve,
         best_epoch=best_epoch,
         num_trained_parameters=count,
-        digest=_save(plan, trainer, best_epoch=best_epoch, beam=beam) if world.rank == 0 else "",
+        digest=_save(plan, trainer, best_epoch=best_epoch, beam=beam) if group.rank == 0 else "",
         beam=beam,
     )
 
 
 def _predict(
-    plan: FinetunePlan, model: SpeechModel, rows: np.ndarray, world: ProcessGroup
+    plan: FinetunePlan, model: SpeechModel, rows: np.ndarray, group: ProcessGroup
 ) -> tuple[Float[np.ndarray, "rows outputs"] | Sequence[Transcript], BeamDecoding | None]:
     """The model's probabilities, values or transcripts of some clips, and how the transcripts were searched."""
     clips, precision = _clip_set(plan, rows), plan.config.resources.precision
     if not isinstance(model, Transcriber):
-        outputs = predict_logits(model, clips, precision=precision, world=world)
+        outputs = predict_logits(model, clips, precision=precision, group=group)
         return probabilities(outputs, plan.config.task.kind), None
     assert plan.vocabulary is not None
     if plan.config.decode.kind == "greedy":
         decoder = Decoder(vocabulary=plan.vocabulary)
-        return predict_transcripts(model, clips, decoder, precision=precision, world=world), None
+        return predict_transcripts(model, clips, decoder, precision=precision, group=group), None
     return beam_transcripts(
         model,
         clips,
@@ -177,7 +177,7 @@ def _predict(
         references=plan.clips["reference"].take(pa.array(rows)).to_pylist(),
         tune_on=np.flatnonzero(np.isin(rows, plan.rows("val"))).tolist(),
         precision=precision,
-        world=world,
+        group=group,
     )
 
 
@@ -196,7 +196,7 @@ def epoch_log(num_epochs: int, *, group: str) -> OnEpoch:
     return log
 
 
-def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
+def make_trainer(plan: FinetunePlan, group: ProcessGroup) -> Trainer:
     """The training at its start."""
     config = plan.config
     assert config.optim.learning_rate, "left open: the job fills it in"
@@ -204,7 +204,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
     train_set = _clip_set(plan, plan.rows("train"), augmented=True)
     torch.manual_seed(plan.seed)
     make = _new_transcriber if config.task.kind == "transcript" else _new_classifier
-    model = make(plan, fresh(encoder), train_set)
+    model = make(plan, trainable_copy(encoder), train_set)
     add_lora(model.encoder, config.lora)
     val = plan.rows("val")
     return Trainer(
@@ -215,7 +215,7 @@ def make_trainer(plan: FinetunePlan, world: ProcessGroup) -> Trainer:
         training=config.training,
         precision=config.resources.precision,
         seed=plan.seed,
-        world=world,
+        group=group,
         val=_clip_set(plan, val) if len(val) else None,
     )
 

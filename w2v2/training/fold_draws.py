@@ -1,4 +1,4 @@
-"""The random draws of heads trained on folds, shared by all trials of one shape: batches and dropout masks."""
+"""The random draws of heads trained on folds, shared by all trials of one stack: batches and dropout masks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from w2v2.models.objective import Objective, make_objective
 from w2v2.training.mixup import Batch, mixed_batch, mixed_targets
 from w2v2.training.optimizer import batch_size_at
 
-OF_ITS_OWN = {
+PER_TRIAL = {
     *("learning_rate", "layer_decay", "weight_decay", "beta1", "beta2", "eps", "amsgrad"),
     *("schedule", "warmup_fraction", "clip_norm"),
 }
-"""Fields of optim that may differ between trials of one shape."""
+"""Fields of optim that may differ between trials of one stack."""
 MAX_KEPT_BYTES = 2**28
-"""Of the draws of one shape: more than that is drawn anew for each stack of trials."""
+"""Of the draws of one stack: more than that is drawn anew for each stack of trials."""
 MAX_DRAWN_BYTES = 2**26
 """Of steps that are drawn together: a whole epoch of most corpora."""
 
@@ -49,7 +49,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Shape:
+class StackSettings:
     """The settings that trials must share to be trained side by side."""
 
     head: HeadConfig
@@ -59,11 +59,13 @@ class Shape:
     """Whether the head mixes several layers."""
 
     @classmethod
-    def of(cls, *, head: HeadConfig, training: TrainingConfig, optim: OptimConfig, mixes: bool) -> "Shape":
-        """The shape of a trial with these settings."""
+    def of(
+        cls, *, head: HeadConfig, training: TrainingConfig, optim: OptimConfig, mixes: bool
+    ) -> "StackSettings":
+        """The settings that a trial shares with others of its stack."""
         usual = OptimConfig()
         return cls(
-            head, training, replace(optim, **{name: getattr(usual, name) for name in OF_ITS_OWN}), mixes
+            head, training, replace(optim, **{name: getattr(usual, name) for name in PER_TRIAL}), mixes
         )
 
 
@@ -93,17 +95,17 @@ class StepsDraw:
 class FoldDraws:
     """The epochs of some folds, drawn as `trainer.Trainer` and nn.Dropout draw them for each fold alone."""
 
-    def __init__(self, clips: PooledClips, folds: Sequence[Fold], shape: Shape) -> None:
-        self.clips, self.folds, self.shape = clips, folds, shape
-        size = clips.vectors.shape[-1] if shape.mixes else clips.vectors[0].numel()
-        self.widths = [size, *shape.head.widths, clips.num_classes]
+    def __init__(self, clips: PooledClips, folds: Sequence[Fold], settings: StackSettings) -> None:
+        self.clips, self.folds, self.settings = clips, folds, settings
+        size = clips.vectors.shape[-1] if settings.mixes else clips.vectors[0].numel()
+        self.widths = [size, *settings.head.widths, clips.num_classes]
         targets = [clips.targets[fold.train] for fold in folds]
         self._objectives = [
-            make_objective(TaskConfig(), shape.training, t, num_outputs=clips.num_classes) for t in targets
+            make_objective(TaskConfig(), settings.training, t, num_outputs=clips.num_classes) for t in targets
         ]
         sizes = [
-            batch_size_at(epoch, num_epochs=shape.training.num_epochs, optim=shape.optim)
-            for epoch in range(shape.training.num_epochs)
+            batch_size_at(epoch, num_epochs=settings.training.num_epochs, optim=settings.optim)
+            for epoch in range(settings.training.num_epochs)
         ]
         of_folds = [[-(-len(fold.train) // size) for size in sizes] for fold in folds]
         self.num_steps = [sum(of_epochs) for of_epochs in of_folds]
@@ -120,7 +122,7 @@ class FoldDraws:
         if self._kept:
             yield from self._kept
             return
-        num_epochs = self.shape.training.num_epochs
+        num_epochs = self.settings.training.num_epochs
         keeps = self._num_bytes() * num_epochs <= MAX_KEPT_BYTES
         generators = [torch.Generator().manual_seed(fold.seed) for fold in self.folds]
         kept = []
@@ -142,15 +144,15 @@ class FoldDraws:
 
     def _num_bytes(self) -> int:
         """About what the draws of an epoch take."""
-        dropout = sum(self.widths[:-1]) if self.shape.head.dropout else 0
+        dropout = sum(self.widths[:-1]) if self.settings.head.dropout else 0
         return sum(len(fold.train) for fold in self.folds) * (dropout + 16 + 4 * self.clips.num_classes)
 
     def _fold_batches(self, fold: Fold, epoch: int) -> list[Int[np.ndarray, " _"]]:
         """The rows of each batch of a fold's epoch."""
-        training = self.shape.training
+        training = self.settings.training
         batches = shuffled_batches(
             self.clips.lengths[fold.train],
-            batch_size=batch_size_at(epoch, num_epochs=training.num_epochs, optim=self.shape.optim),
+            batch_size=batch_size_at(epoch, num_epochs=training.num_epochs, optim=self.settings.optim),
             seed=fold.seed,
             epoch=epoch,
             balance=self.clips.targets[fold.train] if training.sampling == "balanced" else None,
@@ -160,7 +162,11 @@ class FoldDraws:
     def _mixed(self, fold: int, epoch: int, step: int, batch: Int[np.ndarray, " _"]) -> Batch:
         """A batch of a fold, mixed as `trainer.Trainer` mixes it."""
         return mixed_batch(
-            batch, alpha=self.shape.training.mixup_alpha, seed=self.folds[fold].seed, epoch=epoch, number=step
+            batch,
+            alpha=self.settings.training.mixup_alpha,
+            seed=self.folds[fold].seed,
+            epoch=epoch,
+            number=step,
         )
 
     def _steps(
@@ -172,7 +178,7 @@ class FoldDraws:
         generators: Sequence[torch.Generator],
     ) -> StepsDraw:
         """These steps of an epoch with these batches, of which the largest has size clips."""
-        num_classes, mixes = self.clips.num_classes, bool(self.shape.training.mixup_alpha)
+        num_classes, mixes = self.clips.num_classes, bool(self.settings.training.mixup_alpha)
         rows = np.zeros((len(steps), len(batches), size), np.int64)
         partners, shares = np.zeros_like(rows), np.zeros(rows.shape, np.float32)
         targets = torch.zeros(*rows.shape, num_classes)
@@ -209,7 +215,7 @@ class FoldDraws:
     def _dropout(
         self, num_rows: Int[np.ndarray, "steps folds"], size: int, generators: Sequence[torch.Generator]
     ) -> list[Tensor]:
-        probability = 1.0 - self.shape.head.dropout
+        probability = 1.0 - self.settings.head.dropout
         if probability == 1.0:
             return []
         kept = [torch.zeros(*num_rows.shape, size, width, dtype=torch.bool) for width in self.widths[:-1]]

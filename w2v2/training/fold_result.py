@@ -59,7 +59,7 @@ class FoldTranscripts:
     seconds: float
     curve: list[Epoch]
     num_trained_parameters: int = 0
-    """As that of FoldScore."""
+    """As in FoldScore."""
 
 
 FoldResult = FoldScore | FoldTranscripts

@@ -23,7 +23,7 @@ def score_fold(
     training: TrainingConfig,
     precision: Precision = "float32",
     seed: int,
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
 ) -> FoldScore:
     """The score of a classifier on held-out clips, after training on `train` for all epochs.
 
@@ -31,7 +31,7 @@ def score_fold(
     when the GPU's memory does not suffice.
     """
     started = time.perf_counter()
-    curve = fit(model, train, optim=optim, training=training, precision=precision, seed=seed, world=world)
+    curve = fit(model, train, optim=optim, training=training, precision=precision, seed=seed, group=group)
     logits = predict_logits(model, held_out, precision=precision)
     return fold_score(
         logits,

@@ -19,16 +19,16 @@ from w2v2.training.process_group import ProcessGroup
 @malloc_keeps_freed_memory()
 @torch.no_grad()
 def predict_logits(
-    model: Classifier, clips: ClipSet, *, precision: str = "float32", world: ProcessGroup | None = None
+    model: Classifier, clips: ClipSet, *, precision: str = "float32", group: ProcessGroup | None = None
 ) -> Float[np.ndarray, "clips outputs"]:
     """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
 
     Several processes compute a share each and all return the whole.
     """
     model.eval()
-    world = world or ProcessGroup()
+    group = group or ProcessGroup()
     device = next(model.parameters()).device
-    share = world.share(np.arange(len(clips)))
+    share = group.share(np.arange(len(clips)))
     longest = int(clips.lengths.max(initial=1))
     computed: list[tuple[Int[np.ndarray, " batch"], Callable[[], Tensor]]] = []
     num_longest = 64 if device.type == "cuda" else 8
@@ -40,7 +40,7 @@ def predict_logits(
     outputs = torch.zeros(len(clips), model.num_outputs)
     for batch, fetch in computed:
         outputs[batch] = fetch()
-    return world.sum(outputs.to(device)).cpu().numpy()
+    return group.sum(outputs.to(device)).cpu().numpy()
 
 
 def device_for(precision: str) -> torch.device:

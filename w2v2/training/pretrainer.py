@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.errors import UserError
-from w2v2.features.batches import Fetched, batches_by_budget, batches_by_seconds
+from w2v2.features.batches import FetchedFeatures, batches_by_budget, batches_by_seconds
 from w2v2.models.contrastive import diversity_weights
 from w2v2.models.device import padded_budget, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
@@ -59,16 +59,16 @@ class Pretrainer:
         config: PretrainConfig,
         *,
         val: PretrainClips | None = None,
-        world: ProcessGroup | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.model, self.config = model, config
-        self.world = world or ProcessGroup()
+        self.group = group or ProcessGroup()
         self.device = device_for(config.resources.precision)
-        torch.manual_seed(config.seed + 7919 * self.world.rank)
+        torch.manual_seed(config.seed + 7919 * self.group.rank)
         model.to(self.device).train()
         self._optim = config.optim.at(config.optim.learning_rate)
         self.optimizer = make_optimizer(model, self._optim)
-        several = self.world.size > 1
+        several = self.group.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
         self._train = BatchDrawer(train, model, config)
         self.ahead = BatchesAhead(self._train)
@@ -128,8 +128,8 @@ class Pretrainer:
         then = self._plan[at.epoch + 1][: NUM_FETCHED - len(now)] if at.epoch + 1 < len(self._plan) else []
         coming = [(at.epoch, batch) for batch in now] + [(at.epoch + 1, batch) for batch in then]
         features = self._train.clips.features
-        if isinstance(features, Fetched):
-            features.expect(np.concatenate([self.world.share(batch) for _, batch in coming]))
+        if isinstance(features, FetchedFeatures):
+            features.expect(np.concatenate([self.group.share(batch) for _, batch in coming]))
         for epoch, batch in coming[:NUM_MADE]:
             for part in self._clips_of_parts(batch)[0]:
                 self.ahead.expect(part, epoch=epoch)
@@ -216,13 +216,13 @@ class Pretrainer:
             weights = self._diversity_weight * diversity_weights(code_sums, num_masked)
         totals = Totals.zero(self.model.code_shape)
         for number, part in enumerate(parts):
-            hold = number < len(parts) - 1 and self.world.size > 1
+            hold = number < len(parts) - 1 and self.group.size > 1
             with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
                 sums = first or self._pass(part, self.network)
                 loss = sums.loss / num_masked + (weights.to(self.device) * sums.code_probabilities).sum()
                 loss = loss + self.config.loss.feature_penalty * sums.feature_square / num_frames
                 # DDP averages gradients over processes; times their number it is the sum over the whole batch.
-                (loss * (counts * self.world.size)).backward()
+                (loss * (counts * self.group.size)).backward()
             totals += Totals.of_pass(sums, part[2], self._num_frames(part))
         return self._over_processes(totals, counts)
 
@@ -235,9 +235,9 @@ class Pretrainer:
         self, batch: Int[np.ndarray, " batch"]
     ) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
         """The same with numbers of clips in place of inputs."""
-        shares = [batch[rank :: self.world.size] for rank in range(self.world.size)]
+        shares = [batch[rank :: self.group.size] for rank in range(self.group.size)]
         split = [self._split(share) for share in shares]
-        parts, counts = (split[self.world.rank], 1) if len(shares[self.world.rank]) else ([batch[:1]], 0)
+        parts, counts = (split[self.group.rank], 1) if len(shares[self.group.rank]) else ([batch[:1]], 0)
         return parts, counts, any(len(parts) > 1 for parts in split)
 
     def _split(self, share: Int[np.ndarray, " share"]) -> list[Int[np.ndarray, " _"]]:
@@ -280,7 +280,7 @@ class Pretrainer:
 
     def _summed(self, values: Float[Tensor, " numbers"]) -> Float[Tensor, " numbers"]:
         """The sums over processes, in float64 on the CPU."""
-        return self.world.sum(values.double().to(self.device)).cpu()
+        return self.group.sum(values.double().to(self.device)).cpu()
 
     def _over_processes(self, totals: Totals, counts: int = 1) -> Totals:
         flat = self._summed(counts * torch.from_numpy(totals.flat())).numpy()
@@ -304,7 +304,7 @@ class Pretrainer:
             return None
         self.model.eval()
         totals = Totals.zero(self.model.code_shape)
-        share = self.world.share(np.arange(len(self._val.clips)))
+        share = self.group.share(np.arange(len(self._val.clips)))
         budget = max(padded_budget(self.device, self.config.optim.pass_s), 1)
         for rows in batches_by_budget(self._val.num_samples[share], max_padded=budget):
             inputs = self._val.batch(share[rows], epoch=VALIDATION)

@@ -63,7 +63,7 @@ class PretrainPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrained:
+class PretrainResult:
     """What a pre-training returns; the model itself is in the model folder."""
 
     curve: list[Row]
@@ -82,27 +82,27 @@ class Pretrained:
 def pretrain(
     plan: PretrainPlan,
     *,
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
     on_epoch: OnEpoch = lambda done, total, rows: None,
-) -> Pretrained:
+) -> PretrainResult:
     """The curves, once the model has been pre-trained in this process and `<run>/model` written.
 
-    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `world` call this together;
+    Resumes from the newest checkpoint below `<run>/checkpoints`. All processes of `group` call this together;
     only the first writes files and calls `on_epoch`. The features must be in the cache.
 
     Raises UserError when the loss is not finite, when training.on_collapse=stop and the model collapses, when the
     GPU's memory does not suffice, or when the checkpoints were written by another number of processes.
     """
-    world = world or ProcessGroup()
+    group = group or ProcessGroup()
     torch.set_num_threads(max(1, int(plan.config.resources.cpus_per_worker)))
     opened = open_model(plan.config)
-    clusters = _clusters(plan, opened.model, world) if plan.config.has_clusters else None
+    clusters = _clusters(plan, opened.model, group) if plan.config.has_clusters else None
     val = _clips(plan, "val", opened.model, clusters) if len(plan.rows("val")) else None
     train = _clips(plan, "train", opened.model, clusters)
-    trainer = Pretrainer(opened.model, train, plan.config, val=val, world=world)
+    trainer = Pretrainer(opened.model, train, plan.config, val=val, group=group)
     _train(plan.config, trainer, on_epoch)
     usage = _code_usage(trainer)
-    if world.rank == 0:
+    if group.rank == 0:
         card = plan.card | {"new_weights": list(opened.new_weights), "last": trainer.position.curve[-2:]}
         save_pretrained(
             storage.join(plan.config.run, "model"),
@@ -112,7 +112,7 @@ def pretrain(
             start=plan.config.encoder.name if not plan.config.encoder.is_random else "",
         )
     at = trainer.position
-    return Pretrained(
+    return PretrainResult(
         curve=at.curve,
         steps=at.steps,
         code_usage=usage,
@@ -144,14 +144,14 @@ def _frames(plan: PretrainPlan, split: str, model: PretrainingModel) -> FrameFea
     )
 
 
-def _clusters(plan: PretrainPlan, model: PretrainingModel, world: ProcessGroup) -> Clusters:
+def _clusters(plan: PretrainPlan, model: PretrainingModel, group: ProcessGroup) -> Clusters:
     """The clusters of the training clips: found by the first process, then read from `<run>/clusters.npz` by all."""
     uri = storage.join(plan.config.run, "clusters.npz")
-    if world.rank == 0 and not storage.exists(uri):
+    if group.rank == 0 and not storage.exists(uri):
         frames = _frames(plan, "train", model)
         num_clips = len(plan.rows("train"))
         find_clusters(frames, num_clips, plan.config.pretrain, seed=plan.config.seed).write(uri)
-    world.states(None)  # waits for the first
+    group.states(None)  # waits for the first
     return Clusters.read(uri)
 
 

@@ -68,7 +68,10 @@ def with_folds(config: PretrainConfig, corpus: Manifest, fold_of: Mapping[str, i
 
 
 def whole(config: PretrainConfig, corpus: Manifest) -> Part:
-    """The part of an encoder that is pre-trained on all clips."""
+    """The part of an encoder that is pre-trained on all clips, with their splits train and val.
+
+    Raises UserError where fewer than two clips would train it.
+    """
     clips = splits.hold_back(corpus.clips, fraction=config.training.val_fraction, seed=config.seed)
     train = clips.filter(pc.equal(clips["split"], "train"))
     if len(train) < 2:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig
-from w2v2.training.torch_internals import fused_adamw
+from w2v2.models.torch_internals import fused_adamw
 
 WIDEST_VECTOR = 16
 """Numbers that a processor's vector instructions take at once, at most."""

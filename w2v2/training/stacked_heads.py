@@ -1,4 +1,4 @@
-"""Heads on pooled vectors, trained side by side: all folds, and all trials of one shape, in one batched computation.
+"""Heads on pooled vectors, trained side by side: all folds, and all trials with the same shared settings, in one batched computation.
 
 A head's numbers do not depend on what it is trained with, bit for bit. They are those that `fold_training.score_fold`
 gives it alone: batches, dropout and first weights are drawn from the same seeds, and the steps of AdamW are the same.
@@ -22,12 +22,12 @@ from w2v2.evaluation import classification
 from w2v2.features.batches import scoring_batches
 from w2v2.models.mlp import Mlp
 from w2v2.models.pooling import LayerMix
+from w2v2.models.torch_internals import log_softmax_gradient
 from w2v2.training.fold_draws import Fold, FoldDraws, StepsDraw
 from w2v2.training.fold_result import DivergenceError, Epoch, FoldScore, fold_score
 from w2v2.training.mixup import mix
 from w2v2.training.optimizer import learning_rate_scale
 from w2v2.training.stacked_adamw import StackedAdamW
-from w2v2.training.torch_internals import log_softmax_gradient
 
 
 def _products(
@@ -71,14 +71,14 @@ class _StackedLinear(torch.autograd.Function):
 
 
 class StackedHeads:
-    """The heads of several trials of one shape, each on every fold."""
+    """The heads of several trials of one stack, each on every fold."""
 
     def __init__(self, draws: FoldDraws, optims: Sequence[OptimConfig]) -> None:
         self._draws, self._optims = draws, optims
         self._clips, self._folds = draws.clips, draws.folds
-        self._mixes = draws.shape.mixes
+        self._mixes = draws.settings.mixes
         # The division that nn.Dropout does.
-        self._scale = torch.ones(()).div_(1.0 - draws.shape.head.dropout)
+        self._scale = torch.ones(()).div_(1.0 - draws.settings.head.dropout)
         heads = [self._first_weights(fold) for fold in self._folds]
         # [trials, folds, ...]
         self._parameters = [
@@ -98,7 +98,7 @@ class StackedHeads:
     def _first_weights(self, fold: Fold) -> list[Tensor]:
         torch.manual_seed(fold.seed)  # as a fold alone is seeded before its model is made
         mix = [LayerMix(self._clips.vectors.shape[1])] if self._mixes else []
-        mlp = Mlp(self._draws.widths[0], self._clips.num_classes, self._draws.shape.head)
+        mlp = Mlp(self._draws.widths[0], self._clips.num_classes, self._draws.settings.head)
         return [parameter.detach() for module in [*mix, mlp] for parameter in module.parameters()]
 
     def run(self) -> list[list[FoldScore | DivergenceError]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
 from w2v2.config.resources import Precision
 from w2v2.evaluation import classification
-from w2v2.features.batches import ClipSet, Fetched, PerEpoch
+from w2v2.features.batches import ClipSet, FetchedFeatures, PerEpochFeatures
 from w2v2.models.classifier import Classifier
 from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.device import on_device, pinned, prepared_ahead, to_device
@@ -58,16 +58,16 @@ class Trainer:
         precision: Precision = "float32",
         seed: int,
         task: TaskConfig | None = None,
-        world: ProcessGroup | None = None,
+        group: ProcessGroup | None = None,
         val: ClipSet | None = None,
     ) -> None:
         self.model, self.train, self.val = model, train, val
         self.optim, self.training, self.seed = optim, training, seed
         self.precision = precision
         self.task = task or TaskConfig()
-        self.world = world or ProcessGroup()
+        self.group = group or ProcessGroup()
         self.device = device_for(precision)
-        torch.manual_seed(seed + 7919 * self.world.rank)
+        torch.manual_seed(seed + 7919 * self.group.rank)
         model.to(self.device).train()
         model.encoder.mask_time_fraction = training.mask_time_fraction
         model.encoder.mask_feature_fraction = training.mask_feature_fraction
@@ -79,7 +79,7 @@ class Trainer:
         )
         self.objective = replace(objective, class_weights=objective.class_weights.to(self.device))
         self._weight_of = objective.weight  # on the CPU, where targets are, without waiting for a GPU
-        several = self.world.size > 1
+        several = self.group.size > 1
         self.network: nn.Module = nn.parallel.DistributedDataParallel(model) if several else model
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._is_checked = False
@@ -129,7 +129,7 @@ class Trainer:
         """
         at = self._at
         while not self.ended:
-            if isinstance(self.train.features, PerEpoch):
+            if isinstance(self.train.features, PerEpochFeatures):
                 self.train.features.epoch = at.epoch
             num_batches = len(self._plan[at.epoch])
             for parts in prepared_ahead(self._load, self._numbers(at.batch, num_batches), self.device):
@@ -147,7 +147,7 @@ class Trainer:
     def _numbers(self, first: int, end: int) -> Iterator[int]:
         """The numbers of the epoch's batches from first on; the features of each and of the next ones begin to load."""
         for number in range(first, end):
-            if isinstance(self.train.features, Fetched):
+            if isinstance(self.train.features, FetchedFeatures):
                 coming = [self._share(self._batch(n)) for n in range(number, min(number + NUM_AHEAD, end))]
                 self.train.features.expect(np.concatenate([share.needed for share in coming]))
             yield number
@@ -165,7 +165,7 @@ class Trainer:
 
     def _share(self, batch: Batch) -> Batch:
         """This process's part of a batch."""
-        return batch.take(self.world.share(np.arange(len(batch))))
+        return batch.take(self.group.share(np.arange(len(batch))))
 
     def _parts(self, batch: Batch) -> list[Batch]:
         """What this process computes of a batch, pass by pass.
@@ -212,12 +212,12 @@ class Trainer:
         counts = min(1, len(self._share(batch)))
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            hold = not last and self.world.size > 1
+            hold = not last and self.group.size > 1
             with self.network.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
                 outputs = self._forward(part)
                 loss = self.objective.loss_sum(outputs, to_device(part.targets, self.device))
                 # DDP averages gradients over processes; times their number it is the sum over the whole batch.
-                (loss * (counts * self.world.size / batch_weight)).backward()
+                (loss * (counts * self.group.size / batch_weight)).backward()
             if counts:
                 self._count(outputs, part.targets, loss)
 
@@ -227,10 +227,10 @@ class Trainer:
         outputs = self._forward(part)
         assert isinstance(outputs, Tensor), "the loss of frames adds up over clips"
         share_outputs = outputs[:num]
-        whole = self.world.whole(share_outputs, len(batch))
+        whole = self.group.whole(share_outputs, len(batch))
         batch_targets = to_device(self._targets(batch), self.device)
         loss = self.objective.whole_batch_loss(whole, batch_targets) + 0.0 * outputs.sum()
-        (loss * self.world.size).backward()
+        (loss * self.group.size).backward()
         targets = part.targets[:num]
         self._count(
             share_outputs, targets, self.objective.loss_sum(share_outputs, to_device(targets, self.device))
@@ -267,7 +267,7 @@ class Trainer:
         num = self.model.num_outputs if self.task.kind == "classes" else 0
         confusion = np.array(at.confusion) if at.confusion else np.zeros((num, num))
         flat = [at.loss, at.weight, *confusion.ravel()]
-        sums = self.world.sum(torch.tensor(flat, dtype=torch.float64, device=self.device))
+        sums = self.group.sum(torch.tensor(flat, dtype=torch.float64, device=self.device))
         loss, weight, *counts = sums.tolist()
         train_loss = loss / weight if weight else float("nan")
         if not np.isfinite(train_loss):
@@ -294,10 +294,10 @@ class Trainer:
             return None
         if isinstance(self.model, Transcriber):
             loss = transcript_loss(
-                self.model, self.val, self.objective, precision=self.precision, world=self.world
+                self.model, self.val, self.objective, precision=self.precision, group=self.group
             )
         else:
-            outputs = predict_logits(self.model, self.val, precision=self.precision, world=self.world)
+            outputs = predict_logits(self.model, self.val, precision=self.precision, group=self.group)
             loss = self.objective.score(outputs, self.val.targets)
         self.model.train()
         return loss
@@ -328,7 +328,7 @@ def fit(
     training: TrainingConfig,
     precision: Precision = "float32",
     seed: int,
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """The learning curve of training a classifier in place on `train` for all epochs.
@@ -338,6 +338,6 @@ def fit(
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
     trainer = Trainer(
-        model, train, optim=optim, training=training, precision=precision, seed=seed, world=world
+        model, train, optim=optim, training=training, precision=precision, seed=seed, group=group
     )
     return trainer.run(on_epoch=lambda trainer: on_epoch(trainer.position.curve[-1]))

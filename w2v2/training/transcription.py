@@ -46,19 +46,19 @@ def predict_transcripts(
     decoder: Decoder,
     *,
     precision: str = "float32",
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
 ) -> list[Transcript]:
     """The transcript of every clip in order, in evaluation mode; the batching changes nothing but rounding.
 
     Several processes transcribe a share each and all return the whole.
     """
-    world = world or ProcessGroup()
-    share = world.share(np.arange(len(clips)))
+    group = group or ProcessGroup()
+    share = group.share(np.arange(len(clips)))
     share_by_row = {
         row: decoder.transcript(log_probabilities, frame_s=model.encoder.frame_s)
         for row, log_probabilities in frame_log_probabilities(model, clips, share, precision=precision)
     }
-    by_row = {row: transcript for part in world.states(share_by_row) for row, transcript in part.items()}
+    by_row = {row: transcript for part in group.states(share_by_row) for row, transcript in part.items()}
     return [by_row[row] for row in range(len(clips))]
 
 
@@ -78,16 +78,16 @@ def transcript_loss(
     objective: Objective,
     *,
     precision: str = "float32",
-    world: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
 ) -> float:
     """The loss per character of clips that are not trained on; sums of all processes, NaN without a character."""
-    world = world or ProcessGroup()
+    group = group or ProcessGroup()
     sums = torch.zeros(2, dtype=torch.float64, device=next(model.parameters()).device)
-    for rows, outputs in _frame_logits(model, clips, world.share(np.arange(len(clips))), precision):
+    for rows, outputs in _frame_logits(model, clips, group.share(np.arange(len(clips))), precision):
         targets = torch.from_numpy(clips.targets[rows]).to(sums.device)
         sums[0] += objective.loss_sum(outputs, targets)
         sums[1] += objective.weight(targets)
-    loss, weight = world.sum(sums).tolist()
+    loss, weight = group.sum(sums).tolist()
     return loss / weight if weight else float("nan")
 
 

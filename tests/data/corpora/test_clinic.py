@@ -14,7 +14,7 @@ from w2v2.data import manifest, splits
 from w2v2.errors import UserError
 
 
-def test_recordings_are_found_in_every_way_of_lying(tmp_path):
+def test_recordings_are_matched_in_every_layout_of_folders(tmp_path):
     result = read(tmp_path)
     assert result.groups == (("tremor", "breathy"),)
     assert not len(result.rejects)
@@ -73,12 +73,12 @@ def test_regression_has_a_head_for_each_value(tmp_path):
 def test_without_labels_neither_labels_file_nor_speaker_is_wanted(tmp_path, caplog):
     tables = {"train": None, "test": "uid,age\nu4,31\nr5,\n", "labels": None}
     with caplog.at_level(logging.WARNING, "w2v2"):
-        result = read(tmp_path, task="none", carried=["age"], **tables)
+        result = read(tmp_path, task="none", extra_columns=["age"], **tables)
     assert result.groups == () and result.clips.schema.names == [*manifest.CLIPS.names, "age"]
     assert column(result, "age") == {"u4": "31", "r5.ogg": ""}
     assert set(column(result, "speaker").values()) == {""} and not caplog.messages
-    with pytest.raises(UserError, match=r"test.csv has no column 'size' to carry along"):
-        read(tmp_path, task="none", carried=["size"], **tables)
+    with pytest.raises(UserError, match=r"test.csv has no column 'size', its columns are"):
+        read(tmp_path, task="none", extra_columns=["size"], **tables)
 
 
 def test_val_is_a_split_of_its_own(tmp_path):
@@ -156,7 +156,7 @@ def test_studies_are_picked(tmp_path, caplog):
     assert "train.csv: data.studies leaves out 1 recordings" in caplog.text
 
 
-def test_rows_of_other_studies_are_left_out_even_where_their_audio_is_not_there(tmp_path):
+def test_rows_of_other_studies_are_left_out_even_where_their_audio_is_missing(tmp_path):
     train = "uid,study,speaker,tremor\nr2,A,p,0\ngone,D,q,1\n"
     result = read(tmp_path, files=BOTH, train=train, test=None, labels="tremor", data={"studies": ("A",)})
     assert result.clips["clip_id"].to_pylist() == ["A/r2.wav"] and not len(result.rejects)
@@ -298,6 +298,6 @@ def test_corpus_in_a_bucket_is_listed_once(clinic, caplog):
 
 def remove_column(server, name, column):
     header, *rows = [line.split(",") for line in server.get("clinic", name).decode().splitlines()]
-    keep = [i for i, own in enumerate(header) if own != column]
+    keep = [i for i, title in enumerate(header) if title != column]
     text = "\n".join(",".join(row[i] for i in keep) for row in [header, *rows])
     server.put("clinic", name, text.encode())

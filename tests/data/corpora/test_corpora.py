@@ -1,4 +1,4 @@
-"""The small corpora of the tests: what is labelled can be heard, formats are mixed, and all is deterministic."""
+"""The small corpora of the tests: labels can be decoded from the audio, formats are mixed, and all is deterministic."""
 
 from collections import Counter
 from pathlib import Path
@@ -50,8 +50,8 @@ def test_clinic_has_mixed_audio_and_three_splits(clinic):
     assert max(Counter(corpus.clips["speaker"].to_pylist()).values()) == 3
     for name in LABELS:
         for split in ("train", "test"):
-            own = corpus.clips.filter(np.array(corpus.clips["split"].to_pylist()) == split)
-            assert {0.0, 1.0} <= set(own[f"target_{name}"].to_pylist())
+            split_clips = corpus.clips.filter(np.array(corpus.clips["split"].to_pylist()) == split)
+            assert {0.0, 1.0} <= set(split_clips[f"target_{name}"].to_pylist())
 
 
 def test_clinic_can_be_decoded(clinic):
@@ -62,8 +62,8 @@ def test_clinic_can_be_decoded(clinic):
     }
     for name, values in measured.items():
         target = clips[f"target_{name}"].to_numpy()
-        known = ~np.isnan(target)
-        assert roc_auc_score(target[known], np.array(values)[known]) > 0.9, name
+        labelled = ~np.isnan(target)
+        assert roc_auc_score(target[labelled], np.array(values)[labelled]) > 0.9, name
 
 
 def test_deam_can_be_decoded(tmp_path):
@@ -83,9 +83,9 @@ def test_csv_serves_every_task(tmp_path):
     assert manifest.classes_of(manifest.read(DataConfig(uri=uri)).clips) == ["breathy", "plain", "tremor"]
     labels = manifest.read(DataConfig(uri=uri, target_columns=("tremor", "breathy")), task="multi_label")
     values = manifest.read(DataConfig(uri=uri, target_columns=("pitch_hz",)), task="regression")
-    for found in (labels, values):
-        assert len(found.clips) == 24 and not len(found.rejects)
-        splits.audit(splits.assign(found.clips, SplitConfig(), FoldsConfig(), need_val=True))
+    for corpus in (labels, values):
+        assert len(corpus.clips) == 24 and not len(corpus.rejects)
+        splits.audit(splits.assign(corpus.clips, SplitConfig(), FoldsConfig(), need_val=True))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_csv_keeps_what_looks_like_numbers_and_nulls_as_text(tmp_path):
 CELL = (
     st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1)
     .map(str.strip)
-    .filter(lambda text: text and text not in {*names.MISSING, *names.NOBODY})
+    .filter(lambda text: text and text not in {*names.MISSING, *names.MISSING_SPEAKER})
 )
 
 
@@ -172,7 +172,7 @@ def test_csv_missing_column(tmp_path, column, flag):
         read_csv(tmp_path, f"{','.join(header)}\na,b,c\n")
 
 
-def test_csv_optional_column_that_was_asked_for_must_be_there(tmp_path):
+def test_csv_optional_column_that_was_asked_for_must_exist(tmp_path):
     with pytest.raises(UserError, match=r"has no column 'begin', .*set --data.start_column"):
         read_csv(tmp_path, "uri,label,speaker\na.wav,x,s\n", start_column="begin")
 
@@ -279,15 +279,15 @@ def test_csv_clip_id_twice(tmp_path):
 def test_csv_without_label_and_speaker(tmp_path):
     (tmp_path / "clips.csv").write_text("uri,age\na.wav,31\nb.wav,\n")
     data = DataConfig(uri=str(tmp_path / "clips.csv"))
-    corpus = manifest.read(data, task="none", carried=["age"])
+    corpus = manifest.read(data, task="none", extra_columns=["age"])
     assert corpus.clips["uri"].to_pylist() == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
     assert corpus.clips["age"].to_pylist() == ["31", ""] and corpus.clips["label"].to_pylist() == ["", ""]
     with pytest.raises(UserError, match="no column 'label'"):
         manifest.read(data)
-    with pytest.raises(UserError, match="no column 'size' to carry along, its columns are 'uri', 'age'"):
-        manifest.read(data, task="none", carried=["size"])
+    with pytest.raises(UserError, match="no column 'size', its columns are 'uri', 'age'"):
+        manifest.read(data, task="none", extra_columns=["size"])
     with pytest.raises(UserError, match="is no CSV and has no columns, but 'age' are asked for"):
-        manifest.read(DataConfig(uri=str(tmp_path)), task="none", carried=["age"])
+        manifest.read(DataConfig(uri=str(tmp_path)), task="none", extra_columns=["age"])
 
 
 def test_csv_whose_rows_are_all_bad_says_why(tmp_path):

@@ -13,7 +13,7 @@ TARGETS = "uri,speaker,tremor,breathy,pitch\na.wav,p,1,0,101.5\nb.wav,q,,1,-2e1\
 
 def read_targets(tmp_path, text, task, *columns, **data):
     return manifest.read(
-        DataConfig(uri=csv_file(tmp_path, text), target_columns=columns, **data), task=task, carried=()
+        DataConfig(uri=csv_file(tmp_path, text), target_columns=columns, **data), task=task, extra_columns=()
     )
 
 

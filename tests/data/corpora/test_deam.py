@@ -105,9 +105,9 @@ def test_other_tasks_are_refused(tmp_path, task):
         read(tmp_path, {}, task=task)
 
 
-def test_columns_cannot_be_carried(tmp_path):
-    with pytest.raises(UserError, match=r"no columns to carry along, but 'genre' are asked for"):
-        read(tmp_path, {}, carried=["genre"])
+def test_extra_columns_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no extra columns, but 'genre' are asked for"):
+        read(tmp_path, {}, extra_columns=["genre"])
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_columns_cannot_be_carried(tmp_path):
         (
             {FIRST: HEADER},
             ("a/2.mp3", "b/02.wav"),
-            "song 2 is there twice, as a/2.mp3 and b/02.wav, .*: remove one",
+            "song 2 appears twice, as a/2.mp3 and b/02.wav, .*: remove one",
         ),
         (
             {"other.csv": HEADER},

@@ -66,21 +66,23 @@ def test_the_text_of_a_csv_is_kept_as_it_is(tmp_path):
         read(tmp_path / "c.csv")
 
 
-def test_transcripts_and_other_columns_can_be_carried_along(tmp_path):
+def test_transcripts_and_other_columns_can_be_extra_columns(tmp_path):
     (tmp_path / "cv").mkdir()
     header = "client_id\tpath\tsentence\tgender\n"
     (tmp_path / "cv" / "train.tsv").write_text(header + 'a1\tx.mp3\t"Ja", sagte er.\tfemale\n')
     data = DataConfig(uri=str(tmp_path / "cv"), layout="common_voice")
-    rows = manifest.read(data, task="none", carried=("sentence", "gender")).clips.to_pylist()
+    rows = manifest.read(data, task="none", extra_columns=("sentence", "gender")).clips.to_pylist()
     assert [(row["sentence"], row["gender"]) for row in rows] == [('"Ja", sagte er.', "female")]
     with pytest.raises(UserError, match="has no column 'age'"):
-        manifest.read(data, task="none", carried=("age",))
+        manifest.read(data, task="none", extra_columns=("age",))
     write_clip(tmp_path / "ls/test/7/2/7-2-0000.flac")
     (tmp_path / "ls/test/7/2/7-2.trans.txt").write_text("7-2-0000 WELL THEN\n")
     data = DataConfig(uri=str(tmp_path / "ls"), layout="librispeech")
-    assert manifest.read(data, task="none", carried=("text",)).clips["text"].to_pylist() == ["WELL THEN"]
-    with pytest.raises(UserError, match="no column to carry along but 'text', and 'age' are asked for"):
-        manifest.read(data, task="none", carried=("text", "age"))
+    assert manifest.read(data, task="none", extra_columns=("text",)).clips["text"].to_pylist() == [
+        "WELL THEN"
+    ]
+    with pytest.raises(UserError, match="no extra column but 'text', and 'age' are asked for"):
+        manifest.read(data, task="none", extra_columns=("text", "age"))
 
 
 @pytest.mark.parametrize(

@@ -118,5 +118,5 @@ def test_many_points_are_thinned_evenly(num_points: int, num_shown: int) -> None
         assert places[0] == 0 and places[-1] == num_points - 1
 
 
-def test_no_known_target_gives_an_empty_plot() -> None:
+def test_no_target_gives_an_empty_plot() -> None:
     assert dots_of(model_plots.scatter(np.array([np.nan]), np.array([1.0]), name="v")) == []

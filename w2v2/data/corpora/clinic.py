@@ -51,23 +51,23 @@ class _Wanted:
 
     task: Labels
     targets: Sequence[str]
-    carried: Sequence[str]
+    extra_columns: Sequence[str]
     name: str
     study: str
     speaker: str
 
     @property
     def columns(self) -> list[str]:
-        """All of them."""
-        return [*filter(None, [self.name, self.study, self.speaker]), *self.targets, *self.carried]
+        """The names of all columns that are read."""
+        return [*filter(None, [self.name, self.study, self.speaker]), *self.targets, *self.extra_columns]
 
 
-def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_clinic(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The recordings of train.csv, val.csv and test.csv, in that order; split is the file's name.
 
-    Raises UserError where files or columns are missing. The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording
-    itself (for task none: the cell alone, else empty). A recording that is not found, or in several places,
-    is a reject. Recordings outside data.studies are neither clips nor rejects.
+    The speaker is the cell of data.speaker_column, else metadata.json's key of that name, else the recording itself
+    (for task none: the cell alone, else empty). A recording that is missing, or in several places, is a reject.
+    Recordings outside data.studies are neither clips nor rejects. Raises UserError where files or columns are missing.
     """
     if task == "transcript":
         raise UserError(
@@ -87,7 +87,7 @@ def read_clinic(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Co
     rows: list[_Row] = []
     for split, uri in tables.items():
         file = open_table(uri, shown_as=uri)
-        wanted = _wanted(file, data, task, targets, carried)
+        wanted = _wanted(file, data, task, targets, extra_columns)
         rows += _read_split(file, split, PurePosixPath(uri).name, audio, wanted, passed_over)
     _refuse_twice(rows)
     clips = [row.clip for row in rows] if task == "none" else _with_speakers(rows, data)
@@ -110,7 +110,7 @@ def _tables(root: str, uris: Sequence[str], data: DataConfig) -> dict[str, str]:
     tables = {split: uri for split, uris_of in tables_of.items() for uri in uris_of}
     if not tables:
         raise UserError(
-            f"data.uri {data.uri} has no train.csv, val.csv or test.csv (or .tsv, .parquet, .xlsx), which data.layout=clinic wants there: "
+            f"data.uri {data.uri} has no train.csv, val.csv or test.csv (or .tsv, .parquet, .xlsx), which data.layout=clinic needs: "
             "give the folder that has them, or set --data.layout csv"
         )
     logger.info("%s: reading %s", root, ", ".join(PurePosixPath(uri).name for uri in tables.values()))
@@ -124,7 +124,7 @@ def _groups(root: str, data: DataConfig, task: Labels) -> Groups:
 
 
 def _wanted(
-    file: LabelTable, data: DataConfig, task: Labels, targets: Sequence[str], carried: Sequence[str]
+    file: LabelTable, data: DataConfig, task: Labels, targets: Sequence[str], extra_columns: Sequence[str]
 ) -> _Wanted:
     """The columns to read, as the header spells them; UserError for one that is missing."""
     name = file.spelled("file_name") or file.spelled("uid")
@@ -133,11 +133,11 @@ def _wanted(
     for target in targets:
         labels_file = data.labels_file or "labels.txt"
         file.need(target, f"{labels_file} names it (data.labels_file), so fix one of the two")
-    file.need_carried(carried)
+    file.need_columns(extra_columns)
     return _Wanted(
         task=task,
         targets=targets,
-        carried=carried,
+        extra_columns=extra_columns,
         name=name,
         study=file.spelled("study"),
         speaker=file.spelled(data.speaker_column),
@@ -187,7 +187,7 @@ def _row(cells: Mapping[str, str], place: str, split: str, audio: Recordings, wa
         speaker=speaker,
         split=split,
         targets=targets_of(cells, wanted.targets, wanted.task),
-        carried=tuple(cells[name] for name in wanted.carried),
+        extra_cells=tuple(cells[name] for name in wanted.extra_columns),
     )
     return _Row(clip=clip, place=place, metadata=recording.metadata)
 

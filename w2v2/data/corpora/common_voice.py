@@ -15,11 +15,11 @@ SPLITS = {"train": "train", "dev": "val", "test": "test"}
 COLUMNS = ("client_id", "path", "sentence")
 
 
-def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_common_voice(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """A clip for each row of train.tsv, dev.tsv and test.tsv, else of validated.tsv, in their order.
 
-    client_id is the speaker, sentence the transcript; any columns can be carried along. A row with too few fields is a reject; a clip whose file is
-    missing becomes one when it is read. Raises UserError for missing files or columns.
+    client_id is the speaker, sentence the transcript; any column can be an extra one. A row with too few fields is a
+    reject; a clip whose file is missing becomes one when it is read. Raises UserError for missing files or columns.
     """
     if task not in ("transcript", "none"):
         raise UserError(
@@ -37,11 +37,11 @@ def read_common_voice(data: DataConfig, *, task: Labels, carried: Sequence[str])
             "language of Common Voice, or a .csv file with data.text_column"
         )
     return CorpusRows(
-        rows=[row for name, split in parts.items() for row in _rows(root, name, split, carried)]
+        rows=[row for name, split in parts.items() for row in _rows(root, name, split, extra_columns)]
     )
 
 
-def _rows(root: str, name: str, split: str, carried: Sequence[str]) -> Iterator[ClipRow]:
+def _rows(root: str, name: str, split: str, extra_columns: Sequence[str]) -> Iterator[ClipRow]:
     file = storage.join(root, f"{name}.tsv")
     try:
         lines = storage.read_bytes(file).decode("utf-8-sig").split("\n")
@@ -49,7 +49,7 @@ def _rows(root: str, name: str, split: str, carried: Sequence[str]) -> Iterator[
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     # Quotes are part of the sentences and do not enclose fields.
     header = lines[0].rstrip("\r").split("\t")
-    if lost := [column for column in (*COLUMNS, *carried) if column not in header]:
+    if lost := [column for column in (*COLUMNS, *extra_columns) if column not in header]:
         raise UserError(
             f"{file} has no column {lost[0]!r}, its columns are {quoted(header)}: wanted a file of Common Voice"
         )
@@ -57,10 +57,10 @@ def _rows(root: str, name: str, split: str, carried: Sequence[str]) -> Iterator[
         if line.strip():
             cells = line.rstrip("\r").split("\t")
             row = dict(zip(header, cells, strict=False))
-            yield _clip(root, f"row {number} of {name}.tsv", row, split, carried)
+            yield _clip(root, f"row {number} of {name}.tsv", row, split, extra_columns)
 
 
-def _clip(root: str, place: str, cells: dict[str, str], split: str, carried: Sequence[str]) -> ClipRow:
+def _clip(root: str, place: str, cells: dict[str, str], split: str, extra_columns: Sequence[str]) -> ClipRow:
     if lost := [column for column in ("client_id", "path") if not cells.get(column)]:
         path = cells.get("path") or place
         return ClipRow(clip_id=path, uri="", reject=Reject(kind=f"{lost[0]} is empty", place=place))
@@ -72,5 +72,5 @@ def _clip(root: str, place: str, cells: dict[str, str], split: str, carried: Seq
         speaker=cells["client_id"],
         split=split,
         text=cells.get("sentence", "").strip(),
-        carried=tuple(cells.get(name, "") for name in carried),
+        extra_cells=tuple(cells.get(name, "") for name in extra_columns),
     )

@@ -26,10 +26,10 @@ class _Wanted:
     data: DataConfig
     task: Labels
     targets: tuple[str, ...]
-    carried: Sequence[str]
+    extra_columns: Sequence[str]
 
 
-def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_csv(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """A clip for each row that is not blank, in order. Raises UserError for missing columns.
 
     All labels of a multi_label task are one head, or those of each line of data.labels_file; each value of a
@@ -40,7 +40,7 @@ def read_csv(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Corpu
     data = _as_audformat(file, data)
     heads = _heads(data, uri, task)
     targets = tuple(name for head in heads for name in head) or _target_columns(file, data, task)
-    rows = _rows(file, uri, _Wanted(data=data, task=task, targets=targets, carried=carried))
+    rows = _rows(file, uri, _Wanted(data=data, task=task, targets=targets, extra_columns=extra_columns))
     first = next(rows, None)
     if first is None:
         raise UserError(f"{file.shown_as} has a header and no rows: wanted one row per clip")
@@ -128,9 +128,9 @@ def _columns(file: LabelTable, wanted: _Wanted) -> dict[str, int]:
         file.need(getattr(data, flag), f"set --data.{flag}")
     for name in wanted.targets:
         file.need(name, "set --data.target_columns")
-    file.need_carried(wanted.carried)
+    file.need_columns(wanted.extra_columns)
     return file.places(
-        [*(getattr(data, flag) for flag in flags + optional), *wanted.targets, *wanted.carried]
+        [*(getattr(data, flag) for flag in flags + optional), *wanted.targets, *wanted.extra_columns]
     )
 
 
@@ -177,7 +177,7 @@ def _clip(cells: dict[str, str], folder: str, wanted: _Wanted) -> ClipRow:
         label=cells.get(data.label_column, "") if task in ("classes", "none") else "",
         text=cells.get(data.text_column, "") if task == "transcript" else "",
         targets=targets_of(cells, wanted.targets, task),
-        carried=tuple(cells[name] for name in wanted.carried),
+        extra_cells=tuple(cells[name] for name in wanted.extra_columns),
     )
 
 

@@ -43,7 +43,7 @@ class _Annotation:
     reject: Reject | None = None
 
 
-def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_deam(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The annotated songs in the order of their numbers; every song is its own speaker.
 
     For task none all songs, annotated or not. An annotation without its song is a reject; songs without annotation are
@@ -53,10 +53,8 @@ def read_deam(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Corp
         raise UserError(
             f"data.layout=deam has two values for each song, got task.kind={task}: set --task.kind regression"
         )
-    if carried:
-        raise UserError(
-            f"data.layout=deam has no columns to carry along, but {quoted(carried)} are asked for"
-        )
+    if extra_columns:
+        raise UserError(f"data.layout=deam has no extra columns, but {quoted(extra_columns)} are asked for")
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
     audio = audio_among(uris, data, passed_over)
@@ -102,7 +100,7 @@ def _songs(root: str, audio: Sequence[str]) -> dict[str, str]:
         other = songs.setdefault(_song_id(stem), uri)
         if other != uri:
             raise UserError(
-                f"song {_song_id(stem)} is there twice, as {below(other, root)} and {below(uri, root)}, below "
+                f"song {_song_id(stem)} appears twice, as {below(other, root)} and {below(uri, root)}, below "
                 f"data.uri {root}: remove one"
             )
     if not songs:

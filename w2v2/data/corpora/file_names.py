@@ -64,19 +64,21 @@ TESS = NamedCorpus(
 )  # fmt: skip
 """Pichora-Fuller and Dupuis, Toronto emotional speech set, 2020; one file is named OA for OAF."""
 
-NAMED = {"emodb": EMODB, "crema_d": CREMA_D, "savee": SAVEE, "tess": TESS}
+NAMED_CORPORA = {"emodb": EMODB, "crema_d": CREMA_D, "savee": SAVEE, "tess": TESS}
 
 
-def read_named(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_named(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """A clip for each audio file below data.uri; a file with another kind of name is a reject.
 
     Raises UserError for columns or targets, which such corpora do not have.
     """
-    if carried:
-        raise UserError(f"data.layout={data.layout} has no columns, but {quoted(carried)} are asked for")
+    if extra_columns:
+        raise UserError(
+            f"data.layout={data.layout} has no columns, but {quoted(extra_columns)} are asked for"
+        )
     if task in ("multi_label", "regression"):
         raise UserError(f"data.layout={data.layout} has one class a clip, got task.kind={task}")
-    corpus = NAMED[data.layout]
+    corpus = NAMED_CORPORA[data.layout]
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
     audio = audio_among(uris, data, passed_over)

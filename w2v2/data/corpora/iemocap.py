@@ -33,14 +33,14 @@ _LINE = re.compile(
 )
 
 
-def read_iemocap(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_iemocap(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The utterances of all sessions; split is the session, a label without its wav is a reject.
 
     Classes include 'no agreement' and 'other': drop them by data.classes. Raises UserError for a folder that is not
     IEMOCAP's.
     """
-    if carried or task == "multi_label":
-        asked = f"columns {quoted(carried)}" if carried else f"task.kind={task}"
+    if extra_columns or task == "multi_label":
+        asked = f"columns {quoted(extra_columns)}" if extra_columns else f"task.kind={task}"
         raise UserError(f"data.layout=iemocap has one class and three values an utterance, got {asked}")
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)

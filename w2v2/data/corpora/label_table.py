@@ -39,11 +39,11 @@ class LabelTable:
                 f"{self.shown_as} has no column {name!r}, its columns are {quoted(self.header) or 'none'}: {todo}{self.hint}"
             )
 
-    def need_carried(self, names: Sequence[str]) -> None:
-        """Raises UserError if the table lacks one of these text columns."""
+    def need_columns(self, names: Sequence[str]) -> None:
+        """Raises UserError if the table lacks one of these extra columns."""
         if lost := [name for name in names if name not in self.header]:
             raise UserError(
-                f"{self.shown_as} has no column {lost[0]!r} to carry along, its columns are {quoted(self.header)}"
+                f"{self.shown_as} has no column {lost[0]!r}, its columns are {quoted(self.header)}"
             )
 
     def spelled(self, name: str) -> str:

@@ -30,7 +30,7 @@ SUFFIX = ".trans.txt"
 SUBSETS = {"train": "train", "dev": "val", "test": "test"}
 
 
-def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_librispeech(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """A clip for each line of the *.trans.txt files, in the order of the files.
 
     A line is the clip's name, which begins with the speaker, and its text. Subsets whose folder begins with
@@ -41,9 +41,9 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
         raise UserError(
             f"data.layout=librispeech has transcripts, got task.kind={task}: set --task.kind transcript"
         )
-    if unknown := [name for name in carried if name != "text"]:
+    if unknown := [name for name in extra_columns if name != "text"]:
         raise UserError(
-            f"data.layout=librispeech has no column to carry along but 'text', and {quoted(unknown)} are asked for"
+            f"data.layout=librispeech has no extra column but 'text', and {quoted(unknown)} are asked for"
         )
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)
@@ -57,7 +57,9 @@ def read_librispeech(data: DataConfig, *, task: Labels, carried: Sequence[str]) 
             f"data.uri {data.uri} has no *{SUFFIX} file: give the folder of a corpus in LibriSpeech's layout, or "
             "a .csv file with data.text_column"
         )
-    rows = [replace(row, carried=(row.text,) * len(carried)) for row in _rows(root, files, audio, data)]
+    rows = [
+        replace(row, extra_cells=(row.text,) * len(extra_columns)) for row in _rows(root, files, audio, data)
+    ]
     num_untold = len(set(audio.values()) - {row.uri for row in rows})
     if num_untold:
         logger.info("%s: %d audio files have no line in a *%s and are left out", root, num_untold, SUFFIX)

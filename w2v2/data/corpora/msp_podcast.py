@@ -35,13 +35,13 @@ EMOTIONS = {
 SPLITS = {"train": "train", "development": "val", "validation": "val", "test1": "test"}
 
 
-def read_msp_podcast(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_msp_podcast(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The turns of Train, Development (val) and Test1 (test); those of other test sets are passed over.
 
     A turn whose speaker is 'Unknown' counts as a separate speaker. Raises UserError where files or columns are missing.
     """
-    if carried or task == "multi_label":
-        asked = f"columns {quoted(carried)}" if carried else f"task.kind={task}"
+    if extra_columns or task == "multi_label":
+        asked = f"columns {quoted(extra_columns)}" if extra_columns else f"task.kind={task}"
         raise UserError(f"data.layout=msp_podcast has one class and three values a turn, got {asked}")
     root = storage.expand(data.uri)
     uris, passed_over = files_below(root)

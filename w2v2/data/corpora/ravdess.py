@@ -38,12 +38,12 @@ RAVDESS_FIELDS = {
 }
 
 
-def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> CorpusRows:
+def read_folder(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The audio files below data.uri in the order of their uri, without those of the other vocal channel.
 
     For task none, layout auto reads RAVDESS's names if all files have that form; layout files never does.
     """
-    _refuse_settings(data, task, carried)
+    _refuse_settings(data, task, extra_columns)
     root = storage.expand(data.uri)
     uris, passed_over = (recordings(data), Counter[str]()) if data.files else files_below(root)
     audio = audio_among(uris, data, passed_over)
@@ -58,10 +58,10 @@ def read_folder(data: DataConfig, *, task: Labels, carried: Sequence[str]) -> Co
     return CorpusRows(rows=rows, passed_over=passed_over)
 
 
-def _refuse_settings(data: DataConfig, task: Labels, carried: Sequence[str]) -> None:
-    if carried:
+def _refuse_settings(data: DataConfig, task: Labels, extra_columns: Sequence[str]) -> None:
+    if extra_columns:
         raise UserError(
-            f"data.uri {data.uri} is no CSV and has no columns, but {quoted(carried)} are asked for"
+            f"data.uri {data.uri} is no CSV and has no columns, but {quoted(extra_columns)} are asked for"
         )
     if data.layout == "files" and task != "none":
         raise UserError(

@@ -42,7 +42,7 @@ class Recordings:
     def find(self, name: str, *, study: str) -> Recording | None:
         """The recording of that name, in that study where it is not empty; None if it is in none of the studies.
 
-        Raises ClipError where there is none of that name, and where there are several.
+        Raises ClipError where no recording has that name, and where several have it.
         """
         if study and self.studies and study not in self.studies:
             return None

@@ -35,13 +35,14 @@ class ClipRow:
     targets: tuple[float | None, ...] = ()
     text: str = ""
     """The transcript, as the data has it."""
-    carried: tuple[str, ...] = ()
+    extra_cells: tuple[str, ...] = ()
+    """The cells of the extra columns that are asked for, in their order."""
     reject: Reject | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRows:
-    """The rows that a reader finds, good and bad ones in order, read once, and the heads of their targets."""
+    """The rows that a reader has read, good and bad ones in order, read once, and the heads of their targets."""
 
     rows: Iterable[ClipRow]
     groups: Groups = ()
@@ -116,16 +117,16 @@ DROPPED, EXCLUDED = "dropped classes", "speakers to exclude"
 
 
 def files_below(root: str) -> tuple[list[str], Counter[str]]:
-    """The uris of the files below a folder, sorted, and how many others there are: hidden ones."""
+    """The uris of the files below a folder, sorted, and the number of hidden ones by kind."""
     uris = [info.uri for info in storage.list_files(root, hidden=True)]
     visible = [uri for uri in uris if not storage.is_hidden(uri, root)]
     return visible, Counter({HIDDEN: len(uris) - len(visible)} if len(visible) < len(uris) else {})
 
 
 def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]) -> list[str]:
-    """Those with an audio suffix, of any case, in their order; the others are counted in passed_over.
+    """The uris with an audio suffix, of any case, in their order; the others are counted in passed_over.
 
-    Raises UserError where there is none.
+    Raises UserError where none has one.
     """
     audio = [uri for uri in uris if uri.lower().endswith(AUDIO_SUFFIXES)]
     if not audio:

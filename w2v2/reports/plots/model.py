@@ -22,7 +22,7 @@ from w2v2.reports.plots.style import (
     VERMILLION,
     WIDTH,
     from_zero,
-    is_known,
+    is_defined,
     one_panel,
     style,
     with_names,
@@ -39,7 +39,7 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
     best_epoch, whose weights were kept, is marked unless it is 0 or None.
     """
     rows = sorted(curves.to_pylist(), key=lambda row: row["epoch"])
-    has_uar = any(is_known(row["train_uar"]) for row in rows)
+    has_uar = any(is_defined(row["train_uar"]) for row in rows)
     with style():
         figure = Figure(figsize=(WIDTH, 4.4 if has_uar else 3.6))
         panels = figure.subplots(
@@ -65,7 +65,7 @@ def learning_curves(curves: pa.Table, *, loss: str, best_epoch: int | None) -> F
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, *, scale: float = 1, **look: Any) -> None:
-    measured = [row for row in rows if is_known(row[name])]
+    measured = [row for row in rows if is_defined(row[name])]
     if measured:
         full: dict[str, Any] = {"marker": "o", "markersize": 3.5} | look
         axes.plot([row["epoch"] for row in measured], [scale * row[name] for row in measured], **full)

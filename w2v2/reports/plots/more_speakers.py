@@ -11,7 +11,7 @@ from w2v2.reports.plots.style import (
     MUTED,
     VERMILLION,
     WIDTH,
-    is_known,
+    is_defined,
     one_panel,
     percent_values,
     style,
@@ -21,7 +21,7 @@ from w2v2.reports.text import LABELS
 
 def more_speakers(curve: JsonObject) -> Figure:
     """The points with their intervals, the fitted curve up to twice the speakers, and the score expected there."""
-    points = [point for point in curve["points"] if is_known(point["value"])]
+    points = [point for point in curve["points"] if is_defined(point["value"])]
     with style():
         figure, axes = one_panel(WIDTH, 2.5)
         _draw(axes, points, color=BLUE, label="trained")

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from w2v2.reports.plots.style import BLUE, CYCLE, LEGEND, MUTED, VERMILLION, WIDTH, from_zero, style
 
 _DASHED = (0, (4, 3))
-_LOOKS: Mapping[str, Mapping[str, Any]] = {
+_LINE_STYLES: Mapping[str, Mapping[str, Any]] = {
     "train": {"color": BLUE, "label": "train", "marker": "o", "markersize": 3},
     "val": {"color": VERMILLION, "label": "validation", "marker": "D", "markersize": 3},
 }
@@ -25,7 +25,7 @@ def learning_curves(curves: pa.Table, *, num_codes: int, alarm_perplexity: float
         figure = Figure(figsize=(WIDTH, 5.2))
         panels = figure.subplots(3, 1, sharex=True)
         for axes, name, scale in zip(panels, ("loss", "accuracy", "perplexity"), (1, 100, 1), strict=True):
-            for split, look in _LOOKS.items():
+            for split, look in _LINE_STYLES.items():
                 _line(axes, [row for row in rows if row["split"] == split], name, scale, look)
         _level(panels[0], rows[-1]["chance_loss"], "guessing")
         _level(panels[1], 100 * rows[-1]["chance_accuracy"], "")

@@ -21,7 +21,7 @@ from w2v2.reports.plots.style import (
     RULE,
     VERMILLION,
     WIDTH,
-    is_known,
+    is_defined,
     one_panel,
     percent_values,
     style,
@@ -65,7 +65,7 @@ def forest(metrics: JsonObject, *, chance: float | None) -> Figure:
         _dots(axes, [last[0]], [end], s=34, color=VERMILLION, marker="D")
         shown = percent_values([first[0], *folds["values"], last[0], chance])
         shown += percent_values([bound for between in (interval, *within) for bound in between or ()])
-        axes.set(xlim=_around(shown), ylim=(end + 0.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
+        axes.set(xlim=_limits_around(shown), ylim=(end + 0.5, -0.6), xlabel=f"{LABELS[metric]} (%)")
         names = [first[1], "each fold, best trial", last[1]]
         axes.set_yticks(
             [0, (places[0] + places[-1]) / 2, end], labels=[textwrap.fill(name, 24) for name in names]
@@ -76,8 +76,8 @@ def forest(metrics: JsonObject, *, chance: float | None) -> Figure:
 
 
 def _dots(axes: Axes, values: Sequence[float | None], places: Sequence[float], **look: Any) -> None:
-    """The fractions that are known, in percent, each at its place on the y axis."""
-    points = [(100 * x, y) for x, y in zip(values, places, strict=True) if x is not None and is_known(x)]
+    """The fractions that are defined, in percent, each at its place on the y axis."""
+    points = [(100 * x, y) for x, y in zip(values, places, strict=True) if x is not None and is_defined(x)]
     axes.scatter([x for x, _ in points], [y for _, y in points], zorder=3, clip_on=False, **look)
 
 
@@ -88,7 +88,7 @@ def _bar(axes: Axes, interval: Sequence[float] | None, place: float, *, color: s
         axes.plot(ends, [place] * 2, color=color, linewidth=linewidth, alpha=0.35, solid_capstyle="butt")
 
 
-def _around(values: Sequence[float]) -> tuple[float, float]:
+def _limits_around(values: Sequence[float]) -> tuple[float, float]:
     """Limits of an axis of percents around these values: on one from 0 to 100 a few points would not show."""
     if not values:
         return 0.0, 100.0
@@ -103,7 +103,7 @@ def fold_scores(
 
     folds is that of metrics.json for the metric.
     """
-    points = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_known(value)]
+    points = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_defined(value)]
     numbers, values = [fold for fold, _ in points], [value for _, value in points]
     with style():
         figure, axes = one_panel(WIDTH, 2.5)
@@ -130,7 +130,7 @@ def speaker_scores(
     chance: float | None,
 ) -> Figure:
     """One dot a speaker, best on top, over the pooled 95 % interval; up to 60 speakers are named."""
-    scores = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if is_known(row[metric]))
+    scores = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if is_defined(row[metric]))
     places, values = list(range(len(scores))), percent_values([score for score, _ in scores])
     with style():
         figure, axes = one_panel(WIDTH, min(9.0, 0.9 + 0.165 * max(len(scores), 4)))

@@ -21,7 +21,7 @@ from w2v2.reports.plots.style import (
     RULE,
     VERMILLION,
     WIDTH,
-    is_known,
+    is_defined,
     one_panel,
     percent_values,
     style,
@@ -29,7 +29,7 @@ from w2v2.reports.plots.style import (
 )
 from w2v2.reports.text import LABELS, setting_text, shortened
 
-LOOKS: dict[str, dict[str, Any]] = {
+MARKERS: dict[str, dict[str, Any]] = {
     "COMPLETE": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
     "PRUNED": {"marker": "v", "facecolor": "none", "edgecolor": MUTED},
 }
@@ -38,7 +38,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 def history(trials: pa.Table, *, metric: str) -> Figure:
     """Score by trial, and the best so far; complete, pruned (mean of the folds it ran) and failed differ."""
     rows = sorted(trials.to_pylist(), key=lambda row: row["trial"])
-    done = [row for row in rows if row["state"] == "COMPLETE" and is_known(row[f"{metric}_mean"])]
+    done = [row for row in rows if row["state"] == "COMPLETE" and is_defined(row[f"{metric}_mean"])]
     pick = max if sign(metric) > 0 else min
     best = [100 * pick(row[f"{metric}_mean"] for row in done[: i + 1]) for i in range(len(done))]
     failed = [row["trial"] for row in rows if row["state"] == "FAIL"]
@@ -64,7 +64,7 @@ def history(trials: pa.Table, *, metric: str) -> Figure:
 
 def fold_map(folds: pa.Table, trials: pa.Table, *, metric: str, num_folds: int) -> Figure:
     """A square for each fold that a trial ran, darker for a better score; folds that never ran stay empty."""
-    rows = [row for row in folds.to_pylist() if is_known(row[metric])]
+    rows = [row for row in folds.to_pylist() if is_defined(row[metric])]
     low = min((row[metric] for row in rows), default=0.0)
     high = max((row[metric] for row in rows), default=1.0)
     numbers = trials["trial"].to_pylist() or [0]
@@ -98,7 +98,7 @@ def importance(importances: Mapping[str, float]) -> Figure:
 
 def scatter(trials: pa.Table, space: Mapping[str, JsonObject], *, metric: str, best: int) -> Figure:
     """Score against each hyperparameter, two panels a row, on a log axis where the space is logarithmic."""
-    rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
+    rows = [row for row in trials.to_pylist() if is_defined(row[f"{metric}_mean"])]
     with style():
         num_rows = max(math.ceil(len(space) / 2), 1)
         figure = Figure(figsize=(WIDTH, 0.35 + 1.5 * num_rows))
@@ -117,7 +117,7 @@ def parallel(trials: pa.Table, space: Mapping[str, JsonObject], *, metric: str, 
     An axis runs from the lowest value of its field to the highest, on a log scale where the space is logarithmic.
     """
     names = [f"params_{path}" for path in space]
-    rows = [row for row in trials.to_pylist() if is_known(row[f"{metric}_mean"])]
+    rows = [row for row in trials.to_pylist() if is_defined(row[f"{metric}_mean"])]
     rows = [row for row in rows if all(row[name] is not None for name in names)]
     rows.sort(key=lambda row: (row["trial"] == best, sign(metric) * row[f"{metric}_mean"]))
     scores = [row[f"{metric}_mean"] for row in rows]
@@ -204,7 +204,7 @@ def learning_curves(curves: pa.Table, *, trial: int) -> Figure:
 
 def seconds_by_trial(trials: pa.Table) -> Figure:
     """Time that the folds of each trial took: in minutes where the longest is over three, else in seconds."""
-    rows = [row for row in trials.to_pylist() if is_known(row["seconds"])]
+    rows = [row for row in trials.to_pylist() if is_defined(row["seconds"])]
     unit, seconds = ("min", 60) if any(row["seconds"] > 180 for row in rows) else ("s", 1)
     with style():
         figure, axes = one_panel(WIDTH, 2.0)
@@ -218,7 +218,7 @@ def seconds_by_trial(trials: pa.Table) -> Figure:
 
 
 def _by_state(axes: Axes, rows: Sequence[Mapping[str, Any]], values: Mapping[int, float]) -> None:
-    for state, look in LOOKS.items():
+    for state, look in MARKERS.items():
         numbers = [row["trial"] for row in rows if row["state"] == state]
         axes.scatter(numbers, [values[number] for number in numbers], s=26, label=state.lower(), **look)
 
@@ -247,7 +247,7 @@ def _scatter_one(
         axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     scores = {row["trial"]: 100 * row[f"{metric}_mean"] for row in rows}
     for row, value in zip(rows, values, strict=True):
-        look = LOOKS.get(row["state"], LOOKS["PRUNED"])
+        look = MARKERS.get(row["state"], MARKERS["PRUNED"])
         if row["trial"] == best:
             look = look | {"facecolor": VERMILLION, "edgecolor": VERMILLION, "zorder": 3}
         axes.scatter(value, scores[row["trial"]], s=26, **look)

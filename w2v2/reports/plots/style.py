@@ -119,13 +119,13 @@ def with_names(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def is_known(value: float | None) -> bool:
+def is_defined(value: float | None) -> bool:
     """Whether value is neither None nor NaN."""
     return value is not None and not math.isnan(value)
 
 
 def percent_values(values: Sequence[float | None]) -> list[float]:
-    """The fractions that are known, in percent."""
+    """The fractions that are defined, in percent."""
     return [100 * value for value in values if value is not None and not math.isnan(value)]
 
 

@@ -12,7 +12,7 @@ from w2v2.reports.plots.style import (
     RULE,
     VERMILLION,
     WIDTH,
-    is_known,
+    is_defined,
     one_panel,
     percent_values,
     style,
@@ -24,7 +24,7 @@ from w2v2.reports.text import shortened
 def speaker_error_rates(by_speaker: Mapping[str, JsonObject], *, interval: Sequence[float] | None) -> Figure:
     """The character error rate of each speaker, lowest on top, over the interval of all clips."""
     rates = sorted(
-        ((row["cer"], name) for name, row in by_speaker.items() if is_known(row["cer"])), reverse=True
+        ((row["cer"], name) for name, row in by_speaker.items() if is_defined(row["cer"])), reverse=True
     )
     places, values = list(range(len(rates))), percent_values([rate for rate, _ in rates])
     with style():

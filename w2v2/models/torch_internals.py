@@ -1,0 +1,101 @@
+"""What torch does not promise from one version to the next; tests/test_internals.py says what a new one has changed.
+
+For heads of a few thousand weights, and for frames packed clip after clip, the public functions take several times as
+long as what they call.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from w2v2.config.model import OptimConfig
+
+
+def fused_adamw(
+    parameters: Sequence[Float[Tensor, "..."]],
+    gradients: Sequence[Float[Tensor, "..."]],
+    *,
+    first: Sequence[Float[Tensor, "..."]],
+    second: Sequence[Float[Tensor, "..."]],
+    largest: Sequence[Float[Tensor, "..."]],
+    steps: Sequence[Float[Tensor, ""]],
+    optim: OptimConfig,
+    learning_rate: float,
+) -> None:
+    """Take a step without weight decay, in place, as torch.optim.AdamW with fused=True does.
+
+    first, second and largest are the moments and the maximum of the second one (used with amsgrad), steps counts.
+    """
+    torch._foreach_add_(list(steps), 1)
+    torch._fused_adamw_(
+        list(parameters),
+        list(gradients),
+        list(first),
+        list(second),
+        list(largest) if optim.amsgrad else [],
+        list(steps),
+        lr=learning_rate,
+        beta1=optim.beta1,
+        beta2=optim.beta2,
+        weight_decay=0.0,
+        eps=optim.eps,
+        amsgrad=optim.amsgrad,
+        maximize=False,
+    )
+
+
+def log_softmax_gradient(
+    gradient: Float[Tensor, "*rows classes"], log_probabilities: Float[Tensor, "*rows classes"]
+) -> Float[Tensor, "*rows classes"]:
+    """The gradient at the logits, as autograd has it, of a loss with this gradient at their log_softmax."""
+    backward = torch.ops.aten._log_softmax_backward_data
+    return backward(gradient, log_probabilities, -1, log_probabilities.dtype)
+
+
+def copy_each(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source to its target, of the same shape and perhaps another type, by one operation on a GPU."""
+    torch._foreach_copy_(list(targets), list(sources))
+
+
+def direct_parameters(module: nn.Module) -> dict[str, Tensor | None]:
+    """The parameters of a module itself by name, not those of modules within it; assignments replace them unchecked."""
+    return module._parameters  # type: ignore[return-value]
+
+
+def num_changes(weight: Tensor) -> int:
+    """How often the weight was changed in place; a fused optimizer's steps do not count."""
+    return weight._version
+
+
+def flash_attention(
+    query: Float[Tensor, "total heads dim"],
+    key: Float[Tensor, "total heads dim"],
+    value: Float[Tensor, "total heads dim"],
+    *,
+    bounds: Int[Tensor, " clips_and_one"],
+    longest: int,
+    dropout: float,
+) -> Float[Tensor, "total heads dim"]:
+    """Attention of each clip's frames to each other, on a GPU in 16 bits.
+
+    bounds has the first frame of each clip and the end of the last one, longest is the most frames of a clip.
+    torch.nn.attention.varlen computes the same, but through an operator in Python, and without dropout.
+    """
+    attended: Tensor = torch.ops.aten._flash_attention_forward.default(
+        query, key, value, bounds, bounds, longest, longest, dropout, False, False
+    )[0]
+    return attended
+
+
+def has_onednn_linear() -> bool:
+    """Whether this torch has the operator of onednn_linear."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_linear(
+    rows: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
+) -> Float[Tensor, "rows outputs"]:
+    """The rows times the transposed weights, plus the bias, by oneDNN on the CPU; has no gradient."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
