@@ -34,7 +34,7 @@ def run(monkeypatch, tmp_path):
     def run(num_ahead: int, *, fails: int | None = None, error: Exception | None = None) -> list[str]:
         events: list[str] = []
 
-        def begin(settings, plan, fold, *, name):
+        def begin(settings, plan, shared, fold, *, name):
             events.append(f"begin {fold}")
 
             def wait():
@@ -54,6 +54,7 @@ def run(monkeypatch, tmp_path):
             )
             events.append(result.get("error") or f"score {result['fold_score'].fold}{note}")
 
+        monkeypatch.setattr(search.connection, "shared", lambda plan: plan)
         monkeypatch.setattr(search, "_begin", begin)
         monkeypatch.setattr(search.tune, "report", report)
         search.run_trial({"number": NUMBER, "params": {}}, plan=plan, num_ahead=num_ahead)
