@@ -7,7 +7,7 @@ import pytest
 
 from tests import ROOT
 
-PACKAGES = sorted(path.parent for path in (ROOT / "w2v2").glob("*/__init__.py"))
+PACKAGES = sorted(path.parent for path in (ROOT / "w2v2").glob("*/**/__init__.py"))
 NAMED = re.compile(r"`(?:(?P<folder>\w+)/)?(?P<file>\w+)\.py`")
 
 

@@ -140,7 +140,7 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
         # It warns of classes rarer than folds; _check_classes says so in our words.
         warnings.filterwarnings("ignore", message="The least populated class")
         parts = [held_out for _, held_out in splitter.split(label, label, speaker)]
-    return {str(names[one]): fold for fold, part in enumerate(parts) for one in np.unique(speaker[part])}
+    return {str(names[i]): fold for fold, part in enumerate(parts) for i in np.unique(speaker[part])}
 
 
 def _speakers(clips: pa.Table) -> list[str]:

@@ -166,10 +166,9 @@ def _features_of(row: Mapping[str, Any]) -> ClipFeatures:
 
 
 def _request_of(row: Mapping[str, Any]) -> Request:
-    known = (*FILE_FACTS, "listed_fingerprint")
-    learnt = {name: row[name] for name in known if row[name] is not None}
+    facts = {name: row[name] for name in (*FILE_FACTS, "listed_fingerprint") if row[name] is not None}
     place = {name: row[name] for name in ("clip_id", *PLACE)}
-    return Request(**place, **learnt, quality=recorded_quality(row))
+    return Request(**place, **facts, quality=recorded_quality(row))
 
 
 class AudioIndex:
@@ -182,8 +181,8 @@ class AudioIndex:
         folder = storage.join(storage.expand(cache.uri), "index")
         places = [storage.join(folder, key) for key in audio_keys(audio, data.uri)]
         self._data, self._place = data, places[0]
-        found = (files for place in places if (files := _index_files(place)))
-        self._files = next(found, {})
+        indexes = (files for place in places if (files := _index_files(place)))
+        self._files = next(indexes, {})
         self._rows = pa.concat_tables([INDEX.empty_table(), *self._files.values()])
 
     def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> ClipColumns[Request]:
