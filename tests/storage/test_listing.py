@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.cloud.gcs import FakeGcs
+from tests.cloud.gcs import FakeGcs, without_pauses
 from tests.cloud.serve_corpus import BUCKET, CorpusGcs, gcs_environment, item_of
 from w2v2.storage import files as storage
 from w2v2.storage import gcs_listing, listing
-from w2v2.storage.files import NotFoundError, RefusedError
+from w2v2.storage.files import NotFoundError, RefusedError, UnreachableError
 from w2v2.storage.listing import file_tables
 
 
@@ -60,6 +60,14 @@ def test_missing_folders_files_and_failures_are_distinguished(bucket: FakeGcs) -
     bucket.deny("speech", "storage.objects.list")
     with pytest.raises(RefusedError, match=r"lacks storage.objects.list on bucket 'speech'"):
         uris("gs://speech/a")
+
+
+def test_a_bucket_that_stops_answering_is_not_taken_for_a_missing_folder(bucket: FakeGcs, monkeypatch) -> None:
+    without_pauses(monkeypatch)
+    bucket.put("speech", "a/0.wav", b"")
+    bucket.faults.add(kind="status", method="GET", path_contains="/o/b", count=99)
+    with pytest.raises(UnreachableError, match="could not be reached or did not answer"):
+        uris("gs://speech/b")
 
 
 def test_a_failure_of_a_later_page_ends_the_listing(bucket: FakeGcs) -> None:
