@@ -62,7 +62,9 @@ def test_missing_folders_files_and_failures_are_distinguished(bucket: FakeGcs) -
         uris("gs://speech/a")
 
 
-def test_a_bucket_that_stops_answering_is_not_taken_for_a_missing_folder(bucket: FakeGcs, monkeypatch) -> None:
+def test_a_bucket_that_stops_answering_is_not_taken_for_a_missing_folder(
+    bucket: FakeGcs, monkeypatch
+) -> None:
     without_pauses(monkeypatch)
     bucket.put("speech", "a/0.wav", b"")
     bucket.faults.add(kind="status", method="GET", path_contains="/o/b", count=99)
