@@ -31,8 +31,8 @@ def augmented(
 
     - speed: phase vocoder, so that pitch stays; factor uniform on a log scale
     - shift: rotated in time by up to `shift_fraction` of the clip, either way
-    - time_mask: a stretch of up to `mask_fraction` of the clip falls silent (zeros)
-    - frequency_mask: a band of up to `mask_fraction` of the mel scale from 0 to 8 kHz falls silent
+    - time_mask: a stretch of up to `mask_fraction` of the clip falls silent (zeros), after SpecAugment (Park et al. 2019)
+    - frequency_mask: a band of up to `mask_fraction` of the mel scale from 0 to 8 kHz falls silent, after SpecAugment
     - noise: white, `snr_db` below the level of the whole clip
     - gain: level changed by `gain_db`; samples may leave [-1, 1]
     """

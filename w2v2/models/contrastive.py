@@ -26,8 +26,8 @@ def contrast_clip(
 ) -> Contrast:
     """The contrastive loss of a clip's masked frames, given their negatives (numbers of masked frames).
 
-    Cosine similarities between all masked frames are computed once and then looked up. A negative with the same codes
-    as the frame itself is left out.
+    Baevski et al. 2020, equation 3. Cosine similarities between all masked frames are computed once and then looked up.
+    A negative with the same codes as the frame itself is left out.
     """
     similarity = nn.functional.normalize(context, dim=1) @ nn.functional.normalize(targets, dim=1).T
     is_same_code = (codes[:, None] == codes[None]).all(2)
@@ -51,7 +51,8 @@ def diversity(
 ) -> Float[Tensor, ""]:
     """The fraction of the codes that the mean probabilities leave unused, 0 to 1.
 
-    It depends on the mean over all masked frames of a batch, so it is not a sum over parts of the batch.
+    Baevski et al. 2020, equation 4, shifted and scaled to this range. It depends on the mean over all masked frames of a
+    batch, so it is not a sum over parts of the batch.
     """
     return 1 - perplexity(code_sums, num_masked).sum() / code_sums.numel()
 

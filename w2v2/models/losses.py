@@ -64,7 +64,8 @@ def variance_penalty(
     """max(0, 1 - std of outputs / std of targets)^2 over the batch's targets that are not NaN, mean over the targets.
 
     A target that is constant in the batch, or not NaN in fewer than two clips, counts as 0. The gradient of
-    outputs without any spread is 0, as no direction is better than another.
+    outputs without any spread is 0, as no direction is better than another. Compare the variance term of VICReg
+    (Bardes et al. 2022, arXiv:2105.04906).
     """
     present, filled = _present(targets)
     spread = torch.linalg.vector_norm(_centred(_wide(outputs), present), dim=0)

@@ -58,8 +58,8 @@ def gumbel_noise(
 def draw_mask(num_frames: int, mask: MaskConfig, rng: np.random.Generator) -> Bool[np.ndarray, " frames"]:
     """True where a frame is masked, of a clip of at least mask.min_frames frames.
 
-    Spans start at places drawn without replacement and may overlap. Their number, start_probability *
-    num_frames on average, is rounded up or down at random; at least one frame stays visible.
+    Spans start at places drawn without replacement and may overlap (Baevski et al. 2020, section 3.1). Their number,
+    start_probability * num_frames on average, is rounded up or down at random; at least one frame stays visible.
     """
     most = (num_frames - 1) // mask.span
     num_spans = min(most, max(1, int(mask.start_probability * num_frames + rng.random())))
