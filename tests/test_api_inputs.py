@@ -81,7 +81,7 @@ WRONG = {
     "embed(NOISE, sampling_rate=16000, window_s=-1)": "window_s must be at least 0, got -1",
     "embed(NOISE, sampling_rate=16000, window_s='1')": "window_s and hop_s are seconds, got '1' and 0.0",
     "embed(NOISE, sampling_rate=16000, window_s=0.2, hop_s=1e-9)": "hop_s must be at least 0.01, got 1e-09",
-    "predict('m', NOISE, sampling_rate=16000, hop_s=1)": "hop_s must be in (0, window_s=0], got 1",
+    "predict('m', NOISE, sampling_rate=16000, hop_s=1)": "hop_s is for windows, got 1 without window_s",
     "embed(NOISE, sampling_rate=16000, layers='first')": "layers must be last, all, a number or several numbers, got 'first'",
     "embed(NOISE, sampling_rate=16000, layers=1.5)": "layers must be last, all, a number or several numbers, got 1.5",
     "embed(NOISE, sampling_rate=16000, layers=(0, 'a'))": "layers must be last, all, a number or several numbers",

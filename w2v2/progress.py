@@ -52,3 +52,12 @@ def clock(seconds: float) -> str:
     minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
+
+
+def two_digits(value: float) -> str:
+    """The number rounded to two significant digits, never with an exponent where it is large.
+
+    >>> two_digits(0.0194), two_digits(27.2), two_digits(213.4)
+    ('0.019', '27', '210')
+    """
+    return f"{float(f'{value:.2g}'):g}"

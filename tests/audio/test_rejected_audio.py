@@ -35,8 +35,8 @@ def test_six_hours_in_a_megabyte_are_refused_before_decoding(monkeypatch: pytest
 
     monkeypatch.setattr(soundfile.SoundFile, "read", read)
     for audio, message in [
-        (PLAIN, r"absurd header: 21600 s and 8\.64e\+07 values to decode"),
-        (AudioConfig(trim_db=30.0), "absurd header: 21600 s"),
+        (PLAIN, "too long: 21600 s, and at most 3600 s of such a file are decoded at once; cut it"),
+        (AudioConfig(trim_db=30.0), "too long: 21600 s"),
     ]:
         with pytest.raises(AudioError, match=message):
             load_waveform(file.getvalue(), audio)

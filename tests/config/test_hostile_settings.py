@@ -193,3 +193,18 @@ def test_formulas_in_a_csv_of_predictions() -> None:
     cells = [line.rpartition(",")[0] for line in text.splitlines()[1:]]
     assert cells[:4] == ["'=1+1", "'+1", "'-1", "'@x"] and cells[5] == "a=b"
     assert all(line.endswith(",-0.5") for line in text.splitlines()[1:])
+
+
+def test_a_name_that_is_there_twice_is_refused_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    for text, name, line in [
+        ("data: {uri: a.csv}\nseed: 1\ndata: {uri: b.csv}\n", "data", 3),
+        ("optim:\n  batch_size: 8\n  batch_size: 16\n", "optim.batch_size", 3),
+    ]:
+        path.write_text(text)
+        assert (
+            outcome(FinetuneConfig, path)
+            == f"--config {path} has {name} twice (line {line}): remove all but one"
+        )
+    path.write_text("data: {uri: a.csv}\noptim: {batch_size: 8}\n")
+    assert outcome(FinetuneConfig, path) == ""

@@ -162,7 +162,7 @@ def test_a_table_gives_the_clips_that_are_read_whole(labels, bucket, monkeypatch
     in_shards = sharded(labels)
     assert in_shards.clips.equals(expected.clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]))
     assert in_shards.rejects.sort_by("clip_id").equals(expected.rejects.sort_by("clip_id"))
-    assert "1 speakers are written in several ways" in caplog.text and "'Anna' = 'anna'" in caplog.text
+    assert "1 speaker is written in several ways" in caplog.text and "'Anna' = 'anna'" in caplog.text
     if least_listed == 1:  # a page of each bucket, and the file that is not there
         assert len(bucket.requests) < 10
 

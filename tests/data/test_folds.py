@@ -156,6 +156,13 @@ def test_fewer_speakers_than_folds(kind):
 
 
 @pytest.mark.parametrize("kind", ["consecutive", "grouped"])
+def test_one_speaker(kind):
+    wanted = r"all 8 clips are of one speaker \(a\), wanted two or more: .*look at data.speaker_column"
+    with pytest.raises(UserError, match=wanted):
+        folds.assign(table([("a", "x"), ("a", "y")] * 4), FoldsConfig(kind=kind, num_folds=2))
+
+
+@pytest.mark.parametrize("kind", ["consecutive", "grouped"])
 def test_a_class_of_one_fold(kind):
     clips = table([("a", "x"), ("a", "y"), ("b", "x"), ("b", "x"), ("c", "x"), ("c", "x")] * 3)
     with pytest.raises(

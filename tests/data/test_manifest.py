@@ -158,6 +158,15 @@ def test_check_of_all_rejected(tmp_path):
         manifest.check(corpus, max_reject_fraction=1.0)
 
 
+def test_a_folder_of_other_recordings_than_ravdess_needs_a_table(tmp_path):
+    for name in ("anna 1.wav", "ben 1.wav"):
+        (tmp_path / name).write_bytes(b"")
+    corpus = manifest.read(DataConfig(uri=str(tmp_path)))
+    wanted = r"all 2 clips were rejected: name not RAVDESS .*; for a folder of other recordings give a table of its clips"
+    with pytest.raises(UserError, match=wanted):
+        manifest.check(corpus, max_reject_fraction=1.0)
+
+
 def test_check_of_too_many_rejects_names_the_three_commonest_reasons(tmp_path):
     rejected = [reject("label is empty", place=f"row {n}") for n in (2, 9)]
     rejected += [reject("uri is empty", place="row 11"), reject("silent", "0.0")]

@@ -74,5 +74,8 @@ def test_speakers_and_classes_of_a_csv(tmp_path, merge: bool, caplog: pytest.Log
         assert clips["label"].to_pylist() == ["sad", "sad", "sad", "happy"]
     else:
         assert clips["speaker"].to_pylist() == ["7", "07", "7.0", "8"]
-        assert "1 speakers are written in several ways and count as different ones" in caplog.text
+        assert (
+            "1 speaker is written in several ways and counts as different ones, which may put" in caplog.text
+        )
+        assert "1 label is written in several ways and counts as different ones: 'sad' = 'Sad'" in caplog.text
         assert "'07' = '7' = '7.0'" in caplog.text and "'sad' = 'Sad'" in caplog.text

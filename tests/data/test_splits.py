@@ -170,7 +170,7 @@ def test_the_draw_is_the_same_for_ever():
             1,
             False,
             (0.1, 0.2),
-            r"split.test_fraction=0.2 of 1 speakers \(s0\) leave none to train: add speakers",
+            r"split.test_fraction=0.2 of 1 speaker \(s0\) leave none to train: add speakers",
         ),
         (
             2,

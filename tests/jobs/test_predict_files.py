@@ -67,4 +67,4 @@ def test_windows_of_a_long_recording_and_their_picture(model, files, pictures):
 
 def test_a_missing_file_is_a_sentence(model, files, capsys):
     assert predict(model, files, files / "none.wav") == 2
-    assert "all 1 clips were rejected" in capsys.readouterr().err
+    assert "the only clip was rejected" in capsys.readouterr().err

@@ -92,9 +92,12 @@ def test_what_only_loading_shows_is_left_to_it(tmp_path: Path) -> None:
     [
         (
             errors.OfflineModeIsEnabled("offline"),
-            "the Hugging Face hub cannot be reached and the model is not in the",
+            "there is no such folder, the Hugging Face hub cannot be reached and the model is not in the",
         ),
-        (errors.LocalEntryNotFoundError("no network"), "the Hugging Face hub cannot be reached"),
+        (
+            errors.LocalEntryNotFoundError("no network"),
+            "there is no such folder, the Hugging Face hub cannot be reached",
+        ),
         (
             errors.HFValidationError("a/b/c"),
             "there is no such folder and no such model on the Hugging Face hub; check",

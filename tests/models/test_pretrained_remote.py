@@ -69,7 +69,8 @@ def empty_hub_cache(monkeypatch, tmp_path):
 def test_a_hub_name_offline_says_what_to_do(monkeypatch, empty_hub_cache):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        UserError, match=r"'facebook/wav2vec2-base': the Hugging Face hub cannot be reached and"
+        UserError,
+        match=r"'facebook/wav2vec2-base': there is no such folder, the Hugging Face hub cannot be reached and",
     ):
         load("facebook/wav2vec2-base")
 

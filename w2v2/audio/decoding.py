@@ -175,7 +175,9 @@ def _stop_frame(first: int, last: float, decoder: Decoder, audio: AudioConfig) -
     if num_frames < math.inf:
         if num_frames > most:
             raise AudioError(
-                "absurd header", f"{num_frames / rate:g} s and {num_frames * channels:.3g} values to decode"
+                "too long",
+                f"{num_frames / rate:g} s, and at most {most / rate:g} s of such a file are decoded at once; cut it, or name its "
+                "parts by start_s and end_s in a table of clips",
             )
         duration_s = num_frames / rate
         _check_length(min(duration_s, audio.max_s) if _shortens(audio) else duration_s, audio)

@@ -27,6 +27,10 @@ MIN_HOP_S = 0.01
 
 def check_hop(window_s: float, hop_s: float) -> None:
     """Raises UserError unless windows of window_s can begin every hop_s seconds; 0 is every window_s."""
+    if hop_s and not window_s:
+        raise UserError(
+            f"hop_s is for windows, got {hop_s:g} without window_s: set window_s, or leave out hop_s"
+        )
     if hop_s and not 0 < hop_s <= window_s:
         raise UserError(f"hop_s must be in (0, window_s={window_s:g}], got {hop_s:g}")
     if hop_s and hop_s < MIN_HOP_S:

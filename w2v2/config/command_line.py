@@ -187,6 +187,8 @@ def run_job(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stdout
     )
     logging.getLogger("w2v2").setLevel(logging.INFO)
+    # It prints what it logs itself: each retry would be there twice.
+    logging.getLogger("huggingface_hub").propagate = False
     for handler in logging.getLogger().handlers:
         handler.addFilter(RedactingFilter())
     sys.excepthook = _print_redacted

@@ -24,6 +24,7 @@ def read_config_file(uri: str, *, optional: Collection[str] = ()) -> str:
         raise UserError(f"--config {uri} is not UTF-8 text (byte {error.start}): {_WANTED}") from None
     try:
         _check_structure(uri, text)
+        _check_names(uri, yaml.compose(text, Loader=yaml.SafeLoader))
         settings = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -45,6 +46,21 @@ def _check_structure(uri: str, text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise UserError(f"--config {uri} is nested more than {MAX_DEPTH} deep: {_WANTED}")
+
+
+def _check_names(uri: str, node: yaml.Node | None, prefix: str = "") -> None:
+    """Raises UserError for a name that is there twice, of which YAML takes the last without a word."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    names = set()
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if name in names:
+            raise UserError(
+                f"--config {uri} has {name} twice (line {key.start_mark.line + 1}): remove all but one"
+            )
+        names.add(name)
+        _check_names(uri, value, f"{name}.")
 
 
 def _read(uri: str) -> bytes:

@@ -107,7 +107,8 @@ def unknown_field(name: str, fields: Iterable[str]) -> str:
     if not near:
         last = {field.rpartition(".")[2]: field for field in reversed(paths)}
         near = [
-            last[name_below] for name_below in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+            last[name_below]
+            for name_below in difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.75)
         ]
     return f"there is no field {name}" + (f", did you mean {near[0]}" if near else "")
 

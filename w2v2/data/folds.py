@@ -13,7 +13,7 @@ from w2v2.config.data import FoldsConfig
 from w2v2.data import leaks
 from w2v2.data.groups import looked_up, numbered
 from w2v2.errors import UserError
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,11 @@ def _in_order(names: list[str]) -> list[str]:
 def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:
     speakers = _speakers(clips)
     if len(speakers) < num_folds:
+        if len(speakers) < 2:
+            raise UserError(
+                f"all {counted(len(clips), 'clips')} are of one speaker ({listed(speakers)}), wanted two or more: a score on "
+                "unseen speakers trains without those that it scores; look at data.speaker_column"
+            )
         raise UserError(
             f"folds.num_folds is {num_folds} but there are only {len(speakers)} speakers "
             f"({listed(speakers)}): lower --folds.num_folds or add speakers"

@@ -26,7 +26,7 @@ from w2v2.data.corpora.iemocap import read_iemocap
 from w2v2.data.corpora.label_table import is_table
 from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
-from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
+from w2v2.data.corpora.ravdess import NOT_RAVDESS, RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import DROPPED, ClipRow, CorpusRows, Groups, Labels
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import REJECTS, commonest, kinds_of, reject_columns
@@ -265,13 +265,24 @@ def check_number_of_rejects(
         raise UserError("nothing was found: no clip and no reject; look at data.uri and data.classes")
     shown = commonest(rejects, are_listed=bool(run)) if num_rejects else ""
     if not num_clips:
-        raise UserError(f"all {num_rejects} clips were rejected: {shown}")
+        all_were = "the only clip was" if num_rejects == 1 else f"all {num_rejects} clips were"
+        raise UserError(f"{all_were} rejected: {shown}{_other_layout(rejects)}")
     if num_rejects / num_all > max_reject_fraction:
         raise UserError(
             f"{num_rejects} of {num_all} clips were rejected, more than the fraction "
             f"data.max_reject_fraction={max_reject_fraction:g}: {shown}; "
             f"fix these clips{_advice(rejects)} or raise --data.max_reject_fraction"
         )
+
+
+def _other_layout(rejects: pa.Table) -> str:
+    """What to do about a folder in which no name is RAVDESS's, which `auto` takes it for."""
+    if NOT_RAVDESS not in kinds_of(rejects):
+        return ""
+    return (
+        "; for a folder of other recordings give a table of its clips (--data clips.csv with the columns uri, label and "
+        "speaker), or say which corpus it is (--data.layout)"
+    )
 
 
 def _advice(rejects: pa.Table) -> str:

@@ -75,9 +75,11 @@ def warn_of_spellings(groups: Sequence[Sequence[str]], column: str) -> None:
     """Log a warning about groups of names of a column that look the same, if there are any."""
     if groups:
         logger.warning(
-            "%d %ss are written in several ways and count as different ones, which may put a person on both sides of "
-            "a fold or split: %s; --data.merge_names true merges them",
-            len(groups), column, _shown(groups),
+            "%s in several ways and %s as different ones%s: %s; --data.merge_names true merges them",
+            f"1 {column} is written" if len(groups) == 1 else f"{len(groups)} {column}s are written",
+            "counts" if len(groups) == 1 else "count",
+            ", which may put a person on both sides of a fold or split" if column == "speaker" else "",
+            _shown(groups),
         )  # fmt: skip
 
 

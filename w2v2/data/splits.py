@@ -14,7 +14,7 @@ from w2v2.data import folds as speaker_folds
 from w2v2.data import leaks
 from w2v2.data.groups import looked_up
 from w2v2.errors import UserError
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +141,9 @@ def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
     if num_test + num_val >= len(speakers):
         val = f" and split.val_fraction={split.val_fraction:g}" if need_val else ""
         raise UserError(
-            f"split.test_fraction={split.test_fraction:g}{val} of {len(speakers)} "
-            f"speakers ({listed(sorted(speakers))}) leave none to train: add speakers or lower them"
+            f"split.test_fraction={split.test_fraction:g}{val} of "
+            f"{counted(len(speakers), 'speakers')} ({listed(sorted(speakers))}) leave none to train: add speakers or lower "
+            f"{'these fractions' if need_val else 'the fraction'}"
         )
     split_of = dict.fromkeys(speakers, "train")
     split_of |= dict.fromkeys(speakers[:num_test], "test")

@@ -8,8 +8,8 @@ from w2v2.models.pretrained_name import local_path
 from w2v2.storage import files as storage
 
 UNREACHABLE = (
-    "the Hugging Face hub cannot be reached and the model is not in the local hub cache; check the network, or give a "
-    "local folder or a gs:// folder"
+    "there is no such folder, the Hugging Face hub cannot be reached and the model is not in the local hub cache; check "
+    "the path or the network, or give a gs:// folder"
 )
 NOT_ON_HUB = (
     "there is no such folder and no such model on the Hugging Face hub; check the spelling (for a private model, log in "

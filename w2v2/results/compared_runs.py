@@ -152,7 +152,8 @@ def _check_same(first: ComparedRun, other: ComparedRun) -> None:
         example = sorted(mine ^ others, key=str)[0]
         raise UserError(
             f"{other.uri} has other clips, speakers or labels than {first.uri}: {len(others - mine)} of its {len(others)} are not "
-            f"among the other's {len(mine)} (such as {example[0]}); only runs over the same clips compare"
+            f"in the other, and {len(mine - others)} of the other's {len(mine)} are not in it (such as {example[0]}); only runs "
+            "over the same clips compare"
         )
 
 

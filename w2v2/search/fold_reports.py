@@ -9,7 +9,7 @@ import numpy as np
 
 from w2v2.evaluation.direction import sign
 from w2v2.measurements import measured
-from w2v2.progress import clock
+from w2v2.progress import clock, two_digits
 from w2v2.search.space import Params
 from w2v2.search.study import Study
 from w2v2.search.summary import METRICS, fold_metrics, fold_value
@@ -63,7 +63,7 @@ class FoldReports:
         ended = len(self._study.ended)
         best = sign(search.metric) * max((sign(search.metric) * value for value in complete), default=0.0)
         logger.info(
-            "%strial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %.2g s a fold%s",
+            "%strial %d fold %d (%d of %d): %s %.3f, mean %.3f%s | best %s | %d of %d trials ended | %s s a fold%s",
             self._where,
             number,
             self._original(score.fold),
@@ -76,7 +76,7 @@ class FoldReports:
             f"{best:.3f}" if complete else "-",
             ended,
             search.num_trials,
-            score.seconds,
+            two_digits(score.seconds),
             self._left(ended),
         )
 

@@ -87,7 +87,7 @@ def _check_same_settings(config: JobConfig, text: str) -> None:
         before = parse_text(type(config), text)
     except UserError as error:
         raise UserError(
-            f"{config.run} holds a run whose settings ({uri}) this version cannot read ({error}): give this run a "
+            f"{config.run} holds a run of another job or version, whose settings ({uri}) are none of this job's ({error}): give this run a "
             "directory of its own with --run"
         ) from error
     besides = ("run", *config.resumable)

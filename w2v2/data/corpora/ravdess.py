@@ -24,6 +24,9 @@ from w2v2.wording import quoted
 logger = logging.getLogger(__name__)
 
 RAVDESS_CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+NOT_RAVDESS = "name not RAVDESS"
+"""The kind of a clip whose file has another name."""
+
 NAME = "[0-9]{2}(-[0-9]{2}){6}"
 """A regular expression for the name of a file, without its suffix."""
 # The seven fields of 03-01-06-01-02-01-12.wav and the largest value of each; all count from 01.
@@ -115,15 +118,13 @@ def _ravdess_fields(stem: str) -> dict[str, int]:
     """The seven numbers of a RAVDESS file name; ClipError says which one is wrong."""
     parts = stem.split("-")
     if len(parts) != len(RAVDESS_FIELDS) or not all(re.fullmatch("[0-9]{2}", part) for part in parts):
-        raise ClipError("name not RAVDESS", "wanted seven two-digit fields like 03-01-06-01-02-01-12")
+        raise ClipError(NOT_RAVDESS, "wanted seven two-digit fields like 03-01-06-01-02-01-12")
     for i, (part, (name, largest)) in enumerate(zip(parts, RAVDESS_FIELDS.items(), strict=True), start=1):
         if not 1 <= int(part) <= largest:
-            raise ClipError("name not RAVDESS", f"field {i} ({name}) is {part}, wanted 01 to {largest:02}")
+            raise ClipError(NOT_RAVDESS, f"field {i} ({name}) is {part}, wanted 01 to {largest:02}")
     fields = dict(zip(RAVDESS_FIELDS, map(int, parts), strict=True))
     if fields["emotion"] == 1 and fields["intensity"] == 2:
-        raise ClipError(
-            "name not RAVDESS", "field 4 (intensity) is 02, but neutral (01) has no strong intensity"
-        )
+        raise ClipError(NOT_RAVDESS, "field 4 (intensity) is 02, but neutral (01) has no strong intensity")
     if fields["modality"] != 3:
         raise ClipError("video", f"field 1 (modality) is {parts[0]}, wanted 03 (audio only)")
     return fields
