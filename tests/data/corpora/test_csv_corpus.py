@@ -295,3 +295,9 @@ def test_csv_whose_rows_are_all_bad_says_why(tmp_path):
     assert not len(result.clips) and result.clips.schema == manifest.CLIPS
     with pytest.raises(UserError, match=r"all 2 clips were rejected: label is empty \(2\)"):
         manifest.check(result, max_reject_fraction=0.5)
+
+
+def test_all_columns_that_are_missing_are_named_at_once(tmp_path):
+    wanted = "has no column 'uri', its columns are .*: set --data.uri_column, --data.label_column, --data.speaker_column$"
+    with pytest.raises(UserError, match=wanted):
+        read_csv(tmp_path, "Datei;Gefühl;Sprecher\na.wav;froh;1\n")

@@ -124,8 +124,9 @@ def _columns(file: LabelTable, wanted: _Wanted) -> dict[str, int]:
             flags += ["speaker_column"]
     # A column that the user named must be there; one that has its default name may be missing.
     flags += [flag for flag in optional if getattr(data, flag) != getattr(DataConfig, flag)]
-    for flag in flags:
-        file.need(getattr(data, flag), f"set --data.{flag}")
+    missing = [flag for flag in flags if getattr(data, flag) not in file.header]
+    for flag in missing:
+        file.need(getattr(data, flag), "set " + ", ".join(f"--data.{flag}" for flag in missing))
     for name in wanted.targets:
         file.need(name, "set --data.target_columns")
     file.need_columns(wanted.extra_columns)
