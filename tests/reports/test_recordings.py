@@ -50,9 +50,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TuneRun:
 
 
 def test_clinical_recordings_are_named_and_not_played(run: TuneRun) -> None:
-    played = sounds(run)["Actor_01/00.wav"]
+    played = sounds(run, ["Actor_01/00.wav"])["Actor_01/00.wav"]
     assert played.uri == "/data/01/00.wav" and played.source.endswith("/data/01/00.wav")
-    clinic = sounds(replace(run, config={"data": {"uri": "/data", "layout": "clinic"}}))
+    clinic = sounds(replace(run, config={"data": {"uri": "/data", "layout": "clinic"}}), ["Actor_01/00.wav"])
     assert clinic["Actor_01/00.wav"].uri == played.uri and not any(sound.source for sound in clinic.values())
 
 
@@ -60,5 +60,5 @@ def test_segments_are_played_alone(run: TuneRun) -> None:
     clips = run.manifest.slice(0, 1)
     clips = clips.set_column(clips.column_names.index("start_s"), "start_s", pa.array([0.5]))
     clips = clips.set_column(clips.column_names.index("end_s"), "end_s", pa.array([0.75]))
-    (sound,) = sounds(replace(run, manifest=clips)).values()
+    (sound,) = sounds(replace(run, manifest=clips), clips["clip_id"].to_pylist()).values()
     assert sound.source.endswith("00.wav#t=0.5,0.75")

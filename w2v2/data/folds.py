@@ -70,11 +70,11 @@ def audit(clips: pa.Table) -> None:
     is logged as a warning: it counts double, but leaks nothing.
     """
     leaks.refuse_divided_speakers(clips, part="fold")
-    digests = leaks.with_digest(clips)
-    leaks.refuse_same_audio(digests, "fold", "in two folds, so a held-out clip would be trained on")
-    leaks.refuse_same_audio(digests, "speaker", "under two speakers, so one of the two names is wrong")
-    leaks.refuse_same_audio(digests, "label", "with two labels, so one of the two is wrong")
-    num_copies = len(digests) - pc.count_distinct(digests["audio_digest"]).as_py()
+    shared = leaks.with_shared_audio(clips)
+    leaks.refuse_same_audio(shared, "fold", "in two folds, so a held-out clip would be trained on")
+    leaks.refuse_same_audio(shared, "speaker", "under two speakers, so one of the two names is wrong")
+    leaks.refuse_same_audio(shared, "label", "with two labels, so one of the two is wrong")
+    num_copies = len(shared) - pc.count_distinct(shared["audio_digest"]).as_py()
     if num_copies:
         logger.warning("%d clips repeat the audio of another clip of the same speaker and label", num_copies)
 

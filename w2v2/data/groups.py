@@ -25,6 +25,13 @@ def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarra
     return different, number[encoded.indices.to_numpy()]
 
 
+def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
+    """The rows of these clips, in their order, of a table with a row for each clip_id."""
+    if table["clip_id"].equals(clip_ids):
+        return table
+    return table.take(pc.index_in(clip_ids, value_set=table["clip_id"].combine_chunks()))
+
+
 def looked_up(names: pa.ChunkedArray, value_of: Mapping[str, T]) -> list[T]:
     """The value of each clip's name, looked up once for each different name.
 

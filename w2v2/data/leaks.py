@@ -21,11 +21,13 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
         )
 
 
-def with_digest(clips: pa.Table) -> pa.Table:
-    """The clips with an audio_digest (of the clip's samples); no clips if the table lacks that column."""
+def with_shared_audio(clips: pa.Table) -> pa.Table:
+    """The clips whose audio_digest (of the clip's samples) others have, too; no clips if the table lacks that column."""
     if "audio_digest" not in clips.column_names:
         return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
-    return clips.filter(pc.is_valid(clips["audio_digest"]))
+    counts = clips["audio_digest"].drop_null().value_counts()
+    shared = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    return clips.filter(pc.is_in(clips["audio_digest"], value_set=shared))
 
 
 def refuse_same_audio(clips: pa.Table, column: str, consequence: str) -> None:

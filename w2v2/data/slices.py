@@ -26,6 +26,8 @@ def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, list[str]]
     number are women), intensity and statement come with them; the synthetic corpus has the same names.
     """
     values_of = {name: [value or "" for value in clips[name].to_pylist()] for name in names}
+    if not len(clips) or not _RAVDESS.fullmatch(PurePosixPath(clips["clip_id"][0].as_py()).stem):
+        return values_of
     stems = [PurePosixPath(clip_id).stem for clip_id in clips["clip_id"].to_pylist()]
     parsed = [match for match in map(_RAVDESS.fullmatch, stems) if match]
     if not parsed or len(parsed) < len(stems):

@@ -96,7 +96,7 @@ def audit(clips: pa.Table) -> None:
     """
     leaks.refuse_divided_speakers(clips, part="split")
     consequence = "in two splits, so what is trained on would be scored"
-    leaks.refuse_same_audio(leaks.with_digest(clips), "split", consequence)
+    leaks.refuse_same_audio(leaks.with_shared_audio(clips), "split", consequence)
 
 
 def _with_split(clips: pa.Table, split: list[str] | pa.ChunkedArray) -> pa.Table:

@@ -1,5 +1,6 @@
 """Calibration of class probabilities: calibration error, Brier score, and a temperature that corrects them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from w2v2.json_types import JsonObject
 
 NUM_BINS = 15
 _LEAST = 1e-12
+_CLIPS_AT_ONCE = 100_000
 
 
 def calibration(
@@ -68,7 +70,11 @@ def fitted_temperature(
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return _cross_entropy(with_temperature(probabilities, float(np.exp(log_temperature))), target)
+        temperature = float(np.exp(log_temperature))
+        return _mean(
+            lambda rows: -_log_likely(with_temperature(probabilities[rows], temperature), target[rows]),
+            len(target),
+        )
 
     minimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(minimum.x))
@@ -77,21 +83,27 @@ def fitted_temperature(
 def _scores(
     probabilities: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> dict[str, float]:
-    wanted = np.eye(probabilities.shape[1])[target]
+    classes = np.eye(probabilities.shape[1])
     bins = _bins(probabilities, target)
     error = sum(row["num_clips"] * abs(row["accuracy"] - row["confidence"]) for row in bins)
     return {
         "ece": float(error / len(target)),
-        "brier": float(((probabilities - wanted) ** 2).sum(1).mean()),
-        "cross_entropy": _cross_entropy(probabilities, target),
+        "brier": _mean(lambda rows: ((probabilities[rows] - classes[target[rows]]) ** 2).sum(1), len(target)),
+        "cross_entropy": _mean(lambda rows: -_log_likely(probabilities[rows], target[rows]), len(target)),
     }
 
 
-def _cross_entropy(
+def _log_likely(
     probabilities: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
-) -> float:
+) -> Float[np.ndarray, " clips"]:
     likely = probabilities[np.arange(len(target)), target]
-    return float(-np.log(np.maximum(likely, _LEAST)).mean())
+    return np.log(np.maximum(likely, _LEAST))
+
+
+def _mean(of_rows: Callable[[slice], Float[np.ndarray, " clips"]], num_clips: int) -> float:
+    """The mean over all clips of what of_rows gives for some of them."""
+    starts = range(0, num_clips, _CLIPS_AT_ONCE)
+    return float(sum(of_rows(slice(at, at + _CLIPS_AT_ONCE)).sum() for at in starts) / num_clips)
 
 
 def _bins(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from w2v2.data.groups import rows_of
 from w2v2.data.slices import slice_columns
 from w2v2.data.targets import class_numbers
 from w2v2.evaluation import scores
@@ -28,8 +28,7 @@ def class_details(
     columns are columns of clips to slice by, in addition to those that RAVDESS's file names give, which are left out
     where all clips have the same value. temperature is the one that is kept with the model, if any.
     """
-    place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
-    rows = clips.take(place)
+    rows = rows_of(clips.select(["clip_id", *columns]), predictions["clip_id"])
     target, predicted = (class_numbers(predictions[name], classes) for name in ("target", "predicted"))
     fold = scores.fold_of(predictions)
     speaker = predictions["speaker"]

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
-from w2v2.data.groups import numbered
+from w2v2.data.groups import numbered, rows_of
 from w2v2.data.recording_quality import MEASURES, measured
 from w2v2.data.slices import quality_slices
 from w2v2.data.targets import class_numbers
@@ -78,12 +77,15 @@ def _spread(values: Float[np.ndarray, " clips"]) -> list[float] | None:
 def _scores_by_quality(
     predictions: pa.Table, clips: pa.Table, classes: Sequence[str], *, seed: int
 ) -> dict[str, Any]:
-    place = pc.index_in(predictions["clip_id"], value_set=clips["clip_id"].combine_chunks())
+    rows = rows_of(
+        clips.select(["clip_id", *(name for name in MEASURES if name in clips.column_names)]),
+        predictions["clip_id"],
+    )
     target, predicted = (class_numbers(predictions[name], classes) for name in ("target", "predicted"))
     fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
     speaker = predictions["speaker"]
     by_measure = {}
-    for name, (labels, values) in quality_slices(clips.take(place)).items():
+    for name, (labels, values) in quality_slices(rows).items():
         slice_ = slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
         if "values" in slice_:  # from the lowest quality to the highest
             slice_["values"] = {
@@ -185,7 +187,7 @@ def _permutation_p(
     def shuffled() -> Float[np.ndarray, " cells"]:
         if not is_within:
             return rng.permutation(values)
-        return values[np.lexsort((rng.random(len(values)), cells[0]))]
+        return values[np.argsort(cells[0] + rng.random(len(values)))]  # in each row
 
     num = NUM_PERMUTATIONS if len(values) <= MANY_MEANS else NUM_PERMUTATIONS // 5
     least = variation(values[None]) * (1 - 1e-9)

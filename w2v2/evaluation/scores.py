@@ -169,8 +169,10 @@ def speaker_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, 
 
 def columns(table: pa.Table, prefix: str, names: Sequence[str]) -> Float[np.ndarray, "clips names"]:
     """The columns <prefix>_<name> as an array, a column per name; null becomes NaN."""
-    arrays = [table[f"{prefix}_{name}"].to_numpy().astype(np.float64) for name in names]
-    return np.stack(arrays, 1)
+    values = np.empty((len(table), len(names)))
+    for place, name in enumerate(names):
+        values[:, place] = table[f"{prefix}_{name}"].to_numpy()
+    return values
 
 
 def _class_columns(

@@ -1,21 +1,24 @@
 """Scores of parts of the clips, such as women and men, and whether parts differ by more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from w2v2.data.groups import Names, numbered
 from w2v2.evaluation import classification
-from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, intervals
+from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, intervals
 from w2v2.evaluation.comparison import as_json
 from w2v2.json_types import Json
 
 MAX_VALUES = 20
 NUM_PERMUTATIONS = 1000
 _MANY_CLIPS = 50_000
+_VALUE_BITS, _RANDOM_BITS = 5, 30
+_STRATUM_BITS = _VALUE_BITS + _RANDOM_BITS
+assert MAX_VALUES <= 2**_VALUE_BITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +36,12 @@ class _Clips:
     num_values: int
 
     def confusions(
-        self, part: Int[np.ndarray, "*many clips"], num_parts: int
+        self, part: Int[np.ndarray, " clips"], num_parts: int
     ) -> Int[np.ndarray, "parts classes classes"]:
-        """One confusion matrix for each part of the clips, which may be divided into parts many times over."""
+        """One confusion matrix for each part of the clips."""
         shape = (num_parts, self.num_classes, self.num_classes)
         cells = np.ravel_multi_index((part, self.target, self.predicted), shape)
-        return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+        return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
 
     def scored(self) -> list[Scored]:
         """The clips of each value, ready to be resampled on the same speakers."""
@@ -128,32 +131,46 @@ def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
     rng = np.random.default_rng(seed)
     first = np.full(len(clips.speakers), -1)
     first[clips.group] = clips.value
-    is_of_speaker = (first[clips.group] == clips.value).all()
-    stratum = clips.group * clips.num_classes + clips.target
-    base = np.argsort(stratum, kind="stable")
+    if (first[clips.group] == clips.value).all():
+        of_speaker = clips.confusions(clips.group, len(clips.speakers))
 
-    def permuted() -> Int[np.ndarray, " clips"]:
-        if is_of_speaker:
-            return rng.permutation(first)[clips.group]
-        values = np.empty_like(clips.value)
-        values[np.lexsort((rng.random(len(stratum)), stratum))] = clips.value[base]
-        return values
+        def permuted() -> Int[np.ndarray, "values classes classes"]:
+            values = rng.permutation(first)
+            return np.stack([of_speaker[values == value].sum(0) for value in range(clips.num_values)])
 
-    num = NUM_PERMUTATIONS if len(stratum) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
-    (observed,) = _gaps(clips, clips.value[None], metric)
-    num_larger, num_cells = 0, clips.num_values * clips.num_classes**2
-    for rows in blocks(num, max(len(stratum), num_cells)):
-        values = np.stack([permuted() for _ in range(num)[rows]])
-        num_larger += int((_gaps(clips, values, metric) >= observed - 1e-12).sum())
+    else:
+        permuted = _within_strata(clips, rng)
+    num = NUM_PERMUTATIONS if len(clips.value) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
+    observed = _gap(clips.confusions(clips.value, clips.num_values), metric)
+    num_larger = sum(_gap(permuted(), metric) >= observed - 1e-12 for _ in range(num))
     return (1 + num_larger) / (1 + num)
 
 
-def _gaps(
-    clips: _Clips, values: Int[np.ndarray, "permutations clips"], metric: str
-) -> Float[np.ndarray, " permutations"]:
-    """The gap between the highest and the lowest score of a value, for each row of the clips' values."""
-    num = len(values)
-    parts = values + clips.num_values * np.arange(num)[:, None]
-    confusions = clips.confusions(parts, num * clips.num_values)
-    each = classification.metrics_of(confusions)[metric].reshape(num, clips.num_values)
-    return np.nanmax(each, axis=1) - np.nanmin(each, axis=1)
+def _within_strata(
+    clips: _Clips, rng: np.random.Generator
+) -> Callable[[], Int[np.ndarray, "values classes classes"]]:
+    """A function that permutes the values within each speaker's clips of a class, and returns the confusions of each value."""
+    stratum = clips.group * clips.num_classes + clips.target
+    in_order = np.argsort(stratum, kind="stable")
+    values, num = clips.value[in_order], len(stratum)
+    cells = clips.target * clips.num_classes + clips.predicted
+    shape = (clips.num_values, clips.num_classes, clips.num_classes)
+    sorted_strata, sorted_cells = stratum[in_order] << _STRATUM_BITS, cells[in_order]
+
+    def permuted() -> Int[np.ndarray, "values classes classes"]:
+        if num <= _MANY_CLIPS:
+            shuffled, of_clip = values, cells[np.lexsort((rng.random(num), stratum))]
+        else:  # a sort of numbers, of the stratum, random bits and the value: several times as fast as one of places
+            bits = rng.integers(2**_RANDOM_BITS, size=num) << _VALUE_BITS
+            shuffled = np.sort(sorted_strata | bits | values) & (2**_VALUE_BITS - 1)
+            of_clip = sorted_cells
+        counts = np.bincount(shuffled * clips.num_classes**2 + of_clip, minlength=int(np.prod(shape)))
+        return counts.reshape(shape).astype(np.int64)
+
+    return permuted
+
+
+def _gap(confusions: Int[np.ndarray, "values classes classes"], metric: str) -> float:
+    """The gap between the highest and the lowest score of a value."""
+    each = classification.metrics_of(confusions)[metric]
+    return float(np.nanmax(each) - np.nanmin(each))

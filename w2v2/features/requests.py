@@ -131,6 +131,11 @@ def features_in_columns(clips: Iterable[ClipFeatures]) -> ClipColumns[ClipFeatur
     return ClipColumns(_in_portions(map(_row_of_features, clips), FEATURES), _features_of)
 
 
+def in_columns(clips: Sequence[ClipFeatures]) -> ClipColumns[ClipFeatures]:
+    """The same clips as the rows of a table, which they may be already."""
+    return clips if isinstance(clips, ClipColumns) else features_in_columns(clips)
+
+
 def joined(parts: Sequence[ClipColumns[ClipFeatures]]) -> ClipColumns[ClipFeatures]:
     """All clips of the parts, in order."""
     return ClipColumns(
@@ -199,26 +204,27 @@ class AudioIndex:
         """Whether every clip's audio was read by an earlier run."""
         return pc.all(pc.is_in(_key(clips), value_set=_key(self._rows).combine_chunks())).as_py() is not False
 
-    def save(self, requests: Sequence[Request], prepared: Sequence[ClipFeatures]) -> None:
+    def save(self, requests: InColumns[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""
-        both = zip(requests, prepared, strict=True)
-        rows = _in_portions((_index_row(*pair) for pair in both if pair[1].audio_digest), INDEX)
-        num_shards = max(1, -(-len(rows) // SHARD_CLIPS))
+        clips = in_columns(prepared).table
+        is_usable = pc.not_equal(clips["audio_digest"], "")
+        places, clips = requests.table.select(PLACE).filter(is_usable), clips.filter(is_usable)
+        num_shards = max(1, -(-len(clips) // SHARD_CLIPS))
         names = [f"{self._place}/{number:05d}.parquet" for number in range(num_shards)]
         uris = names if num_shards > 1 else [f"{self._place}.parquet"]
         for number, uri in enumerate(uris):
-            shard = rows.slice(number * SHARD_CLIPS, SHARD_CLIPS)
-            storage.write_bytes(uri, seal_parquet(to_parquet(shard)))
+            at = number * SHARD_CLIPS
+            rows = _index_rows_of(places.slice(at, SHARD_CLIPS), clips.slice(at, SHARD_CLIPS))
+            storage.write_bytes(uri, seal_parquet(to_parquet(rows)))
         for uri in self._files.keys() - set(uris):
             if uri.startswith(self._place):  # not those of an earlier version's key
                 storage.delete(uri)
 
 
-def _index_row(request: Request, clip: ClipFeatures) -> dict[str, object]:
-    row = {name: getattr(request, name) for name in PLACE} | {
-        name: getattr(clip, name) for name in FILE_FACTS
-    }
-    return row | (asdict(clip.quality) if clip.quality else {}) | {"decoder": DECODER_VERSION}
+def _index_rows_of(places: pa.Table, clips: pa.Table) -> pa.Table:
+    columns = {name: places[name] for name in PLACE} | {name: clips[name] for name in (*FILE_FACTS, *QUALITY)}
+    columns["decoder"] = pa.repeat(DECODER_VERSION, len(places))
+    return pa.table(columns).cast(INDEX)
 
 
 def _key(clips: pa.Table) -> pa.ChunkedArray:

@@ -32,7 +32,7 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.guide import Guide
 from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
 from w2v2.data.text import Vocabulary
-from w2v2.features.requests import ClipFeatures, features_in_columns
+from w2v2.features.requests import ClipFeatures, features_in_columns, in_columns
 from w2v2.json_types import Json
 from w2v2.models import decoder, provenance
 from w2v2.models.architecture import check_encoder, check_vocabulary, refuse_unusable
@@ -124,7 +124,10 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
         ensemble=ensemble,
         midpoints=plan.midpoints,
         encoder=encoder,
-        trunk={"clip_forwards": sum(p.num_forwards for p in prepared), "num_clips": len(corpus.clips)},
+        trunk={
+            "clip_forwards": pc.sum(in_columns(prepared).table["num_forwards"]).as_py() or 0,
+            "num_clips": len(corpus.clips),
+        },
         before=before,
         text=about_text,
         seconds=time.monotonic() - started,

@@ -1,9 +1,9 @@
 """Reasons to trust the scores of a run, or to take care: one list for searches and for single models."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.evaluation.bootstrap import MIN_UNITS
 from w2v2.evaluation.recording_quality import channel_warning, class_warnings, clipping_warning
@@ -123,10 +123,10 @@ def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:
 
 def in_several_parts(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
     """The values of a column that are in more than one part (a fold, a split), in order."""
-    parts = defaultdict(set)
-    for value, place in zip(manifest[column].to_pylist(), manifest[part].to_pylist(), strict=True):
-        parts[value].add(place)
-    return sorted(value for value, places in parts.items() if value is not None and len(places) > 1)
+    known = manifest.select([column, part]).filter(pc.is_valid(manifest[column]))
+    numbers = known.group_by(column).aggregate([(part, "count_distinct")])
+    several = numbers.filter(pc.greater(numbers[f"{part}_count_distinct"], 1))
+    return sorted(several[column].to_pylist())
 
 
 def _real(run: RunFiles, *, is_pretrained: bool) -> Check:
@@ -267,8 +267,8 @@ def _transcripts(metrics: JsonObject) -> Iterator[Check]:
 
 
 def _same_hits(pooled: JsonObject, predictions: pa.Table) -> Check:
-    pairs = zip(predictions["target"].to_pylist(), predictions["predicted"].to_pylist(), strict=True)
-    counted = f"{sum(t == p for t, p in pairs)} of {predictions.num_rows} clips right"
+    num_hits = pc.sum(pc.equal(predictions["target"], predictions["predicted"])).as_py() or 0
+    counted = f"{num_hits} of {predictions.num_rows} clips right"
     num_right = sum(row[i] for i, row in enumerate(pooled["confusion"]))
     recorded = f"{num_right} of {pooled['num_clips']} clips right"
     return _check(

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from w2v2.evaluation.scores import columns
@@ -98,12 +100,11 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
     """The leading scores with intervals, what they were computed on, sizes, and what asks for care."""
     metrics = run.metrics
     facts = {"clips scored": f"{metrics['num_clips']}", "speakers scored": f"{metrics['num_speakers']}"}
-    if num_train := run.manifest["split"].to_pylist().count("train"):
+    if num_train := pc.sum(pc.equal(run.manifest["split"], "train")).as_py():
         facts["clips trained on"] = f"{num_train}"
     if run.curves.num_rows:
         facts["epochs"] = f"{run.curves.num_rows}"
-    lengths = [seconds for seconds in run.manifest["duration_s"].to_pylist() if seconds is not None]
-    facts["of audio"] = duration_text(sum(lengths))
+    facts["of audio"] = duration_text(pc.sum(run.manifest["duration_s"]).as_py() or 0.0)
     main = {"classes": "confusion", "multi_label": "auc", "regression": "plane", "transcript": ""}[
         metrics["kind"]
     ]
@@ -189,13 +190,12 @@ def data(run: ModelRun) -> list[Block]:
 def _parts_table(run: ModelRun) -> Table:
     """Clips and speakers of each split or fold, and of each class, label or target its clips there."""
     clips, part = run.manifest, run.part
-    of_clip = clips[part].to_pylist()
-    present: set[str | int] = set(of_clip)
+    present: set[str | int] = set(clips[part].unique().to_pylist())
     parts: list[str | int] = [split for split in SPLITS if split in present]
     parts += sorted(present - set(SPLITS), key=lambda name: (isinstance(name, str), name))
-    places = {name: np.flatnonzero([place == name for place in of_clip]) for name in parts}
+    places = {name: np.flatnonzero(pc.equal(clips[part], name).to_numpy()) for name in parts}
     speakers: dict[str | int, set[str]] = defaultdict(set)
-    for row in clips.select([part, "speaker"]).to_pylist():
+    for row in clips.group_by([part, "speaker"]).aggregate([]).to_pylist():
         speakers[row[part]].add(row["speaker"])
     rows: list[list[Cell]] = [
         ["clips", *(len(places[name]) for name in parts)],
@@ -214,7 +214,7 @@ def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple
         characters: list[list[Cell]] = [["characters", *(int(sizes[rows].sum()) for rows in places.values())]]
         return characters, "Clips by split, and the characters of their transcripts."
     if run.metrics["kind"] == "classes":
-        counts = [Counter(clips["label"].take(rows).to_pylist()) for rows in places.values()]
+        counts = [_numbers(clips["label"].take(rows)) for rows in places.values()]
         rows = [[name, *(number[name] for number in counts)] for name in run.metrics["classes"]]
         return rows, f"Clips by {run.part} and class."
     targets = columns(clips, "target", names)
@@ -227,6 +227,11 @@ def _target_rows(run: ModelRun, places: Mapping[str | int, np.ndarray]) -> tuple
         else "label the clips with it, of those that are labelled"
     )
     return rows, f"Clips by split; of each {cell_text}."
+
+
+def _numbers(names: pa.ChunkedArray) -> Counter[str]:
+    counts = names.value_counts().to_pylist()
+    return Counter({row["values"]: row["counts"] for row in counts})
 
 
 def _present(target: np.ndarray) -> str:

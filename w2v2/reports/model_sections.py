@@ -75,7 +75,7 @@ def folds(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Block]:
     scores = run.metrics["folds"]
     cells = {metric: fold_cells(scores, metric) for metric in METRIC_LABELS}
     speakers: dict[int, set[str]] = defaultdict(set)
-    for row in run.manifest.select(["fold", "speaker"]).to_pylist():
+    for row in run.manifest.group_by(["fold", "speaker"]).aggregate([]).to_pylist():
         speakers[row["fold"]].add(row["speaker"])
     rows: list[list[Cell]] = []
     for row in run.metrics["chosen"]:

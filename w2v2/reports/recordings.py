@@ -1,6 +1,10 @@
 """Where the recordings of a page are, and which of them the page can play."""
 
 import os
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.data.corpora.label_table import is_table
 from w2v2.json_types import JsonObject
@@ -32,8 +36,8 @@ def _ravdess(data: JsonObject) -> str:
     return "RAVDESS" if channel == "both" else f"RAVDESS {channel}"
 
 
-def sounds(run: RunFiles) -> dict[str, Sound]:
-    """The recording of each clip by its clip_id, with a player where the page may have one.
+def sounds(run: RunFiles, clip_ids: Sequence[str]) -> dict[str, Sound]:
+    """The recordings of these clips by clip_id, with a player where the page may have one.
 
     Pages play what is on the same disk, by a path relative to the page. Clinical recordings are not played,
     nor are gs:// objects (a browser has no credentials for them), nor what only a path through a home
@@ -42,7 +46,8 @@ def sounds(run: RunFiles) -> dict[str, Sound]:
     is_clinical = run.config["data"].get("layout") == "clinic"
     columns = ["clip_id", "uri", "start_s", "end_s"]
     by_clip = {}
-    for clip in run.manifest.select(columns).to_pylist():
+    wanted = pc.is_in(run.manifest["clip_id"], value_set=pa.array(clip_ids, pa.string()))
+    for clip in run.manifest.select(columns).filter(wanted).to_pylist():
         source = "" if is_clinical else source_of(clip["uri"], run.uri, clip["start_s"], clip["end_s"])
         by_clip[clip["clip_id"]] = Sound(clip["uri"], source)
     return by_clip

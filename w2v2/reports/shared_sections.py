@@ -1,11 +1,13 @@
 """Blocks that several pages have: scores of classes, mistakes, rejected clips, what a run was made with."""
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.data.rejects import kinds_of
 from w2v2.evaluation.bootstrap import NUM_SAMPLES, Interval
@@ -32,6 +34,7 @@ from w2v2.reports.recordings import sounds
 from w2v2.reports.run_files import ModelRun, RunFiles, TuneRun
 from w2v2.reports.text import duration_text, job_command
 from w2v2.storage import files as storage
+from w2v2.storage.parquet import each_row
 from w2v2.wording import listed
 
 if TYPE_CHECKING:
@@ -154,16 +157,15 @@ def confusion_tables(counts: Sequence[Sequence[int]], names: Sequence[str], *, n
 
 def surest_mistakes(run: TuneRun | ModelRun) -> list[Block]:
     """The wrong predictions of highest probability with their recordings; nothing where all are right."""
-    wrong = [
+    is_wrong = pc.not_equal(run.predictions["target"], run.predictions["predicted"])
+    wrong = (
         (row[f"prob_{row['predicted']}"], row["clip_id"], row["speaker"], row["target"], row["predicted"])
-        for row in run.predictions.to_pylist()
-        if row["target"] != row["predicted"]
-    ]
-    wrong.sort(key=lambda row: (-row[0], row[1]))
-    recordings = sounds(run)
+        for row in each_row(run.predictions.filter(is_wrong))
+    )
+    surest = heapq.nsmallest(NUM_MISTAKES_SHOWN, wrong, key=lambda row: (-row[0], row[1]))
+    recordings = sounds(run, [clip_id for _, clip_id, *_ in surest])
     rows: list[list[Cell]] = [
-        [clip_id, *names, probability, recordings.get(clip_id, "")]
-        for probability, clip_id, *names in wrong[:NUM_MISTAKES_SHOWN]
+        [clip_id, *names, probability, recordings.get(clip_id, "")] for probability, clip_id, *names in surest
     ]
     columns = [words("clip"), words("speaker"), words("target"), words("predicted"), percent("probability")]
     columns.append(words("recording"))
@@ -174,17 +176,17 @@ def surest_mistakes(run: TuneRun | ModelRun) -> list[Block]:
 def largest_errors(run: ModelRun) -> list[Block]:
     """The predictions of labels or values that are farthest from their targets, with their recordings."""
     prefix = "prob" if run.metrics["kind"] == "multi_label" else "pred"
-    errors = [
+    errors = (
         (abs(row[f"{prefix}_{name}"] - row[f"target_{name}"]), row["clip_id"], row["speaker"], name, row)
-        for row in run.predictions.to_pylist()
+        for row in each_row(run.predictions)
         for name in run.metrics["names"]
         if row[f"target_{name}"] is not None
-    ]
-    errors.sort(key=lambda error: (-error[0], error[1], error[3]))
-    recordings = sounds(run)
+    )
+    largest = heapq.nsmallest(NUM_MISTAKES_SHOWN, errors, key=lambda error: (-error[0], error[1], error[3]))
+    recordings = sounds(run, [clip_id for _, clip_id, *_ in largest])
     rows: list[list[Cell]] = [
         [clip_id, speaker, name, row[f"target_{name}"], row[f"{prefix}_{name}"], recordings.get(clip_id, "")]
-        for _, clip_id, speaker, name, row in errors[:NUM_MISTAKES_SHOWN]
+        for _, clip_id, speaker, name, row in largest
     ]
     kind = "label" if prefix == "prob" else "target"
     columns = [words("clip"), words("speaker"), words(kind), number("target value")]
@@ -195,10 +197,10 @@ def largest_errors(run: ModelRun) -> list[Block]:
 
 def lengths_text(manifest: pa.Table) -> str:
     """Shortest, longest and median duration of the clips; empty where no clip has a duration."""
-    lengths = [seconds for seconds in manifest["duration_s"].to_pylist() if seconds is not None]
-    if not lengths:
+    lengths = manifest["duration_s"].drop_null().to_numpy()
+    if not len(lengths):
         return ""
-    return f" Clips last {min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s."
+    return f" Clips last {lengths.min():.2f} to {lengths.max():.2f} s, median {np.median(lengths):.2f} s."
 
 
 def clips_blocks(run: RunFiles) -> list[Block]:

@@ -43,6 +43,7 @@ from w2v2.reports.text import (
     shortened,
 )
 from w2v2.reports.tune_findings import course, importances, saved, spread
+from w2v2.storage.parquet import each_row
 from w2v2.wording import listed
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def final_trainings(run: TuneRun) -> list[Block]:
 
 def _folds_table(run: TuneRun) -> Table:
     speakers = defaultdict(set)
-    for row in run.manifest.select(["fold", "speaker"]).to_pylist():
+    for row in run.manifest.group_by(["fold", "speaker"]).aggregate([]).to_pylist():
         speakers[row["fold"]].add(row["speaker"])
     rows: list[list[Cell]] = []
     cells = {metric: fold_cells(run.metrics["folds"], metric) for metric in run.labels}
@@ -303,9 +304,8 @@ def data(run: TuneRun) -> list[Block]:
     text += lengths_text(run.manifest)
     if run.is_text:
         return [Paragraph(text), _text_by_fold(run), *clips_blocks(run)]
-    counts = Counter(
-        (row["label"], row["fold"]) for row in run.manifest.select(["label", "fold"]).to_pylist()
-    )
+    by_class = run.manifest.group_by(["label", "fold"]).aggregate([([], "count_all")])
+    counts = Counter({(row["label"], row["fold"]): row["count_all"] for row in by_class.to_pylist()})
     folds = sorted({fold for _, fold in counts})
     rows = [[name, *(counts[name, f] for f in folds), sum(counts[name, f] for f in folds)] for name in names]
     rows.append(["all", *(sum(counts[name, f] for name in names) for f in folds), sum(counts.values())])
@@ -316,7 +316,7 @@ def data(run: TuneRun) -> list[Block]:
 
 def _text_by_fold(run: TuneRun) -> Table:
     clips, words_of, characters = Counter[int](), Counter[int](), Counter[int]()
-    for row in run.manifest.select(["reference", "fold"]).to_pylist():
+    for row in each_row(run.manifest.select(["reference", "fold"])):
         clips[row["fold"]] += 1
         words_of[row["fold"]] += len(row["reference"].split())
         characters[row["fold"]] += len(row["reference"])

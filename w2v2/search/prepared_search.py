@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data import transcripts
 from w2v2.features.encoder_info import EncoderInfo, RecordedEncoders
-from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns
+from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns, in_columns
 from w2v2.models import fold_encoders, provenance
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ class PreparedSearch:
     @property
     def trunk_counts(self) -> dict[str, int]:
         """`trunk` of metrics.json: passes through the frozen trunk, usable clips, and those that the cache had."""
-        usable = [clip for clip in self.features if not clip.reject]
+        clips = in_columns(self.features).table
+        usable = clips.filter(pc.equal(clips["reason"], ""))
         return {
-            "clip_forwards": sum(clip.num_forwards for clip in self.features),
+            "clip_forwards": pc.sum(clips["num_forwards"]).as_py() or 0,
             "num_clips": len(usable),
-            "reused": sum(clip.num_forwards == 0 for clip in usable),
+            "reused": pc.sum(pc.equal(usable["num_forwards"], 0)).as_py() or 0,
         }
 
     def long_enough(self, clips: pa.Table) -> "PreparedSearch":

@@ -5,6 +5,7 @@ import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +16,16 @@ from w2v2.storage.seals import parse_parquet
 logger = logging.getLogger(__name__)
 
 MANY_RECORDS = 100
+ROWS_AT_ONCE = 10_000
+"""Rows of a table that are objects at the same time where each is looked at."""
 SMALL_RECORD_BYTES = 2**20
 JOINED_ROWS = 100_000
+
+
+def each_row(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows as to_pylist gives them, of a million some at a time."""
+    for at in range(0, len(table), ROWS_AT_ONCE):
+        yield from table.slice(at, ROWS_AT_ONCE).to_pylist()
 
 
 def write_record(folder: str, rows: pa.Table) -> None:

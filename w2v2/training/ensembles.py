@@ -91,7 +91,7 @@ def _held_out(plan: FinetunePlan) -> list[pa.Table]:
     of_clip[rows] = [fold_of[speaker] for speaker in train["speaker"].to_pylist()]
     with_fold = train.append_column("fold", pa.array(of_clip[rows]))
     leaks.refuse_same_audio(
-        leaks.with_digest(with_fold),
+        leaks.with_shared_audio(with_fold),
         "fold",
         "in two folds of the ensemble, so a held-out clip would be trained on",
     )

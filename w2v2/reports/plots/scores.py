@@ -32,6 +32,8 @@ from w2v2.reports.text import LABELS, shortened
 MAX_PERCENTS, MAX_COUNTS = 12, 30
 _FOLD_STEP = 0.28
 
+MAX_SPEAKERS = 500
+
 
 def forest(metrics: JsonObject, *, chance: float | None) -> Figure:
     """The searched metric in one look: the estimate with its interval, each fold and all clips of the best trial.
@@ -129,8 +131,13 @@ def speaker_scores(
     interval: Sequence[float] | None,
     chance: float | None,
 ) -> Figure:
-    """One dot a speaker, best on top, over the pooled 95 % interval; up to 60 speakers are named."""
+    """One dot a speaker, best on top, over the pooled 95 % interval; up to 60 speakers are named.
+
+    Of more than MAX_SPEAKERS so many are drawn, at equal distances in the order of their scores.
+    """
     scores = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if is_defined(row[metric]))
+    if len(scores) > MAX_SPEAKERS:
+        scores = [scores[i * (len(scores) - 1) // (MAX_SPEAKERS - 1)] for i in range(MAX_SPEAKERS)]
     places, values = list(range(len(scores))), percent_values([score for score, _ in scores])
     with style():
         figure, axes = one_panel(WIDTH, min(9.0, 0.9 + 0.165 * max(len(scores), 4)))
