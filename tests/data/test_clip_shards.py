@@ -10,6 +10,7 @@ import pytest
 from w2v2.config.data import DataConfig
 from w2v2.data import clip_shards, file_facts, manifest
 from w2v2.errors import UserError
+from w2v2.storage import files as storage
 from w2v2.storage import listing
 
 NAMES = [
@@ -208,3 +209,22 @@ def test_files_of_a_csv_are_looked_up_by_a_listing(bucket, tmp_path, monkeypatch
     assert len(bucket.requests) <= 4
     bucket.deny("speech", "storage.objects.list")
     assert whole(data).clips.equals(one_by_one.clips)
+
+
+def test_fingerprints_of_clips_are_those_of_a_listing(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_facts, "MIN_LISTED", 10)
+    monkeypatch.setattr(file_facts, "_LISTED_AT_ONCE", 7)
+    for number in range(30):
+        bucket.put("speech", f"corpus/{number % 3}/{number}.wav", bytes(number))
+    places = [f"gs://speech/corpus/{number % 3}/{number}.wav" for number in [*range(31), 4, 4]]
+    lines = [f"{place},{number},{number + 1}" for number, place in enumerate(places)]
+    (tmp_path / "clips.csv").write_text("uri,start_s,end_s\n" + "\n".join([*lines, "here.wav,0,1"]))
+    data = DataConfig(uri=str(tmp_path / "clips.csv"))
+    clips = manifest.read(data, task="none").clips
+    bucket.requests.clear()
+    found = file_facts.listed_fingerprints(clips, data).to_pylist()
+    assert len(bucket.requests) <= 4
+    expected = storage.stat_many(places, num_at_once=4)
+    assert found[:30] == [info.fingerprint for info in expected[:30]]
+    assert found[30:] == [None, expected[4].fingerprint, expected[4].fingerprint, None]
+    assert file_facts.listed_fingerprints(clips.slice(33), data).to_pylist() == [None]

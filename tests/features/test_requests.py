@@ -9,6 +9,7 @@ import pytest
 
 from w2v2.audio.quality import Quality
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.data import clip_columns
 from w2v2.errors import Reject
 from w2v2.features import requests
 from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns, joined
@@ -83,7 +84,7 @@ def many(num: int) -> tuple[pa.Table, list[ClipFeatures]]:
 
 
 def test_clips_in_columns_are_the_clips(monkeypatch):
-    monkeypatch.setattr(requests, "CLIPS_AS_OBJECTS", 7)
+    monkeypatch.setattr(clip_columns, "CLIPS_AS_OBJECTS", 7)
     _, features = many(50)
     columns = features_in_columns(iter(features))
     assert list(columns) == features == [columns[n] for n in range(50)] and len(columns) == 50

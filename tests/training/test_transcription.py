@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 import torch
@@ -26,7 +27,7 @@ from w2v2.features.preparation import prepare
 from w2v2.features.requests import AudioIndex
 from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.inference.prediction import predict_clips
-from w2v2.inference.prediction_records import read_predictions, write_predictions
+from w2v2.inference.prediction_records import in_order, read_predictions, write_predictions
 from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.model_info import read_info
 from w2v2.models.pretrained import loaded_encoder
@@ -168,9 +169,11 @@ def test_a_saved_model_says_how_its_text_was_read_and_words_lie_within_their_cli
 
 
 def test_records_of_an_earlier_attempt_give_the_same_transcripts(predicted, tmp_path):
-    inputs = [one.clip_id for one in predicted]
-    write_predictions(str(tmp_path), predicted, inputs)
-    assert read_predictions(str(tmp_path), num_at_once=2) == dict(zip(inputs, predicted, strict=True))
+    inputs = pa.array([one.clip_id for one in predicted])
+    write_predictions(str(tmp_path), predicted, inputs.to_pylist())
+    rows = read_predictions(str(tmp_path), num_at_once=2)
+    assert list(in_order([rows], inputs)) == list(predicted)
+    assert list(in_order([rows], inputs[::-1])) == list(predicted)[::-1]
 
 
 def test_windows_of_a_long_recording_are_joined_to_one_transcript(trained, writer, tmp_path):

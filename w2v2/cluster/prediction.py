@@ -2,10 +2,12 @@
 
 import functools
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.cluster.chunks import chunks_of
 from w2v2.cluster.workers import Workers, num_threads
@@ -15,7 +17,9 @@ from w2v2.config.text import TextConfig
 from w2v2.inference.prediction_records import (
     ClipPlace,
     ClipPrediction,
+    in_order,
     inputs_of,
+    predictions_in_columns,
     read_predictions,
     write_predictions,
 )
@@ -31,36 +35,37 @@ logger = logging.getLogger(__name__)
 
 def predict(
     config: SavedModelConfig, clips: pa.Table, *, predictor: str, workers: Workers
-) -> list[ClipPrediction]:
+) -> Sequence[ClipPrediction]:
     """A prediction for every clip, in order; those kept by an earlier attempt of this run are not computed again.
 
     clips are those of file_facts.add_file_facts; predictor is the name of model and decoding (predictor_name).
     """
     window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
     inputs = inputs_of(clips, model=predictor, window_s=window_s, hop_s=hop_s)
-    predictions = read_predictions(config.run, num_at_once=config.data.num_readers)
-    rows = clips.select(["clip_id", "uri", "start_s", "end_s"]).to_pylist()
-    todo = [(row, key) for row, key in zip(rows, inputs, strict=True) if key not in predictions]
-    if len(todo) < len(rows):
-        logger.info("predictions: %d of %d clips were done before", len(rows) - len(todo), len(rows))
-    predictions |= _predicted(workers, config, todo, predictor, window_s, hop_s)
-    return [predictions[key] for key in inputs]
+    done = read_predictions(config.run, num_at_once=config.data.num_readers)
+    places = clips.select(["clip_id", "uri", "start_s", "end_s"]).append_column("inputs", inputs)
+    todo = places.filter(pc.invert(pc.is_in(inputs, value_set=done["inputs"].combine_chunks())))
+    if len(todo) < len(clips):
+        logger.info("predictions: %d of %d clips were done before", len(clips) - len(todo), len(clips))
+    return in_order([done, *_predicted(workers, config, todo, predictor, window_s, hop_s)], inputs)
 
 
 def _predicted(
     workers: Workers,
     config: SavedModelConfig,
-    todo: Sequence[tuple[ClipPlace, str]],
+    todo: pa.Table,
     predictor: str,
     window_s: float,
     hop_s: float,
-) -> dict[str, ClipPrediction]:
+) -> list[pa.Table]:
+    """The rows (prediction_records.SCHEMA) of the clips in todo, which has their places and inputs."""
     sizes = config.resources
     gpus = workers.gpus(sizes.gpus_per_worker)
     cpus = min(1.0, sizes.cpus_per_worker) if gpus else sizes.cpus_per_worker
     at_once = sizes.num_workers or workers.slots(cpus=cpus, gpus=gpus)
-    chunks = chunks_of(todo, num_at_once=at_once, size=sizes.clips_per_part)
-    predictions: dict[str, ClipPrediction] = {}
+    chunks = chunks_of(range(len(todo)), num_at_once=at_once, size=sizes.clips_per_part)
+    predicted: dict[int, pa.Table] = {}
+    counts: Counter[str] = Counter()
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
         logger.info(
@@ -70,16 +75,24 @@ def _predicted(
     task = workers.task(_predict_chunk, cpus=cpus, gpus=gpus)
 
     def done(number: int, result: list[ClipPrediction]) -> None:
-        predictions.update(zip((key for _, key in chunks[number]), result, strict=True))
-        progress(len(predictions))
+        chunk, rows = chunks[number], predictions_in_columns(result).table
+        inputs = todo["inputs"].slice(chunk[0], len(chunk)).combine_chunks()
+        predicted[number] = rows.set_column(rows.column_names.index("inputs"), "inputs", inputs)
+        counts["done"] += len(chunk)
+        progress(counts["done"])
+
+    def submit(chunk: Sequence[int]) -> object:
+        places = todo.slice(chunk[0], len(chunk)).to_pylist()
+        clips = [(place, place.pop("inputs")) for place in places]
+        return task.remote(clips, config, predictor, window_s, hop_s, num_threads(workers, cpus))
 
     workers.map_tasks(
-        lambda chunk: task.remote(chunk, config, predictor, window_s, hop_s, num_threads(workers, cpus)),
+        submit,
         chunks,
         num_at_once=at_once,
         on_done=done,
     )
-    return predictions
+    return [predicted[number] for number in range(len(chunks))]
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,11 +4,14 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int
 
 from w2v2.config.data import DataConfig
 from w2v2.data.corpora.label_table import is_table
+from w2v2.data.groups import hashes_of
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
@@ -51,7 +54,8 @@ def add_file_facts(
 
 def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
     """The clips; those whose local file is missing or cannot be read are rejected before anything is computed."""
-    uris = [uri for uri in corpus.clips["uri"].unique().to_pylist() if not storage.is_remote(uri)]
+    is_remote = pc.starts_with(corpus.clips["uri"], "gs://")
+    uris = corpus.clips["uri"].filter(pc.invert(is_remote)).unique().to_pylist()
     infos = dict(zip(uris, storage.stat_many(uris, num_at_once=data.num_readers), strict=True))
     refused = {uri: reject for uri, info in infos.items() if (reject := reject_of(info))}
     lost = corpus.clips.filter(pc.is_in(corpus.clips["uri"], pa.array(refused, pa.string())))
@@ -81,19 +85,43 @@ def _among(listing: Iterable[pa.Table], uris: pa.Array) -> pa.Table:
 
 def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
     """The fingerprint of each clip's file that a listing shows, null of local files and of those that it does not show."""
-    uris = clips["uri"].unique()
-    remote = uris.filter(pc.starts_with(uris, "gs://"))
-    files = _among(_listed(remote, data) if len(remote) else (), remote)
-    files = files.filter(pc.less_equal(files["size_bytes"], MAX_FILE_BYTES))
-    return files["fingerprint"].take(pc.index_in(clips["uri"], value_set=files["uri"].combine_chunks()))
+    remote = clips["uri"].filter(pc.starts_with(clips["uri"], "gs://"))
+    if not len(remote):
+        return pa.chunked_array([pa.nulls(len(clips), pa.string())])
+    hashes = hashes_of(clips["uri"])
+    wanted = np.unique(hashes)
+    files = LISTING.empty_table()
+    for table in _listed(remote, data):
+        table = table.filter(pc.less_equal(table["size_bytes"], MAX_FILE_BYTES))
+        is_wanted = np.isin(hashes_of(table["uri"]), wanted, kind="sort")
+        files = pa.concat_tables([files, table.filter(pa.array(is_wanted))])
+    return _fingerprints_of(clips["uri"], hashes, files.combine_chunks())
 
 
-def _listed(uris: pa.Array, data: DataConfig) -> Iterator[pa.Table]:
+def _fingerprints_of(
+    uris: pa.ChunkedArray, hashes: Int[np.ndarray, " clips"], files: pa.Table
+) -> pa.ChunkedArray:
+    """The fingerprints of the files with these uris, whose hashes are given; null where files has none."""
+    of_files = hashes_of(files["uri"])
+    in_order = np.argsort(of_files)
+    place = np.searchsorted(of_files, hashes, sorter=in_order)
+    place = np.append(in_order, -1)[np.minimum(place, len(files))]
+    found = [pa.array([], pa.string())]
+    for at in range(0, len(uris), _LISTED_AT_ONCE):
+        places = pa.array(place[at : at + _LISTED_AT_ONCE])
+        near = files.take(pc.if_else(pc.less(places, 0), None, places))
+        is_it = pc.equal(near["uri"], uris.slice(at, _LISTED_AT_ONCE))
+        found.append(pc.if_else(is_it, near["fingerprint"], None).combine_chunks())
+    return pa.chunked_array([pa.concat_arrays(found)])
+
+
+def _listed(uris: pa.Array | pa.ChunkedArray, data: DataConfig) -> Iterator[pa.Table]:
     """Files that listings show, which describe a thousand at once."""
     if data.layout != "csv" and not is_table(data.uri) and not data.files:
         yield from file_tables(data.uri, num_rows=_LISTED_AT_ONCE)
         return
     remote = uris.filter(pc.starts_with(uris, "gs://"))
+    remote = remote.combine_chunks() if isinstance(remote, pa.ChunkedArray) else remote
     buckets = pc.extract_regex(remote, "^gs://(?P<bucket>[^/]*)").field("bucket")
     for bucket in buckets.unique().to_pylist():
         wanted = remote.filter(pc.equal(buckets, bucket))

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int, Shaped
 
+from w2v2.data.clip_columns import CLIPS_AS_OBJECTS
+
 T = TypeVar("T")
 Names: TypeAlias = Sequence[str] | Shaped[np.ndarray, " clips"] | pa.ChunkedArray
 """The name of each clip's group."""
@@ -30,6 +32,27 @@ def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
     if table["clip_id"].equals(clip_ids):
         return table
     return table.take(pc.index_in(clip_ids, value_set=table["clip_id"].combine_chunks()))
+
+
+def hashes_of(names: pa.ChunkedArray) -> Int[np.ndarray, " clips"]:
+    """A number for each name, the same for the same name in this process: eight bytes of each of a million names."""
+    portions = (
+        names.slice(at, CLIPS_AS_OBJECTS).to_pylist() for at in range(0, len(names), CLIPS_AS_OBJECTS)
+    )
+    return np.fromiter((hash(name) for portion in portions for name in portion), np.int64, len(names))
+
+
+def repeated(names: pa.ChunkedArray) -> pa.Array:
+    """The names that several clips have, in the order of their first clips.
+
+    >>> repeated(pa.chunked_array([["b", "a", "b"]])).to_pylist()
+    ['b']
+    """
+    hashes = hashes_of(names)
+    in_order = np.sort(hashes)
+    several = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    counts = names.filter(pa.array(np.isin(hashes, several))).value_counts()
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
 
 
 def looked_up(names: pa.ChunkedArray, value_of: Mapping[str, T]) -> list[T]:

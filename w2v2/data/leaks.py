@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.data.groups import repeated
 from w2v2.errors import UserError
 from w2v2.wording import listed
 
@@ -25,8 +26,7 @@ def with_shared_audio(clips: pa.Table) -> pa.Table:
     """The clips whose audio_digest (of the clip's samples) others have, too; no clips if the table lacks that column."""
     if "audio_digest" not in clips.column_names:
         return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
-    counts = clips["audio_digest"].drop_null().value_counts()
-    shared = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    shared = repeated(clips["audio_digest"].drop_null())
     return clips.filter(pc.is_in(clips["audio_digest"], value_set=shared))
 
 

@@ -28,6 +28,7 @@ from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import NOT_RAVDESS, RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import DROPPED, ClipRow, CorpusRows, Groups, Labels
+from w2v2.data.groups import repeated
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import REJECTS, commonest, kinds_of, reject_columns
 from w2v2.errors import Reject, UserError
@@ -110,8 +111,7 @@ def of_corpus(
 ) -> Manifest:
     """The clips of `read`, from the rows of their corpus."""
     as_read = of_rows(corpus, task=task, extra_columns=extra_columns)
-    counts = as_read.clips["clip_id"].value_counts()
-    refuse_duplicates(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist(), data)
+    refuse_duplicates(repeated(as_read.clips["clip_id"]).to_pylist(), data)
     clips = as_read.clips
     for column in ("speaker", "label"):
         clips = names.merged(clips, column, merge=data.merge_names)
@@ -294,6 +294,8 @@ def _advice(rejects: pa.Table) -> str:
 
 def with_rejects(manifest: Manifest, rejected: Sequence[tuple[str, Reject]]) -> Manifest:
     """The manifest with the clips of the (clip_id, reject) pairs moved to its rejects, in clip order."""
+    if not rejected:
+        return manifest
     by_clip = dict(rejected)
     is_bad = pc.is_in(manifest.clips["clip_id"], pa.array(list(by_clip), pa.string()))
     bad = manifest.clips.filter(is_bad)
@@ -343,6 +345,8 @@ def refuse_duplicates(duplicates: Sequence[str], data: DataConfig) -> None:
 
 def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
     """The clips with their labels renamed; without those of dropped classes."""
+    if not data.classes:
+        return clips
     present = classes_of(clips)
     unknown = [name for name in data.classes if name not in present]
     if unknown and len(clips):

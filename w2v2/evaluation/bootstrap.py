@@ -91,9 +91,13 @@ def drawn(num_units: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "sa
     >>> drawn(3, num_samples=1000, seed=0).sum(1).tolist() == [3] * 1000
     True
     """
-    places = np.random.default_rng(seed).integers(num_units, size=(num_samples, num_units))
-    cells = places + num_units * np.arange(num_samples)[:, None]
-    return np.bincount(cells.ravel(), minlength=places.size).reshape(places.shape)
+    rng = np.random.default_rng(seed)
+    counts = np.empty((num_samples, num_units), np.int32)
+    for rows in blocks(num_samples, num_units):
+        places = rng.integers(num_units, size=counts[rows].shape)
+        cells = places + num_units * np.arange(len(places))[:, None]
+        counts[rows] = np.bincount(cells.ravel(), minlength=places.size).reshape(places.shape)
+    return counts
 
 
 @cache

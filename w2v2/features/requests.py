@@ -4,11 +4,10 @@ Of a million clips the columns of a table are in memory; a clip is an object whi
 """
 
 import hashlib
-import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +16,7 @@ from w2v2.audio.decoding import DECODER_VERSION, decoder_of
 from w2v2.audio.quality import Quality
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
 from w2v2.config.digest import positional, settings_digest
+from w2v2.data.clip_columns import ClipColumns, table_of
 from w2v2.data.file_facts import listed_fingerprints
 from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
@@ -27,8 +27,6 @@ from w2v2.storage.seals import parse_parquet, seal_parquet
 
 SHARD_CLIPS = 100_000
 """The most clips of one file of an index."""
-CLIPS_AS_OBJECTS = 1_000
-"""Clips that are objects at the same time where all are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,38 +95,10 @@ FEATURES = pa.schema(
     [("clip_id", pa.string()), *FILE_FACTS.items(), *QUALITY.items(), *RECORD, ("num_forwards", pa.int64())]
 )
 
-Item = TypeVar("Item", Request, ClipFeatures)
-
-
-class ClipColumns(Sequence[Item]):
-    """Clips as the rows of a table, in a quarter of the memory of objects; each is made while it is looked at."""
-
-    def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
-        self.table: pa.Table = table.combine_chunks()
-        self._make: Callable[[Mapping[str, Any]], Item] = make
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | list[Item]:
-        chosen = range(len(self))[index]
-        if isinstance(chosen, int):
-            return self[chosen : chosen + 1][0]
-        rows = self.table.take(pa.array(chosen, pa.int64()))
-        return [self._make(row) for row in rows.to_pylist()]
-
-    def __iter__(self) -> Iterator[Item]:
-        for at in range(0, len(self), CLIPS_AS_OBJECTS):
-            yield from self[at : at + CLIPS_AS_OBJECTS]
-
 
 def features_in_columns(clips: Iterable[ClipFeatures]) -> ClipColumns[ClipFeatures]:
     """The same clips as the rows of a table."""
-    return ClipColumns(_in_portions(map(_row_of_features, clips), FEATURES), _features_of)
+    return ClipColumns(table_of(map(_row_of_features, clips), FEATURES), _features_of)
 
 
 def in_columns(clips: Sequence[ClipFeatures]) -> ClipColumns[ClipFeatures]:
@@ -151,13 +121,6 @@ def unchanged_features(requests: ClipColumns[Request]) -> ClipColumns[ClipFeatur
     columns["tolerated"] = pc.fill_null(columns["tolerated"], "")
     columns["num_forwards"] = pa.repeat(0, num)
     return ClipColumns(pa.table(columns).select(FEATURES.names).cast(FEATURES), _features_of)
-
-
-def _in_portions(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
-    waiting = iter(rows)
-    portions = iter(lambda: list(itertools.islice(waiting, CLIPS_AS_OBJECTS)), [])
-    tables = [pa.Table.from_pylist(portion, schema=schema) for portion in portions]
-    return pa.concat_tables([schema.empty_table(), *tables])
 
 
 def _row_of_features(clip: ClipFeatures) -> dict[str, object]:
@@ -204,24 +167,25 @@ class AudioIndex:
         """Whether every clip's audio was read by an earlier run."""
         return pc.all(pc.is_in(_key(clips), value_set=_key(self._rows).combine_chunks())).as_py() is not False
 
-    def save(self, requests: InColumns[Request], prepared: Sequence[ClipFeatures]) -> None:
+    def save(self, requests: ClipColumns[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""
-        clips = in_columns(prepared).table
+        places, clips = requests.table, in_columns(prepared).table
         is_usable = pc.not_equal(clips["audio_digest"], "")
-        places, clips = requests.table.select(PLACE).filter(is_usable), clips.filter(is_usable)
+        if not pc.all(is_usable).as_py():  # else a copy of all would be made
+            places, clips = places.filter(is_usable), clips.filter(is_usable)
         num_shards = max(1, -(-len(clips) // SHARD_CLIPS))
         names = [f"{self._place}/{number:05d}.parquet" for number in range(num_shards)]
         uris = names if num_shards > 1 else [f"{self._place}.parquet"]
         for number, uri in enumerate(uris):
             at = number * SHARD_CLIPS
-            rows = _index_rows_of(places.slice(at, SHARD_CLIPS), clips.slice(at, SHARD_CLIPS))
+            rows = _rows_of(places.slice(at, SHARD_CLIPS), clips.slice(at, SHARD_CLIPS))
             storage.write_bytes(uri, seal_parquet(to_parquet(rows)))
         for uri in self._files.keys() - set(uris):
             if uri.startswith(self._place):  # not those of an earlier version's key
                 storage.delete(uri)
 
 
-def _index_rows_of(places: pa.Table, clips: pa.Table) -> pa.Table:
+def _rows_of(places: pa.Table, clips: pa.Table) -> pa.Table:
     columns = {name: places[name] for name in PLACE} | {name: clips[name] for name in (*FILE_FACTS, *QUALITY)}
     columns["decoder"] = pa.repeat(DECODER_VERSION, len(places))
     return pa.table(columns).cast(INDEX)

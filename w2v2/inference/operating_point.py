@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from w2v2.errors import UserError
 from w2v2.evaluation.calibration import with_temperature
-from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.inference.prediction_records import ClipPrediction, predictions_in_columns
 from w2v2.json_types import Json
 from w2v2.models.model_info import ModelInfo, read_card
 
@@ -38,14 +38,16 @@ def thresholds_of(model: str, info: ModelInfo) -> dict[str, float | None]:
 
 def with_calibration(
     predictions: Sequence[ClipPrediction], temperature: float | None
-) -> list[ClipPrediction]:
+) -> Sequence[ClipPrediction]:
     """The predictions with the temperature, if any, applied to their probabilities; rejects are unchanged."""
-    return [
+    if temperature is None:
+        return predictions
+    return predictions_in_columns(
         prediction
-        if prediction.values is None or temperature is None
+        if prediction.values is None
         else replace(prediction, values=with_temperature(prediction.values, temperature))
         for prediction in predictions
-    ]
+    )
 
 
 def name_in_table(predictor: str, temperature: float | None) -> str:

@@ -1,23 +1,25 @@
 """Predictions of a saved model, kept in the run directory part by part, so that a stopped job resumes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
 from w2v2.audio.quality import Quality
+from w2v2.data.clip_columns import ClipColumns, table_of
 from w2v2.data.manifest import Manifest, with_rejects
-from w2v2.data.recording_quality import QUALITY, recorded_quality, with_quality
+from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.models.decoding import Transcript, Word
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import read_records, write_record
+from w2v2.storage.parquet import each_row, read_records, write_record
 
 WORD = pa.struct(
     [("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("confidence", pa.float64())]
@@ -92,16 +94,24 @@ def predicted_clips(
     predictions has an item for every clip, in order.
     """
     kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in predictions if clip.reject])
-    clips, good = kept.clips, [clip for clip in predictions if not clip.reject]
-    for name in facts:
-        clips = clips.append_column(name, pa.array([getattr(clip, name) for clip in good], FACTS[name]))
-    return replace(kept, clips=with_quality(clips, [clip.quality for clip in good]))
+    schema = pa.schema([*((name, FACTS[name]) for name in facts), *QUALITY.items()])
+    good = table_of((_facts(clip, facts) for clip in predictions if not clip.reject), schema)
+    clips = kept.clips
+    for field in schema:
+        clips = clips.append_column(field, good[field.name])
+    return replace(kept, clips=clips)
 
 
-def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> list[str]:
+def _facts(clip: ClipPrediction, names: Sequence[str]) -> dict[str, object]:
+    of_audio = {name: getattr(clip, name) for name in names}
+    return of_audio | (asdict(clip.quality) if clip.quality else {})
+
+
+def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> pa.Array:
     """For each clip a digest of every input that its prediction depends on; `model` is the model's digest."""
-    columns = [clips[name].to_pylist() for name in ("clip_id", "uri", "start_s", "end_s", "fingerprint")]
-    return [_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in zip(*columns, strict=True)]
+    names = ("clip_id", "uri", "start_s", "end_s", "fingerprint")
+    rows = (tuple(row[name] for name in names) for row in each_row(clips.select(names)))
+    return pa.array((_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in rows), pa.string())
 
 
 def _digest(*parts: object) -> str:
@@ -111,7 +121,7 @@ def _digest(*parts: object) -> str:
 def write_predictions(run: str, predictions: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:
     """Write predictions to `<run>/done`, except clips that another attempt may be able to read."""
     rows = [
-        _row(prediction, digest)
+        _row(prediction) | {"inputs": digest}
         for prediction, digest in zip(predictions, inputs, strict=True)
         if not prediction.unread
     ]
@@ -119,9 +129,19 @@ def write_predictions(run: str, predictions: Sequence[ClipPrediction], inputs: S
         write_record(storage.join(run, "done"), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _row(prediction: ClipPrediction, inputs: str) -> dict[str, object]:
+def predictions_in_columns(predictions: Iterable[ClipPrediction]) -> ClipColumns[ClipPrediction]:
+    """The same predictions as the rows of a table."""
+    return ClipColumns(table_of(map(_row, predictions), SCHEMA), _prediction)
+
+
+def in_order(parts: Sequence[pa.Table], inputs: pa.Array) -> ClipColumns[ClipPrediction]:
+    """The predictions with these inputs, in their order, of tables (SCHEMA) that have them."""
+    rows = pa.concat_tables(parts)
+    return ClipColumns(rows.take(pc.index_in(inputs, value_set=rows["inputs"].combine_chunks())), _prediction)
+
+
+def _row(prediction: ClipPrediction) -> dict[str, object]:
     return {
-        "inputs": inputs,
         "clip_id": prediction.clip_id,
         "start_s": [start for start, _ in prediction.spans],
         "end_s": [end for _, end in prediction.spans],
@@ -140,10 +160,9 @@ def _text(transcript: Transcript) -> dict[str, object]:
     return {"text": transcript.text, "confidence": transcript.confidence, "words": words}
 
 
-def read_predictions(run: str, *, num_at_once: int) -> dict[str, ClipPrediction]:
-    """The predictions of earlier attempts of the run, by inputs."""
-    rows = read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once).to_pylist()
-    return {row["inputs"]: _prediction(row) for row in rows}
+def read_predictions(run: str, *, num_at_once: int) -> pa.Table:
+    """The predictions of earlier attempts of the run (SCHEMA)."""
+    return read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once)
 
 
 def _prediction(row: Mapping[str, Any]) -> ClipPrediction:

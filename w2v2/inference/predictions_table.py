@@ -2,11 +2,12 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from w2v2.config.finetune import PredictConfig
+from w2v2.data.clip_columns import table_of
 from w2v2.errors import UserError
 from w2v2.inference.operating_point import present
 from w2v2.inference.prediction_records import ClipPrediction
@@ -14,6 +15,7 @@ from w2v2.models.decoding import Transcript
 from w2v2.models.model_info import ModelInfo
 from w2v2.storage import files as storage
 from w2v2.storage.csv_text import to_csv
+from w2v2.storage.parquet import each_row
 from w2v2.tables import table as tables
 from w2v2.tables.parts import write_part
 from w2v2.tables.spec import TIMESTAMP, TableSpec
@@ -71,19 +73,19 @@ def rows_of(
 
     thresholds, of each label, add what is present at them.
     """
-    uris = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
-    now = datetime.datetime.now(datetime.UTC)
-    rows = []
-    for prediction in predictions:
-        if prediction.reject:
-            continue
-        for (start_s, end_s), values in zip(
-            prediction.spans, _cells(prediction, info, words=words, thresholds=thresholds), strict=True
-        ):
-            row = {"clip_id": prediction.clip_id, "model": digest, "start_s": start_s, "end_s": end_s}
-            row |= {"uri": uris[prediction.clip_id], "code_version": W2V2, "created_at": now}
-            rows.append(row | values)
-    return pa.Table.from_pylist(rows, schema=schema_of(info, words=words, decisions=thresholds is not None))
+    constants = {"model": digest, "code_version": W2V2, "created_at": datetime.datetime.now(datetime.UTC)}
+
+    def rows() -> Iterator[dict[str, object]]:
+        uris = (row["uri"] for row in each_row(clips.select(["uri"])))
+        for prediction, uri in zip(predictions, uris, strict=True):
+            if prediction.reject:
+                continue
+            cells = _cells(prediction, info, words=words, thresholds=thresholds)
+            for (start_s, end_s), values in zip(prediction.spans, cells, strict=True):
+                row = {"clip_id": prediction.clip_id, "start_s": start_s, "end_s": end_s, "uri": uri}
+                yield row | constants | values
+
+    return table_of(rows(), schema_of(info, words=words, decisions=thresholds is not None))
 
 
 def _cells(

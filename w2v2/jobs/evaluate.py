@@ -21,7 +21,7 @@ from w2v2.config.guide import Guide
 from w2v2.data import manifest, transcripts, usable_clips
 from w2v2.data.scored_clips import read_scored_clips
 from w2v2.inference.operating_point import temperature_of, with_calibration
-from w2v2.inference.prediction_records import ClipPrediction, predicted_clips
+from w2v2.inference.prediction_records import ClipPrediction, predicted_clips, predictions_in_columns
 from w2v2.json_types import Json
 from w2v2.models import decoder
 from w2v2.models.any_model import convolutions_of, place_by_field, place_of_model, read_model
@@ -110,12 +110,13 @@ def read_clips(config: EvaluateConfig, info: ModelInfo) -> manifest.Manifest:
 
 
 def long_enough(
-    config: EvaluateConfig, corpus: manifest.Manifest, clip_predictions: list[ClipPrediction]
-) -> list[ClipPrediction]:
+    config: EvaluateConfig, corpus: manifest.Manifest, clip_predictions: Sequence[ClipPrediction]
+) -> Sequence[ClipPrediction]:
     """The predictions, with a reject for each clip that has too few frames for its transcript."""
     kernels, strides = convolutions_of(config.model)
     references = corpus.clips["reference"].to_pylist()
-    return transcripts.long_enough(clip_predictions, references, kernels=kernels, strides=strides)
+    made = transcripts.long_enough(clip_predictions, references, kernels=kernels, strides=strides)
+    return predictions_in_columns(made)
 
 
 def run(args: Sequence[str]) -> int:

@@ -44,7 +44,7 @@ def write_outcome(
     manifest has the predicted clips, clip_predictions an item for every clip of the data. digest is the model's,
     temperature was applied to its probabilities (None: not). The evaluation began at `started` (monotonic).
     """
-    predictions = _predictions(manifest.clips, [clip for clip in clip_predictions if not clip.reject], info)
+    predictions = _predictions(manifest.clips, clip_predictions, info)
     run_directory.write_table(config.run, "predictions", predictions)
     seen = (
         provenance.overlap(config.model, manifest.clips) if provenance.records_clips(config.model) else None
@@ -104,11 +104,13 @@ def _seen_entries(seen: provenance.Overlap | None) -> dict[str, Json]:
 def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], info: ModelInfo) -> pa.Table:
     """The rows of predictions.parquet."""
     keep = ["clip_id", "speaker", "split"]
+    good = (clip for clip in clip_predictions if not clip.reject)
     if info.kind == "transcript":
-        return transcripts_table(
-            clips, [clip.transcript for clip in clip_predictions if clip.transcript], keep=keep
-        )
-    values = np.concatenate([clip.values for clip in clip_predictions])
+        return transcripts_table(clips, [clip.transcript for clip in good if clip.transcript], keep=keep)
+    values = np.empty((len(clips), len(info.names)))
+    for row, clip in enumerate(good):
+        assert clip.values is not None  # of what is no transcript
+        [values[row]] = clip.values
     return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
 
 

@@ -254,8 +254,8 @@ def _num_predicted(
     hop_s: float = 0.0,
 ) -> int:
     inputs = inputs_of(corpus.clips, model=predictor, window_s=window_s, hop_s=hop_s)
-    predictions = read_predictions(config.run, num_at_once=config.data.num_readers)
-    return sum(clip in predictions for clip in inputs)
+    done = read_predictions(config.run, num_at_once=config.data.num_readers)["inputs"]
+    return pc.sum(pc.is_in(inputs, value_set=done.combine_chunks())).as_py() or 0
 
 
 def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> FrozenFeatures:
