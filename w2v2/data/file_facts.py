@@ -106,13 +106,13 @@ def _fingerprints_of(
     in_order = np.argsort(of_files)
     place = np.searchsorted(of_files, hashes, sorter=in_order)
     place = np.append(in_order, -1)[np.minimum(place, len(files))]
-    found = [pa.array([], pa.string())]
+    fingerprints = [pa.array([], pa.string())]
     for at in range(0, len(uris), _LISTED_AT_ONCE):
         places = pa.array(place[at : at + _LISTED_AT_ONCE])
         near = files.take(pc.if_else(pc.less(places, 0), None, places))
         is_it = pc.equal(near["uri"], uris.slice(at, _LISTED_AT_ONCE))
-        found.append(pc.if_else(is_it, near["fingerprint"], None).combine_chunks())
-    return pa.chunked_array([pa.concat_arrays(found)])
+        fingerprints.append(pc.if_else(is_it, near["fingerprint"], None).combine_chunks())
+    return pa.chunked_array([pa.concat_arrays(fingerprints)])
 
 
 def _listed(uris: pa.Array | pa.ChunkedArray, data: DataConfig) -> Iterator[pa.Table]:
