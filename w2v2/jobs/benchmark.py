@@ -8,7 +8,7 @@
     w2v2 benchmark reading memory startup
     w2v2 benchmark commands                    # an extraction and a search as whole commands, against usual programs
     w2v2 benchmark vectors                     # heads over cached vectors, against scikit-learn and Trainer
-    w2v2 benchmark scale --scale.num_clips '[1000000]'         # the driver of an extraction, by the number of clips
+    w2v2 benchmark scale --scale.num_clips '[1000000]'         # the drivers of jobs, by the number of clips
     w2v2 benchmark extract --encoder tiny --extract.num_clips 8 --rounds 1      # a quick look
     w2v2 benchmark extract --through_job true  # whole commands, from files to a table
 

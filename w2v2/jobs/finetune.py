@@ -107,6 +107,8 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
 
     prepared, descriptors = read_audio(config, corpus, preparation, workers)
     corpus = usable(config, corpus, prepared)
+    num_forwards = pc.sum(in_columns(prepared).table["num_forwards"]).as_py() or 0
+    del prepared  # of a million clips hundreds of megabytes
     vocabulary = vocabulary_of(config, corpus) if config.task.kind == "transcript" else None
     run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
     about_text = write_vocabulary(config.run, corpus.clips, vocabulary) if vocabulary else None
@@ -124,10 +126,7 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
         ensemble=ensemble,
         midpoints=plan.midpoints,
         encoder=encoder,
-        trunk={
-            "clip_forwards": pc.sum(in_columns(prepared).table["num_forwards"]).as_py() or 0,
-            "num_clips": len(corpus.clips),
-        },
+        trunk={"clip_forwards": num_forwards, "num_clips": len(corpus.clips)},
         before=before,
         text=about_text,
         seconds=time.monotonic() - started,

@@ -83,6 +83,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Json]:
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
     baseline = baseline_comparison.read_baseline(config.baseline) if config.baseline else None
     manifest, prepared = prepare(config)
+    trunk, prepared = prepared.trunk_counts, prepared.without_clips()
     if baseline is not None:
         baseline_comparison.check_same(baseline, manifest.clips)
     if config.search.learning_curve:
@@ -104,7 +105,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Json]:
         manifest,
         plan.classes,
         study.study,
-        trunk=prepared.trunk_counts,
+        trunk=trunk,
         encoders=prepared.encoder_entries(manifest.clips),
         baseline=baseline,
         final=final,

@@ -46,6 +46,10 @@ class PreparedSearch:
             "reused": pc.sum(pc.equal(usable["num_forwards"], 0)).as_py() or 0,
         }
 
+    def without_clips(self) -> "PreparedSearch":
+        """The same without the features of clips, which of a million take hundreds of megabytes."""
+        return replace(self, features=())
+
     def long_enough(self, clips: pa.Table) -> "PreparedSearch":
         """The same, with a reject for each clip that has too few frames for its transcript by some encoder."""
         features = self.features
