@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 CLIPS_AS_OBJECTS = 1_000
 """Clips that are objects at the same time where all are looked at."""
@@ -32,6 +33,12 @@ class ClipColumns(Sequence[Item]):
             return self[chosen : chosen + 1][0]
         rows = self.table.take(pa.array(chosen, pa.int64()))
         return [self._make(row) for row in rows.to_pylist()]
+
+    def among(self, is_chosen: pa.ChunkedArray) -> "ClipColumns[Item]":
+        """The chosen clips; these themselves where that is all of them, which a copy would double."""
+        if pc.all(is_chosen).as_py() is not False:
+            return self
+        return ClipColumns(self.table.filter(is_chosen), self._make)
 
     def __iter__(self) -> Iterator[Item]:
         for at in range(0, len(self), CLIPS_AS_OBJECTS):

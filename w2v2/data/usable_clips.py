@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.audio.quality import Quality
 from w2v2.config.data import DataConfig, FoldsConfig
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, folds, manifest, transcripts
+from w2v2.data.clip_columns import ClipColumns
 from w2v2.data.corpora import demo
 from w2v2.data.corpora.rows import Labels
 from w2v2.data.given_files import with_given_files
-from w2v2.data.recording_quality import with_quality
+from w2v2.data.recording_quality import QUALITY, with_quality
 from w2v2.errors import Reject, UserError
 from w2v2.job_commands import command_of
 from w2v2.progress import Progress
@@ -26,9 +28,6 @@ from w2v2.wording import counted
 logger = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=DataConfig)
-
-CLIPS_AS_OBJECTS = 1_000
-"""Clips that are objects at the same time, of a million in columns."""
 
 
 @runtime_checkable
@@ -90,19 +89,29 @@ def with_usable_audio(
     The columns are num_samples, duration_s, audio_digest, tolerated and those of recording_quality.QUALITY. prepared
     has an item for every clip, in order. Raises UserError when too many are rejected.
     """
-    corpus = manifest.with_rejects(corpus, [(p.clip_id, p.reject) for p in prepared if p.reject])
+    rejected = [(clip.clip_id, clip.reject) for clip in _rejected(prepared) if clip.reject]
+    corpus = manifest.with_rejects(corpus, rejected)
     manifest.check_rejects(corpus, max_reject_fraction=max_reject_fraction, run=run)
-    portions = [
-        _facts(prepared[at : at + CLIPS_AS_OBJECTS]) for at in range(0, len(prepared), CLIPS_AS_OBJECTS)
-    ]
-    clips, facts = corpus.clips, pa.concat_tables(portions)
+    clips, facts = corpus.clips, _facts(prepared)
     for name in facts.column_names:
         clips = clips.append_column(name, facts[name])
     return replace(corpus, clips=clips)
 
 
+def _rejected(prepared: Sequence[ReadClip]) -> Sequence[ReadClip]:
+    """The rejected clips, and no others where they are in columns: a million objects would take seconds."""
+    if not isinstance(prepared, ClipColumns):
+        return prepared
+    return prepared.among(pc.not_equal(prepared.table["reason"], ""))
+
+
 def _facts(prepared: Sequence[ReadClip]) -> pa.Table:
-    """The columns that usable clips get, for those of a few clips that are usable."""
+    """The columns that usable clips get."""
+    if isinstance(prepared, ClipColumns):
+        rows = prepared.among(pc.equal(prepared.table["reason"], "")).table
+        seconds = pc.divide(pc.cast(rows["num_samples"], pa.float64()), float(SAMPLE_RATE))
+        names = ("num_samples", "audio_digest", "tolerated", *QUALITY)
+        return pa.table({name: rows[name] for name in names}).add_column(1, "duration_s", seconds)
     good = [clip for clip in prepared if not clip.reject]
     columns = {
         "num_samples": pa.array([clip.num_samples for clip in good], pa.int64()),
