@@ -112,3 +112,15 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(cache, vectors, caplog
     Path(cache.path(DIGESTS[4])).unlink()
     with pytest.raises(ResumableError, match="lacks 1 entries on this machine"):
         open_features(cache, DIGESTS, num_at_once=2)
+
+
+def test_vectors_of_many_clips_are_packed_though_they_are_held(cache, vectors, monkeypatch):
+    monkeypatch.setattr(packed_vectors, "HELD_BYTES", 10**6)
+    monkeypatch.setattr(packed_vectors, "HELD_CLIPS", 10)
+    digests = pa.chunked_array([DIGESTS])
+    held = open_features(cache, digests, num_at_once=2)
+    assert isinstance(held, np.ndarray) and np.array_equal(held, vectors)
+    assert len(packs(cache)) == 4 and not len(packed_vectors.without_packed(cache, digests.chunk(0)))
+    cache.path(DIGESTS[3]).unlink()  # the pack has it
+    monkeypatch.setattr(packed_vectors, "HELD_CLIPS", 1000)
+    assert np.array_equal(open_features(cache, digests, num_at_once=2), vectors)
