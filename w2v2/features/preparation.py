@@ -128,8 +128,8 @@ def _are_unchanged(requests: pa.Table, num_readers: int) -> bool:
     listed, others = requests.filter(is_listed), requests.filter(pc.invert(is_listed))
     infos = storage.stat_many(others["uri"].to_pylist(), num_at_once=num_readers)
     now = [info.fingerprint if isinstance(info, FileInfo) and not reject_of(info) else "" for info in infos]
-    same = pc.all(pc.equal(listed["fingerprint"], listed["listed_fingerprint"]), skip_nulls=False).as_py()
-    return same is True and others["fingerprint"].to_pylist() == now
+    is_same = listed["fingerprint"].equals(listed["listed_fingerprint"])
+    return is_same and others["fingerprint"].to_pylist() == now
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
