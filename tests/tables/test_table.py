@@ -189,3 +189,18 @@ def test_other_schemes_are_refused(uri: str, tmp_path: Path, monkeypatch: pytest
         ):
             ask()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["vectors.db", "vectors.DuckDB", "rows.csv"])
+def test_a_folder_named_as_a_file_is_opened_only_where_it_exists(name: str, tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    uri = str(tmp_path / name)
+    with pytest.raises(
+        UserError, match=rf"^table '{uri}' is named as a file, .* write duckdb://{uri}\?table=name "
+    ):
+        open_table(uri, make_spec())
+    assert not list(tmp_path.iterdir())
+    (tmp_path / name).mkdir()
+    assert len(open_table(uri, make_spec()).read()) == 0

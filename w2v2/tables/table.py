@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from w2v2.errors import UserError
+from w2v2.storage import files as storage
 from w2v2.tables.spec import Commit, TableSpec, Where
 
 _OTHER = re.compile(r"(?!(gs|file)://)[A-Za-z][A-Za-z0-9+.-]+:")
+_FILE_SUFFIXES = (".csv", ".db", ".duckdb", ".json", ".sqlite", ".tsv", ".xlsx")
+"""Of names that were meant for a file; a folder of Parquet files that has such a name is opened."""
 
 
 @runtime_checkable
@@ -97,4 +101,10 @@ def _check_folder(uri: str) -> None:
         raise UserError(
             f"table {uri!r} is none of bq://project.dataset.table, duckdb:///folder/file.db?table=name and a folder "
             "(local or gs://) of Parquet files: write it as one of these"
+        )
+    is_folder = storage.is_remote(uri) or Path(storage.expand(uri)).is_dir()
+    if uri.lower().endswith(_FILE_SUFFIXES) and not is_folder:
+        raise UserError(
+            f"table {uri!r} is named as a file, and would be a folder of Parquet files: write duckdb://{uri}?table=name for a "
+            "DuckDB file, or name a folder"
         )
