@@ -81,7 +81,8 @@ REFUSED = [
     (InferenceResources, dict(gpus_per_worker=-1.0), r"^resources\.gpus_per_worker must be positive, got -1\.0$"),
     (ExtractConfig, dict(window_s=0.05), r"^window_s must be 0 or at least audio\.min_s=0\.1, got 0\.05$"),
     (ExtractConfig, dict(window_s=1.0, hop_s=1.5), r"^hop_s must be in \(0, window_s=1\], got 1\.5$"),
-    (ExtractConfig, dict(hop_s=1.0), r"^hop_s must be in \(0, window_s=0\], got 1$"),
+    (ExtractConfig, dict(hop_s=1.0), r"^hop_s is for windows, got 1 without window_s: set window_s, or leave out hop_s$"),
+    (ExtractConfig, dict(window_s=2.0, hop_s=3.0), r"^hop_s must be in \(0, window_s=2\], got 3$"),
 ]  # fmt: skip
 
 

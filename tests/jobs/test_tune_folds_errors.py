@@ -98,7 +98,7 @@ def test_when_every_trial_fails_the_first_error_is_the_message(two_emotions, tmp
         ),
         (
             dict(encoder=EncoderConfig(name="no-such/model-at-all")),
-            r"encoder.name 'no-such/model-at-all': the Hugging Face hub cannot",
+            r"encoder.name 'no-such/model-at-all': there is no such folder, the Hugging Face hub cannot",
         ),
         (dict(encoder=EncoderConfig(layer=9)), r"encoder.layer must be at most 2, the layers of tiny, got 9"),
         (
