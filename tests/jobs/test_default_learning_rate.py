@@ -100,6 +100,7 @@ def search_of(tmp_path: Path, corpus: Path, checkpoint: Path, *flags: str) -> Tu
     return command_line.parse(TuneFoldsConfig, [*places, *folds, *small, *flags])
 
 
+@pytest.mark.slow
 def test_a_search_that_tries_rates_continues_whatever_its_own_was(
     tmp_path: Path, corpus: Path, checkpoint: Path
 ) -> None:

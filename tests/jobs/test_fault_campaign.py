@@ -222,7 +222,9 @@ def test_the_same_command_again_ends_with_the_same_numbers(
     assert differences(NAMES[draw % len(NAMES)], draw, undisturbed, (tmp_path, two_emotions, model)) == []
 
 
-@pytest.mark.parametrize(("name", "draw"), [("extract", 0), ("evaluate", 1), ("finetune", 2)])
+@pytest.mark.parametrize(
+    ("name", "draw"), [("extract", 0), pytest.param("evaluate", 1, marks=pytest.mark.slow), ("finetune", 2)]
+)
 def test_a_few_draws(
     name: str, draw: int, undisturbed: Undisturbed, two_emotions: Path, model: Path, tmp_path: Path
 ) -> None:
