@@ -16,7 +16,7 @@ SCHEMA = pa.schema([("name", pa.string()), ("number", pa.int64()), ("created_at"
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
-def test_rows_of_a_shard_are_those_that_a_filter_of_all_gives(tmp_path, monkeypatch, at_once):
+def test_rows_are_those_that_a_filter_of_all_gives(tmp_path, monkeypatch, at_once):
     monkeypatch.setattr(spools, "ROWS_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     now = datetime.datetime.now(datetime.UTC)
@@ -28,21 +28,16 @@ def test_rows_of_a_shard_are_those_that_a_filter_of_all_gives(tmp_path, monkeypa
         },
         schema=SCHEMA,
     )
-    shards = [["it's 3 ü", "it's 3 ü", "it's 11 ü"], ["another", "it's 3 ü"], []]
-    order = [("name", "ascending"), ("number", "ascending"), ("created_at", "ascending")]
     with spool_in(tmp_path) as spool:
-        keys = spool.keys("name")
-        for number, names in enumerate(shards):
-            keys.add(number, pa.chunked_array([pa.array(names, pa.string())]))
         table = spool.table("rows", SCHEMA)
         for at in range(0, 100, 10):
             table.add(rows.slice(at, 10))
-        by_shard = table.by_shard("name", keys)
-        for number in rng.permutation(3).tolist():
-            names = pa.chunked_array([pa.array(shards[number], pa.string())])
-            expected = rows.filter(pc.is_in(rows["name"], names.combine_chunks()))
-            assert by_shard.of(number, names).sort_by(order).equals(expected.sort_by(order))
-            assert len(expected) or not names
+        wanted = pa.array(["it's 3 ü", "it's 3 ü", "it's 11 ü", "another"])
+        matching = table.among("name", wanted)
+        expected = rows.filter(pc.is_in(rows["name"], wanted))
+        order = [("name", "ascending"), ("number", "ascending"), ("created_at", "ascending")]
+        assert len(expected) and matching.sort_by(order).equals(expected.sort_by(order))
+        assert len(table.among("name", pa.array([], pa.string()))) == 0
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
@@ -53,29 +48,23 @@ def test_a_lookup_reads_few_of_the_rows_whatever_their_order(tmp_path, monkeypat
     rows = pa.table({"name": names[order], "number": order, "created_at": pa.nulls(300, TIMESTAMP)}).cast(
         SCHEMA
     )
-    # Names are in no order of the shards either.
-    shards = [pa.chunked_array([pa.array(names[number::12])]) for number in range(12)]
     with spool_in(tmp_path) as spool:
-        keys = spool.keys("name")
-        for number, of_shard in enumerate(shards):
-            keys.add(number, of_shard)
         table = spool.table("rows", SCHEMA)
         for at in range(0, 300, 15):
             table.add(rows.slice(at, 15))
-        by_shard = table.by_shard("name", keys)
-        for number, of_shard in enumerate(shards):
-            assert sorted(by_shard.of(number, of_shard)["number"].to_pylist()) == [*range(number, 300, 12)]
-        num_read = sum(map(len, by_shard.ranges.values()))
-        assert num_read <= spools.MAX_SPREAD * 300
+        for at in range(0, 300, 25):
+            wanted = pa.array(names[at : at + 25])
+            assert sorted(table.among("name", wanted)["number"].to_pylist()) == [*range(at, at + 25)]
+            assert len(table._blocks_of("name").overlapping(wanted)) <= 5
+        table.add(rows.slice(0, 15))  # rows after a look-up
+        assert len(table.among("name", pa.array(names))) == 315
 
 
 def test_a_table_of_the_same_name_begins_empty(tmp_path):
     with spool_in(tmp_path) as spool:
-        keys = spool.keys("clip_id")
-        keys.add(0, pa.chunked_array([["a"]]))
         row = pa.Table.from_pylist([dict.fromkeys(DONE.names)], schema=DONE).set_column(
             0, "clip_id", pa.array(["a"])
         )
         spool.table("done", DONE).add(row)
-        again = spool.table("done", DONE).by_shard("clip_id", keys)
-        assert again.of(0, pa.chunked_array([["a"]])).equals(DONE.empty_table())
+        again = spool.table("done", DONE)
+        assert again.among("clip_id", pa.array(["a"])).equals(DONE.empty_table())

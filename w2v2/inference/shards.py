@@ -21,7 +21,7 @@ from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.tables.spec import Where
-from w2v2.tables.spool import RowsByShard, Spool, SpooledTable
+from w2v2.tables.spool import Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
@@ -40,14 +40,11 @@ class Shards:
     def __init__(self, folder: Path, shards: Iterable[Manifest], spool: Spool) -> None:
         self.spool = spool
         self.num_clips, self.num_shards = 0, 0
-        self._keys = {column: spool.keys(column) for column in ("uri", "clip_id")}
         self.counts = {"embedded": 0, "there": 0, "rejected": 0}
         self.passed_over: Counter[str] = Counter()
         self._folder, rejects = folder, [REJECTS.empty_table()]
         for shard in shards:
             self._write(self.num_shards, shard.clips)
-            for column, keys in self._keys.items():
-                keys.add(self.num_shards, shard.clips[column])
             self.num_shards += 1
             self.num_clips += len(shard.clips)
             self.passed_over.update(shard.passed_over)
@@ -70,11 +67,11 @@ class Shards:
         """The clips to embed; all clips get the columns of extraction.sort_out."""
         todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
-        stored = self._stored(table, job) if table else None
-        done = spooled_done(self.spool, job).by_shard("uri", self._keys["uri"])
+        stored = spooled_rows(self.spool, table, job) if table else None
+        done = spooled_done(self.spool, job)
         for number, clips in enumerate(self):
-            rows = RowsOfClips(stored.of(number, clips["clip_id"])) if stored else None
-            earlier = done.of(number, clips["uri"])
+            rows = RowsOfClips(stored.among("clip_id", clips["clip_id"])) if stored else None
+            earlier = done.among("uri", clips["uri"])
             clips = extraction.sort_out(clips, job, done=earlier, table=rows)
             self._write(number, clips)
             todo.add(extraction.to_do(clips, job))
@@ -84,14 +81,11 @@ class Shards:
 
     def lost_to_newer(self, job: Job, table: Table) -> int:
         """The number of written clips for which the table has newer rows, from another run."""
-        stored = self._stored(table, job)
+        stored = spooled_rows(self.spool, table, job)
         return sum(
-            extraction.lost_to_newer(clips, job, RowsOfClips(stored.of(number, clips["clip_id"])))
-            for number, clips in enumerate(self)
+            extraction.lost_to_newer(clips, job, RowsOfClips(stored.among("clip_id", clips["clip_id"])))
+            for clips in self
         )
-
-    def _stored(self, table: Table, job: Job) -> RowsByShard:
-        return spooled_rows(self.spool, table, job).by_shard("clip_id", self._keys["clip_id"])
 
     def manifest(self, extra_columns: Sequence[str]) -> Manifest:
         """All clips in memory, with the columns that manifest.read and file_facts give them, `extra_columns` among them."""
@@ -105,9 +99,8 @@ class Shards:
         tolerated: Counter[str] = Counter()
         parts: dict[str, None] = {}
         rejects, recordings = [self.rejects], []
-        by_shard = outcomes.by_shard("uri", self._keys["uri"])
         for number, clips in enumerate(self):
-            new = by_shard.of(number, clips["uri"])
+            new = outcomes.among("uri", clips["uri"])
             if len(new):
                 clips = extraction.with_outcomes(clips, new)
                 self._write(number, clips)

@@ -1,12 +1,14 @@
-"""Temporary tables whose rows are looked up shard by shard: small ones in memory, others on the local disk as well."""
+"""Temporary tables whose rows are looked up by a column: small ones in memory, others on the local disk as well."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Integer, Shaped
 
 from w2v2.storage.listing import of_size
 
@@ -14,10 +16,9 @@ MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in files."""
 ROWS_AT_ONCE = 100_000
 """Rows that are inserted together: a statement for each small table would take most of the time. So many or fewer in all are
-held and never inserted."""
-MAX_SPREAD = 4
-"""Rows that are looked at for each one that is wanted; where it would be more, the rows are put in the order of their shards."""
-_SHARD, _IN_ORDER = "w2v2__shard", "w2v2__in_order"
+held and never inserted. Also the rows of a block, which a look-up reads as a whole."""
+MAX_OVERLAP = 8.0
+"""Blocks that have a value of a block's range, on average, above which the rows are sorted before the first look-up."""
 
 
 class Spool:
@@ -32,10 +33,6 @@ class Spool:
     def table(self, name: str, schema: pa.Schema) -> "SpooledTable":
         """A new and empty table, in place of an earlier one of that name."""
         return SpooledTable(self._connection, name, schema)
-
-    def keys(self, name: str) -> "Keys":
-        """New and empty keys, in place of earlier ones of that name."""
-        return Keys(self._connection, name)
 
     def close(self) -> None:
         """Drop the tables."""
@@ -52,64 +49,74 @@ def spool_in(folder: Path) -> Iterator[Spool]:
         spool.close()
 
 
-class Keys:
-    """Which of many shards have which values of a column, as hashes."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        self._connection, self.name = connection, f'"keys_{name}"'
-        sql = f"CREATE OR REPLACE TEMP TABLE {self.name} (hash UBIGINT, shard INTEGER)"
-        self._connection.execute(sql).fetchall()
-
-    def add(self, shard: int, values: pa.ChunkedArray) -> None:
-        """Take in the values of a shard."""
-        sql = f"INSERT INTO {self.name} SELECT DISTINCT hash(value), {shard} FROM given"
-        _run(self._connection, sql, given=pa.table({"value": values}))
-
-
 class SpooledTable:
     """Rows of one schema."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
         self._connection, self._name, self._schema = connection, f'"spooled_{name}"', schema
         self._waiting: list[pa.Table] = []
-        self._num_waiting, self._num_rows = 0, 0
+        self._num_waiting = 0
         self._has_rows = False
+        self._blocks: Blocks | None = None
         # Temporary: its rows are neither logged nor compressed, which would take two thirds of the time.
-        sql = f"CREATE OR REPLACE TEMP TABLE {self._name} AS FROM given"
-        _run(connection, sql, given=schema.empty_table())
+        self._run(f"CREATE OR REPLACE TEMP TABLE {self._name} AS FROM given", given=schema.empty_table())
 
     def add(self, rows: pa.Table) -> None:
         """Append rows, whose columns are those of the schema."""
         self._waiting.append(rows.select(self._schema.names).cast(self._schema))
         self._num_waiting += len(rows)
-        self._num_rows += len(rows)
         if self._num_waiting > ROWS_AT_ONCE:
             self._insert()
 
     def _insert(self) -> None:
         if self._waiting:
-            rows = pa.concat_tables(self._waiting)
-            _run(self._connection, f"INSERT INTO {self._name} FROM given", given=rows)
-            self._waiting, self._num_waiting, self._has_rows = [], 0, True
+            self._run(f"INSERT INTO {self._name} FROM given", given=pa.concat_tables(self._waiting))
+            self._waiting, self._num_waiting, self._has_rows, self._blocks = [], 0, True, None
 
-    def by_shard(self, column: str, keys: Keys) -> "RowsByShard":
-        """The rows, to be looked up shard by shard by the values of a column that the shards have; no more rows can be added."""
+    def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
+        """The rows, in no order, whose value in the column is one of the values.
+
+        Values near each other are looked up fast, whatever the number of rows.
+        """
         if not self._has_rows:
-            held = pa.concat_tables([self._schema.empty_table(), *self._waiting])
-            return RowsByShard(self._connection, self._schema, column, held=held)
+            rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
+            return rows.filter(pc.is_in(rows[column], value_set=values))
         self._insert()
-        # One join for all shards: one for each would look at all rows each time.
-        joined = f'FROM {self._name} AS t JOIN {keys.name} AS k ON k.hash = hash(t."{column}")'
-        ranges = _ranges(self._connection, f"SELECT k.shard, t.rowid AS place {joined}")
-        if sum(map(len, ranges.values())) > MAX_SPREAD * self._num_rows:
-            sql = f'SELECT t.*, k.shard AS "{_SHARD}" {joined} ORDER BY k.shard'
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_IN_ORDER} AS {sql}").fetchall()
-            self._connection.execute(
-                f"DROP TABLE {self._name}; ALTER TABLE {_IN_ORDER} RENAME TO {self._name}"
-            ).fetchall()
-            sql = f'SELECT "{_SHARD}" AS shard, rowid AS place FROM {self._name}'
-            ranges = _ranges(self._connection, sql)
-        return RowsByShard(self._connection, self._schema, column, name=self._name, ranges=ranges)
+        blocks = self._blocks_of(column).overlapping(values)
+        if not len(blocks):
+            return self._schema.empty_table()
+        sql = f"""
+            SELECT t.* FROM {self._name} AS t SEMI JOIN given AS w ON t."{column}" = w.value
+            WHERE t.rowid BETWEEN {blocks[0] * ROWS_AT_ONCE} AND {(blocks[-1] + 1) * ROWS_AT_ONCE - 1}
+        """
+        return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
+
+    def _blocks_of(self, column: str) -> "Blocks":
+        """Where which values of the column are, after rows without any order have been sorted."""
+        if self._blocks is None or self._blocks.column != column:
+            self._blocks = self._read_blocks(column)
+            if self._blocks.mean_overlap > MAX_OVERLAP:
+                self._sort(column)
+                self._blocks = self._read_blocks(column)
+        return self._blocks
+
+    def _read_blocks(self, column: str) -> "Blocks":
+        sql = f"""
+            SELECT rowid // {ROWS_AT_ONCE} AS block, MIN("{column}") AS least, MAX("{column}") AS most
+            FROM {self._name} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY ALL
+        """
+        bounds = self._connection.sql(sql).to_arrow_table()
+        return Blocks(column, *(bounds[name].to_numpy() for name in ("block", "least", "most")))
+
+    def _sort(self, column: str) -> None:
+        copy = f'{self._name[:-1]}_sorted"'
+        self._connection.execute(
+            f'''
+            CREATE TEMP TABLE {copy} AS FROM {self._name} ORDER BY "{column}";
+            DROP TABLE {self._name};
+            ALTER TABLE {copy} RENAME TO {self._name};
+            '''
+        ).fetchall()
 
     def sorted_by(self, *columns: str, num_rows: int) -> Iterator[pa.Table]:
         """All rows in the order of these columns, num_rows in all tables but the last."""
@@ -124,48 +131,38 @@ class SpooledTable:
         sql = f'SELECT "{column}" FROM {self._name} GROUP BY ALL HAVING COUNT(*) > 1 ORDER BY ALL'
         return [value for (value,) in self._connection.sql(sql).fetchall()]
 
+    def _run(self, sql: str, *, given: pa.Table) -> pa.Table:
+        """The result of a statement that may read the table `given`."""
+        self._connection.register("given", given)
+        try:
+            relation = self._connection.sql(sql)
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+        finally:
+            self._connection.unregister("given")
 
-class RowsByShard:
-    """The rows of a spooled table, one shard's at a time."""
+
+class Blocks:
+    """The least and the largest value of a column in each ROWS_AT_ONCE rows of a table that follow each other."""
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
-        schema: pa.Schema,
         column: str,
-        *,
-        held: pa.Table | None = None,
-        name: str = "",
-        ranges: Mapping[int, range] | None = None,
+        numbers: Integer[np.ndarray, " blocks"],
+        least: Shaped[np.ndarray, " blocks"],
+        most: Shaped[np.ndarray, " blocks"],
     ) -> None:
-        self._connection, self._schema, self._column = connection, schema, column
-        self._held, self._name, self.ranges = held, name, ranges or {}
+        self.column = column
+        self._numbers, self._least, self._most = numbers, least, most
 
-    def of(self, shard: int, values: pa.ChunkedArray) -> pa.Table:
-        """The rows, in no order, whose value is one of those of the shard."""
-        rows = self._held
-        if rows is None:
-            names = ", ".join(f'"{name}"' for name in self._schema.names)
-            places = self.ranges.get(shard, range(0))
-            sql = f"SELECT {names} FROM {self._name} WHERE rowid BETWEEN {places.start} AND {places.stop - 1}"
-            rows = self._connection.sql(sql).to_arrow_table().cast(self._schema)
-        return rows.filter(pc.is_in(rows[self._column], value_set=_whole(values)))
+    def overlapping(self, values: pa.ChunkedArray | pa.Array) -> Integer[np.ndarray, " matches"]:
+        """Numbers, in their order, of the blocks that may have one of the values."""
+        ends = pc.min_max(values).as_py()
+        if ends["min"] is None:
+            return self._numbers[:0]
+        return self._numbers[(self._least <= ends["max"]) & (self._most >= ends["min"])]
 
-
-def _ranges(connection: duckdb.DuckDBPyConnection, places: str) -> dict[int, range]:
-    """By shard the range of places, of a statement with the shard and the place of each row."""
-    sql = f"SELECT shard, MIN(place), MAX(place) + 1 FROM ({places}) AS p GROUP BY shard"
-    return {shard: range(low, high) for shard, low, high in connection.execute(sql).fetchall()}
-
-
-def _whole(values: pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-
-
-def _run(connection: duckdb.DuckDBPyConnection, sql: str, *, given: pa.Table) -> None:
-    """Execute a statement that reads the table `given`."""
-    connection.register("given", given)
-    try:
-        connection.execute(sql).fetchall()
-    finally:
-        connection.unregister("given")
+    @property
+    def mean_overlap(self) -> float:
+        """How many blocks a block's range of values overlaps on average, itself among them."""
+        overlaps = (self._least[:, None] <= self._most) & (self._most[:, None] >= self._least)
+        return float(overlaps.sum(1).mean()) if len(self._numbers) else 0.0
