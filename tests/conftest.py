@@ -56,7 +56,6 @@ NOT_QUICK = (
     "tests/benchmarks/",
     "tests/audio/test_descriptors.py::test_every_number",
     "tests/audio/test_quality.py",
-    "tests/audio/test_quality.py::test_wideband",
     "tests/cloud/test_gcs.py::test_pyarrow",
     "tests/config/test_hostile_settings.py::test_a_hostile_value_for_every_field",
     "tests/data/corpora/test_corpora.py",
