@@ -76,7 +76,8 @@ class SpooledTable:
     def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
         """The rows, in no order, whose value in the column is one of the values.
 
-        Values near each other are looked up fast, whatever the number of rows.
+        Values near each other are looked up fast, whatever the number of rows; of values from all over the column, such as
+        names that have nothing to do with the order of the shards, each look-up reads all rows.
         """
         if not self._has_rows:
             rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
