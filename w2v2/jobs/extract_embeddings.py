@@ -29,6 +29,7 @@ from w2v2.config import command_line, guide
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.guide import Guide
 from w2v2.data import clip_shards, manifest, usable_clips
+from w2v2.data.reject_limit import check_number_of_rejects
 from w2v2.json_types import Json
 from w2v2.models.architecture import read_num_layers, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
@@ -153,7 +154,7 @@ def columns_to_read(config: ExtractConfig) -> list[str]:
 
 def _check_rejects(config: ExtractConfig, num_clips: int, rejects: pa.Table) -> None:
     fraction = config.data.max_reject_fraction
-    manifest.check_number_of_rejects(num_clips, rejects, max_reject_fraction=fraction, run=config.run)
+    check_number_of_rejects(num_clips, rejects, max_reject_fraction=fraction, run=config.run)
 
 
 def resolved(config: ExtractConfig) -> ExtractConfig:
