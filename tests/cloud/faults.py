@@ -2,6 +2,7 @@
 
 import random
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class Fault:
     message: str = ""
 
 
+MAX_IN_A_ROW = 3
+"""gcsfs tries six times, google-cloud-bigquery until a deadline; a flipped byte is read again once, so it comes alone."""
+
+
 class Faults:
     """Rules that are used up in order, and a seeded random mode.
 
@@ -39,7 +44,8 @@ class Faults:
         self._seed = 0
         self._status = 503
         self._reason = "backendError"
-        self._seen: Counter[tuple[str, str]] = Counter()
+        self._seen: Counter[tuple[str, str, int]] = Counter()
+        self._in_a_row: dict[tuple[str, str, int], list[FaultKind]] = {}
         self._lock = threading.Lock()
 
     def add(
@@ -60,8 +66,10 @@ class Faults:
     def randomly(
         self, seed: int, rates: Mapping[FaultKind, float], *, status: int = 503, reason: str = "backendError"
     ) -> None:
-        """Draw a fault for every request; the nth request of a method and path gets the same draw whatever
-        the order in which threads arrive."""
+        """Draw a fault for every request, at most MAX_IN_A_ROW for the same one, so that every client's tries suffice.
+
+        The nth request of a method, path and body gets the same draw whatever the order in which threads arrive.
+        """
         self._seed, self._rates, self._status, self._reason = seed, dict(rates), status, reason
 
     def clear(self) -> None:
@@ -72,7 +80,7 @@ class Faults:
         """Number of times that rules (not those for ever) have yet to fire."""
         return sum(max(rule.count, 0) for rule in self._rules)
 
-    def take(self, method: str, target: str) -> tuple[float, Fault | None]:
+    def take(self, method: str, target: str, body: bytes = b"") -> tuple[float, Fault | None]:
         """Seconds to wait and the fault of this request."""
         delay_s, drawn = 0.0, None
         with self._lock:
@@ -86,17 +94,27 @@ class Faults:
                     delay_s += rule.delay_s
                 else:
                     drawn = rule
-            return delay_s, drawn or self._draw(method, target)
+            return delay_s, drawn or self._draw(method, target, body)
 
-    def _draw(self, method: str, target: str) -> Fault | None:
+    def _draw(self, method: str, target: str, body: bytes) -> Fault | None:
         if not self._rates:
             return None
         path = target.partition("?")[0]
-        nth = self._seen[method, path]
-        self._seen[method, path] += 1
-        drawn = random.Random(f"{self._seed} {method} {path} {nth}").random()
+        request = (method, path, zlib.crc32(body))
+        nth = self._seen[request]
+        self._seen[request] += 1
+        kind = self._drawn_kind(random.Random(f"{self._seed} {request} {nth}").random())
+        before = self._in_a_row.setdefault(request, [])
+        if kind is None or len(before) == MAX_IN_A_ROW or (kind == "flip_byte" and kind in before):
+            before.clear()
+            return None
+        before.append(kind)
+        return Fault(method, path, kind, self._status, 1, self._reason, 0.02)
+
+    def _drawn_kind(self, drawn: float) -> FaultKind | None:
+        """The kind whose part of the interval from 0 to 1 holds the number drawn."""
         for kind, rate in self._rates.items():
             if drawn < rate:
-                return Fault(method, path, kind, self._status, 1, self._reason, 0.02)
+                return kind
             drawn -= rate
         return None

@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner.enter()
         response, fault = Response(500), None
         try:
-            delay_s, fault = owner.faults.take(request.method, unquote(self.path))
+            delay_s, fault = owner.faults.take(request.method, unquote(self.path), request.body)
             time.sleep(delay_s)
             response = _with_fault(owner, request, fault)
         finally:
