@@ -12,7 +12,7 @@ from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
 from w2v2.data import clip_columns
 from w2v2.errors import Reject
 from w2v2.features import requests
-from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns, joined
+from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns, features_of
 
 DATA, AUDIO = DataConfig(uri="/data/clips.csv"), AudioConfig(crop_s=3.0)
 CLIPS = pa.table({"clip_id": ["a"], "uri": ["/data/a.wav"], "start_s": [0.0], "end_s": [float("inf")]})
@@ -91,8 +91,7 @@ def test_clips_in_columns_are_the_clips(monkeypatch):
     assert columns[-1] == features[-1] and columns[3:40:4] == features[3:40:4]
     with pytest.raises(IndexError):
         columns[50]
-    halves = [features_in_columns(features[:20]), features_in_columns(features[20:])]
-    assert list(joined(halves)) == features and list(joined([])) == []
+    assert list(features_of(columns.table)) == features
 
 
 def test_an_index_of_many_clips_is_several_files(tmp_path, monkeypatch):

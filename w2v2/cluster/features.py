@@ -17,15 +17,17 @@ from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.clip_columns import TablesInOrder
 from w2v2.errors import UserError
 from w2v2.features.encoder_info import EncoderInfo, RecordedEncoders
 from w2v2.features.requests import (
+    FEATURES,
     AudioIndex,
     ClipColumns,
     ClipFeatures,
     Request,
     features_in_columns,
-    joined,
+    features_of,
 )
 from w2v2.models.cut import POOLINGS_WITH_WEIGHTS
 from w2v2.models.imports import import_models
@@ -177,14 +179,14 @@ class FeaturePreparation:
     ) -> ClipColumns[ClipFeatures]:
         chunks = chunks_of(range(len(requests)), num_at_once=num_at_once)
         threads = num_threads(self._workers, self._cpus)
-        results: dict[int, ClipColumns[ClipFeatures]] = {}
+        results = TablesInOrder(FEATURES)
         task = self._task(prepare_chunk)
         progress = Progress("features", len(requests), unit="clips")
         counts: Counter[str] = Counter()
         computes = any(info.cut != "waveform" for info in self.infos)
 
         def done(index: int, result: list[ClipFeatures]) -> None:
-            results[index] = features_in_columns(result)
+            results.add(index, features_in_columns(result).table)
             counts["done"] += len(result)
             if computes:
                 counts["cached"] += sum(not clip.num_forwards and not clip.reject for clip in result)
@@ -197,7 +199,7 @@ class FeaturePreparation:
             num_at_once=num_at_once,
             on_done=done,
         )
-        return joined([results[index] for index in range(len(chunks))])
+        return features_of(results.all())
 
 
 def _of_all_rounds(rounds: Sequence[ClipFeatures]) -> ClipFeatures:

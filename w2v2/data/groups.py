@@ -9,10 +9,12 @@ import pyarrow.compute as pc
 from jaxtyping import Int, Shaped
 
 from w2v2.data.clip_columns import CLIPS_AS_OBJECTS
+from w2v2.storage.mapped_tables import whole
 
 T = TypeVar("T")
 Names: TypeAlias = Sequence[str] | Shaped[np.ndarray, " clips"] | pa.ChunkedArray
 """The name of each clip's group."""
+_NAMES_AT_ONCE = 50_000
 
 
 def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarray, " clips"]]:
@@ -21,20 +23,58 @@ def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarra
     >>> numbered(["b", "a", "b"])
     (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
     """
-    whole = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
-    encoded = pc.dictionary_encode(whole)
+    named = whole(names) if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
+    encoded = pc.dictionary_encode(named)
     different, number = np.unique(np.array(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
     return different, number[encoded.indices.to_numpy()]
+
+
+def dictionary_encoded(names: pa.ChunkedArray) -> pa.Array:
+    """The names as an Arrow array that has each different one once, and four bytes for each clip."""
+    array = whole(names)
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
 
 
 def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
     """The rows of these clips, in their order, of a table with a row for each clip_id."""
     if table["clip_id"].equals(clip_ids):
         return table
-    return table.take(pc.index_in(clip_ids, value_set=table["clip_id"].combine_chunks()))
+    return table.take(pa.array(places_of(clip_ids, table["clip_id"])))
 
 
-def hashes_of(names: pa.ChunkedArray) -> Int[np.ndarray, " clips"]:
+def places_of(
+    names: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedArray
+) -> Int[np.ndarray, " names"]:
+    """The first place of each name among others, -1 where it has none: as pc.index_in, in a fifth of its memory.
+
+    >>> places_of(pa.array(["b", "c"]), pa.array(["a", "b", "b"]))
+    array([ 1, -1])
+    """
+    names, among = _array(names), _array(among)
+    if not len(among):
+        return np.full(len(names), -1)
+    hashes = hashes_of(among)
+    in_order = np.argsort(hashes, kind="stable")
+    hashes = hashes[in_order]
+    places = np.empty(len(names), np.int64)
+    for at in range(0, len(names), _NAMES_AT_ONCE):
+        some = names.slice(at, _NAMES_AT_ONCE)
+        wanted = hashes_of(some)
+        nearest = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
+        place = np.where(hashes[nearest] == wanted, in_order[nearest], -1)
+        has_place = pa.array(place >= 0)
+        if not among.take(pa.array(place[place >= 0])).equals(some.filter(has_place)):
+            # Two names have the same hash, which a million names have once in thirty million times.
+            return pc.fill_null(pc.index_in(names, value_set=among), -1).to_numpy().astype(np.int64)
+        places[at : at + _NAMES_AT_ONCE] = place
+    return places
+
+
+def _array(names: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return whole(names) if isinstance(names, pa.ChunkedArray) else names
+
+
+def hashes_of(names: pa.Array | pa.ChunkedArray) -> Int[np.ndarray, " clips"]:
     """A number for each name, the same for the same name in this process: eight bytes of each of a million names."""
     portions = (
         names.slice(at, CLIPS_AS_OBJECTS).to_pylist() for at in range(0, len(names), CLIPS_AS_OBJECTS)
@@ -61,6 +101,6 @@ def looked_up(names: pa.ChunkedArray, value_of: Mapping[str, T]) -> list[T]:
     >>> looked_up(pa.chunked_array([["b", "a", "b"]]), {"a": 0, "b": 1})
     [1, 0, 1]
     """
-    encoded = pc.dictionary_encode(names.combine_chunks())
+    encoded = pc.dictionary_encode(whole(names))
     values = [value_of[name] for name in encoded.dictionary.to_pylist()]
     return [values[number] for number in encoded.indices.to_numpy().tolist()]

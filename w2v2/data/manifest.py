@@ -34,6 +34,7 @@ from w2v2.data.reject_limit import check_number_of_rejects
 from w2v2.data.rejects import REJECTS, reject_columns
 from w2v2.errors import Reject, UserError
 from w2v2.redaction import redacted
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def of_rows(corpus: CorpusRows, *, task: Labels, extra_columns: Sequence[str]) -
         )
         rejects.append(_rejects([row for row in portion if row.reject]))
     return Manifest(
-        clips=pa.concat_tables(portions).combine_chunks(),
+        clips=on_disk(pa.concat_tables(portions)),
         rejects=pa.concat_tables(rejects).combine_chunks(),
         groups=corpus.groups,
         passed_over=corpus.passed_over,

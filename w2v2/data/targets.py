@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from w2v2.config.data import TaskKind
 from w2v2.data import manifest
+from w2v2.storage.mapped_tables import whole
 
 
 def class_numbers(
@@ -21,7 +22,7 @@ def class_numbers(
     """
     number = {name: index for index, name in enumerate(classes)}
     if isinstance(labels, pa.ChunkedArray):  # looks each different label up once
-        encoded = pc.dictionary_encode(labels.combine_chunks())
+        encoded = pc.dictionary_encode(whole(labels))
         return class_numbers(encoded.dictionary.to_pylist(), classes)[encoded.indices.to_numpy()]
     return np.array([number[label] for label in labels], np.int64)
 

@@ -23,6 +23,7 @@ from w2v2.errors import Reject, UserError
 from w2v2.job_commands import command_of
 from w2v2.progress import Progress
 from w2v2.storage import files as storage
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ def with_usable_audio(
     clips, facts = corpus.clips, _facts(prepared)
     for name in facts.column_names:
         clips = clips.append_column(name, facts[name])
-    return replace(corpus, clips=clips)
+    # Without rejects these are the columns of before, which are on the disk as far as they are large.
+    return replace(corpus, clips=on_disk(clips) if rejected else clips)
 
 
 def _rejected(prepared: Sequence[ReadClip]) -> Sequence[ReadClip]:

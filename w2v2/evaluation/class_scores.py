@@ -7,7 +7,9 @@ import pyarrow as pa
 from jaxtyping import Int, Shaped
 
 from w2v2.data.groups import numbered
+from w2v2.data.targets import class_numbers
 from w2v2.evaluation.bootstrap import Interval, Scored, Values, blocks, fold_of_each, intervals, ratio
+from w2v2.evaluation.classification import confusions
 
 CLASS_METRICS = ("precision", "recall", "f1")
 
@@ -21,22 +23,16 @@ def class_intervals(
     speakers for whom the class was predicted, that of a recall over those who have clips of it; it is undefined
     for fewer than five of them.
     """
-    number = {name: place for place, name in enumerate(classes)}
-    target, predicted = (
-        np.array([number[name] for name in predictions[column].to_pylist()], np.int64)
-        for column in ("target", "predicted")
-    )
+    target, predicted = (class_numbers(predictions[column], classes) for column in ("target", "predicted"))
     speakers, group = numbered(predictions["speaker"])
-    shape = (len(speakers), len(classes), len(classes))
-    counts = np.zeros(shape, np.int64)
-    np.add.at(counts, (group, target, predicted), 1)
+    counts = confusions(target, predicted, group, num_classes=len(classes), num_groups=len(speakers))
     folds = []
     if "fold" in predictions.column_names:
         folds.append(fold_of_each(group, predictions["fold"].to_numpy(), len(speakers)))
     by_name = intervals(_scored(counts, speakers, folds), seed=seed)
     return {
         name: {metric: by_name[f"{metric}:{place}"] for metric in CLASS_METRICS}
-        for name, place in number.items()
+        for place, name in enumerate(classes)
     }
 
 

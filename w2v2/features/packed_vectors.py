@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,12 +22,13 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
+from w2v2.data.groups import places_of
 from w2v2.features.batches import Features
 from w2v2.features.cache import FeatureCache, MappedFeatures, localize
 from w2v2.storage import files as storage
+from w2v2.storage.mapped_tables import whole
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet, seal_parquet
 
@@ -47,9 +49,7 @@ def open_features(
     cache: FeatureCache, digests: Sequence[str] | pa.ChunkedArray, *, num_at_once: int
 ) -> Features:
     """The entries of some clips in order, memory-mapped; pooled vectors are held in memory up to HELD_BYTES, or packed."""
-    digests = (
-        digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else pa.array(digests, pa.string())
-    )
+    digests = whole(digests) if isinstance(digests, pa.ChunkedArray) else pa.array(digests, pa.string())
     features = MappedFeatures(cache, digests, num_at_once=num_at_once)
     if not cache.pooled or not len(digests):
         return features
@@ -75,14 +75,32 @@ def without_packed(cache: FeatureCache, digests: pa.Array) -> pa.Array:
     return _missing(digests, _packs(cache.folder / "packed")) if cache.pooled else digests
 
 
-def in_memory(features: Features) -> Float[np.ndarray, "clips ..."]:
-    """All features, of one shape, in one array."""
+def in_memory(features: Features, dtype: type | None = None) -> Float[np.ndarray, "clips ..."]:
+    """All features, of one shape, in one array, of this type if given; a large one of packed vectors is memory-mapped.
+
+    It is mapped from a file of the temporary folder that ends with it.
+    """
     if isinstance(features, np.ndarray):
-        return features
-    whole = np.empty((len(features), *features[0].shape), features[0].dtype)
+        return features if dtype is None else features.astype(dtype, copy=False)
+    wanted = np.dtype(features[0].dtype if dtype is None else dtype)
+    if isinstance(features, PackedVectors) and _is_large(features):
+        try:
+            return _mapped(features, wanted)
+        except OSError as error:  # a full disk
+            logger.warning("feature cache: vectors are held in memory: %s", error)
+    whole = np.empty((len(features), *features[0].shape), wanted)
     for index in range(len(features)):
         whole[index] = features[index]
     return whole
+
+
+def _mapped(features: "PackedVectors", dtype: np.dtype) -> Float[np.ndarray, "clips ..."]:
+    with tempfile.NamedTemporaryFile(prefix="w2v2-vectors-") as file:
+        for vectors in features.portions():
+            file.write(vectors.astype(dtype, copy=False).tobytes())
+        file.flush()
+        # Copied on write, which nothing does: torch takes no array that may not be written.
+        return np.memmap(file.name, dtype, "c").reshape(len(features), *features[0].shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +144,7 @@ class PackedVectors:
                 packs = _packs(folder)
                 packs += _packed(cache, _missing(digests, packs), num_at_once=num_at_once)
         self._row_bytes, self._shape, self._dtype = packs[0].row_bytes, packs[0].shape, packs[0].dtype
-        place = pc.index_in(digests, value_set=_digests(packs)).to_numpy()
+        place = places_of(digests, _digests(packs))
         starts = np.cumsum([0, *(len(pack.digests) for pack in packs)])
         self._pack: Int[np.ndarray, " clips"] = np.searchsorted(starts, place, side="right") - 1
         self._row: Int[np.ndarray, " clips"] = place - starts[self._pack]
@@ -140,13 +158,23 @@ class PackedVectors:
         body = os.pread(file.fileno(), self._row_bytes, row * self._row_bytes)
         return np.frombuffer(body, self._dtype).reshape(self._shape)
 
+    def portions(self) -> Iterator[Float[np.ndarray, "some ..."]]:
+        """All vectors in order, some at a time."""
+        files = [np.memmap(file, self._dtype, "r").reshape(-1, *self._shape) for file in self._files]
+        for at in range(0, len(self), _CHUNK_CLIPS):
+            pack, row = self._pack[at : at + _CHUNK_CLIPS], self._row[at : at + _CHUNK_CLIPS]
+            vectors = np.empty((len(row), *self._shape), self._dtype)
+            for number in np.unique(pack):
+                vectors[pack == number] = files[number][row[pack == number]]
+            yield vectors
 
-def _digests(packs: Sequence[_Pack]) -> pa.Array:
-    return pa.concat_arrays([pa.array([], pa.string()), *(pack.digests for pack in packs)])
+
+def _digests(packs: Sequence[_Pack]) -> pa.ChunkedArray:
+    return pa.chunked_array([pack.digests for pack in packs], pa.string())
 
 
 def _missing(digests: pa.Array, packs: Sequence[_Pack]) -> pa.Array:
-    return digests.filter(pc.invert(pc.is_in(digests, value_set=_digests(packs)))).unique()
+    return digests.filter(pa.array(places_of(digests, _digests(packs)) < 0)).unique()
 
 
 def _packs(folder: Path) -> list[_Pack]:
@@ -179,7 +207,7 @@ def _whole_pack(path: Path, modified_ns: int) -> _Pack | None:
         facts = json.loads((table.schema.metadata or {})[_FACTS])
         pack = _Pack(
             path=path.with_suffix(".bin"),
-            digests=table["digest"].combine_chunks(),
+            digests=whole(table["digest"]),
             dtype=facts["dtype"],
             shape=tuple(facts["shape"]),
             crc32c=facts["crc32c"],

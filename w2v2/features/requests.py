@@ -22,6 +22,7 @@ from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet, seal_parquet
 
@@ -106,11 +107,9 @@ def in_columns(clips: Sequence[ClipFeatures]) -> ClipColumns[ClipFeatures]:
     return clips if isinstance(clips, ClipColumns) else features_in_columns(clips)
 
 
-def joined(parts: Sequence[ClipColumns[ClipFeatures]]) -> ClipColumns[ClipFeatures]:
-    """All clips of the parts, in order."""
-    return ClipColumns(
-        pa.concat_tables([FEATURES.empty_table(), *(part.table for part in parts)]), _features_of
-    )
+def features_of(rows: pa.Table) -> ClipColumns[ClipFeatures]:
+    """The clips of a table (FEATURES)."""
+    return ClipColumns(rows, _features_of)
 
 
 def unchanged_features(requests: ClipColumns[Request]) -> ClipColumns[ClipFeatures]:
@@ -156,11 +155,14 @@ class AudioIndex:
     def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> ClipColumns[Request]:
         """A request for every clip, with what earlier runs learnt about its file, and with what a listing shows of files in gs://."""
         place = pc.index_in(_key(clips), value_set=_key(self._rows).combine_chunks())
-        columns = {name: clips[name] for name in ("clip_id", *PLACE)}
-        columns |= {name: self._rows[name].take(place) for name in (*FILE_FACTS, *QUALITY)}
+        columns = {name: self._rows[name].take(place) for name in (*FILE_FACTS, *QUALITY)}
         columns["listed_fingerprint"] = pa.nulls(len(clips), pa.string())
         if is_looked_up:
             columns["listed_fingerprint"] = listed_fingerprints(clips, self._data)
+        found = on_disk(pa.table(columns))
+        columns = {name: clips[name] for name in ("clip_id", *PLACE)} | dict(
+            zip(found.column_names, found.columns, strict=True)
+        )
         return ClipColumns(pa.table(columns).cast(REQUESTS), _request_of)
 
     def has_all(self, clips: pa.Table) -> bool:

@@ -242,13 +242,13 @@ def training_plan(
 ) -> "FinetunePlan":
     """What is trained, on which clips; key is the folder of their features, encoder what encoder_entry returned."""
     from w2v2.data.targets import output_groups
-    from w2v2.training.finetuning import FinetunePlan
+    from w2v2.training.finetuning import FinetunePlan, planned_clips
 
     return FinetunePlan(
         config=config,
         groups=(vocabulary.tokens,) if vocabulary else output_groups(corpus, config.task.kind),
         key=key,
-        clips=corpus.clips,
+        clips=planned_clips(corpus.clips, is_divided=config.ensemble == "folds"),
         descriptors=descriptor_rows(descriptors, corpus.clips),
         vocabulary=vocabulary,
         card=card(config, corpus, encoder),

@@ -12,10 +12,12 @@ from typing import Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.data.groups import dictionary_encoded
 from w2v2.errors import UserError
 from w2v2.storage import files as storage
+from w2v2.storage.mapped_tables import whole
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import parse_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +79,17 @@ def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> No
     """
     names = _speakers(clips)
     marks = dict(zip(names, _marks(names), strict=True))
-    speakers = pa.array([marks.get(name) for name in clips["speaker"].to_pylist()], pa.string())
-    rows = pa.table([speakers, clips["audio_digest"], pa.array([how] * len(clips))], schema=SCHEMA)
+    encoded = dictionary_encoded(clips["speaker"])
+    of_names = pa.array([marks.get(name) for name in encoded.dictionary.to_pylist()], pa.string())
+    speakers = of_names.take(encoded.indices)
+    rows = pa.table([speakers, clips["audio_digest"], pa.repeat(how, len(clips))], schema=SCHEMA)
     if encoder and records_clips(encoder):
         rows = pa.concat_tables([rows, _read(encoder)])
-    storage.write_bytes(storage.join(uri, FILE), seal_parquet(to_parquet(rows)))
+    storage.write_bytes(storage.join(uri, FILE), to_parquet(rows, sealed=True))
     if "reference" in clips.column_names:
         texts = {_text_mark(text) for text in clips["reference"].to_pylist()} | _texts(encoder)
         marked = pa.table([pa.array(sorted(texts), pa.string())], schema=TEXTS_SCHEMA)
-        storage.write_bytes(storage.join(uri, TEXTS_FILE), seal_parquet(to_parquet(marked)))
+        storage.write_bytes(storage.join(uri, TEXTS_FILE), to_parquet(marked, sealed=True))
 
 
 def records_clips(name: str) -> bool:
@@ -101,10 +105,9 @@ def overlap(uri: str, clips: pa.Table) -> Overlap:
     rows = _read(uri)
     marks = set(_marks(_speakers(clips)))
     labels, audio = (rows.filter(pc.equal(rows["how"], how)) for how in get_args(How))
-    taught, pretrained = (marks & set(part["speaker"].to_pylist()) for part in (labels, audio))
+    taught, pretrained = (marks & set(part["speaker"].unique().to_pylist()) for part in (labels, audio))
     is_seen, is_seen_audio = (
-        pc.is_in(clips["audio_digest"], value_set=part["audio_digest"].combine_chunks())
-        for part in (labels, audio)
+        pc.is_in(clips["audio_digest"], value_set=whole(part["audio_digest"])) for part in (labels, audio)
     )
     return Overlap(
         num_speakers=len(taught),
@@ -154,10 +157,8 @@ def tuning_caveat(run: str, clips: pa.Table) -> str:
         return (
             f"; the search that chose the settings, {run}, cannot be read: these clips may be among its own"
         )
-    num_clips = (
-        pc.sum(pc.is_in(clips["audio_digest"], value_set=rows["audio_digest"].combine_chunks())).as_py() or 0
-    )
-    names = len(set(clips["speaker"].to_pylist()) & set(rows["speaker"].to_pylist()))
+    num_clips = pc.sum(pc.is_in(clips["audio_digest"], value_set=whole(rows["audio_digest"]))).as_py() or 0
+    names = len(set(clips["speaker"].unique().to_pylist()) & set(rows["speaker"].unique().to_pylist()))
     if not num_clips and not names:
         return ""
     seen = (
@@ -203,7 +204,7 @@ def _read(uri: str) -> pa.Table:
 
 def _speakers(clips: pa.Table) -> list[str]:
     """The named speakers, each once."""
-    return sorted(set(clips["speaker"].to_pylist()) - {""})
+    return sorted(set(clips["speaker"].unique().to_pylist()) - {""})
 
 
 def _marks(speakers: Sequence[str]) -> list[str]:

@@ -193,5 +193,6 @@ def read_table(uri: str, name: str) -> pa.Table:
     for i, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             values = table.column(i)
-            table = table.set_column(i, column, pc.if_else(pc.is_nan(values), None, values))
+            if pc.any(pc.is_nan(values)).as_py():  # else a copy of it would be made
+                table = table.set_column(i, column, pc.if_else(pc.is_nan(values), None, values))
     return table

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
-from w2v2.data.groups import numbered
+from w2v2.data.clip_columns import text_array
+from w2v2.data.groups import numbered, places_of
 from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.bootstrap import MAX_ENUMERATED, NUM_SAMPLES, Interval, Scored, fold_of_each, intervals
 from w2v2.evaluation.direction import sign
@@ -69,13 +69,12 @@ def _shared(
     group: Int[np.ndarray, " clips"],
 ) -> Iterator[tuple[FoldResult, float, Int[np.ndarray, " held_out"]]]:
     """Each fold of a trial that has a share, with its share and the groups of its clips."""
-    named = clip_ids.combine_chunks()
     ids, rows = pa.array([], pa.string()), np.zeros(0, np.int64)
     for fold, trial in zip(*np.nonzero(shares), strict=True):
         score = scores[trials[trial], int(fold)]
-        ids_of_score = pa.array(score.clip_ids, pa.string())
+        ids_of_score = text_array(score.clip_ids)
         if not ids_of_score.equals(ids):  # other than the last trial's
-            ids, rows = ids_of_score, group[pc.index_in(ids_of_score, value_set=named).to_numpy()]
+            ids, rows = ids_of_score, group[places_of(ids_of_score, clip_ids)]
         yield score, float(shares[fold, trial]), rows
 
 

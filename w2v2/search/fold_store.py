@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from w2v2.data.clip_columns import TextColumn, text_array
 from w2v2.json_types import Json
 from w2v2.storage import files as storage
+from w2v2.storage.mapped_tables import whole
 from w2v2.storage.seals import parse_parquet, seal_parquet
 from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
 
@@ -104,8 +106,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Json] | None = None) -> by
             "target": pa.array(score.targets, pa.int64()),
             "probabilities": pa.FixedSizeListArray.from_arrays(score.probabilities.ravel(), num_classes),
         }
-    clip_ids = pa.array(score.clip_ids, pa.string())
-    table = pa.table({"clip_id": clip_ids} | columns).replace_schema_metadata(
+    table = pa.table({"clip_id": text_array(score.clip_ids)} | columns).replace_schema_metadata(
         {b"w2v2": json.dumps(fields).encode(), PARAMS: _params_text(params).encode()}
     )
     sink = pa.BufferOutputStream()
@@ -133,12 +134,12 @@ def _fold_score(table: pa.Table) -> FoldResult:
             curve=curve,
             **fields,
         )
-    column = table["probabilities"].combine_chunks()
+    column = whole(table["probabilities"])
     probabilities = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
     return FoldScore(
-        clip_ids=table["clip_id"].to_pylist(),
+        clip_ids=TextColumn(whole(table["clip_id"])),
         targets=np.asarray(table["target"]),
-        probabilities=np.array(probabilities),
+        probabilities=probabilities,
         curve=curve,
         **fields,
     )

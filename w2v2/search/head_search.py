@@ -24,6 +24,7 @@ from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
+from w2v2.storage.mapped_tables import whole
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
 from w2v2.training.stacked_heads import StackedHeads
@@ -226,10 +227,10 @@ class _Heads:
                 num_at_once=config.data.num_readers,
             )
             self._clips[key] = PooledClips(
-                vectors=torch.from_numpy(in_memory(vectors).astype(np.float32, copy=False)),
+                vectors=torch.from_numpy(in_memory(vectors, np.float32)),
                 lengths=np.asarray(clips["num_samples"]),
                 targets=class_numbers(clips["label"], self._plan.classes),
-                clip_ids=clips["clip_id"].combine_chunks(),
+                clip_ids=whole(clips["clip_id"]),
                 num_classes=len(self._plan.classes),
             )
         return self._clips[key]

@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import optuna
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
+from w2v2.data.clip_columns import text_array
+from w2v2.data.groups import places_of
 from w2v2.evaluation import classification, recognition
 from w2v2.evaluation.direction import sign, worst
 from w2v2.evaluation.selection import chosen_on_other_folds
@@ -140,18 +141,19 @@ def _std(values: Iterable[float | None]) -> float | None:
 
 def predictions_table(scores: Sequence[FoldResult], clips: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Out-of-fold predictions of one trial: every clip once, in the manifest's order."""
-    clip_ids = pa.concat_arrays([pa.array(score.clip_ids, pa.string()) for score in scores])
-    place = pc.index_in(clips["clip_id"], value_set=clip_ids)
-    assert not place.null_count, "every clip is held out by a fold"
+    place = places_of(
+        clips["clip_id"], pa.chunked_array([text_array(score.clip_ids) for score in scores], pa.string())
+    )
+    assert (place >= 0).all(), "every clip is held out by a fold"
     columns = {name: clips[name] for name in ("clip_id", "speaker", "fold")}
     if all(isinstance(score, FoldTranscripts) for score in scores):
         written = [
             text for score in scores if isinstance(score, FoldTranscripts) for text in score.hypotheses
         ]
-        predicted = pa.array(written, pa.string()).take(place)
+        predicted = pa.array(written, pa.string()).take(pa.array(place))
         return pa.table(columns | {"target": clips["reference"], "predicted": predicted})
     probabilities = np.concatenate([score.probabilities for score in scores if isinstance(score, FoldScore)])
-    rows = probabilities[place.to_numpy()]
+    rows = probabilities[place]
     columns |= {
         "target": clips["label"],
         "predicted": pa.array(classes, pa.string()).take(pa.array(rows.argmax(1))),

@@ -13,11 +13,13 @@ from jaxtyping import Int
 
 from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import TuneFoldsConfig
+from w2v2.data.clip_columns import TextColumn
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
 from w2v2.models.fold_encoders import ByFold
 from w2v2.search.fold_store import Ledger
 from w2v2.search.prepared_search import PreparedSearch
+from w2v2.storage.mapped_tables import whole
 from w2v2.training.fold_result import FoldResult
 
 if TYPE_CHECKING:  # imports torch
@@ -154,7 +156,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, group: "Pro
         fold=fold,
         train=clip_set(settings, plan, train),
         held_out=clip_set(settings, plan, held_out),
-        held_out_ids=plan.clips["clip_id"].take(held_out).to_pylist(),
+        held_out_ids=TextColumn(whole(plan.clips["clip_id"]).take(pa.array(held_out))),
         optim=settings.optim,
         training=settings.training,
         precision=settings.resources.precision,

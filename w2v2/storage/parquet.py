@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from w2v2.storage import files as storage
-from w2v2.storage.seals import parse_parquet
+from w2v2.storage.seals import parse_parquet, seal_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +104,10 @@ def _join(folder: str, held: Mapping[str, pa.Table], *, num_at_once: int) -> Non
         list(pool.map(storage.delete, held))
 
 
-def to_parquet(rows: pa.Table) -> bytes:
-    """Parquet bytes of a table, the same for the same rows and pyarrow version."""
+def to_parquet(rows: pa.Table, *, sealed: bool = False) -> bytes:
+    """Parquet bytes of a table, the same for the same rows and pyarrow version; with a seal where asked for."""
     sink = io.BytesIO()
     pq.write_table(rows, sink, compression="zstd")
+    if sealed:
+        seal_in_place(sink)
     return sink.getvalue()

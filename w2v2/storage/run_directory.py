@@ -20,7 +20,7 @@ from w2v2.kept_warnings import kept_warnings
 from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import load_json, parse_json, parse_parquet, seal_json, seal_parquet
+from w2v2.storage.seals import load_json, parse_json, parse_parquet, seal_json
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def write_table(
     """
     if metadata:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    body = seal_parquet(to_parquet(without_secrets(table, besides=digests)))
+    body = to_parquet(without_secrets(table, besides=digests), sealed=True)
     storage.write_bytes(storage.join(run, f"{name}.parquet"), body)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from w2v2.data import folds, leaks
+from w2v2.data.groups import dictionary_encoded, looked_up
 from w2v2.models.ensemble import member_name, save_ensemble
 from w2v2.storage import files as storage
 from w2v2.training.finetuning import HELD_OUT, FinetunePlan, FinetuneResult
@@ -84,23 +86,26 @@ def _held_out(plan: FinetunePlan) -> list[pa.Table]:
     """The clips once for each fold of the training speakers, with split `held_out` for those of the fold."""
     rows = plan.rows("train")
     train = plan.clips.take(pa.array(rows))
+    for name in {"speaker", "label"}.intersection(train.column_names):  # without names of other clips
+        place = train.column_names.index(name)
+        train = train.set_column(place, name, train[name].cast(pa.string()))
     fold_of = folds.divide(
         train, num_folds=plan.config.ensemble_size, by_class=plan.config.task.kind == "classes"
     )
     of_clip = np.full(len(plan.clips), -1)
-    of_clip[rows] = [fold_of[speaker] for speaker in train["speaker"].to_pylist()]
+    of_clip[rows] = looked_up(train["speaker"], fold_of)
     with_fold = train.append_column("fold", pa.array(of_clip[rows]))
     leaks.refuse_same_audio(
         leaks.with_shared_audio(with_fold),
         "fold",
         "in two folds of the ensemble, so a held-out clip would be trained on",
     )
-    splits = np.array(plan.clips["split"].to_pylist(), object)
-    place = plan.clips.column_names.index("split")
-    return [
-        plan.clips.set_column(place, "split", pa.array(np.where(of_clip == fold, HELD_OUT, splits).tolist()))
-        for fold in range(plan.config.ensemble_size)
-    ]
+    splits, place = plan.clips["split"].cast(pa.string()), plan.clips.column_names.index("split")
+    members = []
+    for fold in range(plan.config.ensemble_size):
+        split = pc.if_else(pa.array(of_clip == fold), HELD_OUT, splits)
+        members.append(plan.clips.set_column(place, "split", dictionary_encoded(split)))
+    return members
 
 
 def _part(trained: FinetuneResult, rows: Int[np.ndarray, " rows"]) -> FinetuneResult:

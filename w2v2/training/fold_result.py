@@ -31,7 +31,7 @@ class FoldScore:
     """The result of one fold of one trial: held-out predictions and the learning curve."""
 
     fold: int
-    clip_ids: list[str]
+    clip_ids: Sequence[str]
     targets: Int[np.ndarray, " clips"]
     probabilities: Float[np.ndarray, "clips classes"]
     loss: float
@@ -83,7 +83,7 @@ def fold_score(
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
     return FoldScore(
         fold=fold,
-        clip_ids=clip_ids if isinstance(clip_ids, list) else list(clip_ids),
+        clip_ids=clip_ids,
         targets=targets,
         probabilities=np.exp(log_probabilities),
         loss=float(loss),

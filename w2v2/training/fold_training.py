@@ -1,6 +1,7 @@
 """The training and the score of one fold."""
 
 import time
+from collections.abc import Sequence
 
 from w2v2.config.model import OptimConfig, TrainingConfig
 from w2v2.config.resources import Precision
@@ -18,7 +19,7 @@ def score_fold(
     fold: int,
     train: ClipSet,
     held_out: ClipSet,
-    held_out_ids: list[str],
+    held_out_ids: Sequence[str],
     optim: OptimConfig,
     training: TrainingConfig,
     precision: Precision = "float32",

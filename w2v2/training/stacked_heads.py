@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig
+from w2v2.data.clip_columns import TextColumn
 from w2v2.evaluation import classification
 from w2v2.features.batches import scoring_batches
 from w2v2.models.mlp import Mlp
@@ -240,9 +241,11 @@ class StackedHeads:
             x = clips.vectors[torch.from_numpy(fold.held_out[batch])]
             for trial in range(len(self._optims)):
                 logits[trial, batch] = self._outputs(x, trial, index).numpy()
-        clip_ids = clips.clip_ids.take(pa.array(fold.held_out)).to_pylist()  # of all trials
+        clip_ids = TextColumn(clips.clip_ids.take(pa.array(fold.held_out)))  # of all trials
+        targets = clips.targets[fold.held_out]
         return [
-            self._fold_score(trial, index, logits[trial], clip_ids, seconds) for trial in range(len(logits))
+            self._fold_score(trial, index, logits[trial], clip_ids, targets, seconds)
+            for trial in range(len(logits))
         ]
 
     def _outputs(
@@ -261,7 +264,8 @@ class StackedHeads:
         trial: int,
         index: int,
         logits: Float[np.ndarray, "clips classes"],
-        clip_ids: list[str],
+        clip_ids: Sequence[str],
+        targets: Int[np.ndarray, " clips"],
         seconds: float,
     ) -> FoldScore | DivergenceError:
         if error := self._diverged.get((trial, index)):
@@ -272,7 +276,7 @@ class StackedHeads:
                 logits,
                 fold=fold.number,
                 clip_ids=clip_ids,
-                targets=self._clips.targets[fold.held_out],
+                targets=targets,
                 num_train=len(fold.train),
                 seconds=seconds,
                 curve=self._curves[trial][index],
