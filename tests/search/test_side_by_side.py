@@ -1,5 +1,6 @@
 """Work divided among forked processes: results in order, errors as they are, and helpers that are killed."""
 
+import multiprocessing
 import os
 import signal
 
@@ -42,6 +43,15 @@ def test_the_share_of_a_killed_helper_is_computed_here(pool):
     for _ in range(2):
         _, second, third = pool.run([[1], [2], [3]])
         assert second == [(4, os.getpid())] and third[0][1] != os.getpid()
+
+
+def test_helpers_end_when_it_is_closed(pool):
+    (_, [(_, helper)], _) = pool.run([[1], [2], [3]])
+    pool.close()
+    assert pool.num_shares == 1
+    ended = next(child for child in multiprocessing.active_children() if child.pid == helper)
+    ended.join(timeout=20)
+    assert ended.exitcode == 0
 
 
 def test_shares_are_about_as_large_as_each_other():

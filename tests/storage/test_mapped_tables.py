@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from w2v2.storage import mapped_tables, run_directory
-from w2v2.storage.mapped_tables import on_disk, whole
+from w2v2.storage.mapped_tables import array_on_disk, on_disk, whole
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet
 
@@ -62,7 +62,7 @@ def test_without_room_a_table_stays_in_memory_with_a_warning(temporary, monkeypa
     table = rows()
     assert on_disk(table).equals(table)
     [record] = caplog.records
-    assert "/proc/nowhere has no room for it" in record.getMessage()
+    assert "/proc/nowhere has no room for them" in record.getMessage()
 
 
 @pytest.mark.parametrize("schema", [None, pa.schema([("clip_id", pa.string()), ("new", pa.float64())])])
@@ -83,6 +83,15 @@ def test_a_table_of_a_run_is_read_back_from_the_disk(tmp_path, temporary):
     table = run_directory.read_table(str(tmp_path), "manifest")
     assert table.equals(written) and pa.total_allocated_bytes() - before < 2**20
     assert os.listdir(temporary) == []
+
+
+def test_an_array_is_the_same_on_the_disk(temporary, monkeypatch, caplog):
+    array = np.random.default_rng(0).standard_normal((7, 3)).T
+    mapped = array_on_disk(array)
+    assert isinstance(mapped, np.memmap) and np.array_equal(mapped, array) and mapped.dtype == array.dtype
+    assert os.listdir(temporary) == []
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    assert array_on_disk(array) is array and "has no room" in caplog.text
 
 
 def test_a_column_in_one_chunk_is_not_copied():

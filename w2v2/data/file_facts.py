@@ -10,13 +10,15 @@ import pyarrow.compute as pc
 from jaxtyping import Int
 
 from w2v2.config.data import DataConfig
+from w2v2.data.clip_columns import TablesInOrder
 from w2v2.data.corpora.label_table import is_table
-from w2v2.data.groups import hashes_of
+from w2v2.data.groups import among, hashes_of
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
 from w2v2.storage.listing import LISTING, file_tables, of_size, table_of
+from w2v2.storage.mapped_tables import whole
 
 MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
@@ -85,18 +87,18 @@ def _among(listing: Iterable[pa.Table], uris: pa.Array) -> pa.Table:
 
 def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
     """The fingerprint of each clip's file that a listing shows, null of local files and of those that it does not show."""
-    remote = clips["uri"].filter(pc.starts_with(clips["uri"], "gs://"))
+    remote = among(clips["uri"], pc.starts_with(clips["uri"], "gs://"))
     if not len(remote):
         return pa.chunked_array([pa.nulls(len(clips), pa.string())])
     hashes = hashes_of(clips["uri"])
     wanted = np.unique(hashes)
-    files = LISTING.empty_table()
-    for table in _listed(remote, data):
+    files = TablesInOrder(LISTING)
+    for number, table in enumerate(_listed(remote, data)):
         table = table.filter(pc.less_equal(table["size_bytes"], MAX_FILE_BYTES))
         listed = hashes_of(table["uri"])
         is_wanted = wanted[np.minimum(np.searchsorted(wanted, listed), len(wanted) - 1)] == listed
-        files = pa.concat_tables([files, table.filter(pa.array(is_wanted))])
-    return _fingerprints_of(clips["uri"], hashes, files.combine_chunks())
+        files.add(number, table.filter(pa.array(is_wanted)))
+    return _fingerprints_of(clips["uri"], hashes, files.all())
 
 
 def _fingerprints_of(
@@ -121,11 +123,11 @@ def _listed(uris: pa.Array | pa.ChunkedArray, data: DataConfig) -> Iterator[pa.T
     if data.layout != "csv" and not is_table(data.uri) and not data.files:
         yield from file_tables(data.uri, num_rows=_LISTED_AT_ONCE)
         return
-    remote = uris.filter(pc.starts_with(uris, "gs://"))
-    remote = remote.combine_chunks() if isinstance(remote, pa.ChunkedArray) else remote
+    remote = among(uris, pc.starts_with(uris, "gs://"))
+    remote = whole(remote) if isinstance(remote, pa.ChunkedArray) else remote
     buckets = pc.extract_regex(remote, "^gs://(?P<bucket>[^/]*)").field("bucket")
     for bucket in buckets.unique().to_pylist():
-        wanted = remote.filter(pc.equal(buckets, bucket))
+        wanted = among(remote, pc.equal(buckets, bucket))
         first, last = pc.min_max(wanted).as_py().values()
         yield from listed_between(first, last, num_wanted=len(wanted))
 

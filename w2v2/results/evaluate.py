@@ -24,6 +24,7 @@ from w2v2.models.any_model import is_foreign
 from w2v2.models.model_info import ModelInfo, read_card
 from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def write_outcome(
     manifest has the predicted clips, clip_predictions an item for every clip of the data. digest is the model's,
     temperature was applied to its probabilities (None: not). The evaluation began at `started` (monotonic).
     """
-    predictions = _predictions(manifest.clips, clip_predictions, info)
+    predictions = on_disk(_predictions(manifest.clips, clip_predictions, info))
     run_directory.write_table(config.run, "predictions", predictions)
     seen = (
         provenance.overlap(config.model, manifest.clips) if provenance.records_clips(config.model) else None

@@ -33,6 +33,7 @@ from w2v2.results.sessions import with_sessions
 from w2v2.results.tensorboard import training_scalars, write_tensorboard
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.versions import library_versions
 
 if TYPE_CHECKING:  # imports torch
@@ -192,7 +193,7 @@ def _write_tables(
 ) -> pa.Table:
     """The predictions, after they and the learning curve have been written."""
     scored = clips.take(pa.array(trained.rows))
-    predictions = _predictions(scored, trained, kind=config.task.kind, names=names)
+    predictions = on_disk(_predictions(scored, trained, kind=config.task.kind, names=names))
     run_directory.write_table(config.run, "predictions", predictions)
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
     run_directory.write_table(config.run, "curves", curves)

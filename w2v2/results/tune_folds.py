@@ -32,6 +32,7 @@ from w2v2.search.learning_curve import CurveTrainings
 from w2v2.search.space import settings_of_trial
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.storage.mapped_tables import on_disk
 from w2v2.versions import library_versions
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _write_tables(config: TuneFoldsConfig, search: FinishedSearch, clips: pa.Tab
     tables |= {
         "folds": folds,
         "curves": summary.curves_table(search.scores),
-        "predictions": search.predictions(clips),
+        "predictions": on_disk(search.predictions(clips)),
     }
     for name in ("folds", "curves", "predictions"):
         run_directory.write_table(config.run, name, tables[name])

@@ -4,6 +4,7 @@ Neither Ray nor transformers is needed. Trials are proposed, pruned, kept and re
 of the running trials are computed before the first of them is reported.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,11 +21,12 @@ from w2v2.features.packed_vectors import in_memory, open_features
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
+from w2v2.search.recorded_scores import HELD_CLIPS
 from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import Plan
-from w2v2.storage.mapped_tables import whole
+from w2v2.storage.mapped_tables import array_on_disk, release_memory, whole
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
 from w2v2.training.stacked_heads import StackedHeads
@@ -49,17 +51,17 @@ def search_heads(plan: Plan, study: Study) -> None:
     logger.info("search: %d trials of %d folds, %d side by side", search.num_trials, plan.num_folds, at_once)
     torch.set_num_threads(1)  # steps this small are over before another thread has begun
     reports, ledger = FoldReports(plan, study, at_once=at_once), plan.ledger
-    heads = _Heads(plan)
-    while proposals := _ask(study, at_once):
-        recorded = _recorded(ledger, proposals, plan.num_folds)
-        trials = [
-            (
-                settings_of_trial(plan.config, proposal.params),
-                [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in recorded],
-            )
-            for proposal in proposals
-        ]
-        _report(proposals, heads.train(trials), recorded, reports, plan)
+    with contextlib.closing(_Heads(plan)) as heads:
+        while proposals := _ask(study, at_once):
+            recorded = _recorded(ledger, proposals, plan.num_folds)
+            trials = [
+                (
+                    settings_of_trial(plan.config, proposal.params),
+                    [fold for fold in range(plan.num_folds) if (proposal.number, fold) not in recorded],
+                )
+                for proposal in proposals
+            ]
+            _report(proposals, heads.train(trials), recorded, reports, plan)
 
 
 def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
@@ -73,8 +75,8 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
         by_plan.setdefault((training.plan.replicate, id(training.plan.train_rows)), []).append(index)
     clips: dict[str, PooledClips] = {}
     for indices in by_plan.values():
-        heads = _Heads(trainings[indices[0]].plan, clips)
-        results = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
+        with contextlib.closing(_Heads(trainings[indices[0]].plan, clips)) as heads:
+            results = heads.train([(trainings[i].settings, [trainings[i].fold]) for i in indices])
         scores = [of_training[trainings[i].fold] for i, of_training in zip(indices, results, strict=True)]
         for index, score in zip(indices, scores, strict=True):
             if not isinstance(score, DivergenceError):
@@ -170,8 +172,23 @@ class _Heads:
         results: list[TrialResult] = [{} for _ in trials]
         for work, made in self._made(works):
             for (index, _), scores in zip(work.optims, made, strict=True):
-                results[index] |= dict(zip(work.folds, scores, strict=True))
+                results[index] |= dict(zip(work.folds, map(self._held, scores), strict=True))
         return results
+
+    def close(self) -> None:
+        """End the helpers, and let go of vectors and draws, which refer to each other."""
+        if self._side_by_side is not None:
+            self._side_by_side.close()
+            self._side_by_side = None
+        self._draws.cache_clear()
+        self._clips = {}
+        release_memory()
+
+    def _held(self, score: FoldScore | DivergenceError) -> FoldScore | DivergenceError:
+        """The score; of many clips its predictions wait on the disk for those of the other folds."""
+        if isinstance(score, DivergenceError) or len(self._fold_of) <= HELD_CLIPS:
+            return score
+        return replace(score, probabilities=array_on_disk(score.probabilities))
 
     def _made(self, stacks: Sequence["_Stack"]) -> Iterator[tuple["_Stack", Scores]]:
         """Each stack, or part of one, with the scores of its trials."""

@@ -32,6 +32,12 @@ class SideBySide(Generic[W, R]):
             context.Process(target=_serve, args=(compute, far_end, list(self._pipes)), daemon=True).start()
             far_end.close()
 
+    def close(self) -> None:
+        """End the helpers."""
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes = []
+
     @property
     def num_shares(self) -> int:
         """How many shares are computed at the same time."""

@@ -1,9 +1,13 @@
 """Large tables on the local disk, memory-mapped: the system may drop them from memory and read them again."""
 
+import ctypes
+import functools
 import logging
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import numpy as np
 import pyarrow as pa
 
 logger = logging.getLogger(__name__)
@@ -31,15 +35,40 @@ def from_columns(columns: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
             try:
                 column = _mapped(column)
             except OSError as error:
-                folder = tempfile.gettempdir()
-                logger.warning(
-                    "a table of clips stays in memory, as %s has no room for it: %s", folder, error
-                )
+                logger.warning("%s", _no_room(error))
                 has_room = False
         arrays.append(column[0])
-        # Arrow's allocator would keep what the last column took.
-        pa.default_memory_pool().release_unused()
+        pa.default_memory_pool().release_unused()  # what the last column took
+    release_memory()
     return pa.table(arrays, schema=schema)
+
+
+def array_on_disk(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only and memory-mapped in the same way; without room in the temporary folder the array itself."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="w2v2-", suffix=".bin") as file:
+            file.write(np.ascontiguousarray(array).data)
+            file.flush()
+            return np.memmap(file.name, array.dtype, "r", shape=array.shape)
+    except OSError as error:
+        logger.warning("%s", _no_room(error))
+        return array
+
+
+def _no_room(error: OSError) -> str:
+    return f"predictions or clips stay in memory, as {tempfile.gettempdir()} has no room for them: {error}"
+
+
+def release_memory() -> None:
+    """Return to the system what Arrow and glibc keep of memory that is free: after steps over a million clips it is most of it."""
+    pa.default_memory_pool().release_unused()
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _mapped(column: pa.Table) -> pa.Table:

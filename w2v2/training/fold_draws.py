@@ -20,7 +20,7 @@ PER_TRIAL = {
     *("schedule", "warmup_fraction", "clip_norm"),
 }
 """Fields of optim that may differ between trials of one stack."""
-MAX_KEPT_BYTES = 2**28
+MAX_KEPT_BYTES = 2**27
 """Of the draws of one stack: more than that is drawn anew for each stack of trials."""
 MAX_DRAWN_BYTES = 2**24
 """Of steps that are drawn together: a whole epoch of most corpora."""
