@@ -103,8 +103,7 @@ def _lay_out(figure: Figure) -> None:
     """Place the axes once: each savefig would lay the figure out anew, and draw it a second time for that."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
-        with matplotlib.rc_context({"figure.constrained_layout.use": False}):
-            figure.set_layout_engine(None)
+        figure.set_layout_engine("none")
 
 
 def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
