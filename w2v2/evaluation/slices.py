@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from w2v2.data.groups import Names, numbered
 from w2v2.evaluation import classification
-from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, intervals
+from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, intervals
 from w2v2.evaluation.comparison import as_json
 from w2v2.json_types import Json
 
@@ -141,8 +141,11 @@ def _permutation_p(clips: _Clips, metric: str, *, seed: int) -> float:
     else:
         permuted = _within_strata(clips, rng)
     num = NUM_PERMUTATIONS if len(clips.value) <= _MANY_CLIPS else NUM_PERMUTATIONS // 5
-    observed = _gap(clips.confusions(clips.value, clips.num_values), metric)
-    num_larger = sum(_gap(permuted(), metric) >= observed - 1e-12 for _ in range(num))
+    [observed] = _gaps(clips.confusions(clips.value, clips.num_values)[None], metric)
+    num_larger = 0
+    for block in blocks(num, clips.num_values * clips.num_classes**2):
+        permutations = np.stack([permuted() for _ in range(*block.indices(num))])
+        num_larger += int((_gaps(permutations, metric) >= observed - 1e-12).sum())
     return (1 + num_larger) / (1 + num)
 
 
@@ -170,7 +173,10 @@ def _within_strata(
     return permuted
 
 
-def _gap(confusions: Int[np.ndarray, "values classes classes"], metric: str) -> float:
+def _gaps(
+    confusions: Int[np.ndarray, "permutations values classes classes"], metric: str
+) -> Float[np.ndarray, " permutations"]:
     """The gap between the highest and the lowest score of a value."""
-    each = classification.metrics_of(confusions)[metric]
-    return float(np.nanmax(each) - np.nanmin(each))
+    each = classification.metrics_of(confusions.reshape(-1, *confusions.shape[2:]))[metric]
+    by_value = each.reshape(confusions.shape[:2])
+    return np.nanmax(by_value, axis=1) - np.nanmin(by_value, axis=1)
