@@ -15,6 +15,8 @@ from w2v2.errors import UserError
         pytest.param("tune_folds", marks=pytest.mark.slow),
         pytest.param("tune_layers", marks=pytest.mark.slow),
         pytest.param("finetune", marks=pytest.mark.slow),
+        pytest.param("evaluate", marks=pytest.mark.slow),
+        pytest.param("predict", marks=pytest.mark.slow),
     ],
 )
 def test_a_first_run_makes_all_and_a_second_one_nothing(tmp_path, job):

@@ -1,20 +1,21 @@
-"""The driver of a search or of a fine-tuning alone in its process, for `w2v2 benchmark scale`: audio and encoder are stubs.
+"""The driver of a job with labels alone in its process, for `w2v2 benchmark scale`: audio and encoder are stubs.
 
-`python -m tests.cloud.scale_training '{...}'` runs all steps of jobs/tune_folds.py or jobs/finetune.py on the corpus of
-serve_corpus, which a table of labels names. Another process is the only worker: it writes real entries of the feature
-cache, of random numbers, and trains. The argument has job, run, cache, folder, encoder and num_clips. Prints one line of
-JSON: what the driver took.
+`python -m tests.cloud.scale_training '{...}'` runs all steps of jobs/tune_folds.py, finetune.py, evaluate.py or predict.py
+on the corpus of serve_corpus, which a table of labels names. Another process is the only worker: it writes real entries of
+the feature cache, of random numbers, and trains, or writes real records of random predictions. The argument has job, run,
+cache, folder, encoder and num_clips. Prints one line of JSON: what the driver took.
 """
 
+import hashlib
 import json
 import multiprocessing
 import sys
 import time
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,10 +27,12 @@ from tests.cloud.serve_corpus import BUCKET, NUM_FEW, Names
 from w2v2.audio.decoding import SAMPLE_RATE, Clip
 from w2v2.audio.quality import Quality
 from w2v2.config.data import CacheConfig, DataConfig, FoldsConfig
-from w2v2.config.finetune import FinetuneConfig
+from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
+from w2v2.inference.prediction_records import ClipPlace, ClipPrediction
 from w2v2.search.trial import Plan
+from w2v2.storage import files as storage
 from w2v2.training.fold_result import Epoch, FoldScore, fold_score
 
 CLIPS_PER_SPEAKER = 100
@@ -60,6 +63,7 @@ def stub_audio_and_encoder() -> None:
     """Replace reading, decoding and the encoder's forward by random numbers in this process."""
     from w2v2.features import preparation
     from w2v2.features.trunk_features import TrunkFeatures
+    from w2v2.inference import prediction
 
     def decoded(requests: Sequence[Any], *_: object) -> tuple[dict[str, Clip], dict]:
         return {request.clip_id: made_clip(request.uri) for request in requests}, {}
@@ -70,6 +74,7 @@ def stub_audio_and_encoder() -> None:
 
     mock.patch.object(preparation, "_decoded", decoded).start()
     mock.patch.object(TrunkFeatures, "compute", compute).start()
+    mock.patch.object(prediction, "predict_clips", random_predictions).start()
 
 
 def made_clip(uri: str) -> Clip:
@@ -85,6 +90,26 @@ def made_clip(uri: str) -> Clip:
     )
     waveform = rng.standard_normal(MIN_SAMPLES + number % 64, np.float32)
     return Clip(waveform=waveform, sample_rate=SAMPLE_RATE, tolerated="", quality=quality)
+
+
+def random_predictions(clips: Sequence[ClipPlace], *_: object, **settings: object) -> list[ClipPrediction]:
+    """The predictions of a model that guesses."""
+    guesses = np.random.default_rng(len(clips)).dirichlet(np.ones(len(CLASSES)), len(clips))
+    predictions = []
+    for clip, values in zip(clips, guesses, strict=True):
+        made = made_clip(clip["uri"])
+        duration_s = len(made.waveform) / SAMPLE_RATE
+        predictions.append(
+            ClipPrediction(
+                clip_id=clip["clip_id"],
+                spans=((0.0, duration_s),),
+                values=values[None],
+                duration_s=duration_s,
+                audio_digest=hashlib.sha256(clip["uri"].encode()).hexdigest(),
+                quality=made.quality,
+            )
+        )
+    return predictions
 
 
 def random_fold(fold: int, clip_ids: Sequence[str], targets: np.ndarray, num_train: int) -> FoldScore:
@@ -112,9 +137,13 @@ class PoolTask:
 
     pool: ProcessPoolExecutor
     function: Callable[..., object]
+    num_sent: Counter[str]
+    """Of each function, the items of the first arguments of its calls."""
 
-    def remote(self, *args: object) -> Future[Any]:
+    def remote(self, *args: Any) -> Future[Any]:
         """The call's future result."""
+        if isinstance(args[0], Sequence):
+            self.num_sent[self.function.__name__] += len(args[0])
         return self.pool.submit(self.function, *args)
 
 
@@ -123,6 +152,7 @@ class OneProcess:
     """`workers.Workers` with one process behind it, which the driver takes for NUM_WORKERS workers."""
 
     pool: ProcessPoolExecutor
+    num_sent: Counter[str] = field(default_factory=Counter)
 
     def gpus(self, wanted: float) -> float:
         return 0.0
@@ -134,7 +164,7 @@ class OneProcess:
         pass
 
     def task(self, function: Callable[..., object], *, cpus: float, gpus: float) -> PoolTask:
-        return PoolTask(self.pool, function)
+        return PoolTask(self.pool, function, self.num_sent)
 
     def get(self, reference: Future[Any]) -> Any:
         return reference.result()
@@ -219,7 +249,43 @@ def finetune(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExe
     return {"num_clips": sum(metrics["splits"].values()), "num_made": metrics["trunk"]["clip_forwards"]}
 
 
-JOBS = {"tune_folds": tune_folds, "tune_layers": tune_folds, "finetune": finetune}
+def model_of(wanted: dict[str, Any], pool: ProcessPoolExecutor) -> str:
+    """A model of the same classes, trained on a few clips where it is not there yet."""
+    run = f"{wanted['run']}-model"
+    if not storage.exists(f"{run}/model"):
+        finetune(wanted, str(Path(wanted["folder"]) / "few.csv"), run, pool)
+    return f"{run}/model"
+
+
+def evaluate(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """How many clips were scored, and how many of them the worker predicted."""
+    from w2v2.jobs import evaluate
+
+    config = EvaluateConfig(run=run, model=model_of(wanted, pool), data=DataConfig(uri=labels))
+    workers = OneProcess(pool)
+    with mock.patch("w2v2.jobs.evaluate.start_workers", lambda **_: workers):
+        metrics = evaluate.main(config)
+    return {"num_clips": metrics["num_clips"], "num_made": workers.num_sent["_predict_chunk"]}
+
+
+def predict(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """How many clips were written, and how many of them the worker predicted."""
+    from w2v2.jobs import predict
+
+    config = PredictConfig(run=run, model=model_of(wanted, pool), data=DataConfig(uri=labels))
+    workers = OneProcess(pool)
+    with mock.patch("w2v2.jobs.predict.start_workers", lambda **_: workers):
+        metrics = predict.main(config)
+    return {"num_clips": metrics["num_clips"], "num_made": workers.num_sent["_predict_chunk"]}
+
+
+JOBS = {
+    "tune_folds": tune_folds,
+    "tune_layers": tune_folds,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "predict": predict,
+}
 
 
 def main(argument: str) -> None:

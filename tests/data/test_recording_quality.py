@@ -15,6 +15,10 @@ CLIPS = pa.table({"clip_id": ["a"], "uri": ["/data/a.wav"], "start_s": [0.0], "e
 GOOD = Quality(level_db=-20.5, snr_db=30.0, bandwidth_hz=8000.0, silence_fraction=0.25, clipping_fraction=0.0)
 
 
+def slices_of(clips: pa.Table) -> dict[str, tuple[list[str], list[str]]]:
+    return {name: (labels, values) for name, labels, values in quality_slices(clips)}
+
+
 def test_what_was_measured_is_a_column_and_what_was_not_is_null():
     clips = with_quality(pa.table({"clip_id": ["a", "b"]}), [GOOD, None])
     assert clips.schema.field("snr_db").type == pa.float64()
@@ -48,7 +52,7 @@ def table(**columns: list) -> pa.Table:
 
 
 def test_parts_are_thirds_from_the_lowest_to_the_highest():
-    slices = quality_slices(table(snr_db=[10.0, 40.0, 20.0, 12.0, 43.0, 21.0]))
+    slices = slices_of(table(snr_db=[10.0, 40.0, 20.0, 12.0, 43.0, 21.0]))
     assert list(slices) == ["signal-to-noise ratio"]
     labels, values = slices["signal-to-noise ratio"]
     assert [values.index(label) for label in labels] == [0, 2, 1]
@@ -58,18 +62,18 @@ def test_parts_are_thirds_from_the_lowest_to_the_highest():
 
 
 def test_bandwidth_has_named_parts_and_a_part_of_too_few_clips_has_none():
-    slices = quality_slices(table(bandwidth_hz=[3500.0] * 30 + [8000.0] * 30, clipping_fraction=[0.0] * 60))
+    slices = slices_of(table(bandwidth_hz=[3500.0] * 30 + [8000.0] * 30, clipping_fraction=[0.0] * 60))
     labels, values = slices["bandwidth"]
     assert labels == ["narrow (to 4.25 kHz)", "wide (from 7.00 kHz)"]
     assert values == [labels[0]] * 30 + [labels[1]] * 30
-    rare = quality_slices(table(bandwidth_hz=[3500.0] * 2 + [8000.0] * 58))
+    rare = slices_of(table(bandwidth_hz=[3500.0] * 2 + [8000.0] * 58))
     assert "bandwidth" not in rare
-    clipped = quality_slices(table(clipping_fraction=[0.0] * 20 + [0.002] * 10))["clipping"]
+    clipped = slices_of(table(clipping_fraction=[0.0] * 20 + [0.002] * 10))["clipping"]
     assert clipped == (["none", "some"], ["none"] * 20 + ["some"] * 10)
 
 
 def test_clips_that_were_not_measured_are_in_no_part():
     unknown = with_quality(pa.table({"clip_id": [str(n) for n in range(9)]}), [None] * 9)
-    assert quality_slices(unknown) == {} and quality_slices(CLIPS) == {}
-    _, values = quality_slices(table(snr_db=[10.0, None, 20.0, 40.0] * 3))["signal-to-noise ratio"]
+    assert slices_of(unknown) == {} and slices_of(CLIPS) == {}
+    _, values = slices_of(table(snr_db=[10.0, None, 20.0, 40.0] * 3))["signal-to-noise ratio"]
     assert values.count("") == 3

@@ -172,7 +172,7 @@ class MemorySizes:
 
 
 MIN_TRAINING_CLIPS = 1_000
-ScaleJob = Literal["extract_embeddings", "tune_folds", "tune_layers", "finetune"]
+ScaleJob = Literal["extract_embeddings", "tune_folds", "tune_layers", "finetune", "evaluate", "predict"]
 
 
 @dataclass(frozen=True, kw_only=True)

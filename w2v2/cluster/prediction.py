@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from w2v2.cluster.chunks import chunks_of
 from w2v2.cluster.workers import Workers, num_threads
 from w2v2.config.decode import DecodeConfig
 from w2v2.config.finetune import EvaluateConfig, PredictConfig, SavedModelConfig
 from w2v2.config.text import TextConfig
+from w2v2.data.clip_columns import TablesInOrder
+from w2v2.data.groups import places_of
 from w2v2.inference.prediction_records import (
+    SCHEMA,
     ClipPlace,
     ClipPrediction,
     in_order,
@@ -44,10 +46,10 @@ def predict(
     inputs = inputs_of(clips, model=predictor, window_s=window_s, hop_s=hop_s)
     done = read_predictions(config.run, num_at_once=config.data.num_readers)
     places = clips.select(["clip_id", "uri", "start_s", "end_s"]).append_column("inputs", inputs)
-    todo = places.filter(pc.invert(pc.is_in(inputs, value_set=done["inputs"].combine_chunks())))
+    todo = places.filter(pa.array(places_of(inputs, done["inputs"]) < 0)) if len(done) else places
     if len(todo) < len(clips):
         logger.info("predictions: %d of %d clips were done before", len(clips) - len(todo), len(clips))
-    return in_order([done, *_predicted(workers, config, todo, predictor, window_s, hop_s)], inputs)
+    return in_order([done, _predicted(workers, config, todo, predictor, window_s, hop_s)], inputs)
 
 
 def _predicted(
@@ -57,14 +59,14 @@ def _predicted(
     predictor: str,
     window_s: float,
     hop_s: float,
-) -> list[pa.Table]:
+) -> pa.Table:
     """The rows (prediction_records.SCHEMA) of the clips in todo, which has their places and inputs."""
     sizes = config.resources
     gpus = workers.gpus(sizes.gpus_per_worker)
     cpus = min(1.0, sizes.cpus_per_worker) if gpus else sizes.cpus_per_worker
     at_once = sizes.num_workers or workers.slots(cpus=cpus, gpus=gpus)
     chunks = chunks_of(range(len(todo)), num_at_once=at_once, size=sizes.clips_per_part)
-    predicted: dict[int, pa.Table] = {}
+    predicted = TablesInOrder(SCHEMA)
     counts: Counter[str] = Counter()
     progress = Progress("predictions", len(todo), unit="clips")
     if todo:
@@ -77,7 +79,7 @@ def _predicted(
     def done(number: int, result: list[ClipPrediction]) -> None:
         chunk, rows = chunks[number], predictions_in_columns(result).table
         inputs = todo["inputs"].slice(chunk[0], len(chunk)).combine_chunks()
-        predicted[number] = rows.set_column(rows.column_names.index("inputs"), "inputs", inputs)
+        predicted.add(number, rows.set_column(rows.column_names.index("inputs"), "inputs", inputs))
         counts["done"] += len(chunk)
         progress(counts["done"])
 
@@ -92,7 +94,7 @@ def _predicted(
         num_at_once=at_once,
         on_done=done,
     )
-    return [predicted[number] for number in range(len(chunks))]
+    return predicted.all()
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -79,7 +80,7 @@ class TextColumn(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def text_array(texts: Sequence[str]) -> pa.Array:
+def text_array(texts: Sequence[str] | np.ndarray) -> pa.Array:
     """The texts as an Arrow array, which they may be already."""
     return texts.array if isinstance(texts, TextColumn) else pa.array(texts, pa.string())
 
@@ -115,5 +116,7 @@ def table_of(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Tabl
     """The rows, some of them at a time, as a table."""
     waiting = iter(rows)
     portions = iter(lambda: list(itertools.islice(waiting, CLIPS_AS_OBJECTS)), [])
-    tables = [pa.Table.from_pylist(portion, schema=schema) for portion in portions]
-    return pa.concat_tables([schema.empty_table(), *tables])
+    tables = TablesInOrder(schema)
+    for number, portion in enumerate(portions):
+        tables.add(number, pa.Table.from_pylist(portion, schema=schema))
+    return tables.all()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int, Shaped
 
-from w2v2.data.clip_columns import CLIPS_AS_OBJECTS
+from w2v2.data.clip_columns import CLIPS_AS_OBJECTS, text_array
 from w2v2.storage.mapped_tables import whole
 
 T = TypeVar("T")
@@ -23,10 +23,14 @@ def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarra
     >>> numbered(["b", "a", "b"])
     (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
     """
-    named = whole(names) if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
-    encoded = pc.dictionary_encode(named)
+    encoded = pc.dictionary_encode(name_array(names))
     different, number = np.unique(np.array(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
     return different, number[encoded.indices.to_numpy()]
+
+
+def name_array(names: Names) -> pa.Array:
+    """The names as one Arrow array, which they may be already."""
+    return whole(names) if isinstance(names, pa.ChunkedArray) else text_array(names)
 
 
 def dictionary_encoded(names: pa.ChunkedArray) -> pa.Array:

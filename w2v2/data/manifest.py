@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from w2v2.config.data import DataConfig
 from w2v2.data import names
+from w2v2.data.clip_columns import TablesInOrder
 from w2v2.data.corpora.clinic import read_clinic
 from w2v2.data.corpora.common_voice import read_common_voice
 from w2v2.data.corpora.csv_corpus import read_csv
@@ -28,13 +29,12 @@ from w2v2.data.corpora.librispeech import read_librispeech
 from w2v2.data.corpora.msp_podcast import read_msp_podcast
 from w2v2.data.corpora.ravdess import RAVDESS_CLASSES, read_folder
 from w2v2.data.corpora.rows import DROPPED, ClipRow, CorpusRows, Groups, Labels
-from w2v2.data.groups import repeated
+from w2v2.data.groups import looked_up, repeated
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.reject_limit import check_number_of_rejects
 from w2v2.data.rejects import REJECTS, reject_columns
 from w2v2.errors import Reject, UserError
 from w2v2.redaction import redacted
-from w2v2.storage.mapped_tables import on_disk
 from w2v2.wording import quoted
 
 logger = logging.getLogger(__name__)
@@ -125,15 +125,16 @@ def of_corpus(
 def of_rows(corpus: CorpusRows, *, task: Labels, extra_columns: Sequence[str]) -> Manifest:
     """The rows as clips and rejects, each row checked alone: names that are not unique, or look alike, are left as they are."""
     rows = map(_checked, corpus.rows)
-    portions = [_clips([], corpus.groups, task, extra_columns)]
+    clips = TablesInOrder(_clips([], corpus.groups, task, extra_columns).schema)
     rejects = [REJECTS.empty_table()]
-    while portion := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        portions.append(
-            _clips([row for row in portion if not row.reject], corpus.groups, task, extra_columns)
-        )
+    for number in itertools.count():
+        if not (portion := list(itertools.islice(rows, ROWS_AT_ONCE))):
+            break
+        usable = [row for row in portion if not row.reject]
+        clips.add(number, _clips(usable, corpus.groups, task, extra_columns))
         rejects.append(_rejects([row for row in portion if row.reject]))
     return Manifest(
-        clips=on_disk(pa.concat_tables(portions)),
+        clips=clips.all(),
         rejects=pa.concat_tables(rejects).combine_chunks(),
         groups=corpus.groups,
         passed_over=corpus.passed_over,
@@ -321,5 +322,6 @@ def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
         raise UserError(f"data.classes drops all {len(clips)} clips: keep at least two classes")
     if dropped:
         logger.info("%s: data.classes leaves out %d clips", data.uri, len(clips) - len(kept))
-    label = pa.array([data.classes.get(name, name) for name in kept["label"].to_pylist()], pa.string())
+    names_of = {name: data.classes.get(name, name) for name in present}
+    label = pa.array(looked_up(kept["label"], names_of), pa.string())
     return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), label)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from w2v2.data.groups import looked_up
 from w2v2.wording import listed
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def merged(clips: pa.Table, column: str, *, merge: bool) -> pa.Table:
         return clips
     logger.info("%ss merged, each under its commonest spelling: %s", column, _shown(groups))
     chosen = {name: group[0] for group in groups for name in group}
-    values = [chosen.get(name, name) for name in clips[column].to_pylist()]
+    value_of = {item["values"]: chosen.get(item["values"], item["values"]) for item in counts}
+    values = looked_up(clips[column], value_of)
     index = clips.column_names.index(column)
     return clips.set_column(index, clips.schema.field(index), pa.array(values, pa.string()))
 

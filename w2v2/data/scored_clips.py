@@ -34,7 +34,7 @@ def read_scored_clips(
 def _of_split(clips: manifest.Manifest, split: str) -> manifest.Manifest:
     chosen = clips.clips.filter(pc.equal(clips.clips["split"], split))
     if not len(chosen):
-        splits = sorted(set(clips.clips["split"].to_pylist()))
+        splits = sorted(clips.clips["split"].unique().to_pylist())
         raise UserError(f"no clip has split {split!r}; the data has {splits}: look at data.split_column")
     num_passed_over = len(clips.clips) - len(chosen)
     passed_over = {OTHER_SPLIT: num_passed_over} if num_passed_over else {}

@@ -1,15 +1,18 @@
 """Columns by which clips are sliced for scores: sex, intensity and statement in RAVDESS's file names, those of a CSV, recording quality."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from w2v2.audio.quality import NARROWBAND_HZ, WIDEBAND_HZ
+from w2v2.data.clip_columns import TextColumn
 from w2v2.data.recording_quality import MEASURES, Measure, measured
+from w2v2.storage.mapped_tables import whole
 
 _RAVDESS = re.compile(r"\d\d-\d\d-\d\d-(?P<intensity>0[12])-(?P<statement>0[12])-\d\d-(?P<actor>\d\d)")
 _INTENSITIES = {"01": "normal", "02": "strong"}
@@ -19,13 +22,15 @@ MIN_PART = 0.05
 """A part of the clips that is smaller is not scored."""
 
 
-def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, list[str]]:
+def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, Sequence[str]]:
     """The values of every clip by column; "" for a clip without a value.
 
     names are columns of the clips. Where all clips are named as RAVDESS's (03-01-06-01-02-01-12), sex (actors with an even
     number are women), intensity and statement come with them; the synthetic corpus has the same names.
     """
-    values_of = {name: [value or "" for value in clips[name].to_pylist()] for name in names}
+    values_of: dict[str, Sequence[str]] = {
+        name: TextColumn(whole(pc.fill_null(clips[name], ""))) for name in names
+    }
     if not len(clips) or not _RAVDESS.fullmatch(PurePosixPath(clips["clip_id"][0].as_py()).stem):
         return values_of
     stems = [PurePosixPath(clip_id).stem for clip_id in clips["clip_id"].to_pylist()]
@@ -40,19 +45,17 @@ def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, list[str]]
     }
 
 
-def quality_slices(clips: pa.Table) -> dict[str, tuple[list[str], list[str]]]:
-    """For each measure of recording quality its parts, the lowest first, and the part of every clip; "" for none.
+def quality_slices(clips: pa.Table) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each measure of recording quality with its parts, the lowest first, and the part of every clip; "" for none.
 
     Parts are thirds of the clips; of the bandwidth narrow, medium and wide; clips with and without clipping. Parts of less
     than 5 % of the clips have none, nor have clips that were not measured. Measures with one part are left out.
     """
-    slices = {}
     for name, measure in MEASURES.items():
         labels, values = _parts(name, measure, measured(clips, name))
         kept = [label for label in labels if values.count(label) >= max(1, MIN_PART * len(values))]
         if len(kept) > 1:
-            slices[measure.name] = kept, [value if value in kept else "" for value in values]
-    return slices
+            yield measure.name, kept, [value if value in kept else "" for value in values]
 
 
 def _parts(name: str, measure: Measure, values: Float[np.ndarray, " clips"]) -> tuple[list[str], list[str]]:

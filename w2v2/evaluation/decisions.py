@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 
-from w2v2.data.groups import numbered
+from w2v2.data.groups import Names, numbered
 from w2v2.evaluation import bootstrap, multi_label
 from w2v2.evaluation.bootstrap import Scored, Values, ratio
 from w2v2.evaluation.scores import columns
@@ -57,9 +57,7 @@ def at_thresholds(
         return {}
     target, predicted = columns(rows, "target", list(chosen)), columns(rows, "prob", list(chosen))
     by_name = bootstrap.intervals(
-        _by_speaker(
-            target, predicted >= np.array([*chosen.values()]), rows["speaker"].to_pylist(), [*chosen]
-        ),
+        _by_speaker(target, predicted >= np.array([*chosen.values()]), rows["speaker"], [*chosen]),
         seed=seed,
     )
     rates_by_label: dict[str, dict[str, Json]] = {}
@@ -80,7 +78,7 @@ def at_thresholds(
 def _by_speaker(
     target: Float[np.ndarray, "clips labels"],
     is_present: Shaped[np.ndarray, "clips labels"],
-    speaker: Sequence[str],
+    speaker: Names,
     names: Sequence[str],
 ) -> Scored:
     """Both rates of each label, of any sample of the speakers."""
@@ -152,7 +150,7 @@ def decision_details(
     target, predicted = columns(whole, "target", names), columns(whole, "prob", names)
     scores = multi_label.scores(target, predicted, names)
     by_name = bootstrap.intervals(
-        multi_label.by_speaker(target, predicted, whole["speaker"].to_pylist(), names), seed=seed
+        multi_label.by_speaker(target, predicted, whole["speaker"], names), seed=seed
     )
     means = {
         name: {"value": scores[name], "interval": by_name[name].between, "undefined": by_name[name].undefined}

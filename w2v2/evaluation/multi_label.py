@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from w2v2.data.groups import numbered
+from w2v2.data.groups import Names, numbered
 from w2v2.evaluation.bootstrap import Scored, Values, blocks, fold_of_each, mean_of_defined, plain, ratio
 
 METRICS = ("auc", "average_precision")
@@ -50,7 +50,7 @@ def scores(
 def by_speaker(
     target: Float[np.ndarray, "clips labels"],
     predicted: Float[np.ndarray, "clips labels"],
-    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    speaker: Names,
     names: Sequence[str],
     *,
     fold: Int[np.ndarray, " clips"] | None = None,

@@ -85,7 +85,7 @@ def _scores_by_quality(
     fold = predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
     speaker = predictions["speaker"]
     by_measure = {}
-    for name, (labels, values) in quality_slices(rows).items():
+    for name, labels, values in quality_slices(rows):
         slice_ = slice_scores(target, predicted, speaker, values, classes=classes, fold=fold, seed=seed)
         if "values" in slice_:  # from the lowest quality to the highest
             slice_["values"] = {

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
-from w2v2.data.groups import numbered
+from w2v2.data.clip_columns import TextColumn
+from w2v2.data.groups import Names, name_array, numbered
 from w2v2.evaluation import classification
 from w2v2.evaluation.bootstrap import Scored, Values, fold_of_each, mean_of_defined, plain, ratio
 from w2v2.json_types import Json, JsonObject
@@ -74,7 +76,7 @@ def scores(
 def by_speaker(
     target: Float[np.ndarray, "clips targets"],
     predicted: Float[np.ndarray, "clips targets"],
-    speaker: Sequence[str] | Shaped[np.ndarray, " clips"],
+    speaker: Names,
     names: Sequence[str],
     *,
     fold: Int[np.ndarray, " clips"] | None = None,
@@ -134,7 +136,7 @@ def quadrants(
 def quadrants_by_speaker(
     target: Float[np.ndarray, "clips 2"],
     predicted: Float[np.ndarray, "clips 2"],
-    speaker: Sequence[str],
+    speaker: Names,
     *,
     midpoints: Sequence[float],
     fold: Int[np.ndarray, " clips"] | None = None,
@@ -144,7 +146,7 @@ def quadrants_by_speaker(
     return classification.by_speaker(
         quadrant(target[rows], midpoints),
         quadrant(predicted[rows], midpoints),
-        np.asarray(speaker, np.str_)[rows],
+        TextColumn(name_array(speaker).take(pa.array(rows))),
         num_classes=len(QUADRANTS),
         fold=None if fold is None else fold[rows],
     )

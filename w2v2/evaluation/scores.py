@@ -116,10 +116,10 @@ def fold_of(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
 
 def _value_columns(
     predictions: pa.Table, prefix: str, names: Sequence[str]
-) -> tuple[Float[np.ndarray, "clips names"], Float[np.ndarray, "clips names"], list[str]]:
+) -> tuple[Float[np.ndarray, "clips names"], Float[np.ndarray, "clips names"], pa.ChunkedArray]:
     """Targets and what was predicted, and the speaker of each clip."""
     target, predicted = columns(predictions, "target", names), columns(predictions, prefix, names)
-    return target, predicted, predictions["speaker"].to_pylist()
+    return target, predicted, predictions["speaker"]
 
 
 def _intervals(scored: Scored, *, seed: int) -> dict[str, Json]:
@@ -202,7 +202,7 @@ def _regression(
         by_speaker = regression.quadrants_by_speaker(
             target,
             predicted,
-            predictions["speaker"].to_pylist(),
+            predictions["speaker"],
             midpoints=midpoints,
             fold=fold_of(predictions),
         )

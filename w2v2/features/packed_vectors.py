@@ -230,7 +230,7 @@ def _packed(cache: FeatureCache, digests: pa.Array, *, num_at_once: int) -> list
 
 
 def _write(cache: FeatureCache, digests: pa.Array, like: np.ndarray, *, num_at_once: int) -> _Pack:
-    name = hashlib.sha256("\n".join(digests.to_pylist()).encode()).hexdigest()[:32]
+    name = _name(digests)
     path = cache.folder / "packed" / f"{name}.bin"
     part = path.with_name(f".{name}.{uuid.uuid4().hex}.part")
     crc = 0
@@ -250,6 +250,16 @@ def _write(cache: FeatureCache, digests: pa.Array, like: np.ndarray, *, num_at_o
     table = pa.table({"digest": digests}).replace_schema_metadata({_FACTS: facts})
     storage.write_bytes(str(path.with_suffix(".parquet")), seal_parquet(to_parquet(table)))
     return pack
+
+
+def _name(digests: pa.Array) -> str:
+    """A hash of the digests, a line each."""
+    hashed = hashlib.sha256()
+    for at in range(0, len(digests), _CHUNK_CLIPS):
+        hashed.update(
+            ("\n" if at else "").encode() + "\n".join(digests[at : at + _CHUNK_CLIPS].to_pylist()).encode()
+        )
+    return hashed.hexdigest()[:32]
 
 
 def _local(cache: FeatureCache, digests: pa.Array, num_at_once: int) -> list[Path]:

@@ -7,19 +7,20 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
 from w2v2.audio.quality import Quality
-from w2v2.data.clip_columns import ClipColumns, table_of
+from w2v2.data.clip_columns import ClipColumns, TablesInOrder, table_of
+from w2v2.data.groups import places_of
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
 from w2v2.models.decoding import Transcript, Word
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import each_row, read_records, write_record
+from w2v2.storage.mapped_tables import on_disk, whole
+from w2v2.storage.parquet import ROWS_AT_ONCE, each_row, records, write_record
 
 WORD = pa.struct(
     [("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("confidence", pa.float64())]
@@ -111,7 +112,8 @@ def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> 
     """For each clip a digest of every input that its prediction depends on; `model` is the model's digest."""
     names = ("clip_id", "uri", "start_s", "end_s", "fingerprint")
     rows = (tuple(row[name] for name in names) for row in each_row(clips.select(names)))
-    return pa.array((_digest(model, window_s, hop_s, *row, *decoder_of(row[1])) for row in rows), pa.string())
+    digests = ({"inputs": _digest(model, window_s, hop_s, *row, *decoder_of(row[1]))} for row in rows)
+    return whole(table_of(digests, pa.schema([SCHEMA.field("inputs")]))["inputs"])
 
 
 def _digest(*parts: object) -> str:
@@ -136,8 +138,14 @@ def predictions_in_columns(predictions: Iterable[ClipPrediction]) -> ClipColumns
 
 def in_order(parts: Sequence[pa.Table], inputs: pa.Array) -> ClipColumns[ClipPrediction]:
     """The predictions with these inputs, in their order, of tables (SCHEMA) that have them."""
-    rows = pa.concat_tables(parts)
-    return ClipColumns(rows.take(pc.index_in(inputs, value_set=rows["inputs"].combine_chunks())), _prediction)
+    filled = [part for part in parts if len(part)]
+    rows = filled[0] if len(filled) == 1 else on_disk(pa.concat_tables(parts))
+    if not rows["inputs"].equals(pa.chunked_array([inputs])):  # as after a first run
+        places, ordered = places_of(inputs, rows["inputs"]), TablesInOrder(SCHEMA)
+        for number, at in enumerate(range(0, len(places), ROWS_AT_ONCE)):
+            ordered.add(number, rows.take(pa.array(places[at : at + ROWS_AT_ONCE])))
+        rows = ordered.all()
+    return ClipColumns(rows, _prediction)
 
 
 def _row(prediction: ClipPrediction) -> dict[str, object]:
@@ -162,7 +170,10 @@ def _text(transcript: Transcript) -> dict[str, object]:
 
 def read_predictions(run: str, *, num_at_once: int) -> pa.Table:
     """The predictions of earlier attempts of the run (SCHEMA)."""
-    return read_records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once)
+    done = TablesInOrder(SCHEMA)
+    for number, rows in enumerate(records(storage.join(run, "done"), SCHEMA, num_at_once=num_at_once)):
+        done.add(number, rows)
+    return done.all()
 
 
 def _prediction(row: Mapping[str, Any]) -> ClipPrediction:

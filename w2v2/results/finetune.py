@@ -84,7 +84,7 @@ def write_outcome(
         config,
         predictions,
         names,
-        heldout_speakers=set(scored_once["speaker"].to_pylist()),
+        heldout_speakers=set(scored_once["speaker"].unique().to_pylist()),
         out_of_fold=held_out,
     )
     metrics |= _details(config, test, corpus.clips, names, kept)

@@ -193,7 +193,7 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
     that every seed is in as many: of three seeds the ensembles of two are 1 and 2, 2 and 3, 3 and 1. Where there are
     no more seeds than asked for, all of them are the one ensemble. The column `seed` has the first of each.
     """
-    seeds = sorted(set(predictions["seed"].to_pylist()))
+    seeds = sorted(predictions["seed"].unique().to_pylist())
     by_seed = [predictions.filter(pc.equal(predictions["seed"], seed)) for seed in seeds]
     each = np.stack([task_scores.columns(table, "prob", classes) for table in by_seed])
     size = min(num_seeds, len(seeds))
@@ -213,7 +213,7 @@ def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict
     """By metric the score of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
     seeds = np.asarray(predictions["seed"])
     spread: dict[str, dict[str, Json]] = {}
-    once = np.ones((1, len(set(predictions["speaker"].to_pylist()))), np.int64)
+    once = np.ones((1, len(predictions["speaker"].unique())), np.int64)
     by_seed = [
         task_scores.scored(predictions.filter(pa.array(seeds == seed)), "classes", classes).values(once)
         for seed in np.unique(seeds)

@@ -82,8 +82,8 @@ def curve_sizes(clips: pa.Table) -> list[int]:
 
     Raises UserError where these are fewer than four different numbers.
     """
-    pairs = {(row["speaker"], row["fold"]) for row in clips.select(["speaker", "fold"]).to_pylist()}
-    num_held_out = np.bincount([fold for _, fold in pairs])
+    pairs = clips.group_by(["speaker", "fold"]).aggregate([])
+    num_held_out = np.bincount(pairs["fold"].to_numpy())
     num_least = int(len(pairs) - num_held_out.max())
     if num_least < NUM_SIZES:
         raise UserError(
@@ -100,7 +100,7 @@ def draw_order(clips: pa.Table, fold: int, draw: int, *, seed: int) -> list[str]
     a quarter of the speakers has all classes.
     """
     classes_of: dict[str, set[str]] = {}
-    for row in clips.select(["speaker", "fold", "label"]).to_pylist():
+    for row in clips.group_by(["speaker", "fold", "label"]).aggregate([]).to_pylist():
         if row["fold"] != fold:
             classes_of.setdefault(row["speaker"], set()).add(row["label"])
     rng = np.random.default_rng([seed, fold, draw])

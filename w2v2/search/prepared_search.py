@@ -39,11 +39,12 @@ class PreparedSearch:
     def trunk_counts(self) -> dict[str, int]:
         """`trunk` of metrics.json: passes through the frozen trunk, usable clips, and those that the cache had."""
         clips = in_columns(self.features).table
-        usable = clips.filter(pc.equal(clips["reason"], ""))
+        is_usable = pc.equal(clips["reason"], "")
+        is_reused = pc.and_(is_usable, pc.equal(clips["num_forwards"], 0))
         return {
             "clip_forwards": pc.sum(clips["num_forwards"]).as_py() or 0,
-            "num_clips": len(usable),
-            "reused": pc.sum(pc.equal(usable["num_forwards"], 0)).as_py() or 0,
+            "num_clips": pc.sum(is_usable).as_py() or 0,
+            "reused": pc.sum(is_reused).as_py() or 0,
         }
 
     def without_clips(self) -> "PreparedSearch":

@@ -5,16 +5,20 @@ import io
 
 import pyarrow as pa
 
+from w2v2.storage.parquet import each_row
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(rows: pa.Table) -> bytes:
     """A CSV in UTF-8 with a header; numbers have all digits, so that they read back the same."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
+    sink = io.BytesIO()
+    text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(rows.column_names)
-    writer.writerows([safe_cell(value) for value in row.values()] for row in rows.to_pylist())
-    return sink.getvalue().encode()
+    writer.writerows([safe_cell(value) for value in row.values()] for row in each_row(rows))
+    text.detach()  # which writes what it holds
+    return sink.getvalue()
 
 
 def safe_cell(value: object) -> object:

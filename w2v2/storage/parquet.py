@@ -38,16 +38,11 @@ def _name(data: bytes) -> str:
     return f"{hashlib.sha256(data).hexdigest()[:40]}.parquet"
 
 
-def read_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> pa.Table:
-    """The rows of all records; none where the folder is missing.
+def records(folder: str, schema: pa.Schema, *, num_at_once: int) -> Iterator[pa.Table]:
+    """The rows of each record; none where the folder is missing.
 
     A damaged file is skipped with a warning. Raises StorageError where the folder cannot be listed or read.
     """
-    return pa.concat_tables([schema.empty_table(), *records(folder, schema, num_at_once=num_at_once)])
-
-
-def records(folder: str, schema: pa.Schema, *, num_at_once: int) -> Iterator[pa.Table]:
-    """The rows of read_records, one record at a time."""
     if storage.exists(folder):
         uris = [info.uri for info in storage.list_files(folder, suffixes=(".parquet",))]
         for _, rows in _whole_records(uris, schema, num_at_once=num_at_once):
