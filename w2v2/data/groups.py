@@ -46,11 +46,11 @@ def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
     return table.take(pa.array(places_of(clip_ids, table["clip_id"])))
 
 
-Column = TypeVar("Column", pa.Array, pa.ChunkedArray)
+Rows = TypeVar("Rows", pa.Array, pa.ChunkedArray, pa.Table)
 
 
-def among(values: Column, is_chosen: Column) -> Column:
-    """The chosen values; these themselves where that is all of them, which a copy would double."""
+def among(values: Rows, is_chosen: pa.Array | pa.ChunkedArray) -> Rows:
+    """The chosen values or rows; these themselves where that is all of them, which a copy would double."""
     return values if pc.all(is_chosen).as_py() is not False else values.filter(is_chosen)
 
 

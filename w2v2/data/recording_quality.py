@@ -8,6 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from w2v2.audio.quality import Quality
+from w2v2.storage.mapped_tables import whole
 
 QUALITY = {field.name: pa.float64() for field in fields(Quality)}
 """The columns, in the order of `audio.quality.Quality`."""
@@ -58,4 +59,5 @@ def measured(clips: pa.Table, name: str) -> Float[np.ndarray, " clips"]:
     """A column of MEASURES; NaN where it is null or, in a table of an earlier version, missing."""
     if name not in clips.column_names:
         return np.full(len(clips), np.nan)
-    return clips[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    values = clips[name].cast(pa.float64())
+    return whole(values).to_numpy(zero_copy_only=False)

@@ -153,7 +153,7 @@ def _drawn(clips: pa.Table, split: SplitConfig, *, need_val: bool) -> list[str]:
 
 def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
     in_train = pc.equal(clips["split"], "train")
-    speakers = _shuffled(clips.filter(in_train)["speaker"].unique().to_pylist(), split.seed)
+    speakers = _shuffled(clips["speaker"].filter(in_train).unique().to_pylist(), split.seed)
     num_val = _share(speakers, split.val_fraction)
     if num_val >= len(speakers):
         raise UserError(
@@ -198,12 +198,12 @@ def _warn_untaught(clips: pa.Table) -> None:
 
 def _contents(clips: pa.Table, split: str) -> set[str]:
     """What can be learned of a split: its classes, the 0 and 1 of its labels, its targets that have values."""
-    part = clips.filter(pc.equal(clips["split"], split))
-    contents = {f"class {label}" for label in part["label"].unique().to_pylist() if label}
+    in_part = pc.equal(clips["split"], split)
+    contents = {f"class {label}" for label in clips["label"].filter(in_part).unique().to_pylist() if label}
     for name in clips.column_names:
         if name.startswith("target_"):
             is_label = set(clips[name].unique().to_pylist()) <= {0.0, 1.0, None}
             target = name.removeprefix("target_")
-            values = part[name].drop_null().unique().to_pylist()
+            values = clips[name].filter(in_part).drop_null().unique().to_pylist()
             contents |= {f"{target}={value:g}" if is_label else f"values of {target}" for value in values}
     return contents

@@ -192,7 +192,7 @@ def _permutation_p(
     num = NUM_PERMUTATIONS if len(values) <= MANY_MEANS else NUM_PERMUTATIONS // 5
     least = variation(values[None]) * (1 - 1e-9)
     num_as_large = 0
-    for rows in blocks(num, len(values)):
+    for rows in blocks(num, 4 * len(values)):  # of which it holds four
         permuted = np.stack([shuffled() for _ in range(num)[rows]])
         num_as_large += int((variation(permuted) >= least).sum())
     return (1 + num_as_large) / (1 + num)

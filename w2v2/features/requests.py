@@ -18,6 +18,7 @@ from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataC
 from w2v2.config.digest import positional, settings_digest
 from w2v2.data.clip_columns import ClipColumns, table_of
 from w2v2.data.file_facts import listed_fingerprints
+from w2v2.data.groups import places_of
 from w2v2.data.recording_quality import QUALITY, recorded_quality
 from w2v2.data.rejects import RECORD, record_fields, recorded_reject
 from w2v2.errors import Reject
@@ -149,13 +150,15 @@ class AudioIndex:
         places = [storage.join(folder, key) for key in audio_keys(audio, data.uri)]
         self._data, self._place = data, places[0]
         indexes = (files for place in places if (files := _index_files(place)))
-        self._files = next(indexes, {})
-        self._rows = pa.concat_tables([INDEX.empty_table(), *self._files.values()])
+        tables = next(indexes, {})
+        self._files = set(tables)
+        self._rows = on_disk(pa.concat_tables([INDEX.empty_table(), *tables.values()]))
 
     def requests(self, clips: pa.Table, *, is_looked_up: bool = False) -> ClipColumns[Request]:
         """A request for every clip, with what earlier runs learnt about its file, and with what a listing shows of files in gs://."""
-        place = pc.index_in(_key(clips), value_set=_key(self._rows).combine_chunks())
-        columns = {name: self._rows[name].take(place) for name in (*FILE_FACTS, *QUALITY)}
+        place = places_of(_key(clips), _key(self._rows))
+        rows = pa.array(place, mask=place < 0)
+        columns = {name: self._rows[name].take(rows) for name in (*FILE_FACTS, *QUALITY)}
         columns["listed_fingerprint"] = pa.nulls(len(clips), pa.string())
         if is_looked_up:
             columns["listed_fingerprint"] = listed_fingerprints(clips, self._data)
@@ -167,7 +170,7 @@ class AudioIndex:
 
     def has_all(self, clips: pa.Table) -> bool:
         """Whether every clip's audio was read by an earlier run."""
-        return pc.all(pc.is_in(_key(clips), value_set=_key(self._rows).combine_chunks())).as_py() is not False
+        return bool((places_of(_key(clips), _key(self._rows)) >= 0).all())
 
     def save(self, requests: ClipColumns[Request], prepared: Sequence[ClipFeatures]) -> None:
         """Write the index with the usable clips added; the others are read again by the next run."""
@@ -182,7 +185,7 @@ class AudioIndex:
             at = number * SHARD_CLIPS
             rows = _rows_of(places.slice(at, SHARD_CLIPS), clips.slice(at, SHARD_CLIPS))
             storage.write_bytes(uri, seal_parquet(to_parquet(rows)))
-        for uri in self._files.keys() - set(uris):
+        for uri in self._files - set(uris):
             if uri.startswith(self._place):  # not those of an earlier version's key
                 storage.delete(uri)
 
@@ -217,6 +220,8 @@ def _index_rows(uri: str, body: bytes) -> pa.Table:
         return INDEX.empty_table()
     # An earlier decoder may have decoded only a part of the file.
     is_new = pc.fill_null(pc.equal(rows["decoder"], DECODER_VERSION), False)
+    if pc.all(is_new).as_py() is not False:  # else a copy of all would be made
+        return rows
     old = rows.filter(pc.invert(is_new))
     same = pa.array([not decoder_of(uri) for uri in old["uri"].to_pylist()], pa.bool_())
     return pa.concat_tables([rows.filter(is_new), old.filter(same)])

@@ -259,7 +259,7 @@ def encoder_entry(
     config: FinetuneConfig, info: features.EncoderInfo, corpus: manifest.Manifest
 ) -> dict[str, str]:
     """`encoder` of metrics.json and of the model card, with the overlap of the test clips and its training data."""
-    test = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
+    test = corpus.clips.select(["speaker", "audio_digest"]).filter(pc.equal(corpus.clips["split"], "test"))
     return {
         "name": config.encoder.name,
         "train": config.encoder.train,

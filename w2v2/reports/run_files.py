@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from w2v2.data.groups import among
 from w2v2.json_types import JsonObject
 from w2v2.reports.earlier_names import with_present_names
 from w2v2.reports.text import ERROR_LABELS, METRIC_LABELS
@@ -146,7 +147,7 @@ def read_model_run(uri: str) -> ModelRun:
     common = _common(uri)
     predictions = read_table(uri, "predictions")
     if common["metrics"]["job"] == "finetune":
-        predictions = predictions.filter(pc.equal(predictions["split"], "test"))
+        predictions = among(predictions, pc.equal(predictions["split"], "test"))
     is_trained = storage.exists(storage.join(uri, "curves.parquet"))
     curves = {"curves": read_table(uri, "curves")} if is_trained else {}
     return ModelRun(**common, predictions=predictions, **curves)

@@ -14,6 +14,7 @@ from w2v2.config.digest import plain
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data import splits, transcripts
 from w2v2.data.accounting import account
+from w2v2.data.groups import among
 from w2v2.data.manifest import Manifest
 from w2v2.data.text import Vocabulary, character_table
 from w2v2.evaluation import recognition
@@ -64,8 +65,9 @@ def write_outcome(
     an ensemble was trained, trained is its average.
     """
     predictions = _write_tables(config, corpus.clips, trained, names)
-    test = predictions.filter(pc.equal(predictions["split"], "test"))
-    scored_once = corpus.clips.filter(pc.equal(corpus.clips["split"], "test"))
+    test = among(predictions, pc.equal(predictions["split"], "test"))
+    in_test = pc.equal(corpus.clips["split"], "test")
+    scored_once = corpus.clips.select(["speaker", "audio_digest"]).filter(in_test)
     caveat = provenance.tuning_caveat(config.tuned_on, scored_once)
     metrics = _scores(config, test, names, midpoints) | _facts(config, corpus, trained)
     metrics |= {
@@ -192,7 +194,9 @@ def _write_tables(
     config: FinetuneConfig, clips: pa.Table, trained: "FinetuneResult", names: Sequence[str]
 ) -> pa.Table:
     """The predictions, after they and the learning curve have been written."""
-    scored = clips.take(pa.array(trained.rows))
+    kept = {"clip_id", "speaker", "split", "label", "reference"}
+    wanted = [name for name in clips.column_names if name in kept or name.startswith("target_")]
+    scored = clips.select(wanted).take(pa.array(trained.rows))
     predictions = on_disk(_predictions(scored, trained, kind=config.task.kind, names=names))
     run_directory.write_table(config.run, "predictions", predictions)
     curves = pa.Table.from_pylist([asdict(point) for point in trained.curve], schema=CURVES)
