@@ -23,11 +23,16 @@ def test_a_first_run_makes_all_and_a_second_one_nothing(tmp_path, job):
     config = BenchmarkConfig(cases=("scale",), scale=ScaleSizes(jobs=(job,), num_clips=(1_500,), dim=3))
     result = scale_case.scale(config, tmp_path)
     by_name = {(one.part, one.what): one for one in result.agreements}
-    assert len(by_name) == 8
+    assert len(by_name) == 10
     for part, least in (("first run", 1.0), ("second run", 0.0)):
         one = by_name[f"{job}, 1,500 clips, {part}", "requests for each clip"]
         assert least < one.value < least + 0.5, one  # a few hundred for each run
     assert by_name[f"{job}, 1,500 clips, second run", "driver's peak memory, MB"].value > 100
+    whole, anonymous = (
+        by_name[f"{job}, 1,500 clips, first run", f"driver's peak memory{which}, MB"].value
+        for which in ("", " without mapped files")
+    )
+    assert 50 < anonymous < whole
     assert any("requests: " in line for line in lines_of(result))
 
 

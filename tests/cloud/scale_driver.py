@@ -9,11 +9,12 @@ import datetime
 import json
 import multiprocessing
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -106,10 +107,29 @@ def embedded(clips: pa.Table, dim: int) -> pa.Table:
     )
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held since it began."""
+def memory_bytes(name: Literal["VmHWM", "RssAnon"]) -> int:
+    """The most memory that this process has held since it began, or what it holds now without files that are mapped."""
     with open("/proc/self/status") as status:
-        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(name))
+
+
+class AnonymousMemory:
+    """The most memory without mapped files that this process holds in a block, looked up twenty times a second."""
+
+    def __enter__(self) -> "AnonymousMemory":
+        self.peak_bytes = memory_bytes("RssAnon")
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._sampler.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.05):
+            self.peak_bytes = max(self.peak_bytes, memory_bytes("RssAnon"))
 
 
 def main(argument: str) -> None:
@@ -124,10 +144,12 @@ def main(argument: str) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         extract("few", f"{wanted['run']}-few", wanted["warm_table"])
         cpu_s, seconds = time.process_time(), time.perf_counter()
-        before = peak_bytes()
-        metrics = extract("audio", wanted["run"], wanted["table"])
+        before = memory_bytes("VmHWM")
+        with AnonymousMemory() as anonymous:
+            metrics = extract("audio", wanted["run"], wanted["table"])
         cpu_s, seconds = time.process_time() - cpu_s, time.perf_counter() - seconds
-    took = {"cpu_s": cpu_s, "seconds": seconds, "peak_bytes": peak_bytes(), "bytes_before": before}
+    took = {"cpu_s": cpu_s, "seconds": seconds, "bytes_before": before}
+    took |= {"peak_bytes": memory_bytes("VmHWM"), "anonymous_bytes": anonymous.peak_bytes}
     print(json.dumps(took | {name: metrics[name] for name in ("num_clips", "written", "there", "num_made")}))
 
 

@@ -22,7 +22,7 @@ from unittest import mock
 
 import numpy as np
 
-from tests.cloud.scale_driver import peak_bytes
+from tests.cloud.scale_driver import AnonymousMemory, memory_bytes
 from tests.cloud.serve_corpus import BUCKET, NUM_FEW, Names
 from w2v2.audio.decoding import SAMPLE_RATE, Clip
 from w2v2.audio.quality import Quality
@@ -298,11 +298,13 @@ def main(argument: str) -> None:
     with ProcessPoolExecutor(1, mp_context=context, initializer=stub_audio_and_encoder) as pool:
         job(wanted, few, f"{wanted['run']}-few", pool)
         cpu_s, seconds = time.process_time(), time.perf_counter()
-        before, of_worker = peak_bytes(), pool.submit(peak_bytes).result()
-        numbers = job(wanted, labels, wanted["run"], pool)
+        before, of_worker = memory_bytes("VmHWM"), pool.submit(memory_bytes, "VmHWM").result()
+        with AnonymousMemory() as anonymous:
+            numbers = job(wanted, labels, wanted["run"], pool)
         cpu_s, seconds = time.process_time() - cpu_s, time.perf_counter() - seconds
-        took = {"cpu_s": cpu_s, "seconds": seconds, "peak_bytes": peak_bytes(), "bytes_before": before}
-        took["worker_grown_bytes"] = pool.submit(peak_bytes).result() - of_worker
+        took = {"cpu_s": cpu_s, "seconds": seconds, "bytes_before": before}
+        took |= {"peak_bytes": memory_bytes("VmHWM"), "anonymous_bytes": anonymous.peak_bytes}
+        took["worker_grown_bytes"] = pool.submit(memory_bytes, "VmHWM").result() - of_worker
     print(json.dumps(took | numbers))
 
 

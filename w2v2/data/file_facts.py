@@ -12,13 +12,13 @@ from jaxtyping import Int
 from w2v2.config.data import DataConfig
 from w2v2.data.clip_columns import TablesInOrder
 from w2v2.data.corpora.label_table import is_table
-from w2v2.data.groups import among, hashes_of
+from w2v2.data.groups import among, hashes_of, places_of
 from w2v2.data.manifest import Manifest, with_rejects
 from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.files import FileInfo, StorageError
-from w2v2.storage.listing import LISTING, file_tables, of_size, table_of
-from w2v2.storage.mapped_tables import whole
+from w2v2.storage.listing import LISTING, file_tables, table_of
+from w2v2.storage.mapped_tables import on_disk, whole
 
 MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
@@ -37,7 +37,9 @@ def add_file_facts(
     The checksum is empty where it takes reading to know it. listing has files that listings show (LISTING); None makes
     listings of what data names.
     """
-    uris = corpus.clips["uri"].unique()
+    uris = corpus.clips["uri"]
+    if len(np.unique(hashes_of(uris))) < len(uris):  # segments of the same files
+        uris = pa.chunked_array([uris.unique()])
     if listing is None:
         listing = _listed(uris, data)
     files, errors = _looked_up(uris, listing, num_at_once=4 * data.num_readers)
@@ -48,10 +50,12 @@ def add_file_facts(
     pairs = zip(lost["clip_id"].to_pylist(), lost["uri"].to_pylist(), strict=True)
     corpus = with_rejects(corpus, [(clip_id, refused[uri]) for clip_id, uri in pairs])
     clips = corpus.clips
-    place = pc.index_in(clips["uri"], value_set=files["uri"].combine_chunks())
-    for name in ("size_bytes", "fingerprint"):
-        clips = clips.append_column(name, files[name].take(place))
-    return replace(corpus, clips=clips.append_column("checksum", checksums(clips)))
+    place = places_of(clips["uri"], files["uri"])
+    facts = on_disk(files.select(["size_bytes", "fingerprint"]).take(pa.array(place, mask=place < 0)))
+    for name in facts.column_names:
+        clips = clips.append_column(name, facts[name])
+    checksum = on_disk(pa.table({"checksum": checksums(clips)}))["checksum"]
+    return replace(corpus, clips=clips.append_column("checksum", checksum))
 
 
 def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
@@ -66,23 +70,26 @@ def without_missing_files(corpus: Manifest, data: DataConfig) -> Manifest:
 
 
 def _looked_up(
-    uris: pa.Array, listing: Iterable[pa.Table], *, num_at_once: int
+    uris: pa.ChunkedArray, listing: Iterable[pa.Table], *, num_at_once: int
 ) -> tuple[pa.Table, dict[str, StorageError]]:
     """The files of these uris (LISTING), and the errors of those that cannot be looked up."""
-    files = _among(listing, uris)
-    unlisted = uris.filter(pc.invert(pc.is_in(uris, files["uri"].combine_chunks()))).to_pylist()
+    files = _wanted(listing, hashes_of(uris))
+    unlisted = uris.filter(pa.array(places_of(uris, files["uri"]) < 0)).to_pylist()
     infos = dict(zip(unlisted, storage.stat_many(unlisted, num_at_once=num_at_once), strict=True))
     errors = {uri: info for uri, info in infos.items() if isinstance(info, StorageError)}
     stated = table_of(info for info in infos.values() if isinstance(info, FileInfo))
-    return pa.concat_tables([files, stated]), errors
+    return (pa.concat_tables([files, stated]).combine_chunks() if len(stated) else files), errors
 
 
-def _among(listing: Iterable[pa.Table], uris: pa.Array) -> pa.Table:
-    """The listed files that have these uris."""
-    # As many at a time as are wanted: each comparison hashes all uris anew.
-    tables = of_size(listing, max(_LISTED_AT_ONCE, len(uris)))
-    wanted = [table.filter(pc.is_in(table["uri"], uris)) for table in tables]
-    return pa.concat_tables([LISTING.empty_table(), *wanted])
+def _wanted(listing: Iterable[pa.Table], hashes: Int[np.ndarray, " uris"]) -> pa.Table:
+    """The listed files whose uris have these hashes."""
+    wanted, files = np.unique(hashes), TablesInOrder(LISTING)
+    for number, table in enumerate(listing):
+        listed = hashes_of(table["uri"])
+        nearest = np.minimum(np.searchsorted(wanted, listed), len(wanted) - 1)
+        is_wanted = wanted[nearest] == listed if len(wanted) else np.zeros(len(listed), bool)
+        files.add(number, table.filter(pa.array(is_wanted)))
+    return files.all()
 
 
 def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
@@ -91,14 +98,9 @@ def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
     if not len(remote):
         return pa.chunked_array([pa.nulls(len(clips), pa.string())])
     hashes = hashes_of(clips["uri"])
-    wanted = np.unique(hashes)
-    files = TablesInOrder(LISTING)
-    for number, table in enumerate(_listed(remote, data)):
-        table = table.filter(pc.less_equal(table["size_bytes"], MAX_FILE_BYTES))
-        listed = hashes_of(table["uri"])
-        is_wanted = wanted[np.minimum(np.searchsorted(wanted, listed), len(wanted) - 1)] == listed
-        files.add(number, table.filter(pa.array(is_wanted)))
-    return _fingerprints_of(clips["uri"], hashes, files.all())
+    tables = _listed(remote, data)
+    usable = (table.filter(pc.less_equal(table["size_bytes"], MAX_FILE_BYTES)) for table in tables)
+    return _fingerprints_of(clips["uri"], hashes, _wanted(usable, hashes))
 
 
 def _fingerprints_of(

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
@@ -83,29 +84,28 @@ class ClipPrediction:
         return round(self.duration_s * SAMPLE_RATE)
 
 
-FACTS = {"duration_s": pa.float64(), "audio_digest": pa.string(), "tolerated": pa.string()}
+FACTS = ("duration_s", "audio_digest", "tolerated")
 """Fields of a prediction that describe the clip's audio."""
 
 
 def predicted_clips(
-    manifest: Manifest, predictions: Sequence[ClipPrediction], *, facts: Sequence[str] = tuple(FACTS)
+    manifest: Manifest, predictions: Sequence[ClipPrediction], *, facts: Sequence[str] = FACTS
 ) -> Manifest:
     """The clips that were predicted, with facts on their audio as columns; the others are rejects.
 
     predictions has an item for every clip, in order.
     """
-    kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in predictions if clip.reject])
-    schema = pa.schema([*((name, FACTS[name]) for name in facts), *QUALITY.items()])
-    good = table_of((_facts(clip, facts) for clip in predictions if not clip.reject), schema)
+    columns = predictions if isinstance(predictions, ClipColumns) else predictions_in_columns(predictions)
+    is_rejected = pc.not_equal(pc.fill_null(columns.table["reason"], ""), "")
+    num_rejected = pc.sum(is_rejected).as_py() or 0
+    rejected: Sequence[ClipPrediction] = columns.among(is_rejected) if num_rejected else []
+    kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in rejected if clip.reject])
+    good = columns.among(pc.invert(is_rejected)).table
     clips = kept.clips
-    for field in schema:
-        clips = clips.append_column(field, good[field.name])
-    return replace(kept, clips=clips)
-
-
-def _facts(clip: ClipPrediction, names: Sequence[str]) -> dict[str, object]:
-    of_audio = {name: getattr(clip, name) for name in names}
-    return of_audio | (asdict(clip.quality) if clip.quality else {})
+    for name in (*facts, *QUALITY):
+        values = pc.fill_null(good[name], "") if name == "tolerated" else good[name]
+        clips = clips.append_column(name, values)
+    return replace(kept, clips=on_disk(clips) if num_rejected else clips)
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> pa.Array:
