@@ -31,9 +31,9 @@ print(code, [name for name in ("ray", "transformers") if name in sys.modules])
 """
 
 
-def test_what_the_cache_has_is_searched_without_ray(tmp_path, two_emotions, ray_session):
+def test_what_the_cache_has_is_searched_without_ray(tmp_path, two_emotions):
     config = make_config(tmp_path, two_emotions, encoder=EncoderConfig(train="head"), folds=THREE)
-    first = tune_folds.main(config)
+    first = tune_folds.main(replace(config, local=True))
     assert first["trunk"]["clip_forwards"] == 48
     again = replace(config, run=str(tmp_path / "again"))
     (tmp_path / "again.yaml").write_text(command_line.dump(again))

@@ -121,6 +121,7 @@ def check_continued(config: TuneFoldsConfig, before: dict[str, bytes], whole: Pa
     assert trials == table(whole, "trials").drop_columns(["seconds"])
 
 
+@pytest.mark.slow
 def test_stopped_and_run_again_it_ends_with_the_same_numbers(two_emotions, tmp_path, ray_session, caplog):
     caplog.set_level(logging.INFO, "w2v2")
     config = one_at_a_time(tmp_path, two_emotions, "stopped")

@@ -26,9 +26,11 @@ def fused_adamw(
 ) -> None:
     """Take a step without weight decay, in place, as torch.optim.AdamW with fused=True does.
 
-    first, second and largest are the moments and the maximum of the second one (used with amsgrad), steps counts.
+    first, second and largest are the moments and the maximum of the second one (used with amsgrad); steps counts, and
+    parameters may share one.
     """
-    torch._foreach_add_(list(steps), 1)
+    for step in {id(step): step for step in steps}.values():
+        step.add_(1)
     torch._fused_adamw_(
         list(parameters),
         list(gradients),

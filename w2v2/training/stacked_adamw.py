@@ -26,10 +26,10 @@ class _Part:
     step: Tensor
 
     @classmethod
-    def of(cls, tensor: Tensor, *, decays: bool) -> "_Part":
-        """A part at its start."""
+    def of(cls, tensor: Tensor, *, decays: bool, step: Tensor) -> "_Part":
+        """A part at its start, whose steps are counted in step."""
         first, second, largest = (torch.zeros_like(tensor) for _ in range(3))
-        return cls(tensor, decays, first, second, largest, torch.tensor(0.0))
+        return cls(tensor, decays, first, second, largest, step)
 
 
 class StackedAdamW:
@@ -45,8 +45,14 @@ class StackedAdamW:
         self._whole = [even and parameter[0].numel() % WIDEST_VECTOR == 0 for parameter in of_trial]
         self._even = even
         # Weights decay, vectors (biases, a mix of layers) do not.
+        num_folds = len(of_trial[0])
+        # What takes every step together shares one count: to add to a number takes as long as to a weight.
+        counts = [torch.tensor(0.0)] * num_folds if even else [torch.tensor(0.0) for _ in range(num_folds)]
         self._parts = [
-            [_Part.of(p, decays=parameter.ndim > 2) for p in ([parameter] if whole else parameter.unbind(0))]
+            [
+                _Part.of(part, decays=parameter.ndim > 2, step=count)
+                for part, count in zip([parameter] if whole else parameter.unbind(0), counts, strict=False)
+            ]
             for parameter, whole in zip(of_trial, self._whole, strict=True)
         ]
 
