@@ -48,7 +48,7 @@ def test_a_large_table_is_the_same_on_the_disk_and_takes_no_memory(temporary):
     del table
     gc.collect()
     assert mapped["clip_id"][NUM - 1].as_py() == f"{NUM - 1:032d}"
-    assert list(temporary.iterdir()) == []  # nothing is left behind, even by a killed process
+    assert list(temporary.iterdir()) == []  # the files have no name once they are mapped
 
 
 def test_a_small_table_stays_in_memory(monkeypatch):

@@ -95,8 +95,8 @@ def predicted_clips(
 
     predictions has an item for every clip, in order.
     """
-    columns = predictions if isinstance(predictions, ClipColumns) else predictions_in_columns(predictions)
-    is_rejected = pc.not_equal(pc.fill_null(columns.table["reason"], ""), "")
+    columns = _in_columns(predictions)
+    is_rejected = _is_rejected(columns.table)
     num_rejected = pc.sum(is_rejected).as_py() or 0
     rejected: Sequence[ClipPrediction] = columns.among(is_rejected) if num_rejected else []
     kept = with_rejects(manifest, [(clip.clip_id, clip.reject) for clip in rejected if clip.reject])
@@ -106,6 +106,25 @@ def predicted_clips(
         values = pc.fill_null(good[name], "") if name == "tolerated" else good[name]
         clips = clips.append_column(name, values)
     return replace(kept, clips=on_disk(clips) if num_rejected else clips)
+
+
+def values_of(
+    predictions: Sequence[ClipPrediction], *, num_outputs: int
+) -> Float[np.ndarray, "clips outputs"]:
+    """The outputs for each clip that is not rejected, in order; every one has been predicted as one window."""
+    columns = _in_columns(predictions)
+    good = columns.among(pc.invert(_is_rejected(columns.table))).table
+    windows = whole(good["values"]).flatten()
+    assert len(windows) == len(good), "one window for each clip"
+    return windows.flatten().to_numpy().reshape(len(good), num_outputs)
+
+
+def _in_columns(predictions: Sequence[ClipPrediction]) -> ClipColumns[ClipPrediction]:
+    return predictions if isinstance(predictions, ClipColumns) else predictions_in_columns(predictions)
+
+
+def _is_rejected(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.not_equal(pc.fill_null(rows["reason"], ""), "")
 
 
 def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> pa.Array:

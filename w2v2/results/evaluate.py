@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from w2v2.config import command_line
@@ -17,7 +16,7 @@ from w2v2.evaluation.details import class_details, detail_lines
 from w2v2.evaluation.predictions import predictions_table, transcripts_table
 from w2v2.evaluation.recording_quality import recording_details
 from w2v2.evaluation.scores import score_lines, score_predictions
-from w2v2.inference.prediction_records import ClipPrediction
+from w2v2.inference.prediction_records import ClipPrediction, values_of
 from w2v2.json_types import Json, JsonObject
 from w2v2.models import provenance
 from w2v2.models.any_model import is_foreign
@@ -105,13 +104,10 @@ def _seen_entries(seen: provenance.Overlap | None) -> dict[str, Json]:
 def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], info: ModelInfo) -> pa.Table:
     """The rows of predictions.parquet."""
     keep = ["clip_id", "speaker", "split"]
-    good = (clip for clip in clip_predictions if not clip.reject)
     if info.kind == "transcript":
+        good = (clip for clip in clip_predictions if not clip.reject)
         return transcripts_table(clips, [clip.transcript for clip in good if clip.transcript], keep=keep)
-    values = np.empty((len(clips), len(info.names)))
-    for row, clip in enumerate(good):
-        assert clip.values is not None  # of what is no transcript
-        [values[row]] = clip.values
+    values = values_of(clip_predictions, num_outputs=len(info.names))
     return predictions_table(clips, values, kind=info.kind, names=info.names, keep=keep)
 
 
