@@ -292,7 +292,7 @@ def test_random_faults_repeat_with_their_seed(gcs: FakeGcs) -> None:
 
 def test_requests_are_served_at_once_and_delays_overlap(gcs: FakeGcs) -> None:
     gcs.put("bucket", "x", b"data")
-    gcs.faults.add(kind="delay", delay_s=0.3, count=-1)
+    gcs.faults.add(kind="delay", delay_s=1.0, count=-1)
     threads = [threading.Thread(target=fetch, args=(gcs, MEDIA)) for _ in range(8)]
     for thread in threads:
         thread.start()

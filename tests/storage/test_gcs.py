@@ -304,9 +304,10 @@ def test_reads_overlap(gcs: FakeGcs) -> None:
     uris = [f"gs://corpus/{k}" for k in range(60)]
     for k in range(60):
         gcs.put("corpus", f"{k}", b"x" * k)
-    gcs.faults.add(kind="delay", delay_s=0.02, count=-1)
     in_flight = {}
-    for num_at_once in (1, 16):
+    for num_at_once, delay_s in ((1, 0.02), (16, 0.3)):
+        gcs.faults.clear()
+        gcs.faults.add(kind="delay", delay_s=delay_s, count=-1)
         gcs.max_in_flight = 0
         assert [len(data) for data in storage.read_many(uris, num_at_once=num_at_once)] == list(range(60))
         in_flight[num_at_once] = gcs.max_in_flight

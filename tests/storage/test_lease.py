@@ -34,7 +34,7 @@ with lease.hold(sys.argv[1]):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "EXPIRY_S", 0.6)
+    monkeypatch.setattr(lease, "EXPIRY_S", 1.2)
     monkeypatch.setattr(lease, "RENEWAL_S", 0.1)
     monkeypatch.setattr(lease, "_POLL_S", 0.05)
 
