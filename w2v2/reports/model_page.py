@@ -36,7 +36,7 @@ from w2v2.reports.page import write_page
 from w2v2.reports.plots.style import is_defined
 from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
-from w2v2.reports.run_files import ModelRun, read_model_run
+from w2v2.reports.run_files import NO_TABLES, ModelRun, Tables, read_model_run
 from w2v2.reports.shared_sections import (
     clips_blocks,
     kicker,
@@ -52,13 +52,13 @@ from w2v2.wording import listed
 SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
 
 
-def write_model_report(run: str) -> str:
+def write_model_report(run: str, tables: Tables = NO_TABLES) -> str:
     """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of one model's run.
 
     Reads metrics.json (see evaluation.scores), config.yaml, predictions, manifest, rejects and, where there
-    is one, curves.parquet.
+    is one, curves.parquet; tables are some of these that need not be read.
     """
-    files = read_model_run(storage.expand(run))
+    files = read_model_run(storage.expand(run), tables)
     figures = model_figures(files)
     sections = [
         Section("", headline(files, figures)),

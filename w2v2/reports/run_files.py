@@ -1,8 +1,9 @@
 """The files of a finished run, read back from its run directory for its page."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,9 @@ from w2v2.reports.text import ERROR_LABELS, METRIC_LABELS
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
+Tables: TypeAlias = Mapping[str, pa.Table]
+"""By the names of their files, as a job that ends has them: of a million clips they are not read again."""
+NO_TABLES: Tables = {}
 NUM_SHARDS_SHOWN = 3
 """Of a manifest in several files, from which a page is drawn."""
 
@@ -132,20 +136,20 @@ class PretrainRun(RunFiles):
         return len(set(clips["speaker"].to_pylist()) - {""})
 
 
-def read_tune_run(uri: str) -> TuneRun:
-    """The files of a search; one that is missing raises StorageError."""
+def read_tune_run(uri: str, tables: Tables = NO_TABLES) -> TuneRun:
+    """The files of a search; one that is missing raises StorageError. tables are some that need not be read."""
     names = ("trials", "folds", "curves", "predictions")
-    return TuneRun(**_common(uri), **{name: read_table(uri, name) for name in names})
+    return TuneRun(**_common(uri, tables), **{name: _table(uri, name, tables) for name in names})
 
 
-def read_model_run(uri: str) -> ModelRun:
-    """The files of the run of a model; one that is missing raises StorageError.
+def read_model_run(uri: str, tables: Tables = NO_TABLES) -> ModelRun:
+    """The files of the run of a model; one that is missing raises StorageError. tables are some that need not be read.
 
     curves.parquet may be missing: an evaluation trains nothing. Of a fine-tuning's predictions those of the
     test split are scored.
     """
-    common = _common(uri)
-    predictions = read_table(uri, "predictions")
+    common = _common(uri, tables)
+    predictions = _table(uri, "predictions", tables)
     if common["metrics"]["job"] == "finetune":
         predictions = among(predictions, pc.equal(predictions["split"], "test"))
     is_trained = storage.exists(storage.join(uri, "curves.parquet"))
@@ -164,7 +168,7 @@ def read_run_files(uri: str) -> RunFiles:
     return RunFiles(**_common(uri))
 
 
-def _common(uri: str) -> JsonObject:
+def _common(uri: str, tables: Tables = NO_TABLES) -> JsonObject:
     config_text = storage.read_text(storage.join(uri, "config.yaml"))
     metrics = storage.read_text(storage.join(uri, "metrics.json"))
     return {
@@ -173,7 +177,7 @@ def _common(uri: str) -> JsonObject:
         "metrics": with_present_names(json.loads(metrics, parse_constant=lambda _: None)),
         "config": yaml.safe_load(config_text),
         "config_text": config_text,
-        "manifest": _manifest(uri),
+        "manifest": _table(uri, "manifest", tables) if "manifest" in tables else _manifest(uri),
         "rejects": read_table(uri, "rejects"),
     }
 
@@ -188,9 +192,19 @@ def _manifest(uri: str) -> pa.Table:
     return pa.concat_tables([read_table(uri, name) for name in names])
 
 
+def _table(uri: str, name: str, tables: Tables) -> pa.Table:
+    """A table of the run as `read_table` gives it, from the tables at hand if it is among them."""
+    if name in tables:
+        return _without_nan(run_directory.without_secrets(tables[name]))
+    return read_table(uri, name)
+
+
 def read_table(uri: str, name: str) -> pa.Table:
     """`<uri>/<name>.parquet` with null for NaN, which a writer that went through pandas may have left."""
-    table = run_directory.read_table(uri, name)
+    return _without_nan(run_directory.read_table(uri, name))
+
+
+def _without_nan(table: pa.Table) -> pa.Table:
     for i, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             values = table.column(i)

@@ -17,7 +17,7 @@ from w2v2.reports.plots.more_speakers import more_speakers as learning_curve_fig
 from w2v2.reports.plots.transcripts import speaker_error_rates
 from w2v2.reports.recording_quality_section import recording_quality
 from w2v2.reports.recordings import corpus_name
-from w2v2.reports.run_files import TuneRun, read_tune_run
+from w2v2.reports.run_files import NO_TABLES, Tables, TuneRun, read_tune_run
 from w2v2.reports.shared_sections import kicker, left_out, pictured, provenance, verdict_blocks
 from w2v2.reports.text import LABELS, duration_text, percent_text, points_text
 from w2v2.reports.transcript_sections import confusions, errors, worst
@@ -35,9 +35,12 @@ from w2v2.reports.tune_sections import (
 from w2v2.storage import files as storage
 
 
-def write_tune_report(run: str) -> str:
-    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a search."""
-    files = read_tune_run(storage.expand(run))
+def write_tune_report(run: str, tables: Tables = NO_TABLES) -> str:
+    """The uri of `<run>/report.html`, made with plots/ and tables/ from the files of a search.
+
+    tables are some of these that need not be read.
+    """
+    files = read_tune_run(storage.expand(run), tables)
     figures = tune_figures(files)
     sections = [
         Section("", headline(files, figures)),

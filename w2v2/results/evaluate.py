@@ -70,7 +70,7 @@ def write_outcome(
     # Imported here: matplotlib takes a second, which an error need not wait for.
     from w2v2.reports.model_page import write_model_report
 
-    page = write_model_report(config.run)
+    page = write_model_report(config.run, {"manifest": manifest.clips, "predictions": predictions})
     logger.info("%s", "\n".join([score_lines(metrics), *detail_lines(metrics), *decision_lines(metrics)]))
     logger.info("page: %s", page)
     return metrics

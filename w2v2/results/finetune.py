@@ -101,17 +101,17 @@ def write_outcome(
         metrics["estimate"] = estimate
     metrics = with_sessions(config.run, metrics)
     _write_numbers(config, metrics, trained, {**kept, **({"estimate": estimate} if estimate else {})})
+    _report(config, metrics, trained, {"manifest": corpus.clips, "predictions": predictions})
     return metrics
 
 
 def _write_numbers(
     config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult", kept: JsonObject
 ) -> None:
-    """metrics.json, the model card with what is kept with the model, TensorBoard's events and the page."""
+    """Writes metrics.json, the model card with what is kept with the model, and TensorBoard's events."""
     run_directory.write_metrics(config.run, metrics)
     _extend_card(config, metrics, kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
-    _report(config, metrics, trained)
 
 
 def _scores(
@@ -162,12 +162,14 @@ def _extend_card(config: FinetuneConfig, metrics: JsonObject, more: JsonObject) 
     extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
 
 
-def _report(config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult") -> None:
-    """Writes the page, and logs the scores and where everything is."""
+def _report(
+    config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult", tables: Mapping[str, pa.Table]
+) -> None:
+    """Writes the page, from files and the tables at hand, and logs the scores and where everything is."""
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.model_page import write_model_report
 
-    page = write_model_report(config.run)
+    page = write_model_report(config.run, tables)
     scores = [
         *expected_lines(metrics),
         score_lines(metrics),

@@ -89,7 +89,7 @@ def write_outcome(
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.tune_page import write_tune_report
 
-    page = write_tune_report(config.run)
+    page = write_tune_report(config.run, {**tables, "manifest": manifest.clips})
     logger.info("%s", score_lines(metrics))
     logger.info("page: %s", page)
     return metrics
