@@ -181,7 +181,7 @@ class ScaleSizes:
 
     jobs: tuple[ScaleJob, ...] = ("extract_embeddings", "tune_folds", "finetune")
     """Whose drivers are measured; tune_folds searches over heads, which its driver trains, tune_layers is a search whose
-    workers train layers."""
+    workers train layers; evaluate and predict begin with a model that a few of the clips have trained."""
     num_clips: tuple[int, ...] = (10_000, 100_000)
     """Clips of each corpus; a million takes minutes, ten millions an hour."""
     dim: int = 16

@@ -12,9 +12,11 @@ from w2v2.data.clip_columns import CLIPS_AS_OBJECTS, text_array
 from w2v2.storage.mapped_tables import whole
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", pa.Array, pa.ChunkedArray, pa.Table)
 Names: TypeAlias = Sequence[str] | Shaped[np.ndarray, " clips"] | pa.ChunkedArray
 """The name of each clip's group."""
 _NAMES_AT_ONCE = 50_000
+"""Names whose places are looked up together."""
 
 
 def numbered(names: Names) -> tuple[Shaped[np.ndarray, " groups"], Int[np.ndarray, " clips"]]:
@@ -46,9 +48,6 @@ def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
     return table.take(pa.array(places_of(clip_ids, table["clip_id"])))
 
 
-Rows = TypeVar("Rows", pa.Array, pa.ChunkedArray, pa.Table)
-
-
 def among(values: Rows, is_chosen: pa.Array | pa.ChunkedArray) -> Rows:
     """The chosen values or rows; these themselves where that is all of them, which a copy would double."""
     return values if pc.all(is_chosen).as_py() is not False else values.filter(is_chosen)
@@ -76,7 +75,7 @@ def places_of(
         place = np.where(hashes[nearest] == wanted, in_order[nearest], -1)
         has_place = pa.array(place >= 0)
         if not others.take(pa.array(place[place >= 0])).equals(some.filter(has_place)):
-            # Two names have the same hash, which a million names have once in thirty million times.
+            # Two names have the same hash: among a million names that happens once in thirty million times.
             return pc.fill_null(pc.index_in(names, value_set=others), -1).to_numpy().astype(np.int64)
         places[at : at + _NAMES_AT_ONCE] = place
     return places

@@ -88,10 +88,10 @@ def in_memory(features: Features, dtype: type | None = None) -> Float[np.ndarray
             return _mapped(features, wanted)
         except OSError as error:  # a full disk
             logger.warning("feature cache: vectors are held in memory: %s", error)
-    whole = np.empty((len(features), *features[0].shape), wanted)
+    array = np.empty((len(features), *features[0].shape), wanted)
     for index in range(len(features)):
-        whole[index] = features[index]
-    return whole
+        array[index] = features[index]
+    return array
 
 
 def _mapped(features: "PackedVectors", dtype: np.dtype) -> Float[np.ndarray, "clips ..."]:

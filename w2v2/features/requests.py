@@ -162,10 +162,9 @@ class AudioIndex:
         columns["listed_fingerprint"] = pa.nulls(len(clips), pa.string())
         if is_looked_up:
             columns["listed_fingerprint"] = listed_fingerprints(clips, self._data)
-        found = on_disk(pa.table(columns))
-        columns = {name: clips[name] for name in ("clip_id", *PLACE)} | dict(
-            zip(found.column_names, found.columns, strict=True)
-        )
+        facts = on_disk(pa.table(columns))
+        columns = {name: clips[name] for name in ("clip_id", *PLACE)}
+        columns |= dict(zip(facts.column_names, facts.columns, strict=True))
         return ClipColumns(pa.table(columns).cast(REQUESTS), _request_of)
 
     def has_all(self, clips: pa.Table) -> bool:

@@ -45,6 +45,8 @@ def from_columns(columns: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
 
 def array_on_disk(array: np.ndarray) -> np.ndarray:
     """The same array, read-only and memory-mapped in the same way; without room in the temporary folder the array itself."""
+    if not array.size:
+        return array
     try:
         with tempfile.NamedTemporaryFile(prefix="w2v2-", suffix=".bin") as file:
             file.write(np.ascontiguousarray(array).data)
