@@ -155,25 +155,27 @@ def _within_strata(
     """A function that permutes the values within each speaker's clips of a class, and returns the confusions of each value."""
     stratum = clips.group * clips.num_classes + clips.target
     in_order = np.argsort(stratum, kind="stable")
-    values, num = clips.value[in_order], len(stratum)
-    cells = clips.target * clips.num_classes + clips.predicted
-    shape = (clips.num_values, clips.num_classes, clips.num_classes)
-    sorted_strata, sorted_cells = stratum[in_order] << _STRATUM_BITS, cells[in_order]
+    values, cells = clips.value[in_order], clips.target * clips.num_classes + clips.predicted
+    num, shape = len(stratum), (clips.num_values, clips.num_classes, clips.num_classes)
+
+    def counted(places: Int[np.ndarray, " clips"]) -> Int[np.ndarray, "values classes classes"]:
+        return np.bincount(places, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+
+    if num <= _MANY_CLIPS:
+        by_value = values * clips.num_classes**2
+        return lambda: counted(by_value + cells[np.lexsort((rng.random(num), stratum))])
+    # A sort of numbers, of the stratum, random bits and the value: several times as fast as one of places.
+    numbers, sorted_cells = stratum[in_order] << _STRATUM_BITS | values, cells[in_order]
 
     def permuted() -> Int[np.ndarray, "values classes classes"]:
-        if num <= _MANY_CLIPS:
-            shuffled, of_clip = values, cells[np.lexsort((rng.random(num), stratum))]
-        else:  # a sort of numbers, of the stratum, random bits and the value: several times as fast as one of places
-            shuffled, of_clip = rng.integers(2**_RANDOM_BITS, size=num), sorted_cells
-            shuffled <<= _VALUE_BITS  # in place: of a million clips each of these arrays is 8 MB
-            shuffled |= sorted_strata
-            shuffled |= values
-            shuffled.sort()
-            shuffled &= 2**_VALUE_BITS - 1
-        place = shuffled * clips.num_classes**2
-        place += of_clip
-        counts = np.bincount(place, minlength=int(np.prod(shape)))
-        return counts.reshape(shape).astype(np.int64)
+        places = rng.integers(2**_RANDOM_BITS, size=num)
+        places <<= _VALUE_BITS  # in place: of a million clips each of these arrays is 8 MB
+        places |= numbers
+        places.sort()
+        places &= 2**_VALUE_BITS - 1
+        places *= clips.num_classes**2
+        places += sorted_cells
+        return counted(places)
 
     return permuted
 
