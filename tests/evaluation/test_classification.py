@@ -140,6 +140,39 @@ def test_scores_of_samples_agree_with_a_plain_loop():
     assert 10 < np.isnan(fast["uar"]).sum() < 90 and not np.isnan(fast["accuracy"]).any()
 
 
+def test_models_that_predict_one_class_each_have_no_better_f1_together():
+    target = np.tile([0, 1], 20)
+    model = np.repeat([0, 1], 20)  # each predicts the class of its number, whatever the clip
+    speaker = [f"{place // 4}" for place in range(40)]
+    both = classification.by_speaker(target, model, speaker, num_classes=2, model=model)
+    alone = classification.by_speaker(target[:20], model[:20], speaker[:20], num_classes=2)
+    value = both.values(np.ones((1, 10)))
+    assert value["macro_f1"][0] == pytest.approx(1 / 3) == alone.values(np.ones((1, 5)))["macro_f1"][0]
+    assert value["uar"][0] == value["accuracy"][0] == 0.5
+    summed = classification.by_speaker(target, model, speaker, num_classes=2)
+    assert summed.values(np.ones((1, 10)))["macro_f1"][0] == 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_f1_of_several_models_on_the_same_clips_is_the_mean_of_theirs(seed):
+    rng = np.random.default_rng(seed)
+    target, speaker = rng.integers(3, size=60), rng.integers(9, size=60).astype(str)
+    predicted = [
+        np.where(rng.random(60) < part, target, rng.integers(3, size=60)) for part in (0.2, 0.5, 0.8)
+    ]
+    several = classification.by_speaker(
+        np.tile(target, 3), np.concatenate(predicted), np.tile(speaker, 3),
+        num_classes=3, model=np.repeat([0, 1, 2], 60),
+    )  # fmt: skip
+    counts = rng.integers(3, size=(20, 9))
+    each = [
+        classification.by_speaker(target, one, speaker, num_classes=3).values(counts) for one in predicted
+    ]
+    of_several = several.values(counts)
+    for name in classification.METRICS:
+        np.testing.assert_allclose(of_several[name], np.mean([one[name] for one in each], axis=0))
+
+
 def test_a_class_of_two_speakers_that_is_never_recognised_does_not_reach_a_score_of_one():
     # Left in, samples without the class would score over fewer classes: an "interval" of [.667, 1.000].
     target = np.tile([0, 1], 24)

@@ -1,6 +1,7 @@
 """Scores of a classifier from addable confusion matrices, of all clips and of samples of their speakers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -59,12 +60,19 @@ def by_speaker(
     *,
     num_classes: int,
     fold: Sequence[int] | Int[np.ndarray, " clips"] | None = None,
+    model: Int[np.ndarray, " clips"] | None = None,
 ) -> Scored:
-    """Accuracy, UAR and macro F1 of any sample of the speakers; fold is each clip's fold in cross-validation."""
+    """Accuracy, UAR and macro F1 of any sample of the speakers.
+
+    fold is each clip's fold in cross-validation, model the number of the model that predicts it, where several do.
+    """
     speakers, group = numbered(speaker)
-    counts = confusions(target, predicted, group, num_classes=num_classes, num_groups=len(speakers))
+    num_models = 1 if model is None else int(model.max(initial=0)) + 1
+    of_each = group if model is None else model * len(speakers) + group
+    num_groups = num_models * len(speakers)
+    counts = confusions(target, predicted, of_each, num_classes=num_classes, num_groups=num_groups)
     folds = [] if fold is None else [fold_of_each(group, np.asarray(fold, np.int64), len(speakers))]
-    return scored(counts, speakers, folds=folds)
+    return scored_mixture(counts.reshape(num_models, -1, *counts.shape[1:]), speakers, folds=folds)
 
 
 def scored(
@@ -75,8 +83,8 @@ def scored(
 ) -> Scored:
     """Accuracy, UAR and macro F1 of any sample of speakers with these confusion matrices.
 
-    Counts may be fractions, where several models predict a clip and share its count. UAR and macro F1 are NaN in a
-    sample that lacks a class which all speakers together have: over fewer classes they would be other scores.
+    Counts may be fractions (`scored_mixture`). UAR and macro F1 are NaN in a sample that lacks a class which all
+    speakers together have: over fewer classes they would be other scores.
     """
     num_classes = confusions.shape[1]
     flat = confusions.reshape(len(speakers), num_classes**2).astype(np.float64)
@@ -95,6 +103,48 @@ def scored(
         return sampled
 
     return Scored(speakers=speakers, values=values, folds=folds, bounds=dict.fromkeys(METRICS, (0.0, 1.0)))
+
+
+def scored_mixture(
+    confusions: Shaped[np.ndarray, "models speakers classes classes"],
+    speakers: Shaped[np.ndarray, " speakers"],
+    *,
+    folds: Sequence[Int[np.ndarray, " speakers"]] = (),
+) -> Scored:
+    """The scores of clips that several models predict, each model's counts multiplied by its share of the clips.
+
+    Accuracy and UAR are those of the sum of the matrices, which is the mean over the models. Macro F1 of that sum is
+    not: two models of which each predicts one of two classes alone have 1/3 each and their sum has 1/2. So the F1 of a
+    class is the mean of the models', weighted by their shares of the class's clips.
+    """
+    of_sum = scored(confusions.sum(0), speakers, folds=folds)
+    if len(confusions) == 1:
+        return of_sum
+    num_models, num_classes = len(confusions), confusions.shape[2]
+    flat = confusions.transpose(1, 0, 2, 3).reshape(len(speakers), -1).astype(np.float64)
+
+    def values(counts: Shaped[np.ndarray, "samples speakers"]) -> Values:
+        sampled = of_sum.values(counts)
+        f1 = np.empty(len(counts))
+        for rows in blocks(len(counts), num_models * num_classes**2):
+            summed = counts[rows].astype(np.float64) @ flat
+            f1[rows] = _mean_f1(summed.reshape(-1, num_models, num_classes, num_classes))
+        return {**sampled, "macro_f1": np.where(np.isnan(sampled["macro_f1"]), np.nan, f1)}
+
+    return replace(of_sum, values=values)
+
+
+def _mean_f1(
+    confusions: Float[np.ndarray, "samples models classes classes"],
+) -> Float[np.ndarray, " samples"]:
+    """Macro F1 of each sample, that of a class the mean of the models' by their shares of its clips."""
+    hits, targets = np.einsum("smii->smi", confusions), confusions.sum(-1)
+    f1 = np.nan_to_num(ratio(2 * hits, targets + confusions.sum(-2)))
+    of_class = np.nan_to_num(
+        ratio((targets * f1).sum(1), targets.sum(1))
+    )  # 0 if it is predicted and never right
+    occurs = _occurrences(confusions.sum(1)) > 0
+    return mean_of_defined(np.where(occurs, of_class, np.nan))
 
 
 def confusions(

@@ -95,7 +95,10 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str], *, space
     match kind:
         case "classes":
             target, predicted, speaker = _class_columns(predictions, names)
-            return metrics.by_speaker(target, predicted, speaker, num_classes=len(names), fold=fold)
+            model = number_of_model(predictions)
+            return metrics.by_speaker(
+                target, predicted, speaker, num_classes=len(names), fold=fold, model=model
+            )
         case "multi_label":
             return multi_label.by_speaker(*_value_columns(predictions, "prob", names), names, fold=fold)
         case "regression":
@@ -112,6 +115,11 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str], *, space
 def fold_of(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
     """The fold of each clip, whose models are those of the folds; None where all clips are predicted by one model."""
     return predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
+
+
+def number_of_model(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
+    """The number of each row's model of the fold, where models of several seeds predict every clip; else None."""
+    return numbered(predictions["seed"].cast(pa.string()))[1] if "seed" in predictions.column_names else None
 
 
 def _value_columns(

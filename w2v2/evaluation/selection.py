@@ -24,7 +24,8 @@ def trial_shares(
     sample counts by its probability over the number of folds that it leaves out, so that all samples count
     alike, as in BBC-CV. Trials that tie share a sample, so the order of trials changes nothing.
 
-    The estimate is a score of the predictions mixed by these shares: counts are added up, ratios are taken once.
+    The estimate is a score of the predictions mixed by these shares: counts are added up, ratios are taken once, macro
+    F1 for each trial (`classification.scored_mixture`).
     Where folds have the same number of clips of each class, its accuracy and UAR are the mean over samples of the
     score on the folds not drawn; where they do not, no fold that lacks a class is scored over fewer classes.
 

@@ -37,13 +37,14 @@ def mixed(
         return mixed_transcripts(scores, trials, shares, clips=clips)
     place = np.array([among.index(name) for name in classes])
     speakers, group = numbered(clips["speaker"])
-    counts = np.zeros((len(speakers), len(among), len(among)))
-    for score, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
+    sharing = np.flatnonzero(shares.any(0))
+    counts = np.zeros((len(sharing), len(speakers), len(among), len(among)))
+    for score, trial, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
         assert isinstance(score, FoldScore)
         cells = rows, place[score.targets], place[score.probabilities.argmax(1)]
-        np.add.at(counts, cells, share)
+        np.add.at(counts[np.searchsorted(sharing, trial)], cells, share)
     folds = fold_of_each(group, clips["fold"].to_numpy(), len(speakers))
-    return classification.scored(counts, speakers, folds=[folds])
+    return classification.scored_mixture(counts, speakers, folds=[folds])
 
 
 def mixed_transcripts(
@@ -52,7 +53,7 @@ def mixed_transcripts(
     """The same of transcripts: the edits and reference units of each fold's clips by the trials in these shares."""
     speakers, group = numbered(clips["speaker"])
     sums: dict[str, np.ndarray] = {}
-    for score, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
+    for score, _, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
         assert isinstance(score, FoldTranscripts)
         counts = recognition.edit_counts(score.references, score.hypotheses, spaces=score.spaces)
         for name, edits_of_unit in counts.items():
@@ -67,15 +68,15 @@ def _shared(
     shares: Float[np.ndarray, "folds trials"],
     clip_ids: pa.ChunkedArray,
     group: Int[np.ndarray, " clips"],
-) -> Iterator[tuple[FoldResult, float, Int[np.ndarray, " held_out"]]]:
-    """Each fold of a trial that has a share, with its share and the groups of its clips."""
+) -> Iterator[tuple[FoldResult, int, float, Int[np.ndarray, " held_out"]]]:
+    """Each fold of a trial that has a share, with the trial's place, its share and the groups of its clips."""
     ids, rows = pa.array([], pa.string()), np.zeros(0, np.int64)
     for fold, trial in zip(*np.nonzero(shares), strict=True):
         score = scores[trials[trial], int(fold)]
         ids_of_score = text_array(score.clip_ids)
         if not ids_of_score.equals(ids):  # other than the last trial's
             ids, rows = ids_of_score, group[places_of(ids_of_score, clip_ids)]
-        yield score, float(shares[fold, trial]), rows
+        yield score, int(trial), float(shares[fold, trial]), rows
 
 
 def search_scored(
