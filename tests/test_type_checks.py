@@ -108,6 +108,19 @@ def test_names_are_those_of_the_module_and_what_only_a_type_checker_imports_is_n
             wrong()
 
 
+def test_of_many_calls_some_are_checked(module: ModuleType) -> None:
+    for _ in range(type_checks.ALL_CHECKED):
+        with pytest.raises(beartype.roar.BeartypeCallHintViolation):
+            module.double("3")
+    num_refused = 0
+    for _ in range(10 * type_checks.SOME_CHECKED):
+        try:
+            assert module.double("3") == "33"
+        except beartype.roar.BeartypeCallHintViolation:
+            num_refused += 1
+    assert num_refused == 10
+
+
 def test_checks_can_be_turned_off(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     assert module.double("3") == "33" and module.added(np.ones(2), np.ones(3)).tolist() == [2]

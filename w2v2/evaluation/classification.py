@@ -140,9 +140,8 @@ def _mean_f1(
     """Macro F1 of each sample, that of a class the mean of the models' by their shares of its clips."""
     hits, targets = np.einsum("smii->smi", confusions), confusions.sum(-1)
     f1 = np.nan_to_num(ratio(2 * hits, targets + confusions.sum(-2)))
-    of_class = np.nan_to_num(
-        ratio((targets * f1).sum(1), targets.sum(1))
-    )  # 0 if it is predicted and never right
+    # A class without clips that is predicted has 0.
+    of_class = np.nan_to_num(ratio((targets * f1).sum(1), targets.sum(1)))
     occurs = _occurrences(confusions.sum(1)) > 0
     return mean_of_defined(np.where(occurs, of_class, np.nan))
 
