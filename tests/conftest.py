@@ -89,6 +89,7 @@ NOT_QUICK = (
     "tests/search/test_learning_curve.py",
     "tests/search/test_study",
     "tests/search/test_transcript_scores.py::test_the_pruner",
+    "tests/storage/test_gcs.py::test_reads_overlap",
     "tests/storage/test_run_directory.py::test_flipped_bits",
     "tests/tables/test_killed.py",
     "tests/tables/test_many_rows.py",
