@@ -26,6 +26,7 @@ def result(tmp_path_factory):
     return joined(list(gpu(config, tmp_path_factory.mktemp("gpu"))))
 
 
+@pytest.mark.slow
 def test_every_part_is_measured(result):
     parts = {comparison.part for comparison in result.comparisons}
     assert parts >= {"extraction, RAVDESS's lengths", "extraction, heavy-tailed lengths", *PARTS.values()}
@@ -36,12 +37,14 @@ def test_every_part_is_measured(result):
     assert len(gain) == 1 and gain[0] > 0
 
 
+@pytest.mark.slow
 def test_shares_of_the_seconds_add_up_to_one(result):
     for part in {row.part for row in result.agreements if row.what.startswith("share")}:
         shares = [row.value for row in result.agreements if row.part == part and row.what.startswith("share")]
         assert math.fsum(shares) == pytest.approx(1) and min(shares) >= 0
 
 
+@pytest.mark.slow
 def test_the_largest_loss_is_named(result):
     text = "\n".join(lines_of(result))
     for part in ("extraction, RAVDESS's lengths", *PARTS.values()):

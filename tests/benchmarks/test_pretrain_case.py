@@ -10,6 +10,7 @@ from w2v2.benchmarks.result import OURS
 from w2v2.errors import UserError
 
 
+@pytest.mark.slow
 def test_losses_of_both_sides_are_equal():
     config = BenchmarkConfig(
         cases=("pretrain",), encoder="tiny", rounds=1, pretrain=PretrainSizes(num_clips=5, batch_size=2)

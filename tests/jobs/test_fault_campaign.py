@@ -223,7 +223,12 @@ def test_the_same_command_again_ends_with_the_same_numbers(
 
 
 @pytest.mark.parametrize(
-    ("name", "draw"), [("extract", 0), pytest.param("evaluate", 1, marks=pytest.mark.slow), ("finetune", 2)]
+    ("name", "draw"),
+    [
+        pytest.param("extract", 0, marks=pytest.mark.slow),
+        pytest.param("evaluate", 1, marks=pytest.mark.slow),
+        ("finetune", 2),
+    ],
 )
 def test_a_few_draws(
     name: str, draw: int, undisturbed: Undisturbed, two_emotions: Path, model: Path, tmp_path: Path

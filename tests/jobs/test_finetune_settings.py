@@ -122,6 +122,7 @@ def test_two_workers_train_as_one(tmp_path, ray_session):
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_clips_of_one_length_changed_anew_each_epoch(tmp_path, ray_session):
     flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
     flags += ["--cache.uri", str(tmp_path / "cache"), "--encoder.train", "all", "--audio.fixed_s", "0.8"]

@@ -140,7 +140,7 @@ def train_fold(
     class WithOurBatches(Trainer):
         def get_train_dataloader(self) -> Any:
             return torch.utils.data.DataLoader(
-                self.train_dataset,  # type: ignore[arg-type]
+                self.train_dataset,
                 batch_sampler=batches,
                 collate_fn=_collated,
             )
@@ -159,7 +159,7 @@ def train_fold(
         trainer.train()
         logits: Any = np.empty((0, clips.num_classes))
         if len(held_out):
-            logits = trainer.predict([items[index] for index in held_out]).predictions  # type: ignore[arg-type]
+            logits = trainer.predict([items[index] for index in held_out]).predictions
         seconds = time.perf_counter() - started
     loss, uar = _scores(logits, clips.targets[held_out], clips.num_classes)
     losses = _epoch_losses(peer.losses, num_epochs)
