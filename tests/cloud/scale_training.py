@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -262,10 +263,7 @@ def evaluate(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExe
     from w2v2.jobs import evaluate
 
     config = EvaluateConfig(run=run, model=model_of(wanted, pool), data=DataConfig(uri=labels))
-    workers = OneProcess(pool)
-    with mock.patch("w2v2.jobs.evaluate.start_workers", lambda **_: workers):
-        metrics = evaluate.main(config)
-    return {"num_clips": metrics["num_clips"], "num_made": workers.num_sent["_predict_chunk"]}
+    return predicted(evaluate, config, pool)
 
 
 def predict(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
@@ -273,9 +271,16 @@ def predict(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExec
     from w2v2.jobs import predict
 
     config = PredictConfig(run=run, model=model_of(wanted, pool), data=DataConfig(uri=labels))
+    return predicted(predict, config, pool)
+
+
+def predicted(
+    job: ModuleType, config: EvaluateConfig | PredictConfig, pool: ProcessPoolExecutor
+) -> dict[str, Any]:
+    """How many clips the job ended with, and how many of them the worker predicted."""
     workers = OneProcess(pool)
-    with mock.patch("w2v2.jobs.predict.start_workers", lambda **_: workers):
-        metrics = predict.main(config)
+    with mock.patch.object(job, "start_workers", lambda **_: workers):
+        metrics = job.main(config)
     return {"num_clips": metrics["num_clips"], "num_made": workers.num_sent["_predict_chunk"]}
 
 

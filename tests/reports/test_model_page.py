@@ -4,7 +4,6 @@ import csv
 import html
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +18,6 @@ from w2v2.reports.checks import model_checks
 from w2v2.reports.model_figures import loss_text
 from w2v2.reports.model_page import write_model_report
 from w2v2.reports.run_files import read_model_run
-from w2v2.storage import run_directory
 from w2v2.storage.files import StorageError
 
 FIGURES = {
@@ -343,13 +341,3 @@ def test_missing_table_is_named(tmp_path):
     (folder / "rejects.parquet").unlink()
     with pytest.raises(StorageError, match=r"rejects\.parquet"):
         write_model_report(str(folder))
-
-
-def test_tables_at_hand_are_not_read_again(folders, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(folders["classes"], run)
-    read = Path(write_model_report(str(run))).read_text()
-    tables = {name: run_directory.read_table(str(run), name) for name in ("manifest", "predictions")}
-    for name in tables:
-        (run / f"{name}.parquet").unlink()
-    assert Path(write_model_report(str(run), tables)).read_text() == read

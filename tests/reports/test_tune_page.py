@@ -19,7 +19,6 @@ from w2v2.reports.drawing import page_html
 from w2v2.reports.plots import scores as plots
 from w2v2.reports.run_files import TuneRun, read_tune_run
 from w2v2.reports.tune_sections import trials
-from w2v2.storage import run_directory
 
 ESTIMATE = {
     "name": "BBC-CV",
@@ -265,13 +264,3 @@ def test_score_of_a_search_for_accuracy(run: TuneRun) -> None:
     text = _headline(accuracy)
     assert f"50.3% accuracy, BBC-CV; 95% interval 45.0% to 55.1%; chance {_percent(192 / 1440)}" in text
     assert f"(trial 3) has accuracy {_percent(run.metrics['pooled']['accuracy'])}" in text
-
-
-def test_tables_at_hand_are_not_read_again(tmp_path):
-    run = write_run(tmp_path / "run")
-    read = Path(tune_page.write_tune_report(str(run))).read_text()
-    names = ("manifest", "predictions", "trials", "folds", "curves")
-    tables = {name: run_directory.read_table(str(run), name) for name in names}
-    for name in names:
-        (run / f"{name}.parquet").unlink()
-    assert Path(tune_page.write_tune_report(str(run), tables)).read_text() == read

@@ -30,7 +30,7 @@ from w2v2.features.cache import FeatureCache, MappedFeatures, localize
 from w2v2.storage import files as storage
 from w2v2.storage.mapped_tables import whole
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import parse_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def _write(cache: FeatureCache, digests: pa.Array, like: np.ndarray, *, num_at_o
     pack = _Pack(path=path, digests=digests, dtype=like.dtype.str, shape=like.shape, crc32c=crc)
     facts = json.dumps({"dtype": pack.dtype, "shape": list(pack.shape), "crc32c": crc}).encode()
     table = pa.table({"digest": digests}).replace_schema_metadata({_FACTS: facts})
-    storage.write_bytes(str(path.with_suffix(".parquet")), seal_parquet(to_parquet(table)))
+    storage.write_bytes(str(path.with_suffix(".parquet")), to_parquet(table, sealed=True))
     return pack
 
 

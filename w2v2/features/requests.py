@@ -25,7 +25,7 @@ from w2v2.errors import Reject
 from w2v2.storage import files as storage
 from w2v2.storage.mapped_tables import on_disk
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import parse_parquet
 
 SHARD_CLIPS = 100_000
 """The most clips of one file of an index."""
@@ -183,7 +183,7 @@ class AudioIndex:
         for number, uri in enumerate(uris):
             at = number * SHARD_CLIPS
             rows = _rows_of(places.slice(at, SHARD_CLIPS), clips.slice(at, SHARD_CLIPS))
-            storage.write_bytes(uri, seal_parquet(to_parquet(rows)))
+            storage.write_bytes(uri, to_parquet(rows, sealed=True))
         for uri in self._files - set(uris):
             if uri.startswith(self._place):  # not those of an earlier version's key
                 storage.delete(uri)

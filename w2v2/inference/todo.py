@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import parse_parquet
 
 MAX_IN_MEMORY = 100_000
 """With more clips to embed they are in files, and only the names of these in memory."""
@@ -46,7 +46,7 @@ class Todo:
             clips = in_order_of_files(clips)
             slices = [clips.slice(at, CLIPS_PER_FILE) for at in range(0, len(clips), CLIPS_PER_FILE)]
             uris = [self._uri(len(self.files) + number) for number in range(len(slices))]
-            bodies = (seal_parquet(to_parquet(part)) for part in slices)
+            bodies = (to_parquet(part, sealed=True) for part in slices)
             storage.write_many(zip(uris, bodies, strict=True), num_at_once=self.num_at_once)
             self.files += uris
         self._held = []

@@ -155,7 +155,7 @@ def _agree(
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    """A connection that does not wait for the disk: what a machine that stops loses is made again from the ledger."""
+    """A connection that does not wait until the disk has written: what a crash of the machine loses is made again from the ledger."""
     connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")
     return connection

@@ -58,7 +58,8 @@ def array_on_disk(array: np.ndarray) -> np.ndarray:
 
 
 def _no_room(error: OSError) -> str:
-    return f"predictions or clips stay in memory, as {tempfile.gettempdir()} has no room for them: {error}"
+    folder = tempfile.tempdir or "the temporary folder"  # gettempdir would raise where there is none
+    return f"predictions or clips stay in memory, as {folder} has no room for them: {error}"
 
 
 def release_memory() -> None:

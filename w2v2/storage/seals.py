@@ -21,7 +21,7 @@ _MARK = b"w2v2crc:"
 _TAIL = 8
 """Bytes behind a Parquet footer: its length and PAR1."""
 _PORTION_BYTES = 2**22
-"""Of which a checksum is computed at a time."""
+"""Bytes that are copied at a time to compute their checksum."""
 
 
 def seal_parquet(data: bytes) -> bytes:

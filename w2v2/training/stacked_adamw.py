@@ -46,7 +46,7 @@ class StackedAdamW:
         self._even = even
         # Weights decay, vectors (biases, a mix of layers) do not.
         num_folds = len(of_trial[0])
-        # What takes every step together shares one count: to add to a number takes as long as to a weight.
+        # Parts that take every step together share one count: to count takes as long as to update a small part.
         counts = [torch.tensor(0.0)] * num_folds if even else [torch.tensor(0.0) for _ in range(num_folds)]
         self._parts = [
             [
