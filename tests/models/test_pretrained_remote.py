@@ -126,6 +126,22 @@ def test_a_hub_name_that_the_hub_refuses(monkeypatch, empty_hub_cache, status, e
         assert hub.count(path_contains="nobody/nothing")
 
 
+@pytest.mark.parametrize("name", ["team404/offline-internet", "team/connect404"])
+def test_words_of_a_models_name_are_no_reason(monkeypatch, empty_hub_cache, name):
+    with FakeHub(status=403, error="GatedRepo") as hub:
+        hub.visit(monkeypatch)
+        with pytest.raises(UserError, match=r"does not give it \(.*gated.*\); check the name \(for a gated"):
+            load(name)
+
+
+def test_a_hub_that_is_gone_cannot_be_reached(monkeypatch, empty_hub_cache):
+    hub = FakeHub().start()
+    hub.visit(monkeypatch)
+    hub.stop()
+    with pytest.raises(UserError, match="the Hugging Face hub cannot be reached and the model is not in the"):
+        load("nobody/nothing")
+
+
 def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
     with FakeHub(folder=folder) as hub:
@@ -138,5 +154,7 @@ def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
 
 @pytest.mark.parametrize("name", ["bad name!", "a/b/c"])
 def test_a_name_that_no_hub_model_can_have(name):
-    with pytest.raises(UserError, match=rf"encoder\.name '{name}': the Hugging Face hub does not give it"):
+    with pytest.raises(
+        UserError, match=rf"encoder\.name '{name}': there is no such folder and no such model"
+    ):
         load(name)

@@ -174,6 +174,13 @@ def test_a_refusal_carries_googles_words_and_blames_no_permission(
         assert status == 400 or message in str(caught.value)
 
 
+def test_words_of_names_give_no_advice(gcs: FakeGcs) -> None:
+    uri = "gs://household-billing/rate limit/disabled speakers.wav"
+    gcs.faults.add(kind="status", status=403, message=f"Something new about {uri[5:]}", count=-1)
+    with pytest.raises(RefusedError, match="check the uri and Google's message"):
+        storage.read_bytes(uri)
+
+
 @pytest.mark.usefixtures("no_pauses")
 def test_kinds_of_failures(gcs: FakeGcs) -> None:
     acts = {

@@ -131,6 +131,16 @@ def test_what_a_full_disk_left_is_made_anew(tmp_path: Path, num_bytes: int) -> N
     assert not list(tmp_path.glob(".*")), "nothing is left of the making"
 
 
+def test_a_folder_in_place_of_a_table_is_not_damaged_whatever_its_name(tmp_path: Path) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables.table import open_table
+
+    path = tmp_path / "WAL FATAL checksum" / "a.db"
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_table(f"duckdb://{path}?table=t", make_spec())
+
+
 def test_a_short_file_that_is_not_duckdbs_is_left_alone(tmp_path: Path) -> None:
     from w2v2.errors import UserError
     from w2v2.tables.table import open_table

@@ -65,16 +65,46 @@ def cannot_open(why: str) -> str:
 
 def _from_hub(name: str, file: str, *, field: str) -> Path | None:
     """The local copy of a file on the hub, downloaded where there is none yet."""
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     try:
         copy = try_to_load_from_cache(name, file)
-        return Path(copy if isinstance(copy, str) else hf_hub_download(name, file))
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise HubError(f"{field} {name!r}: {UNREACHABLE}") from error
-    except errors.GatedRepoError:
+        if isinstance(copy, str):
+            return Path(copy)
+        _ask_hub(name, file)
+        return Path(hf_hub_download(name, file))
+    except Exception as error:  # of all others, loading the model tells more
+        if why := hub_refusal(error):
+            raise HubError(f"{field} {name!r}: {why}") from error
         return None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise HubError(f"{field} {name!r}: {NOT_ON_HUB}") from error
-    except Exception:  # loading the model tells more
-        return None
+
+
+def _ask_hub(name: str, file: str) -> None:
+    """Ask the hub once for a file's size: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file))
+    except (errors.HfHubHTTPError, errors.HFValidationError):
+        raise
+    except Exception as error:  # of the library below, which is not the same in all versions
+        raise ConnectionError(f"{name}: the hub did not answer") from error
+
+
+def hub_refusal(error: BaseException) -> str:
+    """Why the hub could not be asked or has no such model, by the class of an error and of its causes; '' for other errors.
+
+    transformers raises an OSError of its own for each of them, whose text has the model's name and the hub's address.
+    """
+    from huggingface_hub import errors
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, errors.GatedRepoError):
+            return ""  # a RepositoryNotFoundError, too, but there is such a model
+        if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
+            return UNREACHABLE
+        if isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError):
+            return NOT_ON_HUB
+        cause = cause.__cause__ or cause.__context__
+    return ""

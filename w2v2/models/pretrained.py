@@ -36,7 +36,7 @@ from w2v2.models.architecture import (
 )
 from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import refuse_damaged_encoder
-from w2v2.models.model_files import NOT_ON_HUB, UNREACHABLE, cannot_open
+from w2v2.models.model_files import cannot_open, hub_refusal, is_on_hub, read_model_file
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
 from w2v2.models.squeezed import SqueezedEncoder
@@ -125,7 +125,7 @@ def read_checkpoint(
     """
     folder = open_folder(name)
     refuse_damaged_encoder(name, Path(folder))
-    refuse_unusable(name, folder=folder)
+    _refuse_unusable(name, folder)
     settings = {} if model_config is None else {"config": model_config}
     try:
         model, report = model_class.from_pretrained(
@@ -146,13 +146,20 @@ def read_checkpoint(
 def read_model_config(name: str) -> tuple[Any, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
     folder = open_folder(name)
-    refuse_unusable(name, folder=folder)
+    _refuse_unusable(name, folder)
     try:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise UserError(_why_not(name, folder, error)) from error
     refuse_adapter(name, getattr(architecture, "add_adapter", False))
     return architecture, _normalizes(name, folder)
+
+
+def _refuse_unusable(name: str, folder: str) -> None:
+    """As refuse_unusable, and at once where the hub cannot be asked or has no such model: transformers asks it for minutes."""
+    if is_on_hub(folder):
+        read_model_file(folder, "config.json")
+    refuse_unusable(name, folder=folder)
 
 
 def missing_weights(report: Mapping[str, Any]) -> set[str]:
@@ -263,10 +270,8 @@ def _why_not(name: str, folder: str, error: Exception) -> str:
         why = f"{kind}; wanted a model whose model_type is one of {', '.join(FAMILIES)}"
     elif Path(folder).is_dir():
         why = cannot_open(text)
-    elif any(word in str(error) for word in ("connect", "offline", "internet")):
-        why = UNREACHABLE
-    elif "is not a local folder and is not a valid model identifier" in str(error) or "404" in str(error):
-        why = NOT_ON_HUB
+    elif refusal := hub_refusal(error):
+        why = refusal
     else:
         why = (
             f"the Hugging Face hub does not give it ({text}); check the name (for a gated or private model, log in with "

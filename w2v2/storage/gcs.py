@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from w2v2.json_types import JsonObject
 from w2v2.storage.uris import (
@@ -293,7 +294,7 @@ def _failure(uri: str, permission: str, error: Exception) -> StorageError:
         )
     if str(error).startswith("Forbidden"):
         return _forbidden(uri, permission, words)
-    return RefusedError(f"{uri}: Google Cloud Storage refused the request ({words}); {_advice(words)}")
+    return RefusedError(f"{uri}: Google Cloud Storage refused the request ({words}); {_advice(words, uri)}")
 
 
 def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
@@ -309,12 +310,15 @@ def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
         )
     reason = re.sub(r"^OSError Forbidden: \S+ ?", "", words) or "no reason"
     return RefusedError(
-        f"{uri}: Google Cloud Storage forbids {permission} on bucket {bucket!r} ({reason}); {_advice(words)}"
+        f"{uri}: Google Cloud Storage forbids {permission} on bucket {bucket!r} ({reason}); {_advice(words, uri)}"
     )
 
 
-def _advice(words: str) -> str:
-    """What the user can do about a refusal with this message of Google's."""
+def _advice(words: str, uri: str) -> str:
+    """What the user can do about a refusal with this message of Google's; names in it may hold any word."""
+    for name in sorted(bucket_and_name(uri), key=len, reverse=True):
+        for written in filter(None, (name, quote(name), quote(name, safe=""))):
+            words = words.replace(written, "")
     lower = words.lower()
     for marks, todo in _ADVICE:
         if any(mark in lower for mark in marks):

@@ -199,8 +199,9 @@ def _sentence(uri: str, error: Exception) -> str:
         holder = re.search(r"PID (\d+)", str(error))
         who = f"process {holder[1]}" if holder else "another process"
         return f"table {uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
-    if _DAMAGED.search(reason):
-        path = _parsed(uri)[1]
+    path = _parsed(uri)[1]
+    without_path = reason.replace(str(Path(path).expanduser()), "")  # a folder's name may have any word
+    if _DAMAGED.search(without_path):
         return (
             f"table {uri} is damaged ({reason[:200]}): put a copy of {path} back, or delete it and run the same command "
             "again, which writes the rows of its run into a new one"
