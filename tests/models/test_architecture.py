@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -102,7 +103,8 @@ def test_what_only_loading_shows_is_left_to_it(tmp_path: Path) -> None:
             errors.HFValidationError("a/b/c"),
             "there is no such folder and no such model on the Hugging Face hub; check",
         ),
-        (RuntimeError("something new"), None),
+        (TimeoutError("slow"), "there is no such folder, the Hugging Face hub cannot be reached"),
+        (errors.HfHubHTTPError("something new", response=SimpleNamespace(headers={}, request=None)), None),
     ],
 )
 def test_the_hub_is_asked_once_for_a_small_file(
@@ -110,18 +112,18 @@ def test_the_hub_is_asked_once_for_a_small_file(
 ) -> None:
     asked = []
 
-    def download(name: str, file: str) -> str:
-        asked.append((name, file))
+    def metadata(url: str) -> object:
+        asked.append(url)
         raise error
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
     config = EncoderConfig(name="nobody/has-this")
     if message is None:
         check_encoder(config, asks_hub=True)
     else:
         with pytest.raises(UserError, match=f"encoder.name 'nobody/has-this': {message}"):
             check_encoder(config, asks_hub=True)
-    assert asked == [("nobody/has-this", "config.json")]
+    assert asked == [huggingface_hub.hf_hub_url("nobody/has-this", "config.json")]
 
 
 def test_a_copy_in_the_hub_cache_is_read_without_asking_the_hub(
@@ -135,11 +137,11 @@ def test_a_copy_in_the_hub_cache_is_read_without_asking_the_hub(
         path = tmp_path / "cached" / file
         return str(path) if path.exists() else None
 
-    def no_network(name: str, file: str) -> str:
+    def no_network(url: str) -> object:
         raise errors.OfflineModeIsEnabled("offline")
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", copy)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_network)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", no_network)
     assert read_num_layers("somebody/model", asks_hub=True) == 5
     # The files that are not in the cache are left to the loader; the one that is says enough.
     with pytest.raises(UserError, match=r"wants audio of 8000 Hz \(sampling_rate in config\.json\)"):

@@ -88,11 +88,7 @@ def refuse_unusable(name: str, *, field: str = "encoder.name", folder: str = "")
     check_folder(name, field=field)
     if name == "tiny":
         return
-    names = dict.fromkeys(file for file, _ in RATES)
-    try:
-        files = {file: _read_settings(folder or name, file) for file in names}
-    except HubError:  # the loader says it, perhaps on a machine with a copy
-        return
+    files = {file: _read_settings(folder or name, file) for file in dict.fromkeys(file for file, _ in RATES)}
     refuse_adapter(name, files["config.json"].get("add_adapter"), field=field)
     for file, keys in RATES:
         rate = _value_at(files[file], keys)
@@ -155,10 +151,10 @@ def _refuse_other_families(name: str, settings: Mapping[str, object]) -> None:
 
 
 def _read_settings(name: str, file: str) -> Mapping[str, object]:
-    """The content of a model's file; empty where there is none, or none that can be read. Raises HubError."""
+    """The content of a model's file; empty where there is none, or none that can be read."""
     try:
         return as_settings(read_model_file(name, file)) or {}
-    except storage.DamagedError:  # the loader says what is wrong
+    except (HubError, storage.DamagedError):  # the loader says what is wrong
         return {}
 
 
