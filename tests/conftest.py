@@ -42,12 +42,9 @@ type_checks.install("w2v2")
 
 
 @functools.cache
-def _ray_of(file: Path) -> str:
-    """Which of the long-lived Rays the tests of a file share, if any: one for Ray Data's actors, one for tasks."""
-    text = file.read_text()
-    if "ray_session" not in text:
-        return ""
-    return "Ray Data" if re.search(r"jobs import (\w+, )*extract_embeddings", text) else "Ray"
+def _uses_ray(file: Path) -> bool:
+    """Whether tests of a file share the long-lived Ray."""
+    return "ray_session" in file.read_text()
 
 
 NOT_QUICK = (
@@ -137,7 +134,7 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process of `-n 2` is left with it at the end; the rest is quick."""
-    items.sort(key=lambda item: not _ray_of(item.path))
+    items.sort(key=lambda item: not _uses_ray(item.path))
     for item in items:
         needs_ray = "ray_session" in getattr(item, "fixturenames", ())
         if not (needs_ray or item.get_closest_marker("slow") or item.nodeid.startswith(NOT_QUICK)):
@@ -152,7 +149,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return _ray_of(config.rootpath / file) or file
+            return "Ray" if _uses_ray(config.rootpath / file) else file
 
     config.option.loadscopereorder = False
     return ByFile(config, log)

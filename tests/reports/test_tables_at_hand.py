@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.made.model_run import write_task_run
 from tests.made.tune_run import write_run
 from w2v2.reports.model_page import write_model_report
@@ -23,6 +25,7 @@ def test_tables_of_a_model_are_not_read_again(tmp_path: Path) -> None:
     check(write_task_run(tmp_path / "run", "classes"), write_model_report, ("manifest", "predictions"))
 
 
+@pytest.mark.slow
 def test_tables_of_a_search_are_not_read_again(tmp_path: Path) -> None:
     names = ("manifest", "predictions", "trials", "folds", "curves")
     check(write_run(tmp_path / "run"), write_tune_report, names)

@@ -25,7 +25,7 @@ import pytest
 from tests import ROOT
 from tests.tables.places import KINDS, Place, fold, make_place, make_rows, make_spec, rows_of
 
-NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_SEEDS", "4"))
+NUM_SEEDS = int(os.environ.get("W2V2_CHAOS_SEEDS", "2"))
 MORTAL = (
     "w2v2/tables/",
     "w2v2/storage/files.py",
