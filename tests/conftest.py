@@ -4,7 +4,6 @@ import functools
 import gc
 import logging
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path

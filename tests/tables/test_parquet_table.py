@@ -1,5 +1,7 @@
 """Tables as folders of Parquet files."""
 
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,9 @@ def test_two_writers_of_a_folder_lose_nothing(
     # What the overtaken tries left behind is gone.
     from w2v2.storage import files as storage
 
-    files = [info.uri for info in storage.list_files(place.uri, suffixes=(".parquet",))]
-    assert len(files) == len(table._newest().files)
+    files = [info.uri[len(place.uri) + 1 :] for info in storage.list_files(place.uri, suffixes=(".parquet",))]
+    named = table._newest().files
+    assert sorted(files) == sorted([*named, *(f"_without_vectors/{name}" for name in named)])
 
 
 def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
@@ -92,3 +95,71 @@ def test_no_flipped_bit_of_a_table_changes_a_row(tmp_path: Path, servers: Any) -
             except DamagedError as error:
                 assert str(path) in str(error)
         path.write_bytes(body)
+
+
+def test_commits_and_resumed_jobs_read_no_vectors(tmp_path: Path, servers: Any) -> None:
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet-gs", tmp_path, servers)
+    tables = [make_rows(range(5)), make_rows(range(5, 9)), make_rows(range(9, 12))]
+    first = open_table(place.uri, make_spec())
+    for rows in tables[:2]:
+        first.commit(write(place, rows))
+    files = first._newest().files
+    table = open_table(place.uri, make_spec())
+    part = write(place, tables[2])
+    before = len(place.gcs.requests)
+    assert counts(table.commit(part)) == (3, 0, 0, 0)
+    assert counts(table.commit(part)) == (0, 0, 3, 0)
+    assert table.read(["clip_id", "checksum"], where={"model": "a"}).num_rows == 12
+    read = [each.path for each in list(place.gcs.requests)[before:] if each.method == "GET"]
+    assert not [
+        path for path in read if any(path.endswith(f"%2F{name}") for name in files) and "without" not in path
+    ]
+    copies = Counter(path for path in read if "_without_vectors" in path)
+    assert (
+        max(copies[path] for path in copies if any(name in path for name in files)) == 2
+    )  # commits once, read once
+    assert rows_of(table) == fold(*tables)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_copy_without_vectors_that_is_missing_or_damaged_is_made_again(
+    missing: bool, tmp_path: Path, servers: Any, caplog: Any
+) -> None:
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    older, newer = make_rows(range(4)), make_rows(range(2, 6), minute=1, audio="y")
+    open_table(place.uri, make_spec()).commit(write(place, older))
+    [copy] = Path(place.uri).glob("_without_vectors/*.parquet")
+    body = copy.read_bytes()
+    if missing:
+        copy.unlink()
+    else:
+        copy.write_bytes(body[:100] + bytes([body[100] ^ 4]) + body[101:])
+    table = open_table(place.uri, make_spec())
+    ids = table.read(["clip_id"])["clip_id"].to_pylist()
+    assert sorted(ids) == sorted(older["clip_id"].to_pylist())
+    assert counts(table.commit(write(place, older))) == (0, 0, 4, 0)
+    assert copy.read_bytes() == body
+    assert ("its rows are read from" in caplog.text) is not missing
+    assert counts(table.commit(write(place, newer))) == (2, 2, 0, 0)
+    assert rows_of(table) == fold(older, newer)
+
+
+def test_no_flipped_bit_of_a_copy_changes_a_commit(tmp_path: Path, servers: Any) -> None:
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    older, newer = make_rows(range(4)), make_rows(range(2, 6), minute=1, audio="y")
+    open_table(place.uri, make_spec()).commit(write(place, older))
+    [copy] = Path(place.uri).glob("_without_vectors/*.parquet")
+    part, body = write(place, newer), copy.read_bytes()
+    for bit in range(0, len(body), len(body) // 20):
+        copied = shutil.copytree(place.uri, tmp_path / str(bit))
+        path = copied / "_without_vectors" / copy.name
+        path.write_bytes(body[:bit] + bytes([body[bit] ^ 1 << bit % 8]) + body[bit + 1 :])
+        table = open_table(str(copied), make_spec())
+        assert counts(table.commit(part)) == (2, 2, 0, 0)
+        assert rows_of(table) == fold(older, newer)

@@ -1,14 +1,12 @@
 """A table in a folder of Parquet files, local or gs://, with manifests that list the files of each version.
 
     <folder>/_manifest/00000003.json    the newest manifest names the files; made once, never changed
-    <folder>/00000002-<digest>.parquet  rows of commit 2; never changed, removed once no manifest names them
+    <folder>/00000002-<digest>.parquet  rows of commit 2; see parquet_files
 
 `read()` follows the manifest and is right at any time. A program that reads `<folder>/*.parquet` is right
 unless a commit is running, or was killed and not repeated.
 """
 
-import hashlib
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,20 +15,20 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from w2v2.errors import UserError
 from w2v2.json_types import JsonObject
 from w2v2.storage import files as storage
-from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_json, seal_json
 from w2v2.tables import sql
+from w2v2.tables.parquet_files import ParquetFiles, positions_at
 from w2v2.tables.parts import read_part
 from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 _MANIFEST = re.compile(r"_manifest/([0-9]{8})\.json")
-_FILE = re.compile(r"([0-9]{8})-[0-9a-f]{40}\.parquet")
 _NUM_TRIES = 20
+_MEMORY = "512MB"
+"""DuckDB's own, while it compares a commit with the table; what it needs beyond goes to a temporary folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +50,7 @@ class ParquetTable:
 
     def __init__(self, uri: str, spec: TableSpec) -> None:
         self.uri, self._spec = storage.expand(uri), spec
+        self._files = ParquetFiles(self.uri, spec)
         columns = {field.name: str(field.type) for field in spec.schema}
         numbers, other_files = self._listed()
         if not numbers and other_files:
@@ -86,18 +85,22 @@ class ParquetTable:
         for name, value in where.items():
             chosen = chosen & (pc.field(name) == pc.scalar(value))
         for file in version.files:
-            yield self._read_file(file, list({*names, *where})).filter(chosen).select(names)
+            yield self._files.read(file, list({*names, *where})).filter(chosen).select(names)
 
     def commit(self, parts: Sequence[str]) -> Commit:
         """Rows of the parts taken into the table, exactly once; see tables.Table."""
-        staged = self._keys([read_part(part, self._key_columns) for part in parts])
+        staged = self._staged_keys(parts)
         for _ in range(_NUM_TRIES):
             version = self._newest()
-            stored = self._keys([self._read_file(file, self._key_columns) for file in version.files])
-            counts, newer, outdated = self._compare(staged, stored)
-            following = self._write(version, parts, newer, outdated) if counts.pending else version
+            try:
+                counts, newer, outdated = self._compare(staged, version.files)
+                following = self._write(version, parts, newer, outdated) if counts.pending else version
+            except storage.NotFoundError:
+                if self._newest() == version:
+                    raise
+                continue  # another writer's commit has removed a file
             if following == version or self._publish(following):
-                self._clean(following)
+                self._files.remove_unnamed(self._listed()[1], named=following.files, number=following.number)
                 return counts
         raise UserError(f"table {self.uri} is being written by others without pause: run again later")
 
@@ -109,26 +112,28 @@ class ParquetTable:
     def _dim(self) -> list[str]:
         return ["dim"] if self._spec.vector else []
 
-    def _keys(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Key columns of all tables, with the table and the row that each came from."""
+    def _staged_keys(self, parts: Sequence[str]) -> pa.Table:
+        """Key columns of all parts, with the number of the part and the row that each came from."""
         schema = pa.schema([self._spec.schema.field(name) for name in self._key_columns])
-        places = [("place", pa.int64()), ("position", pa.int64())]
+        places = [("place", pa.string()), ("position", pa.int64())]
         empty = pa.schema([*schema, *places]).empty_table()
+        tables = (read_part(part, self._key_columns) for part in parts)
         numbered = [
-            table.append_column("place", pa.array(np.full(len(table), place))).append_column(
+            table.append_column("place", pa.repeat(str(number), len(table))).append_column(
                 "position", pa.array(np.arange(len(table)))
             )
-            for place, table in enumerate(tables)
+            for number, table in enumerate(tables)
         ]
         return pa.concat_tables([empty, *numbered])
 
-    def _compare(self, staged: pa.Table, stored: pa.Table) -> tuple[Commit, pa.Table, pa.Table]:
-        """The counts of the commit, and the places and positions of the rows to add and to drop."""
-        spec, quote = self._spec, '"'
-        with duckdb.connect() as connection:
-            connection.register("stored", stored)
+    def _compare(self, staged: pa.Table, files: Sequence[str]) -> tuple[Commit, pa.Table, pa.Table]:
+        """The counts of a commit into these files, and the places and positions of the rows to add and to drop."""
+        spec, names = self._spec, {"target": "stored", "staging": "staged", "quote": '"'}
+        with duckdb.connect(
+            config={"memory_limit": _MEMORY, "temp_directory": self._files.scratch}
+        ) as connection:
             connection.register("staged", staged)
-            names = {"target": "stored", "staging": "staged", "quote": quote}
+            self._view(connection, files)
             if spec.dim_per and (rows := connection.sql(sql.dims(spec, **names)).fetchall()):
                 raise one_dim_error(self.uri, spec, rows[0])
             counts = connection.sql(sql.count(spec, **names)).fetchall()[0]
@@ -136,40 +141,38 @@ class ParquetTable:
             outdated = connection.sql(sql.outdated(spec, **names)).to_arrow_table()
         return Commit.of_row(counts), newer, outdated
 
+    def _view(self, connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+        """Make the view `stored` of the files' keys, which are read from the disk as DuckDB needs them."""
+        if not files:
+            connection.register("stored", self._staged_keys([]))
+            return
+        paths = [str(self._files.keys_file(file, self._key_columns)) for file in files]
+        rows = connection.read_parquet(paths, filename=True, file_row_number=True, hive_partitioning=False)
+        columns = sql.columns(self._key_columns, '"')
+        rows.project(
+            f"{columns}, parse_filename(filename) AS place, file_row_number AS position"
+        ).create_view("stored")
+
     def _write(
         self, version: _Version, parts: Sequence[str], newer: pa.Table, outdated: pa.Table
     ) -> _Version:
         """The next version, its files written: those that lose rows without them, then the new rows."""
         number, names = version.number + 1, self._spec.schema.names
         files: list[str] = []
-        for place, file in enumerate(version.files):
-            lost = _at(outdated, place)
-            if len(lost):
-                rows = self._read_file(file, names)
+        for file in version.files:
+            if len(lost := positions_at(outdated, file)):
+                rows = self._files.read(file, names)
                 files += self._write_file(number, rows.take(np.setdiff1d(np.arange(len(rows)), lost)))
             else:
                 files.append(file)
-        for place, part in enumerate(parts):
-            if len(kept := _at(newer, place)):
+        for part_number, part in enumerate(parts):
+            if len(kept := positions_at(newer, str(part_number))):
                 files += self._write_file(number, read_part(part, names).take(kept))
         return _Version(number=number, files=tuple(files))
 
     def _write_file(self, number: int, rows: pa.Table) -> Iterator[str]:
         if rows.num_rows:
-            data = to_parquet(rows)
-            # The number of the manifest that will name it: see _clean.
-            name = f"{number:08d}-{hashlib.sha256(data).hexdigest()[:40]}.parquet"
-            storage.write_bytes(storage.join(self.uri, name), data)
-            yield name
-
-    def _read_file(self, name: str, columns: Sequence[str]) -> pa.Table:
-        uri = storage.join(self.uri, name)
-        data = storage.read_bytes(uri)
-        if name[9:49] != hashlib.sha256(data).hexdigest()[:40]:
-            raise storage.DamagedError(
-                f"{uri}: damaged: its bytes are not those that were written; restore it"
-            )
-        return pq.read_table(io.BytesIO(data), columns=list(columns))
+            yield self._files.write(number, rows)
 
     def _listed(self) -> tuple[list[int], list[str]]:
         """Numbers of the manifests and names of the other files in the folder."""
@@ -199,19 +202,7 @@ class ParquetTable:
         text = seal_json({"columns": columns, "files": version.files}, indent=1)
         return storage.create(self._manifest_uri(version.number), text.encode())
 
-    def _clean(self, version: _Version) -> None:
-        """Remove files that no manifest will name; one made for a later manifest may be another writer's."""
-        for name in self._listed()[1]:
-            match = _FILE.fullmatch(name)
-            if match and int(match[1]) <= version.number and name not in version.files:
-                storage.delete(storage.join(self.uri, name))
-
 
 def exists(uri: str) -> bool:
     """Whether there is a table in the folder."""
     return storage.exists(storage.join(storage.expand(uri), "_manifest"))
-
-
-def _at(places: pa.Table, place: int) -> np.ndarray:
-    """Positions of the rows at one place, in order."""
-    return np.sort(places.filter(pc.equal(places["place"], place))["position"].to_numpy())
