@@ -52,7 +52,7 @@ RECIPES = {
 
 @pytest.fixture(scope="module", params=RECIPES)
 def trained(request, tmp_path_factory, ray_session):
-    """A finished run of a recipe's YAML file: its kind, config, run directory and metrics."""
+    """A finished run of a recipe's YAML file, of classes on a worker: its kind, config, run directory and metrics."""
     folder = tmp_path_factory.mktemp(request.param)
     make = {
         "classes": labelled_csv,
@@ -64,6 +64,7 @@ def trained(request, tmp_path_factory, ray_session):
     recipe.write_text(yaml.safe_dump(RECIPES[request.param]))
     flags = ["--config", str(recipe), "--data.uri", str(uri), "--run", str(folder / "run")]
     flags += ["--cache.uri", str(folder / "cache"), "--data.max_reject_fraction", "0.2"]
+    flags += ["--local", str(request.param != "classes").lower()]
     config = command_line.parse(FinetuneConfig, flags)
     return request.param, config, folder / "run", finetune.main(config)
 

@@ -16,9 +16,10 @@ from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, predict
 
 
-def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path, ray_session):
+def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path):
     uri = labelled_csv(tmp_path / "data")
-    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
+    flags = ["--local", "true", "--data.uri", str(uri), "--run", str(tmp_path / "run")]
+    config = command_line.parse(FinetuneConfig, flags)
     config = replace(
         config,
         ensemble="folds",
@@ -42,23 +43,24 @@ def test_an_ensemble_is_one_model_for_evaluate_and_predict(tmp_path, ray_session
     card = (run / "model" / "README.md").read_text()
     assert "An ensemble of 2 classes models" in card and "such as member-00" in card
     again = evaluate.main(
-        EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "other"), data=config.data)
+        EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "other"), data=config.data, local=True)
     )
     assert again["model"]["digest"] == metrics["model"]["digest"]
     before, now = (frame(place, "predictions").set_index("clip_id") for place in (run, tmp_path / "other"))
     columns = [name for name in before.columns if name.startswith("prob_")]
     np.testing.assert_allclose(now.loc[before.index, columns], before[columns], atol=1e-5)
     counts = predict.main(
-        PredictConfig(model=str(run / "model"), run=str(tmp_path / "said"), data=config.data)
+        PredictConfig(model=str(run / "model"), run=str(tmp_path / "all"), data=config.data, local=True)
     )
     assert counts["num_rows"] == len(clips)
 
 
-def test_scores_before_and_after_remapping_are_both_reported(tmp_path, ray_session):
+def test_scores_before_and_after_remapping_are_both_reported(tmp_path):
     uri = labelled_csv(tmp_path / "data")
     with open(uri, newline="") as file:
         names = sorted({row["label"] for row in csv.DictReader(file)})
-    config = command_line.parse(FinetuneConfig, ["--data.uri", str(uri), "--run", str(tmp_path / "run")])
+    flags = ["--local", "true", "--data.uri", str(uri), "--run", str(tmp_path / "run")]
+    config = command_line.parse(FinetuneConfig, flags)
     config = replace(
         config,
         before_remapping=True,
@@ -94,10 +96,10 @@ def test_mistakes_are_one_sentence(tmp_path):
         TrainingResources(num_workers=0)
 
 
-def test_a_training_that_diverges_is_one_sentence(tmp_path, ray_session):
+def test_a_training_that_diverges_is_one_sentence(tmp_path):
     flags = ["--data.uri", str(labelled_csv(tmp_path / "data")), "--run", str(tmp_path / "run")]
     flags += ["--cache.uri", str(tmp_path / "c"), "--encoder.train", "head", "--training.num_epochs", "2"]
-    config = command_line.parse(FinetuneConfig, [*flags, "--optim.learning_rate", "1e15"])
+    config = command_line.parse(FinetuneConfig, [*flags, "--local", "true", "--optim.learning_rate", "1e15"])
     with pytest.raises(
         UserError, match=r"^the training diverged: the training loss is .*; lower --optim.learning_rate"
     ):

@@ -28,6 +28,7 @@ from w2v2.errors import UserError
 from w2v2.jobs import evaluate, finetune, pretrain
 
 KEPT_OUT = ["21", "22", "23", "24"]
+LOCAL = ("--local", "true")
 
 
 def config_of(folder: Path, corpus: Path, *flags: str) -> PretrainConfig:
@@ -124,7 +125,7 @@ def test_other_jobs_report_who_was_in_it_by_audio_alone(trained, two_emotions, t
     assert f"{2 * len(seen)} of the clips (audio only, without labels)" in unseen["computed_on"]
 
 
-def test_short_clips_are_rejects_and_a_folder_needs_no_names(tmp_path, corpus, ray_session):
+def test_short_clips_are_rejects_and_a_folder_needs_no_names(tmp_path, corpus):
     audio = tmp_path / "audio"
     audio.mkdir()
     for number, path in enumerate(sorted(corpus.rglob("*.wav"))[:12]):
@@ -132,7 +133,8 @@ def test_short_clips_are_rejects_and_a_folder_needs_no_names(tmp_path, corpus, r
     with wave.open(str(audio / "short.wav"), "wb") as file:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
         file.writeframes(np.random.default_rng(0).integers(-9000, 9000, 3000, dtype=np.int16).tobytes())
-    config = config_of(tmp_path, audio, "--data.layout", "files", "--data.max_reject_fraction", "0.2")
+    flags = ["--data.layout", "files", "--data.max_reject_fraction", "0.2"]
+    config = config_of(tmp_path, audio, *LOCAL, *flags)
     config = replace(config, training=replace(config.training, num_epochs=1))
     metrics = pretrain.main(config)
     assert metrics["num_clips"] == {"train": 11, "val": 1}
@@ -145,10 +147,11 @@ def test_short_clips_are_rejects_and_a_folder_needs_no_names(tmp_path, corpus, r
     assert marks["speaker"].null_count == 12 and set(marks["how"].to_pylist()) == {"audio"}
 
 
-def test_codes_that_collapse_stop_the_job_with_what_to_change(tmp_path, corpus, ray_session):
+def test_codes_that_collapse_stop_the_job_with_what_to_change(tmp_path, corpus):
     config = config_of(
         tmp_path,
         corpus,
+        *LOCAL,
         "--loss.diversity_weight",
         "0",
         "--training.num_epochs",
@@ -182,7 +185,7 @@ def test_mistakes_are_one_sentence(flags, words, tmp_path, corpus, ray_session):
 
 
 @pytest.fixture(scope="module")
-def hubert(tmp_path_factory, ray_session) -> Path:
+def hubert(tmp_path_factory) -> Path:
     """A small HuBERT with random weights, as its folder."""
     folder = tmp_path_factory.mktemp("hubert")
     torch.manual_seed(0)
@@ -198,7 +201,7 @@ def test_another_family_has_no_contrastive_objective(hubert, tmp_path, corpus):
     with pytest.raises(
         UserError, match=r"is a hubert model, which has no quantizer: use --pretrain\.objective clusters"
     ):
-        pretrain.main(config_of(tmp_path, corpus, "--encoder.name", str(hubert)))
+        pretrain.main(config_of(tmp_path, corpus, *LOCAL, "--encoder.name", str(hubert)))
 
 
 def test_hubert_is_continued_by_clusters_of_a_layer_without_its_convolutions(hubert, tmp_path, corpus):
@@ -211,7 +214,7 @@ def test_hubert_is_continued_by_clusters_of_a_layer_without_its_convolutions(hub
         "--pretrain.num_clusters",
         "7",
     ]
-    metrics = pretrain.main(config_of(tmp_path, corpus, *flags, "--optim.batch_s", "10"))
+    metrics = pretrain.main(config_of(tmp_path, corpus, *LOCAL, *flags, "--optim.batch_s", "10"))
     assert (metrics["objective"], metrics["num_codes"]) == ("clusters", 7)
     assert (tmp_path / "run" / "clusters.npz").exists()
     before, after = (AutoModel.from_pretrained(folder) for folder in (hubert, tmp_path / "run" / "model"))

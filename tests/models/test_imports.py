@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import gc, sys
 from w2v2.models.imports import import_models
@@ -24,6 +26,7 @@ assert not gc.isenabled()
 """
 
 
+@pytest.mark.slow
 def test_imports_make_no_collections():
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
