@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tests.made.pages import read_page, visible_text
+from tests.made.pictures import no_pictures
 from tests.made.rejects import HOSTILE
 from tests.made.tune_run import CLASSES, SPEAKERS, params_of, without_estimate, write_run
 from w2v2.reports import tune_page
@@ -45,7 +46,8 @@ def with_estimate(scores: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def old_text(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = write_run(tmp_path_factory.mktemp("run") / "old", change=without_estimate)
-    return visible_text(Path(tune_page.write_tune_report(str(folder))).read_text())
+    with no_pictures():
+        return visible_text(Path(tune_page.write_tune_report(str(folder))).read_text())
 
 
 @pytest.fixture(scope="module")
