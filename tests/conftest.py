@@ -1,5 +1,6 @@
 """Shared by all tests: quiet environments, a small corpus, one local Ray, a loopback bucket."""
 
+import atexit
 import functools
 import gc
 import logging
@@ -124,11 +125,8 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """What stays frozen is not freed at exit, and nanobind would report all of DuckDB's objects as leaks."""
-    gc.unfreeze()
+        # What stays frozen is not freed at exit, and nanobind would report all of DuckDB's objects as leaks.
+        atexit.register(gc.unfreeze)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

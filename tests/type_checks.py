@@ -22,7 +22,7 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """beartype, where an int is accepted as a float (PEP 484)."""
 
 DECORATOR = "__checked__"
-ALL_CHECKED, SOME_CHECKED = 200, 50
+ALL_CHECKED, SOME_CHECKED = 50, 50
 """Of a function's calls in a process these first ones are checked, then one of so many: checks of all took a fifth of the tests' time."""
 _CALLS: dict[int, tuple["itertools.count[int]", types.CodeType]] = {}
 """Counts the calls of a function, by the identity of its code: of one inside of another, over all that are made of it."""
