@@ -226,3 +226,20 @@ def test_a_job_on_the_csv_of_its_plan_ends_with_the_same_predictions(tmp_path: P
         run_directory.read_table(str(tmp_path / name), "predictions") for name in ("run", "again")
     )
     assert first.equals(second)
+
+
+@pytest.mark.parametrize(
+    ("main", "kind"),
+    [(tune_folds.main, TuneFoldsConfig), (finetune.main, FinetuneConfig), (pretrain.main, PretrainConfig)],
+)
+def test_a_plan_warns_of_an_encoder_that_is_nowhere(
+    main: Callable[[Any], Any], kind: type, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = GROUPED if kind is TuneFoldsConfig else ()
+    plan_of(main, kind, tmp_path, speech(tmp_path / "data"), "--encoder.name", "nobody/nothing", *split)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [
+        text
+        for text in warnings
+        if text.startswith("plan: encoder.name 'nobody/nothing': there is no such folder")
+    ]

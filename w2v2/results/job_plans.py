@@ -1,5 +1,6 @@
 """The plan of each job: the features, trials, folds, epochs and steps that it would compute; no Ray."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,9 +22,12 @@ from w2v2.data.manifest import Manifest
 from w2v2.features.encoder_info import RecordedEncoders
 from w2v2.inference.prediction_records import inputs_of, read_predictions
 from w2v2.json_types import Json
+from w2v2.models.model_files import HubError, is_on_hub, read_model_file
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import FrozenFeatures, Work, report_plan
 from w2v2.storage import files as storage
+
+logger = logging.getLogger(__name__)
 
 PAGE = ("metrics.json", "report.html", "plots/", "tables/")
 CLIPS = ("config.yaml", "manifest.parquet", "rejects.parquet")
@@ -259,6 +263,7 @@ def _num_predicted(
 
 
 def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, seed: int) -> FrozenFeatures:
+    _warn_if_missing(encoder.name)
     info = RecordedEncoders(cache, precision=precision, seed=seed).find(encoder)
     number = np.dtype(cache.dtype).itemsize
     is_waveform = encoder.train == "all"
@@ -269,6 +274,15 @@ def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, s
         bytes_per_clip=_NPY_BYTES if is_waveform else vector,
         bytes_per_s=number * _SAMPLES_PER_S if is_waveform else 0.0,
     )
+
+
+def _warn_if_missing(name: str) -> None:
+    """Log that the hub has no such model, or cannot be asked: the job ends with that, where its own machines have no copy."""
+    if name != "tiny" and is_on_hub(name):
+        try:
+            read_model_file(name, "config.json")
+        except HubError as error:
+            logger.warning("plan: %s", error)
 
 
 def _of_descriptors(kinds: Sequence[Descriptor]) -> list[FrozenFeatures]:
