@@ -163,3 +163,19 @@ def test_no_flipped_bit_of_a_copy_changes_a_commit(tmp_path: Path, servers: Any)
         table = open_table(str(copied), make_spec())
         assert counts(table.commit(part)) == (2, 2, 0, 0)
         assert rows_of(table) == fold(older, newer)
+
+
+def test_parts_are_joined_to_files_of_a_size(tmp_path: Path, servers: Any, monkeypatch: Any) -> None:
+    from w2v2.tables import parquet_table
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    tables = [make_rows(range(2 * number, 2 * number + 2)) for number in range(6)]
+    assert counts(table.commit(write(place, *tables))) == (12, 0, 0, 0)
+    assert len(table._newest().files) == 1
+    monkeypatch.setattr(parquet_table, "_FILE_BYTES", 2 * tables[0].nbytes)
+    again = [make_rows(range(2 * number, 2 * number + 2), minute=1, audio="y") for number in range(6)]
+    assert counts(table.commit(write(place, *again[:1], tables[1], *again[2:]))) == (0, 10, 2, 0)
+    assert 4 <= len(table._newest().files) <= 5  # the two rows that stay, and ten new ones from five parts
+    assert rows_of(table) == fold(*tables, *again[:1], *again[2:])

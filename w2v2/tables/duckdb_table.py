@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from w2v2.errors import UserError
 from w2v2.tables import sql as table_sql
-from w2v2.tables.parts import read_part
+from w2v2.tables.parts import read_part, together
 from w2v2.tables.spec import (
     NAME,
     TIMESTAMP,
@@ -112,7 +112,8 @@ class DuckTable:
         names, num_rows = self._spec.schema.names, 0
         connection.execute(f"CREATE TEMP TABLE staging AS FROM {self._name} LIMIT 0").fetchall()
         listed = table_sql.columns(names, _QUOTE)
-        for rows in _together(read_part(part, names) for part in parts):
+        # Every INSERT takes megabytes in memory, of however few rows.
+        for rows in together((read_part(part, names) for part in parts), num_bytes=_STAGED_BYTES):
             connection.register("part", rows)
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()
             connection.unregister("part")
@@ -122,20 +123,6 @@ class DuckTable:
 
 def _first_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, ...]:
     return connection.execute(sql).fetchall()[0]
-
-
-def _together(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of the tables, _STAGED_BYTES at a time: every INSERT takes megabytes in memory, of however few rows."""
-    held: list[pa.Table] = []
-    num_bytes = 0
-    for table in tables:
-        held.append(table)
-        num_bytes += table.nbytes
-        if num_bytes >= _STAGED_BYTES:
-            yield pa.concat_tables(held)
-            held, num_bytes = [], 0
-    if held:
-        yield pa.concat_tables(held)
 
 
 def _make_file(path: Path, uri: str) -> None:

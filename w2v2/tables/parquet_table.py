@@ -22,11 +22,13 @@ from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
 from w2v2.tables import sql
 from w2v2.tables.parquet_files import ParquetFiles, positions_at
-from w2v2.tables.parts import read_part
+from w2v2.tables.parts import read_part, together
 from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 _MANIFEST = re.compile(r"_manifest/([0-9]{8})\.json")
 _NUM_TRIES = 20
+_FILE_BYTES = 64 * 2**20
+"""Parts are joined to files of so many bytes in memory: a file for each would be thousands."""
 _MEMORY = "512MB"
 """DuckDB's own, while it compares a commit with the table; what it needs beyond goes to a temporary folder."""
 
@@ -165,10 +167,16 @@ class ParquetTable:
                 files += self._write_file(number, rows.take(np.setdiff1d(np.arange(len(rows)), lost)))
             else:
                 files.append(file)
-        for part_number, part in enumerate(parts):
-            if len(kept := positions_at(newer, str(part_number))):
-                files += self._write_file(number, read_part(part, names).take(kept))
+        new_rows = (self._rows_at(newer, place, part) for place, part in enumerate(parts))
+        for rows in together(new_rows, num_bytes=_FILE_BYTES):
+            files += self._write_file(number, rows)
         return _Version(number=number, files=tuple(files))
+
+    def _rows_at(self, newer: pa.Table, place: int, part: str) -> pa.Table:
+        """The rows of a part that are to be added; a part without any is not read."""
+        kept = positions_at(newer, str(place))
+        names = self._spec.schema.names
+        return read_part(part, names).take(kept) if len(kept) else concatenated(self._spec, names, [])
 
     def _write_file(self, number: int, rows: pa.Table) -> Iterator[str]:
         if rows.num_rows:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +60,20 @@ def read_part(uri: str, columns: Sequence[str]) -> pa.Table:
     if hashlib.sha256(data).hexdigest()[:40] != digest:
         raise DamagedPartError(uri)
     return pq.read_table(io.BytesIO(data), columns=list(columns))
+
+
+def together(tables: Iterable[pa.Table], *, num_bytes: int) -> Iterator[pa.Table]:
+    """The rows of the tables in their order, in fewer tables: each but the last has at least num_bytes."""
+    held: list[pa.Table] = []
+    held_bytes = 0
+    for table in tables:
+        held.append(table)
+        held_bytes += table.nbytes
+        if held_bytes >= num_bytes:
+            yield pa.concat_tables(held)
+            held, held_bytes = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def num_rows(parts: Sequence[str]) -> int:
