@@ -24,8 +24,6 @@ from tests.cloud.bigquery_tables import FakeDatasets, quoted
 from tests.cloud.gcs import FakeGcs
 from tests.cloud.http import HttpError, Request, Response, json_response
 
-PAGE_ROWS = 50
-
 
 def bigquery_environment(server: "FakeBigQuery") -> dict[str, str]:
     return {"BIGQUERY_EMULATOR_HOST": server.url}
@@ -38,10 +36,11 @@ class _JobError(Exception):
 
 
 class FakeBigQuery(FakeDatasets):
-    """Load jobs from a FakeGcs or an upload, and queries through sqlglot and DuckDB."""
+    """Load jobs from a FakeGcs or an upload, and queries through sqlglot and DuckDB, whose answers have pages of page_rows."""
 
-    def __init__(self, gcs: FakeGcs) -> None:
+    def __init__(self, gcs: FakeGcs, *, page_rows: int = 50) -> None:
         super().__init__()
+        self._page_rows = page_rows
         self.bucket_locations: dict[str, str] = {}
         self.polls_until_done = 1
         self.jobs: dict[str, dict[str, Any]] = {}
@@ -240,12 +239,15 @@ class FakeBigQuery(FakeDatasets):
             # The client asks for the job of an answer that has more pages.
             query = {"query": {"query": body["query"], "useLegacySql": False}}
             self._record(project, name, body.get("location", "US"), query, {"state": "DONE"}, {"query": {}})
-        return json_response(self._page(project, name, 0, int(body.get("maxResults", PAGE_ROWS))))
+        return json_response(self._page(project, name, 0, int(body.get("maxResults", self._page_rows))))
 
     def _results(self, request: Request, project: str, job: str) -> Response:
         if job not in self._answers:
             raise HttpError(404, f"Not found: Job {project}:{job}", "notFound")
-        start, size = int(request.query.get("pageToken", 0)), int(request.query.get("maxResults", PAGE_ROWS))
+        start, size = (
+            int(request.query.get("pageToken", 0)),
+            int(request.query.get("maxResults", self._page_rows)),
+        )
         return json_response(self._page(project, job, start, size))
 
     def _page(self, project: str, job: str, start: int, size: int) -> dict[str, Any]:

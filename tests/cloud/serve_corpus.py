@@ -29,6 +29,8 @@ SIZE_BYTES = 96_044
 MAX_HELD_BYTES = 4_096
 """Of one object in memory: ten million clips have gigabytes of parts and records."""
 _MAX_PAGE = 1_000
+PAGE_ROWS = 50_000
+"""Rows of keys that take about 10 MB of JSON, BigQuery's largest page."""
 
 
 class Names(Sequence[str]):
@@ -131,7 +133,10 @@ def kinds(requests: Sequence[LoggedRequest]) -> dict[str, int]:
 
 def main(argument: str) -> None:
     """Answer until standard input is closed."""
-    with CorpusGcs(json.loads(argument)["num_clips"]) as gcs, FakeBigQuery(gcs) as bigquery:
+    with (
+        CorpusGcs(json.loads(argument)["num_clips"]) as gcs,
+        FakeBigQuery(gcs, page_rows=PAGE_ROWS) as bigquery,
+    ):
         bigquery.create_dataset(PROJECT, DATASET)
         print(json.dumps(gcs_environment(gcs) | bigquery_environment(bigquery)), flush=True)
         for _ in sys.stdin:

@@ -1,7 +1,7 @@
 """The data files of a table of Parquet files, each with a copy without its vectors.
 
     <folder>/00000002-<digest>.parquet                    rows of commit 2; never changed
-    <folder>/_without_vectors/00000002-<digest>.parquet   the same rows, in a hundredth of the bytes
+    <folder>/_without_vectors/00000002-<digest>.parquet   the same rows, in a fiftieth of the bytes
 
 What asks for no vectors, as a commit and a resumed job, reads the copies, each file once as long as the table is open.
 """
