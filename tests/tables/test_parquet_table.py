@@ -179,3 +179,48 @@ def test_parts_are_joined_to_files_of_a_size(tmp_path: Path, servers: Any, monke
     assert counts(table.commit(write(place, *again[:1], tables[1], *again[2:]))) == (0, 10, 2, 0)
     assert 4 <= len(table._newest().files) <= 5  # the two rows that stay, and ten new ones from five parts
     assert rows_of(table) == fold(*tables, *again[:1], *again[2:])
+
+
+def test_a_table_without_its_newest_manifest_is_refused_and_loses_nothing(
+    tmp_path: Path, servers: Any
+) -> None:
+    from w2v2.storage.files import DamagedError
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    tables = [make_rows(range(4)), make_rows(range(4, 9))]
+    table = open_table(place.uri, make_spec())
+    for rows in tables:
+        table.commit(write(place, rows))
+    manifests = sorted(Path(place.uri).glob("_manifest/*.json"))
+    kept = [path.read_bytes() for path in manifests]
+    for gone in (manifests[-1:], manifests):
+        for path in gone:
+            path.unlink()
+        words = rf"{manifests[-1].name}: the newest manifest of the table is missing; restore it"
+        with pytest.raises(DamagedError, match=words):
+            open_table(place.uri, make_spec())
+        with pytest.raises(DamagedError, match=words):
+            table.commit(write(place, make_rows(range(2), minute=1)))
+        for path, body in zip(manifests, kept, strict=True):
+            path.write_bytes(body)
+    assert rows_of(open_table(place.uri, make_spec())) == fold(*tables)
+
+
+def test_a_missing_file_and_a_damaged_manifest_say_what_to_do(tmp_path: Path, servers: Any) -> None:
+    from w2v2.storage.files import DamagedError, NotFoundError
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    table.commit(write(place, make_rows(range(4))))
+    [data] = Path(place.uri).glob("*.parquet")
+    data.rename(tmp_path / "away")
+    with pytest.raises(
+        NotFoundError, match="the table's manifest names this file, which is not there; restore it"
+    ):
+        table.read()
+    manifest = max(Path(place.uri).glob("_manifest/*.json"))
+    manifest.write_text("{")
+    with pytest.raises(DamagedError, match=rf"{manifest.name}: damaged: .*; restore it"):
+        table.read()

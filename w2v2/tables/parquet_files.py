@@ -101,7 +101,12 @@ class ParquetFiles:
 
     def _read_whole(self, name: str, columns: Sequence[str]) -> pa.Table:
         uri = storage.join(self.uri, name)
-        data = storage.read_bytes(uri)
+        try:
+            data = storage.read_bytes(uri)
+        except storage.NotFoundError as error:
+            raise storage.NotFoundError(
+                f"{uri}: the table's manifest names this file, which is not there; restore it"
+            ) from error
         if name[9:49] != hashlib.sha256(data).hexdigest()[:40]:
             raise storage.DamagedError(
                 f"{uri}: damaged: its bytes are not those that were written; restore it"

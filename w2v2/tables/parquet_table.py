@@ -1,6 +1,7 @@
 """A table in a folder of Parquet files, local or gs://, with manifests that list the files of each version.
 
     <folder>/_manifest/00000003.json    the newest manifest names the files; made once, never changed
+    <folder>/_manifest/00000003.made    an empty file: there has been a manifest of this number
     <folder>/00000002-<digest>.parquet  rows of commit 2; see parquet_files
 
 `read()` follows the manifest and is right at any time. A program that reads `<folder>/*.parquet` is right
@@ -26,6 +27,7 @@ from w2v2.tables.parts import read_part, together
 from w2v2.tables.spec import Commit, TableSpec, Where, check_columns, concatenated, one_dim_error
 
 _MANIFEST = re.compile(r"_manifest/([0-9]{8})\.json")
+_MARK = re.compile(r"_manifest/([0-9]{8})\.made")
 _NUM_TRIES = 20
 _FILE_BYTES = 64 * 2**20
 """Parts are joined to files of so many bytes in memory: a file for each would be thousands."""
@@ -183,11 +185,20 @@ class ParquetTable:
             yield self._files.write(number, rows)
 
     def _listed(self) -> tuple[list[int], list[str]]:
-        """Numbers of the manifests and names of the other files in the folder."""
+        """Numbers of the manifests and names of the other files in the folder.
+
+        Raises DamagedError where the newest manifest is gone: the one before it would be taken for the table.
+        """
         if not storage.exists(self.uri):
             return [], []
         names = [info.uri[len(self.uri) + 1 :] for info in storage.list_files(self.uri)]
         numbers = [int(match[1]) for name in names if (match := _MANIFEST.fullmatch(name))]
+        newest_mark = max((int(match[1]) for name in names if (match := _MARK.fullmatch(name))), default=-1)
+        if newest_mark > max(numbers, default=-1):
+            uri = self._manifest_uri(newest_mark)
+            if not storage.exists(uri):  # another writer may have made both during the listing
+                raise storage.DamagedError(f"{uri}: the newest manifest of the table is missing; restore it")
+            numbers.append(newest_mark)
         return numbers, [name for name in names if not _MANIFEST.fullmatch(name)]
 
     def _newest(self) -> _Version:
@@ -196,7 +207,10 @@ class ParquetTable:
 
     def _manifest(self, number: int) -> JsonObject:
         uri = self._manifest_uri(number)
-        manifest = parse_json(uri, storage.read_bytes(uri))
+        try:
+            manifest = parse_json(uri, storage.read_bytes(uri))
+        except storage.DamagedError as error:
+            raise storage.DamagedError(f"{error}; restore it") from error
         if not {"columns", "files"} <= manifest.keys():
             raise storage.DamagedError(f"{uri}: damaged: it lacks columns or files; restore it")
         return manifest
@@ -208,7 +222,11 @@ class ParquetTable:
         """Whether this version became the table; False where another writer's version has its number."""
         columns = {field.name: str(field.type) for field in self._spec.schema}
         text = seal_json({"columns": columns, "files": version.files}, indent=1)
-        return storage.create(self._manifest_uri(version.number), text.encode())
+        uri = self._manifest_uri(version.number)
+        is_made = storage.create(uri, text.encode())
+        if is_made:
+            storage.create(uri.removesuffix(".json") + ".made", b"")
+        return is_made
 
 
 def exists(uri: str) -> bool:
