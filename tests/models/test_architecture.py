@@ -107,7 +107,7 @@ def test_what_only_loading_shows_is_left_to_it(tmp_path: Path) -> None:
         (errors.HfHubHTTPError("something new", response=SimpleNamespace(headers={}, request=None)), None),
     ],
 )
-def test_the_hub_is_asked_once_for_a_small_file(
+def test_the_hub_is_asked_for_a_small_file_once_and_again_where_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, error: Exception, message: str | None
 ) -> None:
     asked = []
@@ -123,7 +123,10 @@ def test_the_hub_is_asked_once_for_a_small_file(
     else:
         with pytest.raises(UserError, match=f"encoder.name 'nobody/has-this': {message}"):
             check_encoder(config, asks_hub=True)
-    assert asked == [huggingface_hub.hf_hub_url("nobody/has-this", "config.json")]
+    is_answer = isinstance(
+        error, errors.HfHubHTTPError | errors.HFValidationError | errors.OfflineModeIsEnabled
+    )
+    assert asked == [huggingface_hub.hf_hub_url("nobody/has-this", "config.json")] * (1 if is_answer else 2)
 
 
 def test_a_copy_in_the_hub_cache_is_read_without_asking_the_hub(

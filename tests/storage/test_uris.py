@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from w2v2.storage import files as storage
-from w2v2.storage.files import StorageError
+from w2v2.storage.files import RefusedError, StorageError
 
 
 def test_join() -> None:
@@ -40,3 +40,10 @@ def test_expand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="https:// cannot be read"):
         storage.read_bytes("https://host/x")
     assert storage.is_remote("gs://b") and not storage.is_remote("/gs:/b")
+
+
+@pytest.mark.parametrize("uri", ["gs://", "gs:///"])
+def test_a_bucket_without_a_name_is_refused_wherever_it_is_used(uri: str) -> None:
+    for act in (storage.list_files, storage.exists, lambda uri: storage.join(uri, "config.json")):
+        with pytest.raises(RefusedError, match=f"^{uri}: names no bucket; write gs://bucket/name$"):
+            act(uri)

@@ -1,6 +1,7 @@
 """The small files of a model by its name, from a local folder, a bucket or the Hugging Face hub: no weights, no torch."""
 
 import json
+import time
 from pathlib import Path
 
 from w2v2.errors import UserError
@@ -15,6 +16,10 @@ NOT_ON_HUB = (
     "there is no such folder and no such model on the Hugging Face hub; check the spelling (for a private model, log in "
     "with `hf auth login`)"
 )
+
+
+PAUSE_S = 0.5
+"""Before the hub is asked again, as an answer may be lost."""
 
 
 class HubError(UserError):
@@ -80,15 +85,19 @@ def _from_hub(name: str, file: str, *, field: str) -> Path | None:
 
 
 def _ask_hub(name: str, file: str) -> None:
-    """Ask the hub once for a file's size: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped."""
+    """Ask the hub for a file's size, twice at most: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
-    try:
-        get_hf_file_metadata(hf_hub_url(name, file))
-    except (errors.HfHubHTTPError, errors.HFValidationError):
-        raise
-    except Exception as error:  # of the library below, which is not the same in all versions
-        raise ConnectionError(f"{name}: the hub did not answer") from error
+    for is_last in (False, True):
+        try:
+            get_hf_file_metadata(hf_hub_url(name, file))
+            return
+        except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled):
+            raise
+        except Exception as error:  # of the library below, which is not the same in all versions
+            if is_last:
+                raise ConnectionError(f"{name}: the hub did not answer") from error
+            time.sleep(PAUSE_S)
 
 
 def hub_refusal(error: BaseException) -> str:

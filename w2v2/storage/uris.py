@@ -105,7 +105,13 @@ def expand(uri: str) -> str:
             raise RefusedError(f"{uri}: {scheme}:// cannot be read; copy the files to gs:// or a local disk")
 
 
+def _refuse_no_bucket(uri: str) -> None:
+    if uri.startswith("gs://") and not uri.removeprefix("gs://").strip("/"):
+        raise RefusedError(f"{uri}: names no bucket; write gs://bucket/name")
+
+
 def _normalised(uri: str) -> str:
+    _refuse_no_bucket(uri)
     bucket, name = bucket_and_name(uri.rstrip("/"))
     if not _BUCKET.fullmatch(bucket):
         raise RefusedError(f"{uri}: {bucket!r} cannot be the name of a bucket; write gs://bucket/name")
@@ -117,7 +123,7 @@ def _normalised(uri: str) -> str:
 def join(uri: str, *parts: str) -> str:
     """The uri of a file below a folder; a part is a relative name such as `a.wav` or `plots/a.png`.
 
-    Raises RefusedError for an empty or absolute part and for one with `.`, `..` or an empty name in it.
+    Raises RefusedError for an empty or absolute part, for one with `.`, `..` or an empty name in it, and for `gs://` alone.
 
     >>> join("gs://bucket/run/", "plots", "a.png")
     'gs://bucket/run/plots/a.png'
@@ -125,6 +131,7 @@ def join(uri: str, *parts: str) -> str:
     for part in parts:
         if {"", ".", ".."} & set(part.split("/")) or "\0" in part:
             raise RefusedError(f"{part!r} is not a plain relative name below {uri}; use names without '..'")
+    _refuse_no_bucket(uri)
     return "/".join([uri.rstrip("/"), *parts])
 
 
