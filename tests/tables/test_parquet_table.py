@@ -224,3 +224,27 @@ def test_a_missing_file_and_a_damaged_manifest_say_what_to_do(tmp_path: Path, se
     manifest.write_text("{")
     with pytest.raises(DamagedError, match=rf"{manifest.name}: damaged: .*; restore it"):
         table.read()
+
+
+@pytest.mark.parametrize("query", ["newer", "outdated"])
+def test_a_commit_that_loses_some_rows_is_undone(
+    query: str, tmp_path: Path, servers: Any, monkeypatch: Any
+) -> None:
+    from w2v2.errors import UserError
+    from w2v2.tables import sql
+    from w2v2.tables.table import open_table
+
+    place = make_place("parquet", tmp_path, servers)
+    table = open_table(place.uri, make_spec())
+    older, newer = make_rows(range(4)), make_rows(range(2, 6), minute=1, audio="y")
+    table.commit(write(place, older))
+    whole = getattr(sql, query)
+    monkeypatch.setattr(sql, query, lambda spec, **names: f"{whole(spec, **names)} LIMIT 1")
+    with pytest.raises(
+        UserError, match=r"DuckDB has 1 of the \d rows of a commit, which is undone: report this"
+    ):
+        table.commit(write(place, newer))
+    monkeypatch.undo()
+    assert rows_of(table) == fold(older)
+    assert counts(table.commit(write(place, newer))) == (2, 2, 0, 0)
+    assert rows_of(table) == fold(older, newer)

@@ -143,7 +143,17 @@ class ParquetTable:
             counts = connection.sql(sql.count(spec, **names)).fetchall()[0]
             newer = connection.sql(sql.newer(spec, **names)).to_arrow_table()
             outdated = connection.sql(sql.outdated(spec, **names)).to_arrow_table()
-        return Commit.of_row(counts), newer, outdated
+        commit = Commit.of_row(counts)
+        self._check_none_lost(len(newer), commit.inserted + commit.replaced)
+        self._check_none_lost(len(outdated), commit.replaced + commit.removed)
+        return commit, newer, outdated
+
+    def _check_none_lost(self, num_rows: int, num_wanted: int) -> None:
+        """Raises UserError where two of DuckDB's joins disagree: some of its versions lose rows of large tables."""
+        if num_rows != num_wanted:
+            raise UserError(
+                f"table {self.uri}: DuckDB has {num_rows} of the {num_wanted} rows of a commit, which is undone: report this"
+            )
 
     def _view(self, connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
         """Make the view `stored` of the files' keys, which are read from the disk as DuckDB needs them."""
