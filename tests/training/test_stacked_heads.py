@@ -1,5 +1,7 @@
 """Heads trained side by side end as each does alone, under the trainer that trains everything else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,6 +20,8 @@ from w2v2.training.fold_training import score_fold
 from w2v2.training.stacked_heads import StackedHeads
 
 NUM_CLIPS, NUM_CLASSES, DIM = 61, 4, 48
+ROUNDING = 1e-6
+"""Of probabilities. Some processors add the products of a padded batch in another order than those of the batch as it is."""
 TRIALS = [
     OptimConfig(learning_rate=3e-3, weight_decay=0.2, batch_size=8),
     OptimConfig(learning_rate=1e-2, beta1=0.8, beta2=0.98, eps=1e-6, schedule="cosine", warmup_fraction=0.0),
@@ -116,12 +120,12 @@ def assert_close(one: FoldScore | DivergenceError, other: FoldScore, *, atol: fl
         (HeadConfig(dropout=0.3), TrainingConfig(num_epochs=3, sampling="balanced")),
     ],
 )
-def test_each_linear_head_is_bit_for_bit_what_it_is_alone(head, training):
+def test_each_linear_head_is_what_it_is_alone_up_to_rounding(head, training):
     clips, folds = clips_of((DIM,)), folds_of((10, 25, 15, 11))
     heads = stacked(clips, folds, TRIALS, head, training)
     for trial, optim in enumerate(TRIALS):
         for index, fold in enumerate(folds):
-            assert_close(heads[trial][index], alone(clips, fold, optim, head, training), atol=0)
+            assert_close(heads[trial][index], alone(clips, fold, optim, head, training), atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +166,16 @@ def test_what_is_added_up_in_another_order_differs_by_rounding(optim, training, 
     clips, folds = clips_of(shape), folds_of((20, 41))  # the last batch of the first fold has one clip
     heads = stacked(clips, folds, [optim, TRIALS[0]], head, training, mixes=settings.get("layer") == "mix")
     for index, fold in enumerate(folds):
-        assert_close(heads[0][index], alone(clips, fold, optim, head, training, **settings), atol=1e-6)
+        assert_close(heads[0][index], alone(clips, fold, optim, head, training, **settings), atol=ROUNDING)
 
 
-def test_a_fold_left_out_and_a_trial_more_change_nothing():
-    clips, folds, head, training = (
-        clips_of((DIM,)),
-        folds_of((20, 20, 21)),
-        HeadConfig(),
-        TrainingConfig(num_epochs=3),
-    )
-    together = stacked(clips, folds, TRIALS, head, training)
-    fewer = stacked(clips, folds[1:], TRIALS[1:], head, training)
+@pytest.mark.parametrize("batch_size", [8, 32, 64])  # 64: fewer clips than a batch
+def test_a_fold_left_out_and_a_trial_more_change_nothing(batch_size):
+    head, training = HeadConfig(), TrainingConfig(num_epochs=3)
+    clips, folds = clips_of((DIM,)), folds_of((10, 25, 26))
+    trials = [replace(optim, batch_size=batch_size) for optim in TRIALS]
+    together = stacked(clips, folds, trials, head, training)
+    fewer = stacked(clips, folds[1:], trials[1:], head, training)
     for trial in (0, 1):
         for fold in (0, 1):
             assert_close(fewer[trial][fold], together[trial + 1][fold + 1], atol=0)
@@ -202,7 +204,7 @@ def test_a_head_that_diverges_is_reported_and_leaves_the_others_alone():
     wild = OptimConfig(learning_rate=1e38)
     heads = stacked(clips, folds, [TRIALS[0], wild], head, training)
     for index, fold in enumerate(folds):
-        assert_close(heads[0][index], alone(clips, fold, TRIALS[0], head, training), atol=0)
+        assert_close(heads[0][index], alone(clips, fold, TRIALS[0], head, training), atol=ROUNDING)
         with pytest.raises(DivergenceError) as error:
             alone(clips, fold, wild, head, training)
         assert str(heads[1][index]) == str(error.value)

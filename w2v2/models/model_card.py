@@ -212,8 +212,9 @@ def _usage(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterat
     if opened_by:
         yield f"{opened_by} opens this folder and gives the outputs:"
         yield (
-            "```python\nfrom transformers import pipeline\n\n"
-            f'model = pipeline("{task}", "path/to/this/folder")\nprint(model("recording.wav"))\n```'
+            "```python\nimport librosa\nfrom transformers import pipeline\n\n"
+            'waveform, _ = librosa.load("recording.wav", sr=16000)\n'
+            f'model = pipeline("{task}", "path/to/this/folder")\nprint(model(waveform))\n```'
         )
     elif info.vocabulary is None:
         yield (

@@ -135,7 +135,10 @@ class FoldDraws:
 
     def _epoch(self, epoch: int, generators: Sequence[torch.Generator]) -> Iterator[StepsDraw]:
         batches = [self._fold_batches(fold, epoch) for fold in self.folds]
-        size = max(len(batch) for of_fold in batches for batch in of_fold)
+        size = batch_size_at(epoch, num_epochs=self.settings.training.num_epochs, optim=self.settings.optim)
+        size = min(
+            size, len(self.clips.targets)
+        )  # the same whichever folds there are, as sums may depend on it
         num_steps = max(len(of_fold) for of_fold in batches)
         at_once = max(1, MAX_DRAWN_BYTES * num_steps // max(1, self._num_bytes()))
         for first in range(0, num_steps, at_once):
@@ -177,7 +180,7 @@ class FoldDraws:
         batches: Sequence[Sequence[np.ndarray]],
         generators: Sequence[torch.Generator],
     ) -> StepsDraw:
-        """These steps of an epoch with these batches, of which the largest has size clips."""
+        """These steps of an epoch with these batches, padded to size clips."""
         num_classes, mixes = self.clips.num_classes, bool(self.settings.training.mixup_alpha)
         rows = np.zeros((len(steps), len(batches), size), np.int64)
         partners, shares = np.zeros_like(rows), np.zeros(rows.shape, np.float32)

@@ -1,9 +1,8 @@
 """Heads on pooled vectors, trained side by side: all folds, and all trials with the same shared settings, in one batched computation.
 
 A head's numbers do not depend on what it is trained with, bit for bit. They are those that `fold_training.score_fold`
-gives it alone: batches, dropout and first weights are drawn from the same seeds, and the steps of AdamW are the same.
-For a linear head without mixup they are so bit for bit, as long as no batch has a single clip; otherwise products are
-formed and added up in another order, which differs by the rounding of float32.
+gives it alone, up to the rounding of float32: batches, dropout and first weights are drawn from the same seeds, and the
+steps of AdamW are the same, but products may be formed and added up in another order.
 """
 
 import time
