@@ -1,6 +1,7 @@
 """Encoders in gs:// folders and on the Hugging Face hub."""
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 
@@ -156,5 +157,20 @@ def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
 def test_a_name_that_no_hub_model_can_have(name):
     with pytest.raises(
         UserError, match=rf"encoder\.name '{name}': there is no such folder and no such model"
+    ):
+        load(name)
+
+
+def test_a_name_that_is_nearly_the_built_in_encoder_s(empty_hub_cache):
+    with pytest.raises(
+        UserError, match=r"encoder\.name 'tinny': did you mean tiny\? there is no such folder"
+    ):
+        load("tinny")
+
+
+@pytest.mark.parametrize("name", ["facebook/wav2vec2-base ", " tiny", "\tmodel\n"])
+def test_a_name_with_white_space_around_it(name):
+    with pytest.raises(
+        UserError, match=rf"begins or ends with white space: write {re.escape(repr(name.strip()))}"
     ):
         load(name)

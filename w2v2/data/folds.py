@@ -130,7 +130,7 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
     most = np.bincount(label).max()
     if most < num_folds:
         raise UserError(
-            f"folds.num_folds is {num_folds} but no class has more than {most} clips: "
+            f"folds.num_folds is {num_folds} but no class has more than {counted(most, 'clips')}: "
             "add clips or lower --folds.num_folds"
         )
     from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import
@@ -169,7 +169,7 @@ def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:
                 "unseen speakers trains without those that it scores; look at data.speaker_column"
             )
         raise UserError(
-            f"folds.num_folds is {num_folds} but there are only {len(speakers)} speakers "
+            f"folds.num_folds is {num_folds} but there are only {counted(len(speakers), 'speakers')} "
             f"({listed(speakers)}): lower --folds.num_folds or add speakers"
         )
     return speakers

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from w2v2.data.groups import repeated
 from w2v2.errors import UserError
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 
 def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
@@ -17,7 +17,7 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
     if leaks:
         which = [f"{leak['speaker']} ({part}s {listed(sorted(leak[f'{part}_distinct']))})" for leak in leaks]
         raise UserError(
-            f"{len(leaks)} speakers are in more than one {part}: {listed(which)}; "
+            f"{counted(len(leaks), 'speakers')} in more than one {part}: {listed(which)}; "
             f"give every clip of a speaker the same {part}"
         )
 

@@ -117,7 +117,7 @@ def _of_column(clips: pa.Table) -> list[str]:
     written = num_clips(clips)
     unknown = {word: num for word, num in written.items() if word.strip().lower() not in meant}
     if unknown:
-        shown = [f"{word!r} ({n} clips)" for word, n in sorted(unknown.items())]
+        shown = [f"{word!r} ({counted(n, 'clips')})" for word, n in sorted(unknown.items())]
         raise UserError(
             f"the column data.split_column has {listed(shown)}, wanted train, val or test for every clip: fix "
             "these cells, or draw the splits with --split.kind speakers"
@@ -157,7 +157,7 @@ def _val_from_train(clips: pa.Table, split: SplitConfig) -> pa.Table:
     num_val = _share(speakers, split.val_fraction)
     if num_val >= len(speakers):
         raise UserError(
-            f"train has {len(speakers)} speakers ({listed(sorted(speakers))}), of whom split.val_fraction="
+            f"train has {counted(len(speakers), 'speakers')} ({listed(sorted(speakers))}), of whom split.val_fraction="
             f"{split.val_fraction:g} takes {num_val} for val and leaves none: add speakers, or give a val split"
         )
     is_chosen = pc.is_in(clips["speaker"], value_set=pa.array(speakers[:num_val], pa.string()))

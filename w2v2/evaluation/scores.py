@@ -26,6 +26,7 @@ from w2v2.evaluation import bootstrap, multi_label, recognition, regression
 from w2v2.evaluation import classification as metrics
 from w2v2.evaluation.bootstrap import Scored
 from w2v2.json_types import Json, JsonObject
+from w2v2.wording import counted
 
 
 def score_predictions(
@@ -221,7 +222,10 @@ def _regression(
 
 def score_lines(metrics: JsonObject) -> str:
     """The lines of the score table that a job prints at its end, from metrics.json."""
-    on = metrics.get("computed_on") or f"{metrics['num_clips']} clips of {metrics['num_speakers']} speakers"
+    on = (
+        metrics.get("computed_on")
+        or f"{counted(metrics['num_clips'], 'clips')} of {counted(metrics['num_speakers'], 'speakers')}"
+    )
     match metrics["kind"]:
         case "classes":
             lines = _class_lines(metrics)
@@ -261,7 +265,7 @@ def _transcript_lines(pooled: JsonObject) -> list[str]:
     lines += [f"undefined: {name} ({why})" for name, why in pooled["undefined"].items()]
     lines.append(f"{pooled['num_right']} of {pooled['num_clips']} clips without an error")
     if pooled["empty_predictions"]:
-        text = f"nothing was written for {pooled['empty_predictions']} clips"
+        text = f"nothing was written for {counted(pooled['empty_predictions'], 'clips')}"
         all_empty = pooled["empty_predictions"] == pooled["num_clips"] - pooled["empty_references"]
         lines.append(f"{text}: the model has not left CTC's blank yet; train longer" if all_empty else text)
     return lines

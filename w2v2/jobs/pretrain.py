@@ -46,7 +46,7 @@ from w2v2.storage.lease import exclusive, hold
 from w2v2.training import pretraining_clips
 from w2v2.training.pretraining_clips import Part
 from w2v2.versions import library_versions
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 logger = logging.getLogger("w2v2.jobs.pretrain")
 
@@ -192,7 +192,9 @@ def read_clips(config: PretrainConfig) -> manifest.Manifest:
         len(corpus.rejects),
     )
     if len(clips) < 2:
-        raise UserError(f"{len(clips)} clips are left to pre-train on, wanted at least 2: look at data.uri")
+        raise UserError(
+            f"{counted(len(clips), 'clips')} left to pre-train on, wanted at least 2: look at data.uri"
+        )
     if config.per_fold:  # both find early what would not work
         folds.assign(clips, config.folds)
     splits.held_back(clips, fraction=config.training.val_fraction, seed=config.seed)

@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ NO_WORDS = {"<s>", "</s>", UNKNOWN, "<UNK>"}
 def check_installed() -> None:
     """Raises UserError where flashlight-text is not installed."""
     if importlib.util.find_spec("flashlight") is None:
-        raise UserError("decode.kind=beam needs the package flashlight-text: pip install -e '.[asr]'")
+        where = " with Python 3.12 or 3.11, for which it is built" if sys.version_info >= (3, 13) else ""
+        raise UserError(f"decode.kind=beam needs the package flashlight-text: pip install -e '.[asr]'{where}")
 
 
 class LanguageModel:

@@ -12,6 +12,7 @@ from w2v2.models.pretrained_name import local_path
 from w2v2.redaction import public_text, public_values
 from w2v2.storage import files as storage
 from w2v2.storage.seals import parse_json, seal_json
+from w2v2.wording import counted
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -239,7 +240,7 @@ def _limits(info: ModelInfo, card: JsonObject) -> Iterator[str]:
     data = card.get("data", {})
     if "num_speakers" in data:
         yield (
-            f"Made from {data['num_clips']} clips of {data['num_speakers']} speakers of "
+            f"Made from {counted(data['num_clips'], 'clips')} of {counted(data['num_speakers'], 'speakers')} of "
             f"{card.get('corpus', 'one corpus')}, all splits together. How it does with other languages, microphones, "
             "rooms or ways of speaking is not measured."
         )

@@ -1,5 +1,6 @@
 """The small files of a model by its name, from a local folder, a bucket or the Hugging Face hub: no weights, no torch."""
 
+import difflib
 import json
 import time
 from pathlib import Path
@@ -80,7 +81,8 @@ def _from_hub(name: str, file: str, *, field: str) -> Path | None:
         return Path(hf_hub_download(name, file))
     except Exception as error:  # of all others, loading the model tells more
         if why := hub_refusal(error):
-            raise HubError(f"{field} {name!r}: {why}") from error
+            guess = "did you mean tiny? " if difflib.get_close_matches(name, ["tiny"]) else ""
+            raise HubError(f"{field} {name!r}: {guess}{why}") from error
         return None
 
 

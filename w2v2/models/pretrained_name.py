@@ -10,7 +10,9 @@ START_FOLDER = "W2V2_START_FOLDER"
 
 
 def check_folder(name: str, *, field: str = "encoder.name") -> None:
-    """Raises UserError, which begins with the field, for a name that can only be a folder and that does not exist."""
+    """Raises UserError, which begins with the field, for a name with spaces around it, or of a folder that does not exist."""
+    if name != name.strip():
+        raise UserError(f"{field} {name!r} begins or ends with white space: write {name.strip()!r}")
     if name.startswith(("/", "./", "../", "~")) and not local_path(name).is_dir():
         raise UserError(
             f"{field} {name!r}: no such folder; wanted one with config.json and model.safetensors"

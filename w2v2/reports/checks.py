@@ -201,7 +201,7 @@ def _num_speakers(num_speakers: int) -> Check:
     return _check(
         num_speakers >= 10,
         f"The interval is over {num_speakers} whole speakers, not over clips.",
-        f"The interval is over only {num_speakers} speakers and is itself rough."
+        f"The interval is over only {counted(num_speakers, 'speakers')} and is itself rough."
         if num_speakers >= MIN_UNITS
         else f"No interval is computed of so few: {counted(num_speakers, 'speakers')}.",
     )
@@ -285,8 +285,8 @@ def _same_number(metrics: JsonObject, predictions: pa.Table) -> Check:
     num_rows, num_clips = predictions.num_rows, metrics["num_clips"]
     return _check(
         num_rows == num_clips,
-        f"predictions.parquet agrees with metrics.json: {num_clips} clips.",
-        f"predictions.parquet has {num_rows} clips, metrics.json {num_clips}: they are not of the same run.",
+        f"predictions.parquet agrees with metrics.json: {counted(num_clips, 'clips')}.",
+        f"predictions.parquet has {counted(num_rows, 'clips')}, metrics.json {num_clips}: they are not of the same run.",
     )
 
 

@@ -23,6 +23,7 @@ from w2v2.reports.page import write_page
 from w2v2.reports.shared_sections import interval_score, machine_facts, pictured
 from w2v2.reports.text import LABELS, interval_text, job_command, score_text
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ def compare_sentence(metrics: JsonObject) -> str:
         if row["better"] == best
     ]
     return (
-        f"On {metrics.get('corpus') or 'the same clips'} ({metrics['num_clips']} clips, {metrics['num_speakers']} speakers), {best} reached {label} "
+        f"On {metrics.get('corpus') or 'the same clips'} ({counted(metrics['num_clips'], 'clips')}, {counted(metrics['num_speakers'], 'speakers')}), {best} reached {label} "
         f"{_within(run['scores'][metric])} ({run['method']}), {better_word(metric)} {', '.join(gains)}; differences are of "
         "both runs on the same resampled speakers and folds."
     )

@@ -12,6 +12,7 @@ from w2v2.json_types import JsonObject
 from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import ModelRun, TuneRun
 from w2v2.reports.text import LABELS, interval_text, percent_text, score_text
+from w2v2.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ def tune_sentence(run: TuneRun) -> str:
         over = f"speaker-independent {metrics['estimate']['name']} over {run.num_folds} folds"
         how = f"each fold's hyperparameters chosen on the speakers of the others, by {of_trials}"
         if metrics["final"]["is_nested"]:
-            how = f"each fold's hyperparameters chosen by a search of {selection['num_trials']} trials on the speakers of the others"
+            how = f"each fold's hyperparameters chosen by a search of {counted(selection['num_trials'], 'trials')} on the speakers of the others"
     elif selection["num_trials"] == 1:
         how = "without a choice among trials"
     elif "estimate" in metrics:
@@ -153,7 +154,7 @@ def tune_sentence(run: TuneRun) -> str:
         nested = percent_text(selection["nested"])
         how = f"an optimistic score of the best of {of_trials} (selected on the other folds: {nested})"
     return (
-        f"On {corpus_name(run.config['data'])} ({data['num_clips']} clips, {data['num_speakers']} speakers, "
+        f"On {corpus_name(run.config['data'])} ({counted(data['num_clips'], 'clips')}, {counted(data['num_speakers'], 'speakers')}, "
         f"{_content(run)}), {metrics['encoder']['name']} reached {_reached(first)}, {first.baseline} "
         f"{percent_text(first.chance)}, in {over}, {how}"
         + "".join(f"{mark} {_reached(other)}" for mark, other in zip(marks, others, strict=False))
@@ -176,7 +177,7 @@ def model_sentence(run: ModelRun) -> str:
     chance = "undefined" if first.chance is None else first.form(first.chance)
     expected = expected_headline(metrics)
     return (
-        f"On {corpus_name(run.config['data'])} ({metrics['num_clips']} clips of {metrics['num_speakers']} speakers), "
+        f"On {corpus_name(run.config['data'])} ({counted(metrics['num_clips'], 'clips')} of {counted(metrics['num_speakers'], 'speakers')}), "
         f"{name} reached {_reached(first)}, {first.baseline} {chance}, computed on "
         f"{metrics['computed_on'].rstrip('.')}."
         + (

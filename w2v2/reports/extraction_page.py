@@ -27,6 +27,7 @@ from w2v2.reports.text import duration_text
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.tables.parts import read_part
+from w2v2.wording import counted
 
 MAX_POINTS, MAX_PARTS = 2_000, 20
 MIN_POINTS_FOR_UMAP = 10
@@ -116,7 +117,7 @@ def headline(metrics: JsonObject) -> list[Block]:
         f"{num_in_table} of {metrics['num_clips']}", f"clips have their vectors in {metrics['table']}"
     )
     text = (
-        f"{metrics['written']} clips written by this run, {metrics['there']} already in the table, "
+        f"{counted(metrics['written'], 'clips')} written by this run, {metrics['there']} already in the table, "
         f"{metrics['rejected']} rejected."
     )
     facts = {

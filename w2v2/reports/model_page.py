@@ -47,7 +47,7 @@ from w2v2.reports.shared_sections import (
 )
 from w2v2.reports.text import duration_text, interval_text, percent_text, score_text
 from w2v2.storage import files as storage
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
 
@@ -183,7 +183,7 @@ def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
 def data(run: ModelRun) -> list[Block]:
     """Sizes, clips by split or fold and class, label or target, and the clips that could not be used, by reason."""
     num_speakers = len(run.manifest["speaker"].unique())
-    text = f"{run.manifest.num_rows} clips of {num_speakers} speakers, from {run.config['data']['uri']}."
+    text = f"{counted(run.manifest.num_rows, 'clips')} of {counted(num_speakers, 'speakers')}, from {run.config['data']['uri']}."
     return [Paragraph(text + lengths_text(run.manifest)), _parts_table(run), *clips_blocks(run)]
 
 

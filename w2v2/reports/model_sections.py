@@ -36,7 +36,7 @@ from w2v2.reports.shared_sections import (
 )
 from w2v2.reports.text import METRIC_LABELS, percent_text
 from w2v2.reports.transcript_sections import transcript_sections
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def classes(run: ModelRun) -> list[Block]:
         for metric, name in METRIC_LABELS.items()
     ]
     caption = (
-        f"Scores of {pooled['num_clips']} clips with 95% intervals over speakers; chance is the score of a model "
+        f"Scores of {counted(pooled['num_clips'], 'clips')} with 95% intervals over speakers; chance is the score of a model "
         "that learned nothing."
     )
     table = Table("scores", [words("score"), percent("value"), percent("chance")], rows, caption)

@@ -20,6 +20,7 @@ from w2v2.reports.recordings import corpus_name
 from w2v2.reports.run_files import RunFiles, read_run_files
 from w2v2.reports.shared_sections import kicker, lengths_text, provenance, rejects_blocks
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 PURPOSE = (
     "Each encoder was pre-trained without the audio of the speakers that its fold holds out. A search (tune-folds) trains and "
@@ -81,7 +82,7 @@ def headline(run: RunFiles) -> list[Block]:
 
 def data(run: RunFiles) -> list[Block]:
     """Sizes, and what could not be used."""
-    text = f"{run.manifest.num_rows} clips, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
+    text = f"{counted(run.manifest.num_rows, 'clips')}, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
     return [Paragraph(text), *rejects_blocks(run.rejects)]
 
 

@@ -28,6 +28,7 @@ from w2v2.reports.run_files import PretrainRun, read_pretrain_run
 from w2v2.reports.shared_sections import clips_blocks, kicker, lengths_text, pictured, provenance
 from w2v2.reports.text import duration_text, percent_text
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 LEAK = (
     "A search over several folds with this one encoder scores speakers whose audio, without labels, it was pre-trained on. "
@@ -129,9 +130,9 @@ def steps(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
 def data(run: PretrainRun) -> list[Block]:
     """Sizes, the speakers that were left out, and the leak that scores by this encoder must report."""
     excluded = run.config["data"]["exclude_speakers"]
-    text = f"{run.manifest.num_rows} clips, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
+    text = f"{counted(run.manifest.num_rows, 'clips')}, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
     if excluded:
-        text += f" {len(excluded)} speakers were left out by data.exclude_speakers."
+        text += f" {counted(len(excluded), 'speakers')} left out by data.exclude_speakers."
     rows = [
         [name, run.metrics["num_clips"][split], run.num_speakers(split)]
         for split, name in (("train", "train"), ("val", "validation"))

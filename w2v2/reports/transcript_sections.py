@@ -21,6 +21,7 @@ from w2v2.reports.shared_sections import (
     pooled_score,
 )
 from w2v2.reports.text import percent_text
+from w2v2.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ def errors(metrics: JsonObject) -> list[Block]:
     text = " ".join(f"Undefined: {RATES[name][0]}: {why}." for name, why in pooled["undefined"].items())
     text += f" {pooled['num_right']} of {pooled['num_clips']} clips have no error."
     if pooled["empty_predictions"]:
-        text += f" Nothing was written for {pooled['empty_predictions']} clips that have text."
+        text += f" Nothing was written for {counted(pooled['empty_predictions'], 'clips')} that have text."
     return [Table("errors", columns, rows, caption), Paragraph(text.strip())]
 
 

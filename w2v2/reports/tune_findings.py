@@ -12,7 +12,7 @@ from w2v2.evaluation.direction import sign
 from w2v2.json_types import JsonObject
 from w2v2.reports.run_files import TuneRun
 from w2v2.reports.text import LABELS, duration_text, percent_text
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -44,7 +44,7 @@ def course(run: TuneRun) -> str:
     """A sentence on the numbers of trials by state, and on those that are as good as the best one."""
     selection = run.metrics["selection"]
     counts = ", ".join(f"{selection[f'num_{state}']} {state}" for state in ("complete", "pruned", "failed"))
-    text = f"{selection['num_trials']} trials: {counts}."
+    text = f"{counted(selection['num_trials'], 'trials')}: {counts}."
     num_others = selection["num_complete"] - 1
     if num_others < 1:
         return f"{text} No other trial is complete, so the best one was compared with none."

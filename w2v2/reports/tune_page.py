@@ -33,6 +33,7 @@ from w2v2.reports.tune_sections import (
     trials,
 )
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 
 def write_tune_report(run: str, tables: Tables = NO_TABLES) -> str:
@@ -212,6 +213,6 @@ def how_it_was_made(run: TuneRun) -> list[Block]:
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items()}
     facts["frozen trunk"] = (
-        f"{trunk['clip_forwards']} passes for {trunk['num_clips']} clips; {trunk['reused']} needed none"
+        f"{trunk['clip_forwards']} passes for {counted(trunk['num_clips'], 'clips')}; {trunk['reused']} needed none"
     )
     return provenance(run, facts, command_note="To run it again (finished trials are not computed twice):")

@@ -44,7 +44,7 @@ from w2v2.reports.text import (
 )
 from w2v2.reports.tune_findings import course, importances, saved, spread
 from w2v2.storage.parquet import each_row
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -298,7 +298,7 @@ def data(run: TuneRun) -> list[Block]:
     """Sizes, clips by class and fold, and the clips that could not be used, by reason."""
     sizes, names = run.metrics["data"], run.metrics.get("classes", [])
     text = (
-        f"{sizes['num_clips']} clips of {sizes['num_speakers']} speakers, {sizes['hours']:.2f} hours, "
+        f"{counted(sizes['num_clips'], 'clips')} of {counted(sizes['num_speakers'], 'speakers')}, {sizes['hours']:.2f} hours, "
         f"from {sizes['uri']}."
     )
     text += lengths_text(run.manifest)

@@ -13,6 +13,7 @@ from w2v2.json_types import Json, JsonObject
 from w2v2.machine import describe_run
 from w2v2.results.compared_runs import ComparedRun, all_names, corpus_of, read_runs, scored_run
 from w2v2.storage import run_directory
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def comparison_lines(metrics: JsonObject) -> str:
     by = f"best is {better_word(metric)} by"
     lines = [
         "",
-        f"{len(metrics['runs'])} runs over {metrics['num_clips']} clips of {metrics['num_speakers']} speakers, by {metric}",
+        f"{len(metrics['runs'])} runs over {counted(metrics['num_clips'], 'clips')} of {counted(metrics['num_speakers'], 'speakers')}, by {metric}",
         f"{'':{width}}{metric:>10}  {'95 % interval':>18}  {by:>18}  {'95 % interval':>18}  speakers won, lost",
     ]
     for row in metrics["ranking"]:

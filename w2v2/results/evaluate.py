@@ -25,6 +25,7 @@ from w2v2.results.sessions import with_sessions
 from w2v2.storage import run_directory
 from w2v2.storage.mapped_tables import on_disk
 from w2v2.versions import library_versions
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo)
 def _computed_on(config: EvaluateConfig, clips: pa.Table, seen: provenance.Overlap | None) -> str:
     """A sentence on the scored clips and what of them was seen in training; None where that was not recorded."""
     num = len(clips["speaker"].unique())
-    sentence = f"{len(clips)} clips of {num} speakers of {config.data.uri}"
+    sentence = f"{counted(len(clips), 'clips')} of {counted(num, 'speakers')} of {config.data.uri}"
     sentence += f", split {config.split}" if config.split else ""
     if seen is None:
         return f"{sentence}; who trained the model is not known"

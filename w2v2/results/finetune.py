@@ -36,6 +36,7 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.mapped_tables import on_disk
 from w2v2.versions import library_versions
+from w2v2.wording import counted
 
 if TYPE_CHECKING:  # imports torch
     from w2v2.training.ensembles import Ensemble
@@ -149,7 +150,7 @@ def _computed_on(
 ) -> str:
     """What the scores are of, and what may make them too high."""
     return (
-        f"the test split, once: {num_clips} clips of {metrics['num_speakers']} speakers, none of whom is in train or val"
+        f"the test split, once: {counted(num_clips, 'clips')} of {counted(metrics['num_speakers'], 'speakers')}, none of whom is in train or val"
         + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
         + provenance.caveat(encoder)
     )

@@ -26,6 +26,7 @@ from w2v2.models.model_files import HubError, is_on_hub, read_model_file
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import FrozenFeatures, Work, report_plan
 from w2v2.storage import files as storage
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Json]:
             cache=config.cache,
             computes=[
                 *_speakers(corpus),
-                f"{num_trials} trials x {num_folds} folds x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
+                f"{counted(num_trials, 'trials')} x {counted(num_folds, 'folds')} x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
                 f"{config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished",
                 str(cost_of(config)),
             ],
@@ -197,7 +198,7 @@ def plan_evaluate(
             num_done=num_done,
             computes=[
                 *_speakers(corpus),
-                f"predictions of {len(corpus.clips) - num_done} clips by {config.model}",
+                f"predictions of {counted(len(corpus.clips) - num_done, 'clips')} by {config.model}",
             ],
             writes=[*CLIPS, "predictions.parquet", *PAGE, "done/"],
         ),
@@ -220,7 +221,9 @@ def plan_predict(
             task="none",
             audio=info.audio,
             num_done=num_done,
-            computes=[f"predictions of {len(corpus.clips) - num_done} clips by {config.model}{windows}"],
+            computes=[
+                f"predictions of {counted(len(corpus.clips) - num_done, 'clips')} by {config.model}{windows}"
+            ],
             table=config.table,
             writes=["config.yaml", "rejects.parquet", *PAGE, "done/"],
         ),
@@ -239,7 +242,7 @@ def plan_extraction(
             audio=config.audio,
             num_done=numbers["there"] + numbers["embedded"],
             computes=[
-                f"vectors of {numbers['num_clips']} clips by {config.encoder.name}, {numbers['num_rows']} rows"
+                f"vectors of {counted(numbers['num_clips'], 'clips')} by {config.encoder.name}, {counted(numbers['num_rows'], 'rows')}"
             ],
             table=config.table,
             writes=[*CLIPS, *PAGE, "parts/", "done/", "reject_parts/"],
@@ -268,8 +271,9 @@ def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, s
     number = np.dtype(cache.dtype).itemsize
     is_waveform = encoder.train == "all"
     vector = number * info.vector_size + _NPY_BYTES if info and info.vector_size else 0
+    computed = "audio for" if is_waveform else "the frozen part of"
     return FrozenFeatures(
-        name=f"{encoder.name}, what encoder.train={encoder.train} leaves frozen",
+        name=f"{computed} {encoder.name} (encoder.train={encoder.train})",
         key=info.key if info else "",
         bytes_per_clip=_NPY_BYTES if is_waveform else vector,
         bytes_per_s=number * _SAMPLES_PER_S if is_waveform else 0.0,
@@ -296,7 +300,7 @@ def _speakers(corpus: Manifest) -> list[str]:
     speakers = set(corpus.clips["speaker"].to_pylist()) - {""}
     labels = pc.value_counts(corpus.clips["label"]).to_pylist()
     classes = ", ".join(f"{row['values']} ({row['counts']})" for row in labels if row["values"])
-    return [f"{len(speakers)} speakers{f'; classes: {classes}' if classes else ''}"]
+    return [f"{counted(len(speakers), 'speakers')}{f'; classes: {classes}' if classes else ''}"]
 
 
 def _num_files(folder: str) -> int:

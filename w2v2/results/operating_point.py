@@ -15,6 +15,7 @@ from w2v2.json_types import Json
 from w2v2.search.final_trainings import FILE, seed_averages
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -126,4 +127,4 @@ def _thresholds(val: pa.Table, names: Sequence[str]) -> dict[str, Json]:
 
 
 def _size(rows: pa.Table) -> str:
-    return f"{len(rows['clip_id'].unique())} clips of {len(rows['speaker'].unique())} speakers"
+    return f"{counted(len(rows['clip_id'].unique()), 'clips')} of {counted(len(rows['speaker'].unique()), 'speakers')}"

@@ -223,7 +223,7 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
     logger.info(
         "plan: features (%s): %d of %d clips are in the cache, %d would be computed%s",
         names, num_cached, len(stored.has_features), num_left,
-        f"; {', '.join(unknown)} was not loaded with this cache yet, so what it has of it is unknown" if unknown else "",
+        f"; no job has used this cache with {', '.join(unknown)}, so what the cache has is unknown" if unknown else "",
     )  # fmt: skip
     assert work.cache is not None
     size = (

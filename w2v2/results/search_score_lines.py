@@ -5,6 +5,7 @@ from w2v2.evaluation.details import detail_lines
 from w2v2.evaluation.scores import number_text, within_text
 from w2v2.json_types import JsonObject
 from w2v2.models import provenance
+from w2v2.wording import counted
 
 
 def score_lines(metrics: JsonObject) -> str:
@@ -15,7 +16,7 @@ def score_lines(metrics: JsonObject) -> str:
     best = f"best of {selection['num_trials']}" if selection["num_trials"] > 1 else "one trial"
     lines = [
         "",
-        f"scores to expect on new speakers: {estimate['name']}, {estimate['num_speakers']} speakers in {estimate['num_folds']} folds",
+        f"scores to expect on new speakers: {estimate['name']}, {counted(estimate['num_speakers'], 'speakers')} in {counted(estimate['num_folds'], 'folds')}",
         f"{'':12}{'estimate':>10}  {'95 % interval':>18}  {best:>12}  {'mean of folds':>14}  {'std':>6}",
     ]
     for name in estimate["metrics"]:

@@ -16,6 +16,7 @@ from w2v2.json_types import Json, JsonObject
 from w2v2.search.final_trainings import FinalTrainings
 from w2v2.search.summary import Scores, fold_values
 from w2v2.training.fold_result import FoldResult, FoldScore, FoldTranscripts
+from w2v2.wording import counted
 
 INTERVAL = "95 %: Student's t times the standard error over speakers or over folds, whichever is wider."
 
@@ -138,7 +139,7 @@ def _method_texts(*, num_folds: int, num_trials: int, num_complete: int) -> tupl
     if num_complete == 1:
         return (
             "one complete trial",
-            f"{num_trials} trials, of which one is complete: the folds that score it let it finish, which may flatter it, and there is nothing to correct that with.",
+            f"{counted(num_trials, 'trials')}, of which one is complete: the folds that score it let it finish, which may flatter it, and there is nothing to correct that with.",
         )
     samples = f"{NUM_SAMPLES} drawn" if num_folds > MAX_ENUMERATED else "all"
     return (
@@ -152,7 +153,7 @@ def _final_method_texts(final: FinalTrainings, *, num_trials: int) -> tuple[str,
     num_seeds = 0 if final.replicates == [0] else len(final.replicates)
     seeds = f" with {num_seeds} new seed{'s' * (num_seeds > 1)}" if num_seeds else ""
     if final.is_nested:
-        choice = f"that a search of {num_trials} trials on the speakers of the other folds alone has chosen"
+        choice = f"that a search of {counted(num_trials, 'trials')} on the speakers of the other folds alone has chosen"
     elif num_trials == 1:
         choice = "of the one trial"
     else:

@@ -15,6 +15,7 @@ from w2v2.search import estimate, final_trainings, summary
 from w2v2.search.final_trainings import FinalTrainings, FoldChoice
 from w2v2.search.fold_store import Ledger
 from w2v2.search.recorded_scores import RecordedScores
+from w2v2.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class FinishedSearch:
         if best is None:
             errors = [t.user_attrs["error"] for t in self.trials if "error" in t.user_attrs]
             raise UserError(
-                f"none of {len(self.trials)} trials has all its {self.num_folds} folds; the first error: {errors[:1]}"
+                f"none of {len(self.trials)} trials has all its {counted(self.num_folds, 'folds')}; the first error: {errors[:1]}"
             )
         return best
 

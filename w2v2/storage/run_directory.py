@@ -21,6 +21,7 @@ from w2v2.redaction import SUSPECT, redacted, redacted_values
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import load_json, parse_json, parse_parquet, seal_json
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
     if old != new:
         example = sorted(old ^ new)[0]
         raise UserError(
-            f"the data of {run} has changed since the run began: {len(new - old)} clips were added or changed, "
+            f"the data of {run} has changed since the run began: {counted(len(new - old), 'clips')} added or changed, "
             f"{len(old - new)} removed or changed (such as {example[0]}); scores before and after would not be "
             "of the same clips, so give this run a directory of its own with --run"
         )

@@ -17,7 +17,7 @@ from w2v2.features.encoder_info import EncoderInfo
 from w2v2.features.requests import ClipFeatures, features_in_columns
 from w2v2.models import fold_encoders
 from w2v2.storage import run_directory
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,9 @@ def whole(config: PretrainConfig, corpus: Manifest) -> Part:
     clips = splits.hold_back(corpus.clips, fraction=config.training.val_fraction, seed=config.seed)
     train = clips.filter(pc.equal(clips["split"], "train"))
     if len(train) < 2:
-        raise UserError(f"{len(train)} clips are left to pre-train on, wanted at least 2: look at data.uri")
+        raise UserError(
+            f"{counted(len(train), 'clips')} left to pre-train on, wanted at least 2: look at data.uri"
+        )
     logger.info(
         "splits: %d clips of %d speakers train (%.2f hours), %d of %d others validate",
         len(train),

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from w2v2.config.baseline import SvmConfig
 from w2v2.errors import UserError
 from w2v2.json_types import Json
-from w2v2.wording import listed
+from w2v2.wording import counted, listed
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -121,9 +121,9 @@ def inner_folds(
     speakers, most = np.unique(speaker), np.bincount(target).max()
     few = ""
     if len(speakers) < num_folds:
-        few = f"only {len(speakers)} speakers ({listed(speakers.tolist())})"
+        few = f"only {counted(len(speakers), 'speakers')} ({listed(speakers.tolist())})"
     elif most < num_folds:
-        few = f"no class with more than {most} clips"
+        few = f"no class with more than {counted(most, 'clips')}"
     if not few:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
