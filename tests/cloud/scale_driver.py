@@ -25,7 +25,7 @@ from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.file_facts import checksums
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import record_fields
-from w2v2.inference.extraction import Job, run_id
+from w2v2.inference.extraction import ExtractionJob, run_id
 from w2v2.inference.extraction_plan import Measured
 from w2v2.inference.outcomes import write_chunk
 from w2v2.inference.reading import EMBEDDED
@@ -43,8 +43,8 @@ class StubEncoders:
     def __init__(self, config: ExtractConfig, pool: ProcessPoolExecutor, dim: int) -> None:
         self._config, self._pool, self._dim = config, pool, dim
 
-    def inspect(self) -> Job:
-        return Job(
+    def inspect(self) -> ExtractionJob:
+        return ExtractionJob(
             config=self._config, digest="weights", num_layers=2, dim=self._dim, min_samples=400, max_s=1e9,
             layers=("last",), run_id=run_id(self._config.run), code_version="scale",
         )  # fmt: skip
@@ -52,10 +52,10 @@ class StubEncoders:
     def num_encoders(self, num_clips: int) -> int:
         return 1
 
-    def measure(self, todo: Todo, job: Job) -> Measured:
+    def measure(self, todo: Todo, job: ExtractionJob) -> Measured:
         raise NotImplementedError
 
-    def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
+    def embed(self, todo: Todo, job: ExtractionJob) -> Iterator[pa.Table]:
         waiting: deque[Future[list[pa.Table]]] = deque()
         per_part = clips_per_part(todo.num_clips)
         for portion in todo.portions(per_part):
@@ -74,7 +74,7 @@ def as_ipc(rows: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def make_and_write(portion: bytes, job: Job, dim: int, per_part: int) -> list[pa.Table]:
+def make_and_write(portion: bytes, job: ExtractionJob, dim: int, per_part: int) -> list[pa.Table]:
     """The outcomes of a portion, after its parts are written; what a reader, an encoder and a writer do in real runs."""
     clips = clips_of(pa.ipc.open_stream(portion).read_all())
     return [

@@ -32,7 +32,7 @@ from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig
 from w2v2.config.model import EncoderConfig, OptimConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.inference.prediction_records import ClipPlace, ClipPrediction
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.storage import files as storage
 from w2v2.training.fold_result import Epoch, FoldScore, fold_score
 
@@ -209,7 +209,7 @@ def tune_folds(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolE
         local=layers,
     )
 
-    def score(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldScore:
+    def score(settings: TuneFoldsConfig, plan: SearchPlan, fold: int) -> FoldScore:
         train, held_out = plan.rows_of(fold)
         clips = plan.clips.take(held_out)
         numbers = {name: index for index, name in enumerate(plan.classes)}

@@ -15,7 +15,7 @@ from w2v2.kept_warnings import warnings_kept
 from w2v2.search.fold_reports import FoldReports, seconds_left
 from w2v2.search.fold_store import Ledger
 from w2v2.search.study import Study
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.storage.files import UnreachableError
 from w2v2.training.fold_result import DivergenceError
 
@@ -25,7 +25,7 @@ NUMBER = 3
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs a trial of six folds, of which 1 and 4 are in the ledger; gives what it does, in order."""
-    plan = Plan(
+    plan = SearchPlan(
         config=TuneFoldsConfig(), run=str(tmp_path), classes=("x",), keys={}, clips=pa.table({}), gpus=0.0
     )
     for fold in (1, 4):
@@ -116,7 +116,7 @@ class RecordingStudy(Study):
 )
 def test_what_ends_the_search_fails_no_trial(number, result):
     study = RecordingStudy()
-    plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
+    plan = SearchPlan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     judge = search._Judge(FoldReports(plan, study, at_once=1))
     trial = SimpleNamespace(config={"number": number, "params": {}})
     end = search._EndsEarly(judge)
@@ -128,7 +128,7 @@ def test_what_ends_the_search_fails_no_trial(number, result):
 
 
 def test_what_the_workers_of_a_trial_warn_of_is_logged_by_the_driver(caplog):
-    plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
+    plan = SearchPlan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     judge = search._Judge(FoldReports(plan, RecordingStudy(), at_once=1))
     trial = SimpleNamespace(config={"number": 1, "params": {}})
     with warnings_kept():

@@ -13,7 +13,7 @@ import torch
 from w2v2.cluster.embedding import BLOCKS_PER_GPU
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.inference import embedding, extraction_steps
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.models.device import in_threads
 from w2v2.models.encoder import Encoder
 
@@ -63,7 +63,7 @@ def step(monkeypatch):
 
     monkeypatch.setattr(extraction_steps, "load", lambda config: (encoder, "d"))
     monkeypatch.setattr(embedding, "collate", slowly)
-    job = Job(
+    job = ExtractionJob(
         config=ExtractConfig(), digest="d", num_layers=1, dim=1, min_samples=1, max_s=math.inf, layers=("last",),
         run_id="r", code_version="0",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from w2v2.config.data import AudioConfig
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.recording_quality import QUALITY
 from w2v2.inference import extraction
-from w2v2.inference.extraction import DONE, Job, sort_out, spec_of
+from w2v2.inference.extraction import DONE, ExtractionJob, sort_out, spec_of
 from w2v2.tables.parts import write_part
 from w2v2.tables.table import open_table
 
@@ -21,8 +21,8 @@ AUDIO = AudioConfig(fixed_s=2.0)
 DAY = datetime.timedelta(days=1)
 
 
-def job_of(run: str, audio: AudioConfig = AUDIO) -> Job:
-    return Job(
+def job_of(run: str, audio: AudioConfig = AUDIO) -> ExtractionJob:
+    return ExtractionJob(
         config=ExtractConfig(run=run, audio=audio),
         digest="weights",
         num_layers=2,

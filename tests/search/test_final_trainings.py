@@ -30,24 +30,24 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold, without_fold
 from w2v2.search.space import with_params
 from w2v2.search.summary import fold_metrics
-from w2v2.search.trial import Plan, score_here
+from w2v2.search.trial import SearchPlan, score_here
 from w2v2.training.fold_result import DivergenceError
 
 CLASSES = ("class 0", "class 1", "class 2")
 
 
-def with_search(plan: Plan, **changes) -> Plan:
+def with_search(plan: SearchPlan, **changes) -> SearchPlan:
     config = plan.config
     return replace(plan, config=replace(config, search=replace(config.search, **changes)))
 
 
-def with_speakers(plan: Plan) -> pa.Table:
+def with_speakers(plan: SearchPlan) -> pa.Table:
     """The clips, three speakers to a fold."""
     names = [f"{fold}-{number % 3}" for number, fold in enumerate(plan.clips["fold"].to_pylist())]
     return plan.clips.append_column("speaker", pa.array(names))
 
 
-def choices_of(plan: Plan) -> list[FoldChoice]:
+def choices_of(plan: SearchPlan) -> list[FoldChoice]:
     trials = searched(plan)
     scores = dict(Ledger(plan.run).each([t.number for t in trials], 3))
     params = {t.number: t.params for t in trials}
@@ -86,7 +86,7 @@ def test_models_are_those_of_a_worker_with_seeds_that_the_search_has_not_used(fi
 
 
 def test_no_two_trainings_have_a_seed_in_common():
-    plan = Plan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
+    plan = SearchPlan(config=TuneFoldsConfig(), run="", classes=(), keys={}, clips=pa.table({}), gpus=0.0)
     plans = [replace(plan, replicate=r) for r in range(50)] + [replace(plan, outer_fold=f) for f in range(10)]
     for seed in (0, 1, 12345):
         reseeded = [replace(p, config=replace(plan.config, seed=seed)) for p in plans]
@@ -125,7 +125,7 @@ def test_another_choice_is_trained_anew(finished, caplog):
     assert trained == [(1, 0), (2, 0)] and "other hyperparameters" in caplog.text
 
 
-def recorded(plan: Plan, final: FinalTrainings, choices: list[FoldChoice], *, num_trials: int):
+def recorded(plan: SearchPlan, final: FinalTrainings, choices: list[FoldChoice], *, num_trials: int):
     """What a later command finds, after an earlier one has written metrics.json."""
     written = {"seeds": final.replicates, "is_nested": final.is_nested}
     written["choices"] = [vars(choice) for choice in final.choices]

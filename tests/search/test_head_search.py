@@ -18,7 +18,7 @@ from w2v2.search.fold_store import Ledger
 from w2v2.search.side_by_side import SideBySide
 from w2v2.search.space import distribution, field_at, with_params
 from w2v2.search.study import Study
-from w2v2.search.trial import Plan, score_here
+from w2v2.search.trial import SearchPlan, score_here
 
 NUM_CLIPS, DIM, KEY = 72, 48, "pooled-0"
 SPACE = {
@@ -27,7 +27,7 @@ SPACE = {
 }
 
 
-def make_plan(tmp_path, *, pruning: str = "none", at_once: int = 0, run: str = "run", **optim) -> Plan:
+def make_plan(tmp_path, *, pruning: str = "none", at_once: int = 0, run: str = "run", **optim) -> SearchPlan:
     config = TuneFoldsConfig(
         run=str(tmp_path / run),
         cache=CacheConfig(uri=str(tmp_path / "cache")),
@@ -54,7 +54,7 @@ def make_plan(tmp_path, *, pruning: str = "none", at_once: int = 0, run: str = "
             "num_samples": rng.integers(8000, 48000, size=NUM_CLIPS),
         }
     )
-    return Plan(
+    return SearchPlan(
         config=config,
         run=config.run,
         classes=("class 0", "class 1", "class 2"),
@@ -65,7 +65,7 @@ def make_plan(tmp_path, *, pruning: str = "none", at_once: int = 0, run: str = "
     )
 
 
-def make_study(plan: Plan) -> Study:
+def make_study(plan: SearchPlan) -> Study:
     defaults = {path: field_at(plan.config, path) for path in SPACE}
     return Study(
         plan.run,
@@ -76,7 +76,7 @@ def make_study(plan: Plan) -> Study:
     )
 
 
-def searched(plan: Plan) -> list[optuna.trial.FrozenTrial]:
+def searched(plan: SearchPlan) -> list[optuna.trial.FrozenTrial]:
     study = make_study(plan)
     head_search.search_heads(plan, study)
     return study.study.trials

@@ -19,14 +19,14 @@ from w2v2.search.learning_curve import NUM_DRAWS, curve_sizes, draw_order, recor
 from w2v2.search.nested import cost_of
 from w2v2.search.one_by_one import train_one_by_one
 from w2v2.search.space import with_params
-from w2v2.search.trial import Plan, score_here
+from w2v2.search.trial import SearchPlan, score_here
 from w2v2.training.fold_result import DivergenceError
 
 CLASSES = ("class 0", "class 1", "class 2")
 SIZES = [2, 4, 6, 8]
 
 
-def with_speakers(plan: Plan) -> pa.Table:
+def with_speakers(plan: SearchPlan) -> pa.Table:
     """The clips, four speakers to each of three folds."""
     names = [f"{fold}-{number % 4}" for number, fold in enumerate(plan.clips["fold"].to_pylist())]
     return plan.clips.append_column("speaker", pa.array(names))

@@ -13,7 +13,7 @@ from w2v2.cluster.workers import ThisProcess, Workers, num_threads, start_worker
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
 from w2v2.inference import extraction, extraction_steps
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.extraction_plan import Measured
 from w2v2.inference.shards import Shards
 from w2v2.inference.todo import Todo
@@ -66,7 +66,7 @@ def allocation_of(config: ExtractConfig, workers: Workers, num_clips: int) -> Al
     )
 
 
-def inspect(config: ExtractConfig, workers: Workers) -> Job:
+def inspect(config: ExtractConfig, workers: Workers) -> ExtractionJob:
     """The job, with facts about the encoder from a worker that loaded it. Raises UserError where it cannot be loaded."""
     run_id = extraction.run_id(config.run)
     if isinstance(workers, ThisProcess):
@@ -94,7 +94,7 @@ class Encoders:
         self._config = config
         self._workers = start_workers(local=config.local, num_clips=num_clips, num_processes=num_processes)
 
-    def inspect(self) -> Job:
+    def inspect(self) -> ExtractionJob:
         """The job, with facts about the encoder; see inspect."""
         return inspect(self._config, self._workers)
 
@@ -102,7 +102,7 @@ class Encoders:
         """How many encoders there are for so many clips."""
         return allocation_of(self._config, self._workers, num_clips).num_encoders
 
-    def measure(self, todo: Todo, job: Job) -> Measured:
+    def measure(self, todo: Todo, job: ExtractionJob) -> Measured:
         """The time and size of a few of the clips, from the smallest to the largest file; nothing is written."""
         allocation = allocation_of(self._config, self._workers, todo.num_clips)
         task = self._workers.task(
@@ -111,7 +111,7 @@ class Encoders:
         measured: Measured = self._workers.get(task.remote(todo.sample, job, allocation.num_threads))
         return measured
 
-    def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
+    def embed(self, todo: Todo, job: ExtractionJob) -> Iterator[pa.Table]:
         """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
         allocation = allocation_of(self._config, self._workers, todo.num_clips)
         per_part = self._config.resources.clips_per_part or clips_per_part(todo.num_clips)
@@ -136,7 +136,7 @@ class Encoders:
 class Embedder(Protocol):
     """What makes the vectors of clips; Encoders, or a stub."""
 
-    def inspect(self) -> Job:
+    def inspect(self) -> ExtractionJob:
         """The job, with facts about the encoder."""
         ...
 
@@ -144,16 +144,18 @@ class Embedder(Protocol):
         """How many encoders there are for so many clips."""
         ...
 
-    def measure(self, todo: Todo, job: Job) -> Measured:
+    def measure(self, todo: Todo, job: ExtractionJob) -> Measured:
         """The time and size of a few of the clips."""
         ...
 
-    def embed(self, todo: Todo, job: Job) -> Iterator[pa.Table]:
+    def embed(self, todo: Todo, job: ExtractionJob) -> Iterator[pa.Table]:
         """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
         ...
 
 
-def embed_all(encoders: Embedder, todo: Todo, shards: Shards, job: Job, outcomes: SpooledTable) -> float:
+def embed_all(
+    encoders: Embedder, todo: Todo, shards: Shards, job: ExtractionJob, outcomes: SpooledTable
+) -> float:
     """Seconds of audio embedded; the outcomes are added to `outcomes`. Ends early where too many clips are rejected."""
     if not todo.num_clips:
         return 0.0
@@ -176,7 +178,7 @@ def embed_all(encoders: Embedder, todo: Todo, shards: Shards, job: Job, outcomes
 
 
 def _embed_here(
-    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+    portions: Sequence[pa.Table], job: ExtractionJob, allocation: Allocation, per_part: int
 ) -> Iterator[pa.Table]:
     encode = extraction_steps.EncoderStep(job, allocation.num_threads)
     from w2v2.models.device import in_threads  # imports torch, as the encoder has

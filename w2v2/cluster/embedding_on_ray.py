@@ -14,7 +14,7 @@ from w2v2.cluster.embedding import BLOCK_BYTES, Allocation
 from w2v2.cluster.worker_warnings import collected, reporting, show
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.inference import extraction_steps
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 
 # Of an encoder's CPUs, what Ray holds for it: with every CPU held by encoders nothing could be read or
 # written, and Ray Data would wait for ever.
@@ -65,7 +65,7 @@ def _num_encoders(wanted: int, fitting: int, num_clips: int, cpus: float, gpus: 
     return max(1, min(fitting, max(now, -(-num_clips // CLIPS_PER_MACHINE))))
 
 
-def inspect(config: ExtractConfig, run_id: str) -> Job:
+def inspect(config: ExtractConfig, run_id: str) -> ExtractionJob:
     """The job, as reported by a worker that loaded the encoder, in the environment in which Ray Data finds it again."""
     cpus = ENCODER_SHARE * min(1, config.resources.cpus_per_worker)
     task: Any = ray.remote(num_cpus=cpus, max_retries=3)(reporting)
@@ -73,7 +73,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
 
 
 def embed(
-    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+    portions: Sequence[pa.Table], job: ExtractionJob, allocation: Allocation, per_part: int
 ) -> Iterator[pa.Table]:
     """The outcomes of the clips (extraction.DONE), part by part, as the parts are written."""
     dataset = _dataset(portions, job, allocation, per_part)
@@ -88,7 +88,7 @@ def embed(
 
 
 def _dataset(
-    portions: Sequence[pa.Table], job: Job, allocation: Allocation, per_part: int
+    portions: Sequence[pa.Table], job: ExtractionJob, allocation: Allocation, per_part: int
 ) -> ray.data.Dataset:
     """The steps; each asks for CPUs of its own, so Ray Data does not fuse them into one process."""
     _quiet()
@@ -149,7 +149,7 @@ def _with_warnings(clips: pa.Table, texts: list[str]) -> pa.Table:
     return clips.append_column(WARNINGS, column)
 
 
-def _read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
+def _read(clips: pa.Table, job: ExtractionJob) -> Iterator[pa.Table]:
     with collected() as texts:
         for row in extraction_steps.read(clips, job):
             yield _with_warnings(row, list(texts))
@@ -159,7 +159,7 @@ def _read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
 class _Encoder:
     """The step of the encoder, on an actor of Ray Data, which may call it from several threads at once."""
 
-    def __init__(self, job: Job, num_threads: int) -> None:
+    def __init__(self, job: ExtractionJob, num_threads: int) -> None:
         with collected() as texts:
             self._step = extraction_steps.EncoderStep(job, num_threads)
         self._texts = list(texts)
@@ -171,7 +171,7 @@ class _Encoder:
         return _with_warnings(embedded, [*of_start, *texts])
 
 
-def _write(clips: pa.Table, job: Job) -> pa.Table:
+def _write(clips: pa.Table, job: ExtractionJob) -> pa.Table:
     with collected() as texts:
         done = extraction_steps.write(clips, job)
     brought = [text for texts_of_clip in clips[WARNINGS].to_pylist() for text in texts_of_clip]

@@ -26,7 +26,7 @@ from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Study
-from w2v2.search.trial import Plan, score_here, score_together
+from w2v2.search.trial import SearchPlan, score_here, score_together
 from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldResult
 
@@ -120,7 +120,7 @@ class _Judge(FIFOScheduler):
                 self.stopped = mistake
 
 
-def search(plan: Plan, study: Study) -> None:
+def search(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     if not ray.is_initialized():  # the features were prepared in this process
         connection.start()
@@ -160,7 +160,7 @@ def search(plan: Plan, study: Study) -> None:
         raise judge.stopped
 
 
-def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
+def run_trial(config: dict[str, Any], *, plan: SearchPlan, num_ahead: int) -> None:
     """Score one trial fold by fold; folds in the ledger are read, not trained again.
 
     As many as num_ahead folds are under way at once, and are reported in their order. What another try would
@@ -176,7 +176,7 @@ def run_trial(config: dict[str, Any], *, plan: Plan, num_ahead: int) -> None:
 
 
 def _score_folds(
-    number: int, params: dict[str, Json], plan: Plan, num_ahead: int, report: Callable[..., None]
+    number: int, params: dict[str, Json], plan: SearchPlan, num_ahead: int, report: Callable[..., None]
 ) -> None:
     ledger = plan.ledger
     settings = settings_of_trial(plan.config, params)
@@ -205,7 +205,7 @@ def _score_folds(
 
 
 def _begin(
-    settings: TuneFoldsConfig, plan: Plan, shared: Plan, fold: int, *, name: str
+    settings: TuneFoldsConfig, plan: SearchPlan, shared: SearchPlan, fold: int, *, name: str
 ) -> Callable[[], ReportedResult[FoldResult]]:
     """Start a fold, as a task on a worker that has loaded the encoder or on several together; returns a function to wait for its score.
 
@@ -222,7 +222,7 @@ def _begin(
 
 
 def _score_by_several(
-    settings: TuneFoldsConfig, plan: Plan, fold: int, name: str
+    settings: TuneFoldsConfig, plan: SearchPlan, fold: int, name: str
 ) -> ReportedResult[FoldResult]:
     from w2v2.cluster.ddp import work_together
 

@@ -17,7 +17,7 @@ from w2v2.config.data import FIRST_AUDIO_FIELDS
 from w2v2.config.digest import positional, settings_digest
 
 if TYPE_CHECKING:
-    from w2v2.inference.extraction import Job
+    from w2v2.inference.extraction import ExtractionJob
 
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
@@ -40,7 +40,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGITS]
 
 
-def settings_digests(job: "Job", clips: pa.Table) -> SettingsDigests:
+def settings_digests(job: "ExtractionJob", clips: pa.Table) -> SettingsDigests:
     """The digests of the clips' settings, segments and decoders: each combination of these is hashed once."""
     config = job.config
     sections = {"window_s": config.window_s, "hop_s": config.hop_s, "precision": config.resources.precision}
@@ -74,7 +74,7 @@ def _combinations(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[list[t
     ), pa.array(place)
 
 
-def inputs_digests(job: "Job", clips: pa.Table, settings: pa.Array) -> pa.Array:
+def inputs_digests(job: "ExtractionJob", clips: pa.Table, settings: pa.Array) -> pa.Array:
     """For each clip a digest of all that its vectors depend on; settings are those of settings_digests."""
     names = ("start_s", "end_s", "uri", "fingerprint", *job.config.extra_columns)
     identity = (job.digest, job.layers, job.config.extra_columns, tuple(job.constants.items()))

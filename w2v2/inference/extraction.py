@@ -65,7 +65,7 @@ _RESERVED = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ExtractionJob:
     """An extraction: settings and facts about the encoder that every worker needs."""
 
     config: ExtractConfig
@@ -119,7 +119,7 @@ class Rows(Protocol):
         ...
 
 
-def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -> pa.Table:
+def sort_out(clips: pa.Table, job: ExtractionJob, *, done: pa.Table, table: Rows | None) -> pa.Table:
     """The clips with settings, inputs, CHECKSUM_IN_TABLE and the columns of DONE; status is '' for clips to embed.
 
     `done` are outcomes of earlier attempts; of these and of the table only rows of these clips matter.
@@ -157,12 +157,12 @@ def sort_out(clips: pa.Table, job: Job, *, done: pa.Table, table: Rows | None) -
     return clips
 
 
-def to_do(clips: pa.Table, job: Job) -> pa.Table:
+def to_do(clips: pa.Table, job: ExtractionJob) -> pa.Table:
     """The clips without an outcome, with the columns that workers need."""
     return clips.filter(pc.equal(clips["status"], "")).select([*_TO_DO, *job.config.extra_columns])
 
 
-def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: pa.Array, job: Job) -> pa.Table:
+def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: pa.Array, job: ExtractionJob) -> pa.Table:
     """The records of these clips, with inputs of earlier versions replaced by those of this one."""
     if pc.all(pc.is_in(done["inputs"], value_set=clips["inputs"].combine_chunks())).as_py() is not False:
         return done
@@ -198,12 +198,12 @@ STORED_COLUMNS = ("clip_id", "layer", "start_s", "checksum", "model_digest", "se
 """The columns, with those of config.extra_columns, that say what the table has of a clip."""
 
 
-def where_stored(job: Job) -> Where:
+def where_stored(job: ExtractionJob) -> Where:
     """The rows of the table that this job may replace."""
     return {"model": job.config.encoder.name, "pooling": job.config.encoder.pooling}
 
 
-def _in_table(clips: pa.Table, job: Job, table: Rows) -> pa.Table:
+def _in_table(clips: pa.Table, job: ExtractionJob, table: Rows) -> pa.Table:
     """The table's first row of each clip and layer for this model and pooling, with any weights and settings."""
     rows = table.read(STORED_COLUMNS + job.config.extra_columns, where=where_stored(job))
     # The first window is replaced together with a clip's other windows, so its row records their audio.
@@ -225,7 +225,7 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table) -> pa.ChunkedA
     return pc.and_(pc.and_(has_rows, embedded), pc.fill_null(is_newer, True))
 
 
-def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: Job) -> pa.ChunkedArray:
+def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: ExtractionJob) -> pa.ChunkedArray:
     """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
     rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
@@ -243,7 +243,7 @@ def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: Job)
     return pc.fill_null(checksums, "")
 
 
-def lost_to_newer(clips: pa.Table, job: Job, table: Rows) -> int:
+def lost_to_newer(clips: pa.Table, job: ExtractionJob, table: Rows) -> int:
     """The number of written clips for which the table has newer rows, from another run."""
     written = clips.filter(pc.equal(clips["status"], EMBEDDED))
     rows = _in_table(written, job, table)

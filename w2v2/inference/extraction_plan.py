@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.todo import Todo
 from w2v2.json_types import Json
 from w2v2.progress import clock
@@ -28,7 +28,7 @@ def estimate(
     todo: Todo,
     counts: Mapping[str, int],
     num_rejected: int,
-    job: Job,
+    job: ExtractionJob,
     measured: Measured | None,
     *,
     num_encoders: int,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.errors import UserError
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.extraction_plan import Measured
 from w2v2.inference.outcomes import write_chunk
 from w2v2.inference.reading import CHECKSUM_IN_TABLE, EMBEDDED, read_clips
@@ -30,7 +30,7 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
     return loaded_encoder(encoder_config(config.encoder), config.seed)
 
 
-def inspect(config: ExtractConfig, run_id: str) -> Job:
+def inspect(config: ExtractConfig, run_id: str) -> ExtractionJob:
     """The job, with the facts about the encoder that only loading it tells."""
     import_models()
     from w2v2.inference.embedding import layer_name
@@ -39,7 +39,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
 
     encoder, digest = load(config)
     numbers = config.encoder.layer_numbers(encoder.num_layers)
-    return Job(
+    return ExtractionJob(
         config=config,
         digest=digest,
         num_layers=encoder.num_layers,
@@ -52,7 +52,7 @@ def inspect(config: ExtractConfig, run_id: str) -> Job:
     )
 
 
-def read(clips: pa.Table, job: Job) -> Iterator[pa.Table]:
+def read(clips: pa.Table, job: ExtractionJob) -> Iterator[pa.Table]:
     """Each clip with its waveform, one row at a time; clips may be in a file (see todo.py)."""
     config = job.config
     yield from read_clips(
@@ -70,7 +70,7 @@ class EncoderStep:
     While a GPU computes the clips of one, another prepares its own and starts their computation, and the GPU never waits.
     """
 
-    def __init__(self, job: Job, num_threads: int) -> None:
+    def __init__(self, job: ExtractionJob, num_threads: int) -> None:
         import_models()
         import torch
 
@@ -93,12 +93,12 @@ class EncoderStep:
         return embed_clips(clips, self._encoder, self._job.config, turn=self._turn)
 
 
-def write(clips: pa.Table, job: Job) -> pa.Table:
+def write(clips: pa.Table, job: ExtractionJob) -> pa.Table:
     """The outcomes of the clips, after their vectors have been written."""
     return write_chunk(clips, job)
 
 
-def measure(clips: pa.Table, job: Job, num_threads: int) -> Measured:
+def measure(clips: pa.Table, job: ExtractionJob, num_threads: int) -> Measured:
     """The time and size of these clips; nothing is written."""
     encode = EncoderStep(job, num_threads)
     no_checksums = pa.array([""] * len(clips))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from w2v2.config.extract_embeddings import ExtractConfig
-from w2v2.inference.extraction import DONE, Job, parts_uri, spec_of
+from w2v2.inference.extraction import DONE, ExtractionJob, parts_uri, spec_of
 from w2v2.inference.reading import EMBEDDED
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import join_records, records, write_record
@@ -27,7 +27,7 @@ def table_rows(clips: pa.Table, *, schema: pa.Schema, constants: dict[str, str])
     return rows.select(schema.names).cast(schema)
 
 
-def write_chunk(clips: pa.Table, job: Job) -> pa.Table:
+def write_chunk(clips: pa.Table, job: ExtractionJob) -> pa.Table:
     """The outcomes of the clips (DONE), after their part and then this table have been written."""
     spec = spec_of(job.config)
     rows = table_rows(clips, schema=spec.schema, constants=job.constants)

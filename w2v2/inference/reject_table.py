@@ -5,7 +5,7 @@ import datetime
 import pyarrow as pa
 
 from w2v2.data.rejects import REJECTS
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.storage import files as storage
 from w2v2.tables.parts import write_part
 from w2v2.tables.spec import rejects_spec
@@ -21,7 +21,7 @@ def rejects_table(uri: str) -> str:
     return f"{uri.rstrip('/')}_rejects"
 
 
-def commit_rejects(table: Table, rejects: pa.Table, job: Job) -> None:
+def commit_rejects(table: Table, rejects: pa.Table, job: ExtractionJob) -> None:
     """Write this run's rejects to the table; the reason becomes '' for a clip that is no longer rejected."""
     assert rejects.schema == REJECTS
     now = {row["clip_id"]: row for row in reversed(rejects.to_pylist())}

@@ -13,7 +13,7 @@ from w2v2.data.manifest import CLIPS, Manifest, with_rejects
 from w2v2.data.recording_quality import MEASURES
 from w2v2.data.rejects import REJECTS
 from w2v2.inference import extraction
-from w2v2.inference.extraction import DONE, STORED_COLUMNS, Job
+from w2v2.inference.extraction import DONE, STORED_COLUMNS, ExtractionJob
 from w2v2.inference.outcomes import done_before
 from w2v2.inference.reading import CHECKSUM_IN_TABLE
 from w2v2.inference.todo import Todo
@@ -63,7 +63,7 @@ class Shards:
     def __iter__(self) -> Iterator[pa.Table]:
         return (self.read(number) for number in range(self.num_shards))
 
-    def sort_out(self, job: Job, table: Table | None) -> Todo:
+    def sort_out(self, job: ExtractionJob, table: Table | None) -> Todo:
         """The clips to embed; all clips get the columns of extraction.sort_out."""
         todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
@@ -79,7 +79,7 @@ class Shards:
         self.counts = dict(counts)
         return todo
 
-    def lost_to_newer(self, job: Job, table: Table) -> int:
+    def lost_to_newer(self, job: ExtractionJob, table: Table) -> int:
         """The number of written clips for which the table has newer rows, from another run."""
         stored = spooled_rows(self.spool, table, job)
         return sum(
@@ -93,7 +93,7 @@ class Shards:
         clips = pa.concat_tables([clips.select(names) for clips in self])
         return Manifest(clips=clips, rejects=self.rejects, passed_over=self.passed_over)
 
-    def finish(self, job: Job, outcomes: SpooledTable) -> "Finished":
+    def finish(self, job: ExtractionJob, outcomes: SpooledTable) -> "Finished":
         """The sums over all clips, once manifest.parquet, or the files of manifest/, have been written with their outcomes."""
         counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
         tolerated: Counter[str] = Counter()
@@ -160,7 +160,7 @@ class Finished:
         return account_of(self.num_used, self.rejects, self.passed_over, self.tolerated)
 
 
-def spooled_done(spool: Spool, job: Job) -> SpooledTable:
+def spooled_done(spool: Spool, job: ExtractionJob) -> SpooledTable:
     """The outcomes of earlier attempts of this run."""
     done = spool.table("done", DONE)
     for rows in done_before(job.config):
@@ -168,7 +168,7 @@ def spooled_done(spool: Spool, job: Job) -> SpooledTable:
     return done
 
 
-def spooled_rows(spool: Spool, table: Table, job: Job) -> SpooledTable:
+def spooled_rows(spool: Spool, table: Table, job: ExtractionJob) -> SpooledTable:
     """What the table has for this encoder and pooling."""
     columns = [*STORED_COLUMNS, *job.config.extra_columns]
     schema = extraction.spec_of(job.config).schema

@@ -41,7 +41,7 @@ from w2v2.tables.spool import spool_in
 
 if TYPE_CHECKING:
     from w2v2.cluster.embedding import Embedder
-    from w2v2.inference.extraction import Job
+    from w2v2.inference.extraction import ExtractionJob
     from w2v2.inference.shards import Shards
 
 logger = logging.getLogger("w2v2.jobs.extract_embeddings")
@@ -110,7 +110,7 @@ def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embedd
 
 
 def _extract(
-    shards: "Shards", encoders: "Embedder", job: "Job", table: tables.Table, *, started: float
+    shards: "Shards", encoders: "Embedder", job: "ExtractionJob", table: tables.Table, *, started: float
 ) -> dict[str, Json]:
     from w2v2.cluster.embedding import embed_all
     from w2v2.inference.extraction import DONE
@@ -136,7 +136,9 @@ def _extract(
     )
 
 
-def _plan(shards: "Shards", encoders: "Embedder", job: "Job", table: tables.Table | None) -> dict[str, Json]:
+def _plan(
+    shards: "Shards", encoders: "Embedder", job: "ExtractionJob", table: tables.Table | None
+) -> dict[str, Json]:
     from w2v2.inference.extraction_plan import estimate
 
     todo = shards.sort_out(job, table)

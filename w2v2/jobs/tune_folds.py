@@ -40,7 +40,7 @@ from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
 from w2v2.search.prepared_search import PreparedSearch, read_prepared
 from w2v2.search.space import default_space, variants
 from w2v2.search.study import Study, open_study
-from w2v2.search.trial import Plan, plan_trials
+from w2v2.search.trial import SearchPlan, plan_trials
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
@@ -160,7 +160,7 @@ def read_clips(config: TuneFoldsConfig) -> Manifest:
     return usable_clips.read_clips_and_check_folds(config.run, config.data, config.folds, text=text)
 
 
-def way_to_train(plan: Plan) -> tuple[Callable[[Plan, Study], None], Train]:
+def way_to_train(plan: SearchPlan) -> tuple[Callable[[SearchPlan, Study], None], Train]:
     """How trials are searched and single trainings run: heads side by side, one by one in this process, or on workers."""
     if plan.trains_heads_alone:
         from w2v2.search.head_search import search_heads, train_heads
@@ -188,7 +188,7 @@ def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], cli
 
 
 def final_of(
-    plan: Plan, study: Study, *, search: Callable[[Plan, Study], None], train: Train
+    plan: SearchPlan, study: Study, *, search: Callable[[SearchPlan, Study], None], train: Train
 ) -> FinalTrainings | None:
     """The trainings after the search, where they are asked for or an earlier session has them; None where no trial is complete."""
     if plan.config.search.nested:
@@ -202,7 +202,7 @@ def final_of(
 
 
 def curve_of(
-    plan: Plan, study: Study, manifest: Manifest, final: FinalTrainings | None, *, train: Train
+    plan: SearchPlan, study: Study, manifest: Manifest, final: FinalTrainings | None, *, train: Train
 ) -> CurveTrainings | None:
     """The learning curve, where it is asked for or an earlier session has trained it; None where no trial is complete."""
     asked = plan.config.search.learning_curve

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from w2v2.errors import ResumableError
 from w2v2.evaluation.recording_quality import recording_details
-from w2v2.inference.extraction import Job
+from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.reject_table import commit_rejects, rejects_table
 from w2v2.inference.shards import Finished
 from w2v2.json_types import Json
@@ -27,7 +27,7 @@ OTHER_BYTES = 300
 
 def write_outcome(
     finished: Finished,
-    job: Job,
+    job: ExtractionJob,
     table: Table,
     *,
     lost: Callable[[], int],
@@ -78,7 +78,7 @@ def write_outcome(
     return metrics
 
 
-def _commit(parts: Sequence[str], job: Job, table: Table, lost: Callable[[], int]) -> Commit:
+def _commit(parts: Sequence[str], job: ExtractionJob, table: Table, lost: Callable[[], int]) -> Commit:
     """The counts of the commits. Raises ResumableError where the table then lacks the vectors of some clip."""
     commit = Commit()
     try:

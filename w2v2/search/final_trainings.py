@@ -24,7 +24,7 @@ from w2v2.json_types import Json
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import Params, settings_of_trial
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.training.fold_result import DivergenceError, FoldResult
@@ -50,7 +50,7 @@ class Training:
     """One training: settings, the plan whose clips and seeds it has, and the fold that is held out."""
 
     settings: TuneFoldsConfig
-    plan: Plan
+    plan: SearchPlan
     fold: int
 
 
@@ -95,7 +95,7 @@ def choices_on_other_folds(
     return [FoldChoice(fold=f, trial=trial, params=params[trial]) for f, trial in enumerate(trials)]
 
 
-def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) -> FinalTrainings:
+def train_choices(plan: SearchPlan, choices: Sequence[FoldChoice], *, train: Train) -> FinalTrainings:
     """Every choice trained on the other folds with every seed; what the ledger has is not trained again.
 
     Raises UserError where a training diverges.
@@ -131,7 +131,7 @@ def train_choices(plan: Plan, choices: Sequence[FoldChoice], *, train: Train) ->
     return FinalTrainings(choices=choices, scores=done, is_nested=search.nested)
 
 
-def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings | None:
+def recorded_final(plan: SearchPlan, choices: Sequence[FoldChoice]) -> FinalTrainings | None:
     """The trainings that an earlier session of the run has finished after the search; None unless they are of these choices.
 
     The choices of nested cross-validation are those that it recorded, which are of a search of as many trials as it had.
@@ -166,7 +166,7 @@ def recorded_final(plan: Plan, choices: Sequence[FoldChoice]) -> FinalTrainings 
     return FinalTrainings(choices=choices, scores=done, is_nested=final["is_nested"])
 
 
-def _training(plan: Plan, replicate: int, choice: FoldChoice) -> Training:
+def _training(plan: SearchPlan, replicate: int, choice: FoldChoice) -> Training:
     settings = settings_of_trial(plan.config, choice.params)
     return Training(settings=settings, plan=replace(plan, replicate=replicate), fold=choice.fold)
 

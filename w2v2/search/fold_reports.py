@@ -13,7 +13,7 @@ from w2v2.progress import clock, two_digits
 from w2v2.search.space import Params
 from w2v2.search.study import Study
 from w2v2.search.summary import METRICS, fold_metrics, fold_value
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.training.fold_result import FoldResult
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class FoldReports:
     """Takes the finished folds of all trials, those of one trial in their order."""
 
-    def __init__(self, plan: Plan, study: Study, *, at_once: int) -> None:
+    def __init__(self, plan: SearchPlan, study: Study, *, at_once: int) -> None:
         self._plan, self._study, self._at_once = plan, study, at_once
         self._ledger = plan.ledger
         self._where = "" if plan.outer_fold is None else f"without fold {plan.outer_fold}: "

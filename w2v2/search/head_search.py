@@ -25,7 +25,7 @@ from w2v2.search.recorded_scores import HELD_CLIPS
 from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.storage.mapped_tables import array_on_disk, release_memory, whole
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
@@ -44,7 +44,7 @@ Scores = list[list[FoldScore | DivergenceError]]
 TrialResult = dict[int, FoldScore | DivergenceError]
 
 
-def search_heads(plan: Plan, study: Study) -> None:
+def search_heads(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     search = plan.config.search
     at_once = min(search.max_concurrent_trials or NUM_AT_ONCE, search.num_trials)
@@ -105,7 +105,7 @@ def _report(
     results: Sequence[TrialResult],
     recorded: Collection[tuple[int, int]],
     reports: FoldReports,
-    plan: Plan,
+    plan: SearchPlan,
 ) -> None:
     """Report fold after fold of all trials, as if they ran at the same time; folds after one that ends a trial are dropped."""
     ended: set[int] = set()
@@ -144,7 +144,7 @@ class _Stack:
 class _Heads:
     """The clips' vectors of every encoder of the search, read when a trial first asks for them."""
 
-    def __init__(self, plan: Plan, clips: dict[str, PooledClips] | None = None) -> None:
+    def __init__(self, plan: SearchPlan, clips: dict[str, PooledClips] | None = None) -> None:
         self._plan = plan
         self._clips = {} if clips is None else clips
         # Later trials with the same shared settings have them again.

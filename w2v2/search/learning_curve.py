@@ -21,7 +21,7 @@ from w2v2.search.final_trainings import FoldChoice, Train, Training
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import settings_of_trial
 from w2v2.search.summary import METRICS, fold_metrics
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 from w2v2.training.fold_result import DivergenceError, FoldResult
 from w2v2.wording import counted
 
@@ -115,7 +115,7 @@ def draw_order(clips: pa.Table, fold: int, draw: int, *, seed: int) -> list[str]
 
 
 def train_curve(
-    plan: Plan, clips: pa.Table, choices: Sequence[FoldChoice], *, train: Train
+    plan: SearchPlan, clips: pa.Table, choices: Sequence[FoldChoice], *, train: Train
 ) -> CurveTrainings:
     """Every fold's choice trained on every number of speakers and draw; what the ledger has is not trained again.
 
@@ -144,7 +144,7 @@ def train_curve(
     return CurveTrainings(choices=choices, scores=done)
 
 
-def recorded_curve(plan: Plan, clips: pa.Table, choices: Sequence[FoldChoice]) -> CurveTrainings | None:
+def recorded_curve(plan: SearchPlan, clips: pa.Table, choices: Sequence[FoldChoice]) -> CurveTrainings | None:
     """The curve that an earlier session of the run has trained for these choices; None where a training is missing."""
     wanted = _places(clips, choices)
     done = _recorded(plan, {choice.fold: choice for choice in choices}, wanted)
@@ -161,7 +161,7 @@ def _places(clips: pa.Table, choices: Sequence[FoldChoice]) -> list[Place]:
 
 
 def _recorded(
-    plan: Plan, choices: Mapping[int, FoldChoice], places: Sequence[Place]
+    plan: SearchPlan, choices: Mapping[int, FoldChoice], places: Sequence[Place]
 ) -> dict[Place, FoldResult]:
     """The scores that the ledger has."""
     recorded = [
@@ -170,16 +170,16 @@ def _recorded(
     return {place: score for place, score in zip(places, recorded, strict=True) if score is not None}
 
 
-def _ledger(plan: Plan, size: int) -> Ledger:
+def _ledger(plan: SearchPlan, size: int) -> Ledger:
     return Ledger(plan.run, series=f"speakers-{size:05d}")
 
 
 def _trainings(
-    plan: Plan, clips: pa.Table, choices: Mapping[int, FoldChoice], places: Sequence[Place]
+    plan: SearchPlan, clips: pa.Table, choices: Mapping[int, FoldChoice], places: Sequence[Place]
 ) -> list[Training]:
     """A training for each place; those of a number of speakers and a draw share a plan."""
     speaker = np.asarray(clips["speaker"].to_pylist(), np.str_)
-    plans: dict[tuple[int, int], Plan] = {}
+    plans: dict[tuple[int, int], SearchPlan] = {}
     for size, draw in {(size, draw): None for size, draw, _ in places}:
         folds = [fold for n, d, fold in places if (n, d) == (size, draw)]
         orders = {fold: draw_order(clips, fold, draw, seed=plan.config.seed) for fold in folds}

@@ -18,7 +18,7 @@ from w2v2.search.final_trainings import FoldChoice
 from w2v2.search.learning_curve import NUM_DRAWS, NUM_SIZES
 from w2v2.search.study import Study, open_study
 from w2v2.search.summary import best_trial
-from w2v2.search.trial import Plan
+from w2v2.search.trial import SearchPlan
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def refuse_encoders_by_fold(config: TuneFoldsConfig, of_fold: ByFold) -> None:
         )
 
 
-def without_fold(plan: Plan, fold: int) -> Plan:
+def without_fold(plan: SearchPlan, fold: int) -> SearchPlan:
     """The plan of a search on the clips of the other folds, which are renumbered from 0 without gaps."""
     folds = np.asarray(plan.clips["fold"])
     clips = plan.clips.filter(pa.array(folds != fold))
@@ -81,7 +81,7 @@ def without_fold(plan: Plan, fold: int) -> Plan:
     return replace(plan, clips=clips, outer_fold=fold)
 
 
-def nested_choices(plan: Plan, *, search: Callable[[Plan, Study], None]) -> list[FoldChoice]:
+def nested_choices(plan: SearchPlan, *, search: Callable[[SearchPlan, Study], None]) -> list[FoldChoice]:
     """For each fold the best trial of a search without it; search runs a plan's trials to their end.
 
     Raises UserError where one of the searches has no complete trial.

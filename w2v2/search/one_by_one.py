@@ -9,14 +9,14 @@ from w2v2.search.fold_reports import FoldReports
 from w2v2.search.fold_store import Ledger
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
-from w2v2.search.trial import Plan, score_here
+from w2v2.search.trial import SearchPlan, score_here
 from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldResult
 
 logger = logging.getLogger(__name__)
 
 
-def search_one_by_one(plan: Plan, study: Study) -> None:
+def search_one_by_one(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     num_trials = plan.config.search.num_trials
     logger.info("search: %d trials of %d folds, one after the other", num_trials, plan.num_folds)
@@ -31,7 +31,7 @@ def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, F
         on_done(index, score_here(training.settings, training.plan, training.fold))
 
 
-def _run_trial(plan: Plan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
+def _run_trial(plan: SearchPlan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
     """Score and report the folds of a trial in order; those in the ledger are read, not trained again."""
     settings = settings_of_trial(plan.config, proposal.params)
     for fold in range(plan.num_folds):

@@ -12,7 +12,7 @@ from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.decoder import Decoder
 from w2v2.models.lora import add_lora
 from w2v2.models.pretrained import loaded_encoder
-from w2v2.search.trial import Plan, clip_set, fold_seed
+from w2v2.search.trial import SearchPlan, clip_set, fold_seed
 from w2v2.training.fold_result import DivergenceError, FoldTranscripts
 from w2v2.training.process_group import ProcessGroup
 from w2v2.training.trainer import Trainer, num_trained_parameters
@@ -20,7 +20,7 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts, tr
 
 
 def score_transcripts(
-    settings: TuneFoldsConfig, plan: Plan, fold: int, group: ProcessGroup
+    settings: TuneFoldsConfig, plan: SearchPlan, fold: int, group: ProcessGroup
 ) -> FoldTranscripts:
     """The fold's score, after a model of the other folds' characters has been trained on them for all epochs.
 

@@ -33,7 +33,7 @@ MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SearchPlan:
     """What every trial needs: settings, clips in order, and where their features are."""
 
     config: TuneFoldsConfig
@@ -102,11 +102,11 @@ class Plan:
         return of_folds[fold]
 
 
-def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> Plan:
+def plan_trials(config: TuneFoldsConfig, prepared: PreparedSearch, clips: pa.Table) -> SearchPlan:
     """The plan of a search whose features are prepared; clips are the usable ones, with their folds."""
     is_text = config.task.kind == "transcript"
     target = "reference" if is_text else "label"
-    return Plan(
+    return SearchPlan(
         config=config,
         run=config.run,
         classes=() if is_text else tuple(classes_of(clips)),
@@ -123,14 +123,16 @@ def fold_seed(seed: int, fold: int) -> int:
     return seed * 1009 + fold
 
 
-def score_here(settings: TuneFoldsConfig, plan: Plan, fold: int) -> FoldResult:
+def score_here(settings: TuneFoldsConfig, plan: SearchPlan, fold: int) -> FoldResult:
     """The fold's score, computed by this process alone."""
     from w2v2.training.process_group import ProcessGroup
 
     return score_together(settings, plan, fold, ProcessGroup())
 
 
-def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, group: "ProcessGroup") -> FoldResult:
+def score_together(
+    settings: TuneFoldsConfig, plan: SearchPlan, fold: int, group: "ProcessGroup"
+) -> FoldResult:
     """The fold's score, computed by this process as one of a ProcessGroup."""
     if settings.task.kind == "transcript":
         from w2v2.search.transcript_trial import score_transcripts
@@ -167,7 +169,7 @@ def score_together(settings: TuneFoldsConfig, plan: Plan, fold: int, group: "Pro
 
 def clip_set(
     settings: TuneFoldsConfig,
-    plan: Plan,
+    plan: SearchPlan,
     rows: np.ndarray,
     *,
     targets: Int[np.ndarray, "rows ..."] | None = None,
