@@ -231,7 +231,7 @@ def test_a_clip_that_is_another_than_before_is_refused(config, change):
     run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     message = (
         rf"the data of {config.run} has changed since the run began: 1 clips were added or changed, 1 removed or "
-        r"changed \(such as 0\.wav\); scores before and after would not be of the same clips, so give this run a "
+        r"changed \(such as 0\.wav\); earlier and later scores would not be of the same clips, so give this run a "
         r"directory of its own with --run"
     )
     with pytest.raises(UserError, match=message):

@@ -71,7 +71,7 @@ def client() -> "GCSFileSystem":
 
 @functools.lru_cache(maxsize=4)
 def client_of(pid: int, emulator: str) -> "GCSFileSystem":
-    """The client of the process `pid`, cached by its arguments."""
+    """The client of the process `pid`, cached by its arguments. Raises RefusedError where this machine has no credentials."""
     # gcsfs would ask for the bucket's type over gRPC before each call: two minutes where that is blocked.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import aiohttp
@@ -128,7 +128,10 @@ def _info(uri: str, resource: JsonObject) -> FileInfo:
 
 
 async def read(fs: "GCSFileSystem", uri: str) -> bytes:
-    """The content of an object, verified against its crc32c, and read again once if it differs; then DamagedError."""
+    """The content of an object, verified against its crc32c.
+
+    Raises DamagedError where the content differs from its crc32c twice.
+    """
     url = fs.url("/".join(_object(uri)))
     for _ in range(2):
         headers, data = await answer(fs, uri, "storage.objects.get", fs._call("GET", url))
@@ -151,7 +154,7 @@ def _intact(headers: Any, data: bytes) -> bool:
 
 
 async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
-    """Write an object whole, and once more if its md5 does not arrive; then DamagedError."""
+    """Write an object whole or not at all. Raises DamagedError where the md5 of what arrived is wrong twice."""
     from gcsfs.retry import ChecksumError
 
     path = "/".join(_object(uri))
@@ -246,7 +249,7 @@ async def delete(fs: "GCSFileSystem", uri: str) -> None:
 
 
 async def answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable[Result]) -> Result:
-    """The result of a call of gcsfs; its failures as a StorageError."""
+    """The result of a call of gcsfs. Raises StorageError where the call fails."""
     import aiohttp
     from gcsfs.retry import HttpError, NonRetryableError
     from google.auth.exceptions import GoogleAuthError

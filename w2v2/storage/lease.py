@@ -137,7 +137,7 @@ def _locked(path: Path) -> int | None:
         if _is_open_at(path, lock):
             with contextlib.suppress(
                 OSError
-            ):  # a full disk: the lock is held, though nobody can read by whom
+            ):  # a full disk: the lock is held, but the file does not say who holds it
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, json.dumps(_holder(), indent=1).encode(), 0)
             return lock
@@ -145,7 +145,7 @@ def _locked(path: Path) -> int | None:
 
 
 def _is_open_at(path: Path, lock: int) -> bool:
-    """Whether the open file still has that name: its last holder may have removed it before we got the lock."""
+    """Whether the open file still has that name: its last holder may have removed it before this process got the lock."""
     try:
         return os.stat(path).st_ino == os.fstat(lock).st_ino
     except FileNotFoundError:

@@ -81,7 +81,7 @@ def _info(path: str) -> FileInfo:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file or folder."""
+    """Whether there is a file or folder. Raises StorageError where the disk does not say, as in a folder that may not be read."""
     try:
         os.stat(_path(uri))
     except (FileNotFoundError, NotADirectoryError):
@@ -92,7 +92,7 @@ def exists(uri: str) -> bool:
 
 
 def stat(uri: str) -> FileInfo:
-    """Size and fingerprint of one file."""
+    """Size and fingerprint of one file. Raises StorageError where it is missing or no regular file."""
     try:
         path = str(_path(uri))
         _refuse_irregular(uri, os.stat(path))
@@ -107,7 +107,10 @@ def list_files(uri: str) -> list[FileInfo]:
 
 
 def iterate_files(uri: str) -> Iterator[FileInfo]:
-    """The files of list_files in their order; only the names in the folders above one are in memory."""
+    """The files of list_files in their order; only the names in the folders above one are in memory.
+
+    Raises StorageError where a folder cannot be listed.
+    """
     try:
         for path in _walk(str(_path(uri))):
             # Another process may be writing here, and its parts vanish at any time.
@@ -154,7 +157,10 @@ def _listed(path: str) -> FileInfo:
 
 
 def read(uri: str) -> bytes:
-    """The content of a regular file; pipes and devices, which may have no end, are refused."""
+    """The content of a regular file.
+
+    Raises StorageError where it cannot be read, and for pipes and devices, which may have no end.
+    """
     try:
         path = _path(uri)
         _refuse_irregular(uri, os.stat(path))  # a pipe that nobody writes to would be waited for
@@ -171,7 +177,7 @@ def _refuse_irregular(uri: str, status: os.stat_result) -> None:
 
 
 def write(uri: str, data: bytes) -> None:
-    """Write a file whole or not at all; folders are made."""
+    """Write a file whole or not at all; folders are made. Raises StorageError where it cannot be written."""
     path = _path(uri)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -186,7 +192,10 @@ def write(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Whether the file has this content now: it is written whole, and only if no file has this name."""
+    """Whether the file has this content now: it is written whole, and only if no file has this name.
+
+    Raises StorageError where it cannot be written.
+    """
     part = os.path.join(os.path.dirname(uri), f".{uuid.uuid4().hex}.part")
     write(part, data)
     try:
@@ -202,7 +211,7 @@ def create(uri: str, data: bytes) -> bool:
 
 
 def delete(uri: str) -> None:
-    """Remove one file; a missing one is fine."""
+    """Remove one file; a missing one is fine. Raises StorageError where it cannot be removed."""
     try:
         _path(uri).unlink(missing_ok=True)
     except OSError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Shaped
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +18,9 @@ HELD_BYTES = 2**24
 
 
 def on_disk(table: pa.Table) -> pa.Table:
-    """The same table, each column in one chunk; one of more than HELD_BYTES in files of the temporary folder, which end with it.
+    """The same table, each column in one chunk; a table of more than HELD_BYTES is kept in files of the temporary folder.
 
-    Where the folder has no room, the table stays in memory, with a warning.
+    Their disk space is freed with the table. Where the folder has no room, the table stays in memory, with a warning.
     """
     if table.nbytes <= HELD_BYTES:
         return table.combine_chunks()
@@ -27,7 +28,7 @@ def on_disk(table: pa.Table) -> pa.Table:
 
 
 def from_columns(columns: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
-    """The table of these columns, tables of one column each, in such files: one of them at a time is in memory."""
+    """A table of these columns (each a table of one column), in files as on_disk makes; one column at a time is in memory."""
     arrays, has_room = [], True
     for column in columns:
         column = column.combine_chunks()
@@ -43,8 +44,8 @@ def from_columns(columns: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.table(arrays, schema=schema)
 
 
-def array_on_disk(array: np.ndarray) -> np.ndarray:
-    """The same array, read-only and memory-mapped in the same way; without room in the temporary folder the array itself."""
+def array_on_disk(array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """A read-only copy of an array of any shape, memory-mapped from a file in the temporary folder; the array itself without room there."""
     if not array.size:
         return array
     try:
@@ -63,7 +64,7 @@ def _no_room(error: OSError) -> str:
 
 
 def release_memory() -> None:
-    """Return to the system what Arrow and glibc keep of memory that is free: after steps over a million clips it is most of it."""
+    """Return to the system the free memory that Arrow and glibc keep: after steps over a million clips it is most of a process's memory."""
     pa.default_memory_pool().release_unused()
     if (trim := _malloc_trim()) is not None:
         trim(0)

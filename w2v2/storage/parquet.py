@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 MANY_RECORDS = 100
 ROWS_AT_ONCE = 10_000
-"""Rows of a table that are objects at the same time where each is looked at."""
+"""Rows of a table that are Python objects at the same time in a loop over all rows."""
 SMALL_RECORD_BYTES = 2**20
 JOINED_ROWS = 100_000
 
 
 def each_row(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows as to_pylist gives them, of a million some at a time."""
+    """The rows as to_pylist gives them; ROWS_AT_ONCE of them are converted at a time."""
     for at in range(0, len(table), ROWS_AT_ONCE):
         yield from table.slice(at, ROWS_AT_ONCE).to_pylist()
 
@@ -69,8 +69,8 @@ def _whole_records(
 def join_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> None:
     """Replace many small records by few of about JOINED_ROWS rows, so that the next attempt reads few files.
 
-    A small one is deleted after the record that has its rows is written: an attempt that ends in between leaves rows
-    twice, which says nothing else.
+    A small record is deleted after its rows are written to a larger one: an attempt that is killed in between duplicates
+    rows, which is harmless. Raises StorageError where the folder cannot be read or written.
     """
     if not storage.exists(folder):
         return

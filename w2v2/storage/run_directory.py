@@ -37,9 +37,9 @@ NUM_SHOWN = 4
 def open_or_continue(config: JobConfig) -> bool:
     """Whether the run directory holds an earlier part of this run; its config.yaml is this config afterwards.
 
-    Settings may change until keep_manifest: nothing was computed before that. Afterwards those in
-    config.resumable may, and the place of the directory: one that was copied or moved continues. Raises
-    UserError when the directory holds a run with other settings.
+    Settings may change until keep_manifest: nothing was computed before. Afterwards only the settings in config.resumable
+    may change, and the place of the directory, so that a copied or moved run continues. Raises UserError when the
+    directory holds a run with other settings.
     """
     is_continued = check_same_settings(config)
     storage.write_text(storage.join(config.run, "config.yaml"), dump(config))
@@ -88,7 +88,7 @@ def _check_same_settings(config: JobConfig, text: str) -> None:
         before = parse_text(type(config), text)
     except UserError as error:
         raise UserError(
-            f"{config.run} holds a run of another job or version, whose settings ({uri}) are none of this job's ({error}): give this run a "
+            f"{config.run} holds a run of another job or version, whose settings ({uri}) this job does not have ({error}): give this run a "
             "directory of its own with --run"
         ) from error
     besides = ("run", *config.resumable)
@@ -129,7 +129,7 @@ def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
     names = [name for name in before.column_names if name in COMPARED_COLUMNS or name.startswith("target_")]
     columns = ["clip_id", *(name for name in names if name in now.column_names)]
     in_order = [table.select(columns).sort_by("clip_id").combine_chunks() for table in (before, now)]
-    if in_order[0].equals(in_order[1]):  # as of nearly all runs: without an object for each clip
+    if in_order[0].equals(in_order[1]):  # fast: no Python object for each clip
         return
     old = {tuple(row.values()) for row in before.select(columns).to_pylist()}
     new = {tuple(row.values()) for row in now.select(columns).to_pylist()}
@@ -137,7 +137,7 @@ def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
         example = sorted(old ^ new)[0]
         raise UserError(
             f"the data of {run} has changed since the run began: {counted(len(new - old), 'clips')} added or changed, "
-            f"{len(old - new)} removed or changed (such as {example[0]}); scores before and after would not be "
+            f"{len(old - new)} removed or changed (such as {example[0]}); earlier and later scores would not be "
             "of the same clips, so give this run a directory of its own with --run"
         )
 
@@ -155,7 +155,7 @@ def keep_encoders(run: str, digests: Mapping[str, str]) -> None:
             if before["digests"][name] != digests[name]:
                 raise UserError(
                     f"the weights of encoder {name!r} have changed since {run} began (digest {before['digests'][name]}, now "
-                    f"{digests[name]}): folds of before and after would not be of the same encoder, so give this run a "
+                    f"{digests[name]}): earlier and later folds would use different weights, so give this run a "
                     "directory of its own with --run"
                 )
     storage.write_text(uri, json.dumps(kept, indent=2) + "\n")
@@ -169,9 +169,9 @@ def write_table(
     metadata: Mapping[bytes, bytes] | None = None,
     digests: Collection[str] = (),
 ) -> None:
-    """Write `<run>/<name>.parquet`, sealed and without secrets in its texts; metadata are added to those of its schema.
+    """Write `<run>/<name>.parquet`, sealed and without secrets in its texts; metadata are added to the schema's metadata.
 
-    digests are columns that this package makes, which hold nothing of a user's.
+    digests names columns that this package makes, such as audio_digest; they hold no texts of a user and are not redacted.
     """
     if metadata:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
@@ -182,9 +182,10 @@ def write_table(
 def write_shard(
     run: str, name: str, table: pa.Table, number: int, *, of: int, digests: Collection[str] = ()
 ) -> None:
-    """Write a shard of a table as write_table does: the only one is `<run>/<name>.parquet`, else they are `<run>/<name>/00000.parquet` and so on.
+    """Write shard `number` of the `of` shards of a table, as write_table does.
 
-    With the last one the files of an earlier attempt that had other shards are removed.
+    A table of one shard is `<run>/<name>.parquet`; more are `<run>/<name>/00000.parquet` and so on. After the last shard,
+    files of an earlier attempt with another number of shards are removed.
     """
     write_table(run, name if of == 1 else f"{name}/{number:05d}", table, digests=digests)
     if number + 1 < of:
@@ -205,7 +206,7 @@ def shards_of(run: str, name: str) -> list[str]:
 
 
 def without_secrets(table: pa.Table, *, besides: Collection[str] = ()) -> pa.Table:
-    """The table, with the texts of its columns redacted, all but those of digests that this package makes."""
+    """The table, with secrets in its text columns redacted; `besides` names columns that stay as they are."""
     for index, field in enumerate(table.schema):
         if not pa.types.is_string(field.type) or field.name in besides:
             continue
@@ -219,7 +220,7 @@ def without_secrets(table: pa.Table, *, besides: Collection[str] = ()) -> pa.Tab
 
 
 def read_table(run: str, name: str) -> pa.Table:
-    """Read `<run>/<name>.parquet`; DamagedError where its bytes are not those that were written."""
+    """Read `<run>/<name>.parquet`. Raises NotFoundError, and DamagedError where its bytes were changed."""
     uri = storage.join(run, f"{name}.parquet")
     return parse_parquet(uri, storage.read_bytes(uri))
 
@@ -232,13 +233,13 @@ def write_metrics(run: str, metrics: Mapping[str, Json]) -> None:
 
 
 def read_metrics(run: str) -> JsonObject:
-    """The content of `<run>/metrics.json`; NotFoundError where there is none, DamagedError where it was changed."""
+    """The content of `<run>/metrics.json`. Raises NotFoundError, and DamagedError where it was changed."""
     uri = storage.join(run, "metrics.json")
     return parse_json(uri, storage.read_bytes(uri))
 
 
 def read_settings(run: str) -> JsonObject:
-    """The content of `<run>/config.yaml`; NotFoundError where there is none, DamagedError where it is no object of YAML."""
+    """The content of `<run>/config.yaml`. Raises NotFoundError, and DamagedError where it is no object of YAML."""
     uri = storage.join(run, "config.yaml")
     try:
         settings = yaml.safe_load(storage.read_text(uri))
@@ -251,7 +252,7 @@ def read_settings(run: str) -> JsonObject:
 
 @contextlib.contextmanager
 def finished_run(run: str) -> Iterator[None]:
-    """A block that reads a run that came to its end; UserError where one of its files was damaged since."""
+    """A block that reads a finished run. Raises UserError where one of the run's files is damaged."""
     try:
         yield
     except storage.DamagedError as error:

@@ -119,7 +119,7 @@ def _is_transient(error: JsonObject) -> bool:
 
 @contextmanager
 def in_words(uri: str) -> Iterator[None]:
-    """A block in which errors of Google's client become a UserError about the table."""
+    """A block that raises an error of Google's client as a UserError about the table."""
     try:
         yield
     except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError, RequestException) as error:

@@ -207,7 +207,7 @@ class BigQueryTable:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a table at bq://project.dataset.table."""
+    """Whether there is a table at bq://project.dataset.table. Raises UserError for other names, and where BigQuery does not say."""
     match = _parsed(uri)
     with in_words(uri):
         client = _client(match[1])

@@ -35,7 +35,7 @@ _HEADER_BYTES = 12_288
 _BATCH_ROWS = 100_000
 _STAGED_BYTES = 32 * 2**20
 _MEMORY = "25%"
-"""What DuckDB may hold of the machine's memory, or of its container's: a commit takes eight times the bytes of its rows."""
+"""The most that DuckDB uses of the memory of the machine or the container: a commit takes eight times the bytes of its rows."""
 _DAMAGED = re.compile(r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|INTERNAL|FATAL")
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
@@ -66,7 +66,7 @@ class DuckTable:
         return concatenated(self._spec, columns, self.read_batches(columns, where=where))
 
     def read_batches(self, columns: Sequence[str] = (), *, where: Where | None = None) -> Iterator[pa.Table]:
-        """The rows of `read`, some at a time."""
+        """The rows of `read`, some at a time. Raises UserError where the file cannot be opened."""
         names, where = list(columns) or self._spec.schema.names, where or {}
         tests = "".join(f' AND "{self._spec.schema.field(name).name}" = ?' for name in where)
         sql = f"SELECT {table_sql.columns(names, _QUOTE)} FROM {self._name} WHERE TRUE{tests}"
@@ -77,7 +77,10 @@ class DuckTable:
                 yield pa.Table.from_batches([batch]).cast(schema)
 
     def commit(self, parts: Sequence[str]) -> Commit:
-        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        """Take the rows of the parts into the table, exactly once; see tables.Table.
+
+        Raises UserError where the file cannot be opened or written, for vectors of two lengths, and for a damaged part.
+        """
         names = {"target": self._name, "staging": "staging", "quote": _QUOTE}
         with _connection(self._path, self.uri) as connection:
             # Before the transaction: DuckDB 2.0's joins miss all rows of a table of more than 122,880 that the same
@@ -101,7 +104,7 @@ class DuckTable:
         return counts
 
     def _check_none_lost(self, num_wanted: int, num_rows: int) -> None:
-        """Raises UserError where a step of a commit had other than the wanted number of rows: DuckDB's joins have lost some."""
+        """Raises UserError where a step of a commit has another number of rows than wanted: a join of DuckDB has lost some."""
         if num_rows != num_wanted:
             raise UserError(
                 f"table {self.uri}: DuckDB has {num_rows} of the {num_wanted} rows of a commit, which is undone: report this"
@@ -129,9 +132,7 @@ def _make_file(path: Path, uri: str) -> None:
     """Make the database if it is missing: under another name, then renamed, so that a full disk leaves no partial file."""
     try:
         if _is_stub(path):
-            logger.warning(
-                "%s is what a full disk left of a database that was being made: it is made anew", path
-            )
+            logger.warning("%s is an incomplete database, left by a full disk: it is created again", path)
             path.unlink()
         if path.exists():
             return
@@ -200,7 +201,7 @@ _QUOTE = '"'
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a table at duckdb:///folder/file.db?table=name."""
+    """Whether there is a table at duckdb:///folder/file.db?table=name. Raises UserError for other names and other files."""
     match = _parsed(uri)
     path = Path(match[1]).expanduser()
     if not path.exists():

@@ -3,7 +3,7 @@
     <folder>/00000002-<digest>.parquet                    rows of commit 2; never changed
     <folder>/_without_vectors/00000002-<digest>.parquet   the same rows, in a fiftieth of the bytes
 
-What asks for no vectors, as a commit and a resumed job, reads the copies, each file once as long as the table is open.
+Whoever needs no vectors, such as a commit or a resumed job, reads the copies, each once while the table is open.
 """
 
 import functools
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from w2v2.storage import files as storage
 from w2v2.storage.parquet import to_parquet
@@ -40,7 +41,7 @@ class ParquetFiles:
 
     @property
     def scratch(self) -> str:
-        """A local folder for what a commit needs for a time."""
+        """A local folder for the temporary files of a commit."""
         return self._folder.name
 
     @functools.cached_property
@@ -48,7 +49,7 @@ class ParquetFiles:
         return tempfile.TemporaryDirectory(prefix="w2v2-table-")  # as long as this lives
 
     def write(self, number: int, rows: pa.Table) -> str:
-        """The name of a new file with the rows; number is that of the version that will name it."""
+        """The name of a new file with the rows; number is the version of the table that will name the file."""
         data = to_parquet(rows)
         name = f"{number:08d}-{hashlib.sha256(data).hexdigest()[:40]}.parquet"
         if self._spec.vector:
@@ -57,13 +58,16 @@ class ParquetFiles:
         return name
 
     def read(self, name: str, columns: Sequence[str]) -> pa.Table:
-        """The columns of a file's rows. Raises NotFoundError, and DamagedError where its bytes are not those that were written."""
+        """The columns of a file's rows. Raises NotFoundError, and DamagedError where its bytes were changed."""
         if self._spec.vector and self._spec.vector not in columns:
             return self._narrow(name).select(list(columns))
         return self._read_whole(name, columns)
 
     def keys_file(self, name: str, columns: Sequence[str]) -> Path:
-        """A local Parquet file with the columns, the same in every call, of a file's rows, in their order."""
+        """A local Parquet file with these columns of a file's rows, in their order; every call must name the same columns.
+
+        Raises NotFoundError, and DamagedError where the file's bytes were changed.
+        """
         path = Path(self.scratch) / name
         if not path.exists():
             rows = self._narrow(name, keep=True) if self._spec.vector else self._read_whole(name, columns)
@@ -73,14 +77,14 @@ class ParquetFiles:
         return path
 
     def remove_unnamed(self, listed: Sequence[str], *, named: Sequence[str], number: int) -> None:
-        """Remove of the listed files those that version `number` does not name; one made for a later version may be another writer's."""
+        """Remove the listed files that version `number` does not name, except files of later versions, which another writer may be making."""
         for path in listed:
             match = _FILE.fullmatch(path)
             if match and int(match[2]) <= number and match[1] not in named:
                 storage.delete(storage.join(self.uri, path))
 
     def _narrow(self, name: str, *, keep: bool = False) -> pa.Table:
-        """The rows of a file without vectors; where its copy is missing or damaged those of the file, kept as its copy if wanted."""
+        """The rows of a file without vectors, from its copy; where that is missing or damaged, from the file (`keep` makes the copy again)."""
         uri = self._narrow_uri(name)
         try:
             return parse_parquet(uri, storage.read_bytes(uri))
@@ -114,7 +118,7 @@ class ParquetFiles:
         return pq.read_table(io.BytesIO(data), columns=list(columns))
 
 
-def positions_at(places: pa.Table, place: str) -> np.ndarray:
+def positions_at(places: pa.Table, place: str) -> Int[np.ndarray, " rows"]:
     """Positions of the rows at one place, in order."""
     chosen = pc.equal(places["place"], place)
     return np.sort(places.filter(chosen)["position"].to_numpy())

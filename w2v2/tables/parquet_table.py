@@ -32,7 +32,7 @@ _NUM_TRIES = 20
 _FILE_BYTES = 64 * 2**20
 """Parts are joined to files of so many bytes in memory: a file for each would be thousands."""
 _MEMORY = "512MB"
-"""DuckDB's own, while it compares a commit with the table; what it needs beyond goes to a temporary folder."""
+"""The memory of DuckDB while it compares a commit with the table; beyond it DuckDB uses a temporary folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,10 @@ class ParquetTable:
         check_columns(uri, existing=self._manifest(max(numbers, default=0))["columns"], wanted=columns)
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
-        """Rows with the columns (none named: all) where each column of where equals its value."""
+        """Rows with the columns (none named: all) where each column of where equals its value.
+
+        Raises NotFoundError or DamagedError where a file of the table is missing or damaged.
+        """
         for attempt in range(_NUM_TRIES):
             version = self._newest()
             try:
@@ -92,7 +95,11 @@ class ParquetTable:
             yield self._files.read(file, list({*names, *where})).filter(chosen).select(names)
 
     def commit(self, parts: Sequence[str]) -> Commit:
-        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        """Take the rows of the parts into the table, exactly once; see tables.Table.
+
+        Raises UserError for vectors of two lengths, for a damaged part, where other writers leave no pause, and where a
+        file of the table is missing or damaged.
+        """
         staged = self._staged_keys(parts)
         for _ in range(_NUM_TRIES):
             version = self._newest()
@@ -149,7 +156,7 @@ class ParquetTable:
         return commit, newer, outdated
 
     def _check_none_lost(self, num_rows: int, num_wanted: int) -> None:
-        """Raises UserError where two of DuckDB's joins disagree: some of its versions lose rows of large tables."""
+        """Raises UserError where two joins of DuckDB disagree: some versions lose rows of large tables."""
         if num_rows != num_wanted:
             raise UserError(
                 f"table {self.uri}: DuckDB has {num_rows} of the {num_wanted} rows of a commit, which is undone: report this"
@@ -170,7 +177,7 @@ class ParquetTable:
     def _write(
         self, version: _Version, parts: Sequence[str], newer: pa.Table, outdated: pa.Table
     ) -> _Version:
-        """The next version, its files written: those that lose rows without them, then the new rows."""
+        """The next version, after its files are written: files that lose rows are written again without them, then the new rows."""
         number, names = version.number + 1, self._spec.schema.names
         files: list[str] = []
         for file in version.files:
@@ -197,7 +204,7 @@ class ParquetTable:
     def _listed(self) -> tuple[list[int], list[str]]:
         """Numbers of the manifests and names of the other files in the folder.
 
-        Raises DamagedError where the newest manifest is gone: the one before it would be taken for the table.
+        Raises DamagedError where the newest manifest is missing: the previous one is not the table any more.
         """
         if not storage.exists(self.uri):
             return [], []

@@ -77,12 +77,15 @@ def together(tables: Iterable[pa.Table], *, num_bytes: int) -> Iterator[pa.Table
 
 
 def num_rows(parts: Sequence[str]) -> int:
-    """Rows in all parts together, from their names."""
+    """Rows in all parts together, from their names. Raises UserError for a file that is not a part."""
     return sum(int(_match(uri)[2]) for uri in parts)
 
 
 def groups_of(parts: Sequence[str], *, num_rows: int) -> list[list[str]]:
-    """The parts in groups of about so many rows, for one commit each; one group where there are none."""
+    """The parts in groups of about num_rows rows, one commit each; no parts are one empty group.
+
+    Raises UserError for a file that is not a part.
+    """
     groups: list[list[str]] = [[]]
     held = 0
     for part in parts:
@@ -95,7 +98,10 @@ def groups_of(parts: Sequence[str], *, num_rows: int) -> list[list[str]]:
 
 
 def write_id(uri: str, parts: Sequence[str]) -> str:
-    """A digest (40 hex digits) of a table's uri and its parts in any order; BigQuery's job ids begin with it."""
+    """A digest (40 hex digits) of a table's uri and its parts in any order; BigQuery's job ids begin with it.
+
+    Raises UserError for a file that is not a part.
+    """
     digests = sorted(_match(part)[1] for part in parts)
     return hashlib.sha256("\n".join([uri, *digests]).encode()).hexdigest()[:40]
 

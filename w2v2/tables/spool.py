@@ -15,14 +15,14 @@ from w2v2.storage.listing import of_size
 MEMORY = "300MB"
 """What DuckDB may hold in memory; the rest is in files."""
 ROWS_AT_ONCE = 100_000
-"""Rows that are inserted together: a statement for each small table would take most of the time. So many or fewer in all are
-held and never inserted. Also the rows of a block, which a look-up reads as a whole."""
+"""Rows that are inserted together: a statement for each small table would take most of the time. A table of at most so many
+rows stays in Arrow and is never inserted. It is also the number of rows of a block, which a look-up reads as a whole."""
 MAX_OVERLAP = 8.0
-"""Blocks that have a value of a block's range, on average, above which the rows are sorted before the first look-up."""
+"""The mean number of blocks that a block's range of values overlaps, above which the rows are sorted before the first look-up."""
 
 
 class Spool:
-    """Temporary tables of DuckDB, in memory up to MEMORY, and beyond that in a folder, with which they are deleted."""
+    """Temporary tables of DuckDB, in memory up to MEMORY, beyond it in a folder; they are deleted with the folder."""
 
     def __init__(self, folder: Path) -> None:
         self._connection = duckdb.connect(
@@ -62,7 +62,7 @@ class SpooledTable:
         self._run(f"CREATE OR REPLACE TEMP TABLE {self._name} AS FROM given", given=schema.empty_table())
 
     def add(self, rows: pa.Table) -> None:
-        """Append rows, whose columns are those of the schema."""
+        """Append rows, which have at least the columns of the schema."""
         self._waiting.append(rows.select(self._schema.names).cast(self._schema))
         self._num_waiting += len(rows)
         if self._num_waiting > ROWS_AT_ONCE:
@@ -76,8 +76,8 @@ class SpooledTable:
     def among(self, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
         """The rows, in no order, whose value in the column is one of the values.
 
-        Values near each other are looked up fast, whatever the number of rows; of values from all over the column, such as
-        names that have nothing to do with the order of the shards, each look-up reads all rows.
+        A look-up is fast, whatever the number of rows, if its values are near each other in the order of the column. If they
+        come from all over the column, such as names in random order, it reads all rows.
         """
         if not self._has_rows:
             rows = pa.concat_tables([self._schema.empty_table(), *self._waiting])
@@ -93,7 +93,7 @@ class SpooledTable:
         return self._run(sql, given=pa.table({"value": values})).cast(self._schema)
 
     def _blocks_of(self, column: str) -> "Blocks":
-        """Where which values of the column are, after rows without any order have been sorted."""
+        """The range of the column's values in each block; sorts the table first if it is unordered."""
         if self._blocks is None or self._blocks.column != column:
             self._blocks = self._read_blocks(column)
             if self._blocks.mean_overlap > MAX_OVERLAP:
@@ -143,7 +143,7 @@ class SpooledTable:
 
 
 class Blocks:
-    """The least and the largest value of a column in each ROWS_AT_ONCE rows of a table that follow each other."""
+    """The smallest and the largest value of a column in each block: ROWS_AT_ONCE rows of a table that follow each other."""
 
     def __init__(
         self,
