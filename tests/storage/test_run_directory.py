@@ -166,7 +166,7 @@ def test_a_run_of_a_version_with_other_settings_is_refused(config, tmp_path):
     path.write_text(path.read_text() + "oddity: 3\n")
     run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     with pytest.raises(
-        UserError, match=r"another job or version, .* none of this job's \(there is no field oddity"
+        UserError, match=r"another job or version, .* this job does not have \(there is no field oddity"
     ):
         run_directory.open_or_continue(config)
 
