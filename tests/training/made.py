@@ -11,8 +11,8 @@ from w2v2.features.batches import ClipSet
 from w2v2.features.trunk_features import run_trunk
 from w2v2.models.classifier import Classifier
 from w2v2.models.encoder import Encoder
+from w2v2.training import trainer
 from w2v2.training.fold_result import Epoch
-from w2v2.training.trainer import fit
 
 NUM_CLASSES, NUM_LAYERS = 3, 3
 
@@ -73,8 +73,8 @@ def trained(
     seed: int = 0,
     precision: Precision = "float32",
 ) -> tuple[dict[str, torch.Tensor], list[Epoch]]:
-    """Weights and curve after fit."""
-    curve = fit(
+    """Weights and curve after train()."""
+    curve = trainer.train(
         model, clip_set(model.encoder), optim=optim, training=training, seed=seed, precision=precision
     )
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve

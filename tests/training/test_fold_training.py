@@ -6,10 +6,10 @@ import torch
 from sklearn.metrics import log_loss
 
 from tests.training.made import LENGTHS, OPTIM, TRAINING, classifier, clip_set
+from w2v2.training import trainer
 from w2v2.training.fold_result import DivergenceError
 from w2v2.training.fold_training import score_fold
 from w2v2.training.forward import predict_logits
-from w2v2.training.trainer import fit
 
 
 def test_a_folds_score_is_of_held_out_clips_after_training():
@@ -28,7 +28,7 @@ def test_a_folds_score_is_of_held_out_clips_after_training():
         seed=3,
     )
     again = classifier(dropout=0.1)
-    curve = fit(again, train, optim=OPTIM, training=TRAINING, seed=3)
+    curve = trainer.train(again, train, optim=OPTIM, training=TRAINING, seed=3)
     logits = torch.from_numpy(predict_logits(again, held_out)).double()
     np.testing.assert_allclose(score.probabilities, logits.softmax(1).numpy(), rtol=1e-12)
     assert score.loss == pytest.approx(

@@ -14,7 +14,7 @@ from w2v2.errors import UserError
 from w2v2.models.classifier import Classifier
 from w2v2.training.forward import predict_logits
 from w2v2.training.mixup import mixed_batch, mixed_targets
-from w2v2.training.trainer import Trainer, fit
+from w2v2.training.trainer import Trainer, train
 
 ONE_BATCH = replace(OPTIM, batch_size=100)
 
@@ -139,7 +139,7 @@ def test_classes_are_still_learnt():
         TrainingConfig(num_epochs=40, mixup_alpha=0.2),
     )
     before = (predict_logits(model, clips).argmax(1) == clips.targets).mean()
-    curve = fit(model, clips, optim=optim, training=training, seed=0)
+    curve = train(model, clips, optim=optim, training=training, seed=0)
     after = (predict_logits(model, clips).argmax(1) == clips.targets).mean()
     assert after > 0.8 > before and curve[-1].train_loss < curve[0].train_loss
 

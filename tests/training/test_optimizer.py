@@ -11,8 +11,8 @@ from tests.models.test_encoder import MODELS, make_encoder
 from tests.training.made import classifier, clip_set
 from w2v2.config.model import HeadConfig, OptimConfig, TrainingConfig
 from w2v2.models.classifier import Classifier
+from w2v2.training import trainer
 from w2v2.training.optimizer import make_optimizer
-from w2v2.training.trainer import fit
 
 SETTINGS = [
     OptimConfig(learning_rate=0.03, weight_decay=0.2, beta1=0.7, beta2=0.95, eps=1e-3),
@@ -116,7 +116,7 @@ def test_the_schedule_scales_every_layers_rate_and_a_first_step_is_as_large_as_i
     optim = replace(optim, schedule="constant", warmup_fraction=0.5)
     model = classifier(train="last", num_last_layers=2)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    fit(model, clip_set(model.encoder), optim=optim, training=TrainingConfig(num_epochs=1), seed=0)
+    trainer.train(model, clip_set(model.encoder), optim=optim, training=TrainingConfig(num_epochs=1), seed=0)
     largest = {name: (p.detach() - start[name]).abs().max().item() for name, p in model.named_parameters()}
     layer = "encoder.model.encoder.layers.{}.feed_forward.output_dense.weight"
     for name, depth in [("heads.0.layers.4.weight", 0), (layer.format(2), 1), (layer.format(1), 2)]:

@@ -22,8 +22,8 @@ from tests.training.made import (
 )
 from w2v2.config.model import OptimConfig, TrainingConfig
 from w2v2.features.batches import ClipSet
+from w2v2.training import trainer
 from w2v2.training.fold_result import DivergenceError, Epoch
-from w2v2.training.trainer import fit
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit():
@@ -95,7 +95,7 @@ def test_the_curve_is_of_training_clips_and_says_the_learning_rate():
     model = classifier()
     clips = clip_set(model.encoder)
     optim = replace(OPTIM, warmup_fraction=0.0)
-    curve = fit(
+    curve = trainer.train(
         model, clips, optim=optim, training=TrainingConfig(num_epochs=4), seed=0, on_epoch=seen.append
     )
     assert curve == seen
@@ -109,7 +109,7 @@ def test_the_curve_is_of_training_clips_and_says_the_learning_rate():
 def test_larger_late_batches_are_fewer_steps():
     optim = replace(OPTIM, warmup_fraction=0.0, late_batch_factor=2)
     model = classifier(train="head")
-    curve = fit(
+    curve = trainer.train(
         model, clip_set(model.encoder), optim=optim, training=TrainingConfig(num_epochs=4), seed=0
     )  # 3 epochs of 3 steps and one of 2
     assert [point.learning_rate for point in curve] == pytest.approx(
@@ -134,7 +134,7 @@ def tones() -> ClipSet:
 
 
 def test_two_pitches_are_learnt():
-    curve = fit(
+    curve = trainer.train(
         classifier(train="all"),
         tones(),
         optim=OptimConfig(learning_rate=0.02, batch_size=6),
@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step():
     clips = clip_set(model.encoder)
     clips.features[4][100] = np.nan
     with pytest.raises(DivergenceError, match=r"^the training loss is nan in epoch 1, by step 3$"):
-        fit(model, clips, optim=OPTIM, training=TRAINING, seed=0)
+        trainer.train(model, clips, optim=OPTIM, training=TRAINING, seed=0)
 
 
 def test_an_absurd_learning_rate_diverges():

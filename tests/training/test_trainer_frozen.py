@@ -25,9 +25,9 @@ from w2v2.config.model import OptimConfig, TrainingConfig
 from w2v2.errors import UserError
 from w2v2.features.batches import shuffled_batches
 from w2v2.models.classifier import Classifier
+from w2v2.training import trainer
 from w2v2.training.fold_result import Epoch
 from w2v2.training.forward import predict_logits
-from w2v2.training.trainer import fit
 
 
 def frozen_names(model: Classifier, train: str) -> set[str]:
@@ -79,7 +79,7 @@ def test_the_frozen_part_is_in_evaluation_mode_while_training(train, layers, kin
             )
         )
 
-    fit(model, clip_set(model.encoder), optim=OPTIM, training=TRAINING, seed=0, on_epoch=look)
+    trainer.train(model, clip_set(model.encoder), optim=OPTIM, training=TRAINING, seed=0, on_epoch=look)
     entrance = train in ("all", "no_conv")
     assert modes == [(layers, train == "all", entrance, entrance, True)] * 2
 

@@ -37,7 +37,7 @@ from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.device import padded_budget
 from w2v2.models.frame_convolution import patch_products
 from w2v2.models.pretrained import load_encoder
-from w2v2.training.trainer import fit
+from w2v2.training import trainer
 
 Trained = Literal["all", "no_conv", "last"]
 PARTS: dict[Trained, str] = {
@@ -208,7 +208,7 @@ class _Training:
 
     def epoch(self) -> None:
         """Train for one epoch."""
-        fit(
+        trainer.train(
             self.model,
             self.train,
             optim=OptimConfig(learning_rate=1e-6, batch_size=self.config.gpu.batch_size),

@@ -26,7 +26,7 @@ from w2v2.config.model import EncoderConfig, HeadConfig, OptimConfig, TrainingCo
 from w2v2.features.batches import ClipSet
 from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.pretrained import load_encoder
-from w2v2.training.trainer import fit
+from w2v2.training import trainer
 
 TRAINER = "Trainer"
 Trained = Literal["no_conv", "all"]
@@ -127,7 +127,9 @@ class _Part:
         torch.manual_seed(seed)
         model = kind(trainable_copy(self._encoder), HeadConfig(dropout=0.0), groups=[self._clips.num_classes])
         started = time.perf_counter()
-        curve = fit(model, train, optim=self._optim, training=TrainingConfig(num_epochs=1), seed=seed)
+        curve = trainer.train(
+            model, train, optim=self._optim, training=TrainingConfig(num_epochs=1), seed=seed
+        )
         return EpochResult(loss=curve[-1].train_loss, seconds=time.perf_counter() - started)
 
     def _theirs(self) -> EpochResult:

@@ -7,10 +7,10 @@ from w2v2.config.model import OptimConfig, TrainingConfig
 from w2v2.config.resources import Precision
 from w2v2.features.batches import ClipSet
 from w2v2.models.classifier import Classifier
+from w2v2.training import trainer
 from w2v2.training.fold_result import FoldScore, fold_score
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import fit, num_trained_parameters
 
 
 def score_fold(
@@ -32,7 +32,9 @@ def score_fold(
     when the GPU's memory does not suffice.
     """
     started = time.perf_counter()
-    curve = fit(model, train, optim=optim, training=training, precision=precision, seed=seed, group=group)
+    curve = trainer.train(
+        model, train, optim=optim, training=training, precision=precision, seed=seed, group=group
+    )
     logits = predict_logits(model, held_out, precision=precision)
     return fold_score(
         logits,
@@ -42,5 +44,5 @@ def score_fold(
         num_train=len(train),
         seconds=time.perf_counter() - started,
         curve=curve,
-        num_trained_parameters=num_trained_parameters(model),
+        num_trained_parameters=trainer.num_trained_parameters(model),
     )

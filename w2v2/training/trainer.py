@@ -320,9 +320,9 @@ def _uar(counts: Sequence[float], num_classes: int) -> float | None:
     return classification.rates(confusion)["uar"]
 
 
-def fit(
+def train(
     model: Classifier,
-    train: ClipSet,
+    train_set: ClipSet,
     *,
     optim: OptimConfig,
     training: TrainingConfig,
@@ -331,13 +331,13 @@ def fit(
     group: ProcessGroup | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """The learning curve of training a classifier in place on `train` for all epochs.
+    """The learning curve of training a classifier in place on `train_set` for all epochs.
 
     The same seed on the same machine gives the same weights bit for bit. Several processes give the
     weights of one process to float rounding: each takes its share of every batch. Raises DivergenceError when
     the loss is not finite, UserError when the GPU's memory does not suffice.
     """
     trainer = Trainer(
-        model, train, optim=optim, training=training, precision=precision, seed=seed, group=group
+        model, train_set, optim=optim, training=training, precision=precision, seed=seed, group=group
     )
     return trainer.run(on_epoch=lambda trainer: on_epoch(trainer.position.curve[-1]))
