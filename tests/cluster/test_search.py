@@ -13,7 +13,7 @@ from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import ResumableError, UserError
 from w2v2.kept_warnings import warnings_kept
 from w2v2.search.fold_reports import FoldReports, seconds_left
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.study import Study
 from w2v2.search.trial import SearchPlan
 from w2v2.storage.files import UnreachableError
@@ -24,12 +24,12 @@ NUMBER = 3
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Runs a trial of six folds, of which 1 and 4 are in the ledger; gives what it does, in order."""
+    """Runs a trial of six folds, of which 1 and 4 are in the fold store; gives what it does, in order."""
     plan = SearchPlan(
         config=TuneFoldsConfig(), run=str(tmp_path), classes=("x",), keys={}, clips=pa.table({}), gpus=0.0
     )
     for fold in (1, 4):
-        Ledger(plan.run).write(NUMBER, fold_score(fold))
+        FoldStore(plan.run).write(NUMBER, fold_score(fold))
 
     def run(num_ahead: int, *, fails: int | None = None, error: Exception | None = None) -> list[str]:
         events: list[str] = []

@@ -15,7 +15,7 @@ from w2v2.config.compare import CompareConfig
 from w2v2.errors import UserError
 from w2v2.jobs import compare
 from w2v2.search.estimate import search_scored
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.summary import predictions_table
 from w2v2.storage import run_directory
 from w2v2.training.fold_result import FoldScore
@@ -73,7 +73,7 @@ def write_search(folder: Path, rights: list[float]) -> tuple[str, dict]:
                 seconds=1.0,
                 curve=[],
             )
-            Ledger(str(folder)).write(trial, scores[trial, f])
+            FoldStore(str(folder)).write(trial, scores[trial, f])
     table = predictions_table([scores[0, f] for f in range(NUM_FOLDS)], CLIPS, CLASSES)
     pq.write_table(table, folder / "predictions.parquet")
     states = ["COMPLETE"] * len(rights) + ["PRUNED"]
@@ -203,7 +203,9 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, compared):
     )
     search, _ = write_search(tmp_path / "search", [0.5, 0.5])
     (tmp_path / "search" / "ledger" / "trial-00001-fold-02.parquet").unlink()
-    assert "lacks the ledger's record of trial 1, fold 2 (1 records in all)" in refused(good, search)
+    assert "ledger has no undamaged record of trial 1, fold 2 (1 such records in all)" in refused(
+        good, search
+    )
 
 
 @pytest.mark.parametrize(

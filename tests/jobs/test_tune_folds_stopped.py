@@ -83,7 +83,7 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def press_ctrl_c(ledger: Path) -> threading.Thread:
-    """A thread that does so once three folds are in the ledger: in the second trial."""
+    """A thread that does so once three folds are in ledger/: in the second trial."""
 
     def wait_and_press() -> None:
         while not ledger.exists() or len(list(ledger.glob("*.parquet"))) < 3:

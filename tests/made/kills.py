@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 
 
 @contextmanager
 def killed_after(num_folds: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
-    """A block that is killed when the ledger has so many more folds; trial and fold of each that it has written."""
+    """A block that is killed when the fold store has so many more folds; trial and fold of each that it has written."""
     written: list[tuple[int, int]] = []
-    real = Ledger.write
+    real = FoldStore.write
 
     def write(self, trial, score, *, params):
         if len(written) == num_folds:
@@ -21,5 +21,5 @@ def killed_after(num_folds: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
         return real(self, trial, score, params=params)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Ledger, "write", write)
+        patch.setattr(FoldStore, "write", write)
         yield written

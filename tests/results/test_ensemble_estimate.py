@@ -1,4 +1,4 @@
-"""The score of an ensemble on new speakers, from the ledger of the search: cases by hand, and what it warns of."""
+"""The score of an ensemble on new speakers, from the fold records of the search: cases by hand, and what it warns of."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.results.ensemble_estimate import ensemble_estimate
 from w2v2.results.ensembles import ensemble_lines
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.summary import predictions_table
 from w2v2.storage import run_directory
 from w2v2.training.fold_result import FoldScore
@@ -54,7 +54,7 @@ def write_search(folder: Path, **metrics) -> str:
                 seconds=1.0,
                 curve=[],
             )
-            Ledger(str(folder)).write(trial, scores[trial, fold])
+            FoldStore(str(folder)).write(trial, scores[trial, fold])
     best = predictions_table([scores[0, fold] for fold in range(3)], CLIPS, CLASSES)
     run_directory.write_table(str(folder), "predictions", best)
     trials = pa.table({"trial": range(3), "state": ["COMPLETE"] * 3})
@@ -139,7 +139,7 @@ def test_what_has_no_estimate_is_a_warning(tmp_path, caplog):
     assert "is no search of the classes a, b, c" in caplog.text
     (tmp_path / "a" / "ledger" / "trial-00002-fold-01.parquet").unlink()
     assert ensemble_estimate(config, CLASSES) is None
-    assert "lacks the ledger's record of trial 2, fold 1" in caplog.text
+    assert "ledger has no undamaged record of trial 2, fold 1" in caplog.text
     gone = FinetuneConfig(tuned_on=str(tmp_path / "gone"), ensemble="folds")
     assert ensemble_estimate(gone, CLASSES) is None
     assert "gone is not a finished run" in caplog.text

@@ -26,7 +26,7 @@ from w2v2.search.final_trainings import (
     seed_spread,
     train_choices,
 )
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold, without_fold
 from w2v2.search.space import with_params
 from w2v2.search.summary import fold_metrics
@@ -49,7 +49,7 @@ def with_speakers(plan: SearchPlan) -> pa.Table:
 
 def choices_of(plan: SearchPlan) -> list[FoldChoice]:
     trials = searched(plan)
-    scores = dict(Ledger(plan.run).each([t.number for t in trials], 3))
+    scores = dict(FoldStore(plan.run).each([t.number for t in trials], 3))
     params = {t.number: t.params for t in trials}
     return choices_on_other_folds(scores, params, classes=CLASSES, metric="uar", num_folds=3)
 
@@ -64,7 +64,7 @@ def finished(tmp_path_factory):
 
 def test_each_fold_is_predicted_by_the_trial_best_on_the_others(finished):
     plan, choices, _ = finished
-    scores = dict(Ledger(plan.run).each(range(5), 3))
+    scores = dict(FoldStore(plan.run).each(range(5), 3))
     for fold, choice in enumerate(choices):
         others = [f for f in range(3) if f != fold]
         means = [np.mean([fold_metrics(scores[t, f], CLASSES)["uar"] for f in others]) for t in range(5)]
@@ -74,7 +74,7 @@ def test_each_fold_is_predicted_by_the_trial_best_on_the_others(finished):
 def test_models_are_those_of_a_worker_with_seeds_that_the_search_has_not_used(finished):
     plan, choices, final = finished
     assert final.replicates == [1, 2] and len(final.scores) == 6
-    searched_scores = dict(Ledger(plan.run).each(range(5), 3))
+    searched_scores = dict(FoldStore(plan.run).each(range(5), 3))
     for (replicate, fold), score in final.scores.items():
         settings = with_params(plan.config, choices[fold].params)
         alone = score_here(settings, replace(plan, replicate=replicate), fold)
@@ -151,7 +151,10 @@ def test_a_later_command_without_the_flag_keeps_what_was_trained(finished, caplo
     other = [replace(choices[0], params={**choices[0].params, "optim.learning_rate": 0.05}), *choices[1:]]
     with caplog.at_level(logging.WARNING):
         assert recorded(plan, whole, other, num_trials=4) is None
-    assert "give --search.final_seeds again to train those of the present choices" in caplog.text
+    assert (
+        "belong to other hyperparameters than the search now chooses; give --search.final_seeds again"
+        in caplog.text
+    )
 
 
 def test_nested_cross_validation_is_kept_for_as_many_trials(tmp_path, caplog):
@@ -201,7 +204,7 @@ def test_predictions_and_spread_are_those_of_scikit_learn(finished):
 def test_with_one_trial_it_is_plain_cross_validation(tmp_path):
     plan = with_search(make_plan(tmp_path), num_trials=1, nested=True)
     searched(plan)
-    plain = dict(Ledger(plan.run).each([0], 3))
+    plain = dict(FoldStore(plan.run).each([0], 3))
     choices = nested_choices(plan, search=head_search.search_heads)
     final = train_choices(plan, choices, train=head_search.train_heads)
     assert final.is_nested and final.replicates == [0]
@@ -226,7 +229,7 @@ def test_nothing_of_a_fold_reaches_the_search_without_it_and_a_kill_changes_noth
         ids = np.array(plan.clips["clip_id"].to_pylist())
         assert set(inner.clips["clip_id"].to_pylist()) == set(ids[folds != fold])
         assert sorted(set(inner.clips["fold"].to_pylist())) == [0, 1] and inner.num_folds == 2
-        recorded = dict(inner.ledger.each(range(3), 2))
+        recorded = dict(inner.fold_store.each(range(3), 2))
         assert len(recorded) == 6
         # Chosen by the inner folds alone.
         means = [np.mean([fold_metrics(recorded[t, f], CLASSES)["uar"] for f in (0, 1)]) for t in range(3)]

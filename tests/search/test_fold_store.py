@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.cloud.gcs import without_pauses
-from w2v2.search.fold_store import Ledger, decode, encode
+from w2v2.search.fold_store import FoldStore, decode, encode
 from w2v2.storage.files import RefusedError, UnreachableError
 from w2v2.training.fold_result import Epoch, FoldScore
 
@@ -39,12 +39,12 @@ def test_round_trip_is_exact():
 
 @pytest.mark.parametrize("place", ["local", "bucket"])
 def test_records_by_trial_and_fold(tmp_path, bucket, place):
-    ledger = Ledger(str(tmp_path) if place == "local" else "gs://speech/run")
-    ledger.write(7, make_score(3))
-    ledger.write(12, make_score(0))
-    assert_equal(ledger.read(7, 3), make_score(3))
-    assert ledger.read(7, 0) is None
-    assert sorted(dict(ledger.each([7, 8, 12], 6))) == [(7, 3), (12, 0)]
+    fold_store = FoldStore(str(tmp_path) if place == "local" else "gs://speech/run")
+    fold_store.write(7, make_score(3))
+    fold_store.write(12, make_score(0))
+    assert_equal(fold_store.read(7, 3), make_score(3))
+    assert fold_store.read(7, 0) is None
+    assert sorted(dict(fold_store.each([7, 8, 12], 6))) == [(7, 3), (12, 0)]
 
 
 def flip(body: bytes, at: int) -> bytes:
@@ -55,36 +55,39 @@ def flip(body: bytes, at: int) -> bytes:
     "damage", [lambda b: b[:50], lambda b: b"", lambda b: flip(b, b.index(b"Actor_01") + 3)]
 )
 def test_damaged_record_is_missing(tmp_path, damage, caplog):
-    ledger = Ledger(str(tmp_path))
-    ledger.write(1, make_score())
+    fold_store = FoldStore(str(tmp_path))
+    fold_store.write(1, make_score())
     path = next((tmp_path / "ledger").iterdir())
     path.write_bytes(damage(path.read_bytes()))
-    assert ledger.read(1, 3) is None
+    assert fold_store.read(1, 3) is None
     assert "damaged" in caplog.text and "the fold is trained again" in caplog.text
-    assert dict(ledger.each([1], 6)) == {}
+    assert dict(fold_store.each([1], 6)) == {}
 
 
 def test_a_bucket_that_does_not_answer_is_no_missing_fold(bucket, monkeypatch):
     without_pauses(monkeypatch)
-    ledger = Ledger("gs://speech/run")
-    ledger.write(1, make_score())
+    fold_store = FoldStore("gs://speech/run")
+    fold_store.write(1, make_score())
     bucket.faults.add(kind="status", count=-1)
-    for act in (lambda: ledger.read(1, 3), lambda: dict(ledger.each([1], 6))):
+    for act in (lambda: fold_store.read(1, 3), lambda: dict(fold_store.each([1], 6))):
         with pytest.raises(UnreachableError):
             act()
     bucket.faults.clear()
     bucket.deny("speech", "storage.objects.get")
-    for act in (lambda: ledger.read(1, 3), lambda: dict(ledger.each([1], 6))):
+    for act in (lambda: fold_store.read(1, 3), lambda: dict(fold_store.each([1], 6))):
         with pytest.raises(RefusedError):
             act()
 
 
 def test_a_record_of_other_hyperparameters_is_not_this_trials(tmp_path, caplog):
-    ledger, params = Ledger(str(tmp_path)), {"optim.learning_rate": 1e-3 / 3, "optim.schedule": "linear"}
-    ledger.write(1, make_score(), params=params)
-    assert_equal(ledger.read(1, 3, params=dict(reversed(params.items()))), make_score())
-    assert_equal(ledger.read(1, 3), make_score())
-    assert ledger.read(1, 3, params=params | {"optim.learning_rate": 1e-3}) is None
+    fold_store, params = (
+        FoldStore(str(tmp_path)),
+        {"optim.learning_rate": 1e-3 / 3, "optim.schedule": "linear"},
+    )
+    fold_store.write(1, make_score(), params=params)
+    assert_equal(fold_store.read(1, 3, params=dict(reversed(params.items()))), make_score())
+    assert_equal(fold_store.read(1, 3), make_score())
+    assert fold_store.read(1, 3, params=params | {"optim.learning_rate": 1e-3}) is None
     assert "of a trial with other hyperparameters: the fold is trained again" in caplog.text
-    ledger.write(1, make_score())
-    assert_equal(ledger.read(1, 3, params=params), make_score())
+    fold_store.write(1, make_score())
+    assert_equal(fold_store.read(1, 3, params=params), make_score())

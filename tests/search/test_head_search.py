@@ -14,7 +14,7 @@ from w2v2.config.resources import TrainingResources
 from w2v2.config.tune_folds import Dimension, SearchConfig, TuneFoldsConfig
 from w2v2.features.cache import FeatureCache
 from w2v2.search import head_search
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.side_by_side import SideBySide
 from w2v2.search.space import distribution, field_at, with_params
 from w2v2.search.study import Study
@@ -87,7 +87,7 @@ def test_every_fold_is_the_one_that_a_worker_gives(tmp_path):
     assert plan.trains_heads_alone
     trials = searched(plan)
     assert [t.state.name for t in trials] == ["COMPLETE"] * 5
-    scores = dict(Ledger(plan.run).each(range(5), 3))
+    scores = dict(FoldStore(plan.run).each(range(5), 3))
     assert len({score.probabilities.tobytes() for score in scores.values()}) == 15
     for (number, fold), score in scores.items():
         alone = score_here(with_params(plan.config, trials[number].params), plan, fold)
@@ -105,7 +105,7 @@ def test_one_at_a_time_is_the_same_search_whether_killed_or_not(tmp_path, monkey
     again = searched(killed)
     assert [t.params for t in again] == [t.params for t in trials]
     assert [t.values for t in again] == [t.values for t in trials]
-    first, second = (dict(Ledger(plan.run).each(range(5), 3)) for plan in (whole, killed))
+    first, second = (dict(FoldStore(plan.run).each(range(5), 3)) for plan in (whole, killed))
     assert all(np.array_equal(first[at].probabilities, second[at].probabilities) for at in first)
 
 
@@ -116,7 +116,7 @@ def test_trials_are_pruned_between_folds_and_what_follows_is_not_kept(tmp_path):
     pruned = [t for t in trials if t.state.name == "PRUNED"]
     assert pruned
     assert len(trials) == 12
-    kept = dict(Ledger(plan.run).each(range(12), 3))
+    kept = dict(FoldStore(plan.run).each(range(12), 3))
     for trial in trials:
         folds = [fold for number, fold in kept if number == trial.number]
         assert folds == list(range(2 if trial in pruned else 3))
@@ -169,7 +169,7 @@ def test_divided_among_processes_every_fold_is_the_same_bit_for_bit(tmp_path, mo
     divided = make_plan(tmp_path, run="divided")
     searched(divided)
     assert shares and all(len(of_round) == 3 and sum(of_round) > 1 for of_round in shares)
-    one, several = (dict(Ledger(plan.run).each(range(5), 3)) for plan in (alone, divided))
+    one, several = (dict(FoldStore(plan.run).each(range(5), 3)) for plan in (alone, divided))
     assert one.keys() == several.keys()
     for place, score in one.items():
         assert score.probabilities.tobytes() == several[place].probabilities.tobytes()

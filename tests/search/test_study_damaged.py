@@ -1,4 +1,4 @@
-"""study.db damaged, lost or locked: it is made again from the ledger, and the trials that follow are the same."""
+"""study.db damaged, lost or locked: it is rebuilt from ledger/, and the trials that follow are the same."""
 
 import random
 import resource
@@ -12,7 +12,7 @@ from tests.made.fold_scores import fold_score
 from tests.search.test_study import make, score
 from w2v2.errors import ResumableError, UserError
 from w2v2.search import study_file
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.study import Study
 from w2v2.search.trial_records import record_of
 
@@ -97,7 +97,7 @@ def test_a_change_that_sqlite_does_not_see_is_seen(tmp_path: Path, caplog) -> No
     with sqlite3.connect(tmp_path / "study.db") as database:
         database.execute("UPDATE trial_params SET param_value = param_value * 1.001 WHERE param_id = 3")
     assert trials_of(make(tmp_path)) == wanted
-    assert f"{tmp_path}/study.db is damaged, or a step behind: it is made again" in caplog.text
+    assert f"{tmp_path}/study.db is damaged, or older than ledger/: it is rebuilt from ledger/" in caplog.text
 
 
 def test_a_damaged_record_is_written_again_from_the_study(tmp_path: Path) -> None:
@@ -125,7 +125,8 @@ def test_where_nothing_has_the_trials_the_study_is_refused(tmp_path: Path) -> No
     (tmp_path / "ledger" / "trial-00000.json").unlink()
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0 but no more")
     with pytest.raises(
-        UserError, match=r"study\.db is damaged, and the ledger has no whole record of trial 0"
+        UserError,
+        match=r"study\.db is damaged and cannot be rebuilt: ledger/ has no complete record of trial 0; put a copy",
     ):
         make(tmp_path)
 
@@ -179,10 +180,10 @@ def test_a_trial_that_lost_a_fold_is_continued_and_ends_the_same(
     study = open_study(tmp_path, pruning)
     run_on(study)
     wanted, ended = trials_of(study), {trial.number: trial for trial in study.trials()}
-    ledger = Ledger(str(tmp_path))
+    fold_store = FoldStore(str(tmp_path))
     for trial in ended.values():
         for fold in range(len(trial.intermediate_values)):
-            ledger.write(trial.number, fold_score(fold), params=trial.params)
+            fold_store.write(trial.number, fold_score(fold), params=trial.params)
     lost = next(
         number for number, trial in ended.items() if len(trial.intermediate_values) < 6 or number == 3
     )
@@ -192,5 +193,5 @@ def test_a_trial_that_lost_a_fold_is_continued_and_ends_the_same(
     assert f"trial {lost}: the folds [1] are lost and are trained again" in caplog.text
     run_on(again)
     assert trials_of(again) == wanted
-    ledger.write(lost, fold_score(1), params=ended[lost].params)
+    fold_store.write(lost, fold_score(1), params=ended[lost].params)
     assert open_study(tmp_path, pruning, num_folds=6).ask() is None

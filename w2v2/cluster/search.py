@@ -1,6 +1,6 @@
 """The search on Ray Tune: a trial hands out its folds in a fixed order, to workers that stay.
 
-Workers only compute and report; the driver alone writes the study and the ledger, as each fold ends.
+Workers only compute and report; the driver alone writes the study and the fold store, as each fold ends.
 """
 
 import functools
@@ -111,7 +111,7 @@ class _Judge(FIFOScheduler):
         why = _why(error)
         if self.stopped is not None:
             logger.warning("trial %d ended with the search: %s", number, why)
-        elif starts_again(trial):  # its spot machine was taken away; finished folds are in the ledger
+        elif starts_again(trial):  # its spot machine was taken away; finished folds are in the fold store
             logger.warning("trial %d lost its worker and starts again: %s", number, why)
         else:
             try:
@@ -161,7 +161,7 @@ def search(plan: SearchPlan, study: Study) -> None:
 
 
 def run_trial(config: dict[str, Any], *, plan: SearchPlan, num_ahead: int) -> None:
-    """Score one trial fold by fold; folds in the ledger are read, not trained again.
+    """Score one trial fold by fold; folds in the fold store are read, not trained again.
 
     As many as num_ahead folds are under way at once, and are reported in their order. What another try would
     not fix is reported; everything else is raised, and Tune tries again.
@@ -178,9 +178,9 @@ def run_trial(config: dict[str, Any], *, plan: SearchPlan, num_ahead: int) -> No
 def _score_folds(
     number: int, params: dict[str, Json], plan: SearchPlan, num_ahead: int, report: Callable[..., None]
 ) -> None:
-    ledger = plan.ledger
+    fold_store = plan.fold_store
     settings = settings_of_trial(plan.config, params)
-    recorded = {fold: ledger.read(number, fold, params=params) for fold in range(plan.num_folds)}
+    recorded = {fold: fold_store.read(number, fold, params=params) for fold in range(plan.num_folds)}
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]
     shared = connection.shared(plan)  # once: of a million clips it has a hundred megabytes

@@ -3,8 +3,8 @@
     w2v2 compare runs/base runs/large runs/svm
     w2v2 compare gs://bucket/runs/a gs://bucket/runs/b --metric macro_f1 --run gs://bucket/runs/a-or-b
 
-Reads   run directories of tune-folds, baseline, evaluate or finetune (its test split); a search by its
-        ledger, so that the choice among its trials does not favour it.
+Reads   run directories of tune-folds, baseline, evaluate or finetune (its test split); a search by its fold
+        records, so that the choice among its trials does not favour it.
 Writes  <run>/config.yaml metrics.json report.html plots/ tables/
 """
 

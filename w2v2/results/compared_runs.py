@@ -14,7 +14,7 @@ from w2v2.json_types import JsonObject
 from w2v2.reports.recordings import corpus_name
 from w2v2.search.estimate import search_scored
 from w2v2.search.final_trainings import FILE
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.recorded_scores import RecordedScores
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
@@ -45,7 +45,7 @@ class ComparedRun:
 
     @property
     def method(self) -> str:
-        """What its scores are of: those of a search are computed from its ledger, unless models were trained after it."""
+        """What its scores are of: those of a search are computed from its fold records, unless models were trained after it."""
         if self.metrics["job"] != "tune_folds":
             return self.metrics["job"]
         return self.metrics["estimate"]["name"] if "final" in self.metrics else "BBC-CV"
@@ -87,7 +87,7 @@ def read_run(uri: str) -> ComparedRun:
 def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     """The predictions of a run, ready to be resampled; of a search those that its estimate is the score of.
 
-    Raises UserError where the ledger of a search lacks a fold of a complete trial.
+    Raises UserError where the fold record of a complete trial of a search is missing or damaged.
     """
     if run.metrics["job"] != "tune_folds":
         spaces = run.kind != "transcript" or run.metrics["pooled"]["words"] is not None
@@ -99,12 +99,13 @@ def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
     metric = run.metrics["metric"]
     num_folds = len(run.metrics["folds"][metric]["values"])
     classes = run.metrics.get("classes", ())
-    scores = RecordedScores(Ledger(run.uri), complete, num_folds, classes=classes)
+    scores = RecordedScores(FoldStore(run.uri), complete, num_folds, classes=classes)
     missing = [(t, f) for t in complete for f in range(num_folds) if (t, f) not in scores]
     if missing:
         raise UserError(
-            f"{run.uri} lacks the ledger's record of trial {missing[0][0]}, fold {missing[0][1]} ({len(missing)} records in all): "
-            f"the run directory is needed as a whole, so copy ledger/ as well or run {command_of('tune_folds')} again"
+            f"{storage.join(run.uri, 'ledger')} has no undamaged record of trial {missing[0][0]}, fold {missing[0][1]} "
+            f"({len(missing)} such records in all), and all are needed: copy the whole run directory, ledger/ included, or "
+            f"continue that search with {command_of('tune_folds')}, which trains what is missing"
         )
     return search_scored(
         scores,

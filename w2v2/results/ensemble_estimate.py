@@ -1,9 +1,9 @@
-"""The score of an ensemble on new speakers, from the ledger of the search that chose its settings: nothing is trained for it.
+"""The score of an ensemble on new speakers, from the fold records of the search that chose its settings: nothing is trained for it.
 
 Every clip is predicted by models that have not seen its speaker, and no fold has a part in the choice of the settings
 that it is scored with:
 
-- folds: the models of a trial are an ensemble of which each has left out one fold, and the ledger has each fold's
+- folds: the models of a trial are an ensemble of which each has left out one fold, and the fold store has each fold's
   clips as predicted by the one that left it out. The choice among the ensembles of all complete trials is corrected
   for by BBC-CV (evaluation.selection). That is the score of single members: no second one has not seen the speaker.
 - seeds: where the search has trained each fold's choice on the other folds with new seeds (search.final_seeds),
@@ -74,7 +74,7 @@ def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, Json
     averages = seed_averages(run_directory.read_table(search.uri, FILE), search.names, num_seeds=size)
     how = (
         f"Each fold is predicted by the average of {size} models of different seeds, with hyperparameters that the other folds chose, "
-        f"from the ledger of {config.tuned_on}."
+        f"from the fold records of {config.tuned_on}."
     )
     if size < config.ensemble_size:
         how += f" The ensemble has {config.ensemble_size} models; the search trained {size} (search.final_seeds)."
@@ -90,7 +90,7 @@ def _single_models(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored,
     """Each clip by one model of an ensemble, and what that is."""
     how = (
         f"{search.metrics['estimate']['how']} The models of a trial's folds are an ensemble, of which the one without a clip's "
-        f"speaker predicts it, from the ledger of {config.tuned_on}: the score of single models, which an average is usually above."
+        f"speaker predicts it, from the fold records of {config.tuned_on}: the score of single models, which an average is usually above."
     )
     if config.ensemble == "seeds":
         how += " A search with --search.final_seeds estimates the average of seeds."

@@ -51,7 +51,7 @@ def write_outcome(
     curve: CurveTrainings | None = None,
     seconds: float,
 ) -> dict[str, Json]:
-    """The metrics, after all files of the run directory have been written from the study and the ledger.
+    """The metrics, after all files of the run directory have been written from the study and the fold store.
 
     `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final and curve are
     what was trained after the search, where that was asked for.

@@ -21,7 +21,7 @@ from w2v2.evaluation import scores as task_scores
 from w2v2.evaluation.classification import METRICS
 from w2v2.evaluation.selection import chosen_on_other_folds
 from w2v2.json_types import Json
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.space import Params, settings_of_trial
 from w2v2.search.summary import Scores, fold_metrics, fold_values, predictions_table
 from w2v2.search.trial import SearchPlan
@@ -96,21 +96,21 @@ def choices_on_other_folds(
 
 
 def train_choices(plan: SearchPlan, choices: Sequence[FoldChoice], *, train: Train) -> FinalTrainings:
-    """Every choice trained on the other folds with every seed; what the ledger has is not trained again.
+    """Every choice trained on the other folds with every seed; what the fold store has is not trained again.
 
     Raises UserError where a training diverges.
     """
     search = plan.config.search
-    ledger = Ledger(plan.run, series="nested" if search.nested else "final")
+    fold_store = FoldStore(plan.run, series="nested" if search.nested else "final")
     wanted = [(replicate, choice) for replicate in search.replicates for choice in choices]
-    recorded = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
+    recorded = [fold_store.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
     done = {(r, c.fold): score for (r, c), score in zip(wanted, recorded, strict=True) if score is not None}
     todo = [(replicate, choice) for replicate, choice in wanted if (replicate, choice.fold) not in done]
     logger.info("final trainings: %d of %d are done", len(done), len(wanted))
 
     def record(index: int, score: FoldResult) -> None:
         replicate, choice = todo[index]
-        ledger.write(replicate, score, params=choice.params)
+        fold_store.write(replicate, score, params=choice.params)
         done[replicate, choice.fold] = score
         value = fold_metrics(score, plan.classes)[search.metric]
         text = "undefined" if value is None else f"{value:.3f}"
@@ -151,15 +151,15 @@ def recorded_final(plan: SearchPlan, choices: Sequence[FoldChoice]) -> FinalTrai
     if final["is_nested"]:
         is_same_search = metrics["selection"]["num_trials"] == plan.config.search.num_trials
         choices = [FoldChoice(**choice) for choice in final["choices"]] if is_same_search else []
-    ledger = Ledger(plan.run, series="nested" if final["is_nested"] else "final")
+    fold_store = FoldStore(plan.run, series="nested" if final["is_nested"] else "final")
     wanted = [(replicate, choice) for replicate in final["seeds"] for choice in choices]
-    recorded = [ledger.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
+    recorded = [fold_store.read(replicate, choice.fold, params=choice.params) for replicate, choice in wanted]
     done = {(r, c.fold): score for (r, c), score in zip(wanted, recorded, strict=True) if score is not None}
     if not done or len(done) < len(wanted):
         flag = "nested" if final["is_nested"] else "final_seeds"
         logger.warning(
-            "the first number is again that of the search: the models that --search.%s trained before are of other choices "
-            "among its trials; give --search.%s again to train those of the present choices",
+            "the first number is again that of the search: the models that --search.%s trained before belong to "
+            "other hyperparameters than the search now chooses; give --search.%s again to train models with these",
             *(flag, flag),
         )
         return None

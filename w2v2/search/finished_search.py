@@ -13,7 +13,7 @@ from w2v2.evaluation.scores import scored as scored_table
 from w2v2.json_types import Json, JsonObject
 from w2v2.search import estimate, final_trainings, summary
 from w2v2.search.final_trainings import FinalTrainings, FoldChoice
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.recorded_scores import RecordedScores
 from w2v2.wording import counted
 
@@ -113,8 +113,8 @@ def read_finished(
     *,
     final: FinalTrainings | None = None,
 ) -> FinishedSearch:
-    """The study's trials with their folds' scores from the ledger in the run directory."""
+    """The study's trials with their folds' scores from `ledger/` in the run directory."""
     trials = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
     numbers = [t.number for t in trials]
-    scores = RecordedScores(Ledger(config.run), numbers, config.folds.num_folds, classes=classes)
+    scores = RecordedScores(FoldStore(config.run), numbers, config.folds.num_folds, classes=classes)
     return FinishedSearch(config=config, classes=classes, trials=trials, scores=scores, final=final)

@@ -1,4 +1,4 @@
-"""Reports of finished folds: each is written to the ledger, reported to the study, which may end its trial, and logged."""
+"""Reports of finished folds: each is written to the fold store, reported to the study, which may end its trial, and logged."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ class FoldReports:
 
     def __init__(self, plan: SearchPlan, study: Study, *, at_once: int) -> None:
         self._plan, self._study, self._at_once = plan, study, at_once
-        self._ledger = plan.ledger
+        self._fold_store = plan.fold_store
         self._where = "" if plan.outer_fold is None else f"without fold {plan.outer_fold}: "
         self._scores: dict[int, list[float]] = {}
         self._trained = 0
@@ -33,13 +33,13 @@ class FoldReports:
     def add(self, number: int, score: FoldResult, *, params: Params, trained: bool) -> bool:
         """Whether the trial with these hyperparameters should stop after this fold.
 
-        trained: whether the fold was trained now; else it is in the ledger already.
+        trained: whether the fold was trained now; else it is in the fold store already.
         """
         scores = self._scores.setdefault(number, [])
         if score.fold < len(scores):  # a trial that was restarted after its worker died
             return False
         if trained:
-            self._ledger.write(number, score, params=params)
+            self._fold_store.write(number, score, params=params)
             self._trained += 1
         scores.append(fold_value(score, self._plan.classes, self._plan.config.search.metric))
         prune = self._study.report(number, scores, num_folds=self._plan.num_folds)

@@ -1,4 +1,4 @@
-"""The ledger: finished folds, one file each, so that no fold is trained twice."""
+"""The fold store: finished folds, one file each, so that no fold is trained twice."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ PARAMS = b"w2v2.params"
 """Key of a record's metadata with the hyperparameters of its trial; records of earlier versions lack it."""
 
 
-class Ledger:
+class FoldStore:
     """`<run>/ledger/`: held-out predictions and curves by trial and fold.
 
     series begins the names of its files: what a search trains, and what is trained after it or inside of nested

@@ -20,7 +20,7 @@ from w2v2.features.cache import FeatureCache
 from w2v2.features.packed_vectors import in_memory, open_features
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.recorded_scores import HELD_CLIPS
 from w2v2.search.side_by_side import SideBySide, divided, num_helpers
 from w2v2.search.space import settings_of_trial
@@ -50,10 +50,10 @@ def search_heads(plan: SearchPlan, study: Study) -> None:
     at_once = min(search.max_concurrent_trials or NUM_AT_ONCE, search.num_trials)
     logger.info("search: %d trials of %d folds, %d side by side", search.num_trials, plan.num_folds, at_once)
     torch.set_num_threads(1)  # steps this small are over before another thread has begun
-    reports, ledger = FoldReports(plan, study, at_once=at_once), plan.ledger
+    reports, fold_store = FoldReports(plan, study, at_once=at_once), plan.fold_store
     with contextlib.closing(_Heads(plan)) as heads:
         while proposals := _ask(study, at_once):
-            recorded = _recorded(ledger, proposals, plan.num_folds)
+            recorded = _recorded(fold_store, proposals, plan.num_folds)
             trials = [
                 (
                     settings_of_trial(plan.config, proposal.params),
@@ -85,11 +85,11 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
             raise diverged[0]
 
 
-def _recorded(ledger: Ledger, proposals: Sequence[Proposal], num_folds: int) -> set[tuple[int, int]]:
-    """Trial and fold of the records of these trials that the ledger has."""
+def _recorded(fold_store: FoldStore, proposals: Sequence[Proposal], num_folds: int) -> set[tuple[int, int]]:
+    """Trial and fold of the records of these trials that the fold store has."""
     params = {proposal.number: proposal.params for proposal in proposals}
     # Transcripts have no pooled vectors.
-    recorded = ledger.each(params, num_folds, params=params)
+    recorded = fold_store.each(params, num_folds, params=params)
     return {place for place, score in recorded if isinstance(score, FoldScore)}
 
 
@@ -115,8 +115,8 @@ def _report(
             if number in ended:
                 continue
             trained = (number, fold) not in recorded
-            score = of_trial[fold] if trained else plan.ledger.read(number, fold, params=proposal.params)
-            assert score is not None, "the ledger had it when the trial was proposed"
+            score = of_trial[fold] if trained else plan.fold_store.read(number, fold, params=proposal.params)
+            assert score is not None, "the fold store had it when the trial was proposed"
             if isinstance(score, DivergenceError):
                 reports.fail(number, str(score))
                 ended.add(number)

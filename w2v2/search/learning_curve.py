@@ -18,7 +18,7 @@ from w2v2.json_types import Json
 from w2v2.progress import Progress
 from w2v2.search.estimate import mixed
 from w2v2.search.final_trainings import FoldChoice, Train, Training
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.space import settings_of_trial
 from w2v2.search.summary import METRICS, fold_metrics
 from w2v2.search.trial import SearchPlan
@@ -117,7 +117,7 @@ def draw_order(clips: pa.Table, fold: int, draw: int, *, seed: int) -> list[str]
 def train_curve(
     plan: SearchPlan, clips: pa.Table, choices: Sequence[FoldChoice], *, train: Train
 ) -> CurveTrainings:
-    """Every fold's choice trained on every number of speakers and draw; what the ledger has is not trained again.
+    """Every fold's choice trained on every number of speakers and draw; what the fold store has is not trained again.
 
     clips are those of the plan, with their speakers. Raises UserError where a training diverges.
     """
@@ -129,7 +129,7 @@ def train_curve(
 
     def record(index: int, score: FoldResult) -> None:
         size, draw, fold = todo[index]
-        _ledger(plan, size).write(draw, score, params=by_fold[fold].params)
+        _fold_store(plan, size).write(draw, score, params=by_fold[fold].params)
         done[size, draw, fold] = score
         progress(len(done))
 
@@ -163,15 +163,15 @@ def _places(clips: pa.Table, choices: Sequence[FoldChoice]) -> list[Place]:
 def _recorded(
     plan: SearchPlan, choices: Mapping[int, FoldChoice], places: Sequence[Place]
 ) -> dict[Place, FoldResult]:
-    """The scores that the ledger has."""
+    """The scores that the fold store has."""
     recorded = [
-        _ledger(plan, size).read(draw, fold, params=choices[fold].params) for size, draw, fold in places
+        _fold_store(plan, size).read(draw, fold, params=choices[fold].params) for size, draw, fold in places
     ]
     return {place: score for place, score in zip(places, recorded, strict=True) if score is not None}
 
 
-def _ledger(plan: SearchPlan, size: int) -> Ledger:
-    return Ledger(plan.run, series=f"speakers-{size:05d}")
+def _fold_store(plan: SearchPlan, size: int) -> FoldStore:
+    return FoldStore(plan.run, series=f"speakers-{size:05d}")
 
 
 def _trainings(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from w2v2.errors import ResumableError, UserError
 from w2v2.search.final_trainings import Training
 from w2v2.search.fold_reports import FoldReports
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.space import settings_of_trial
 from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import SearchPlan, score_here
@@ -20,9 +20,9 @@ def search_one_by_one(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     num_trials = plan.config.search.num_trials
     logger.info("search: %d trials of %d folds, one after the other", num_trials, plan.num_folds)
-    reports, ledger = FoldReports(plan, study, at_once=1), plan.ledger
+    reports, fold_store = FoldReports(plan, study, at_once=1), plan.fold_store
     while (proposal := study.ask()) is not None:
-        _run_trial(plan, proposal, reports, ledger)
+        _run_trial(plan, proposal, reports, fold_store)
 
 
 def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
@@ -31,11 +31,11 @@ def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, F
         on_done(index, score_here(training.settings, training.plan, training.fold))
 
 
-def _run_trial(plan: SearchPlan, proposal: Proposal, reports: FoldReports, ledger: Ledger) -> None:
-    """Score and report the folds of a trial in order; those in the ledger are read, not trained again."""
+def _run_trial(plan: SearchPlan, proposal: Proposal, reports: FoldReports, fold_store: FoldStore) -> None:
+    """Score and report the folds of a trial in order; those in the fold store are read, not trained again."""
     settings = settings_of_trial(plan.config, proposal.params)
     for fold in range(plan.num_folds):
-        recorded = ledger.read(proposal.number, fold, params=proposal.params)
+        recorded = fold_store.read(proposal.number, fold, params=proposal.params)
         try:
             score = recorded or score_here(settings, plan, fold)
         except (StorageError, ResumableError):

@@ -1,9 +1,9 @@
-"""The scores in a ledger: of a million clips with tens of trials, one record is in memory at a time."""
+"""The scores in a fold store: of a million clips with tens of trials, one record is in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from w2v2.errors import ResumableError
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.summary import FoldSummary, summary_of
 from w2v2.training.fold_result import FoldResult, FoldScore
 
@@ -15,13 +15,13 @@ class RecordedScores(Mapping[tuple[int, int], FoldResult]):
     """The undamaged records of some trials by trial and fold, with the summary of each."""
 
     def __init__(
-        self, ledger: Ledger, trials: Iterable[int], num_folds: int, *, classes: Sequence[str]
+        self, fold_store: FoldStore, trials: Iterable[int], num_folds: int, *, classes: Sequence[str]
     ) -> None:
-        self._ledger = ledger
+        self._fold_store = fold_store
         self.summaries: dict[tuple[int, int], FoldSummary] = {}
         self._held: dict[tuple[int, int], FoldResult] = {}
         num_clips = 0
-        for place, score in ledger.each(trials, num_folds):
+        for place, score in fold_store.each(trials, num_folds):
             names = classes if isinstance(score, FoldScore) else ()
             self.summaries[place] = summary_of(score, names)
             num_clips += len(score.clip_ids)
@@ -31,11 +31,11 @@ class RecordedScores(Mapping[tuple[int, int], FoldResult]):
     def __getitem__(self, place: tuple[int, int]) -> FoldResult:
         if place in self._held or place not in self.summaries:
             return self._held[place]
-        score = self._ledger.read(*place)
+        score = self._fold_store.read(*place)
         if score is None:
             raise ResumableError(
-                f"the ledger lost trial {place[0]}, fold {place[1]} while this job reads it: run the same command again, "
-                "which trains it again and resumes"
+                f"the record of trial {place[0]}, fold {place[1]} was deleted from ledger/ or damaged while this job was reading it: run "
+                "the same command again, which trains this fold again and resumes"
             )
         return score
 

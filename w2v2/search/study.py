@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.redaction import redacted
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.optuna_internals import as_stored, running_trial
 from w2v2.search.space import Params, contains, distribution, field_at
 from w2v2.search.study_file import StudyFile
@@ -37,11 +37,10 @@ class Proposal:
 class Study:
     """A study in `<run>/study.db` (SQLite), continued where it stopped.
 
-    Each trial is recorded in the ledger, too. Where study.db is damaged, lost or otherwise than the records have it, it is
-    made again from them, so that the trials that follow are those that would have followed.
+    Each trial is recorded in `ledger/`, too. Where study.db is damaged, lost or differs from these records, it is rebuilt
+    from them, so that the trials that follow are those that would have followed.
 
-    With num_folds, trials that have ended and whose folds the ledger has not all whole are continued: what is lost is
-    trained again.
+    With num_folds, ended trials with a missing or damaged fold record are continued: what is lost is trained again.
 
     Raises UserError where another program has study.db locked, and where it is damaged and a record is missing.
     """
@@ -62,7 +61,7 @@ class Study:
         self.study = self._file.open(self._records, self._space)
         self._pruned_before: dict[int, int] = {}
         """Of trials that were pruned and have lost a fold since: the folds after which they are pruned again."""
-        if num_folds and self._reopen_trials_without_folds(Ledger(run), num_folds):
+        if num_folds and self._reopen_trials_without_folds(FoldStore(run), num_folds):
             self.study = self._file.open(self._records, self._space)
         trials = self.trials()
         self._unfinished = [t for t in trials if t.state == TrialState.RUNNING]
@@ -86,14 +85,14 @@ class Study:
                 )
         self._file.save()
 
-    def _reopen_trials_without_folds(self, ledger: Ledger, num_folds: int) -> bool:
-        """Whether there are trials that have ended, but with a fold that the ledger has not whole: they are continued."""
+    def _reopen_trials_without_folds(self, fold_store: FoldStore, num_folds: int) -> bool:
+        """Whether there are ended trials with a missing or damaged fold record; they are reopened, to be continued."""
         num_done = {
             trial.number: len(trial.intermediate_values)
             for trial in self.trials()
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         }
-        recorded = {place for place, _ in ledger.each(num_done, num_folds)}
+        recorded = {place for place, _ in fold_store.each(num_done, num_folds)}
         lacking = {
             number: [fold for fold in range(num) if (number, fold) not in recorded]
             for number, num in num_done.items()
@@ -224,6 +223,6 @@ def open_study(config: TuneFoldsConfig, *, outer_fold: int | None = None) -> Stu
         space={path: distribution(path, dimension, defaults[path]) for path, dimension in space.items()},
         defaults=defaults,
         seed=seed,
-        # Of the searches without a fold only the trials' values are used; their folds are recorded in the run's own ledger.
+        # Of the searches without a fold only the trials' values are used; their folds are recorded in the run's own fold store.
         num_folds=config.folds.num_folds if outer_fold is None else 0,
     )

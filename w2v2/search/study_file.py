@@ -1,4 +1,4 @@
-"""`<run>/study.db`: Optuna's SQLite file, opened, checked against the ledger, made again from it, and copied to a bucket."""
+"""`<run>/study.db`: Optuna's SQLite file, opened, checked against `ledger/`, rebuilt from it, and copied to a bucket."""
 
 import contextlib
 import logging
@@ -65,8 +65,8 @@ class StudyFile:
             complete = records.read()
         self._check_complete(complete, records)
         if complete:
-            what = "damaged, or a step behind" if existed else "gone"
-            logger.warning("%s is %s: it is made again from the ledger", self.uri, what)
+            what = "damaged, or older than ledger/" if existed else "missing"
+            logger.warning("%s is %s: it is rebuilt from ledger/", self.uri, what)
         return self._restored(complete.values(), space)
 
     def _is_whole(self) -> bool:
@@ -86,8 +86,9 @@ class StudyFile:
         lacking = [number for number in range(max(complete, default=-1) + 1) if number not in complete]
         if lacking or (not complete and records.has_folds()):
             raise UserError(
-                f"{self.uri} is damaged, and the ledger has no whole record of trial {lacking[0] if lacking else 0} to make "
-                "it again from: put a copy of it back, or give this run a directory of its own with --run"
+                f"{self.uri} is damaged and cannot be rebuilt: ledger/ has no complete record of trial "
+                f"{lacking[0] if lacking else 0}; put a copy of study.db back, or start a new search in another directory "
+                "with --run"
             )
 
     def _restored(self, complete: Iterable[Record], space: Mapping[str, BaseDistribution]) -> optuna.Study:
@@ -129,7 +130,7 @@ class StudyFile:
             )
         return ResumableError(
             f"{self.uri} cannot be read or written ({reason}): see that its disk has space and that it may be written, and "
-            "run the same command again, which makes it again from the ledger where it is damaged"
+            "run the same command again, which rebuilds it from ledger/ where it is damaged"
         )
 
     def save(self) -> None:
@@ -155,7 +156,7 @@ def _agree(
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    """A connection that does not wait until the disk has written: what a crash of the machine loses is made again from the ledger."""
+    """A connection that does not wait until the disk has written: what a crash of the machine loses is rebuilt from `ledger/`."""
     connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")
     return connection

@@ -17,7 +17,7 @@ from w2v2.data.clip_columns import TextColumn
 from w2v2.data.manifest import classes_of
 from w2v2.data.targets import class_numbers
 from w2v2.models.fold_encoders import ByFold
-from w2v2.search.fold_store import Ledger
+from w2v2.search.fold_store import FoldStore
 from w2v2.search.prepared_search import PreparedSearch
 from w2v2.storage.mapped_tables import whole
 from w2v2.training.fold_result import FoldResult
@@ -74,10 +74,10 @@ class SearchPlan:
         return self.config.folds.num_folds - (self.outer_fold is not None)
 
     @property
-    def ledger(self) -> Ledger:
+    def fold_store(self) -> FoldStore:
         """Where the folds of the plan's trials are recorded."""
         series = "trial" if self.outer_fold is None else f"outer-{self.outer_fold:02d}-trial"
-        return Ledger(self.run, series=series)
+        return FoldStore(self.run, series=series)
 
     def seed_of(self, fold: int) -> int:
         """The seed of a fold's training, which no other plan of the run has."""

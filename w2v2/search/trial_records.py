@@ -1,4 +1,4 @@
-"""Sealed records of all trials in the ledger, from which study.db can be restored with the same next trials."""
+"""Sealed records of all trials in `ledger/`, from which study.db is rebuilt with the same next trials."""
 
 import json
 import logging
@@ -79,7 +79,7 @@ class TrialRecords:
                 if uri == self._uri(record["number"]):
                     records[record["number"]] = record
             except (storage.DamagedError, KeyError, TypeError, ValueError) as error:
-                logger.warning("%s: it is made again from study.db", error)
+                logger.warning("%s: the record is rebuilt from study.db", error)
         return records
 
     def complete(self, trials: Sequence[FrozenTrial], *, num_params: int) -> dict[int, Record]:
@@ -96,7 +96,7 @@ class TrialRecords:
         return {number: records[number] for number in sorted(records)}
 
     def has_folds(self) -> bool:
-        """Whether the ledger has a fold of some trial."""
+        """Whether the folder has a fold of a trial."""
         try:
             return bool(storage.list_files(self._folder, suffixes=(".parquet",)))
         except storage.NotFoundError:
