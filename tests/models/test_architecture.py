@@ -104,11 +104,16 @@ def test_what_only_loading_shows_is_left_to_it(tmp_path: Path) -> None:
             "there is no such folder and no such model on the Hugging Face hub; check",
         ),
         (TimeoutError("slow"), "there is no such folder, the Hugging Face hub cannot be reached"),
-        (errors.HfHubHTTPError("something new", response=SimpleNamespace(headers={}, request=None)), None),
+        (
+            errors.HfHubHTTPError(
+                "something new", response=SimpleNamespace(headers={}, request=None, status_code=418)
+            ),
+            r"the Hugging Face hub does not give it \(something new\); check the name",
+        ),
     ],
 )
 def test_the_hub_is_asked_for_a_small_file_once_and_again_where_it_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str | None
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     asked = []
 
@@ -118,11 +123,8 @@ def test_the_hub_is_asked_for_a_small_file_once_and_again_where_it_does_not_answ
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
     config = EncoderConfig(name="nobody/has-this")
-    if message is None:
+    with pytest.raises(UserError, match=f"encoder.name 'nobody/has-this': {message}"):
         check_encoder(config, asks_hub=True)
-    else:
-        with pytest.raises(UserError, match=f"encoder.name 'nobody/has-this': {message}"):
-            check_encoder(config, asks_hub=True)
     is_answer = isinstance(
         error, errors.HfHubHTTPError | errors.HFValidationError | errors.OfflineModeIsEnabled
     )

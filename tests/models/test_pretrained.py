@@ -107,6 +107,13 @@ def test_without_preprocessor_config_waveforms_are_normalised_with_a_warning(fol
     assert f"encoder.name {folder} has no preprocessor_config.json: waveforms are normalised" in caplog.text
 
 
+def test_a_processor_that_says_nothing_of_audio_is_none(folder, caplog):
+    (folder / "processor_config.json").write_text('{"processor_class": "Wav2Vec2Processor"}')
+    with caplog.at_level(logging.WARNING, logger="w2v2.models.pretrained"):
+        assert load(folder).normalize
+    assert f"encoder.name {folder} has no preprocessor_config.json" in caplog.text
+
+
 # -- what cannot be loaded
 
 
@@ -123,6 +130,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), r"cannot open it \(.*header too small.*\)"),
     "missing layer": (lambda f: change_config(f, num_hidden_layers=3), r"16 weights .* missing or of another shape, such as encoder\.layers\.2\."),
     "other shape": (lambda f: change_config(f, intermediate_size=41), r"6 weights .* missing or of another shape, such as encoder\.layers\.0\."),
+    "bad processor": (lambda f: (f / "processor_config.json").write_text("{"), r"its processor_config\.json cannot be read; fix it, or remove it"),
+    "odd processor": (lambda f: (f / "processor_config.json").write_text('{"feature_extractor": 3}'), r"its processor_config\.json cannot be read; fix"),
     "bad preprocessor": (lambda f: (f / "preprocessor_config.json").write_text("{"), r"preprocessor_config\.json cannot be read; fix"),
 }  # fmt: skip
 

@@ -1,12 +1,17 @@
 """Encoders in gs:// folders and on the Hugging Face hub."""
 
+import errno
 import hashlib
+import json
+import logging
+import os
 import re
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
@@ -16,7 +21,10 @@ from transformers import (
 from tests.cloud.gcs import FakeGcs, gcs_environment
 from tests.cloud.http import LoopbackServer, Request, Response
 from tests.made.encoders import SMALL, load
-from w2v2.errors import UserError
+from w2v2.errors import ResumableError, UserError
+from w2v2.models.architecture import refuse_unusable
+from w2v2.models.ctc_checkpoint import read_vocabulary
+from w2v2.models.model_files import HubError, read_model_file
 from w2v2.models.pretrained import weights_digest
 
 
@@ -82,14 +90,18 @@ class FakeHub(LoopbackServer):
     def __init__(self, *, folder: Path | None = None, status: int = 200, error: str = "") -> None:
         super().__init__()
         self.folder = folder
+        self.failures: dict[str, Response] = {}
+        """Answers other than the folder's, by file."""
         self.refusal = Response(status=status, headers={"X-Error-Code": error, "X-Error-Message": "no"})
 
     def handle(self, request: Request) -> Response:
         if self.folder is None:
             return self.refusal
         path = self.folder / request.path.split("/")[-1]
+        if path.name in self.failures:
+            return self.failures[path.name]
         if "/resolve/" not in request.path or not path.is_file():
-            return Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
+            return Response(status=404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "0" * 40})
         body = path.read_bytes()
         etag = f'"{hashlib.sha256(body).hexdigest()}"'
         return Response(body=body, headers={"ETag": etag, "X-Repo-Commit": "0" * 40})
@@ -151,6 +163,119 @@ def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
         assert hub.count("GET", "/model.safetensors") == 1
     assert weights_digest(encoder.model) == weights_digest(load(folder).model)
     assert encoder.normalize is False
+
+
+# -- one file that the hub does not give, of a model whose other files it does
+
+GIVEN_LATER = (
+    r"the Hugging Face hub answers with an error \(HTTP status {}\), and the local hub cache does not have what it was "
+    r"asked for; run the same command again later, or give a folder$"
+)
+FAILURES = {
+    "server": (Response(status=503), GIVEN_LATER.format(503)),
+    "rate": (Response(status=429), GIVEN_LATER.format(429)),
+    "slow proxy": (Response(status=504), GIVEN_LATER.format(504)),
+    "gated": (
+        Response(status=403, headers={"X-Error-Code": "GatedRepo"}),
+        r"the Hugging Face hub does not give it \(it is a gated model\); check the name \(for a gated or private model, ",
+    ),
+    "token": (
+        Response(status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}),
+        r"the Hugging Face hub does not give it \(.*401.*\); check the name",
+    ),
+}
+
+
+@pytest.fixture
+def hub(monkeypatch, empty_hub_cache, folder):
+    """A hub with a model that takes waveforms as they are, which it is not asked for in seconds again."""
+    monkeypatch.setattr("w2v2.models.model_files.PAUSES_S", (0.0, 0.0))
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    with FakeHub(folder=folder) as hub:
+        hub.visit(monkeypatch)
+        yield hub
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_what_the_hub_does_not_give_is_not_taken_for_missing(hub, kind):
+    refuse_unusable("somebody/model")
+    Path(try_to_load_from_cache("somebody/model", "preprocessor_config.json")).unlink()
+    hub.failures["preprocessor_config.json"], message = FAILURES[kind]
+    with pytest.raises(HubError, match=f"^encoder.name 'somebody/model': {message}"):
+        load("somebody/model")
+    # A machine that only starts the job leaves it to those that open the model.
+    assert refuse_unusable("somebody/model") is None
+    with pytest.raises(HubError, match=message):
+        refuse_unusable("somebody/model", is_opened=True)
+    del hub.failures["preprocessor_config.json"]
+    assert load("somebody/model").normalize is False
+
+
+def test_a_hub_that_fails_for_a_moment_is_asked_again(hub, monkeypatch):
+    file, asked, num_failures = "preprocessor_config.json", hub.handle, iter(range(2))
+
+    def recovering(request: Request) -> Response:
+        fails = request.path.endswith(file) and next(num_failures, None) is not None
+        return Response(status=503) if fails else asked(request)
+
+    monkeypatch.setattr(hub, "handle", recovering)
+    assert read_model_file("somebody/model", file) == (hub.folder / file).read_text()
+    assert next(num_failures, None) is None
+
+
+def test_a_hub_that_is_gone_does_not_say_that_a_file_is_missing(hub):
+    assert read_model_file("somebody/model", "config.json") == (hub.folder / "config.json").read_text()
+    hub.stop()
+    with pytest.raises(
+        HubError,
+        match=r"^encoder.name 'somebody/model': the Hugging Face hub cannot be reached, and the local hub cache has the "
+        r"model without its preprocessor_config\.json; check the network, or give a folder with all",
+    ):
+        load("somebody/model")
+
+
+def test_a_copy_without_that_file_works_offline(hub, monkeypatch, caplog):
+    (hub.folder / "preprocessor_config.json").unlink()
+    expected = weights_digest(load("somebody/model").model)
+    hub.stop()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="w2v2.models.pretrained"):
+        encoder = load("somebody/model")
+    assert encoder.normalize and weights_digest(encoder.model) == expected
+    assert "somebody/model has no preprocessor_config.json: waveforms are normalised" in caplog.text
+
+
+def test_special_tokens_that_the_hub_does_not_give_are_not_guessed(hub, monkeypatch):
+    tokens = {"<pad>": 0, "<unk>": 1, "|": 2, "<s>": 3, "</s>": 4}
+    (hub.folder / "vocab.json").write_text(json.dumps(tokens))
+    hub.failures["tokenizer_config.json"], message = FAILURES["server"]
+    with pytest.raises(HubError, match=f"^model 'somebody/model': {message}"):
+        read_vocabulary("somebody/model", field="model")
+    hub.failures.clear()
+    assert read_model_file("somebody/model", "tokenizer_config.json") is None
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # all that it has is in the cache
+    assert read_vocabulary("somebody/model").tokens == tuple(tokens)
+
+
+def test_a_hub_cache_that_cannot_be_written(hub, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(
+        UserError,
+        match=r"^encoder.name 'somebody/model': its config\.json cannot be kept in or read from the local hub cache "
+        r"\(.*Not a directory.*\); see that its folder may be written, or name another one by HF_HOME$",
+    ):
+        read_model_file("somebody/model", "config.json")
+
+
+def test_a_full_disk_below_the_hub_cache(hub, monkeypatch):
+    def full(name: str, file: str) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(ResumableError, match=r"^a disk is full or read-only \(.*No space left.*config\.json"):
+        read_model_file("somebody/model", "config.json")
 
 
 @pytest.mark.parametrize("name", ["bad name!", "a/b/c"])

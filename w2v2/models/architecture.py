@@ -38,9 +38,11 @@ WANTED_VOCABULARY = "wanted the folder or hub name of a CTC model with vocab.jso
 TINY_LAYERS = 2
 """Transformer layers of the built-in encoder."""
 
+FRONT_END, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+"""The files that say what a model wants of audio; transformers takes the second one where it has a feature_extractor."""
 RATES = (
-    ("preprocessor_config.json", ("sampling_rate",)),
-    ("processor_config.json", ("feature_extractor", "sampling_rate")),
+    (FRONT_END, ("sampling_rate",)),
+    (PROCESSOR, ("feature_extractor", "sampling_rate")),
     ("config.json", ("sampling_rate",)),
     ("config.json", ("sample_rate",)),
 )
@@ -78,17 +80,24 @@ def read_num_layers(name: str, *, asks_hub: bool) -> int:
     return num_layers if isinstance(num_layers, int) else 0
 
 
-def refuse_unusable(name: str, *, field: str = "encoder.name", folder: str = "") -> None:
+def refuse_unusable(
+    name: str, *, field: str = "encoder.name", folder: str = "", is_opened: bool = False
+) -> None:
     """Raises UserError, which begins with the field, for an encoder whose folder is missing or whose files rule it out.
 
     What rules it out is an adapter behind the encoder, or another rate than 16 kHz. Of a hub name the small files are
-    downloaded. What cannot be read here is left to the loader, which reports why. folder is where the files are read,
-    if not in the place that the name says.
+    downloaded. What the hub does not give is left to the machines that open the model, whose hub caches may have it;
+    with is_opened, this is one of them, and raises HubError. folder is where the files are read, if not in the place
+    that the name says.
     """
     check_folder(name, field=field)
     if name == "tiny":
         return
-    files = {file: _read_settings(folder or name, file) for file in dict.fromkeys(file for file, _ in RATES)}
+    files: dict[str, Mapping[str, object]] = {}
+    for file in dict.fromkeys(file for file, _ in RATES):
+        # Models with a preprocessor_config.json seldom have both, and a hub cache may know nothing of the other one.
+        is_needed = is_opened and (file != PROCESSOR or not files[FRONT_END])
+        files[file] = _read_settings(folder or name, file, is_needed=is_needed)
     refuse_adapter(name, files["config.json"].get("add_adapter"), field=field)
     for file, keys in RATES:
         rate = _value_at(files[file], keys)
@@ -119,7 +128,7 @@ def code_needed(settings: Mapping[str, object]) -> str:
 def check_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = WANTED_VOCABULARY) -> None:
     """Raises UserError, which begins with the field and ends with what is wanted, where a CTC model has no vocab.json.
 
-    What the hub says of the file is left to the loader, unless it has no such model or cannot be reached.
+    A hub name without that file is left to the loader. Raises HubError where the hub does not give it.
     """
     if name == "tiny":
         raise UserError(f"{field} 'tiny' has no vocabulary: {wanted}")
@@ -150,11 +159,15 @@ def _refuse_other_families(name: str, settings: Mapping[str, object]) -> None:
     raise UserError(f"encoder.name {name!r} is a {kind} model; wanted one of {families}")
 
 
-def _read_settings(name: str, file: str) -> Mapping[str, object]:
-    """The content of a model's file; empty where there is none, or none that can be read."""
+def _read_settings(name: str, file: str, *, is_needed: bool) -> Mapping[str, object]:
+    """The content of a model's file; empty where there is none that can be read, or, if not needed, none that the hub gives."""
     try:
         return as_settings(read_model_file(name, file)) or {}
-    except (HubError, storage.DamagedError):  # the loader says what is wrong
+    except storage.DamagedError:  # the loader says what is wrong
+        return {}
+    except HubError:
+        if is_needed:
+            raise
         return {}
 
 

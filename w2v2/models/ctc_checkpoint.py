@@ -10,6 +10,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.data.text import Vocabulary
 from w2v2.errors import UserError
 from w2v2.models.architecture import KEPT_VOCABULARY, WANTED_VOCABULARY, check_vocabulary
+from w2v2.models.model_files import is_on_hub, read_model_file
 from w2v2.models.pretrained import missing_weights, open_folder, read_checkpoint
 
 
@@ -22,6 +23,8 @@ def read_vocabulary(
     tokens are no single characters.
     """
     check_vocabulary(name, field=field, wanted=wanted)
+    if is_on_hub(name):  # transformers would do with other special tokens where the hub does not give them
+        read_model_file(name, "tokenizer_config.json", field=field)
     try:
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(open_folder(name))
     except (OSError, TypeError, json.JSONDecodeError) as error:

@@ -3,9 +3,10 @@
 import difflib
 import json
 import time
+from http import HTTPStatus
 from pathlib import Path
 
-from w2v2.errors import UserError
+from w2v2.errors import UserError, unwritable_disk
 from w2v2.models.pretrained_name import local_path
 from w2v2.storage import files as storage
 
@@ -17,14 +18,14 @@ NOT_ON_HUB = (
     "there is no such folder and no such model on the Hugging Face hub; check the spelling (for a private model, log in "
     "with `hf auth login`)"
 )
+_ASK_FOR_ACCESS = "check the name (for a gated or private model, log in with `hf auth login`)"
 
-
-PAUSE_S = 0.5
-"""Before the hub is asked again, as an answer may be lost."""
+PAUSES_S = (0.5, 2.0, 4.0)
+"""Before the hub is asked again: an answer may be lost, and failures of a server and limits of its rate pass."""
 
 
 class HubError(UserError):
-    """The Hugging Face hub cannot be reached, or has no such model."""
+    """The Hugging Face hub does not give a file: it cannot be reached, fails, has no such model, or lets only some read it."""
 
 
 def is_on_hub(name: str) -> bool:
@@ -38,14 +39,14 @@ def file_of_folder(name: str, file: str) -> str:
 
 
 def read_model_file(name: str, file: str, *, field: str = "encoder.name") -> str | None:
-    """The text of a model's file; None where it has no such file, and where the hub gives none (a gated model).
+    """The text of a model's file; None only where the model has no such file.
 
-    A copy in this machine's hub cache is read without asking the hub. Raises HubError, which begins with the field,
-    where the hub cannot be reached or has no such model, and StorageError where a folder's file cannot be read.
+    What this machine's hub cache has or knows to be missing is not asked of the hub. Raises HubError, which begins with
+    the field, where the hub does not give the file, another UserError where it cannot be kept on the disk, and
+    StorageError where a folder's file cannot be read.
     """
     if is_on_hub(name):
-        copy = _from_hub(name, file, field=field)
-        return copy.read_text(encoding="utf-8", errors="replace") if copy else None
+        return _from_hub(name, file, field=field)
     try:
         return storage.read_text(file_of_folder(name, file))
     except storage.NotFoundError:
@@ -69,53 +70,129 @@ def cannot_open(why: str) -> str:
     )
 
 
-def _from_hub(name: str, file: str, *, field: str) -> Path | None:
-    """The local copy of a file on the hub, downloaded where there is none yet."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+def _from_hub(name: str, file: str, *, field: str) -> str | None:
+    """The text of a file on the hub, downloaded where this machine has no copy yet."""
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
+    is_copied = False
     try:
         copy = try_to_load_from_cache(name, file)
-        if isinstance(copy, str):
-            return Path(copy)
-        _ask_hub(name, file)
-        return Path(hf_hub_download(name, file))
-    except Exception as error:  # of all others, loading the model tells more
-        if why := hub_refusal(error):
-            guess = "did you mean tiny? " if difflib.get_close_matches(name, ["tiny"]) else ""
-            raise HubError(f"{field} {name!r}: {guess}{why}") from error
+        if copy is None:
+            is_copied = isinstance(try_to_load_from_cache(name, "config.json"), str)
+            _ask_hub(name, file)
+            copy = hf_hub_download(name, file)
+        # The cache also knows of files that the model lacks.
+        return Path(copy).read_text(encoding="utf-8", errors="replace") if isinstance(copy, str) else None
+    except errors.LocalEntryNotFoundError as error:  # an EntryNotFoundError, too, but the hub was not reached
+        raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
+    except errors.EntryNotFoundError:
         return None
+    except Exception as error:  # of the libraries below, which are not the same in all versions
+        raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
+
+
+def _not_given(name: str, file: str, error: Exception, *, field: str, is_copied: bool) -> UserError:
+    """The sentence that a model's file was not had from the hub; is_copied is whether the hub cache has its config.json."""
+    reason = _first_line(error)
+    if why := hub_refusal(error):
+        if why == UNREACHABLE and is_copied:
+            why = (
+                f"the Hugging Face hub cannot be reached, and the local hub cache has the model without its {file}; check the "
+                "network, or give a folder with all of the model's files"
+            )
+        guess = "did you mean tiny? " if difflib.get_close_matches(name, ["tiny"]) else ""
+        return HubError(f"{field} {name!r}: {guess}{why}")
+    if full := unwritable_disk(error):
+        return full
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(
+            f"{field} {name!r}: its {file} cannot be kept in or read from the local hub cache ({reason}); see that its "
+            "folder may be written, or name another one by HF_HOME"
+        )
+    return HubError(
+        f"{field} {name!r}: its {file} cannot be downloaded from the Hugging Face hub ({reason}); check the network and "
+        "run the same command again, or give a folder"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _ask_hub(name: str, file: str) -> None:
-    """Ask the hub for a file's size, twice at most: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped."""
+    """Ask the hub for a file's size: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped.
+
+    A hub that does not answer is asked once more, and one that fails after each of the pauses.
+    """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
-    for is_last in (False, True):
+    for pause_s in (*PAUSES_S, None):
         try:
             get_hf_file_metadata(hf_hub_url(name, file))
             return
-        except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled):
+        except errors.HfHubHTTPError as error:
+            if isinstance(error, errors.EntryNotFoundError):  # which hf_hub_download notes in the hub cache
+                return
+            if pause_s is None or not _is_passing(error.response.status_code):
+                raise
+        except (errors.HFValidationError, errors.OfflineModeIsEnabled):
             raise
         except Exception as error:  # of the library below, which is not the same in all versions
-            if is_last:
+            if pause_s != PAUSES_S[0]:
                 raise ConnectionError(f"{name}: the hub did not answer") from error
-            time.sleep(PAUSE_S)
+        time.sleep(pause_s)
 
 
 def hub_refusal(error: BaseException) -> str:
-    """Why the hub could not be asked or has no such model, by the class of an error and of its causes; '' for other errors.
+    """Why the hub does not give a model or its file, by the class of an error and of its causes; '' for errors of other kinds.
 
     transformers raises an OSError of its own for each of them, whose text has the model's name and the hub's address.
     """
     from huggingface_hub import errors
 
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, errors.GatedRepoError):
-            return ""  # a RepositoryNotFoundError, too, but there is such a model
-        if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
-            return UNREACHABLE
+    chain = _with_causes(error)
+    for cause in chain:
+        if isinstance(
+            cause, errors.GatedRepoError
+        ):  # a RepositoryNotFoundError, too, but there is such a model
+            return f"the Hugging Face hub does not give it (it is a gated model); {_ASK_FOR_ACCESS}"
         if isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError):
             return NOT_ON_HUB
+        if isinstance(cause, errors.EntryNotFoundError) and not isinstance(
+            cause, errors.LocalEntryNotFoundError
+        ):
+            return ""
+    answers = [cause for cause in chain if isinstance(cause, errors.HfHubHTTPError)]
+    if answers:
+        return _of_status(answers[0].response.status_code, _first_line(answers[0]))
+    unreachable = (
+        errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError | TimeoutError
+    )
+    return UNREACHABLE if any(isinstance(cause, unreachable) for cause in chain) else ""
+
+
+def _of_status(status: int, reason: str) -> str:
+    """The sentence for an answer of the hub that is an error of HTTP."""
+    if _is_passing(status):
+        return (
+            f"the Hugging Face hub answers with an error (HTTP status {status}), and the local hub cache does not have what "
+            "it was asked for; run the same command again later, or give a folder"
+        )
+    return f"the Hugging Face hub does not give it ({reason}); {_ASK_FOR_ACCESS}"
+
+
+def _is_passing(status: int) -> bool:
+    """Whether a status of HTTP says 'later' and not 'never'."""
+    return (
+        status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return ""
+    return chain

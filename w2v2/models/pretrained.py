@@ -25,9 +25,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from w2v2.config.model import EncoderConfig
-from w2v2.errors import UserError
+from w2v2.errors import UserError, unwritable_disk
 from w2v2.models.architecture import (
     FAMILIES,
+    FRONT_END,
+    PROCESSOR,
     SPECTRUM_FAMILIES,
     TINY_LAYERS,
     code_needed,
@@ -36,7 +38,14 @@ from w2v2.models.architecture import (
 )
 from w2v2.models.encoder import Encoder
 from w2v2.models.folder_files import refuse_damaged_encoder
-from w2v2.models.model_files import cannot_open, hub_refusal, is_on_hub, read_model_file
+from w2v2.models.model_files import (
+    HubError,
+    as_settings,
+    cannot_open,
+    hub_refusal,
+    is_on_hub,
+    read_model_file,
+)
 from w2v2.models.onednn_linear import use_fastest_linear
 from w2v2.models.pretrained_name import check_folder, local_path
 from w2v2.models.squeezed import SqueezedEncoder
@@ -95,9 +104,13 @@ def encoder_of(
 
 def _extractor(name: str) -> Any:
     """The feature extractor of a model of spectra; UserError where it cannot be read."""
+    folder = open_folder(name)
+    _front_end_file(folder)
     try:
-        return AutoFeatureExtractor.from_pretrained(open_folder(name))
+        return AutoFeatureExtractor.from_pretrained(folder)
     except Exception as error:
+        if refusal := hub_refusal(error):
+            raise HubError(f"encoder.name {name!r}: {refusal}") from error
         raise UserError(
             f"encoder.name {name!r}: it takes spectra, and its preprocessor_config.json cannot be read "
             f"({' '.join(str(error).split())[:200]}); wanted the one that it was trained with"
@@ -138,7 +151,7 @@ def read_checkpoint(
         )
     # A folder may hold anything: pickles that torch refuses, pointers of git-lfs, words where numbers belong.
     except Exception as error:
-        raise UserError(_why_not(name, folder, error)) from error
+        raise unwritable_disk(error) or UserError(_why_not(name, folder, error)) from error
     refuse_adapter(name, getattr(model.config, "add_adapter", False))
     return model, report, _normalizes(name, folder)
 
@@ -150,16 +163,16 @@ def read_model_config(name: str) -> tuple[Any, bool]:
     try:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise UserError(_why_not(name, folder, error)) from error
+        raise unwritable_disk(error) or UserError(_why_not(name, folder, error)) from error
     refuse_adapter(name, getattr(architecture, "add_adapter", False))
     return architecture, _normalizes(name, folder)
 
 
 def _refuse_unusable(name: str, folder: str) -> None:
-    """As refuse_unusable, and at once where the hub cannot be asked or has no such model: transformers asks it for minutes."""
+    """As refuse_unusable, and at once where the hub does not give a file: transformers asks it for minutes."""
     if is_on_hub(folder):
         read_model_file(folder, "config.json")
-    refuse_unusable(name, folder=folder)
+    refuse_unusable(name, folder=folder, is_opened=True)
 
 
 def missing_weights(report: Mapping[str, Any]) -> set[str]:
@@ -229,19 +242,40 @@ def _local_folder(name: str) -> str:
 
 def _normalizes(name: str, folder: str) -> bool:
     """Whether this model wants each waveform at zero mean and unit variance (as most do)."""
-    try:
-        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
-    except Exception as error:
-        if (Path(folder) / "preprocessor_config.json").exists():
-            raise UserError(
-                f"encoder.name {name!r}: its preprocessor_config.json cannot be read; "
-                "fix it, or remove it to have waveforms normalised"
-            ) from error
+    file = _front_end_file(folder)
+    if not file:
         logger.warning(
             "encoder.name %s has no preprocessor_config.json: waveforms are normalised, as for wav2vec2-base",
             name,
         )
         return True
+    try:
+        return bool(Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize)
+    except Exception as error:
+        if refusal := hub_refusal(error):
+            raise HubError(f"encoder.name {name!r}: {refusal}") from error
+        raise UserError(
+            f"encoder.name {name!r}: its {file} cannot be read; fix it, or remove it to have waveforms normalised"
+        ) from error
+
+
+def _front_end_file(folder: str) -> str:
+    """The file that says what a model wants of audio; '' where it has none. Raises HubError where the hub does not say."""
+    if _text_of(folder, FRONT_END) is not None:
+        return FRONT_END
+    text = _text_of(folder, PROCESSOR)
+    settings = as_settings(text)
+    # Processors of earlier versions have nothing on audio in this file.
+    says_nothing = settings is not None and not settings.keys() & {"feature_extractor", "audio_processor"}
+    return "" if text is None or says_nothing else PROCESSOR
+
+
+def _text_of(folder: str, file: str) -> str | None:
+    """As read_model_file; '' where the file is no text."""
+    try:
+        return read_model_file(folder, file)
+    except storage.DamagedError:
+        return ""
 
 
 def _other_kind(folder: str) -> str:
