@@ -118,7 +118,7 @@ def _median_seconds(product: nn.Module, left: Tensor) -> float:
 
 
 def layer_normalised(encoder: str, case: str) -> Wav2Vec2Config:
-    """A geometry without group normalisation and without dropout; UserError for other encoders than base and tiny."""
+    """The configuration of an encoder without group normalisation and dropout. Raises UserError for others than base and tiny."""
     silent: dict[str, Any] = dict(
         hidden_dropout=0.0,
         attention_dropout=0.0,

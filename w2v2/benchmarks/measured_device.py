@@ -1,4 +1,4 @@
-"""A device that is measured: its ceiling, what a computation reaches of it, and its losses."""
+"""Measurements of a device: its ceiling (FLOP/s of large matrix products), the fraction that a computation reaches, and the losses."""
 
 import statistics
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from w2v2.config.resources import Precision
 from w2v2.models.device import select_device
 
 NUM_WARM = 2
-"""Repetitions before those that are timed."""
+"""Repetitions before the timed ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The device that is measured, and how."""
+    """The measured device, and the settings of the measurement."""
 
     config: BenchmarkConfig
     device: torch.device
@@ -47,7 +47,7 @@ class Device:
     def measure(
         self, part: str, compute: Callable[[], object], *, flops: float, audio_s: float, wanted: float
     ) -> CaseResult:
-        """The seconds of a computation after a first one, its fraction of the ceiling, and its losses, the largest named."""
+        """The seconds of a computation after NUM_WARM repetitions, its fraction of the ceiling, and its largest loss."""
 
         def whole(number: int) -> None:
             compute()
@@ -80,7 +80,7 @@ class Device:
 
 
 def seconds_of(part: str, rounds: Rounds, audio_s: float) -> Comparison:
-    """The seconds of each round as a Comparison with so much audio."""
+    """The seconds of each round as a Comparison, for audio_s seconds of audio."""
     return Comparison(
         part=part,
         seconds=rounds.seconds,

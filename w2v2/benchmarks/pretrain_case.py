@@ -1,7 +1,7 @@
-"""Case pretrain: one epoch of pre-training by us and by the loop of Hugging Face's example, written anew.
+"""Case pretrain: one epoch of pre-training by w2v2 and by the loop of Hugging Face's example, written again here.
 
-The peer is run_wav2vec2_pretraining_no_trainer.py without accelerate and with accumulation 1 (its accumulation divides
-what it has accumulated again and again): padded batches in random order, the model's own loss with all frames
+The peer is run_wav2vec2_pretraining_no_trainer.py without accelerate and with accumulation 1 (with more it divides the
+gradients of earlier batches again at each batch): padded batches in random order, the model's own loss with all frames
 quantized and the negatives gathered, gradients divided by the number of masked frames, AdamW. It refuses group
 normalisation, so both sides have the layer-normalised geometry. Both get the same weights, masks, negatives and noise;
 the peer's are made before its clock starts.

@@ -56,7 +56,9 @@ def speech(length_s: float, *, actor: int, emotion: int, seed: int) -> Float[np.
     raise AssertionError
 
 
-def waveforms(lengths_s: Sequence[float] | Float[np.ndarray, " clips"], *, seed: int) -> list[np.ndarray]:
+def waveforms(
+    lengths_s: Sequence[float] | Float[np.ndarray, " clips"], *, seed: int
+) -> list[Float[np.ndarray, " _"]]:
     """Speech of these lengths at 16 kHz, each clip by another actor."""
     return [
         speech(length_s, actor=number % NUM_SPEAKERS + 1, emotion=number % 8 + 1, seed=seed + number)

@@ -193,10 +193,10 @@ def trial_error(trial: Any) -> BaseException | None:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """A block in which Ray takes SIGINT and SIGTERM over; afterwards they do what they did, and its exit is Ctrl-C's.
+    """A block in which Ray may handle SIGINT and SIGTERM; afterwards the earlier handlers are back.
 
-    ray.init would have SIGTERM end the process with exit code 15, Ray Train have Ctrl-C end it with exit code 0. Raises
-    KeyboardInterrupt in place of Ray's SystemExit.
+    Raises KeyboardInterrupt in place of Ray's SystemExit: after ray.init, SIGTERM would end the process with exit code 15,
+    and in Ray Train Ctrl-C would end it with exit code 0.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -81,7 +81,10 @@ def respelled_flags(words: Sequence[str], fields: Iterable[str]) -> list[str]:
 def respelled_settings(
     settings: Mapping[str, Json], fields: Iterable[str]
 ) -> tuple[dict[str, Json], dict[str, str]]:
-    """The settings of a file with sections as mappings and today's names, and the earlier names it had with today's."""
+    """The settings of a file with sections as mappings and today's names, and the new name of each earlier name in it.
+
+    Raises UserError for a search space that is no interval.
+    """
     paths = set(fields)
     renamed: dict[str, str] = {}
     flat = dict(_flat(settings, paths))

@@ -1,4 +1,4 @@
-"""Clips as the rows of a table: of a million the columns are in memory, and an object for each that is looked at."""
+"""Clips as the rows of a table: the columns are in memory, and a clip becomes a Python object only while it is used."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from w2v2.storage.mapped_tables import on_disk
 
 CLIPS_AS_OBJECTS = 1_000
-"""Clips that are objects at the same time where all are looked at."""
+"""Clips that are Python objects at the same time in a loop over all clips."""
 
 JOINED_CLIPS = 100_000
 """Rows of many small tables that are joined to a table on the disk."""
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class ClipColumns(Sequence[Item]):
-    """Clips as the rows of a table, in a quarter of the memory of objects; each is made while it is looked at."""
+    """Clips as the rows of a table, in a quarter of the memory of objects; a clip's object is made when it is used."""
 
     def __init__(self, table: pa.Table, make: Callable[[Mapping[str, Any]], Item]) -> None:
         self.table: pa.Table = table.combine_chunks()
@@ -41,7 +41,7 @@ class ClipColumns(Sequence[Item]):
         return [self._make(row) for row in rows.to_pylist()]
 
     def among(self, is_chosen: pa.ChunkedArray) -> "ClipColumns[Item]":
-        """The chosen clips; these themselves where that is all of them, which a copy would double."""
+        """The chosen clips; self where all are chosen, as a copy would take as much memory again."""
         if pc.all(is_chosen).as_py() is not False:
             return self
         return ClipColumns(self.table.filter(is_chosen), self._make)

@@ -121,7 +121,7 @@ def _fingerprints_of(
 
 
 def _listed(uris: pa.Array | pa.ChunkedArray, data: DataConfig) -> Iterator[pa.Table]:
-    """Files that listings show, which describe a thousand at once."""
+    """Tables of the files that listings show: one listing describes a thousand files."""
     if data.layout != "csv" and not is_table(data.uri) and not data.files:
         yield from file_tables(data.uri, num_rows=_LISTED_AT_ONCE)
         return
@@ -135,9 +135,10 @@ def _listed(uris: pa.Array | pa.ChunkedArray, data: DataConfig) -> Iterator[pa.T
 
 
 def listed_between(first: str, last: str, *, num_wanted: int) -> Iterator[pa.Table]:
-    """Files of a bucket (LISTING), in the order of their uri, as the listing of the folder of first and last shows them.
+    """Tables (LISTING) of the files in the folder that the uris first and last share, in the order of their uri.
 
-    None where few are wanted or listing is not allowed; the listing ends where it shows too many that are not wanted.
+    Yields nothing where fewer than MIN_LISTED files are wanted or the folder may not be listed. Ends before the end of the
+    folder after LISTED_PER_FILE listed files for each wanted one: the folder has too many others.
     """
     if num_wanted < MIN_LISTED:
         return
@@ -159,7 +160,7 @@ def _is_pair(names: tuple[str, str]) -> bool:
 
 
 def reject_of(info: FileInfo | StorageError) -> Reject | None:
-    """Why a file is not read, if it is not: it cannot be looked up, or is too large to be held in memory."""
+    """Why a file is not read: it cannot be looked up, or is too large for memory; None if it is read."""
     if isinstance(info, StorageError):
         return info.reject
     return too_large(info.size_bytes) if info.size_bytes > MAX_FILE_BYTES else None

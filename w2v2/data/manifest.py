@@ -110,7 +110,7 @@ def read(data: DataConfig, *, task: Labels = "classes", extra_columns: Sequence[
 def of_corpus(
     corpus: CorpusRows, data: DataConfig, *, task: Labels, extra_columns: Sequence[str]
 ) -> Manifest:
-    """The clips of `read`, from the rows of their corpus."""
+    """The clips of `read`, from the rows of their corpus. Raises UserError for a clip_id twice and for unknown data.classes."""
     as_read = of_rows(corpus, task=task, extra_columns=extra_columns)
     refuse_duplicates(repeated(as_read.clips["clip_id"]).to_pylist(), data)
     clips = as_read.clips
@@ -123,7 +123,7 @@ def of_corpus(
 
 
 def of_rows(corpus: CorpusRows, *, task: Labels, extra_columns: Sequence[str]) -> Manifest:
-    """The rows as clips and rejects, each row checked alone: names that are not unique, or look alike, are left as they are."""
+    """The rows as clips and rejects; each row is checked alone, so a clip_id may occur twice and names may look alike."""
     rows = map(_checked, corpus.rows)
     clips = TablesInOrder(_clips([], corpus.groups, task, extra_columns).schema)
     rejects = [REJECTS.empty_table()]

@@ -22,8 +22,8 @@ def chosen_threshold(
 ) -> float | None:
     """The threshold of the largest sensitivity + specificity - 1 (Youden 1950), midway between two predictions.
 
-    Targets are 1, 0 or NaN (left out). Among equals it is the lowest, which is the most sensitive. None if
-    clips of one kind are missing, and if no threshold separates the kinds better than chance.
+    Targets are 1, 0 or NaN (left out). Of several such thresholds it is the lowest, which is the most sensitive. None if
+    there are no positive or no negative clips, and if no threshold separates them better than chance.
     """
     is_labelled = ~np.isnan(target)
     is_positive, values = target[is_labelled] == 1, predicted[is_labelled]
@@ -33,7 +33,7 @@ def chosen_threshold(
     candidates = (distinct[:-1] + distinct[1:]) / 2
     missed = np.sort(values[is_positive]).searchsorted(candidates)
     rejected = np.sort(values[~is_positive]).searchsorted(candidates)
-    # The index times both numbers of clips, in whole numbers, so that equals are equal.
+    # The index times the numbers of positive and negative clips is an integer, so ties are found exactly.
     index = rejected * is_positive.sum() - missed * (~is_positive).sum()
     best = int(index.argmax())
     return float(candidates[best]) if index[best] > 0 else None

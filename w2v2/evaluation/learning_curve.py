@@ -31,9 +31,9 @@ class PowerLaws:
 
     limit: Float[np.ndarray, "samples exponents"]
     gap: Float[np.ndarray, "samples exponents"]
-    """How far the score is below the limit at the largest number of speakers; negative where more speakers lower it."""
+    """Limit minus score at the largest number of speakers; negative where more speakers lower the score."""
     weight: Float[np.ndarray, "samples exponents"]
-    """Of each exponent; rows sum to 1."""
+    """The weight of each exponent; rows sum to 1."""
     largest: int
     """The largest number of speakers."""
 
@@ -54,7 +54,7 @@ def fit_power_laws(sizes: Sequence[int], scores: Float[np.ndarray, "samples size
     slope = scores @ centred / (centred**2).sum(0)
     mean = scores.mean(1, keepdims=True)
     limit = np.clip(mean - slope * x.mean(0), 0.0, 1.0)
-    # Through a limit at its bound the slope is another one.
+    # Where the limit was clipped, the best slope is another one: least squares with the limit fixed.
     gap = (limit * x.sum(0) - scores @ x) / (x**2).sum(0)
     residual = limit[:, None, :] - gap[:, None, :] * x - scores[:, :, None]
     likelihood = 1 / ((residual**2).sum(1) + _LEAST_ERROR)
@@ -65,10 +65,11 @@ def fit_power_laws(sizes: Sequence[int], scores: Float[np.ndarray, "samples size
 def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> dict[str, Json]:
     """Each point with its interval, the curve, the score at twice the speakers and the gain to there, as plain JSON.
 
-    by_size has the predictions of models trained on so many speakers, with the same speakers held out in the same folds.
-    Intervals are those of `bootstrap`: the curve is fitted anew in each sample of held-out speakers, and of folds. As
-    every fold has draws of training speakers of its own, those between folds vary by the draws, too; that all training
-    speakers come from one corpus is in no interval. `undefined` says why there is no extrapolation.
+    by_size maps a number of training speakers to the predictions of the models trained on so many; the folds and their
+    held-out speakers are the same for all numbers. Intervals are computed as in `bootstrap`: the curve is fitted again in
+    each sample of held-out speakers, and of folds. Each fold draws its own training speakers, so intervals over folds
+    include the variation of the draws. No interval includes that all training speakers come from one corpus. `undefined`
+    says why there is no extrapolation.
     """
     sizes = sorted(by_size)
     by_name = intervals(_curve_scores(by_size, metric), seed=seed)

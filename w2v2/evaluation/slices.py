@@ -164,7 +164,7 @@ def _within_strata(
     if num <= _MANY_CLIPS:
         by_value = values * clips.num_classes**2
         return lambda: counted(by_value + cells[np.lexsort((rng.random(num), stratum))])
-    # A sort of numbers, of the stratum, random bits and the value: several times as fast as one of places.
+    # Sorting integers made of stratum, random bits and value is several times as fast as lexsort, which sorts indices.
     numbers, sorted_cells = stratum[in_order] << _STRATUM_BITS | values, cells[in_order]
 
     def permuted() -> Int[np.ndarray, "values classes classes"]:

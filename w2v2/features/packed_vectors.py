@@ -71,14 +71,14 @@ def _is_large(features: Features) -> bool:
 
 
 def without_packed(cache: FeatureCache, digests: pa.Array) -> pa.Array:
-    """The digests that are in no whole file of this machine: only their entries have to be looked at."""
+    """The digests that are in no undamaged pack on this machine: only their entries in the cache have to be looked at."""
     return _missing(digests, _packs(cache.folder / "packed")) if cache.pooled else digests
 
 
 def in_memory(features: Features, dtype: type | None = None) -> Float[np.ndarray, "clips ..."]:
-    """All features, of one shape, in one array, of this type if given; a large one of packed vectors is memory-mapped.
+    """All features, which have one shape, in one array, of type dtype if given.
 
-    It is mapped from a file of the temporary folder that ends with it.
+    A large array of packed vectors is memory-mapped from a file in the temporary folder, whose space is freed with the array.
     """
     if isinstance(features, np.ndarray):
         return features if dtype is None else features.astype(dtype, copy=False)

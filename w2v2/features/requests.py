@@ -1,6 +1,6 @@
 """Requests for the features of clips, their outcome, and the index from files to the digests of their audio.
 
-Of a million clips the columns of a table are in memory; a clip is an object while it is looked at.
+The columns of a table are in memory; a clip becomes a Python object only while it is used.
 """
 
 import hashlib

@@ -35,8 +35,8 @@ def estimate(
 ) -> dict[str, Json]:
     """The work of an extraction, also logged: numbers of clips, bytes, hours of audio, rows and seconds.
 
-    counts are those of extraction.counts over all clips, num_rejected the number of those rejected before that; measured
-    is of a few of the clips to embed, None if there are none.
+    counts come from extraction.counts over all clips; num_rejected clips were rejected before them. measured is the
+    measurement of a few of the clips to embed, None if there are none.
     """
     plan: dict[str, Any] = {"num_clips": todo.num_clips, "num_bytes": todo.num_bytes, **counts}
     plan |= {

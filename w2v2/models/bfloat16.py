@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -67,12 +68,14 @@ def rounded_weights(module: nn.Module) -> Iterator[None]:
             direct_parameters(owner)[name] = weight
 
 
-def rounded(groups: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
-    """The tensors of each group stacked along their first axis, in bfloat16; gradients reach the tensors themselves.
+def rounded(groups: Sequence[Sequence[Float[Tensor, "..."]]]) -> Sequence[Float[Tensor, "..."]]:
+    """The tensors of each group joined along their first axis, in bfloat16; gradients reach the tensors themselves.
 
     All lie in one piece of memory and are copied by one operation on a GPU, so stacking takes none.
     """
-    made: Sequence[Tensor] = _Rounded.apply([len(group) for group in groups], *itertools.chain(*groups))
+    made: Sequence[Float[Tensor, ...]] = _Rounded.apply(
+        [len(group) for group in groups], *itertools.chain(*groups)
+    )
     return made
 
 

@@ -1,4 +1,4 @@
-"""From features at the encoder's cut to the logits of a clip."""
+"""The model that computes a clip's logits from its features at the encoder's cut."""
 
 import copy
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from w2v2.models.pooling import LayerMix, pool, pooled_dim, weighted_pool
 class Standardizer(nn.Module):
     """Standardises columns with statistics of the training clips; `restore` inverts it."""
 
-    mean: Tensor
-    scale: Tensor
+    mean: Float[Tensor, " columns"]
+    scale: Float[Tensor, " columns"]
 
     def __init__(self, num_columns: int) -> None:
         super().__init__()

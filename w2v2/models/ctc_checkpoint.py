@@ -56,7 +56,7 @@ def read_output_layer(
     field: str = "text.vocab=model, but the output layer of encoder.name",
     wanted: str = "set --text.vocab train",
 ) -> tuple[Float[Tensor, "outputs dim"], Float[Tensor, " outputs"]]:
-    """Weight and bias of the model's output layer; UserError where it does not have num_outputs."""
+    """Weight and bias of the model's output layer. Raises UserError where it does not have num_outputs outputs."""
     model, report, _ = read_checkpoint(config.name, AutoModelForCTC)
     lost = any(key.startswith("lm_head") for key in missing_weights(report))
     if lost or model.lm_head.out_features != num_outputs:

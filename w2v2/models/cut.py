@@ -7,7 +7,7 @@ from w2v2.config.model import EncoderConfig
 from w2v2.errors import UserError
 
 POOLINGS_WITH_WEIGHTS = ("attention", "attentive_statistics")
-"""Poolings that are trained, so that frames cross the cut one by one."""
+"""Poolings with trained weights: they come after the cut, so the cut passes on frames and not pooled vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Cut:
 def cut_for(config: EncoderConfig, num_layers: int) -> Cut:
     """The cut that freezes as much as `config` allows in a model of `num_layers` layers.
 
+    Raises UserError for more layers than the model has, and where none of the used ones would be trained.
     >>> str(cut_for(EncoderConfig(train="last", num_last_layers=2), 12)), str(cut_for(EncoderConfig(train="head"), 12))
     ('layer10', 'pooled')
     """

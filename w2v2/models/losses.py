@@ -78,7 +78,7 @@ def variance_penalty(
 def correlation_penalty(outputs: Float[Tensor, "batch targets"]) -> Float[Tensor, ""]:
     """Squared Pearson correlation of two outputs over the batch, mean over all pairs of outputs.
 
-    0, without gradient, for a pair one of which is constant in the batch (its spread is below the rounding
+    It is 0, without gradient, for a pair with an output that is constant in the batch (its spread is below the rounding
     of its values), for fewer than two clips, and for a single output.
     """
     num_clips, num_outputs = outputs.shape
@@ -87,7 +87,7 @@ def correlation_penalty(outputs: Float[Tensor, "batch targets"]) -> Float[Tensor
         return 0.0 * wide.sum()
     centred = wide - wide.mean(0)
     norm = torch.linalg.vector_norm(centred, dim=0)
-    # A correlation of rounding errors would come with a gradient as large as they are small.
+    # A smaller spread is rounding errors: their correlation means nothing, and its gradient (about 1 / spread) is huge.
     floor = 8 * torch.finfo(wide.dtype).eps * num_clips**0.5 * wide.detach().abs().amax(0)
     varies = norm > floor
     unit = torch.where(varies, centred / torch.where(varies, norm, 1.0), 0.0)

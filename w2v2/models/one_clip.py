@@ -1,4 +1,4 @@
-"""A saved model as a function of one clip's waveform, without masks, batches or choices of device: what can be exported."""
+"""A saved model as a function of one clip's waveform, which can be exported: without masks, batches or choices of device."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from w2v2.models.saved_model import SavedModel
 
 
 def output_names(saved: SavedModel) -> tuple[str, ...]:
-    """The names of what a OneClip returns. Logits have no average, so an ensemble has none."""
+    """The names of the outputs of a OneClip. An ensemble has no logits, because logits have no average."""
     match saved.info.kind:
         case "transcript":
             return ("log_probabilities",)
@@ -25,7 +25,7 @@ def output_names(saved: SavedModel) -> tuple[str, ...]:
 
 
 def refuse_unexportable(uri: str, saved: SavedModel) -> None:
-    """Raises UserError for a model that needs more than what a graph has: a waveform and weights."""
+    """Raises UserError for a model whose input is more than a waveform: a graph has only a waveform and weights."""
     encoder = saved.model.encoder
     if encoder.extractor is not None:
         raise UserError(
@@ -40,10 +40,10 @@ def refuse_unexportable(uri: str, saved: SavedModel) -> None:
 
 
 class OneClip(nn.Module):
-    """From a waveform [1, samples] at the encoder's rate to the outputs that `output_names` names.
+    """A function of a waveform [1, samples] at the encoder's rate that returns the outputs of `output_names`.
 
-    Takes over the modules of the saved model and changes them: nothing is masked, as nothing is padding. Outputs are
-    [1, outputs], of transcripts [1, frames, outputs].
+    Takes over the modules of the saved model and changes them: nothing is masked, as nothing is padding. Outputs have the
+    shape [1, outputs]; for transcripts [1, frames, outputs].
     """
 
     def __init__(self, saved: SavedModel) -> None:
@@ -75,7 +75,7 @@ class OneClip(nn.Module):
 
 def _raw(model: SpeechModel, samples: Float[Tensor, "one samples"]) -> Float[Tensor, "one ..."]:
     """Logits, or the values of a regression."""
-    # The stock convolutions: those of Encoder fold a normalisation over the clip into weights of each clip.
+    # The convolutions of transformers: Encoder's own have weights that differ from clip to clip, which a graph cannot have.
     frames = model.encoder.model.feature_extractor(samples).transpose(1, 2)
     num_frames = torch.full((1,), frames.shape[1], dtype=torch.long)
     if isinstance(model, Transcriber):
@@ -84,7 +84,7 @@ def _raw(model: SpeechModel, samples: Float[Tensor, "one samples"]) -> Float[Ten
 
 
 def _normalized(waveform: Float[Tensor, "one samples"]) -> Float[Tensor, "one samples"]:
-    """As audio.waveforms.normalized."""
+    """The waveform at zero mean and unit variance, as audio.waveforms.normalized computes it."""
     wide = waveform.double()
     centred = wide - wide.mean(1, keepdim=True)
     return (centred / (centred.square().mean(1, keepdim=True) + 1e-7).sqrt()).float()

@@ -50,7 +50,9 @@ class OneDnnLinear(nn.Linear):
 
 
 def product(
-    rows: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
+    rows: Float[Tensor, "rows inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
 ) -> Float[Tensor, "rows outputs"]:
     """The rows times the transposed weights, plus the bias, by the faster library of this machine; has no gradient."""
     if onednn_is_faster() and rows.device.type == "cpu" and rows.dtype == torch.float32:

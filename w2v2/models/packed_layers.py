@@ -16,9 +16,9 @@ from w2v2.models.packing import Packing, attention
 from w2v2.models.torch_internals import num_changes
 
 NUM_WEIGHTS = 12
-"""Tensors of weights of a layer, once those of queries, keys and values are stacked."""
+"""Weights and biases of a layer; the projections to queries, keys and values are one matrix."""
 STACKED, OUT, NORM, INNER, OUTER, FINAL_NORM = range(0, NUM_WEIGHTS, 2)
-"""Places of the weights of a layer's parts; each has its bias behind it."""
+"""Places of the weights of a layer's parts; the bias of each part is at the next place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class PackedLayer:
     """One of transformers' layers, with its weights in bfloat16."""
 
     module: Any
-    weights: Sequence[Tensor]
-    """As _groups orders them."""
+    weights: Sequence[Float[Tensor, "..."]]
+    """NUM_WEIGHTS tensors: of each part its weight, (outputs, inputs) or (outputs,), at its place, and its bias, (outputs,), after it."""
     stable: bool
     """Whether the layer normalises before, not after, each of its two blocks."""
 
@@ -64,7 +64,7 @@ class PackedLayer:
 
 
 def _groups(layer: Any) -> list[tuple[Tensor, ...]]:
-    """The weights of a layer, those of queries, keys and values together."""
+    """The weights of a layer in groups; queries, keys and values are one group."""
     attention, feed_forward = layer.attention, layer.feed_forward
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     others = (

@@ -79,7 +79,7 @@ def tiny_config() -> Wav2Vec2Config:
 
 
 def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
-    """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'."""
+    """The encoder in float32 on the CPU; `seed` makes the random weights of 'tiny'. Raises UserError where it cannot be opened."""
     model, normalize = _opened(config, seed)
     extractor = _extractor(config.name) if model.config.model_type in SPECTRUM_FAMILIES else None
     use_fastest_linear(model)
@@ -91,7 +91,7 @@ def load_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
 def encoder_of(
     model: PreTrainedModel, config: EncoderConfig, *, normalize: bool, extractor: Any = None
 ) -> Encoder:
-    """The Encoder of the model's family; UserError for other families."""
+    """The Encoder of the model's family. Raises UserError for other families."""
     match model.config.model_type:
         case "whisper":
             kind: type[Encoder] = WhisperAudioEncoder
@@ -103,7 +103,7 @@ def encoder_of(
 
 
 def _extractor(name: str) -> Any:
-    """The feature extractor of a model of spectra; UserError where it cannot be read."""
+    """The feature extractor of a model of spectra. Raises UserError where it cannot be read."""
     folder = open_folder(name)
     _front_end_file(folder)
     try:
@@ -157,7 +157,7 @@ def read_checkpoint(
 
 
 def read_model_config(name: str) -> tuple[Any, bool]:
-    """The architecture of a model by its name, and whether it wants waveforms normalised; UserError where it cannot be read."""
+    """The architecture of a model by its name, and whether it wants waveforms normalised. Raises UserError where it cannot be read."""
     folder = open_folder(name)
     _refuse_unusable(name, folder)
     try:
@@ -212,13 +212,13 @@ def weights_digest(model: PreTrainedModel) -> str:
 
 
 def open_folder(name: str) -> str:
-    """_local_folder(name), with transformers' own messages turned off."""
+    """A local folder or hub name that transformers can open, with its messages turned off; a gs:// folder is downloaded once."""
     turn_off_messages()
     return _local_folder(name)
 
 
 def turn_off_messages() -> None:
-    """Turn off the messages and progress bars of transformers, which are not a job's."""
+    """Turn off the messages and progress bars of transformers: a job has its own."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
 
@@ -279,7 +279,7 @@ def _text_of(folder: str, file: str) -> str | None:
 
 
 def _other_kind(folder: str) -> str:
-    """Why a model that could not be opened is of no family that is computed here; '' if its config.json has one of them."""
+    """Why w2v2 cannot compute the family of a model that could not be opened; '' if its config.json names a known family."""
     try:
         settings, _ = PreTrainedConfig.get_config_dict(folder)
     except Exception:  # no such model, or a config.json that cannot be read: the first error tells more
@@ -293,7 +293,7 @@ def _other_kind(folder: str) -> str:
 
 
 def _why_not(name: str, folder: str, error: Exception) -> str:
-    """That a model cannot be opened, why, and what is wanted."""
+    """The error message for a model that cannot be opened: the reason, and what is wanted."""
     text = (str(error) or type(error).__name__).splitlines()[0][:200]
     if (Path(folder) / "member-00").is_dir():
         why = (

@@ -28,7 +28,7 @@ SCHEMA = pa.schema([("speaker", pa.string()), ("audio_digest", pa.string()), ("h
 """speaker is null where it is unknown; files of versions without pre-training have no column how."""
 
 How = Literal["labels", "audio"]
-"""With their labels, or by audio alone, as in pre-training."""
+"""How clips trained a model: with their labels, or by their audio alone, as in pre-training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Overlap:
         return " and ".join(filter(None, (labels, audio and f"{audio} (audio only, without labels)")))
 
     def caveat(self, what: str) -> str:
-        """A sentence for scores of them: certain for recordings, only possible for names alone; '' without overlap."""
+        """A warning for scores on these clips: certain for the same recordings, a mere possibility for the same names; '' without overlap."""
         num_names = self.num_speakers + self.num_audio_speakers
         names = f"{num_names} of the speakers have the name of one in its training" if num_names else ""
         audio = _counts(0, self.num_audio_clips)
@@ -73,9 +73,10 @@ def _counts(num_speakers: int, num_clips: int) -> str:
 
 
 def write(uri: str, clips: pa.Table, *, encoder: str, how: How = "labels") -> None:
-    """Write to a model folder hashes of its training clips (speaker, audio_digest) and of those of its encoder.
+    """Write to a model folder hashes of its training clips (speaker, audio_digest) and of the clips that trained its encoder.
 
-    encoder is the name of the encoder that training began with; '' for random weights.
+    encoder is the name of the encoder that training began with; '' for random weights. Raises UserError where the record
+    in the encoder's folder is damaged.
     """
     names = _speakers(clips)
     marks = dict(zip(names, _marks(names), strict=True))
@@ -118,7 +119,10 @@ def overlap(uri: str, clips: pa.Table) -> Overlap:
 
 
 def num_seen_texts(uri: str, references: Sequence[str]) -> int:
-    """The number of these transcripts, normalised as the model's, that were seen in training; 0 without a record."""
+    """How many of these transcripts, normalised as the model's, were seen in training; 0 without a record.
+
+    Raises UserError where the record is damaged.
+    """
     texts = _texts(uri)
     return sum(bool(reference) and _text_mark(reference) in texts for reference in references)
 

@@ -43,7 +43,7 @@ class SavedModel:
     info: ModelInfo
     digest: str
     others: tuple[SpeechModel, ...] = ()
-    """The further members of an ensemble, whose outputs are averaged with those of model."""
+    """The other members of an ensemble: their outputs and the outputs of model are averaged."""
 
 
 def save_model(
@@ -95,7 +95,7 @@ def save_model(
 
 
 def load_model(uri: str) -> SavedModel:
-    """The model of a folder, or all of an ensemble, in evaluation mode on the CPU; UserError for a damaged folder."""
+    """The model of a folder, or all of an ensemble, in evaluation mode on the CPU. Raises UserError for a damaged folder."""
     info, digest = read_info(uri)
     if members := read_members(uri):
         saved = [load_model(member) for member in members]

@@ -16,9 +16,10 @@ from w2v2.models.pooling import frame_mask
 class SqueezedEncoder(Encoder):
     """An Encoder whose hidden states have one frame for every squeeze_factor frames of the convolutions.
 
-    As in transformers, the last state (encoder.layer=last) is spread over the convolutions' frames again, with zeros on
-    a remainder that fills no squeezed frame; a chosen layer, a mix and layers side by side have the squeezed frames.
-    Where layers follow the cut, a row in front of a clip's features has the size of its remainder.
+    As in transformers, the last state (encoder.layer=last) is spread over the convolutions' frames again. The remainder,
+    the last frames that are too few for a squeezed one, is zero there. A chosen layer, a mix and layers side by side have
+    squeezed frames. Where layers follow the cut, one more row in front of a clip's features holds the length of its
+    remainder.
     """
 
     @property
@@ -38,7 +39,7 @@ class SqueezedEncoder(Encoder):
 
     @property
     def layout(self) -> str:
-        """'remainders' or 'spread' where what crosses the cut is more than hidden states, else ''."""
+        """'remainders' or 'spread' where the features at the cut are more than hidden states, else ''."""
         if self._has_remainders:
             return "remainders"
         return "spread" if self.spreads and self.cut.stage in ("layer", "pooled") else ""
@@ -137,7 +138,7 @@ class SqueezedEncoder(Encoder):
     def _spread(
         self, hidden: Float[Tensor, "batch squeezed dim"], num_frames: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames dim"]:
-        """The last state on the frames of the convolutions, zero on those that fill no squeezed frame."""
+        """The last state, spread over the frames of the convolutions; the remainder, too short for a squeezed frame, is zero."""
         spread = self.model.encoder.upsample(hidden)
         spread = nn.functional.pad(spread, (0, 0, 0, self.squeeze - 1))[:, : int(num_frames.max())]
         num_filled = num_frames - num_frames % self.squeeze
@@ -147,7 +148,7 @@ class SqueezedEncoder(Encoder):
 def _with_remainders(
     features: Float[Tensor, "batch frames ..."], remainders: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch rows ..."]:
-    """The features behind a row that is full of the clip's remainder."""
+    """The features with one more row in front, in which every value is the clip's remainder."""
     row = torch.ones_like(features[:, :1]) * to_device(remainders, features.device).view(
         -1, *[1] * (features.ndim - 1)
     )

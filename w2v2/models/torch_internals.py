@@ -1,4 +1,4 @@
-"""What torch does not promise from one version to the next; tests/test_internals.py says what a new one has changed.
+"""Private functions of torch, which a new version may change; tests/test_internals.py says what it has changed.
 
 For heads of a few thousand weights, and for frames packed clip after clip, the public functions take several times as
 long as what they call.
@@ -7,7 +7,7 @@ long as what they call.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig
@@ -56,17 +56,17 @@ def log_softmax_gradient(
     return backward(gradient, log_probabilities, -1, log_probabilities.dtype)
 
 
-def copy_each(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+def copy_each(targets: Sequence[Shaped[Tensor, "..."]], sources: Sequence[Shaped[Tensor, "..."]]) -> None:
     """Copy each source to its target, of the same shape and perhaps another type, by one operation on a GPU."""
     torch._foreach_copy_(list(targets), list(sources))
 
 
-def direct_parameters(module: nn.Module) -> dict[str, Tensor | None]:
+def direct_parameters(module: nn.Module) -> dict[str, Shaped[Tensor, "..."] | None]:
     """The parameters of a module itself by name, not those of modules within it; assignments replace them unchecked."""
     return module._parameters  # type: ignore[return-value]
 
 
-def num_changes(weight: Tensor) -> int:
+def num_changes(weight: Shaped[Tensor, "..."]) -> int:
     """How often the weight was changed in place; a fused optimizer's steps do not count."""
     return weight._version
 
@@ -97,7 +97,9 @@ def has_onednn_linear() -> bool:
 
 
 def onednn_linear(
-    rows: Float[Tensor, "rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
+    rows: Float[Tensor, "rows inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
 ) -> Float[Tensor, "rows outputs"]:
     """The rows times the transposed weights, plus the bias, by oneDNN on the CPU; has no gradient."""
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""The encoder of Whisper: a clip is filled up to 30 s, every layer sees all of it, and only its own frames are pooled."""
+"""The encoder of Whisper: a clip is padded to 30 s, every layer sees the padding, and only the clip's own frames are pooled."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from w2v2.models.front_ends import spectra
 
 
 def without_decoder(model: Any) -> WhisperModel:
-    """The model with a decoder of no layers in place of its own, which transformers opens and saves as any other."""
+    """The model with a decoder of no layers in place of its own; transformers opens and saves it like any other model."""
     config = type(model.config).from_dict(model.config.to_dict())
     config.decoder_layers, config.vocab_size, config.max_target_positions = 0, 1, 1
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
@@ -30,13 +30,13 @@ def without_decoder(model: Any) -> WhisperModel:
 class WhisperAudioEncoder(Encoder):
     """An Encoder of log-mel spectra of 30 s.
 
-    Attention sees the frames behind a clip's end too, as in transformers, so that all of them cross a cut: a row behind
-    them has the number of the clip's own.
+    As in transformers, attention also sees the frames after a clip's end. So a cut passes on the frames of the whole
+    window, and one more row with the number of the clip's own frames.
     """
 
     @property
     def kernels(self) -> tuple[int, ...]:
-        """One frame for each 20 ms that have begun."""
+        """Kernel sizes that give the right number of frames: one for each 20 ms, also for the last, incomplete one."""
         return (1,)
 
     @property
@@ -69,12 +69,12 @@ class WhisperAudioEncoder(Encoder):
 
     @property
     def _frames_cross(self) -> bool:
-        """Whether all 1500 frames of the encoder's window cross the cut, and so each clip's number of its own."""
+        """Whether the cut passes on all 1500 frames of the window, and with them the number of frames that the clip fills."""
         return self.cut.stage == "conv" or (self.cut.stage == "layer" and self.cut.layer != self.top)
 
     @property
     def layout(self) -> str:
-        """'counts' where the number of a clip's own frames crosses the cut with them, else ''."""
+        """'counts' where the cut passes on the number of a clip's own frames, else ''."""
         return "counts" if self._frames_cross else ""
 
     def trunk(
@@ -128,7 +128,7 @@ class WhisperAudioEncoder(Encoder):
 def _with_counts(
     features: Float[Tensor, "batch frames ..."], num_frames: Int[Tensor, " batch"]
 ) -> tuple[Float[Tensor, "batch rows ..."], Int[Tensor, " batch"]]:
-    """The features with a row behind them, full of the clip's number of frames, and their lengths."""
+    """The features with one more row at the end, in which every value is the clip's number of frames, and the new lengths."""
     numbers = to_device(num_frames, features.device).view(-1, *(1,) * (features.ndim - 1))
     row: Any = torch.ones_like(features[:, :1]) * numbers
     marked = torch.cat([features.float(), row.float()], dim=1)  # bfloat16 has no 1500

@@ -18,7 +18,7 @@ PLAYABLE = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".webm")
 
 
 def corpus_name(data: JsonObject) -> str:
-    """The corpus as a title has it: RAVDESS or DEAM by its layout, else by the name of its folder or file."""
+    """The name of the corpus in titles: RAVDESS or DEAM for these layouts, else the name of its folder or file."""
     uri = str(data.get("uri", ""))
     name = uri.rstrip("/").rpartition("/")[2]
     match data.get("layout", "auto"):
@@ -39,9 +39,8 @@ def _ravdess(data: JsonObject) -> str:
 def sounds(run: RunFiles, clip_ids: Sequence[str]) -> dict[str, Sound]:
     """The recordings of these clips by clip_id, with a player where the page may have one.
 
-    Pages play what is on the same disk, by a path relative to the page. Clinical recordings are not played,
-    nor are gs:// objects (a browser has no credentials for them), nor what only a path through a home
-    directory leads to.
+    Pages play files on the same disk, by a path relative to the page. They do not play clinical recordings, gs:// objects
+    (a browser has no credentials for them), and files whose relative path would lead through a home directory.
     """
     is_clinical = run.config["data"].get("layout") == "clinic"
     columns = ["clip_id", "uri", "start_s", "end_s"]

@@ -36,7 +36,10 @@ def plan_comparison(config: CompareConfig) -> dict[str, Json]:
 
 
 def compare_runs(config: CompareConfig) -> dict[str, Json]:
-    """The comparison as plain JSON, after metrics.json and the page have been written."""
+    """The comparison as plain JSON, after metrics.json and the page have been written.
+
+    Raises UserError for runs that cannot be compared, and for another metric than theirs.
+    """
     runs = read_runs(config.runs)
     scored, metrics, metric = _scored(runs, config)
     written = _compared(runs, scored, metrics, metric, seed=config.seed) | {"made": describe_run()}

@@ -52,7 +52,10 @@ class ComparedRun:
 
 
 def read_runs(uris: Sequence[str]) -> dict[str, ComparedRun]:
-    """The runs by a short name each; UserError where one is not finished, of a job without scores, or of other clips."""
+    """The runs by a short name each.
+
+    Raises UserError where one is not finished, is of a job without scores, or has other clips than the first.
+    """
     if len(set(uris)) < len(uris):
         twice = sorted({uri for uri in uris if uris.count(uri) > 1})
         raise UserError(f"{twice[0]} is given twice: a run does not differ from itself")
@@ -66,7 +69,7 @@ def read_runs(uris: Sequence[str]) -> dict[str, ComparedRun]:
 
 
 def read_run(uri: str) -> ComparedRun:
-    """One finished run; UserError where there is none that can be compared."""
+    """One finished run. Raises UserError where there is none that can be compared."""
     place = storage.join(uri, "metrics.json")
     if not storage.exists(place):
         raise UserError(f"{uri} is not a finished run: it has no metrics.json; let its job end first")

@@ -1,4 +1,4 @@
-"""The end of an extraction: parts into the table, rejects into theirs, metrics.json and the page."""
+"""The end of an extraction: parts into the table, rejects into their own table, metrics.json and the page."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ from w2v2.versions import library_versions
 logger = logging.getLogger(__name__)
 
 OTHER_BYTES = 300
-"""Of a row, about, next to its vector."""
+"""About the bytes of a row without its vector."""
 
 
 def write_outcome(
@@ -35,10 +35,11 @@ def write_outcome(
     audio_s: float,
     started: float,
 ) -> dict[str, Json]:
-    """The run's numbers, after the parts are in the table, the rejects in theirs and the page is written.
+    """The run's numbers, after the parts are in the table, the rejects are in their own table and the page is written.
 
     num_made clips and audio_s seconds of audio were embedded by this attempt, which began at `started` (monotonic). lost
-    counts the written clips for which the table then has newer rows of another run.
+    counts the written clips for which the table then has newer rows of another run. Raises ResumableError where there are
+    such clips, and where a part is damaged.
     """
     # Imported here: matplotlib takes a second, which the start of a job need not wait for.
     from w2v2.reports.extraction_page import write_extraction_report

@@ -40,7 +40,7 @@ class FinishedSearch:
         return [t.number for t in self.trials if t.state == optuna.trial.TrialState.COMPLETE]
 
     def best(self) -> optuna.trial.FrozenTrial:
-        """The complete trial with the best value; UserError with the first trial's error where none is complete."""
+        """The complete trial with the best value. Raises UserError, with the first trial's error, where none is complete."""
         best = summary.best_trial(self.trials, self.config.search.metric)
         if best is None:
             errors = [t.user_attrs["error"] for t in self.trials if "error" in t.user_attrs]

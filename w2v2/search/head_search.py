@@ -34,13 +34,13 @@ from w2v2.training.stacked_heads import StackedHeads
 logger = logging.getLogger(__name__)
 
 NUM_AT_ONCE = 6
-"""Trials side by side where search.max_concurrent_trials leaves it open: more would know too little of each other."""
+"""Trials side by side unless search.max_concurrent_trials is given: with more, fewer results are known when a trial is chosen."""
 
 MIN_STEPS_TO_DIVIDE = 2000
 """Fewer steps of training are over before another process has begun."""
 
 Scores = list[list[FoldScore | DivergenceError]]
-"""Of each trial of a stack, the score of each of its folds."""
+"""The score of each fold of each trial of a stack."""
 TrialResult = dict[int, FoldScore | DivergenceError]
 
 
@@ -65,9 +65,9 @@ def search_heads(plan: SearchPlan, study: Study) -> None:
 
 
 def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
-    """Run trainings of heads, those with the seeds of one plan side by side; a `final_trainings.Train`.
+    """Run trainings of heads, as final_trainings.Train describes; trainings of one plan and seed run side by side.
 
-    All plans have the same clips.
+    All plans must have the same clips. Raises DivergenceError where a training diverges.
     """
     torch.set_num_threads(1)
     by_plan: dict[tuple[int, int], list[int]] = {}
@@ -86,7 +86,7 @@ def train_heads(trainings: Sequence[Training], *, on_done: Callable[[int, FoldRe
 
 
 def _recorded(fold_store: FoldStore, proposals: Sequence[Proposal], num_folds: int) -> set[tuple[int, int]]:
-    """Trial and fold of the records of these trials that the fold store has."""
+    """(trial, fold) of each record that the fold store has of these trials."""
     params = {proposal.number: proposal.params for proposal in proposals}
     # Transcripts have no pooled vectors.
     recorded = fold_store.each(params, num_folds, params=params)
@@ -133,10 +133,10 @@ class _Stack:
     settings: StackSettings
     folds: tuple[int, ...]
     optims: Sequence[tuple[int, OptimConfig]]
-    """Of each trial, by its place among those that are asked for."""
+    """The settings of each trial, with its place in the list of trials to train."""
 
     def parts(self, number: int) -> list["_Stack"]:
-        """The stack in at most so many, of about as many trials each."""
+        """The stack divided into at most `number` stacks of about as many trials each."""
         number = min(number, len(self.optims))
         return [replace(self, optims=self.optims[at::number]) for at in range(number)]
 
@@ -147,7 +147,7 @@ class _Heads:
     def __init__(self, plan: SearchPlan, clips: dict[str, PooledClips] | None = None) -> None:
         self._plan = plan
         self._clips = {} if clips is None else clips
-        # Later trials with the same shared settings have them again.
+        # Later trials with the same settings use the same draws again.
         num_kept = 4 * (plan.num_folds if plan.encoders_by_fold else 1)
         self._draws = functools.lru_cache(maxsize=num_kept)(self._new_draws)
         self._fold_of = np.asarray(plan.clips["fold"])
@@ -185,7 +185,7 @@ class _Heads:
         release_memory()
 
     def _held(self, score: FoldScore | DivergenceError) -> FoldScore | DivergenceError:
-        """The score; of many clips its predictions wait on the disk for those of the other folds."""
+        """The score; with more than HELD_CLIPS clips its predictions are kept on the disk until the other folds are done."""
         if isinstance(score, DivergenceError) or len(self._fold_of) <= HELD_CLIPS:
             return score
         return replace(score, probabilities=array_on_disk(score.probabilities))
@@ -201,7 +201,7 @@ class _Heads:
             yield from ((stack, self._train_stack(stack)) for stack in stacks)
             return
         number = self._side_by_side.num_shares
-        # A step takes about as long for few trials as for many: whole stacks, where there are enough of them.
+        # A step takes about as long for few trials as for many, so stacks are divided only if there are too few of them.
         parts = stacks if len(stacks) >= number else [part for s in stacks for part in s.parts(number)]
         shares = divided([self._num_steps(part) for part in parts], number)
         made = self._side_by_side.run([[parts[place] for place in share] for share in shares])
@@ -211,7 +211,7 @@ class _Heads:
             )
 
     def _num_steps(self, stack: "_Stack") -> float:
-        """About how many steps a stack takes, those of more trials counted as somewhat longer."""
+        """An estimate of a stack's cost: its steps, each weighted by the number of trials, as more trials take longer."""
         num_steps = stack.settings.training.num_epochs * len(self._fold_of) / stack.settings.optim.batch_size
         return num_steps * (1 + len(stack.optims) / 4)
 
@@ -221,7 +221,7 @@ class _Heads:
         return StackedHeads(draws, [optim for _, optim in stack.optims]).run()
 
     def _by_encoder(self, encoder: EncoderConfig, folds: Sequence[int]) -> dict[EncoderConfig, list[int]]:
-        """The folds whose vectors are those of the same encoder: all of them, unless each has one of its own."""
+        """The folds by the encoder of their vectors: one encoder for all folds, or one for each fold."""
         folds_of: dict[EncoderConfig, list[int]] = {}
         for fold in folds:
             folds_of.setdefault(self._plan.encoder_of(encoder, fold), []).append(fold)

@@ -1,4 +1,4 @@
-"""The scores in a fold store: of a million clips with tens of trials, one record is in memory at a time."""
+"""The scores in a fold store, read one record at a time, so that tens of trials with a million clips fit in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from w2v2.search.summary import FoldSummary, summary_of
 from w2v2.training.fold_result import FoldResult, FoldScore
 
 HELD_CLIPS = 200_000
-"""Clips whose predictions are held in memory, those of all trials counted: records of more are read when they are asked for."""
+"""Clips, summed over all records, whose predictions stay in memory: further records are read again when they are needed."""
 
 
 class RecordedScores(Mapping[tuple[int, int], FoldResult]):

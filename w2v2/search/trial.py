@@ -170,11 +170,11 @@ def score_together(
 def clip_set(
     settings: TuneFoldsConfig,
     plan: SearchPlan,
-    rows: np.ndarray,
+    rows: Int[np.ndarray, " rows"],
     *,
     targets: Int[np.ndarray, "rows ..."] | None = None,
 ) -> "ClipSet":
-    """Some of the clips with their features from the cache; targets are the numbers of their classes unless given."""
+    """The clips at these rows with their features from the cache; targets are the numbers of their classes unless given."""
     from w2v2.features.batches import ClipSet
     from w2v2.features.cache import FeatureCache, localize
     from w2v2.features.packed_vectors import open_features

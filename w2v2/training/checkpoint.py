@@ -40,7 +40,7 @@ class Resumable(Protocol[P]):
     group: ProcessGroup
     device: torch.device
     position: P
-    best: dict[str, Tensor]
+    best: dict[str, Shaped[Tensor, "..."]]
 
     @property
     def model(self) -> SpeechModel | PretrainingModel:

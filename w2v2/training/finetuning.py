@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.data.groups import dictionary_encoded
@@ -127,10 +127,10 @@ def planned_clips(clips: pa.Table, *, is_divided: bool) -> pa.Table:
 class FinetuneResult:
     """What a fine-tuning returns; the model itself is in the model folder."""
 
-    rows: np.ndarray
-    """The rows of the clips of val and test, and of those that a member of an ensemble holds out."""
+    rows: Int[np.ndarray, " rows"]
+    """The rows of the clips of val and test, and of the clips that a member of an ensemble holds out."""
     values: Float[np.ndarray, "rows outputs"] | Sequence[Transcript]
-    """Their probabilities, values of a regression, or transcripts."""
+    """The probabilities, the values of a regression, or the transcripts of these clips."""
     curve: list[Epoch]
     best_epoch: int | None
     """The epoch whose weights were kept; None for an ensemble whose members kept different ones."""

@@ -21,9 +21,10 @@ from w2v2.training.process_group import ProcessGroup
 def predict_logits(
     model: Classifier, clips: ClipSet, *, precision: str = "float32", group: ProcessGroup | None = None
 ) -> Float[np.ndarray, "clips outputs"]:
-    """Outputs of every clip in order, in evaluation mode; the batching changes nothing but rounding.
+    """Outputs of every clip in order, in evaluation mode; batches change nothing but rounding.
 
-    Several processes compute a share each and all return the whole.
+    Each of several processes computes a share of the clips, and all return the outputs of all clips. Raises UserError
+    where the GPU's memory does not suffice.
     """
     model.eval()
     group = group or ProcessGroup()
@@ -59,7 +60,7 @@ LESS_MEMORY = (
 
 @contextlib.contextmanager
 def memory_hint(less_memory: str = LESS_MEMORY) -> Iterator[None]:
-    """A block in which running out of GPU memory becomes a UserError that says which settings to change."""
+    """A block that, out of GPU memory, raises UserError with the settings to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -44,7 +44,8 @@ RAVDESS_FIELDS = {
 def read_folder(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
     """The audio files below data.uri in the order of their uri, without those of the other vocal channel.
 
-    For task none, layout auto reads RAVDESS's names if all files have that form; layout files never does.
+    For task none, layout auto reads RAVDESS's names if all files have that form; layout files never does. Raises UserError
+    where the task needs what the names do not hold, and where no clip is of data.vocal_channel.
     """
     _refuse_settings(data, task, extra_columns)
     root = storage.expand(data.uri)

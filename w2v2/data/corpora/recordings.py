@@ -71,7 +71,7 @@ class Recordings:
 
 
 def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tuple[str, ...]) -> Recordings:
-    """The audio among the files below root; UserError where a study has none."""
+    """The audio among the files below root. Raises UserError where a study has none."""
     all_uris = set(uris)
     by_name: dict[str, list[Recording]] = defaultdict(list)
     by_stem: dict[str, list[Recording]] = defaultdict(list)
