@@ -51,7 +51,7 @@ _ADVICE = (
 )  # fmt: skip
 
 _seen_buckets: set[tuple[str, str]] = set()
-"""Buckets, each with its server, that were listed by this process: what is missing in them is the object."""
+"""(server, bucket) of the buckets that this process has listed: they exist, so only an object in them can be missing."""
 
 Result = TypeVar("Result")
 
@@ -109,7 +109,7 @@ async def exists(fs: "GCSFileSystem", uri: str) -> bool:
 
 
 async def listed(fs: "GCSFileSystem", uri: str, query: Mapping[str, str], *, num: int = 1000) -> JsonObject:
-    """Google's answer: up to num objects of the uri's bucket, by parameters of its listings, of which empty ones are left out."""
+    """Google's answer: up to num objects of the uri's bucket. query has parameters of Google's listings; empty ones are left out."""
     bucket, _ = bucket_and_name(uri)
     given = {name: value for name, value in query.items() if value}
     work = fs._call("GET", "b/{}/o", bucket, maxResults=num, json_out=True, **given)
@@ -117,7 +117,7 @@ async def listed(fs: "GCSFileSystem", uri: str, query: Mapping[str, str], *, num
 
 
 async def stat(fs: "GCSFileSystem", uri: str) -> FileInfo:
-    """Size and fingerprint of one object."""
+    """Size and fingerprint of one object. Raises StorageError where it is missing or may not be read."""
     work = fs._call("GET", "b/{}/o/{}", *_object(uri), json_out=True)
     return _info(uri, await answer(fs, uri, "storage.objects.get", work))
 
@@ -186,16 +186,16 @@ async def create(fs: "GCSFileSystem", uri: str, data: bytes) -> bool:
 
 
 async def read_version(fs: "GCSFileSystem", uri: str) -> tuple[bytes, int]:
-    """The content of an object, and its generation."""
+    """The content of an object, and its generation. Raises StorageError where it is missing or may not be read."""
     url = fs.url("/".join(_object(uri)))
     headers, data = await answer(fs, uri, "storage.objects.get", fs._call("GET", url))
     return data, int(headers["x-goog-generation"])
 
 
 async def write_version(fs: "GCSFileSystem", uri: str, data: bytes, generation: int) -> int | None:
-    """The object's new generation; None, and nothing is written, where the live one is another than given.
+    """Write an object if its generation is `generation` (0: there is no object), and return its new generation.
 
-    0 means that there is no object.
+    None, and nothing is written, where it has another one. Raises StorageError where it may not be written.
     """
     bucket, name = _object(uri)
 
@@ -225,7 +225,7 @@ async def write_version(fs: "GCSFileSystem", uri: str, data: bytes, generation: 
 
 
 async def delete_version(fs: "GCSFileSystem", uri: str, generation: int) -> None:
-    """Remove an object if this is its generation."""
+    """Remove an object if this is its generation. Raises StorageError where it may not be removed."""
 
     async def remove() -> None:
         try:
@@ -237,7 +237,7 @@ async def delete_version(fs: "GCSFileSystem", uri: str, generation: int) -> None
 
 
 async def delete(fs: "GCSFileSystem", uri: str) -> None:
-    """Remove one object; a missing one is fine."""
+    """Remove one object; a missing one is fine. Raises StorageError where it may not be removed."""
 
     async def remove() -> None:
         try:
@@ -265,7 +265,7 @@ async def answer(fs: "GCSFileSystem", uri: str, permission: str, work: Awaitable
 
 
 async def _missing(fs: "GCSFileSystem", uri: str) -> StorageError:
-    """Which of bucket and object is missing: gcsfs drops Google's words for it."""
+    """The error that says whether the bucket or the object is missing, as gcsfs drops Google's message."""
     import aiohttp
     from gcsfs.retry import HttpError
 
@@ -318,7 +318,7 @@ def _forbidden(uri: str, permission: str, words: str) -> RefusedError:
 
 
 def _advice(words: str, uri: str) -> str:
-    """What the user can do about a refusal with this message of Google's; names in it may hold any word."""
+    """What the user can do about a refusal with this message of Google's; names of files in the message are left out first."""
     for name in sorted(bucket_and_name(uri), key=len, reverse=True):
         for written in filter(None, (name, quote(name), quote(name, safe=""))):
             words = words.replace(written, "")
