@@ -150,7 +150,9 @@ def main(argument: str) -> None:
         cpu_s, seconds = time.process_time() - cpu_s, time.perf_counter() - seconds
     took = {"cpu_s": cpu_s, "seconds": seconds, "bytes_before": before}
     took |= {"peak_bytes": memory_bytes("VmHWM"), "anonymous_bytes": anonymous.peak_bytes}
-    print(json.dumps(took | {name: metrics[name] for name in ("num_clips", "written", "there", "num_made")}))
+    print(
+        json.dumps(took | {name: metrics[name] for name in ("num_clips", "written", "in_table", "num_made")})
+    )
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def wav(waveform: np.ndarray, rate: int = 16_000) -> bytes:
 
 
 def clips_table(rows: list[dict]) -> pa.Table:
-    base = {"start_s": 0.0, "end_s": math.inf, "known": ""}
+    base = {"start_s": 0.0, "end_s": math.inf, "cached_checksum": ""}
     return pa.Table.from_pylist([base | row for row in rows])
 
 
@@ -163,12 +163,12 @@ def test_known_audio_is_not_decoded_and_segments_read_their_file_once(tmp_path, 
     rows = [
         {"clip_id": "a", "uri": str(path), "start_s": 0.5, "end_s": 1.0},
         {"clip_id": "b", "uri": str(path), "start_s": 1.0},
-        {"clip_id": "c", "uri": str(path), "known": crc(path.read_bytes())},
-        {"clip_id": "d", "uri": str(path), "known": "crc32c=other"},
+        {"clip_id": "c", "uri": str(path), "cached_checksum": crc(path.read_bytes())},
+        {"clip_id": "d", "uri": str(path), "cached_checksum": "crc32c=other"},
     ]
     decoded = read(rows).to_pylist()
     assert asked == [str(path)]
-    assert [row["status"] for row in decoded] == ["embedded", "embedded", "there", "embedded"]
+    assert [row["status"] for row in decoded] == ["embedded", "embedded", "in_table", "embedded"]
     assert [len(row["waveform"]) for row in decoded] == [8_000, LENGTHS[2] - 16_000, 0, LENGTHS[2]]
 
 

@@ -2,11 +2,13 @@
 
 import datetime
 import hashlib
+import io
 import math
 from dataclasses import astuple, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from w2v2.config.data import AudioConfig
@@ -14,6 +16,7 @@ from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.recording_quality import QUALITY
 from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, ExtractionJob, sort_out, spec_of
+from w2v2.inference.outcomes import done_before
 from w2v2.tables.parts import write_part
 from w2v2.tables.table import open_table
 
@@ -77,7 +80,7 @@ def statuses(tmp_path, table, *, audio=AUDIO, done=None):
 
 
 def test_rows_of_earlier_versions_are_not_made_again(tmp_path, table):
-    assert statuses(tmp_path, table) == ["there", "there"]
+    assert statuses(tmp_path, table) == ["in_table", "in_table"]
     assert statuses(tmp_path, table, audio=replace(AUDIO, fixed_s=3.0)) == ["", ""]
 
 
@@ -112,6 +115,31 @@ def record(clip, job, *, created_at, part="p"):
     return row | {"checksum": f"c{clip}", "duration_s": 1.0, "num_rows": 1, "created_at": created_at}
 
 
+@pytest.mark.parametrize("status", ["there", "in_table"])
+def test_a_record_that_the_table_has_a_clip_gives_its_checksum_whatever_version_wrote_it(
+    tmp_path, table, status
+):
+    # Of a file on the local disk the checksum is known only from records; earlier versions wrote "there".
+    job = job_of(str(tmp_path / "run"))
+    row = record("a", job, created_at=None, part="") | {
+        "uri": "/a.wav",
+        "fingerprint": "fa",
+        "status": status,
+    }
+    data = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row], schema=DONE), data)
+    name = f"{hashlib.sha256(data.getvalue()).hexdigest()[:40]}.parquet"
+    (tmp_path / "run" / "done").mkdir(parents=True)
+    (tmp_path / "run" / "done" / name).write_bytes(data.getvalue())
+    done = pa.concat_tables(done_before(job.config))
+    assert done["status"].to_pylist() == [status]
+    clips = CLIPS.set_column(CLIPS.column_names.index("checksum"), "checksum", pa.array(["", ""]))
+    sorted_out = sort_out(clips, job, done=done, table=table)
+    assert sorted_out["status"].to_pylist() == ["in_table", ""]
+    assert extraction.counts(sorted_out) == {"embedded": 0, "in_table": 1, "rejected": 0}
+    assert sort_out(clips, job, done=done, table=None)["status"].to_pylist() == ["", ""]
+
+
 def test_outcomes_older_than_the_rows_of_other_settings_are_made_again(tmp_path, table):
     # The table has rows of AUDIO; other settings were embedded by this run before that, or after.
     job = job_of(str(tmp_path / "run"), replace(AUDIO, fixed_s=3.0))
@@ -136,7 +164,7 @@ def test_clips_that_are_in_the_table_keep_their_parts_for_the_page(tmp_path, tab
         [record("a", job, created_at=datetime.datetime.now(datetime.UTC))], schema=DONE
     )
     clips = sort_out(CLIPS, job, done=done, table=table)
-    assert clips["status"].to_pylist() == ["there", "there"] and clips["duration_s"].to_pylist() == [
+    assert clips["status"].to_pylist() == ["in_table", "in_table"] and clips["duration_s"].to_pylist() == [
         1.0,
         None,
     ]
@@ -152,5 +180,5 @@ def test_written_clips_that_the_table_has_otherwise_are_counted(tmp_path, table)
     assert extraction.lost_to_newer(written, job, table) == 0
     other = job_of(str(tmp_path / "run"), replace(AUDIO, fixed_s=3.0))
     clips = sort_out(CLIPS, other, done=DONE.empty_table(), table=table)
-    clips = clips.set_column(clips.column_names.index("status"), "status", pa.array(["embedded", "there"]))
+    clips = clips.set_column(clips.column_names.index("status"), "status", pa.array(["embedded", "in_table"]))
     assert extraction.lost_to_newer(clips, other, table) == 1

@@ -62,7 +62,7 @@ def manifest_of(config: ExtractConfig) -> pa.Table:
 
 
 def counts_of(metrics: dict) -> tuple[int, int, int, int]:
-    return tuple(metrics[name] for name in ("num_made", "written", "there", "rejected"))
+    return tuple(metrics[name] for name in ("num_made", "written", "in_table", "rejected"))
 
 
 def test_shards_change_nothing(config, request):

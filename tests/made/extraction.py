@@ -52,5 +52,5 @@ def vectors_of(rows: list[dict]) -> dict[tuple, np.ndarray]:
 
 def accounted(metrics: dict) -> tuple[int, int, int]:
     """How many clips were written, were in the table before, and were rejected; their sum is checked."""
-    assert metrics["num_clips"] == metrics["written"] + metrics["there"] + metrics["rejected"]
-    return metrics["written"], metrics["there"], metrics["rejected"]
+    assert metrics["num_clips"] == metrics["written"] + metrics["in_table"] + metrics["rejected"]
+    return metrics["written"], metrics["in_table"], metrics["rejected"]

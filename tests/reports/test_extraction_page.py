@@ -71,7 +71,7 @@ def write_run(folder: Path, *, labels: bool = True, num_clips: int = NUM_CLIPS) 
     pq.write_table(pa.Table.from_pylist(rejects), folder / "rejects.parquet")
     metrics = {
         "job": "extract_embeddings", "table": "duckdb:///tmp/e.db#clips", "num_clips": num_clips + 5, "written": num_clips,
-        "there": 4, "rejected": 1, "num_made": num_clips, "rows": {"inserted": num_clips, "unchanged": 4},
+        "in_table": 4, "rejected": 1, "num_made": num_clips, "rows": {"inserted": num_clips, "unchanged": 4},
         "audio_hours": 0.5, "seconds": 60.0, "versions": {"torch": "2.14"},
         "encoder": {"name": "tiny", "digest": "9f3a", "layers": ["first", "last"], "pooling": "mean", "dim": DIM},
     }  # fmt: skip
@@ -164,3 +164,14 @@ def test_rare_groups_share_a_colour_only_where_there_are_more_than_colours(num_g
         num_groups > 8
     )
     assert sum(len(dots.get_offsets()) for dots in axes.collections) == NUM_CLIPS
+
+
+def test_the_page_of_a_run_of_an_earlier_version_is_the_same(folder, tmp_path) -> None:
+    earlier = write_run(tmp_path / "run")
+    place = earlier / "metrics.json"
+    place.write_text(place.read_text().replace('"in_table": 4', '"there": 4'))
+    assert json.loads(place.read_text())["there"] == 4
+    write_extraction_report(str(earlier))
+    assert text_of((earlier / "report.html").read_text()).replace(str(earlier), str(folder)) == text_of(
+        (folder / "report.html").read_text()
+    )

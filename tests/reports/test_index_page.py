@@ -52,7 +52,7 @@ MADE = {"commit": "c", "cpu": "x", "num_cores": 2, "memory_gb": 1.0, "gpus": [],
 EXTRACTION = {
     "job": "extract_embeddings",
     "written": 4,
-    "there": 5,
+    "in_table": 5,
     "num_clips": 10,
     "made": {"date": "2026-11-03T10:00:00+00:00"},
 }
@@ -60,6 +60,8 @@ EXTRACTION = {
 
 def test_damaged_runs_and_those_of_another_form_do_not_stop_it(tmp_path):
     run = add_run(tmp_path, "good", EXTRACTION)
+    earlier = {"there" if name == "in_table" else name: value for name, value in EXTRACTION.items()}
+    add_run(tmp_path, "of an earlier version", earlier)
     add_run(tmp_path, "torn", '{"job": "tune')
     add_run(tmp_path, "list", "[1]")
     add_run(tmp_path, "old", {"job": "evaluate"})
@@ -68,6 +70,7 @@ def test_damaged_runs_and_those_of_another_form_do_not_stop_it(tmp_path):
     page = Path(write_index(str(run))).read_text()
     assert {row[0]: row[2] for row in rows_of(page)} == {
         "good": "9 of 10 clips embedded",
+        "of an earlier version": "9 of 10 clips embedded",
         "<script>": "9 of 10 clips embedded",
         "old": "see its page",
     }

@@ -58,6 +58,6 @@ def estimate(
     )  # fmt: skip
     logger.info(
         "plan: %d clips are already in the table, %d are made and wait to be written, %d are rejected",
-        plan["there"], plan["embedded"], plan["rejected"],
+        plan["in_table"], plan["embedded"], plan["rejected"],
     )  # fmt: skip
     return plan

@@ -17,9 +17,12 @@ from w2v2.data.rejects import RECORD, record_fields
 from w2v2.storage import files as storage
 from w2v2.storage.files import StorageError
 
-EMBEDDED, IN_TABLE, REJECTED, UNREADABLE = "embedded", "there", "rejected", "unreadable"
-"""The outcome of a clip: vectors made; table has them; audio cannot be used; file could not be read."""
-CHECKSUM_IN_TABLE = "known"
+EMBEDDED, IN_TABLE, REJECTED, UNREADABLE = "embedded", "in_table", "rejected", "unreadable"
+"""The outcome of a clip: vectors made; table has them; audio cannot be used; file could not be read.
+
+Files of earlier versions have "there" for IN_TABLE: no later attempt takes such an outcome from them, only the checksum.
+"""
+CACHED_CHECKSUM = "cached_checksum"
 """The column of clips with the checksum of the audio whose vectors the table has; '' where it has none."""
 
 DECODED = pa.schema(
@@ -46,7 +49,7 @@ def read_clips(
 ) -> Iterator[pa.Table]:
     """Each clip as a table of one row, with the columns DECODED; a file with successive clips is read once.
 
-    clips has clip_id, uri, start_s, end_s and CHECKSUM_IN_TABLE.
+    clips has clip_id, uri, start_s, end_s and CACHED_CHECKSUM.
     """
     segments = [
         list(rows_of_file)
@@ -77,7 +80,7 @@ def _decoded(
     }
     if isinstance(body, StorageError):
         return decoded | {"status": UNREADABLE, **record_fields(body.reject)}
-    if clip[CHECKSUM_IN_TABLE] == checksum:
+    if clip[CACHED_CHECKSUM] == checksum:
         return decoded | {"status": IN_TABLE}
     try:
         sound = read_clip(

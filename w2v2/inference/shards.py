@@ -15,7 +15,7 @@ from w2v2.data.rejects import REJECTS
 from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, STORED_COLUMNS, ExtractionJob
 from w2v2.inference.outcomes import done_before
-from w2v2.inference.reading import CHECKSUM_IN_TABLE
+from w2v2.inference.reading import CACHED_CHECKSUM
 from w2v2.inference.todo import Todo
 from w2v2.json_types import Json
 from w2v2.storage import files as storage
@@ -25,7 +25,7 @@ from w2v2.tables.spool import Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
-DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CHECKSUM_IN_TABLE, "part", "vectors_in")
+DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CACHED_CHECKSUM, "part", "vectors_in")
 """Columns of clips that hold digests, and names made of digests."""
 SHARDS_MEASURED = 10
 """So many shards' worth of recordings are measured for the page: a million clips."""
@@ -40,7 +40,7 @@ class Shards:
     def __init__(self, folder: Path, shards: Iterable[Manifest], spool: Spool) -> None:
         self.spool = spool
         self.num_clips, self.num_shards = 0, 0
-        self.counts = {"embedded": 0, "there": 0, "rejected": 0}
+        self.counts = {"embedded": 0, "in_table": 0, "rejected": 0}
         self.passed_over: Counter[str] = Counter()
         self._folder, rejects = folder, [REJECTS.empty_table()]
         for shard in shards:
@@ -66,7 +66,7 @@ class Shards:
     def sort_out(self, job: ExtractionJob, table: Table | None) -> Todo:
         """The clips to embed; all clips get the columns of extraction.sort_out."""
         todo = Todo(run=job.config.run, num_at_once=job.config.data.num_readers)
-        counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
+        counts: Counter[str] = Counter(embedded=0, in_table=0, rejected=0)
         stored = spooled_rows(self.spool, table, job) if table else None
         done = spooled_done(self.spool, job)
         for number, clips in enumerate(self):
@@ -95,7 +95,7 @@ class Shards:
 
     def finish(self, job: ExtractionJob, outcomes: SpooledTable) -> "Finished":
         """The sums over all clips, once manifest.parquet, or the files of manifest/, have been written with their outcomes."""
-        counts: Counter[str] = Counter(embedded=0, there=0, rejected=0)
+        counts: Counter[str] = Counter(embedded=0, in_table=0, rejected=0)
         tolerated: Counter[str] = Counter()
         parts: dict[str, None] = {}
         rejects, recordings = [self.rejects], []
@@ -141,7 +141,7 @@ class Finished:
     """The sums over all clips of an extraction, when each has its outcome."""
 
     counts: Mapping[str, int]
-    """By outcome: embedded, there, rejected while it was read or embedded."""
+    """By outcome: embedded, in_table, rejected while it was read or embedded."""
     rejects: pa.Table
     passed_over: Mapping[str, int]
     tolerated: Counter[str]
@@ -153,7 +153,7 @@ class Finished:
     @property
     def num_used(self) -> int:
         """Clips that have their vectors."""
-        return self.counts["embedded"] + self.counts["there"]
+        return self.counts["embedded"] + self.counts["in_table"]
 
     def account(self) -> dict[str, Json]:
         """`clips` of metrics.json; see data.accounting."""

@@ -8,6 +8,7 @@ _METRICS = {
     "heard_speakers": "speakers_seen_in_training",
     "heard_clips": "clips_seen_in_training",
     "heard_by_audio": "seen_as_audio_alone",
+    "there": "in_table",
 }
 _ENCODER = {"heard": "seen_in_training"}
 

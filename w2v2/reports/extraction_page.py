@@ -112,12 +112,12 @@ def sample(clips: pa.Table, run: str) -> tuple[Float[np.ndarray, "points dim"], 
 def headline(metrics: JsonObject) -> list[Block]:
     """How many clips are in the table now, at what rate, and where the table is."""
     seconds = metrics["seconds"]
-    num_in_table = metrics["written"] + metrics["there"]
+    num_in_table = metrics["written"] + metrics["in_table"]
     answer = Score(
         f"{num_in_table} of {metrics['num_clips']}", f"clips have their vectors in {metrics['table']}"
     )
     text = (
-        f"{counted(metrics['written'], 'clips')} written by this run, {metrics['there']} already in the table, "
+        f"{counted(metrics['written'], 'clips')} written by this run, {metrics['in_table']} already in the table, "
         f"{metrics['rejected']} rejected."
     )
     facts = {

@@ -13,6 +13,7 @@ from w2v2.json_types import JsonObject
 from w2v2.redaction import redacted, without_home
 from w2v2.reports.blocks import Cell, Link, Paragraph, Section, Table, count, words
 from w2v2.reports.drawing import page_html
+from w2v2.reports.earlier_names import with_present_names
 from w2v2.reports.estimate import expected_headline, model_headline, search_headline
 from w2v2.storage import files as storage
 
@@ -84,7 +85,8 @@ def _runs(folder: Path) -> list[IndexedRun]:
         except (OSError, ValueError):
             continue
         if isinstance(metrics, dict) and isinstance(metrics.get("job"), str):
-            runs.append(IndexedRun(name=page.parent.name, metrics=metrics, uri=_data_uri(page.parent)))
+            metrics, uri = with_present_names(metrics), _data_uri(page.parent)
+            runs.append(IndexedRun(name=page.parent.name, metrics=metrics, uri=uri))
     return runs
 
 
@@ -125,7 +127,10 @@ def _first_number(metrics: JsonObject) -> tuple[str, str]:
             case "pretrain":
                 return str(metrics["state"]), ""
             case "extract_embeddings":
-                return f"{metrics['written'] + metrics['there']} of {metrics['num_clips']} clips embedded", ""
+                return (
+                    f"{metrics['written'] + metrics['in_table']} of {metrics['num_clips']} clips embedded",
+                    "",
+                )
             case "predict":
                 num_predicted = metrics["num_clips"] - metrics["rejected"]
                 return f"{num_predicted} of {metrics['num_clips']} recordings predicted", ""

@@ -55,7 +55,7 @@ def write_outcome(
         "table": config.table,
         "num_clips": finished.num_used + num_rejects,
         "written": num["embedded"],
-        "there": num["there"],
+        "in_table": num["in_table"],
         "rejected": num_rejects,
         "num_made": num_made,
         "rows": {"inserted": commit.inserted, "replaced": commit.replaced, "unchanged": commit.unchanged, "stale": commit.stale, "removed": commit.removed},
@@ -74,7 +74,7 @@ def write_outcome(
         logger.info("nothing was to be done: metrics.json and the page stay as they were")
     logger.info(
         "%d clips: %d written, %d already in the table, %d rejected; %s",
-        metrics["num_clips"], metrics["written"], metrics["there"], metrics["rejected"], config.table,
+        metrics["num_clips"], metrics["written"], metrics["in_table"], metrics["rejected"], config.table,
     )  # fmt: skip
     return metrics
 

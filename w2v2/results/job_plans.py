@@ -240,7 +240,7 @@ def plan_extraction(
         Work(
             task="none",
             audio=config.audio,
-            num_done=numbers["there"] + numbers["embedded"],
+            num_done=numbers["in_table"] + numbers["embedded"],
             computes=[
                 f"vectors of {counted(numbers['num_clips'], 'clips')} by {config.encoder.name}, {counted(numbers['num_rows'], 'rows')}"
             ],
