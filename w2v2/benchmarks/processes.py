@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_EVERY_S = 0.05
+NEWLY_FORKED_S = 0.1
+"""So long after its start a process may still be the copy of its parent that will become another program."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -113,7 +115,8 @@ class MemoryWatch:
 
     def _resident(self, process: "psutil.Process") -> int:
         try:
-            return process.memory_info().rss
+            is_new = time.time() - process.create_time() < NEWLY_FORKED_S
+            return 0 if is_new else process.memory_info().rss
         except self._psutil.Error:  # ended after it was listed
             return 0
 
