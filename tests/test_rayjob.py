@@ -88,7 +88,9 @@ def test_the_command_is_one_that_the_job_takes(job: dict[str, Any]) -> None:
 
 
 def test_one_ray_for_the_cluster_the_image_and_the_requirements(job: dict[str, Any]) -> None:
-    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split())
+    pins = dict(
+        line.partition(";")[0].split("==") for line in (ROOT / "requirements.txt").read_text().splitlines()
+    )
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pins["ray"]
     dockerfile = (ROOT / "jobs" / "google_cloud.md").read_text()
     assert f"FROM rayproject/ray:{pins['ray']}-py311-gpu\n" in dockerfile

@@ -78,7 +78,7 @@ def test_classes_merge_rename_and_drop(tmp_path, caplog):
     assert result.clips["label"].to_pylist() == ["neutral", "neutral", "joy"]
     assert result.clips["clip_id"].to_pylist() == ["a.wav", "b.wav", "c.wav"]
     assert len(result.rejects) == 0
-    assert "data.classes leaves out 1 clips" in caplog.text
+    assert "data.classes leaves out 1 clip" in caplog.text
 
 
 def test_classes_are_swapped_not_chained(tmp_path):

@@ -64,7 +64,7 @@ def test_column_in_many_words():
 @pytest.mark.parametrize("kind", ["column", "auto"])
 def test_column_with_other_words(kind):
     clips = table([("a", "train", "x"), ("b", "", "x"), ("c", "3", "x"), ("d", "", "x"), ("e", "test", "x")])
-    wanted = r"data.split_column has '' \(2 clips\), '3' \(1 clips\), wanted train, val or test .*split.kind speakers"
+    wanted = r"data.split_column has '' \(2 clips\), '3' \(1 clip\), wanted train, val or test .*split.kind speakers"
     with pytest.raises(UserError, match=wanted):
         assign(clips, kind=kind)
 
@@ -100,7 +100,7 @@ def test_val_is_taken_from_the_speakers_of_train():
 
 def test_val_cannot_be_taken_from_one_speaker():
     clips = table([("a", "train", "x"), ("a", "train", "y"), ("b", "test", "x")])
-    wanted = r"train has 1 speakers \('?a'?\), of whom split.val_fraction=0.1 takes 1 for val and leaves none"
+    wanted = r"train has 1 speaker \('?a'?\), of whom split.val_fraction=0.1 takes 1 for val and leaves none"
     with pytest.raises(UserError, match=wanted):
         assign(clips, need_val=True)
 
@@ -283,11 +283,11 @@ FINE = [
     [
         (
             [("p", "a", "train", "x"), ("q", "a", "test", "y")],
-            r"^1 speakers are in more than one split: a \(splits test, train\); give every clip of a speaker the",
+            r"^1 speaker in more than one split: a \(splits test, train\); give every clip of a speaker the",
         ),
         (
             [("p", "a", "train", None), ("q", "a", "val", None)],
-            r"^1 speakers are in more than one split: a \(splits train, val\)",
+            r"^1 speaker in more than one split: a \(splits train, val\)",
         ),
         (
             [("p", "a", "train", "x"), ("q", "b", "test", "x")],

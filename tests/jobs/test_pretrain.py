@@ -233,5 +233,5 @@ def test_one_clip_is_refused(tmp_path, corpus, ray_session):
     audio = tmp_path / "audio"
     audio.mkdir()
     shutil.copy(sorted(corpus.rglob("*.wav"))[0], audio / "one.wav")
-    with pytest.raises(UserError, match="1 clips are left to pre-train on, wanted at least 2"):
+    with pytest.raises(UserError, match="1 clip left to pre-train on, wanted at least 2"):
         pretrain.main(config_of(tmp_path, audio, "--data.layout", "files"))

@@ -50,7 +50,7 @@ def test_bad_clips_are_listed_and_the_others_are_used_until_the_data_changes(two
     next((copy / "Actor_06").glob("*.wav")).unlink()
     with pytest.raises(
         UserError,
-        match=r"the data of .* has changed since the run began: 0 clips were added or changed, 1 removed or changed",
+        match=r"the data of .* has changed since the run began: 0 clips added or changed, 1 removed or changed",
     ):
         tune_folds.main(config)
 

@@ -10,7 +10,7 @@ from w2v2.reports.blocks import Column, Table
 from w2v2.reports.table_files import csv_text
 from w2v2.storage.csv_text import plain_cell, to_csv
 
-TEXTS = ["=1+1", "+1", "-1", "@x", "\tx", "a=b", "", "'tis", "it's", "''"]
+TEXTS = ["'=1+1", "''@x", "=1+1", "+1", "-1", "@x", "\tx", "a=b", "", "'tis", "it's", "''"]
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -230,7 +230,7 @@ def test_the_same_clips_in_another_order_continue_the_run(config):
 def test_a_clip_that_is_another_than_before_is_refused(config, change):
     run_directory.keep_manifest(config.run, manifest().clips, manifest().rejects)
     message = (
-        rf"the data of {config.run} has changed since the run began: 1 clips were added or changed, 1 removed or "
+        rf"the data of {config.run} has changed since the run began: 1 clip added or changed, 1 removed or "
         r"changed \(such as 0\.wav\); earlier and later scores would not be of the same clips, so give this run a "
         r"directory of its own with --run"
     )
@@ -241,7 +241,7 @@ def test_a_clip_that_is_another_than_before_is_refused(config, change):
 
 @pytest.mark.parametrize(
     ("num_before", "num_now", "message"),
-    [(3, 5, "2 clips were added or changed, 0 removed"), (5, 3, "0 clips were added or changed, 2")],
+    [(3, 5, "2 clips added or changed, 0 removed"), (5, 3, "0 clips added or changed, 2")],
 )
 def test_clips_that_came_or_went_are_refused(config, num_before, num_now, message):
     run_directory.keep_manifest(

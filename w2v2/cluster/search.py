@@ -29,6 +29,7 @@ from w2v2.search.study import Study
 from w2v2.search.trial import SearchPlan, score_here, score_together
 from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldResult
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,9 @@ def search(plan: SearchPlan, study: Study) -> None:
     at_once = min(config.max_concurrent_trials or fitting, config.num_trials)
     # Fewer trials than workers: the others take the next folds of the same trials.
     num_ahead = max(1, fitting // at_once)
-    logger.info("search: %d trials of %d folds, %d at once", config.num_trials, plan.num_folds, at_once)
+    logger.info(
+        "search: %s of %d folds, %d at once", counted(config.num_trials, "trials"), plan.num_folds, at_once
+    )
     # A trial only hands out its folds and waits: it runs on the head, which is no spot machine.
     judge = _Judge(FoldReports(plan, study, at_once=at_once))
     place = {"cpu": 0, **ON_HEAD}

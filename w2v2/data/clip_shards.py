@@ -22,6 +22,7 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.listing import LISTING, NO_TEXT, file_tables
 from w2v2.storage.local import UNKNOWN
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ def _folder_shards(data: DataConfig, tables: Iterable[pa.Table]) -> Iterator[Man
             data.uri, passed_over[UNREAD], unread,
         )  # fmt: skip
     if passed_over[NOT_AUDIO]:
-        logger.info("%s: passed over %d files that are not audio", data.uri, passed_over[NOT_AUDIO])
+        logger.info(
+            "%s: passed over %s", data.uri, counted(passed_over[NOT_AUDIO], "files that are not audio")
+        )
 
 
 def _folder_shard(files: pa.Table, root: str) -> Manifest:

@@ -76,7 +76,9 @@ def audit(clips: pa.Table) -> None:
     leaks.refuse_same_audio(shared, "label", "with two labels, so one of the two is wrong")
     num_copies = len(shared) - pc.count_distinct(shared["audio_digest"]).as_py()
     if num_copies:
-        logger.warning("%d clips repeat the audio of another clip of the same speaker and label", num_copies)
+        logger.warning(
+            "%s with the audio of another clip of the same speaker and label", counted(num_copies, "clips")
+        )
 
 
 def _published(clips: pa.Table) -> dict[str, int]:
@@ -127,7 +129,7 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
     _, number_of_label = numbered(clips["label"])
     in_order = np.lexsort((number_of_label, number))
     speaker, label = number[in_order], number_of_label[in_order]
-    most = np.bincount(label).max()
+    most = int(np.bincount(label).max())
     if most < num_folds:
         raise UserError(
             f"folds.num_folds is {num_folds} but no class has more than {counted(most, 'clips')}: "

@@ -35,7 +35,7 @@ from w2v2.data.reject_limit import check_number_of_rejects
 from w2v2.data.rejects import REJECTS, reject_columns
 from w2v2.errors import Reject, UserError
 from w2v2.redaction import redacted
-from w2v2.wording import quoted
+from w2v2.wording import counted, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def of_corpus(
         clips = names.merged(clips, column, merge=data.merge_names)
     kept = _with_classes(clips, data)
     passed_over = Counter(corpus.passed_over) + Counter({DROPPED: len(clips) - len(kept)})
-    logger.info("%s: %d clips, %d rejected", data.uri, len(kept), len(as_read.rejects))
+    logger.info("%s: %s, %d rejected", data.uri, counted(len(kept), "clips"), len(as_read.rejects))
     return replace(as_read, clips=kept, passed_over=passed_over)
 
 
@@ -321,7 +321,7 @@ def _with_classes(clips: pa.Table, data: DataConfig) -> pa.Table:
     if len(clips) and not len(kept):
         raise UserError(f"data.classes drops all {len(clips)} clips: keep at least two classes")
     if dropped:
-        logger.info("%s: data.classes leaves out %d clips", data.uri, len(clips) - len(kept))
+        logger.info("%s: data.classes leaves out %s", data.uri, counted(len(clips) - len(kept), "clips"))
     names_of = {name: data.classes.get(name, name) for name in present}
     label = pa.array(looked_up(kept["label"], names_of), pa.string())
     return kept.set_column(CLIPS.get_field_index("label"), CLIPS.field("label"), label)

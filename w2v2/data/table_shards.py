@@ -20,6 +20,7 @@ from w2v2.data.manifest import CLIPS, Manifest
 from w2v2.data.rejects import REJECTS
 from w2v2.storage.listing import LISTING
 from w2v2.tables.spool import spool_in
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,9 @@ def _in_order(
             table.add(portion.clips)
             seen.add(portion)
         manifest.refuse_duplicates(table.duplicates("clip_id"), data)
-        logger.info("%s: %d clips, %d rejected", data.uri, seen.num_clips, sum(map(len, seen.rejects)))
+        logger.info(
+            "%s: %s, %d rejected", data.uri, counted(seen.num_clips, "clips"), sum(map(len, seen.rejects))
+        )
         for column, counts in seen.names.items():
             names.warn_of_spellings(names.spellings(counts), column)
         rejects = pa.concat_tables([REJECTS.empty_table(), *seen.rejects])

@@ -44,6 +44,7 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 from w2v2.versions import library_versions
+from w2v2.wording import counted
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
@@ -121,7 +122,13 @@ def main(config: PredictConfig) -> dict[str, Json]:
     metrics = with_sessions(config.run, metrics, same=("predictor", "table", "num_rows"))
     run_directory.write_metrics(config.run, metrics)
     logger.info("page: %s", write_prediction_report(config.run, rows, info))
-    logger.info("%d clips, %d rows, %d rejected; %s", num_clips, len(rows), len(corpus.rejects), config.table)
+    logger.info(
+        "%s, %s, %d rejected; %s",
+        counted(num_clips, "clips"),
+        counted(len(rows), "rows"),
+        len(corpus.rejects),
+        config.table,
+    )
     return metrics
 
 

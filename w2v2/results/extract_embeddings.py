@@ -18,6 +18,7 @@ from w2v2.tables.parts import DamagedPartError, groups_of
 from w2v2.tables.spec import Commit, rejects_spec
 from w2v2.tables.table import Table, open_table
 from w2v2.versions import library_versions
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def write_outcome(
     from w2v2.reports.extraction_page import write_extraction_report
 
     config, num, num_rejects = job.config, finished.counts, len(finished.rejects)
+    num_clips = finished.num_used + num_rejects
     logger.info("table: taking %d parts into %s", len(finished.parts), config.table)
     commit = _commit(finished.parts, job, table, lost)
     rejects = open_table(rejects_table(config.table), rejects_spec())
@@ -53,7 +55,7 @@ def write_outcome(
     metrics: dict[str, Json] = {
         "job": "extract_embeddings",
         "table": config.table,
-        "num_clips": finished.num_used + num_rejects,
+        "num_clips": num_clips,
         "written": num["embedded"],
         "in_table": num["in_table"],
         "rejected": num_rejects,
@@ -73,8 +75,8 @@ def write_outcome(
     else:
         logger.info("nothing was to be done: metrics.json and the page stay as they were")
     logger.info(
-        "%d clips: %d written, %d already in the table, %d rejected; %s",
-        metrics["num_clips"], metrics["written"], metrics["in_table"], metrics["rejected"], config.table,
+        "%s: %d written, %d already in the table, %d rejected; %s",
+        counted(num_clips, "clips"), metrics["written"], metrics["in_table"], metrics["rejected"], config.table,
     )  # fmt: skip
     return metrics
 

@@ -30,6 +30,7 @@ from w2v2.storage.mapped_tables import array_on_disk, release_memory, whole
 from w2v2.training.fold_draws import Fold, FoldDraws, PooledClips, StackSettings
 from w2v2.training.fold_result import DivergenceError, FoldResult, FoldScore
 from w2v2.training.stacked_heads import StackedHeads
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,12 @@ def search_heads(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     search = plan.config.search
     at_once = min(search.max_concurrent_trials or NUM_AT_ONCE, search.num_trials)
-    logger.info("search: %d trials of %d folds, %d side by side", search.num_trials, plan.num_folds, at_once)
+    logger.info(
+        "search: %s of %d folds, %d side by side",
+        counted(search.num_trials, "trials"),
+        plan.num_folds,
+        at_once,
+    )
     torch.set_num_threads(1)  # steps this small are over before another thread has begun
     reports, fold_store = FoldReports(plan, study, at_once=at_once), plan.fold_store
     with contextlib.closing(_Heads(plan)) as heads:

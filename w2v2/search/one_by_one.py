@@ -12,6 +12,7 @@ from w2v2.search.study import Proposal, Study
 from w2v2.search.trial import SearchPlan, score_here
 from w2v2.storage.files import StorageError
 from w2v2.training.fold_result import DivergenceError, FoldResult
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 def search_one_by_one(plan: SearchPlan, study: Study) -> None:
     """Run trials until the study has them all; continues a search that was stopped."""
     num_trials = plan.config.search.num_trials
-    logger.info("search: %d trials of %d folds, one after the other", num_trials, plan.num_folds)
+    logger.info("search: %s of %d folds, one after the other", counted(num_trials, "trials"), plan.num_folds)
     reports, fold_store = FoldReports(plan, study, at_once=1), plan.fold_store
     while (proposal := study.ask()) is not None:
         _run_trial(plan, proposal, reports, fold_store)

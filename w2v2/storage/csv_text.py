@@ -24,11 +24,12 @@ def to_csv(rows: pa.Table) -> bytes:
 def safe_cell(value: object) -> object:
     """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front.
 
-    >>> safe_cell("=1+1"), safe_cell("angry"), safe_cell(-1.5)
-    ("'=1+1", 'angry', -1.5)
+    So does a text that has one already, so that `plain_cell` gives every text back.
+
+    >>> safe_cell("=1+1"), safe_cell("'=1+1"), safe_cell("angry"), safe_cell(-1.5)
+    ("'=1+1", "''=1+1", 'angry', -1.5)
     """
-    is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
-    return f"'{value}" if is_formula else value
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
 
 
 def plain_cell(cell: str) -> str:
@@ -37,4 +38,9 @@ def plain_cell(cell: str) -> str:
     >>> plain_cell("'=1+1"), plain_cell("'tis")
     ('=1+1', "'tis")
     """
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text, without apostrophes in front of it, begins as a formula does."""
+    return text.lstrip("'").startswith(FORMULA_STARTS)

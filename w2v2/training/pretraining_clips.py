@@ -79,9 +79,9 @@ def whole(config: PretrainConfig, corpus: Manifest) -> Part:
             f"{counted(len(train), 'clips')} left to pre-train on, wanted at least 2: look at data.uri"
         )
     logger.info(
-        "splits: %d clips of %d speakers train (%.2f hours), %d of %d others validate",
-        len(train),
-        len(train["speaker"].unique()),
+        "splits: %s of %s train (%.2f hours), %d of %d others validate",
+        counted(len(train), "clips"),
+        counted(len(train["speaker"].unique()), "speakers"),
         pc.sum(train["duration_s"]).as_py() / 3600,
         len(clips) - len(train),
         len(clips["speaker"].unique()) - len(train["speaker"].unique()),

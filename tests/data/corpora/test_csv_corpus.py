@@ -5,7 +5,7 @@ import logging
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.made.csv_clips import csv_file, read_csv, reasons
@@ -13,6 +13,7 @@ from w2v2.config.data import DataConfig
 from w2v2.data import manifest, names
 from w2v2.data.corpora.rows import resolved
 from w2v2.errors import UserError
+from w2v2.storage.csv_text import safe_cell
 
 
 def test_csv_reads_bom_quotes_and_crlf(tmp_path):
@@ -58,12 +59,13 @@ CELL = (
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(CELL, CELL), min_size=1))
+@example(rows=[("'@", "=a"), ("''-", "'tis")])
 def test_csv_round_trip(tmp_path, rows):
     path = tmp_path / "round.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["uri", "label", "speaker"])
-        writer.writerows([(f"{i}.wav", label, speaker) for i, (label, speaker) in enumerate(rows)])
+        writer.writerows([(f"{i}.wav", *map(safe_cell, row)) for i, row in enumerate(rows)])
     clips = manifest.read(DataConfig(uri=str(path))).clips
     assert list(zip(clips["label"].to_pylist(), clips["speaker"].to_pylist(), strict=True)) == rows
 

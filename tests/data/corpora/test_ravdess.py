@@ -125,9 +125,9 @@ def test_ravdess_vocal_channel(tmp_path, caplog, channel, names):
         result = read_folder(tmp_path, SPEECH, SONG, "README.txt", ".hidden.wav", vocal_channel=channel)
     assert result.clips["clip_id"].to_pylist() == names
     assert len(result.rejects) == 0
-    message = f"data.vocal_channel={channel} leaves out 1 clips"
+    message = f"data.vocal_channel={channel} leaves out 1 clip"
     assert (message in caplog.text) == (channel != "both")
-    assert "passed over 1 files that are not audio" in caplog.text
+    assert "passed over 1 file that is not audio" in caplog.text
 
 
 def test_ravdess_only_the_other_vocal_channel(tmp_path):

@@ -19,7 +19,7 @@ from w2v2.data.corpora.rows import (
 from w2v2.data.given_files import recordings
 from w2v2.errors import ClipError, UserError
 from w2v2.storage import files as storage
-from w2v2.wording import quoted
+from w2v2.wording import counted, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,12 @@ def _ravdess_clips(root: str, audio: Sequence[str], data: DataConfig) -> list[Cl
         )
     num_left_out = len(rows) - len(clips)
     if num_left_out:
-        logger.info("%s: data.vocal_channel=%s leaves out %d clips", root, data.vocal_channel, num_left_out)
+        logger.info(
+            "%s: data.vocal_channel=%s leaves out %s",
+            root,
+            data.vocal_channel,
+            counted(num_left_out, "clips"),
+        )
     return clips
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 from w2v2.config.data import DataConfig, TaskKind
 from w2v2.errors import ClipError, Reject, UserError
 from w2v2.storage import files as storage
-from w2v2.wording import quoted
+from w2v2.wording import counted, quoted
 
 Labels = TaskKind | Literal["none"]
 """What is learned of the clips; none where labels may be unknown."""
@@ -140,7 +140,9 @@ def audio_among(uris: Sequence[str], data: DataConfig, passed_over: Counter[str]
         )  # fmt: skip
     if len(audio) + len(unread) < len(uris):
         passed_over[NOT_AUDIO] += len(uris) - len(audio) - len(unread)
-        logger.info("%s: passed over %d files that are not audio", data.uri, len(uris) - len(audio))
+        logger.info(
+            "%s: passed over %s", data.uri, counted(len(uris) - len(audio), "files that are not audio")
+        )
     return audio
 
 
