@@ -81,6 +81,20 @@ class FinetuneConfig(TrackedJobConfig):
         check_trains_layers(
             self.encoder, {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0}
         )
+        self._check_augmentation()
+        if self.before_remapping and not self.data.classes:
+            raise UserError("before_remapping needs data.classes, which says how classes are remapped")
+        self._check_accumulation()
+        check_mixup(self.task, self.training)
+        self._check_task()
+
+    @property
+    def needs_val(self) -> bool:
+        """Whether a val split decides when to stop, or which weights a beam search has."""
+        return self.training.patience_epochs > 0 or (self.decode.kind == "beam" and self.decode.is_open)
+
+    def _check_augmentation(self) -> None:
+        """Raises UserError where waveforms cannot be changed as augment.kinds asks for."""
         if self.augment.kinds and self.encoder.train != "all":
             raise UserError(
                 f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
@@ -90,15 +104,18 @@ class FinetuneConfig(TrackedJobConfig):
             raise UserError(
                 "augment.kinds has speed, which changes lengths, but audio.fixed_s wants one: drop one of them"
             )
-        if self.before_remapping and not self.data.classes:
-            raise UserError("before_remapping needs data.classes, which says how classes are remapped")
+
+    def _check_accumulation(self) -> None:
+        """Raises UserError for batches in parts whose loss looks at a batch as a whole."""
         whole = self.task.loss == "ccc" or self.task.variance_penalty or self.task.correlation_penalty
         if whole and self.optim.accumulation_steps > 1:
             raise UserError(
                 "optim.accumulation_steps must be 1 with task.loss=ccc or a penalty, which look at a batch as a whole, "
                 f"got {self.optim.accumulation_steps}"
             )
-        check_mixup(self.task, self.training)
+
+    def _check_task(self) -> None:
+        """Raises UserError for settings of another kind of task."""
         if self.task.kind != "classes" and (
             self.training.class_weights != "none"
             or self.training.sampling != "all"
@@ -118,11 +135,6 @@ class FinetuneConfig(TrackedJobConfig):
             raise UserError(
                 f"encoder.pooling=none is for task.kind=transcript, got task.kind={self.task.kind}"
             )
-
-    @property
-    def needs_val(self) -> bool:
-        """Whether a val split decides when to stop, or which weights a beam search has."""
-        return self.training.patience_epochs > 0 or (self.decode.kind == "beam" and self.decode.is_open)
 
     def _check_transcripts(self) -> None:
         """Raises UserError for settings that transcripts cannot have."""

@@ -156,6 +156,11 @@ class TuneFoldsConfig(TrackedJobConfig):
             {"optim.layer_decay": self.optim.layer_decay != 1, "lora.rank": self.lora.rank > 0},
             searched=self.search.space,
         )
+        self._check_trainings_after()
+        self._check_space()
+
+    def _check_trainings_after(self) -> None:
+        """Raises UserError for trainings after the search that its task or its folds do not allow."""
         after = [name for name in ("nested", "final_seeds", "learning_curve") if getattr(self.search, name)]
         if self.task.kind == "transcript" and after:
             raise UserError(
@@ -167,6 +172,9 @@ class TuneFoldsConfig(TrackedJobConfig):
                 f"search.nested needs folds.num_folds of at least 3, got {self.folds.num_folds}: one is left out, and the search "
                 "validates on one of the others at a time"
             )
+
+    def _check_space(self) -> None:
+        """Raises UserError for learning rates that are none, and for fields that trials cannot vary."""
         rates = self.search.space.get("optim.learning_rate", Dimension()).choices
         if not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
             raise UserError(

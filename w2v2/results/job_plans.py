@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from w2v2.audio import descriptors
+from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.baseline import BaselineConfig
-from w2v2.config.data import CacheConfig, Descriptor
+from w2v2.config.data import SPLITS, CacheConfig, Descriptor
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.config.finetune import EvaluateConfig, FinetuneConfig, PredictConfig, SavedModelConfig
 from w2v2.config.model import EncoderConfig
@@ -34,7 +35,6 @@ PAGE = ("metrics.json", "report.html", "plots/", "tables/")
 CLIPS = ("config.yaml", "manifest.parquet", "rejects.parquet")
 _NPY_BYTES = 132
 """Of an entry of the cache besides its numbers."""
-_SAMPLES_PER_S = 16_000
 _DESCRIPTORS_BYTES = 1_000
 """About what the features of one kind take."""
 
@@ -50,18 +50,9 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Json]:
         _of_encoder(encoder, config.cache, precision=config.resources.precision, seed=config.seed)
         for encoder in encoders
     ]
-    num_trials, num_folds, num_epochs = (
-        config.search.num_trials,
-        config.folds.num_folds,
-        config.training.num_epochs,
-    )
-    sizes = np.bincount(corpus.clips["fold"].to_numpy(), minlength=num_folds)
-    steps = (
-        sum(math.ceil((len(corpus.clips) - int(size)) / config.optim.batch_size) for size in sizes)
-        * num_epochs
-    )
+    num_trials, steps = config.search.num_trials, _steps_of_trial(config, corpus)
     num_kept = _num_files(storage.join(config.run, "ledger"))
-    pruned = "" if config.search.pruning == "none" else f"; {config.search.pruning} stops bad trials earlier"
+    curve = ["learning_curve.parquet"] if config.search.learning_curve else []
     return report_plan(
         config,
         corpus,
@@ -70,20 +61,34 @@ def plan_search(config: TuneFoldsConfig, corpus: Manifest) -> dict[str, Json]:
             audio=config.audio,
             frozen=frozen,
             cache=config.cache,
-            computes=[
-                *_speakers(corpus),
-                f"{counted(num_trials, 'trials')} x {counted(num_folds, 'folds')} x {num_epochs} epochs, {steps} steps a trial at optim.batch_size "
-                f"{config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished",
-                str(cost_of(config)),
-            ],
+            computes=[*_speakers(corpus), _trials(config, steps, num_kept), str(cost_of(config))],
             writes=[
-                *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet",
-                *(["learning_curve.parquet"] if config.search.learning_curve else []), "best.yaml", *PAGE,
-                "tensorboard/", "study.db", "ledger/",
+                *CLIPS, "trials.parquet", "folds.parquet", "curves.parquet", "predictions.parquet", *curve,
+                "best.yaml", *PAGE, "tensorboard/", "study.db", "ledger/",
             ],
-            numbers={"num_trials": num_trials, "num_folds": num_folds, "num_steps": num_trials * steps, "num_folds_done": num_kept},
+            numbers={
+                "num_trials": num_trials, "num_folds": config.folds.num_folds, "num_steps": num_trials * steps,
+                "num_folds_done": num_kept,
+            },
         ),
     )  # fmt: skip
+
+
+def _steps_of_trial(config: TuneFoldsConfig, corpus: Manifest) -> int:
+    """The optimizer steps of a trial that trains all its folds."""
+    sizes = np.bincount(corpus.clips["fold"].to_numpy(), minlength=config.folds.num_folds)
+    batches = (math.ceil((len(corpus.clips) - int(size)) / config.optim.batch_size) for size in sizes)
+    return sum(batches) * config.training.num_epochs
+
+
+def _trials(config: TuneFoldsConfig, steps: int, num_kept: int) -> str:
+    """Trials, folds, epochs and steps as a sentence; num_kept folds are finished."""
+    num_trials, num_folds = config.search.num_trials, config.folds.num_folds
+    pruned = "" if config.search.pruning == "none" else f"; {config.search.pruning} stops bad trials earlier"
+    return (
+        f"{counted(num_trials, 'trials')} x {counted(num_folds, 'folds')} x {config.training.num_epochs} epochs, {steps} steps a "
+        f"trial at optim.batch_size {config.optim.batch_size}{pruned}; {num_kept} of {num_trials * num_folds} folds are finished"
+    )
 
 
 def plan_baseline(config: BaselineConfig, corpus: Manifest) -> dict[str, Json]:
@@ -116,49 +121,49 @@ def plan_finetune(config: FinetuneConfig, corpus: Manifest) -> dict[str, Json]:
         corpus, clips=splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
     )
     counts = {row["values"]: row["counts"] for row in corpus.clips["split"].value_counts().to_pylist()}
-    num_train = counts.get("train", 0)
-    steps = (
-        math.ceil(num_train / (config.optim.batch_size * config.optim.accumulation_steps))
-        * config.training.num_epochs
+    encoder = _of_encoder(
+        config.encoder, config.cache, precision=config.resources.precision, seed=config.seed
     )
-    num_kept = _num_files(storage.join(config.run, "checkpoints"))
-    before = (
-        "; before it, the same on the classes as they are, in before_remapping/"
-        if config.before_remapping
-        else ""
-    )
-    kept = "; it resumes from a checkpoint of an earlier attempt" if num_kept else ""
+    steps = _steps_of_training(config, counts.get("train", 0))
     return report_plan(
         config,
         corpus,
         Work(
             task=config.task.kind,
             audio=config.audio,
-            frozen=[
-                _of_encoder(
-                    config.encoder, config.cache, precision=config.resources.precision, seed=config.seed
-                ),
-                *_of_descriptors(config.head.joined),
-            ],
+            frozen=[encoder, *_of_descriptors(config.head.joined)],
             cache=config.cache,
             computes=[
                 *_speakers(corpus),
-                "splits: "
-                + ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test") if name in counts),
-                f"{config.training.num_epochs} epochs, {'at most ' if config.training.patience_epochs else ''}{steps} steps on {config.resources.num_workers} "
-                f"worker{'s' if config.resources.num_workers > 1 else ''}{kept}{before}",
+                "splits: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts),
+                _epochs(config, steps),
             ],
-            writes=[
-                "model/",
-                *CLIPS,
-                "predictions.parquet",
-                "curves.parquet",
-                *PAGE,
-                "tensorboard/",
-                "checkpoints/",
-            ],
+            writes=["model/", *CLIPS, "predictions.parquet", "curves.parquet", *PAGE, "tensorboard/", "checkpoints/"],
             numbers={"splits": counts, "num_steps": steps},
         ),
+    )  # fmt: skip
+
+
+def _steps_of_training(config: FinetuneConfig, num_train: int) -> int:
+    """The optimizer steps of all epochs over so many training clips."""
+    clips_per_step = config.optim.batch_size * config.optim.accumulation_steps
+    return math.ceil(num_train / clips_per_step) * config.training.num_epochs
+
+
+def _epochs(config: FinetuneConfig, steps: int) -> str:
+    """Epochs, steps and workers as a sentence."""
+    at_most = "at most " if config.training.patience_epochs else ""
+    plural = "s" if config.resources.num_workers > 1 else ""
+    is_kept = _num_files(storage.join(config.run, "checkpoints")) > 0
+    kept = "; it resumes from a checkpoint of an earlier attempt" if is_kept else ""
+    before = (
+        "; before it, the same on the classes as they are, in before_remapping/"
+        if config.before_remapping
+        else ""
+    )
+    return (
+        f"{config.training.num_epochs} epochs, {at_most}{steps} steps on {config.resources.num_workers} "
+        f"worker{plural}{kept}{before}"
     )
 
 
@@ -276,7 +281,7 @@ def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, s
         name=f"{computed} {encoder.name} (encoder.train={encoder.train})",
         key=info.key if info else "",
         bytes_per_clip=_NPY_BYTES if is_waveform else vector,
-        bytes_per_s=number * _SAMPLES_PER_S if is_waveform else 0.0,
+        bytes_per_s=number * SAMPLE_RATE if is_waveform else 0.0,
     )
 
 

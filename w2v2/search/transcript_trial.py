@@ -8,6 +8,7 @@ import torch
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.data.text import Vocabulary, padded_targets, vocabulary_of
 from w2v2.models.classifier import trainable_copy
+from w2v2.models.ctc import Transcriber
 from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.decoder import Decoder
 from w2v2.models.lora import add_lora
@@ -28,28 +29,24 @@ def score_transcripts(
     """
     started = time.perf_counter()
     torch.set_num_threads(max(1, int(settings.resources.cpus_per_worker)))
-    encoder, _ = loaded_encoder(settings.encoder, settings.seed)
     train, held_out = plan.rows_of(fold)
     references, expected = (plan.clips["reference"].take(rows).to_pylist() for rows in (train, held_out))
     vocabulary = _vocabulary(settings, references)
     seed = fold_seed(settings.seed, fold)
-    torch.manual_seed(seed)
-    checkpoint = settings.encoder if settings.text.vocab == "model" else None
-    model = new_transcriber(trainable_copy(encoder), settings.head, vocabulary, checkpoint=checkpoint)
-    add_lora(model.encoder, settings.lora)
+    model = _new_model(settings, vocabulary, seed=seed)
+    precision = settings.resources.precision
     trainer = Trainer(
         model,
         clip_set(settings, plan, train, targets=padded_targets(references, vocabulary)),
         task=settings.task,
         optim=settings.optim,
         training=settings.training,
-        precision=settings.resources.precision,
+        precision=precision,
         seed=seed,
         group=group,
     )
     curve = trainer.run()
     clips = clip_set(settings, plan, held_out, targets=padded_targets(expected, vocabulary))
-    precision = settings.resources.precision
     loss = transcript_loss(model, clips, trainer.objective, precision=precision, group=group)
     if np.isinf(loss):  # NaN is the loss of clips without a character that can be written
         raise DivergenceError(f"the loss of held-out fold {fold} is {loss}")
@@ -67,6 +64,16 @@ def score_transcripts(
         curve=curve,
         num_trained_parameters=num_trained_parameters(model),
     )
+
+
+def _new_model(settings: TuneFoldsConfig, vocabulary: Vocabulary, *, seed: int) -> Transcriber:
+    """The encoder with an output for each character, before anything is trained."""
+    encoder, _ = loaded_encoder(settings.encoder, settings.seed)
+    torch.manual_seed(seed)
+    checkpoint = settings.encoder if settings.text.vocab == "model" else None
+    model = new_transcriber(trainable_copy(encoder), settings.head, vocabulary, checkpoint=checkpoint)
+    add_lora(model.encoder, settings.lora)
+    return model
 
 
 def _vocabulary(settings: TuneFoldsConfig, references: list[str]) -> Vocabulary:
