@@ -8,13 +8,17 @@ import pytest
 
 from tests.cloud.gcs import FakeGcs, without_pauses
 from w2v2.config.data import AudioConfig, CacheConfig, DataConfig
+from w2v2.config.model import EncoderConfig
 from w2v2.data.corpora.recordings import speakers_in
 from w2v2.data.file_facts import add_file_facts
 from w2v2.data.manifest import CLIPS, Manifest, read
 from w2v2.data.rejects import REJECTS
 from w2v2.features.descriptor_features import prepare_descriptors
+from w2v2.features.encoder_info import RecordedEncoders
 from w2v2.features.requests import AudioIndex, Request
 from w2v2.inference.reading import read_clips
+from w2v2.models.fold_encoders import num_folds_of
+from w2v2.models.learning_rates import is_tiny
 from w2v2.storage.files import UnreachableError
 
 URI = "gs://speech/a.wav"
@@ -53,6 +57,7 @@ WORK: dict[str, Callable[[], Any]] = {
     "looking at files": lambda: add_file_facts(Manifest(clips=CLIP, rejects=REJECTS.empty_table()), DATA),
     "metadata of recordings": lambda: speakers_in(["gs://speech/metadata.json"], DATA),
     "a table of labels": lambda: read(DATA),
+    "what an encoder began with": lambda: is_tiny("gs://speech/model"),
     "a folder": lambda: read(DataConfig(uri="gs://speech/folder")),
 }
 
@@ -77,3 +82,23 @@ def test_missing_files_are_rejects_of_their_kind(bucket: FakeGcs) -> None:
     assert described.prepared.reject is not None and described.prepared.reject.kind == "missing"
     corpus = add_file_facts(Manifest(clips=CLIP, rejects=REJECTS.empty_table()), DATA)
     assert corpus.rejects["kind"].to_pylist() == ["missing"] and not len(corpus.clips)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda: num_folds_of("gs://speech/run"),
+        lambda: RecordedEncoders(CACHE, precision="float32", seed=0).find(EncoderConfig()),
+    ],
+    ids=["folds of an encoder", "facts about an encoder"],
+)
+def test_a_file_that_is_there_and_does_not_come_is_not_damaged(
+    look: Callable[[], Any], bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pauses(monkeypatch)
+    monkeypatch.setattr("w2v2.storage.files.exists", lambda uri: True)  # it answers for the last time
+    bucket.faults.add(kind="status", count=-1)
+    with pytest.raises(
+        UnreachableError, match=r"could not be reached or did not answer .*run the same command again"
+    ):
+        look()

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cloud.gcs import FakeGcs, gcs_environment, without_pauses
 from w2v2.cluster import tracking
+from w2v2.cluster.tracker_runs import StartedRun
 from w2v2.config.command_line import parse
 from w2v2.config.data import CacheConfig, DataConfig
 from w2v2.config.finetune import FinetuneConfig
@@ -20,6 +23,7 @@ from w2v2.config.model import EncoderConfig, TrainingConfig
 from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.jobs import finetune, tune_folds
+from w2v2.storage import run_directory
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -245,6 +249,78 @@ def test_calls_that_fail_in_a_row_are_not_made_for_ever(tmp_path: Path, caplog) 
             session.log("training", [(step, {"train_loss": 0.1})])
     assert len(calls) == session.num_failed == tracking.NUM_IN_A_ROW
     assert not any("pa55word" in message for message in caplog.messages)
+
+
+class RecordedRun:
+    """In place of a tracker's run: what it was sent."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, str] = {"run": "1"}
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def begin(self, *args: Any) -> StartedRun:
+        self.calls.append(("begin", args))
+        return StartedRun(place="here", continued=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.calls.append((name, args))
+
+
+@pytest.fixture
+def run_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+    """A finished run in gs://speech/run with a learning curve of one epoch."""
+    without_pauses(monkeypatch)
+    with FakeGcs("speech") as server:
+        for name, value in gcs_environment(server).items():
+            monkeypatch.setenv(name, value)
+        run_directory.write_table("gs://speech/run", "curves", pa.table({"epoch": [0], "uar": [0.5]}))
+        yield server
+
+
+def tracked_session(monkeypatch: pytest.MonkeyPatch) -> tuple[tracking.Session, RecordedRun]:
+    run = RecordedRun()
+    monkeypatch.setattr(tracking, "run_of", lambda tracker: run)
+    config = replace(parse(FinetuneConfig, []), run="gs://speech/run", track="mlflow")
+    return tracking.Session(config), run
+
+
+def test_a_table_that_cannot_be_read_is_warned_of_and_the_rest_is_sent(
+    run_in_a_bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_in_a_bucket.faults.add(kind="status", path_contains="curves.parquet", count=-1)
+    session, run = tracked_session(monkeypatch)
+    session.finish({"uar": 0.5})
+    assert [name for name, _ in run.calls] == ["begin", "summarize", "end"]
+    (warning,) = caplog.messages
+    assert warning.startswith(
+        "tracking: mlflow: sending curves is left out (gs://speech/run/curves.parquet: Google "
+    )
+    assert warning.endswith("the job continues, and the same command again sends what mlflow lacks")
+    run_in_a_bucket.faults.clear()
+    again, run = tracked_session(monkeypatch)
+    again.finish({"uar": 0.5})
+    assert ("log", ("training", [(0, {"uar": 0.5})])) in run.calls
+
+
+def test_a_run_directory_that_does_not_answer_stops_no_job_and_begins_no_second_run(
+    run_in_a_bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session, run = tracked_session(monkeypatch)
+    session.log("training", [(0, {"uar": 0.5})])
+    assert [name for name, _ in run.calls] == ["begin", "log"]
+    run_in_a_bucket.faults.add(kind="status", count=-1)
+    session.log("training", [(1, {"uar": 0.6})])
+    session.end("FAILED")
+    assert [name for name, _ in run.calls] == ["begin", "log", "log", "end"]
+    assert all("mlflow: writing tracker.json is left out (gs://speech/run/" in m for m in caplog.messages)
+    caplog.clear()
+    session, run = tracked_session(monkeypatch)
+    session.log("training", [(2, {"uar": 0.7})])
+    session.finish({"uar": 0.7})
+    assert run.calls == []
+    assert caplog.messages[0].startswith(
+        "tracking: mlflow: beginning a run is left out (gs://speech/run/tracker"
+    )
 
 
 @pytest.mark.parametrize("tracker, extra", [("mlflow", "mlflow-skinny"), ("wandb", "wandb")])

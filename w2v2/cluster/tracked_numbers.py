@@ -101,7 +101,10 @@ def fold_group(trial: int, fold: int) -> str:
 
 
 def curves_of(run: str) -> Iterator[tuple[str, Points]]:
-    """The learning curves of a finished run, of trainings or of the folds of trials, and the scores of the folds."""
+    """The learning curves of a finished run, of trainings or of the folds of trials, and the scores of the folds.
+
+    Raises StorageError, as trials_of and data_digest do, where a table is there and cannot be read.
+    """
     groups: dict[str, list[tuple[int, Mapping[str, float | None]]]] = {}
     for row in _rows(run, "curves"):
         is_fold = "trial" in row
@@ -137,8 +140,9 @@ def data_digest(run: str) -> str:
 
 
 def _rows(run: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a table of the run; none where it has no such table."""
     try:
         table: pa.Table = run_directory.read_table(run, name)
-    except storage.StorageError:
+    except storage.NotFoundError:
         return []
     return table.to_pylist()

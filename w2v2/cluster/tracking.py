@@ -2,7 +2,8 @@
 
 The tracker's run begins with the first measurement, so that a job that is refused before that, such as one with other
 settings than its run directory has, leaves no trace there. A tracker cannot stop a job: a call that fails is warned of
-and counted, and after NUM_IN_A_ROW of them no more are made. Nothing leaves the machine unless the tracker's own
+and counted, and after NUM_IN_A_ROW of them no more are made; a file of the run directory that cannot be read or written
+is warned of, too, and what it has is not sent. Nothing leaves the machine unless the tracker's own
 environment variables say so.
 """
 
@@ -12,8 +13,6 @@ import json
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-import yaml
 
 from w2v2.cluster.tracked_numbers import curves_of, data_digest, flat_settings, headline, trials_of
 from w2v2.cluster.tracker_runs import LIBRARIES, TrackerRun, run_of
@@ -25,6 +24,7 @@ from w2v2.machine import commit
 from w2v2.measurements import Points, followed_by, unfollowed
 from w2v2.redaction import redacted
 from w2v2.storage import files as storage
+from w2v2.storage import run_directory
 from w2v2.versions import W2V2
 
 logger = logging.getLogger(__name__)
@@ -88,14 +88,17 @@ class Session:
         if self._has_begun:
             return
         self._has_begun = True
-        kept = self._read()
+        stored = self._in_run_directory("beginning a run", lambda: (self._read(), self._settings()))
+        if stored is None:  # another run for the same directory would not be its continuation
+            return
+        kept, settings = stored
         self._sent = dict(kept.get("sent", {}))
         tags = {"w2v2.job": type(self._config).__name__.removesuffix("Config"), "w2v2.version": W2V2}
         tags |= {"w2v2.run": redacted(storage.expand(self._config.run))}
         tags |= {"w2v2.commit": code} if (code := commit()) else {}
         name = storage.expand(self._config.run).rstrip("/").rpartition("/")[2]
         started = self._call(
-            "the start of its run", self._run.begin, kept.get("ids", {}), name, self._settings(), tags
+            "the start of its run", self._run.begin, kept.get("ids", {}), name, settings, tags
         )
         self._open = started is not None
         if started is not None:
@@ -107,10 +110,9 @@ class Session:
     def _settings(self) -> dict[str, str]:
         """The settings of the run directory, in which what was left open is filled in."""
         try:
-            text = storage.read_text(storage.join(storage.expand(self._config.run), "config.yaml"))
+            return flat_settings(run_directory.read_settings(storage.expand(self._config.run)))
         except storage.NotFoundError:
             return flat_settings(tree(self._config))
-        return flat_settings(yaml.safe_load(text))
 
     def log(self, group: str, points: Points) -> None:
         """Send the measurements of a group, as `measurements.measured` gives them, that were not sent before."""
@@ -124,12 +126,13 @@ class Session:
         """Send what is missing of the curves, each trial's settings and score, and the numbers of metrics.json; end the run."""
         self._begin()
         run = storage.expand(self._config.run)
-        for group, points in curves_of(run):
+        for group, points in self._in_run_directory("sending curves", lambda: list(curves_of(run))) or ():
             self.log(group, points)
         if self._open:
-            for group, trial in trials_of(run):
+            for group, trial in self._in_run_directory("sending trials", lambda: list(trials_of(run))) or ():
                 self._call(f"sending {group}", self._run.add_trial, group, trial)
-            tags = {"w2v2.data_digest": data_digest(run)}
+            digest = self._in_run_directory("sending the digest of the data", lambda: data_digest(run))
+            tags = {} if digest is None else {"w2v2.data_digest": digest}
             self._call("sending the scores", self._run.summarize, headline(metrics), tags)
         self.end("FINISHED")
 
@@ -164,14 +167,33 @@ class Session:
         self._in_a_row = 0
         return True if value is None else value
 
+    def _in_run_directory(self, what: str, work: Callable[[], R]) -> R | None:
+        """What the work with files of the run directory gives; None, with a warning, where one cannot be read or written."""
+        try:
+            return work()
+        except storage.StorageError as error:
+            logger.warning(
+                "tracking: %s: %s is left out (%s); the job continues, and the same command again sends what %s lacks",
+                self._config.track,
+                what,
+                error,
+                self._config.track,
+            )
+            return None
+
     def _read(self) -> JsonObject:
         """The part of tracker.json for this tracker; empty where there is none."""
         try:
-            kept = json.loads(storage.read_text(self._uri)).get(self._config.track, {})
-        except (storage.NotFoundError, ValueError, AttributeError):
+            text = storage.read_text(self._uri)
+        except (storage.NotFoundError, storage.DamagedError):
+            return {}
+        try:
+            kept = json.loads(text).get(self._config.track, {})
+        except (ValueError, AttributeError):
             return {}
         return kept if isinstance(kept, dict) else {}
 
     def _keep(self) -> None:
         kept = {self._config.track: {"ids": self._run.ids, "sent": self._sent}}
-        storage.write_text(self._uri, json.dumps(kept, indent=1) + "\n")
+        text = json.dumps(kept, indent=1) + "\n"
+        self._in_run_directory(f"writing {FILE}", lambda: storage.write_text(self._uri, text))

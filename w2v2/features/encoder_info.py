@@ -48,12 +48,19 @@ class RecordedEncoders:
         self._cache, self._precision, self._seed = cache, precision, seed
 
     def find(self, encoder: EncoderConfig) -> EncoderInfo | None:
-        """The facts about an encoder; None where it, or the present version of its files, was never loaded."""
+        """The facts about an encoder; None where it, or the present version of its files, was never loaded.
+
+        Raises StorageError where the cache cannot be read.
+        """
         uri = self._uri(encoder)
         if not uri or not storage.exists(uri):
             return None
         try:
-            kept = json.loads(storage.read_text(uri))
+            text = storage.read_text(uri)
+        except storage.DamagedError:
+            text = ""
+        try:
+            kept = json.loads(text)
             if kept["crc32c"] == _seal(kept["info"]):
                 lists = {name: tuple(kept["info"][name]) for name in ("kernels", "strides")}
                 return EncoderInfo(**kept["info"] | lists)

@@ -41,13 +41,14 @@ def model_of_fold(name: str, fold: int) -> str:
 def num_folds_of(name: str) -> int:
     """How many folds a folder has encoders for; 0 for the name of a single encoder.
 
-    Raises UserError where the folder's mark cannot be read.
+    Raises UserError where the folder's mark is damaged, and StorageError where it cannot be read.
     """
     place = storage.join(storage.expand(name), FILE)
     if not storage.exists(place):
         return 0
+    text = storage.read_text(place)
     try:
-        return int(json.loads(storage.read_text(place))["num_folds"])
+        return int(json.loads(text)["num_folds"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{place} cannot be read ({error}): run its {command_of('pretrain')} again, which writes it anew"

@@ -104,11 +104,18 @@ def is_tiny(name: str) -> bool:
 
 
 def _origin(uri: str, *path: str) -> str:
-    """The name of the encoder that a folder's weights began with, by one of its files; '' where that does not say."""
+    """The name of the encoder that a folder's weights began with, by one of its files; '' where that does not say.
+
+    Raises StorageError where the file is there and cannot be read: the rate would be another one.
+    """
     try:
-        about = json.loads(storage.read_text(uri))
+        text = storage.read_text(uri)
+    except (storage.NotFoundError, storage.DamagedError):
+        return ""
+    try:
+        about = json.loads(text)
         for section in path:
             about = about[section]
         return str(about["name"])
-    except (storage.NotFoundError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return ""
