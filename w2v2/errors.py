@@ -1,5 +1,6 @@
 """Errors that a job reports in one sentence, and the reason why a clip is rejected."""
 
+import errno
 import re
 import tempfile
 from dataclasses import dataclass
@@ -25,25 +26,64 @@ _UNWRITABLE = (
     *("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system"),
     *("database or disk is full", "No usable temporary directory", "failed to offload data block"),
 )
-"""What the system, SQLite, Python and DuckDB say of a disk that takes no more; libraries repeat it in errors of their own."""
+"""What the system, SQLite, Python and DuckDB say of a disk that takes no more, for errors that have nothing else."""
+_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_IN_RUST = re.compile(r"\(os error (\d+)\)")
+"""How every error of input and output ends that a library in Rust raises, such as safetensors."""
+_TEXT_ALONE = {"duckdb", "_duckdb", "ray", "multiprocessing", "concurrent"}
+"""Libraries whose errors have no number: DuckDB's, and those that hold a worker's traceback as a text."""
 
 
 def unwritable_disk(error: BaseException) -> ResumableError | None:
     """The sentence for an error of a full or read-only disk, whichever library raised it and however it was reported; else None."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        # Ray has the error of a worker as an attribute.
-        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
-    for cause in seen[::-1]:
-        for line in str(cause).splitlines():
-            if any(words in line for words in _UNWRITABLE):
-                return ResumableError(
-                    f"a disk is full or read-only ({line.strip()[:200]}); free it, or name another folder for temporary "
-                    f"files than {_temporary_folder()} by TMPDIR, and run the same command again"
-                )
+    for cause in error_chain(error)[::-1]:
+        if line := _unwritable(cause):
+            return ResumableError(
+                f"a disk is full or read-only ({line.strip()[:200]}); free it, or name another folder for temporary "
+                f"files than {_temporary_folder()} by TMPDIR, and run the same command again"
+            )
     return None
+
+
+def error_chain(error: BaseException | None) -> list[BaseException]:
+    """An error, what it was raised from or what it was raised while handling, and so on."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        # Ray has the error of a worker as an attribute.
+        cause = getattr(error, "cause", None)
+        error = cause if isinstance(cause, BaseException) else error.__cause__ or error.__context__
+    return chain
+
+
+def sqlite_code(error: BaseException | None) -> int | None:
+    """SQLite's primary result code, such as sqlite3.SQLITE_BUSY, of an error or its causes; None where SQLite raised none."""
+    codes = (getattr(cause, "sqlite_errorcode", None) for cause in error_chain(error))
+    return next((code & 0xFF for code in codes if code is not None), None)
+
+
+def _unwritable(error: BaseException) -> str:
+    """The line of an error's text that says that a disk takes no more; '' for other errors."""
+    lines = str(error).splitlines() or [""]
+    if isinstance(error, OSError) and error.errno in _ERRNOS:
+        return lines[0]
+    if getattr(error, "sqlite_errorcode", None) is not None:
+        return lines[0] if _is_of_full_sqlite(error) else ""
+    if not isinstance(error, OSError | UserError):
+        for line in lines:
+            if (number := _IN_RUST.search(line)) and int(number[1]) in _ERRNOS:
+                return line
+    roots = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    is_of_tempfile = isinstance(error, FileNotFoundError) and error.filename is None
+    if not roots & _TEXT_ALONE and not is_of_tempfile:
+        return ""
+    return next((line for line in lines if any(words in line for words in _UNWRITABLE)), "")
+
+
+def _is_of_full_sqlite(error: BaseException) -> bool:
+    import sqlite3
+
+    return sqlite_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 
 
 def _temporary_folder() -> str:

@@ -1,6 +1,7 @@
 """A full disk is one sentence, whichever library meets it and however another error reports it."""
 
 import errno
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,19 @@ import sqlite3
 connection = sqlite3.connect(place)
 connection.execute('PRAGMA max_page_count = 9')
 connection.execute('CREATE TABLE t AS SELECT zeroblob(1000000) x')
+""",
+    "read-only sqlite": """
+import sqlite3
+connection = sqlite3.connect(place)
+connection.execute('CREATE TABLE t (x)')
+connection.execute('PRAGMA query_only = ON')
+connection.execute('INSERT INTO t VALUES (1)')
+""",
+    "a process's text": """
+from concurrent.futures import ProcessPoolExecutor
+from tests.config.test_full_disk import fail_to_export
+with ProcessPoolExecutor(1) as pool:
+    pool.submit(fail_to_export, place).result()
 """,
     "python": "open(place, 'wb').write(bytes(10**6))",
     "arrow": "import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({'a': [str(i) * 9 for i in range(10**5)]}), place)",
@@ -55,6 +69,14 @@ sys.exit(run_job(lambda config: exec(sys.argv[2], {"place": place}), Config, [])
 """
 
 
+def fail_to_export(place: str) -> None:
+    """As a worker fails that cannot write a file: of the error's causes, pickle keeps only their text."""
+    try:
+        Path(place).write_bytes(bytes(10**6))
+    except OSError as error:
+        raise UserError("the model cannot be exported") from error
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_libraries_that_cannot_write_end_a_job_in_a_sentence(library: str, tmp_path: Path) -> None:
     job = subprocess.run(
@@ -81,6 +103,20 @@ def test_errors_that_are_not_of_a_full_disk_stay_as_they_are() -> None:
     missing = UserError("no such file")
     missing.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
     assert unwritable_disk(missing) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/No space left on device.wav"),
+        UserError("model '/runs/Read-only file system': no such folder"),
+        RuntimeError("cannot open /data/Disk quota exceeded/x"),
+        ValueError("a file named (os error 2)"),
+        sqlite3.OperationalError("no such table: database or disk is full"),
+    ],
+)
+def test_words_in_a_name_are_no_full_disk(error: Exception) -> None:
+    assert unwritable_disk(error) is None
 
 
 def test_a_worker_s_error_is_recognised_by_its_cause() -> None:

@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 
 from tests.made.fold_scores import fold_score
 from tests.search.test_study import make, score
@@ -147,6 +149,32 @@ def test_a_locked_study_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
     again = make(tmp_path)
     assert again.ask() == proposal
     assert not again.report(proposal.number, [0.5], num_folds=6)
+
+
+def test_a_name_with_the_words_of_a_lock_is_no_lock(tmp_path: Path) -> None:
+    run = tmp_path / "database is locked"
+    study = make(run)
+    proposal = study.ask()
+    with sqlite3.connect(run / "study.db") as database:
+        database.execute("DROP TABLE trial_intermediate_values")
+    with pytest.raises(
+        ResumableError,
+        match=r"study\.db cannot be read or written \(.*no such table: trial_intermediate_values",
+    ):
+        study.report(proposal.number, [0.5], num_folds=6)
+
+
+def test_locks_are_known_by_the_codes_of_sqlite(tmp_path: Path) -> None:
+    """Of all its codes, the extended ones included, those of a lock that another connection holds."""
+    codes = {name: getattr(sqlite3, name) for name in dir(sqlite3) if name.startswith("SQLITE_BUSY")}
+    assert len(codes) == 4  # BUSY, BUSY_RECOVERY, BUSY_SNAPSHOT, BUSY_TIMEOUT
+    for code in (*codes.values(), sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_CORRUPT):
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = code
+        wrapped = StorageInternalError("Optuna's words")
+        wrapped.__cause__ = OperationalError("UPDATE", {}, error)
+        wrapped.__cause__.__cause__ = error
+        assert study_file._is_locked(wrapped) == (code in codes.values()), code
 
 
 @pytest.mark.slow

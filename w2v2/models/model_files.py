@@ -6,7 +6,7 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from w2v2.errors import UserError, unwritable_disk
+from w2v2.errors import UserError, error_chain, unwritable_disk
 from w2v2.models.pretrained_name import local_path
 from w2v2.storage import files as storage
 
@@ -150,7 +150,7 @@ def hub_refusal(error: BaseException) -> str:
     """
     from huggingface_hub import errors
 
-    chain = _with_causes(error)
+    chain = error_chain(error)
     for cause in chain:
         if isinstance(
             cause, errors.GatedRepoError
@@ -187,12 +187,3 @@ def _is_passing(status: int) -> bool:
         status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
         or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     )
-
-
-def _with_causes(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return chain

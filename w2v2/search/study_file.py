@@ -13,7 +13,7 @@ import sqlalchemy.exc
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from w2v2.errors import ResumableError, UserError
+from w2v2.errors import ResumableError, UserError, sqlite_code
 from w2v2.evaluation.direction import sign
 from w2v2.search.trial_records import Record, TrialRecords, record_of, trial_of
 from w2v2.storage import files as storage
@@ -162,5 +162,6 @@ def _connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _is_locked(error: BaseException | None) -> bool:
-    return error is not None and ("database is locked" in str(error) or _is_locked(error.__cause__))
+def _is_locked(error: BaseException) -> bool:
+    """Whether SQLite reports a lock that another connection holds; Optuna and SQLAlchemy have its error as their cause."""
+    return sqlite_code(error) == sqlite3.SQLITE_BUSY
