@@ -74,10 +74,10 @@ def make(
     )
     if model.mix is not None:
         torch.nn.init.normal_(model.mix.logits)
-    if model.units is not None:
-        model.units.fit(np.array([[1.0, 5.0], [3.0, 9.0]]))
-    if model.joined is not None:
-        model.joined.fit(np.random.default_rng(0).normal(3, 2, size=(9, num_descriptors)))
+    if model.target_scaler is not None:
+        model.target_scaler.fit(np.array([[1.0, 5.0], [3.0, 9.0]]))
+    if model.descriptor_scaler is not None:
+        model.descriptor_scaler.fit(np.random.default_rng(0).normal(3, 2, size=(9, num_descriptors)))
     info = ModelInfo(
         kind=kind, groups=groups, audio=AudioConfig(trim_db=30.0), encoder=encoder.config, head=head, normalize=True,
         num_descriptors=num_descriptors,

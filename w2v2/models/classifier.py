@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -59,9 +60,20 @@ class Classifier(nn.Module):
         dim = side_by_side * pooled_dim(encoder.dim, encoder.config.pooling) + num_descriptors
         self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
         self.attention = weighted_pool(side_by_side * encoder.dim, encoder.config.pooling)
-        self.joined = Standardizer(num_descriptors) if num_descriptors else None
+        # `joined` and `units` are the names of stored tensors: in model folders, checkpoints and digests of models.
+        self.add_module("joined", Standardizer(num_descriptors) if num_descriptors else None)
         self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
-        self.units = Standardizer(self.num_outputs) if denormalize else None
+        self.add_module("units", Standardizer(self.num_outputs) if denormalize else None)
+
+    @property
+    def descriptor_scaler(self) -> Standardizer | None:
+        """Standardises hand-made features; None where the model joins none to the pooled vector."""
+        return cast(Standardizer | None, self._modules["joined"])
+
+    @property
+    def target_scaler(self) -> Standardizer | None:
+        """Gives the outputs of a regression the units of its targets; None where outputs are logits."""
+        return cast(Standardizer | None, self._modules["units"])
 
     def embed(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
@@ -85,11 +97,11 @@ class Classifier(nn.Module):
     ) -> Float[Tensor, "batch outputs"]:
         """Outputs per clip, those of the first head first: logits, or values of a regression."""
         vector = self.embed(features, lengths)
-        if self.joined is not None:
+        if self.descriptor_scaler is not None:
             assert descriptors is not None, "this model joins hand-made features"
-            vector = torch.cat([vector, self.joined(descriptors)], dim=1)
+            vector = torch.cat([vector, self.descriptor_scaler(descriptors)], dim=1)
         outputs = torch.cat([head(vector) for head in self.heads], dim=1)
-        return outputs if self.units is None else self.units.restore(outputs)
+        return outputs if self.target_scaler is None else self.target_scaler.restore(outputs)
 
 
 def trainable_copy(encoder: Encoder) -> Encoder:

@@ -62,8 +62,8 @@ def _classifier_counterpart(model: Classifier, info: ModelInfo) -> PreTrainedMod
     lines: list[Any] = [head.layers[-1] for head in model.heads]  # type: ignore[index]
     weight = torch.cat([line.weight for line in lines])
     bias = torch.cat([line.bias for line in lines])
-    if model.units is not None:
-        weight, bias = weight * model.units.scale[:, None], model.units.restore(bias[None])[0]
+    if model.target_scaler is not None:
+        weight, bias = weight * model.target_scaler.scale[:, None], model.target_scaler.restore(bias[None])[0]
     stock.classifier.weight.copy_(weight)
     stock.classifier.bias.copy_(bias)
     if model.mix is not None:

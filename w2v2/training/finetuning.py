@@ -248,10 +248,10 @@ def _new_classifier(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) ->
         num_descriptors=plan.num_descriptors,
         denormalize=plan.config.task.kind == "regression",
     )
-    if model.joined is not None and train_set.descriptors is not None:
-        model.joined.fit(train_set.descriptors)
-    if model.units is not None:
-        model.units.fit(train_set.targets)
+    if model.descriptor_scaler is not None and train_set.descriptors is not None:
+        model.descriptor_scaler.fit(train_set.descriptors)
+    if model.target_scaler is not None:
+        model.target_scaler.fit(train_set.targets)
     return model
 
 
