@@ -9,7 +9,7 @@ __all__ = ["Run", "embed", "load_model", "predict", "read_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """What __all__ names, imported when it is first used: `import w2v2` itself imports nothing."""
+    """A name of __all__, imported when it is first used: `import w2v2` itself imports nothing."""
     if name not in __all__:
         raise AttributeError(f"module 'w2v2' has no attribute {name!r}")
     from w2v2 import api

@@ -282,14 +282,14 @@ def _as(table: pa.Table, output: Literal["pandas", "arrow"]) -> "pd.DataFrame | 
 
 
 def _path(what: str, name: object) -> str:
-    """The name of a model, encoder or run as text; UserError for anything but a name."""
+    """The name of a model, encoder or run as text. Raises UserError for anything but a name."""
     if not isinstance(name, str | os.PathLike):
         raise UserError(f"{what} is named by a path, a gs:// uri or a hub name, got {type(name).__name__}")
     return os.fspath(name)
 
 
 def _layers(layers: Any) -> Any:
-    """The layers with whole numbers of any kind as Python's; UserError for anything else."""
+    """The layers, with whole numbers of other types, such as numpy's, as int. Raises UserError for anything else."""
     try:
         if isinstance(layers, str):
             return layers if layers in ("last", "all") else int(layers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from w2v2.redaction import redacted
 
 _LONG = re.compile(r"(\S{300})\S{300,}(\S{50})")
-"""A word, such as a value that is repeated, of which the beginning and the end are enough."""
+"""A word of hundreds of characters, such as a repeated value; messages show its beginning and end."""
 
 
 class UserError(ValueError):
@@ -26,10 +26,11 @@ _UNWRITABLE = (
     *("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system"),
     *("database or disk is full", "No usable temporary directory", "failed to offload data block"),
 )
-"""What the system, SQLite, Python and DuckDB say of a disk that takes no more, for errors that have nothing else."""
+"""Messages of the system, SQLite, Python and DuckDB for a disk that is full or read-only, for errors that have no
+number."""
 _ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _IN_RUST = re.compile(r"\(os error (\d+)\)")
-"""How every error of input and output ends that a library in Rust raises, such as safetensors."""
+"""The end of every error of input and output that a library in Rust raises, such as safetensors."""
 _TEXT_ALONE = {"duckdb", "_duckdb", "ray", "multiprocessing", "concurrent"}
 """Libraries whose errors have no number: DuckDB's, and those that hold a worker's traceback as a text."""
 
@@ -50,7 +51,7 @@ def error_chain(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
-        # Ray has the error of a worker as an attribute.
+        # Ray's errors have the error of the worker as an attribute.
         cause = getattr(error, "cause", None)
         error = cause if isinstance(cause, BaseException) else error.__cause__ or error.__context__
     return chain

@@ -1,4 +1,4 @@
-"""What a job and its workers warn of, kept for metrics.json and the page."""
+"""The warnings of a job and its workers, kept for metrics.json and the page."""
 
 import contextlib
 import logging

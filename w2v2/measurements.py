@@ -1,4 +1,4 @@
-"""Measurements of a running job, handed to what follows it, such as an experiment tracker; by default nothing does."""
+"""Measurements of a running job, passed to followers such as an experiment tracker; by default there are none."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ _followers: list[Follower] = []
 
 @contextlib.contextmanager
 def followed_by(follower: Follower) -> Iterator[None]:
-    """A block in whose process every `measured` reaches the follower."""
+    """A block during which the follower receives every call of `measured` in this process."""
     _followers.append(follower)
     try:
         yield
@@ -31,7 +31,7 @@ def unfollowed() -> Iterator[None]:
 
 
 def measured(group: str, points: Points) -> None:
-    """Hand measurements to the followers; group is what was measured, such as a training or a fold of a trial.
+    """Pass measurements to the followers; group names their source, such as a training or a fold of a trial.
 
     >>> seen = []
     >>> with followed_by(lambda group, points: seen.append((group, points))):

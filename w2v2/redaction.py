@@ -43,7 +43,8 @@ SUSPECT = (
     r"(?i)[@?]|(?:[a-z0-9+.-]{3,}|s3):\\?/\\?/\S*#|(?:token|secret|d|passphrase|signature|credential|authorization|key|sig|id)['\"]?(?:=|%3d|\s*:)"
     r"|bearer |basic |hf_|ya29\.|aiza|gh[opsur]_|github_pat|akia|asia|sk-|xox|eyj"
 )
-"""Marks of which every text with anything to redact has one; most names have none, and are not searched further."""
+"""Every text with a secret has at least one of these marks; texts without any, as most names are, are not searched
+further."""
 _SUSPECT = re.compile(SUSPECT)
 _ABSOLUTE = re.compile(r"(?<![\w.~:/\\-])/(?:[\w.@+~=-]+/)+([\w.@+~=-]+)")
 _HOME = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,]+(?=[/\s'\":,]|$)")
@@ -93,7 +94,7 @@ def without_home(text: str) -> str:
 
 
 def public_text(text: str) -> str:
-    """The text as it may be passed on: without secrets, without home directories, and of absolute paths the last name alone.
+    """The text as it may be passed on: without secrets and home directories, and with only the last name of absolute paths.
 
     >>> public_text("/data/ann/corpus"), public_text("trained on gs://bucket/a, as /mnt/runs/base says")
     ('.../corpus', 'trained on gs://bucket/a, as .../base says')
@@ -149,7 +150,7 @@ def redacting() -> Iterator[None]:
 
 
 class _OpenBlocks:
-    """The blocks in which this process redacts: the first begins it, the last one ends it, in whichever order they end."""
+    """The open blocks in which this process redacts: redaction begins with the first block and ends when no block is open."""
 
     def __init__(self) -> None:
         self._lock, self._num = threading.Lock(), 0

@@ -198,7 +198,7 @@ def test_help_shows_every_field_with_its_docstring(capsys):
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for flag, words in [
-        ("--optim.learning_rate", "Peak learning rate; 0 suits what is trained"),
+        ("--optim.learning_rate", "Peak learning rate; 0 depends on what is trained"),
         ("--data.uri", "A folder or gs:// prefix of RAVDESS files"),
         ("--training.label_smoothing", "Probability mass spread over all classes."),
         ("--search.space", "Searched fields by path"),

@@ -34,7 +34,7 @@ class Container:
     """Streams to decode one after the other: several only for chained Ogg files."""
     decoder: Literal["libsndfile", "ffmpeg"] = "ffmpeg"
     tolerated: str = ""
-    """What the file lacks although its sound is whole, such as a size in its header; '' for most files."""
+    """What the file lacks although its sound is complete, such as a size in its header; '' for most files."""
 
 
 def identify(data: bytes) -> Container:

@@ -1,4 +1,4 @@
-"""Containers to mono samples: libsndfile for wav, aiff and flac, FFmpeg (PyAV) for what is lossy.
+"""Containers to mono samples: libsndfile for wav, aiff and flac, FFmpeg (PyAV) for lossy formats.
 
 Both decode to the end of the data and no further than asked for; lengths in headers are not believed.
 """

@@ -29,7 +29,7 @@ SAMPLE_RATE = 16_000
 DECODER_VERSION = 2
 """Raised when a file's samples change: files that an earlier version decoded are then read again."""
 
-# What one file may decode to, whatever its header says: an hour, and an hour of 48 kHz stereo in values.
+# Limits of one decoded file, whatever its header says: an hour, and the number of values of an hour of 48 kHz stereo.
 MAX_DECODED_S = 3600.0
 MAX_DECODED_VALUES = 3600 * 48_000 * 2
 SILENCE = 1e-4
@@ -51,9 +51,9 @@ class Clip:
     sample_rate: int
     """The file's sampling rate in Hz."""
     tolerated: str
-    """What the file lacks (an end mark, a size) or has of damage, though it is used; '' for most files."""
+    """Damage of the file, or what it lacks (an end mark, a size), although it is used; '' for most files."""
     quality: Quality
-    """The recording quality, of what is in the file: not of the zeros that fill it up to audio.fixed_s."""
+    """The recording quality of the samples in the file, without the zeros that fill it up to audio.fixed_s."""
 
 
 def decoder_of(uri: str) -> tuple[int, ...]:

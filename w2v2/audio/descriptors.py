@@ -1,8 +1,8 @@
 """Hand-made features of a clip: MFCC, chroma, spectrum, pitch, energy, eGeMAPS, as one vector.
 
-Frames are 25 ms every 10 ms (chroma 128 ms, pitch 64 ms, which low voices need). Of what is measured in
-each frame the vector has mean and standard deviation over the clip, the two functionals that nearly all
-published sets share (Eyben et al., The Geneva Minimalistic Acoustic Parameter Set, 2016).
+Frames are 25 ms every 10 ms (chroma 128 ms, pitch 64 ms, which low voices need). The vector has the mean and standard
+deviation over the clip of each measure of a frame, the two functionals that nearly all published sets share (Eyben et
+al., The Geneva Minimalistic Acoustic Parameter Set, 2016).
 """
 
 import functools
@@ -32,9 +32,9 @@ CHROMA_FFT = 2048
 PITCH_FRAME = 1024
 PITCH_HZ = (60.0, 500.0)
 MIN_PERIODICITY = 0.6
-"""Correlation of a frame with itself one period later from which on it is voiced."""
+"""A frame is voiced if its correlation with itself one period later is at least this."""
 MAX_BELOW_LOUDEST_DB = 40.0
-"""Frames that are quieter than the loudest by more are not voiced."""
+"""A frame is not voiced if it is quieter than the loudest one by more than this."""
 MAX_PEAK = 1e6
 """Files of floats may hold anything; powers of larger samples overflow."""
 MIN_RMS = 1e-5
@@ -53,7 +53,7 @@ def names(kinds: Sequence[Descriptor]) -> list[str]:
 
 
 def cache_key(kind: Descriptor) -> str:
-    """The name of the folder of a cache for features of this kind, another one for each version of their arithmetic."""
+    """The name of the cache folder for features of this kind; each version of their arithmetic has another one."""
     library = "opensmile" if kind == "egemaps" else "librosa"
     parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
     return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"

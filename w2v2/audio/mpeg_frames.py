@@ -40,11 +40,11 @@ class FrameCount:
     num_frames: int
     """Frames of sound."""
     promised_frames: int
-    """What the Xing, Info and VBRI headers count together; 0 where there is none."""
+    """The sum of the frames that the Xing, Info and VBRI headers count; 0 where there are none."""
     missing_bytes: int
     """What the last frame lacks."""
     runs: tuple[tuple[int, int], ...]
-    """Where frames follow each other without anything between them."""
+    """Offsets of runs of frames without anything between them."""
     num_gaps: int = 0
     """Places between frames that hold neither a tag nor zeros: sound was lost there."""
 

@@ -1,6 +1,6 @@
 """Recording quality of a clip, measured on its samples: level, signal-to-noise ratio, bandwidth, silence and clipping.
 
-All of it describes the room, the microphone and the channel, not the words. Frames of 20 ms, decibels relative to
+These measures describe the room, the microphone and the channel, not the words. Frames of 20 ms, decibels relative to
 full scale (a constant 1 has 0 dB).
 """
 
@@ -14,21 +14,23 @@ FRAME_S = 0.02
 MIN_POWER = 1e-10
 """-100 dB, about the noise of rounding to 16 bits: a frame of zeros counts as this."""
 SILENCE_DB = 25.0
-"""So far below the loudest frame a frame is silent: the default of Praat's "To TextGrid (silences)"."""
+"""A frame is silent if it is more than this below the loudest frame: the default of Praat's "To TextGrid (silences)"."""
 MIN_CLIPPED_PEAK = 0.1
 MIN_CLIPPED_RUN = 3
 
 NARROWBAND_HZ = 4_250.0
-"""Telephones pass 300 to 3400 Hz; a clip whose spectrum ends here or below holds no more than 8 kHz sampling can."""
+"""A clip whose spectrum ends here or below has no more than a sampling rate of 8 kHz can hold; telephones pass 300 to
+3400 Hz."""
 WIDEBAND_HZ = 7_000.0
-"""From here on a band is wide: the upper edge of wideband telephony (ITU-T G.722). Loudness moves edges above it."""
+"""A clip whose spectrum ends here or above is wideband: the upper edge of wideband telephony (ITU-T G.722). Above it,
+the measured edge also depends on loudness."""
 BAND_HZ = 250
 LEAST_EDGE_HZ = 2_000
-"""No channel for speech ends lower; a vowel's energy may."""
+"""No speech channel ends below this, but the energy of a vowel may."""
 CLIFF_DB = 20.0
 """A channel's edge falls by at least so much within three bands; the spectrum of speech itself is smoother."""
 EDGE_BELOW_PEAK_DB = 50.0
-"""Beyond a channel's edge nothing is louder than this, relative to the strongest band; fricatives are."""
+"""Above a channel's edge every band is quieter than this, relative to the strongest band; fricatives are louder."""
 _NUM_BELOW, _NUM_ACROSS = 4, 2
 _BINS_PER_BAND = 8
 _MAX_FRAMES = 200

@@ -48,7 +48,7 @@ class Manner:
     tract_log: float = 0.0  # a smile's shorter tract raises all formants
 
 
-# Directions after Banse and Scherer (1996) and Juslin and Laukka (2003), sizes by trial: an SVM on MFCC
+# Directions after Banse and Scherer (1996) and Juslin and Laukka (2003), sizes by trial and error: an SVM on MFCC
 # statistics and a small network trained from scratch are both far from chance and from perfect.
 MANNERS: dict[Emotion, Manner] = {
     "neutral": Manner(),

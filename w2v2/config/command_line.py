@@ -56,7 +56,7 @@ def parse_text(config_class: type[C], text: str) -> C:
 
 
 def _respelled(text: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The YAML text with today's names, unchanged where it has them, and the earlier names it had with today's."""
+    """The YAML text with each earlier name of a setting replaced by its new name, and the replaced names with their new names."""
     settings = yaml.load(text, Loader=_Loader)
     if not isinstance(settings, dict):
         return text, {}
@@ -65,7 +65,7 @@ def _respelled(text: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, in which 3e-5 is text, with such numbers as numbers."""
+    """A loader of YAML 1.1 that reads 3e-5 as a number; YAML 1.1 itself takes it for text."""
 
 
 _Loader.add_implicit_resolver(
@@ -115,7 +115,7 @@ def field_paths(config_class: type, prefix: str = "") -> Iterator[str]:
 
 
 def _files_and_flags(args: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The files of --config, and all other arguments: jsonargparse lets the later one win, here flags do."""
+    """The files of --config, and all other arguments. Here flags override the files; in jsonargparse the later one of the two wins."""
     words = iter(args)
     files: list[str] = []
     flags: list[str] = []
@@ -172,7 +172,7 @@ def run_job(
     guide: Guide | None = None,
     words: str = "",
 ) -> int:
-    """The exit code of a job with these arguments: 0, 2 with one sentence for what the user can fix; a bug is raised.
+    """The exit code of a job with these arguments: 0, or 2 after one sentence on what the user can fix; a bug is raised.
 
     guide is what --help shows; --help all lists every setting. words is the field that takes the arguments
     that belong to no flag, for a job that has such a list.

@@ -135,7 +135,8 @@ class AudioConfig:
 
 
 FIRST_AUDIO_FIELDS = ("resampler", "trim_db", "crop_s", "fixed_s", "min_s", "max_s")
-"""The fields of AudioConfig, in order, when digests hashed all of them: caches and tables of that time have such digests."""
+"""The fields that AudioConfig had, in order, when digests hashed all fields: caches and tables of that version have
+such digests."""
 
 
 @dataclass(frozen=True, kw_only=True)

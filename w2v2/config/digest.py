@@ -89,9 +89,9 @@ def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[objec
 
 
 def first_and_changed(config: "DataclassInstance", first: Sequence[str]) -> dict[str, Json]:
-    """The values of the fields that the class began with, by name, and of later ones those that differ from their defaults.
+    """The values by name of the fields in `first`, which the class began with, and of later fields that differ from their defaults.
 
-    Digests that hashed all fields by name hash these: they stay the same when a field is added.
+    Digests that once hashed all fields by name hash these, so that a new field at its default changes no digest.
 
     >>> from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig
     >>> first_and_changed(AudioConfig(), FIRST_AUDIO_FIELDS)["crop_s"]

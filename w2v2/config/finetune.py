@@ -44,8 +44,8 @@ class FinetuneConfig(TrackedJobConfig):
     seed: int = 0
     """Seed of weights and batches."""
     tuned_on: str = ""
-    """The run directory of the search that chose these settings; its best.yaml says it. Whom the search has scored
-    is not unseen by these settings, and the test split says so."""
+    """The run directory of the search that chose these settings; its best.yaml sets it. Speakers that the search scored
+    are not unseen by these settings; the score of the test split says so."""
     ensemble: Literal["none", "folds", "seeds"] = "none"
     """Train several models into one model folder, whose outputs evaluate and predict average: `seeds` gives each a seed
     of its own, `folds` trains each without one of as many groups of the training speakers, which also scores every
@@ -150,7 +150,7 @@ class FinetuneConfig(TrackedJobConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModelConfig(JobConfig):
-    """What evaluate and predict share: a saved model, the recordings that it is applied to, and the workers."""
+    """Settings that evaluate and predict share: a saved model, the recordings to apply it to, and the workers."""
 
     model: str
     """The model/ folder of a finetune run, local or gs://; or a CTC model of transformers, such as
@@ -173,7 +173,7 @@ class EvaluateConfig(SavedModelConfig):
     calibrated: bool = False
     """Score the probabilities after the temperature that the model keeps (classes)."""
     text: TextConfig = field(default_factory=TextConfig)
-    """How references are normalised, where the model is a CTC model of another's; ours know that themselves."""
+    """How references are normalised for a CTC model of transformers; models of w2v2 finetune keep their own setting."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ RESUMABLE_IN_EVERY_JOB = ("local", "data.max_reject_fraction", "data.num_readers
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
-    """What a job reads, where it works, and whether it only plans."""
+    """Settings of every job with clips: the data, the place of the computation, and whether it only plans."""
 
     RESUMABLE: ClassVar[tuple[str, ...]] = ()
     """Settings that do not change what is computed, so a run may be continued with others."""

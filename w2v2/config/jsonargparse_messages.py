@@ -1,7 +1,7 @@
 """jsonargparse's error messages as one sentence: field, got, wanted.
 
-The messages are taken apart by their text, which jsonargparse does not promise: tests/test_internals.py says which of
-them a new version has changed. A message of unknown form is shown as it is.
+The messages are recognised by their text, which a new version of jsonargparse may change; tests/test_internals.py then
+says which one has changed. A message of unknown form is shown as it is.
 """
 
 import re
@@ -30,7 +30,7 @@ _WANTED = {
 
 
 def plain_words(message: str, fields: Iterable[str]) -> str:
-    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are all of them."""
+    """One sentence: which field, got, wanted; or the parser's own words where they are plain. fields are the paths of all fields."""
     message = " ".join(message.split())
     keys, got = _KEY.findall(message), _GOT.search(message)
     if unknown := next(filter(None, (pattern.search(message) for pattern in _UNKNOWN)), None):

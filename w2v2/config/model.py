@@ -81,7 +81,7 @@ class EncoderConfig:
 
 
 FIRST_ENCODER_FIELDS = ("name", "train", "num_last_layers", "layer", "layers", "pooling")
-"""The fields of EncoderConfig when the names of records of encoders began to hash them."""
+"""The fields that EncoderConfig had when names of records of encoders first hashed them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +128,11 @@ class OptimConfig:
     """AdamW, its learning-rate schedule and the batch."""
 
     learning_rate: float = 0.0
-    """Peak learning rate; 0 suits what is trained: 3e-5 for layers of a pretrained encoder, 3e-4 for their low-rank updates
-    (lora.rank), 1.5e-3 for a head and for 'tiny' (4e-3 for transcripts by 'tiny')."""
+    """Peak learning rate; 0 depends on what is trained: 3e-5 for layers of a pretrained encoder, 3e-4 for their
+    low-rank updates (lora.rank), 1.5e-3 for a head and for 'tiny' (4e-3 for transcripts by 'tiny')."""
     layer_decay: float = 1.0
-    """Layer-wise decay of the learning rate: factor on it from each layer to the one below, the head having all of it;
-    1 is off, 0.8 to 0.95 are usual for pretrained encoders."""
+    """Layer-wise decay of the learning rate: each layer has this factor times the rate of the layer above it, and the
+    head the full rate; 1 is off, 0.8 to 0.95 are usual for pretrained encoders."""
     weight_decay: float = 0.01
     """Decoupled weight decay, not applied to biases and normalisation weights."""
     beta1: float = 0.9
@@ -204,7 +204,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of training waveforms; never of what is cached or held out."""
+    """Random changes of training waveforms; cached and held-out waveforms are never changed."""
 
     kinds: tuple[Literal["noise", "gain", "speed", "shift", "time_mask", "frequency_mask"], ...] = ()
     """Which changes; empty is off. They need encoder.train=all, which computes waveforms anew each epoch."""
@@ -217,7 +217,7 @@ class AugmentConfig:
     speed: tuple[float, float] = (0.9, 1.1)
     """speed: range of the factor of tempo; pitch stays."""
     shift_fraction: float = 0.1
-    """shift: largest part of a clip that it is moved by, in time, around its end."""
+    """shift: the largest shift in time, as a fraction of the clip; samples that leave at one end come in at the other."""
     mask_fraction: float = 0.1
     """time_mask, frequency_mask: largest part of the time or band that is silenced."""
 

@@ -54,13 +54,13 @@ class ObjectiveConfig:
     """What is predicted of masked frames."""
 
     objective: Literal["contrastive", "clusters"] = "contrastive"
-    """contrastive: the frame's own codes among those of other frames, as wav2vec 2.0 (wav2vec2 models only);
-    clusters: the number of the cluster that the frame is in, as HuBERT (Hsu et al. 2021), for every family."""
+    """contrastive: find the frame's own codes among the codes of other frames, as wav2vec 2.0 (wav2vec2 models only);
+    clusters: find the number of the frame's cluster, as HuBERT (Hsu et al. 2021), for every family."""
     num_clusters: int = 100
     """clusters: clusters of a k-means over frames of the training clips."""
     cluster_features: Literal["mfcc"] | int = "mfcc"
-    """clusters: what is clustered: 39 MFCC of each frame, or the hidden state of this layer (0 enters the first layer)
-    of the encoder that training begins with."""
+    """clusters: the vectors that are clustered: 39 MFCC of each frame, or the hidden state of this layer (0 enters the
+    first layer) of the encoder that training begins with."""
 
     def __post_init__(self) -> None:
         at_least("pretrain", self, 2, "num_clusters")
@@ -164,8 +164,8 @@ class PretrainOptimConfig:
     batch_s: float = 0.0
     """Seconds of audio per optimizer step, over all workers; 0 is 10 for 'tiny' and 240 for others."""
     pass_s: float = 0.0
-    """Most seconds of audio, padding included, in one forward pass of a worker; 0 is its whole share of a
-    batch. The result is the same, memory is less."""
+    """The most seconds of audio, padding included, in one forward pass of a worker; 0 is its whole share of a batch. A
+    smaller number takes less memory and changes no result."""
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0 is off."""
 
@@ -191,8 +191,8 @@ class PretrainTrainingConfig:
     """Fraction of the speakers (of the recordings, where speakers are not known) whose loss is measured
     after each epoch and who do not train; 0 is none."""
     on_collapse: Literal["stop", "warn"] = "stop"
-    """What happens when the codes collapse or nothing but their spread is learned: stop with exit code 2, or
-    log a warning and continue."""
+    """What happens when the codes collapse, or only their diversity is learned: stop with exit code 2, or log a warning
+    and continue."""
 
     def __post_init__(self) -> None:
         at_least("training", self, 1, "num_epochs")
@@ -249,7 +249,7 @@ class PretrainConfig(TrackedJobConfig):
         return self.pretrain.objective == "clusters"
 
     def target_encoder(self) -> EncoderConfig | None:
-        """The encoder whose cached features the clusters are of, where that is not the features trained on."""
+        """The encoder whose cached features are clustered, where training uses other features."""
         if not self.has_clusters:
             return None
         layer = self.pretrain.cluster_features

@@ -18,7 +18,7 @@ MAIN_FIELDS = {
     "task": "kind",
     "split": "kind",
 }
-"""The field of a section that its name alone means: `--data ~/ravdess` is `--data.uri ~/ravdess`."""
+"""The field that the name of a section stands for: `--data ~/ravdess` is `--data.uri ~/ravdess`."""
 
 EARLIER = {
     "workers": "resources.num_workers",
@@ -141,7 +141,7 @@ def _is_flag(word: str, paths: set[str]) -> bool:
 
 
 def _field(path: str, value: str | None, paths: set[str]) -> str:
-    """The field that a path means with this value: that of a section's name, and of encoder.layers and encoder.layer."""
+    """The field that a path stands for with this value, where the path is a section's name, encoder.layers or encoder.layer."""
     main = f"{path}.{MAIN_FIELDS.get(path, '')}"
     if main in paths and value is not None and not value.lstrip().startswith("{"):
         return main
@@ -154,7 +154,7 @@ def _field(path: str, value: str | None, paths: set[str]) -> str:
 
 
 def _flat(settings: Mapping[str, Json], paths: set[str], prefix: str = "") -> Iterable[tuple[str, Json]]:
-    """Each setting by its path; what is below a field, such as classes to rename, stays one value."""
+    """Each setting by its path; a mapping that is the value of a field, such as classes to rename, stays one value."""
     for name, value in settings.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and (path not in paths or _is_section(path, paths)):

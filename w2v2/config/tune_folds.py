@@ -69,14 +69,17 @@ class SearchConfig:
     fewer trials than the cluster has room for, several folds of a trial run at once. Where heads alone are trained
     (encoder.train=head), one process trains six side by side."""
     final_seeds: int = 0
-    """After the search train each fold's choice, the trial best on the other folds, again with so many new seeds; their
-    score is the first number then, with the spread between seeds. It costs as much as so many trials."""
+    """After the search, train each fold's choice (the trial best on the other folds) again with this many new seeds;
+    the first number of the report is then their score, with the spread between seeds. It costs as much as this many
+    trials."""
     nested: bool = False
-    """Nested cross-validation: for each fold a search of its own on the speakers of the other folds chooses what predicts
-    it. Its score is the first number then. With 6 folds it costs five times the search; cached features are shared."""
+    """Nested cross-validation: for each fold a separate search on the speakers of the other folds chooses the settings
+    of the model that predicts it. The first number of the report is then this score. With 6 folds it costs five times
+    the search; cached features are shared."""
     learning_curve: bool = False
-    """After the search train each fold's choice on a quarter, half, three quarters and all of the training speakers (5, 10, 15
-    and 20 of 20), three draws of each, and report what twice as many would bring. It costs as much as about eight trials."""
+    """After the search, train each fold's choice on a quarter, half, three quarters and all of the training speakers
+    (5, 10, 15 and 20 of 20), three draws of each, and estimate the score with twice as many speakers. It costs as much
+    as about eight trials."""
 
     @property
     def replicates(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Accounts of a job's input: clips used, rejected by kind and passed over by kind, whose sum is all that was given."""
+"""Accounts of a job's input: the numbers of clips used, rejected by kind and passed over by kind add up to all given files and rows."""
 
 import logging
 from collections import Counter
@@ -36,7 +36,7 @@ def tolerated_in(clips: pa.Table) -> Counter[str]:
 def account_of(
     num_used: int, rejects: pa.Table, passed_over: Mapping[str, int], tolerated: Counter[str]
 ) -> dict[str, Json]:
-    """The numbers of `account` out of sums over the clips used."""
+    """The numbers of `account`, from sums over the used clips."""
     rejected = dict(Counter(kinds_of(rejects)).most_common())
     num_given = num_used + sum(rejected.values()) + sum(passed_over.values())
     tolerated_by_kind = _by_kind(tolerated)

@@ -52,7 +52,7 @@ class ClipColumns(Sequence[Item]):
 
 
 class TextColumn(Sequence[str]):
-    """Texts such as names of clips in the memory of an Arrow array, half of that of a list; each is an object while it is looked at."""
+    """Texts, such as names of clips, as an Arrow array: half the memory of a list. A text becomes a Python object when it is used."""
 
     def __init__(self, array: pa.Array) -> None:
         self.array: pa.Array = array

@@ -100,7 +100,7 @@ def _folder_shards(data: DataConfig, tables: Iterable[pa.Table]) -> Iterator[Man
 
 
 def _folder_shard(files: pa.Table, root: str) -> Manifest:
-    """The audio files as clips; those that are too large as rejects; the others as numbers by kind."""
+    """The audio files as clips, files that are too large as rejects, and the numbers of other files by kind."""
     below = pc.utf8_slice_codeunits(files["uri"], len(root) + 1)
     visible = pc.invert(pc.match_substring_regex(below, r"(^|/)\."))
     is_audio = pc.and_(visible, _ends_with(files["uri"], AUDIO_SUFFIXES))
@@ -139,7 +139,7 @@ def _clips(audio: pa.Table) -> pa.Table:
 
 
 def _lost(audio: pa.Table) -> pa.Table:
-    """Rejects of local files that cannot be looked up, or whose names are no text."""
+    """Rejects for local files that cannot be looked up, or whose names are not text."""
     rejects = [
         _reject_of(*row)
         for row in zip(*audio.select(["uri", "fingerprint"]).to_pydict().values(), strict=True)

@@ -1,4 +1,4 @@
-"""The files of clips: how large they are, and what changes when their content does."""
+"""The files of clips: their sizes, and fingerprints that change with their content."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -23,9 +23,10 @@ from w2v2.storage.mapped_tables import on_disk, whole
 MAX_FILE_BYTES = 2**30
 """Larger files are not read: a file is held in memory while it is decoded."""
 MIN_LISTED = 1_000
-"""So many files of one bucket are looked up by listing the folder that all of them are in, fewer one by one."""
+"""From this many files of one bucket on, the folder that has all of them is listed; fewer are looked up one by one."""
 LISTED_PER_FILE = 50
-"""A listing is given up after so many files for each that is wanted: looking these up one by one takes less time."""
+"""A listing ends after this many listed files for each wanted file: looking up the wanted ones one by one is then
+faster."""
 _LISTED_AT_ONCE = 10_000
 
 
@@ -93,7 +94,7 @@ def _wanted(listing: Iterable[pa.Table], hashes: Int[np.ndarray, " uris"]) -> pa
 
 
 def listed_fingerprints(clips: pa.Table, data: DataConfig) -> pa.ChunkedArray:
-    """The fingerprint of each clip's file that a listing shows, null of local files and of those that it does not show."""
+    """The fingerprint of each clip's file; null for local files and for files that no listing shows."""
     remote = among(clips["uri"], pc.starts_with(clips["uri"], "gs://"))
     if not len(remote):
         return pa.chunked_array([pa.nulls(len(clips), pa.string())])

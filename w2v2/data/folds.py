@@ -31,10 +31,10 @@ EMOBOX_ACTORS: tuple[tuple[str, ...], ...] = (
 def assign(clips: pa.Table, folds: FoldsConfig) -> pa.Table:
     """The clips in their order with a column fold (int64, from 0); all clips of a speaker share one.
 
-    A function of the set of clips (speaker, label) alone: the order of the rows does not matter, and
-    other machines and other runs get the same folds. 'published' puts EMOBOX_ACTORS[k] into fold k;
-    'consecutive' takes the speakers in order ('2' before '10') in runs whose sizes differ by at most one;
-    'grouped' balances the clips of each class over the folds; 'column' takes those of the column split.
+    Folds depend only on the set of clips (speaker, label): not on the order of the rows, the machine or the run.
+    'published' puts EMOBOX_ACTORS[k] into fold k; 'consecutive' takes the speakers in order ('2' before '10') in runs
+    whose sizes differ by at most one; 'grouped' balances the clips of each class over the folds; 'column' takes those
+    of the column split.
 
     Raises UserError for fewer speakers than folds, a speaker that is not in the published list, a fold
     without clips, and a class that has no clip outside some fold.
@@ -63,7 +63,7 @@ def divide(clips: pa.Table, *, num_folds: int, by_class: bool) -> dict[str, int]
 
 
 def audit(clips: pa.Table) -> None:
-    """Raises UserError naming the culprits when something of a held-out clip leaks into training.
+    """Raises UserError, with the names, when a held-out clip's speaker or audio is also in training.
 
     That is a speaker in two folds or, with a column audio_digest (of the clip's samples; nulls are skipped), the
     same audio in two folds, under two speakers or with two labels. The same audio twice for one speaker and label
@@ -139,7 +139,7 @@ def _grouped(clips: pa.Table, *, num_folds: int) -> dict[str, int]:
 
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        # It warns of classes rarer than folds; _check_classes says so in our words.
+        # scikit-learn's warning about classes rarer than folds; _check_classes has a plainer one.
         warnings.filterwarnings("ignore", message="The least populated class")
         parts = [held_out for _, held_out in splitter.split(label, label, speaker)]
     return {str(names[i]): fold for fold, part in enumerate(parts) for i in np.unique(speaker[part])}

@@ -49,7 +49,7 @@ def rows_of(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
 
 
 def among(values: Rows, is_chosen: pa.Array | pa.ChunkedArray) -> Rows:
-    """The chosen values or rows; these themselves where that is all of them, which a copy would double."""
+    """The chosen values or rows, without a copy where all are chosen."""
     return values if pc.all(is_chosen).as_py() is not False else values.filter(is_chosen)
 
 

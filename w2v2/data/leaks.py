@@ -23,7 +23,7 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
 
 
 def with_shared_audio(clips: pa.Table) -> pa.Table:
-    """The clips whose audio_digest (of the clip's samples) others have, too; no clips if the table lacks that column."""
+    """The clips that share their audio_digest (of the clip's samples) with another clip; none if the table lacks that column."""
     if "audio_digest" not in clips.column_names:
         return clips.slice(0, 0).append_column("audio_digest", pa.array([], pa.string()))
     shared = repeated(clips["audio_digest"].drop_null())

@@ -56,7 +56,7 @@ transcripts a string column text, as the data has it."""
 
 
 ROWS_AT_ONCE = 10_000
-"""Rows of a corpus that are objects at the same time, where its reader gives them one by one."""
+"""Rows of a corpus that are Python objects at the same time, where its reader returns them one by one."""
 
 _ADDED = (
     "fold",
@@ -79,7 +79,8 @@ class Manifest:
     clips: pa.Table
     rejects: pa.Table
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    """How many files and rows are neither, by what they are: hidden files, dropped classes, other splits."""
+    """Numbers of files and rows that are neither clips nor rejects, by kind: hidden files, dropped classes, other
+    splits."""
     groups: Groups = ()
     """The names of the targets, one inner tuple per head; empty for classes."""
 
@@ -149,7 +150,7 @@ def _clips(rows: Sequence[ClipRow], groups: Groups, task: Labels, extra_columns:
 
 
 def _checked(row: ClipRow) -> ClipRow:
-    """The row without secrets; a reject where a name is no text or says that there is no value.
+    """The row without secrets; a reject where a name is not text or means that there is no value, such as nan.
 
     The uri of a clip that can be read stays as it is.
     """

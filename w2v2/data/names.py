@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 MISSING = (
     "nan", "NaN", "NaT", "<NA>", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!",
 )  # fmt: skip
-"""How pandas and Excel write a value that is not there."""
+"""Texts that pandas and Excel write for a missing value."""
 MISSING_SPEAKER = (*MISSING, "None")
-"""The same of a speaker: a class may be called None."""
+"""Texts for a missing name of a speaker; a class, by contrast, may be called None."""
 
 # Letters of Cyrillic (first) and Greek that look like Latin ones.
 _LATIN = str.maketrans(
@@ -35,9 +35,9 @@ _PLAIN = str.maketrans(
 def alike(name: str) -> str:
     r"""A canonical form, the same for two names that look the same.
 
-    Compatible forms and accents are composed (Unicode NFKC), characters without width dropped, upper and lower
-    case, kinds of hyphens and quotes and runs of spaces are one, a name of which every letter looks Latin is, and
-    numbers, alone or at the end of letters, are compared by value.
+    Compatible forms and accents are composed (Unicode NFKC), characters without width dropped; upper and lower case,
+    kinds of hyphens and quotes, and runs of spaces count as equal; a name whose letters all look Latin counts as Latin;
+    numbers, alone or after letters, are compared by value.
 
     >>> alike("Anna\u200b ") == alike("ANNA"), alike("007") == alike("7.0"), alike("P01") == alike("p1")
     (True, True, True)

@@ -1,4 +1,4 @@
-"""The limit on rejects above which a job ends, and the sentence that it ends with."""
+"""The limit on rejects above which a job ends, and its error message."""
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ def check_number_of_rejects(
 
 
 def _other_layout(rejects: pa.Table) -> str:
-    """What to do about a folder in which no name is RAVDESS's, which `auto` takes it for."""
+    """What to do about a folder without RAVDESS's names, which layout `auto` takes for RAVDESS."""
     if NOT_RAVDESS not in kinds_of(rejects):
         return ""
     return (

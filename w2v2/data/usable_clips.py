@@ -57,7 +57,7 @@ class ReadClip(Protocol):
 
     @property
     def tolerated(self) -> str:
-        """What its file lacks or has of damage, though it is used; '' for most files."""
+        """Damage of its file, or what the file lacks, although it is used; '' for most files."""
         ...
 
     @property
@@ -96,12 +96,12 @@ def with_usable_audio(
     clips, facts = corpus.clips, _facts(prepared)
     for name in facts.column_names:
         clips = clips.append_column(name, facts[name])
-    # Without rejects these are the columns of before, which are on the disk as far as they are large.
+    # Without rejects these are the same columns as before, of which large ones are on the disk.
     return replace(corpus, clips=on_disk(clips) if rejected else clips)
 
 
 def _rejected(prepared: Sequence[ReadClip]) -> Sequence[ReadClip]:
-    """The rejected clips, and no others where they are in columns: a million objects would take seconds."""
+    """The rejected clips. Where clips are in columns, only these become objects: a million objects would take seconds."""
     if not isinstance(prepared, ClipColumns):
         return prepared
     return prepared.among(pc.not_equal(prepared.table["reason"], ""))
@@ -125,7 +125,7 @@ def _facts(prepared: Sequence[ReadClip]) -> pa.Table:
 
 
 def refuse_foreign_folds(data: DataConfig, fold_config: FoldsConfig) -> None:
-    """Raises UserError where the folds are those published for RAVDESS, whose names of actors others use too."""
+    """Raises UserError where folds.kind=published, the folds of RAVDESS, is asked for another corpus."""
     if fold_config.kind != "published" or data.layout in ("auto", "csv", "ravdess"):
         return
     folds_of = {

@@ -26,12 +26,12 @@ from w2v2.errors import UserError
 from w2v2.wording import counted
 
 MIN_UNITS = 5
-"""Of fewer speakers (or folds) no interval is computed: its width would be noise itself."""
+"""With fewer speakers (or folds) no interval is computed: its width would be mere noise."""
 NUM_SAMPLES = 1000
 MAX_ENUMERATED = 10
-"""Up to so many folds all samples are enumerated (92,378 of ten); of more, seeded ones are drawn."""
+"""Up to this many folds all samples are enumerated (92,378 for ten); for more, seeded samples are drawn."""
 _MIN_DEFINED_FRACTION = 0.1
-"""Of fewer samples that define a score, no standard error is computed."""
+"""With fewer samples that define a score, no standard error is computed."""
 _SAME = 1e-12
 _CELLS_AT_ONCE = 2**22
 
@@ -82,7 +82,7 @@ class Scored:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Smallest and largest possible value of the scores that have one."""
     num_speakers: Mapping[str, int] = field(default_factory=dict)
-    """How many speakers a score is of, where that is not all of them."""
+    """The number of speakers that a score is computed from, where it is not all."""
 
 
 def drawn(num_units: int, *, num_samples: int, seed: int) -> Int[np.ndarray, "samples units"]:
@@ -121,7 +121,7 @@ def resamples(num_units: int, *, seed: int, num_samples: int = NUM_SAMPLES) -> R
 def intervals(
     scored: Scored, *, seed: int, num_samples: int = NUM_SAMPLES, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """The score of all clips and its interval, by name: the wider of that over speakers and that over folds.
+    """The score of all clips and its interval, by name; of the intervals over speakers and over folds it is the wider one.
 
     A sample in which a score is undefined, because none of its clips has the class, is left out of that score's
     standard error. The interval is undefined for fewer than five speakers, for an undefined score, and for a
@@ -152,9 +152,9 @@ def intervals(
 
 
 def difference(first: Scored, other: Scored) -> Scored:
-    """How much higher `first` scores than `other` on the same samples of their speakers, who must be the same.
+    """How much higher `first` scores than `other`; both must have the same speakers, which are resampled together.
 
-    So differences between speakers that affect both cancel out. The folds are those of both, each once.
+    So differences between speakers that affect both cancel out. The folds of both are resampled, each fold once.
     """
     assert first.speakers.tolist() == other.speakers.tolist()
     new = [fold for fold in other.folds if not any(np.array_equal(fold, same) for same in first.folds)]

@@ -101,7 +101,7 @@ def _log_likely(
 
 
 def _mean(of_rows: Callable[[slice], Float[np.ndarray, " clips"]], num_clips: int) -> float:
-    """The mean over all clips of what of_rows gives for some of them."""
+    """The mean over all clips of the values that of_rows returns for some of them at a time."""
     starts = range(0, num_clips, _CLIPS_AT_ONCE)
     return float(sum(of_rows(slice(at, at + _CLIPS_AT_ONCE)).sum() for at in starts) / num_clips)
 

@@ -20,8 +20,8 @@ def class_intervals(
     """Precision, recall and F1 of each class, by class and metric, with intervals as bootstrap.intervals has them.
 
     predictions has speaker, target, predicted and, for cross-validation, fold. The interval of a precision is over the
-    speakers for whom the class was predicted, that of a recall over those who have clips of it; it is undefined
-    for fewer than five of them.
+    speakers for whom the class was predicted, the interval of a recall over the speakers with clips of the class; it is
+    undefined for fewer than five speakers.
     """
     target, predicted = (class_numbers(predictions[column], classes) for column in ("target", "predicted"))
     speakers, group = numbered(predictions["speaker"])

@@ -137,7 +137,7 @@ def scored_mixture(
 def _mean_f1(
     confusions: Float[np.ndarray, "samples models classes classes"],
 ) -> Float[np.ndarray, " samples"]:
-    """Macro F1 of each sample, that of a class the mean of the models' by their shares of its clips."""
+    """Macro F1 of each sample; the F1 of a class is the mean over models, weighted by their shares of its clips."""
     hits, targets = np.einsum("smii->smi", confusions), confusions.sum(-1)
     f1 = np.nan_to_num(ratio(2 * hits, targets + confusions.sum(-2)))
     # A class without clips that is predicted has 0.

@@ -178,7 +178,7 @@ def decision_details(
 
 
 def decision_lines(metrics: JsonObject) -> list[str]:
-    """Lines for the terminal on decisions and patients, for those that metrics has."""
+    """Lines for the terminal on the decisions and patients that metrics has."""
     if "decisions" not in metrics:
         return []
     lines = []

@@ -19,7 +19,7 @@ from w2v2.json_types import Json, JsonObject
 EXPONENTS = np.geomspace(0.1, 2.0, 25)
 """Slowest and fastest approach to the limit: 0.1 is almost a logarithm, with 2 little is left after a doubling."""
 MIN_POINTS = 4
-"""Numbers of speakers, without which no exponent fits worse than another."""
+"""The fewest different numbers of speakers for a curve: with fewer, all exponents fit equally well."""
 NUM_DRAWN = 25
 """Points of the curve for its figure."""
 _LEAST_ERROR = 1e-9
@@ -38,11 +38,11 @@ class PowerLaws:
     """The largest number of speakers."""
 
     def scores_at(self, size: float) -> Float[np.ndarray, "samples exponents"]:
-        """The scores at so many speakers."""
+        """The scores at `size` speakers."""
         return self.limit - self.gap * (size / self.largest) ** -EXPONENTS
 
     def mean_at(self, size: float) -> Float[np.ndarray, " samples"]:
-        """The score at so many speakers, the mean over exponents."""
+        """The score at `size` speakers, the mean over exponents."""
         return (self.weight * self.scores_at(size)).sum(1)
 
 

@@ -84,7 +84,7 @@ def by_speaker(
 
 
 def _num_speakers(target: Float[np.ndarray, " clips"], group: Int[np.ndarray, " clips"]) -> int:
-    """Of how many speakers a label's AUC is: with clips of its rarer kind; of all who are labelled where there is one kind."""
+    """The number of speakers behind a label's AUC: speakers with clips of its rarer kind, or all labelled ones if there is one kind."""
     kinds = [len(np.unique(group[target == kind])) for kind in (0, 1)]
     return min(kinds) if all(kinds) else sum(kinds)
 

@@ -153,7 +153,7 @@ def scored(
 def edit_counts(
     references: Sequence[str], hypotheses: Sequence[str], *, spaces: bool
 ) -> dict[str, Shaped[np.ndarray, "clips 2"]]:
-    """Errors and reference units of each clip, by the rate that they make up; without spaces there are no words."""
+    """Errors and reference units of each clip, by rate (wer, cer); without spaces there is no wer."""
     units = _units(references, hypotheses, spaces=spaces)
     return {name: _counts(clips) for name, clips in units.items() if name == "cer" or spaces}
 
@@ -164,7 +164,7 @@ def scored_counts(
     *,
     folds: Sequence[Int[np.ndarray, " speakers"]] = (),
 ) -> Scored:
-    """The rates of any sample of the speakers, whose summed edits and reference units these are."""
+    """The rates of any sample of the speakers, from each speaker's summed edits and reference units."""
     return Scored(
         speakers=speakers,
         values=lambda counts: {name: _rates(counts @ part) for name, part in sums.items()},

@@ -24,15 +24,15 @@ from w2v2.wording import counted
 
 NUM_PERMUTATIONS = 1000
 MANY_MEANS = 20_000
-"""Of more speakers' means a fifth of the permutations is drawn."""
+"""With more means of speakers, only a fifth of the permutations is drawn."""
 
 CLIPPED_FRACTION = 1e-3
-"""A clip is called clipped if more of its samples are."""
+"""A clip counts as clipped if a larger share of its samples is."""
 MAX_NARROWBAND, MAX_CLIPPED = 0.1, 0.05
-"""Shares of the clips above which a page asks for care."""
+"""Shares of the clips above which a page shows a warning."""
 MAX_P = 0.01
 MIN_DIFFERENCE = {"bandwidth_hz": 500.0, "snr_db": 6.0}
-"""Between two classes, from which on a difference that is not chance asks for care."""
+"""Significant differences between two classes from this size on show a warning."""
 
 
 def recording_details(
@@ -40,8 +40,9 @@ def recording_details(
 ) -> dict[str, Json]:
     """`recordings` of metrics.json: spread of each measure, narrowband and clipped clips, differences between classes, scores.
 
-    Spread and differences are those of all clips, which have the columns MEASURES, speaker and label; `by_class` is empty
-    without classes, and takes bandwidths above WIDEBAND_HZ for that. `slices` has the scores of the clips in predictions by quality.
+    Spread and differences are those of all clips, which have the columns MEASURES, speaker and label; `by_class` is
+    empty without classes; for it, bandwidths above WIDEBAND_HZ count as WIDEBAND_HZ. `slices` has the scores of the
+    clips in predictions by quality.
     """
     values = {name: measured(clips, name) for name in MEASURES}
     has_quality = ~np.isnan(values["bandwidth_hz"])
@@ -206,7 +207,7 @@ def _plain(value: float) -> float | None:
 
 
 def recording_warnings(recordings: JsonObject | None) -> list[str]:
-    """All sentences that ask for care; none for metrics of earlier versions."""
+    """All warnings; none for metrics of earlier versions."""
     if recordings is None:
         return []
     sentences = [channel_warning(recordings), clipping_warning(recordings), *class_warnings(recordings)]

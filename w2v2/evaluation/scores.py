@@ -119,7 +119,7 @@ def fold_of(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
 
 
 def number_of_model(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
-    """The number of each row's model of the fold, where models of several seeds predict every clip; else None."""
+    """The number of the model that predicts each row, where models of several seeds predict every clip; else None."""
     return numbered(predictions["seed"].cast(pa.string()))[1] if "seed" in predictions.column_names else None
 
 
@@ -132,7 +132,7 @@ def _value_columns(
 
 
 def _intervals(scored: Scored, *, seed: int) -> dict[str, Json]:
-    """[low, high] or None by score, those of `ccc:<target>` under targets, of `auc:<label>` under labels.
+    """[low, high] or None by score; intervals of `ccc:<target>` are under targets, of `auc:<label>` under labels.
 
     `num_left_out` counts the samples that lack a class, a label or a target; `undefined` says why there is no interval.
     """

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 WINDOW_BATCHES = 50
-"""Batches whose clips are sorted by length together: little padding, and still a random order."""
+"""The number of batches whose clips are sorted by length together, for little padding in a nearly random order."""
 
 
 @runtime_checkable
@@ -105,7 +105,7 @@ def batches_by_seconds(
 
 
 def _cuts(num_samples: Int[np.ndarray, " clips"], max_samples: int) -> list[int]:
-    """The first clips of runs whose samples add up to at most max_samples."""
+    """The first clip of each run of clips whose samples add up to at most max_samples."""
     cuts, total = [], 0
     for place, samples in enumerate(num_samples.tolist()):
         if total and total + samples > max_samples:
@@ -136,9 +136,9 @@ def batches_by_budget(
 def scoring_batches(
     lengths: Int[np.ndarray, " clips"], *, num_longest: int = 8, longest: int = 0
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Every clip once, in batches that padded hold no more than `num_longest` clips of the greatest length.
+    """Every clip once, in batches that with padding are no larger than `num_longest` clips of the greatest length.
 
-    That is the longest clip's, or `longest` if it is greater.
+    That is the length of the longest clip, or `longest` if that is greater.
     """
     longest = longest or int(lengths.max(initial=1))
     return batches_by_budget(lengths, max_padded=longest * num_longest)
@@ -149,7 +149,7 @@ def collate(
 ) -> tuple[Float[Tensor, "batch ..."], Int[Tensor, " batch"]]:
     """Arrays padded with zeros at the end of their first axis, in float32, and their lengths.
 
-    In a process that uses a GPU they are where it can copy them from by itself.
+    In a process that uses a GPU they are in pinned memory, which the GPU copies by itself.
     """
     lengths = [len(array) for array in arrays]
     shape = (len(arrays), max(lengths), *arrays[0].shape[1:])

@@ -77,7 +77,7 @@ class FeatureCache:
 
 
 def _mark(uri: str) -> str:
-    """An id made with a remote cache, so that the mirror of a deleted cache is not used for its successor."""
+    """An id that is made with a remote cache, so that the mirror of a deleted cache is not used for a new one of the same name."""
     place = storage.join(uri, "mark.txt")
     if not storage.exists(place):
         storage.create(place, uuid.uuid4().hex.encode())

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 TRUNK_VERSION = 1
 """Raised when the trunk's arithmetic changes, so that old features are not read."""
 INFO_VERSION = 1
-"""Raised when EncoderInfo changes, so that what was kept of encoders is not read."""
+"""Raised when EncoderInfo changes, so that the kept facts about encoders are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class EncoderInfo:
     num_layers: int
     num_parameters: int
     kernels: tuple[int, ...]
-    """Of the convolutions, whose frames transcripts need."""
+    """Kernel sizes of the convolutions: the frames of transcripts follow from them."""
     strides: tuple[int, ...]
     vector_size: int
     """Numbers that a clip's pooled vectors have; 0 where frames cross the cut."""
@@ -48,7 +48,7 @@ class RecordedEncoders:
         self._cache, self._precision, self._seed = cache, precision, seed
 
     def find(self, encoder: EncoderConfig) -> EncoderInfo | None:
-        """The facts about an encoder; None where it, or the present version of its files, was never loaded.
+        """The facts about an encoder; None where it was never loaded, or its files have changed since.
 
         Raises StorageError where the cache cannot be read.
         """

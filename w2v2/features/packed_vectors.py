@@ -35,9 +35,9 @@ from w2v2.storage.seals import parse_parquet
 logger = logging.getLogger(__name__)
 
 HELD_BYTES = 2**26
-"""Of pooled vectors in memory: of more, a batch reads its own from a few files."""
+"""The most bytes of pooled vectors in memory; with more, a batch reads its vectors from a few files."""
 HELD_CLIPS = 20_000
-"""Whose vectors are read each from its own entry: opening those of more takes longer than training on them."""
+"""The most clips whose vectors are read from an entry each: opening more entries takes longer than training."""
 PACK_BYTES = 2**28
 """About so large is one file."""
 _CHUNK_CLIPS = 1_000
@@ -48,7 +48,7 @@ _FACTS = b"w2v2.packed"
 def open_features(
     cache: FeatureCache, digests: Sequence[str] | pa.ChunkedArray, *, num_at_once: int
 ) -> Features:
-    """The entries of some clips in order, memory-mapped; pooled vectors are held in memory up to HELD_BYTES, or packed."""
+    """The entries of some clips in order, memory-mapped; pooled vectors are in memory up to HELD_BYTES, and packed above."""
     digests = whole(digests) if isinstance(digests, pa.ChunkedArray) else pa.array(digests, pa.string())
     features = MappedFeatures(cache, digests, num_at_once=num_at_once)
     if not cache.pooled or not len(digests):
@@ -99,7 +99,7 @@ def _mapped(features: "PackedVectors", dtype: np.dtype) -> Float[np.ndarray, "cl
         for vectors in features.portions():
             file.write(vectors.astype(dtype, copy=False).tobytes())
         file.flush()
-        # Copied on write, which nothing does: torch takes no array that may not be written.
+        # Copy-on-write, although nothing writes: torch takes no read-only array.
         return np.memmap(file.name, dtype, "c").reshape(len(features), *features[0].shape)
 
 
@@ -129,9 +129,10 @@ class _Pack:
 
 
 class PackedVectors:
-    """The pooled vectors of some clips in order; in memory are only two numbers of each, until a vector is asked for.
+    """The pooled vectors of some clips in order. Only two numbers for each clip are in memory until a vector is asked for.
 
-    What no file has is packed first, from the cache's entries. Raises ResumableError where the cache lacks an entry.
+    Vectors that no file has are packed first, from the cache's entries. Raises ResumableError where the cache lacks an
+    entry.
     """
 
     def __init__(self, cache: FeatureCache, digests: pa.Array, *, num_at_once: int) -> None:
@@ -188,7 +189,7 @@ def _packs(folder: Path) -> list[_Pack]:
 
 
 def _clear(folder: Path) -> None:
-    """Delete damaged files, with a warning, and what killed processes left; no other process may write there."""
+    """Delete damaged files, with a warning, and partial files of killed processes; no other process may write there."""
     whole = {pack.path for pack in _packs(folder)}
     for path in folder.glob("*.parquet"):
         if path.with_suffix(".bin") not in whole:
@@ -199,7 +200,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-@functools.lru_cache(maxsize=1024)  # of gigabytes, which a process does not read again for each fold
+@functools.lru_cache(maxsize=1024)  # gigabytes, which a process need not read again for each fold
 def _whole_pack(path: Path, modified_ns: int) -> _Pack | None:
     """The file that a table of digests belongs to; None where one of the two is damaged."""
     try:

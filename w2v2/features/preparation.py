@@ -31,7 +31,7 @@ Waveforms = Mapping[str, Float[np.ndarray, " _"]]
 
 @runtime_checkable
 class FeatureKind(Protocol):
-    """One kind of frozen features: their cache, and how those of a waveform are computed."""
+    """One kind of frozen features: their cache, and the computation for a waveform."""
 
     @property
     def cache(self) -> FeatureCache:
@@ -133,7 +133,7 @@ def _are_unchanged(requests: pa.Table, num_readers: int) -> bool:
 
 
 def _fill(waveforms: Waveforms, kinds: Sequence[FeatureKind], *, num_at_once: int) -> _Filled:
-    """Compute and write what the caches lack of these waveforms, given by digest."""
+    """Compute and write the features of these waveforms (by digest) that the caches lack."""
     filled = _Filled(num_forwards=dict.fromkeys(waveforms, 0))
     for kind in kinds:
         wanted = waveforms.keys() - filled.errors.keys()
@@ -213,6 +213,6 @@ def _decoded(
 
 
 def _with_forwards(prepared: Sequence[ClipFeatures], filled: _Filled) -> list[ClipFeatures]:
-    """The clips with num_forwards; of several clips with the same audio the first has them all."""
+    """The clips with num_forwards; where several clips have the same audio, the passes count for the first one."""
     left = dict(filled.num_forwards)
     return [replace(clip, num_forwards=left.pop(clip.audio_digest, 0)) for clip in prepared]

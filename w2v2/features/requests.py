@@ -45,7 +45,7 @@ class Request:
     tolerated: str = ""
     quality: Quality | None = None
     listed_fingerprint: str = ""
-    """That of the file now, where a listing has shown it; else the file is looked up."""
+    """The file's present fingerprint, where a listing has shown it; else the file is looked up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,16 +57,16 @@ class ClipFeatures:
     audio_digest: str = ""
     num_samples: int = 0
     tolerated: str = ""
-    """What the file lacks though its sound is whole (audio.decoding.Clip)."""
+    """What the file lacks although its sound is complete (audio.decoding.Clip)."""
     quality: Quality | None = None
-    """None where the audio was read by a version that did not measure it."""
+    """None where the audio was read by an earlier version, which did not measure quality."""
     reject: Reject | None = None
     num_forwards: int = 0
     """Passes of this clip through a trunk: 0 if the cache had every entry."""
 
 
 def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
-    """Digests of a corpus's place and its audio settings: the present one, then those that earlier versions used."""
+    """Digests of a corpus's place and its audio settings: the present one, then the ones that earlier versions used."""
     keys = [settings_digest("audio index", audio=audio, uri=uri)]
     values = positional(audio, FIRST_AUDIO_FIELDS)
     if values is not None:
@@ -114,7 +114,7 @@ def features_of(rows: pa.Table) -> ClipColumns[ClipFeatures]:
 
 
 def unchanged_features(requests: ClipColumns[Request]) -> ClipColumns[ClipFeatures]:
-    """The features of requests of which nothing has to be read or computed anew."""
+    """The features of requests whose files and features need not be read or computed again."""
     columns = {name: requests.table[name] for name in ("clip_id", *FILE_FACTS, *QUALITY)}
     num = len(requests)
     columns |= {name: pa.repeat(value, num) for name, value in record_fields(None).items()}
@@ -140,7 +140,7 @@ def _request_of(row: Mapping[str, Any]) -> Request:
 
 
 class AudioIndex:
-    """From a file's fingerprint to the digest of the audio in it, for one corpus and one preprocessing.
+    """A map from a file's fingerprint to the digest of its audio, for one corpus and one preprocessing.
 
     <cache>/index/<key>.parquet, of more than SHARD_CLIPS clips <key>/00000.parquet and so on.
     """

@@ -18,9 +18,9 @@ class StoredFeatures:
     """The features of some clips that earlier runs left in the cache."""
 
     durations_s: Sequence[float]
-    """Of each clip in order; NaN where its file is new or has changed."""
+    """Seconds of each clip in order; NaN where its file is new or has changed."""
     has_features: Sequence[bool]
-    """Of each clip, whether its features of all kinds are there."""
+    """Whether each clip's features of all kinds are there."""
     num_bytes: int
     """Of the features that are there."""
     stored_s: float
@@ -30,7 +30,7 @@ class StoredFeatures:
 def stored_features(
     clips: pa.Table, keys: Sequence[str], *, data: DataConfig, audio: AudioConfig, cache: CacheConfig
 ) -> StoredFeatures:
-    """What the cache has of the clips (with the column fingerprint) in the folders of these keys; entries are not verified."""
+    """The features of the clips (with the column fingerprint) that the cache has in the folders of these keys; entries are not verified."""
     requests = AudioIndex(data, audio, cache).requests(clips)
     digests = [
         request.audio_digest if request.fingerprint == fingerprint else ""

@@ -26,7 +26,8 @@ from w2v2.models.encoder import Encoder
 from w2v2.models.malloc import malloc_keeps_freed_memory
 
 ARITHMETIC = {"float32": "float32", "bf16": "bfloat16 throughout"}
-"""What a precision stands for in the names of cache folders; in bf16 layers were once normalised in float32."""
+"""The name of a precision in cache folders; bf16 has a new name since its layers are not normalised in float32 any
+more."""
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:

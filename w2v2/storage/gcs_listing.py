@@ -69,7 +69,7 @@ async def page(fs: "GCSFileSystem", uri: str, names: NamesBetween, token: str) -
     query = {"startOffset": names.start, "endOffset": names.end, "pageToken": token, "fields": _FIELDS}
     answer = await gcs.listed(fs, uri, {"prefix": _prefix(uri), **query})
     items = answer.get("items", [])
-    # An object whose name ends in a slash is what some tools leave for an empty folder.
+    # Some tools make an object whose name ends in a slash for an empty folder.
     kept = [
         item
         for item in items
@@ -89,7 +89,7 @@ def _files(bucket: str, items: Sequence[JsonObject]) -> pa.Table:
 
 
 async def ranges_after(fs: "GCSFileSystem", uri: str, last: str) -> list[NamesBetween]:
-    """The names below a folder behind `last`, in up to MAX_RANGES ranges whose bounds are names of folders in it."""
+    """The names below a folder after `last`, divided into up to MAX_RANGES ranges at the names of its subfolders."""
     prefix = _prefix(uri)
     folders: list[str] = []
     if "/" in last.removeprefix(prefix):  # else these are files right below it, and there may be no folders
@@ -102,7 +102,7 @@ async def ranges_after(fs: "GCSFileSystem", uri: str, last: str) -> list[NamesBe
 
 
 async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> list[str]:
-    """Names of the folders right below a prefix, in order; of those below its only folder, where there is but one."""
+    """Names of the folders right below a prefix, in order; if there is only one, the names of the folders right below that one."""
     folders: list[str] = []
     token = ""
     for _ in range(_MAX_ENTRY_PAGES):
@@ -110,7 +110,7 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
         answer = await gcs.listed(fs, uri, {"fields": "nextPageToken,prefixes", **query})
         folders += answer.get("prefixes", [])
         token = answer.get("nextPageToken", "")
-        if not token or not answer.get("prefixes"):  # a page of files alone: there may be no end to them
+        if not token or not answer.get("prefixes"):  # a page without folders: very many such pages may follow
             break
     if len(folders) == 1 and after.startswith(folders[0]):
         return await _folders(fs, uri, folders[0], after)
@@ -118,6 +118,6 @@ async def _folders(fs: "GCSFileSystem", uri: str, prefix: str, after: str) -> li
 
 
 def _prefix(uri: str) -> str:
-    """The beginning of the names of all that is below a folder."""
+    """The prefix of the names of all objects below a folder."""
     _, name = bucket_and_name(uri)
     return f"{name}/" if name else ""

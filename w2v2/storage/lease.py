@@ -37,7 +37,7 @@ RENEWAL_S = 15.0
 _POLL_S = 2.0
 
 _released: set[str] = set()
-"""Tokens of leases that this process has given up; the bucket may not have answered when it did."""
+"""Tokens of leases that this process has given up; their objects may still exist, if the bucket did not answer then."""
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -216,7 +216,8 @@ def _read_holder(uri: str) -> JsonObject:
 def _end_process(error: UserError) -> None:
     """End this process at once with a sentence, as another process now writes into its run directory.
 
-    Called from a thread, whatever the main thread waits for; SIGINT would not do, which background processes ignore.
+    Called from a thread while the main thread may wait for anything. SIGINT would not do, as background processes
+    ignore it.
     """
     sys.stdout.flush()
     print(f"error: {error}", file=sys.stderr, flush=True)

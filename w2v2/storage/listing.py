@@ -1,4 +1,4 @@
-"""Files below a folder as tables, page by page: those of a large bucket are never all in memory."""
+"""Files below a folder as tables, page by page, so that a large bucket's files are never all in memory."""
 
 import asyncio
 import itertools
@@ -82,7 +82,7 @@ def _local_pages(uri: str) -> Iterator[pa.Table]:
 
 
 def _named_in_text(info: FileInfo) -> FileInfo:
-    """The file; one whose name has bytes that are not UTF-8 as NO_TEXT, with these escaped."""
+    """The file; if its name is not UTF-8, with the other bytes escaped and the fingerprint NO_TEXT."""
     try:
         info.uri.encode()
     except UnicodeEncodeError:

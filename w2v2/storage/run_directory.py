@@ -29,7 +29,7 @@ SETTINGS = b"w2v2.settings"
 """Key of manifest.parquet's metadata under which the run's settings are, sealed with it."""
 
 COMPARED_COLUMNS = ("label", "speaker", "fold", "split", "audio_digest", "text")
-"""Columns of a manifest that come from the data; those of targets are compared, too."""
+"""Columns of a manifest that come from the data; the columns of targets are compared, too."""
 
 NUM_SHOWN = 4
 
@@ -58,7 +58,7 @@ def check_same_settings(config: JobConfig) -> bool:
 
 
 def _earlier_settings(run: str) -> str | None:
-    """The settings, as YAML, of a run that has computed something; None where none has."""
+    """The settings, as YAML, of an earlier attempt that has computed something; None where there is none."""
     manifest = _earlier_manifest(run)
     if manifest is None and not storage.exists(storage.join(run, "manifest.parquet")):
         return None
@@ -94,7 +94,7 @@ def _check_same_settings(config: JobConfig, text: str) -> None:
     besides = ("run", *config.resumable)
     if not differences(before, config, besides=besides):
         return
-    # What was kept is redacted: a signature that was renewed is no other setting.
+    # The kept settings are redacted, so a renewed signature in a uri is not another setting.
     now = parse_text(type(config), dump(config))
     if changes := differences(before, now, besides=besides):
         shown = [f"{path} = {old!r}, now it is {new!r}" for path, (old, new) in changes.items()]
@@ -226,7 +226,7 @@ def read_table(run: str, name: str) -> pa.Table:
 
 
 def write_metrics(run: str, metrics: Mapping[str, Json]) -> None:
-    """Write `<run>/metrics.json`, sealed, with what the job and its workers have warned of."""
+    """Write `<run>/metrics.json`, sealed, with the warnings of the job and its workers."""
     shown = redacted_values({**metrics, "warnings": kept_warnings()})
     json.dumps(shown, allow_nan=False)  # an undefined number is None
     storage.write_text(storage.join(run, "metrics.json"), seal_json(shown, indent=2) + "\n")

@@ -68,7 +68,7 @@ def _num_bytes(about: pq.FileMetaData) -> int:
 
 def seal_json(value: Mapping[str, Json], *, indent: int | None = None) -> str:
     """The object as JSON, with a seal over its keys and values."""
-    as_read = json.loads(json.dumps(dict(value)))  # as JSON has them: keys are strings, tuples are lists
+    as_read = json.loads(json.dumps(dict(value)))  # as in JSON: keys are strings, tuples are lists
     return json.dumps({**as_read, "seal": _json_seal(as_read)}, indent=indent)
 
 

@@ -1,4 +1,4 @@
-"""Names of files, local and gs://, and the error that every failure to read or write one becomes."""
+"""Names of files, local and gs://, and the errors raised where a file cannot be read or written."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class UnreachableError(StorageError):
 
 
 class DamagedError(StorageError):
-    """The content does not match its checksum, even when read again, or is no text where text is wanted."""
+    """The content does not match its checksum, even when read again, or is not text where text is wanted."""
 
     reject_kind = "damaged"
 

@@ -19,7 +19,7 @@ from w2v2.json_types import JsonObject
 logger = logging.getLogger(__name__)
 
 REQUEST_S = 60.0
-"""Longest wait for one answer; the client's own is for ever."""
+"""Longest wait for one answer, in seconds; the client itself would wait for ever."""
 _RETRY_S = 120.0
 _MAX_FAILURES = 4
 
@@ -37,7 +37,7 @@ _TRANSIENT = {
 
 
 Job = bigquery.LoadJob | bigquery.QueryJob | bigquery.CopyJob | bigquery.ExtractJob | bigquery.UnknownJob
-"""What Google's client returns for the id of a job."""
+"""The object that Google's client returns for the id of a job."""
 
 
 class CallSettings(TypedDict):

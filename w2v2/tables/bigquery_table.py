@@ -82,7 +82,7 @@ class BigQueryTable:
                 yield pa.Table.from_batches([batch]).cast(schema)
 
     def commit(self, parts: Sequence[str]) -> Commit:
-        """Rows of the parts taken into the table, exactly once; see tables.Table."""
+        """Take the rows of the parts into the table, exactly once; see tables.Table."""
         if not parts:
             return Commit()
         # The most parts of one load job: more are loaded by several jobs, each into its own staging table.
@@ -134,7 +134,8 @@ class BigQueryTable:
             create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
             write_disposition=bigquery.WriteDisposition.WRITE_EMPTY,
         )
-        # Set whole: the property hands out a copy. Without it a list loads as a record of records.
+        # The whole object is set, since the property returns a copy. Without it a list is loaded as a record of
+        # records.
         options = bigquery.ParquetOptions()
         options.enable_list_inference = True
         config.parquet_options = options
@@ -185,7 +186,7 @@ class BigQueryTable:
             return self._count(stagings).pending == 0
 
         def start(job_id: str) -> Job:
-            # One id is one job: run_until gives another try another id.
+            # An id belongs to one job: run_until gives each try a new id.
             return self._client.query(sql, job_id=job_id, job_retry=None, **calls())
 
         run_until(self._client, merged, start, name=f"w2v2_merge_{write_id}")
@@ -220,7 +221,7 @@ def exists(uri: str) -> bool:
 
 
 def _check_names(uri: str, spec: TableSpec) -> None:
-    """Raises UserError for a column name of other characters than those that every load job of BigQuery takes."""
+    """Raises UserError for a column name with characters that a load job of BigQuery may refuse."""
     if other := [name for name in spec.schema.names if not NAME.fullmatch(name)]:
         raise UserError(
             f"table {uri}: column {other[0]!r} cannot be a column of BigQuery: use letters, digits and _ (at most 128), or "

@@ -115,7 +115,7 @@ class DuckTable:
         names, num_rows = self._spec.schema.names, 0
         connection.execute(f"CREATE TEMP TABLE staging AS FROM {self._name} LIMIT 0").fetchall()
         listed = table_sql.columns(names, _QUOTE)
-        # Every INSERT takes megabytes in memory, of however few rows.
+        # Every INSERT takes megabytes of memory, even with few rows.
         for rows in together((read_part(part, names) for part in parts), num_bytes=_STAGED_BYTES):
             connection.register("part", rows)
             connection.execute(f"INSERT INTO staging ({listed}) SELECT {listed} FROM part").fetchall()

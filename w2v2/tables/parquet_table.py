@@ -163,7 +163,7 @@ class ParquetTable:
             )
 
     def _view(self, connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
-        """Make the view `stored` of the files' keys, which are read from the disk as DuckDB needs them."""
+        """Make the view `stored` of the files' keys; DuckDB reads them from the disk when it needs them."""
         if not files:
             connection.register("stored", self._staged_keys([]))
             return

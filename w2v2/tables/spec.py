@@ -14,7 +14,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 """A name of a DuckDB table or a column of BigQuery, which means the same unquoted."""
 
 _COLUMN = re.compile(r'[^"`\\\x00-\x1f\x7f]{1,128}')
-"""A name of a column: whatever a class or a column of a CSV is named, but for the quotes that SQL puts around it."""
+"""A name of a column: any name of a class or of a CSV's column without quotation marks, which SQL puts around names."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -36,8 +36,8 @@ class TableSpec:
     key: tuple[str, ...]
     """Columns that name a row; never null."""
     group: tuple[str, ...] = ()
-    """Columns, of the key, that name what is computed as one: the windows of a clip, say, of which there are
-    fewer when its audio has become shorter. Empty where each row is a group of its own."""
+    """Columns of the key that name a group of rows computed together, such as the windows of a clip, which become fewer
+    when its audio becomes shorter. Empty where each row is its own group."""
     newest_by: str = "created_at"
     """Timestamp column: when the row was computed (not when the run began); the same in a whole group."""
     cluster_by: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class Commit:
     stale: int = 0
     """Rows left out because the table has newer ones of their group."""
     removed: int = 0
-    """Rows of the table whose group was computed anew, without them."""
+    """Rows removed from the table, as their group was computed again and does not have them any more."""
 
     @classmethod
     def of_row(cls, counts: Iterable[int]) -> "Commit":

@@ -37,7 +37,7 @@ def count(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
 
 
 def num_staged(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """SQL, without joins, that returns one row: the staged rows, and those that `count` counts, with the keys of newest groups."""
+    """SQL, without joins, that returns one row: the number of staged rows, and the number of keys in the newest rows of each group."""
     by, key = f"{quote}{spec.newest_by}{quote}", columns(spec.key, quote)
     aged = f"SELECT {key}, {by}, MAX({by}) OVER (PARTITION BY {columns(spec.unit, quote)}) AS newest FROM {staging}"
     newest = f"SELECT 1 FROM ({aged}) AS a WHERE {by} = newest GROUP BY {key}"
@@ -45,13 +45,13 @@ def num_staged(spec: TableSpec, *, target: str, staging: str, quote: str) -> str
 
 
 def insert(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """SQL that appends the staged rows: what a merge does where `count` counts each of them as one to insert."""
+    """SQL that appends the staged rows; it does the same as `merge` if all of them are new."""
     names = columns(spec.schema.names, quote)
     return f"INSERT INTO {target} ({names}) SELECT {names} FROM {staging}"
 
 
 def merge(spec: TableSpec, *, target: str, staging: str, quote: str) -> str:
-    """The MERGE that replaces the table's groups by those of the staging table that are newer."""
+    """The MERGE that replaces groups of the table by newer groups of the staging table."""
     names, value_names = spec.schema.names, [name for name in spec.schema.names if name not in spec.key]
     places = {"target": target, "staging": staging, "quote": quote}
     by = f"{quote}{spec.newest_by}{quote}"

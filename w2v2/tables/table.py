@@ -13,7 +13,8 @@ from w2v2.tables.spec import Commit, TableSpec, Where
 
 _OTHER = re.compile(r"(?!(gs|file)://)[A-Za-z][A-Za-z0-9+.-]+:")
 _FILE_SUFFIXES = (".csv", ".db", ".duckdb", ".json", ".sqlite", ".tsv", ".xlsx")
-"""Of names that were meant for a file; a folder of Parquet files that has such a name is opened."""
+"""Suffixes of names that are probably meant as files; an existing folder of Parquet files with such a name is opened
+all the same."""
 
 
 @runtime_checkable
@@ -26,7 +27,7 @@ class Table(Protocol):
 
     uri: str
     bytes_per_commit: int
-    """About how many bytes of rows one commit takes in little memory: more are given in several commits."""
+    """About the bytes of rows for one commit to need little memory; more rows are given in several commits."""
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
         """Rows, in no order, with the columns (none named: all) where each column of where equals its value.

@@ -65,7 +65,7 @@ def _heads(data: DataConfig, uri: str, task: Labels) -> Groups:
 
 
 def _as_audformat(file: LabelTable, data: DataConfig) -> DataConfig:
-    """The settings with the names that audformat gives its columns, where the file has those and not ours."""
+    """The settings with audformat's names of columns, where the file has these columns and not the default ones."""
     theirs = {"uri_column": "file", "start_column": "start", "end_column": "end"}
     renamed: dict[str, Any] = {
         flag: name

@@ -14,7 +14,7 @@ from w2v2.storage.csv_text import plain_cell
 logger = logging.getLogger(__name__)
 
 CHECKED_BYTES = 2**20
-"""So many are decoded at a time, to see whether a file is text."""
+"""Bytes that are decoded at a time to find out whether a file is text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def read_cells(content: bytes, *, shown_as: str) -> CsvCells:
 
 
 def _delimited(content: bytes, encoding: str, errors: str) -> tuple[Iterable[str], str]:
-    """The lines of the text from its header on, decoded as they are read, and what separates their columns."""
+    """The lines of the text from its header on, decoded as they are read, and the character that separates columns."""
     first = _lines(content, encoding, errors).readline().rstrip("\r\n")
     lines = _lines(content, encoding, errors)
     # Excel names its separator in a line of its own where it is asked to.
@@ -73,9 +73,9 @@ def _records(lines: Iterable[str], delimiter: str, shown_as: str) -> Iterator[li
 
 
 def _encoding(data: bytes, shown_as: str) -> tuple[str, str]:
-    """UTF-8, UTF-16, or what Excel writes in western countries, and what becomes of bytes that are something else.
+    """The encoding (UTF-8, UTF-16, or Windows-1252, which Excel writes in western countries), and how invalid bytes are decoded.
 
-    A UTF-8 file in which a few bytes are something else keeps those as surrogates: their rows alone are rejects.
+    In a UTF-8 file a few invalid bytes become surrogates, so that only their rows are rejects.
     """
     encoding = _unicode_encoding(data)
     if (at := _first_undecodable(data, encoding)) is None:
@@ -116,6 +116,6 @@ def _unicode_encoding(data: bytes) -> str:
 
 
 def _delimiter(header: str) -> str:
-    """What separates the columns: of comma, semicolon and tab the one that the header has most of."""
+    """The character that separates columns: comma, semicolon or tab, whichever the header has most often."""
     bare = re.sub('"[^"]*"', "", header)
     return max(",;\t", key=bare.count)

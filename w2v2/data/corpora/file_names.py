@@ -20,7 +20,7 @@ class NamedCorpus:
     """How the files of a corpus are named."""
 
     pattern: re.Pattern[str]
-    """Of a path below the corpus, with groups speaker and emotion."""
+    """A regular expression of paths below the corpus, with groups speaker and emotion."""
     emotions: Mapping[str, str]
     """The class of each code."""
     example: str

@@ -26,7 +26,7 @@ class LabelTable:
     """The rows that are not blank, with their numbers as in a spreadsheet: the header of a CSV is row 1. Parquet
     counts its rows from 1."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    """Columns whose values are no single cells, such as lists, and what they are."""
+    """Columns whose values are not single cells, such as lists, and their types."""
     has_decimal_commas: bool = False
     """Whether 1,5 is a number, as Excel writes it where it separates columns by semicolons."""
     hint: str = ""
@@ -68,7 +68,7 @@ class LabelTable:
         return {name: self.header.index(name) for name in present}
 
     def with_numbers(self, cells: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-        """The cells, those of these columns with a decimal point where the file has decimal commas."""
+        """The cells; where the file has decimal commas, numbers in these columns get a decimal point."""
         return (
             {
                 name: re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", cell) if name in names else cell

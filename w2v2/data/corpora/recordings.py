@@ -30,12 +30,12 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class Recordings:
-    """All audio below a root, by every name that a row may use."""
+    """All recordings below a root, by every name that a row may call them."""
 
     root: str
     studies: tuple[str, ...]
     by_name: Mapping[str, Sequence[Recording]]
-    """Files by their names; several have the same in different folders."""
+    """Files by their names; files in different folders may share a name."""
     by_stem: Mapping[str, Sequence[Recording]]
     """All by their names without suffix."""
 

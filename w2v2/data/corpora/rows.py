@@ -14,7 +14,7 @@ from w2v2.storage import files as storage
 from w2v2.wording import counted, quoted
 
 Labels = TaskKind | Literal["none"]
-"""What is learned of the clips; none where labels may be unknown."""
+"""The kind of labels that is learned; none where labels may be unknown."""
 Groups = tuple[tuple[str, ...], ...]
 """The names of the targets, one inner tuple per head."""
 
@@ -51,7 +51,7 @@ class CorpusRows:
 
 
 def grouped(names: Sequence[str], task: Labels) -> Groups:
-    """The heads of these targets where nothing else groups them: one for all labels, or one for each value."""
+    """The heads of these targets by default: one for all labels, or one for each value."""
     if task == "multi_label":
         return (tuple(names),)
     return tuple((name,) for name in names)
@@ -106,7 +106,7 @@ AUDIO_SUFFIXES = (
 UNREAD_SUFFIXES = (
     ".wma", ".amr", ".awb", ".aac", ".ac3", ".caf", ".au", ".snd", ".w64", ".ra", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".voc",
 )  # fmt: skip
-"""Of audio that is not read: convert it, by ffmpeg, say."""
+"""Suffixes of audio that is not read; convert it, with ffmpeg for example."""
 
 
 HIDDEN, NOT_AUDIO = "hidden files", "files that are not audio"
