@@ -6,17 +6,29 @@ raise the library's bound in pyproject.toml once it works with the new version.
 
 import importlib
 import inspect
+import itertools
+import platform
 import re
+import subprocess
+import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 
+from tests.cloud.gcs import FakeGcs, gcs_environment
 from w2v2.cluster import ray_internals
 from w2v2.config.command_line import parse
 from w2v2.config.jsonargparse_messages import plain_words
 from w2v2.config.tune_folds import TuneFoldsConfig
 from w2v2.errors import UserError
+from w2v2.storage import files as storage
+from w2v2.tables import duckdb_table
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ W2V = "transformers.models.wav2vec2.modeling_wav2vec2"
 PARTS = (
     Part("gcsfs", "gcsfs.core:GCSFileSystem._call", GCS, ("method", "path", "json_out")),
     Part("gcsfs", "gcsfs.core:GCSFileSystem._pipe_file", GCS, ("path", "data", "consistency", "mode")),
+    Part("gcsfs", "gcsfs.core:GCSFileSystem._location", GCS),
     Part("gcsfs", "gcsfs.core:GCSFileSystem.url", GCS, ("path",)),
     Part("gcsfs", "gcsfs.retry:HttpError", GCS),
     Part("gcsfs", "gcsfs.retry:NonRetryableError", GCS),
@@ -59,7 +72,9 @@ PARTS = (
     Part("ray", "ray.tune.experiment:Trial.should_recover", RAY),
     Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_result", "w2v2/cluster/search.py", ("tune_controller", "trial", "result")),
     Part("ray", "ray.tune.schedulers:FIFOScheduler.on_trial_error", "w2v2/cluster/search.py", ("tune_controller", "trial")),
-    Part("ray", "ray.train:Result.return_value", "w2v2/cluster/ddp.py"),
+    Part("ray", "ray.train:Result.return_value", RAY),
+    Part("python", "threading:_shutdown", "w2v2/process_end.py"),
+    Part("python", "atexit:_run_exitfuncs", "w2v2/process_end.py"),
     Part("torch", "torch:_foreach_add_", TORCH),
     Part("torch", "torch:_fused_adamw_", TORCH),
     Part("torch", "torch:ops.aten._log_softmax_backward_data", TORCH),
@@ -78,7 +93,7 @@ PARTS = (
 def value_of(part: Part) -> object:
     """The part itself; fails with a sentence where it is gone."""
     module, _, attributes = part.path.partition(":")
-    here = f"{part.library} {version(part.library)}"
+    here = f"{part.library} {_version(part.library)}"
     try:
         value = importlib.import_module(module)
         for name in attributes.split("."):
@@ -87,6 +102,10 @@ def value_of(part: Part) -> object:
     except (ImportError, AttributeError) as error:
         pytest.fail(f"{here} has no {part.path} any more ({error}); {part.used_in} uses it")
     return value
+
+
+def _version(library: str) -> str:
+    return platform.python_version() if library == "python" else version(library)
 
 
 def _set_by_init(owner: object, name: str) -> object:
@@ -103,7 +122,7 @@ def test_inner_parts_of_other_libraries_are_as_they_were(part: Part) -> None:
         parameters = inspect.signature(value).parameters  # type: ignore[arg-type]
         missing = [name for name in part.takes if name not in parameters]
         assert not missing, (
-            f"{part.path} of {part.library} {version(part.library)} takes {list(parameters)}, no longer {missing}; "
+            f"{part.path} of {part.library} {_version(part.library)} takes {list(parameters)}, no longer {missing}; "
             f"{part.used_in} passes them"
         )
 
@@ -141,6 +160,108 @@ def test_a_canary_says_what_is_gone() -> None:
     gone = Part("optuna", "optuna:Trial.no_such_part", "w2v2/x.py")
     with pytest.raises(pytest.fail.Exception, match=r"^optuna [\d.]+ has no optuna:Trial\.no_such_part any more .*; w2v2/x\.py uses it$"):  # fmt: skip
         value_of(gone)
+
+
+# -- errors that have no class or code of their own: made by the library, and known by what it says
+
+
+def test_gcsfs_says_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = f"gcsfs {version('gcsfs')}: {GCS}"
+    answers = {
+        (
+            403,
+            "Something new",
+        ): r"forbids storage\.objects\.get on bucket 'corpus' \(Something new\); check the uri and",
+        (
+            403,
+            "me@here does not have storage.objects.get access",
+        ): r": me@here lacks storage\.objects\.get on bucket",
+        (400, "Bucket is a requester pays bucket but no user project provided."): "requester pays off",
+    }
+    with FakeGcs("corpus") as server:
+        for name, value in gcs_environment(server).items():
+            monkeypatch.setenv(name, value)
+        for (status, message), sentence in answers.items():
+            server.faults.add(kind="status", status=status, message=message)
+            with pytest.raises(storage.RefusedError) as caught:
+                storage.read_bytes("gs://corpus/x")
+            assert re.search(sentence, str(caught.value)), (
+                f"{where} makes this of its message: {caught.value}"
+            )
+
+
+OPEN_IN_DUCKDB = (
+    "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+)
+
+
+def test_duckdb_says_that_a_file_is_locked(tmp_path: Path) -> None:
+    place = tmp_path / "table.db"
+    command = [sys.executable, "-c", OPEN_IN_DUCKDB, str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+        with pytest.raises(duckdb.IOException) as caught:
+            duckdb.connect(str(place))
+        holder.communicate(b"")
+    sentence = duckdb_table._sentence(f"duckdb://{place}?table=t", caught.value)
+    assert f"is open in process {holder.pid}, and DuckDB has one writer" in sentence, (
+        f"duckdb {version('duckdb')}: w2v2/tables/duckdb_table.py makes this of its message: {sentence}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["header", "name", "block", "cut"])
+def test_duckdb_says_that_a_file_is_damaged(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "table.db"
+    with duckdb.connect(str(place)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT range AS x FROM range(100000)")
+    body = bytearray(place.read_bytes())
+    at = {"header": 5000, "name": 9, "block": 13000, "cut": 0}[kind]
+    body[at] ^= 64 if kind != "cut" else 0
+    place.write_bytes(body[: len(body) // 2] if kind == "cut" else body)
+    with pytest.raises(duckdb.Error) as caught, duckdb.connect(str(place)) as connection:
+        connection.sql("SELECT sum(x) FROM t").fetchall()
+    sentence = duckdb_table._sentence(f"duckdb://{place}?table=t", caught.value)
+    assert "is damaged (" in sentence, (
+        f"duckdb {version('duckdb')}: w2v2/tables/duckdb_table.py makes this of its message: {sentence}"
+    )
+
+
+def test_words_in_the_name_of_a_duckdb_file_say_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "Could not set lock on a corrupt WAL"
+    place.mkdir()
+    with pytest.raises(duckdb.IOException) as caught:
+        duckdb.connect(str(place))
+    assert " cannot be opened: " in duckdb_table._sentence(f"duckdb://{place}?table=t", caught.value)
+
+
+@pytest.mark.parametrize("late", ["node", "server"])
+def test_ray_says_that_it_did_not_start_in_time(late: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import node, services
+    from ray._private.parameter import RayParams
+
+    def unregistered(*args: object) -> None:
+        raise RuntimeError("no such node yet")
+
+    clock = itertools.count(step=20)
+    quick = SimpleNamespace(sleep=lambda s: None, monotonic=lambda: next(clock), time=time.time)
+    monkeypatch.setattr(node, "time", quick)
+    monkeypatch.setattr(services, "get_node", unregistered)
+    monkeypatch.setattr(node.Node, "start_ray_processes", lambda self: None)
+
+    def start_servers(self: node.Node) -> None:
+        if late == "server":  # one that ended at once, and left no address
+            ended = SimpleNamespace(process=SimpleNamespace(poll=lambda: 1))
+            self.all_processes["gcs_server"] = [ended]
+            (Path(self._logs_dir) / "gcs_server.err").touch()
+            self._init_gcs_client()
+        self._gcs_address = "127.0.0.1:1"
+
+    monkeypatch.setattr(node.Node, "start_head_processes", start_servers)
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.raises(Exception) as caught:
+        node.Node(RayParams(temp_dir=folder), head=True, shutdown_at_exit=False, spawn_reaper=False)
+    assert ray_internals.is_slow_start(caught.value), (
+        f"ray {version('ray')}: {RAY} does not know {caught.value!r}"
+    )
 
 
 def test_flash_attention_takes_what_is_passed() -> None:

@@ -8,9 +8,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from w2v2.cluster.ray_internals import (
     RUNTIME_ENV,
-    SLOW_START,
     cluster_record,
     fewer_processes,
+    is_slow_start,
     listen_on_loopback_alone,
     patient_start,
     signals_interrupt,
@@ -85,7 +85,7 @@ def _init(*, tries_left: int) -> None:
             "for a Ray of this job's own"
         ) from error
     except Exception as error:  # Ray's own way to set this has no public name
-        if not any(words in str(error) for words in SLOW_START):
+        if not is_slow_start(error):
             raise
         ray.shutdown()
         end_children(running)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from w2v2.cluster.ray_internals import signals_interrupt
+from w2v2.cluster.ray_internals import returned, signals_interrupt
 from w2v2.cluster.worker_warnings import ReportedResult, logged, reporting
 
 # isort: split
@@ -148,7 +148,7 @@ def work_together(
         ),
     )
     with signals_interrupt():
-        return trainer.fit().return_value  # what rank 0 returned
+        return returned(trainer.fit())
 
 
 def _scaling(num_workers: int | tuple[int, int], cpus: float, gpus: float) -> Any:

@@ -51,6 +51,9 @@ ON_HEAD = {"node:__internal_head__": 0.001}
 SLOW_START = ("timed out during startup", "Failed to start GCS")
 """In the texts of the errors that Ray raises, without a class of their own, where it does not start in time."""
 
+_START_ERRORS = (Exception, RuntimeError)
+"""The classes of those errors."""
+
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
@@ -174,6 +177,16 @@ def listen_on_loopback_alone() -> None:
 
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def is_slow_start(error: BaseException) -> bool:
+    """Whether ray.init gave up because Ray did not start in time; not where a task or another part of it fails."""
+    return type(error) in _START_ERRORS and any(words in str(error) for words in SLOW_START)
+
+
+def returned(result: Any) -> Any:
+    """What rank 0 of a training of Ray Train returned; only the results of its second version have it."""
+    return result.return_value
 
 
 def starts_again(trial: Any) -> bool:

@@ -40,7 +40,8 @@ _LOGIN = (
     "service account's key"
 )
 
-# Refusals that no permission lifts, by a phrase of Google's error pages, and what to do about each.
+# Refusals that no permission lifts, by a phrase of Google's error pages, and what to do about each: of most answers
+# gcsfs hands on Google's message alone, without the reason's code. What matches none is shown as it is.
 _ADVICE = (
     (("retention", "hold", "bucket lock"), "wait until then, or use a bucket without retention policy or hold for what is written"),
     (("billing",), "have the billing account of the bucket's project enabled"),
@@ -295,7 +296,7 @@ def _failure(uri: str, permission: str, error: Exception) -> StorageError:
             f"{uri}: Google Cloud Storage could not be reached or did not answer ({words}); "
             "check the network and run the same command again"
         )
-    if str(error).startswith("Forbidden"):
+    if type(error) is OSError and str(error).startswith("Forbidden"):  # gcsfs keeps no status of a 403
         return _forbidden(uri, permission, words)
     return RefusedError(f"{uri}: Google Cloud Storage refused the request ({words}); {_advice(words, uri)}")
 

@@ -111,7 +111,7 @@ def _wait(job: Job) -> None:
 
 
 def _is_transient(error: JsonObject) -> bool:
-    """Whether the job may be tried again: a transient error, or a conflict with another writer."""
+    """Whether the job may be tried again: a transient error, or a conflict with another writer, which has no reason of its own."""
     return error.get("reason") in {*_TRANSIENT, "duplicate"} or "concurrent update" in error.get(
         "message", ""
     )

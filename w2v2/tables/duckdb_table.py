@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from w2v2.errors import UserError
+from w2v2.errors import UserError, unwritable_disk
 from w2v2.tables import sql as table_sql
 from w2v2.tables.parts import read_part, together
 from w2v2.tables.spec import (
@@ -36,7 +36,11 @@ _BATCH_ROWS = 100_000
 _STAGED_BYTES = 32 * 2**20
 _MEMORY = "25%"
 """The most that DuckDB uses of the memory of the machine or the container: a commit takes eight times the bytes of its rows."""
-_DAMAGED = re.compile(r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|INTERNAL|FATAL")
+_DAMAGED = re.compile(
+    r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|not a valid DuckDB database file"
+)
+_LOCKED = "Could not set lock"
+"""What DuckDB says of a damaged file, and of one that another process has open, in an IOException for both and more."""
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
 
@@ -145,7 +149,7 @@ def _make_file(path: Path, uri: str) -> None:
         finally:
             part.unlink(missing_ok=True)
     except (duckdb.Error, OSError) as error:
-        raise UserError(_sentence(uri, error)) from error
+        raise unwritable_disk(error) or UserError(_sentence(uri, error)) from error
 
 
 def _is_stub(path: Path) -> bool:
@@ -178,18 +182,22 @@ def _connection(path: Path, uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
     except (duckdb.Error, OSError) as error:
         if isinstance(error, duckdb.ProgrammingError | duckdb.IntegrityError | duckdb.DataError):
             raise  # a mistake of ours, not of the file
-        raise UserError(_sentence(uri, error)) from error
+        raise unwritable_disk(error) or UserError(_sentence(uri, error)) from error
 
 
 def _sentence(uri: str, error: Exception) -> str:
     reason = str(error).partition("\n")[0]
-    if "Could not set lock" in reason:
+    path = _parsed(uri)[1]
+    without_path = reason.replace(str(Path(path).expanduser()), "")  # a folder's name may have any word
+    is_of_duckdb = isinstance(error, duckdb.Error)
+    if is_of_duckdb and _LOCKED in without_path:
         holder = re.search(r"PID (\d+)", str(error))
         who = f"process {holder[1]}" if holder else "another process"
         return f"table {uri} is open in {who}, and DuckDB has one writer: run again when that has ended"
-    path = _parsed(uri)[1]
-    without_path = reason.replace(str(Path(path).expanduser()), "")  # a folder's name may have any word
-    if _DAMAGED.search(without_path):
+    is_broken = isinstance(
+        error, duckdb.InternalError | duckdb.FatalException | duckdb.SerializationException
+    )
+    if is_broken or (is_of_duckdb and _DAMAGED.search(without_path)):
         return (
             f"table {uri} is damaged ({reason[:200]}): put a copy of {path} back, or delete it and run the same command "
             "again, which writes the rows of its run into a new one"
