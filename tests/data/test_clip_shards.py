@@ -222,9 +222,9 @@ def test_fingerprints_of_clips_are_those_of_a_listing(bucket, tmp_path, monkeypa
     data = DataConfig(uri=str(tmp_path / "clips.csv"))
     clips = manifest.read(data, task="none").clips
     bucket.requests.clear()
-    found = file_facts.listed_fingerprints(clips, data).to_pylist()
+    fingerprints = file_facts.listed_fingerprints(clips, data).to_pylist()
     assert len(bucket.requests) <= 4
     expected = storage.stat_many(places, num_at_once=4)
-    assert found[:30] == [info.fingerprint for info in expected[:30]]
-    assert found[30:] == [None, expected[4].fingerprint, expected[4].fingerprint, None]
+    assert fingerprints[:30] == [info.fingerprint for info in expected[:30]]
+    assert fingerprints[30:] == [None, expected[4].fingerprint, expected[4].fingerprint, None]
     assert file_facts.listed_fingerprints(clips.slice(33), data).to_pylist() == [None]

@@ -31,8 +31,10 @@ def test_what_is_chosen_as_a_whole_is_not_copied():
     column, table = names(0, 50), pa.table({"name": names(0, 50)})
     everything = pa.array([True] * 50)
     assert among(column, everything) is column and among(table, everything) is table
-    some = pa.array([True, False] * 25)
-    assert among(column, some).equals(column.filter(some)) and among(table, some).equals(table.filter(some))
+    every_second = pa.array([True, False] * 25)
+    assert among(column, every_second).equals(column.filter(every_second)) and among(
+        table, every_second
+    ).equals(table.filter(every_second))
 
 
 def test_names_that_are_numbered_are_the_names():

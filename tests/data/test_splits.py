@@ -74,10 +74,10 @@ def test_missing_column():
         assign(corpus(2), kind="column")
 
 
-@pytest.mark.parametrize(("lacking", "there"), [("train", "test"), ("test", "train")])
-def test_column_without_train_or_test(lacking, there):
-    clips = table([("a", there, "x"), ("b", there, "x"), ("c", "val", "x")])
-    wanted = rf"no clip is in split {lacking} \(found .*2 {there}.*\): .*data.split_column \(clinic: {lacking}.csv\)"
+@pytest.mark.parametrize(("lacking", "given"), [("train", "test"), ("test", "train")])
+def test_column_without_train_or_test(lacking, given):
+    clips = table([("a", given, "x"), ("b", given, "x"), ("c", "val", "x")])
+    wanted = rf"no clip is in split {lacking} \(found .*2 {given}.*\): .*data.split_column \(clinic: {lacking}.csv\)"
     with pytest.raises(UserError, match=wanted):
         assign(clips)
 

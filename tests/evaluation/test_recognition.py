@@ -110,7 +110,7 @@ def test_one_speaker_has_no_interval_and_the_order_of_clips_does_not_matter():
         "wer": None, "cer": None, "undefined": {"wer": "1 speaker", "cer": "1 speaker"}
     }  # fmt: skip
     ids, refs, hyps, who = list("123456"), ["a b", "b", "c d"] * 2, ["a", "c", "c d e"] * 2, list("stuvwx")
-    there = scores(ids, refs, hyps, who)
-    back = scores(ids[::-1], refs[::-1], hyps[::-1], who[::-1])
-    assert there["intervals"]["cer"] is not None
-    assert there == back
+    in_order = scores(ids, refs, hyps, who)
+    reversed_order = scores(ids[::-1], refs[::-1], hyps[::-1], who[::-1])
+    assert in_order["intervals"]["cer"] is not None
+    assert in_order == reversed_order

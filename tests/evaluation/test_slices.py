@@ -84,6 +84,6 @@ def test_what_cannot_be_compared_says_why():
     assert one["undefined"] == "1 different values, wanted 2 to 20"
     apart = slice_scores(target, predicted, names, target.astype(str), classes=CLASSES)
     assert apart["undefined"] == "the values have no class in common" and apart["left_out"] == CLASSES
-    some = np.where(clip < 4, "", np.where(clip % 2 == 0, "x", "y"))
-    by_slice = slice_scores(target, predicted, names, some, classes=CLASSES)
-    assert sum(row["num_clips"] for row in by_slice["values"].values()) == np.sum(some != "")
+    slice_of_clip = np.where(clip < 4, "", np.where(clip % 2 == 0, "x", "y"))
+    by_slice = slice_scores(target, predicted, names, slice_of_clip, classes=CLASSES)
+    assert sum(row["num_clips"] for row in by_slice["values"].values()) == np.sum(slice_of_clip != "")

@@ -24,9 +24,9 @@ task = connection.task(lambda: __import__("numpy").__file__, cpus=1, gpus=0)
 print("worker:", connection.get(task.remote()))
 import psutil
 for process in psutil.Process().children(recursive=True):
-    for found in process.net_connections(kind="inet"):
-        if found.status == "LISTEN":
-            print("listens:", process.name(), found.laddr.ip)
+    for socket in process.net_connections(kind="inet"):
+        if socket.status == "LISTEN":
+            print("listens:", process.name(), socket.laddr.ip)
 """
 
 

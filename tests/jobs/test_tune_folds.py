@@ -187,9 +187,9 @@ def test_data_cache_and_run_in_a_bucket_computed_again_give_the_same_scores(
     finished, two_emotions, ray_bucket
 ):
     run, config, near = finished
-    there = f"gs://{ray_bucket.name}"
+    bucket = f"gs://{ray_bucket.name}"
     config = replace(config, data=DataConfig(uri=ray_bucket.upload(two_emotions, "ravdess")))
-    far = tune_folds.main(replace(config, run=f"{there}/runs/a", cache=CacheConfig(uri=f"{there}/cache")))
+    far = tune_folds.main(replace(config, run=f"{bucket}/runs/a", cache=CacheConfig(uri=f"{bucket}/cache")))
     assert {f"runs/a/{name}" for name in RUN_FILES} <= set(ray_bucket.names())
     assert any(name.startswith("cache/") for name in ray_bucket.names())
     assert far["trunk"]["clip_forwards"] == 48

@@ -175,10 +175,10 @@ def _trial(
             )
     row = {"trial": trial, "state": state} | {f"params_{k}": v for k, v in params_of(trial).items()}
     for name in ("uar", "accuracy", "macro_f1"):
-        some = [fold[name] for fold in folds]
+        values = [fold[name] for fold in folds]
         row |= {
-            f"{name}_mean": float(np.mean(some)) if some else None,
-            f"{name}_std": float(np.std(some)) if some else None,
+            f"{name}_mean": float(np.mean(values)) if values else None,
+            f"{name}_std": float(np.std(values)) if values else None,
         }
     row |= {"folds_done": num_done, "seconds": sum(fold["seconds"] for fold in folds) if folds else None}
     return row | {"error": "CUDA out of memory & <b>more</b>" if state == "FAIL" else ""}, folds, curves

@@ -25,9 +25,9 @@ def encoder_info(*, digest):
 
 def estimate_of(value, *, name="BBC-CV"):
     nothing = {"value": None, "low": None, "high": None, "undefined": "no clip defines the score"}
-    some = nothing | {"value": value, "low": 0.4, "high": 0.6, "undefined": ""}
-    few = some | {"low": None, "high": None, "undefined": "4 speakers"}
-    metrics = {"uar": some, "accuracy": few, "macro_f1": nothing}
+    defined = nothing | {"value": value, "low": 0.4, "high": 0.6, "undefined": ""}
+    few = defined | {"low": None, "high": None, "undefined": "4 speakers"}
+    metrics = {"uar": defined, "accuracy": few, "macro_f1": nothing}
     optimism = {"uar": 0.5 - value, "accuracy": 0.5 - value, "macro_f1": None}
     sizes = {"num_speakers": 24, "num_folds": 6, "num_trials": 2}
     return {"name": name, "metric": "uar", "metrics": metrics, "optimism": optimism} | sizes

@@ -75,11 +75,11 @@ def test_delete_is_repeatable(base: str) -> None:
 
 def test_many_come_in_order_with_errors_in_place(base: str) -> None:
     uris = [f"{base}/{k}.bin" for k in range(11)]
-    there = [uri for k, uri in enumerate(uris) if k != 7]
-    storage.write_many([(uri, uri.encode()) for uri in there], num_at_once=5)
+    written = [uri for k, uri in enumerate(uris) if k != 7]
+    storage.write_many([(uri, uri.encode()) for uri in written], num_at_once=5)
     for num_at_once in (1, 4, 64):
         read = list(storage.read_many(uris, num_at_once=num_at_once))
-        assert [data for data in read if isinstance(data, bytes)] == [uri.encode() for uri in there]
+        assert [data for data in read if isinstance(data, bytes)] == [uri.encode() for uri in written]
         assert isinstance(read[7], StorageError) and uris[7] in str(read[7])
         infos = storage.stat_many(uris, num_at_once=num_at_once)
         assert isinstance(infos[7], StorageError) and infos[3] == storage.stat(uris[3])

@@ -70,14 +70,14 @@ def read_rounds(sizes: ReadingSizes, environment: dict[str, str], rounds: int) -
         uris = [f"gs://{BUCKET}/{name}" for name in names]
         return _digest(storage.read_many(uris, num_at_once=sizes.num_at_once))
 
-    def one(number: int) -> str:
+    def one_at_a_time(number: int) -> str:
         return _digest(bucket.blob(name).download_as_bytes() for name in names)
 
     def threads(number: int) -> str:
         with ThreadPoolExecutor(sizes.num_at_once) as pool:
             return _digest(pool.map(lambda name: bucket.blob(name).download_as_bytes(), names))
 
-    sides: dict[str, Callable[[int], str]] = {OURS: ours, ONE_AT_A_TIME: one}
+    sides: dict[str, Callable[[int], str]] = {OURS: ours, ONE_AT_A_TIME: one_at_a_time}
     sides[f"google-cloud-storage, {sizes.num_at_once} threads"] = threads
     storage.read_bytes(f"gs://{BUCKET}/{names[0]}")  # connections and imports
     bucket.blob(names[0]).download_as_bytes()

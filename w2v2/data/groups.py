@@ -69,12 +69,12 @@ def places_of(
     hashes = hashes[in_order]
     places = np.empty(len(names), np.int64)
     for at in range(0, len(names), _NAMES_AT_ONCE):
-        some = names.slice(at, _NAMES_AT_ONCE)
-        wanted = hashes_of(some)
+        portion = names.slice(at, _NAMES_AT_ONCE)
+        wanted = hashes_of(portion)
         nearest = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
         place = np.where(hashes[nearest] == wanted, in_order[nearest], -1)
         has_place = pa.array(place >= 0)
-        if not others.take(pa.array(place[place >= 0])).equals(some.filter(has_place)):
+        if not others.take(pa.array(place[place >= 0])).equals(portion.filter(has_place)):
             # Two names have the same hash: among a million names that happens once in thirty million times.
             return pc.fill_null(pc.index_in(names, value_set=others), -1).to_numpy().astype(np.int64)
         places[at : at + _NAMES_AT_ONCE] = place

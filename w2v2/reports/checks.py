@@ -124,10 +124,12 @@ def _parts(manifest: pa.Table, part: str) -> Iterator[Check]:
 
 def in_several_parts(manifest: pa.Table, column: str, *, part: str = "fold") -> list[str]:
     """The values of a column that are in more than one part (a fold, a split), in order."""
-    known = manifest.select([column, part]).filter(pc.is_valid(manifest[column]))
+    rows_with_value = manifest.select([column, part]).filter(pc.is_valid(manifest[column]))
     if column == "audio_digest":  # nearly all differ: groups of all of them took 450 bytes for each clip
-        known = known.filter(pc.is_in(known[column], value_set=repeated(known[column])))
-    numbers = known.group_by(column).aggregate([(part, "count_distinct")])
+        rows_with_value = rows_with_value.filter(
+            pc.is_in(rows_with_value[column], value_set=repeated(rows_with_value[column]))
+        )
+    numbers = rows_with_value.group_by(column).aggregate([(part, "count_distinct")])
     several = numbers.filter(pc.greater(numbers[f"{part}_count_distinct"], 1))
     return sorted(several[column].to_pylist())
 

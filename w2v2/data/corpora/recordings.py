@@ -80,7 +80,7 @@ def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tupl
         recording = _recording(root, uri, all_uris)
         folders.update(_folders(recording.path))
         for name in _names(recording.path):
-            if _has_own_folder(uri, root):
+            if _is_named_by_folder(uri, root):
                 by_stem[name].append(recording)
             else:
                 by_name[name].append(recording)
@@ -94,15 +94,15 @@ def index(root: str, uris: Sequence[str], audio: Sequence[str], *, studies: tupl
 
 
 def _recording(root: str, uri: str, uris: set[str]) -> Recording:
-    if not _has_own_folder(uri, root):
+    if not _is_named_by_folder(uri, root):
         return Recording(uri=uri, path=below(uri, root), metadata="")
     folder = uri.rpartition("/")[0]
     metadata = f"{folder}/metadata.json"
     return Recording(uri=uri, path=below(folder, root), metadata=metadata if metadata in uris else "")
 
 
-def _has_own_folder(uri: str, root: str) -> bool:
-    """Whether it is UID/waveform.EXT."""
+def _is_named_by_folder(uri: str, root: str) -> bool:
+    """Whether the recording is UID/waveform.EXT, so that its folder gives its name and has its metadata."""
     return PurePosixPath(uri).stem.lower() == "waveform" and "/" in below(uri, root)
 
 
