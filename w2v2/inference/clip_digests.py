@@ -1,6 +1,6 @@
-"""For each clip a digest of all that its vectors depend on; what many clips share is hashed once, their texts by column.
+"""For each clip a digest of all that its vectors depend on; values that many clips share are hashed once, and texts by column.
 
-The digests are those of repr() of tuples, which records and tables of earlier versions have.
+The digests are hashes of the repr() of tuples, as in records and tables of earlier versions.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class SettingsDigests:
 
     now: pa.Array
     first: pa.Array
-    """As earlier versions hashed all fields, by their positions: their rows and records are as valid."""
+    """The digests of earlier versions, which hashed all fields by position: their rows and records are as valid."""
 
 
 def digest(*parts: object) -> str:
@@ -47,7 +47,7 @@ def settings_digests(job: "ExtractionJob", clips: pa.Table) -> SettingsDigests:
     common = settings_digest("extraction", arithmetic=VERSION, audio=config.audio, **sections)
     values = positional(config.audio, FIRST_AUDIO_FIELDS)
     before = (VERSION, values, *sections.values())
-    # The suffix stands for the name, of which decoder_of looks at nothing else.
+    # The suffix stands for the name, as decoder_of looks only at the suffix.
     suffixes = pc.fill_null(pc.extract_regex(clips["uri"], _SUFFIX).combine_chunks().field("suffix"), "")
     combinations, place = _combinations([suffixes, clips["start_s"], clips["end_s"]])
     rows = [(decoder_of(suffix), start_s, end_s) for suffix, start_s, end_s in combinations]
@@ -63,7 +63,7 @@ def settings_digests(job: "ExtractionJob", clips: pa.Table) -> SettingsDigests:
 
 
 def _combinations(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[list[tuple], pa.Array]:
-    """The different rows of some columns without nulls, and for each row the place of its equal among these."""
+    """The distinct rows of some columns without nulls, and for each row its place among the distinct ones."""
     encoded = [_encoded(column) for column in columns]
     code = np.zeros(len(columns[0]), np.int64)
     for column in encoded:

@@ -39,7 +39,7 @@ WANTED = "a clip is a path, a gs:// uri or an array of samples"
 def read_clip_inputs(clips: Clips, sampling_rate: int) -> tuple[list[ClipPlace], list[bytes | StorageError]]:
     """clip_id, uri, start_s and end_s of each clip, and the bytes of its file; an array's clip_id is its place.
 
-    Raises UserError for what is no clip.
+    Raises UserError for anything that is no clip.
     """
     rows: list[ClipPlace] = []
     bodies: dict[int, bytes] = {}
@@ -113,7 +113,7 @@ def _rows_of_frame(frame: "pd.DataFrame") -> list[ClipPlace]:
 
 
 def _rows_of_path(path: str) -> list[ClipPlace]:
-    """A file as it is; the clips of a .csv, and the audio files below a folder or prefix."""
+    """The file itself, the clips of a .csv, or the audio files below a folder or prefix."""
     data = DataConfig(uri=storage.expand(path), layout="csv" if is_table(path) else "files")
     if data.layout == "files" and storage.exists(data.uri) and not os.path.isdir(data.uri):
         return [{"clip_id": path, "uri": data.uri, "start_s": 0.0, "end_s": math.inf}]
@@ -123,7 +123,7 @@ def _rows_of_path(path: str) -> list[ClipPlace]:
 
 
 def _samples(clip: Any, place: int) -> np.ndarray:
-    """What is given as an array: NumPy's, or a tensor."""
+    """The item as a NumPy array, if it is one, or a tensor."""
     samples = np.asarray(clip) if hasattr(clip, "__array__") else None
     if samples is None or not (
         np.issubdtype(samples.dtype, np.integer) or np.issubdtype(samples.dtype, np.floating)
@@ -134,7 +134,7 @@ def _samples(clip: Any, place: int) -> np.ndarray:
 
 
 def _wav(samples: np.ndarray, sampling_rate: int) -> bytes:
-    """Samples as a file of floats, which is read as every other file is."""
+    """Samples as the bytes of a file of floats, which is then read like every other file."""
     if not isinstance(sampling_rate, Real) or not 0 < sampling_rate < 2**31 or sampling_rate % 1:
         raise UserError(
             f"sampling_rate must say the rate of arrays in Hz, got {sampling_rate}: give sampling_rate=16000, say"

@@ -204,7 +204,7 @@ def _reject(clips: pa.Table, finite: Sequence[bool]) -> pa.Table:
 
 
 def _vectors(rows_by_clip: Sequence[Sequence[tuple[str, float, float, np.ndarray]]]) -> pa.Array:
-    """A VECTORS array without a detour over Python numbers."""
+    """A VECTORS array, made without Python numbers."""
     flat = [item for rows_of_clip in rows_by_clip for item in rows_of_clip]
     values = np.concatenate([item[3] for item in flat]) if flat else np.empty(0, np.float32)
     offsets = np.cumsum([0, *(len(item[3]) for item in flat)])

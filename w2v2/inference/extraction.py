@@ -1,4 +1,4 @@
-"""The bookkeeping of an extraction: which clips are to be embedded, were embedded before, and are in the table.
+"""The records of an extraction: which clips are still to embed, which were embedded before, and which are in the table.
 
 <run>/parts/*.parquet   rows for the table, written by workers
 <run>/done/*.parquet    the outcome of each clip, written after its part; a clip with one is not embedded again
@@ -103,7 +103,7 @@ def spec_of(config: ExtractConfig) -> TableSpec:
 
 
 def run_id(run: str) -> str:
-    """A name of the run directory, the same each time."""
+    """An id of the run directory, the same for every attempt."""
     return f"{run.rstrip('/').rpartition('/')[2]}-{digest(run)[:8]}"
 
 
@@ -163,7 +163,7 @@ def to_do(clips: pa.Table, job: ExtractionJob) -> pa.Table:
 
 
 def _with_inputs(done: pa.Table, clips: pa.Table, first_settings: pa.Array, job: ExtractionJob) -> pa.Table:
-    """The records of these clips, with inputs of earlier versions replaced by those of this one."""
+    """The records of these clips, with inputs of earlier versions replaced by the inputs of this version."""
     if pc.all(pc.is_in(done["inputs"], value_set=clips["inputs"].combine_chunks())).as_py() is not False:
         return done
     place = pc.index_in(done["inputs"], value_set=inputs_digests(job, clips, first_settings))
@@ -195,7 +195,7 @@ def _reusable(done: pa.Table) -> pa.Table:
 
 
 STORED_COLUMNS = ("clip_id", "layer", "start_s", "checksum", "model_digest", "settings", "created_at")
-"""The columns, with those of config.extra_columns, that say what the table has of a clip."""
+"""The columns, config.extra_columns included, that show which vectors of a clip the table has."""
 
 
 def where_stored(job: ExtractionJob) -> Where:

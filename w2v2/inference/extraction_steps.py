@@ -31,7 +31,7 @@ def load(config: ExtractConfig) -> "tuple[Encoder, str]":
 
 
 def inspect(config: ExtractConfig, run_id: str) -> ExtractionJob:
-    """The job, with the facts about the encoder that only loading it tells."""
+    """The job, with the facts about the encoder that are known only after loading it."""
     import_models()
     from w2v2.inference.embedding import layer_name
     from w2v2.models.lengths import longest_s
@@ -65,9 +65,10 @@ def read(clips: pa.Table, job: ExtractionJob) -> Iterator[pa.Table]:
 
 
 class EncoderStep:
-    """An encoder that stays on its GPU or CPUs. Several threads may call it, each with clips of its own.
+    """An encoder that stays on its GPU or CPUs.
 
-    While a GPU computes the clips of one, another prepares its own and starts their computation, and the GPU never waits.
+    Several threads may call it, each with its own clips. While a GPU computes one thread's clips, another thread
+    prepares its clips and starts their computation, so that the GPU never waits.
     """
 
     def __init__(self, job: ExtractionJob, num_threads: int) -> None:

@@ -1,4 +1,4 @@
-"""A saved model as an ONNX graph, whose outputs by onnxruntime are compared with those of the model."""
+"""A saved model as an ONNX graph; its outputs, computed by onnxruntime, are compared with the model's outputs."""
 
 import contextlib
 import importlib.util
@@ -27,14 +27,14 @@ from w2v2.models.saved_model import SavedModel
 
 GRAPH = "model.onnx"
 TOLERANCE = 1e-4
-"""Largest difference of an output of onnxruntime from that of the model; of logits and values where they are at most 1."""
+"""Largest allowed difference between an output of onnxruntime and of the model; relative to logits and values above 1."""
 LENGTHS_S = (0.0, 0.3, 1.07, 2.5, 6.13)
-"""Lengths of the sounds by which both are compared; no sound is shorter than one frame of the encoder."""
+"""Lengths of the sounds for the comparison of both; no sound is shorter than one frame of the encoder."""
 ONE_FILE_BYTES = 1_500_000_000
 """Weights of more bytes lie in a file next to the graph: one message of protobuf has at most 2 GB."""
 
 Outputs = Mapping[str, Float[np.ndarray, "..."]]
-"""What a model gives for one sound, by the names of its outputs."""
+"""A model's outputs for one sound, by name."""
 
 
 def check_installed() -> None:
@@ -60,7 +60,7 @@ def check_sounds(min_samples: int, *, seed: int) -> list[Float[np.ndarray, " _"]
 
 
 def outputs_of(saved: SavedModel, sounds: Sequence[Float[np.ndarray, " _"]]) -> list[Outputs]:
-    """What `predict` computes for each sound, all of them in one padded batch."""
+    """The outputs of `predict` for each sound, computed in one padded batch."""
     if isinstance(saved.model, Transcriber):
         frames = frame_logits(sounds, saved.model, normalize=saved.info.normalize)
         return [{"log_probabilities": log_softmax(logits)} for logits in frames]
@@ -102,7 +102,7 @@ def write_graph(folder: Path, saved: SavedModel, about: Mapping[str, Json], *, u
 def largest_difference(
     place: Path, sounds: Sequence[Float[np.ndarray, " _"]], expected: Sequence[Outputs]
 ) -> float:
-    """How far onnxruntime's outputs of each sound alone are from the expected ones, at most; relative above 1, NaN counts as inf."""
+    """The largest difference between onnxruntime's outputs, sound by sound, and the expected ones; relative above 1, NaN counts as inf."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(place, providers=["CPUExecutionProvider"])
@@ -118,7 +118,7 @@ def largest_difference(
 
 
 def description(saved: SavedModel, operating_point: Mapping[str, Json]) -> dict[str, Json]:
-    """What a program that runs the graph needs to know: input, preprocessing, outputs and their labels."""
+    """A description for programs that run the graph: input, preprocessing, outputs and their labels."""
     info = saved.info
     about: dict[str, Json] = {
         "kind": info.kind,

@@ -53,7 +53,7 @@ def with_calibration(
 def name_in_table(predictor: str, temperature: float | None) -> str:
     """The name of the predictor in the table's column `model`; with its temperature, if any.
 
-    A table written exactly once keeps a row of the same clip and model: calibrated probabilities are of another model.
+    A table keeps one row for a clip and a model, so calibrated probabilities need another name of the model.
 
     >>> name_in_table("0123abcd", None), name_in_table("0123abcd", 1.25)
     ('0123abcd', '0123abcd-temperature-1.25')

@@ -39,7 +39,7 @@ def predict_clips(
     hop_s: float = 0.0,
     decoder: Decoder | None = None,
 ) -> list[ClipPrediction]:
-    """What the model predicts of each clip (clip_id, uri, start_s, end_s), in order; a bad clip stops no other."""
+    """The model's prediction for each clip (clip_id, uri, start_s, end_s), in order; a bad clip does not stop the others."""
     bodies = storage.read_many([clip["uri"] for clip in clips], num_at_once=num_readers)
     return predict_bodies(clips, bodies, saved, window_s=window_s, hop_s=hop_s, decoder=decoder)
 
@@ -53,10 +53,10 @@ def predict_bodies(
     hop_s: float = 0.0,
     decoder: Decoder | None = None,
 ) -> list[ClipPrediction]:
-    """The same of clips whose files' bytes are given.
+    """The predictions of `predict` for clips whose files' bytes are given.
 
-    A transcript is of the whole clip, also where it is computed in windows; other predictions are of each window.
-    decoder is the one of transcripts; None is greedy.
+    A transcript covers the whole clip, also where it is computed in windows; other predictions are made for each
+    window. decoder is for transcripts; None is greedy.
     """
     info = saved.info
     if not isinstance(saved.model, Transcriber):
@@ -138,7 +138,7 @@ def predict_waveforms(
 ) -> Float[np.ndarray, "waveforms outputs"]:
     """Probabilities of classes or labels, or values, of 16 kHz waveforms, in order; batches change rounding alone.
 
-    Of an ensemble they are the means over its members.
+    For an ensemble they are the means over its members.
     """
     models = (saved.model, *saved.others)
     outputs = [probabilities(raw_outputs(waveforms, model, saved.info), saved.info.kind) for model in models]

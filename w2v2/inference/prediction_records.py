@@ -65,18 +65,18 @@ class ClipPrediction:
     values: Float[np.ndarray, "windows outputs"] | None = None
     """Probabilities of classes or labels, or values of a regression."""
     transcript: Transcript | None = None
-    """What is written of the whole clip, where the model writes transcripts."""
+    """The transcript of the whole clip, where the model writes transcripts."""
     duration_s: float = 0.0
     """Length of the clip as the model received it."""
     audio_digest: str = ""
     """Digest of the samples that the model received (features.waveform_digest)."""
     tolerated: str = ""
-    """What the file lacks though its sound is whole (audio.decoding.Clip)."""
+    """What the file lacks although its sound is complete (audio.decoding.Clip)."""
     quality: Quality | None = None
     """The recording quality; None where an earlier version did not measure it."""
     reject: Reject | None = None
     unread: bool = False
-    """Whether its file could not be read, which another try may change."""
+    """Whether its file could not be read; another try may succeed."""
 
     @property
     def num_samples(self) -> int:

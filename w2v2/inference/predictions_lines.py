@@ -14,9 +14,9 @@ MAX_WINDOWS = 60
 
 
 def lines_of(rows: pa.Table, info: ModelInfo) -> list[str]:
-    """A line for each row of predictions_table.rows_of: the clip, its seconds and what is predicted of it.
+    """A line for each row of predictions_table.rows_of: the clip, its seconds and the prediction.
 
-    Of more than MAX_WINDOWS windows the first are shown, and the number of the others.
+    Only the first MAX_WINDOWS windows are shown, and the number of the others.
     """
     shown = list(_lines(rows.slice(0, MAX_WINDOWS).to_pylist(), info))
     return shown + ([f"... and {len(rows) - MAX_WINDOWS} more rows"] if len(rows) > MAX_WINDOWS else [])

@@ -71,7 +71,7 @@ def rows_of(
 ) -> pa.Table:
     """The rows of the clips that could be used; predictions has an item for every clip, in order.
 
-    thresholds, of each label, add what is present at them.
+    thresholds, one for each label, add the columns present_<label>.
     """
     constants = {"model": digest, "code_version": W2V2, "created_at": datetime.datetime.now(datetime.UTC)}
 

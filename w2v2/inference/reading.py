@@ -20,7 +20,7 @@ from w2v2.storage.files import StorageError
 EMBEDDED, IN_TABLE, REJECTED, UNREADABLE = "embedded", "in_table", "rejected", "unreadable"
 """The outcome of a clip: vectors made; table has them; audio cannot be used; file could not be read.
 
-Files of earlier versions have "there" for IN_TABLE: no later attempt takes such an outcome from them, only the checksum.
+Files of earlier versions have "there" in place of IN_TABLE; later attempts take only the checksum from such an outcome.
 """
 CACHED_CHECKSUM = "cached_checksum"
 """The column of clips with the checksum of the audio whose vectors the table has; '' where it has none."""

@@ -39,14 +39,14 @@ TINY_LAYERS = 2
 """Transformer layers of the built-in encoder."""
 
 FRONT_END, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-"""The files that say what a model wants of audio; transformers takes the second one where it has a feature_extractor."""
+"""The files with a model's settings for audio; transformers reads the second one where it has a feature_extractor."""
 RATES = (
     (FRONT_END, ("sampling_rate",)),
     (PROCESSOR, ("feature_extractor", "sampling_rate")),
     ("config.json", ("sampling_rate",)),
     ("config.json", ("sample_rate",)),
 )
-"""The files and keys that say at what rate a model wants audio."""
+"""The files and keys of a model's sampling rate."""
 
 
 def check_encoder(config: EncoderConfig, *, asks_hub: bool) -> None:
@@ -85,10 +85,10 @@ def refuse_unusable(
 ) -> None:
     """Raises UserError, which begins with the field, for an encoder whose folder is missing or whose files rule it out.
 
-    What rules it out is an adapter behind the encoder, or another rate than 16 kHz. Of a hub name the small files are
-    downloaded. What the hub does not give is left to the machines that open the model, whose hub caches may have it;
-    with is_opened, this is one of them, and raises HubError. folder is where the files are read, if not in the place
-    that the name says.
+    Encoders with an adapter behind them, or with another rate than 16 kHz, are ruled out. Of a hub name the small files
+    are downloaded. What the hub does not give is left to the machines that open the model, whose hub caches may have
+    it; with is_opened, this is one of them, and raises HubError. folder is where the files are read, if not in the
+    place that the name says.
     """
     check_folder(name, field=field)
     if name == "tiny":
@@ -138,7 +138,7 @@ def check_vocabulary(name: str, *, field: str = KEPT_VOCABULARY, wanted: str = W
 
 
 def _read_config(name: str, *, asks_hub: bool) -> str | None:
-    """The text of config.json; None where only loading the model shows what it is, as for an ensemble."""
+    """The text of config.json; None where the model must be loaded to know what it is, as for an ensemble."""
     if is_on_hub(name) and not asks_hub:
         return None
     text = read_model_file(name, "config.json")
@@ -160,7 +160,7 @@ def _refuse_other_families(name: str, settings: Mapping[str, object]) -> None:
 
 
 def _read_settings(name: str, file: str, *, is_needed: bool) -> Mapping[str, object]:
-    """The content of a model's file; empty where there is none that can be read, or, if not needed, none that the hub gives."""
+    """The content of a model's file; empty where it is missing or cannot be read, or, if it is not needed, where the hub does not give it."""
     try:
         return as_settings(read_model_file(name, file)) or {}
     except storage.DamagedError:  # the loader says what is wrong

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IMPOSSIBLE = -1e9
-"""Log probability of what cannot be; flashlight's sums do not bear infinite ones."""
+"""Log probability of an impossible output; flashlight cannot add infinite ones."""
 THRESHOLD = 50.0
-"""Partial texts that are so much less likely than the best (in nats) are given up."""
+"""Partial texts that are less likely than the best by more than this (in nats) are dropped."""
 UNKNOWN = "<unk>"
 NO_WORDS = {"<s>", "</s>", UNKNOWN, "<UNK>"}
 """Entries of an ARPA file that are no words."""

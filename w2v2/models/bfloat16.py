@@ -17,7 +17,8 @@ from torch.nn.utils import parametrize
 from w2v2.models.torch_internals import copy_each, direct_parameters
 
 FAMILIES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat", "data2vec-audio")
-"""Model types whose layers compute in one type of numbers, and attend through transformers' table of functions."""
+"""Model types whose layers compute in a single number type, and whose attention is a function of transformers'
+ALL_ATTENTION_FUNCTIONS."""
 
 
 def computes_in_bfloat16(model: Any, device: torch.device) -> bool:

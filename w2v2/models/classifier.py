@@ -60,7 +60,8 @@ class Classifier(nn.Module):
         dim = side_by_side * pooled_dim(encoder.dim, encoder.config.pooling) + num_descriptors
         self.mix = LayerMix(len(encoder.states)) if encoder.config.layer == "mix" else None
         self.attention = weighted_pool(side_by_side * encoder.dim, encoder.config.pooling)
-        # `joined` and `units` are the names of stored tensors: in model folders, checkpoints and digests of models.
+        # `joined` and `units` cannot be renamed: they are names of tensors in model folders, checkpoints and digests
+        # of models.
         self.add_module("joined", Standardizer(num_descriptors) if num_descriptors else None)
         self.heads = nn.ModuleList(Mlp(dim, num_outputs, head) for num_outputs in groups)
         self.add_module("units", Standardizer(self.num_outputs) if denormalize else None)
@@ -72,13 +73,13 @@ class Classifier(nn.Module):
 
     @property
     def target_scaler(self) -> Standardizer | None:
-        """Gives the outputs of a regression the units of its targets; None where outputs are logits."""
+        """Converts the outputs of a regression to the units of its targets; None where outputs are logits."""
         return cast(Standardizer | None, self._modules["units"])
 
     def embed(
         self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """One pooled vector per clip; those of several layers side by side, or mixed."""
+        """One pooled vector per clip; the vectors of several layers are side by side, or mixed."""
         if self.encoder.cut.stage == "pooled":
             pooled = features if self.mix is None else self.mix(features)
             return pooled.flatten(1)
@@ -95,7 +96,7 @@ class Classifier(nn.Module):
         lengths: Int[Tensor, " batch"],
         descriptors: Float[Tensor, "batch descriptors"] | None = None,
     ) -> Float[Tensor, "batch outputs"]:
-        """Outputs per clip, those of the first head first: logits, or values of a regression."""
+        """Outputs per clip, head after head: logits, or values of a regression."""
         vector = self.embed(features, lengths)
         if self.descriptor_scaler is not None:
             assert descriptors is not None, "this model joins hand-made features"

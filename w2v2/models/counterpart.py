@@ -100,11 +100,12 @@ def save_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
         tokenizer = Wav2Vec2CTCTokenizer(
             place,
             pad_token=vocabulary.tokens[vocabulary.blank],
-            # Without these it would add further tokens, for which the model has no outputs.
+            # Without these transformers would add further tokens, for which the model has no outputs.
             bos_token=special.get("<s>"),
             eos_token=special.get("</s>"),
             unk_token=special.get("<unk>"),
-            # Where nothing parts words the blank, which is never written: without one it would add '|' when read back.
+            # Without a word delimiter it is the blank, which is never written: transformers would add '|' when it
+            # reads the file.
             word_delimiter_token=vocabulary.word_delimiter or vocabulary.tokens[vocabulary.blank],
         )
         tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""From features at the encoder's cut to the characters of every frame; its loss is in ctc_loss.py.
+"""The model that computes the characters of every frame from features at the encoder's cut; its loss is in ctc_loss.py.
 
 Connectionist temporal classification: Graves et al. 2006; on wav2vec 2.0: Baevski et al. 2020, section 3.
 """
@@ -39,7 +39,7 @@ class Transcriber(nn.Module):
         self.head = Mlp(side_by_side * encoder.dim, num_outputs, head)
 
     def forward(self, features: Float[Tensor, "batch ..."], lengths: Int[Tensor, " batch"]) -> FrameLogits:
-        """Logits of every frame; those of a clip do not depend on the others of its batch."""
+        """Logits of every frame; they do not depend on the other clips of the batch."""
         states, num_frames = self.encoder(features, lengths)
         if self.mix is not None:
             states = self.mix(states)

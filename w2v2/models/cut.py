@@ -16,7 +16,7 @@ class Cut:
 
     stage: Literal["waveform", "conv", "layer", "pooled"]
     layer: int = 0
-    """The hidden state that crosses a 'layer' cut (0 enters the first transformer layer)."""
+    """The hidden state that a 'layer' cut passes on (0 enters the first transformer layer)."""
 
     def __str__(self) -> str:
         return f"layer{self.layer}" if self.stage == "layer" else self.stage

@@ -64,7 +64,7 @@ def open_language_model(decode: DecodeConfig, vocabulary: Vocabulary) -> Languag
 
 
 def _local(stack: ExitStack, uri: str) -> Path:
-    """The local path of a file; a file in a bucket is copied for as long as the stack is open."""
+    """The local path of a file; a file in a bucket is copied, and the copy deleted when the stack is closed."""
     if not storage.is_remote(uri):
         return Path(uri)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="w2v2-lm-")))

@@ -18,9 +18,10 @@ Prepared = TypeVar("Prepared")
 NUM_THREADS = 3
 """Threads that prepare batches for a GPU."""
 PASS_S = {"cpu": 8.0, "cuda": 240.0}
-"""Seconds of audio, of all clips together, in one forward pass that keeps a device busy."""
+"""Seconds of audio in one forward pass, summed over its clips, that keep a device busy."""
 PASS_S_PER_GB = 10.0
-"""The same for each 10^9 bytes of a GPU's memory, up to twice PASS_S: with less, a fast GPU waits for the program."""
+"""Seconds of audio for each 10^9 bytes of a GPU's memory, up to twice PASS_S: with less, a fast GPU waits for the
+program."""
 
 
 def select_device() -> torch.device:
@@ -63,7 +64,7 @@ def to_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Ten
 
 
 def pinned(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
-    """The tensor where a GPU can copy it from by itself; on a CPU as it is."""
+    """The tensor in pinned memory, which a GPU copies by itself; unchanged on a CPU."""
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.is_pinned():
         return tensor
     return tensor.pin_memory()
@@ -101,7 +102,7 @@ def in_threads(
         return
     remaining = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:
-        # One more than there are threads, so that none is idle while the first is awaited.
+        # One item more than threads, so that no thread is idle while the first result is awaited.
         ahead = deque(pool.submit(function, item) for item in itertools.islice(remaining, num_threads + 1))
         while ahead:
             ready = ahead.popleft().result()

@@ -38,9 +38,10 @@ from w2v2.models.pooling import frame_mask, pool
 class Encoder(nn.Module):
     """A transformers encoder in two halves: `trunk` before the cut, `forward` (the tail) after it.
 
-    Features that cross the cut have frames first: waveform [samples], conv [frames channels], layer
+    Features at the cut have frames first: waveform [samples], conv [frames channels], layer
     [frames dim] or, of several layers, [frames states dim], pooled [dim] or [states dim]. Lengths may stay on the CPU
-    while features are on a GPU: sizes follow from them, for which the program would wait for the GPU.
+    while features are on a GPU: sizes of tensors follow from them, and the program would have to wait for lengths on
+    the GPU.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Encoder(nn.Module):
         self.mask_time_fraction = 0.0
         self.mask_feature_fraction = 0.0
         self.alone = False
-        """Whether every batch is one clip, in which nothing is padding: for a graph, which cannot ask its data."""
+        """Whether every batch is one clip without padding: in an exported graph, which cannot depend on whether there
+        is padding."""
         self._rounded = RoundedLayers()
         self._freeze()
 
@@ -114,7 +116,7 @@ class Encoder(nn.Module):
         return math.prod(self.strides)
 
     def num_frames(self, num_samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Frames that the convolutions make of each clip."""
+        """Number of frames that the convolutions make from each clip."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
@@ -127,7 +129,7 @@ class Encoder(nn.Module):
 
     @property
     def layout(self) -> str:
-        """The rows that cross the cut where they are more than frames of the hidden state; '' where they are not."""
+        """The name of the features' layout at the cut where they are more than frames of the hidden state; '' where they are not."""
         return ""
 
     def _trained(self) -> Iterator[nn.Module]:
@@ -289,7 +291,7 @@ class Encoder(nn.Module):
         first: int,
         top: int,
     ) -> list[Float[Tensor, "batch frames dim"]]:
-        """The same in bfloat16 without computing padding; frames past a clip's end are zero."""
+        """The hidden states of _transform in bfloat16, without computing padding; frames past a clip's end are zero."""
         packing = Packing.of(num_frames, hidden.shape[1], hidden.device)
         packed = packing.pack(hidden.to(torch.bfloat16))
         layers = self._rounded.of(layers_of(self.model)[first:top], first, stable=self.stable)

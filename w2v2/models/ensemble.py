@@ -18,15 +18,15 @@ from w2v2.storage.seals import seal_json
 
 
 def member_name(number: int) -> str:
-    """The folder of a member, inside of that of the ensemble."""
+    """The name of a member's folder inside the ensemble's folder."""
     return f"member-{number:02d}"
 
 
 def save_ensemble(uri: str, *, num_members: int, card: JsonObject, made_from: pa.Table) -> str:
-    """The ensemble's digest, after its folder, which has the members under `member_name` already, has been completed.
+    """The ensemble's digest, after its folder has been completed; the members are already in it, under `member_name`.
 
-    made_from are the clips (speaker, audio_digest) that made any of them. w2v2.json, which says that the folder is
-    whole, comes last. Raises UserError where members predict different things.
+    made_from are the clips (speaker, audio_digest) that trained any member. w2v2.json, which marks the folder as
+    complete, is written last. Raises UserError where members predict different things.
     """
     names = [member_name(number) for number in range(num_members)]
     infos = [read_info(storage.join(uri, name)) for name in names]
@@ -36,7 +36,7 @@ def save_ensemble(uri: str, *, num_members: int, card: JsonObject, made_from: pa
             f"the members of {uri} predict different classes, labels or values: they have no average"
         )
     digest = ensemble_digest([member_digest for _, member_digest in infos])
-    # A member's record has that of its encoder, too.
+    # A member's record includes its encoder's record.
     provenance.write(uri, made_from, encoder=storage.join(uri, names[0]))
     card = public_values({**card, "members": names})
     write_card(uri, info, card, digest, opened_by="")

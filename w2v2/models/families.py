@@ -99,7 +99,7 @@ def is_conformer(model: Any) -> bool:
 
 
 def final_norm(model: Any) -> nn.Module | None:
-    """The normalisation of the last layer's output in models that have one there."""
+    """The normalisation of the last layer's output; None in models without one."""
     return None if model.config.model_type == "wav2vec2-bert" else model.encoder.layer_norm
 
 

@@ -103,7 +103,7 @@ class _FrameConvolution(torch.autograd.Function):
 def _patches(
     rows: Float[Tensor, "batch length inputs"], kernel: int, stride: int
 ) -> Float[Tensor, "batch frames patch"]:
-    """What each frame sees, one sample after the other."""
+    """The samples that each frame sees, one after the other."""
     # With one input, patches would overlap in memory, which oneDNN refuses.
     return rows.unfold(1, kernel, stride).transpose(2, 3).flatten(2).contiguous()
 

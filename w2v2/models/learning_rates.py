@@ -1,4 +1,4 @@
-"""Learning rates that suit what is trained: a head, the built-in encoder, low-rank updates, or layers of a checkpoint.
+"""Learning rates for each kind of training: a head, the built-in encoder, low-rank updates, or layers of a checkpoint.
 
 A setting `optim.learning_rate` of 0 is left open: `with_learning_rate` fills in the rate of the encoder. The rates are used
 in training/optimizer.py, which gives each parameter its own, and training/trainer.py, which sets them at each step.
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C", FinetuneConfig, TuneFoldsConfig)
 
 RATE_SETTINGS = frozenset({"encoder.name", "encoder.train", "lora.rank"})
-"""The settings that decide which learning rate suits."""
+"""The settings that the right learning rate depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """The peak learning rates of AdamW that suit what is trained."""
+    """Peak learning rates of AdamW for one kind of training."""
 
     default: float
     low: float
@@ -41,8 +41,8 @@ class LearningRates:
 def learning_rates(encoder: EncoderConfig, lora: LoraConfig, kind: TaskKind) -> LearningRates:
     """The learning rates for a head on a frozen encoder, for 'tiny', for LoRA, or for layers of a checkpoint.
 
-    3e-5 is that of wav2vec 2.0's base model on 100 hours of labelled speech (fairseq's base_100h.yaml); low-rank updates take
-    about ten times the rate of whole layers (Hu et al. 2021, arXiv:2106.09685, appendix D).
+    3e-5 is the rate of wav2vec 2.0's base model on 100 hours of labelled speech (fairseq's base_100h.yaml); low-rank
+    updates take about ten times the rate of whole layers (Hu et al. 2021, arXiv:2106.09685, appendix D).
     """
     if encoder.train == "head":
         return LearningRates(default=1.5e-3, low=3e-4, high=3e-2, trained="a head on a frozen encoder")
@@ -63,7 +63,7 @@ def with_learning_rate(config: C) -> C:
 
 
 def log_learning_rate(given: C, config: C) -> None:
-    """Log the learning rate of config, which is given with what it left open filled in.
+    """Log the learning rate of config, in which with_learning_rate has filled in an open rate.
 
     Warns where layers of a checkpoint would be trained at a rate that a search never tries for them.
     """
@@ -104,9 +104,9 @@ def is_tiny(name: str) -> bool:
 
 
 def _origin(uri: str, *path: str) -> str:
-    """The name of the encoder that a folder's weights began with, by one of its files; '' where that does not say.
+    """The name of the encoder that training of a folder's weights began with, from one of its files; '' where the file does not tell.
 
-    Raises StorageError where the file is there and cannot be read: the rate would be another one.
+    Raises StorageError where the file exists and cannot be read: the rate could be wrong.
     """
     try:
         text = storage.read_text(uri)

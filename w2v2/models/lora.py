@@ -48,7 +48,7 @@ CONFORMER_PATHS: dict[Projection, tuple[str, ...]] = {
 
 
 class LowRankUpdate(nn.Module):
-    """A weight plus scale * B A; A begins random and B as zeros, so that training begins at the weight."""
+    """A weight plus scale * B A; A is random and B zero at the start, so that training begins with the weight itself."""
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], config: LoraConfig) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def merge_lora(encoder: Encoder) -> None:
         parametrizations = getattr(module, "parametrizations", {})
         if "weight" in parametrizations and isinstance(parametrizations["weight"][0], LowRankUpdate):
             merged = module.weight.clone()
-            # Left with its parametrized value, the original would be overwritten, which other models share.
+            # Leaving the parametrized value in place would overwrite the original tensor, which other models share.
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
             module.weight = nn.Parameter(merged, requires_grad=False)
 

@@ -127,7 +127,7 @@ def _present(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], 
 def _centred(
     values: Float[Tensor, "batch targets"], present: Bool[Tensor, "batch targets"]
 ) -> Float[Tensor, "batch targets"]:
-    """The values less their column's mean over the entries that are not NaN; 0 at the others."""
+    """The values minus their column's mean over the entries that are not NaN; 0 where they are NaN."""
     mean = torch.where(present, values, 0.0).sum(0) / present.sum(0).clamp(min=1)
     return torch.where(present, values - mean, 0.0)
 

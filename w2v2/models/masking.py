@@ -8,17 +8,17 @@ from jaxtyping import Bool, Float, Int
 from w2v2.config.pretrain import MaskConfig
 
 VALIDATION = -1
-"""The epoch whose draws are those of validation: the same each time."""
+"""The epoch number of validation, so that its draws are the same each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipDraw:
-    """The draws for one clip, none of which depends on its batch mates."""
+    """The draws for one clip; they do not depend on the other clips of its batch."""
 
     masked: Bool[np.ndarray, " frames"]
     """Frames that the encoder does not see."""
     negatives: Int[np.ndarray, "masked negatives"]
-    """For each masked frame, which others of the masked frames (0 is the first of them) are its negatives."""
+    """For each masked frame the numbers of the masked frames (0 is the first) that are its negatives."""
     chance_hits: float
     """Sum over masked frames of the probability to find the frame among its candidates by guessing."""
 

@@ -51,7 +51,7 @@ class CardScore:
     undefined: str = ""
     """Why there is no interval."""
     method: str = ""
-    """How a search's score was estimated; empty for the score of this model."""
+    """How a search estimated the score; empty for the score of this model."""
 
 
 def write_card(uri: str, info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str) -> None:
@@ -73,8 +73,9 @@ def extend_card(uri: str, more: JsonObject) -> None:
 def card_text(info: ModelInfo, card: JsonObject, digest: str, *, opened_by: str) -> str:
     """The text of README.md: the hub's metadata on top, then what a user needs, without absolute paths.
 
-    card may have `pooled` and `computed_on` (the scores of the test split, as in metrics.json), `estimate` (that of
-    the search that chose the settings), `corpus` (the name of the data), and what else the JSON at its end shows.
+    card may have `pooled` and `computed_on` (the scores of the test split, as in metrics.json), `estimate` (by the
+    search that chose the settings), `corpus` (the name of the data), and other entries, which the JSON at its end
+    shows.
     """
     is_text = info.vocabulary is not None
     names = "transcripts" if is_text else ", ".join(info.names)
@@ -100,7 +101,7 @@ def _kind_text(info: ModelInfo, card: JsonObject) -> str:
 
 
 def scores_of(info: ModelInfo, card: JsonObject) -> list[CardScore]:
-    """What the search that chose the settings estimates on new speakers, where one did, then the scores of the test split."""
+    """First the estimate on new speakers by the search that chose the settings, if there was one, then the scores of the test split."""
     return [*_estimated(card), *_of_test(info, card)]
 
 

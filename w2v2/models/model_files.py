@@ -21,7 +21,7 @@ NOT_ON_HUB = (
 _ASK_FOR_ACCESS = "check the name (for a gated or private model, log in with `hf auth login`)"
 
 PAUSES_S = (0.5, 2.0, 4.0)
-"""Before the hub is asked again: an answer may be lost, and failures of a server and limits of its rate pass."""
+"""Seconds before the hub is asked again: answers may be lost, and failures of servers and rate limits end."""
 
 
 class HubError(UserError):
@@ -63,7 +63,7 @@ def as_settings(text: str | None) -> dict[str, object] | None:
 
 
 def cannot_open(why: str) -> str:
-    """The sentence that a folder is no model: why not, and what is wanted."""
+    """The sentence on a folder that is no model: why not, and what is wanted."""
     return (
         f"transformers cannot open it ({why}); wanted a folder as save_pretrained writes it (config.json, "
         "model.safetensors)"
@@ -87,12 +87,14 @@ def _from_hub(name: str, file: str, *, field: str) -> str | None:
         raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
     except errors.EntryNotFoundError:
         return None
-    except Exception as error:  # of the libraries below, which are not the same in all versions
+    except (
+        Exception
+    ) as error:  # errors of the libraries below huggingface_hub, which differ between its versions
         raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
 
 
 def _not_given(name: str, file: str, error: Exception, *, field: str, is_copied: bool) -> UserError:
-    """The sentence that a model's file was not had from the hub; is_copied is whether the hub cache has its config.json."""
+    """The sentence on a model's file that the hub did not give; is_copied is whether the hub cache has its config.json."""
     reason = _first_line(error)
     if why := hub_refusal(error):
         if why == UNREACHABLE and is_copied:
@@ -137,7 +139,9 @@ def _ask_hub(name: str, file: str) -> None:
                 raise
         except (errors.HFValidationError, errors.OfflineModeIsEnabled):
             raise
-        except Exception as error:  # of the library below, which is not the same in all versions
+        except (
+            Exception
+        ) as error:  # errors of the library below huggingface_hub, which differs between its versions
             if pause_s != PAUSES_S[0]:
                 raise ConnectionError(f"{name}: the hub did not answer") from error
         time.sleep(pause_s)

@@ -17,9 +17,9 @@ from w2v2.storage import files as storage
 from w2v2.storage.seals import load_json, parse_json
 
 FORMAT = 2
-"""Of the folder of one model; raised when its files change their meaning."""
+"""The format of the folder of one model; raised when its files change their meaning."""
 ENSEMBLE_FORMAT = 3
-"""Of the folder of an ensemble, which has one of FORMAT for each member; versions without ensembles refuse it."""
+"""The format of the folder of an ensemble, whose members have folders of FORMAT; versions without ensembles refuse it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ModelInfo:
     text: TextConfig | None = None
     """How transcripts are normalised; None for other tasks."""
     vocabulary: Vocabulary | None = None
-    """What the outputs of a model of transcripts write; None for other tasks."""
+    """The characters of the outputs of a model of transcripts; None for other tasks."""
     decode: DecodeConfig | None = None
     """The beam search whose language model the folder keeps, with its weights; None where it keeps none."""
 
@@ -97,7 +97,7 @@ def read_convolutions(uri: str) -> tuple[list[int], list[int]]:
 
 
 def read_card(uri: str) -> JsonObject:
-    """What the model card recorded when the model was saved."""
+    """The entries of the model card when the model was saved."""
     place = storage.join(storage.expand(uri), "w2v2.json")
     return parse_json(place, storage.read_bytes(place))["card"]
 

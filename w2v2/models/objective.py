@@ -1,4 +1,4 @@
-"""What a task asks of a model's outputs: the loss that teaches it, and how outputs become predictions."""
+"""The loss of a task, and how a model's outputs become predictions."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ class Objective:
     task: TaskConfig
     label_smoothing: float
     class_weights: Float[Tensor, " classes"]
-    """Ones where classes count alike, and for tasks without classes."""
+    """Weights of the classes; ones where classes are not balanced, and for tasks without classes."""
     blank: int = 0
     """transcript: the output that is CTC's blank."""
 
@@ -36,7 +36,7 @@ class Objective:
         match self.task.kind:
             case "classes":
                 classes = targets.to(self.class_weights.device)
-                # Numbers of classes, or where clips are mixed the shares of classes.
+                # Numbers of classes, or shares of classes where clips are mixed.
                 return float(
                     (self.class_weights[classes] if classes.ndim == 1 else classes @ self.class_weights).sum()
                 )
@@ -78,7 +78,7 @@ class Objective:
     def score(
         self, outputs: Float[np.ndarray, "clips outputs"], targets: Shaped[np.ndarray, "clips ..."]
     ) -> float:
-        """The additive part of clips that are not trained on, a mean: no smoothing, no class weights; NaN for none."""
+        """The mean of the additive part over clips that are not trained on: no smoothing, no class weights; NaN without clips."""
         plain = replace(self, label_smoothing=0.0, class_weights=torch.ones(outputs.shape[1]))
         with torch.no_grad():
             total = plain.loss_sum(torch.from_numpy(outputs), torch.from_numpy(targets))

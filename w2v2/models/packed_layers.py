@@ -1,4 +1,4 @@
-"""Transformer layers of the wav2vec2 family on packed frames in bfloat16, in as few operations as there are computations.
+"""Transformer layers of the wav2vec2 family on packed frames in bfloat16, in as few operations as possible.
 
 A GPU computes a layer of base on a batch in about a millisecond, and the program needs nearly as long to start the operations
 of transformers' modules: three products for queries, keys and values, copies between layouts, dropouts that drop nothing.
@@ -27,12 +27,13 @@ class PackedLayer:
 
     module: Any
     weights: Sequence[Float[Tensor, "..."]]
-    """NUM_WEIGHTS tensors: of each part its weight, (outputs, inputs) or (outputs,), at its place, and its bias, (outputs,), after it."""
+    """NUM_WEIGHTS tensors: the weight of each part, (outputs, inputs) or (outputs,), at its place, and its bias,
+    (outputs,), after it."""
     stable: bool
     """Whether the layer normalises before, not after, each of its two blocks."""
 
     def __call__(self, hidden: Float[Tensor, "total dim"], packing: Packing) -> Float[Tensor, "total dim"]:
-        """The layer's output for frames one clip after the other."""
+        """The layer's output for packed frames, which follow each other clip after clip."""
         layer = self.module
         inputs = self._normalised(hidden, layer.layer_norm, NORM) if self.stable else hidden
         hidden = hidden + _dropped(self._attended(inputs, packing), layer.dropout)
@@ -93,7 +94,7 @@ class RoundedLayers:
     )
 
     def of(self, layers: nn.ModuleList, first: int, *, stable: bool) -> list[PackedLayer]:
-        """The packed form of consecutive layers of a model, of which `first` is the number of the lowest."""
+        """The packed form of consecutive layers of a model; `first` is the number of the lowest one."""
         groups = [group for layer in layers for group in _groups(layer)]
         weights = [weight for group in groups for weight in group]
         if any(

@@ -11,7 +11,7 @@ from w2v2.models.pooling import frame_mask
 from w2v2.models.torch_internals import flash_attention
 
 MAX_DIM = 256
-"""The numbers of a head that flash attention takes at most."""
+"""The largest dimension of a head for flash attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Packing:
     """Where the frames of a batch's clips are, in the padded batch and one after the other."""
 
     places: Int[Tensor, " total"]
-    """Of each frame in the padded batch, whose rows follow each other."""
+    """The place of each frame in the flattened padded batch."""
     bounds: Int[Tensor, " clips_and_one"]
     """The first packed frame of each clip, and the end of the last one."""
     shape: tuple[int, int]
@@ -71,7 +71,7 @@ def attention(
 
 
 def _fits_flash(query: Float[Tensor, "total heads dim"]) -> bool:
-    """Whether flash attention computes it: on GPUs since Ampere, in 16 bits, with heads of such sizes."""
+    """Whether flash attention can compute it: on GPUs since Ampere, in 16 bits, with heads of these sizes."""
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)

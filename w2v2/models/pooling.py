@@ -50,7 +50,7 @@ def pooled_dim(dim: int, pooling: Pooling) -> int:
 
 
 def weighted_pool(dim: int, pooling: Pooling) -> nn.Module | None:
-    """The module that pools frames of length `dim`; None for poolings without weights, for which `pool` is."""
+    """The module that pools frames of length `dim`; None for poolings without weights, which `pool` computes."""
     match pooling:
         case "attention":
             return AttentionPool(dim)
@@ -87,7 +87,7 @@ class AttentiveStatistics(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(dim, NUM_HIDDEN)
-        # Without the paper's scalar bias: the softmax over frames takes it out again.
+        # Without the paper's scalar bias, which the softmax over frames cancels.
         self.score = nn.Linear(NUM_HIDDEN, 1, bias=False)
 
     def forward(

@@ -169,7 +169,7 @@ def read_model_config(name: str) -> tuple[Any, bool]:
 
 
 def _refuse_unusable(name: str, folder: str) -> None:
-    """As refuse_unusable, and at once where the hub does not give a file: transformers asks it for minutes."""
+    """Like refuse_unusable, and raises at once where the hub does not give a file: transformers would ask it for minutes."""
     if is_on_hub(folder):
         read_model_file(folder, "config.json")
     refuse_unusable(name, folder=folder, is_opened=True)
@@ -191,7 +191,7 @@ def refuse_missing(name: str, missing: Collection[str]) -> None:
 
 @functools.lru_cache(maxsize=2)
 def loaded_encoder(config: EncoderConfig, seed: int) -> tuple[Encoder, str]:
-    """The encoder, loaded once per process and shared by what runs there, and the digest of its weights.
+    """The encoder, loaded once per process and shared by all its users there, and the digest of its weights.
 
     Callers may move it to a device and set evaluation mode, but must not train it: `classifier.trainable_copy` copies it.
     """
@@ -260,7 +260,7 @@ def _normalizes(name: str, folder: str) -> bool:
 
 
 def _front_end_file(folder: str) -> str:
-    """The file that says what a model wants of audio; '' where it has none. Raises HubError where the hub does not say."""
+    """The file with a model's settings for audio; '' where it has none. Raises HubError where the hub does not tell."""
     if _text_of(folder, FRONT_END) is not None:
         return FRONT_END
     text = _text_of(folder, PROCESSOR)

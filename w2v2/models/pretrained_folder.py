@@ -39,7 +39,7 @@ def save_pretrained(
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         about = {**card, "files": file_entries(contents)}
         contents[PRETRAINED] = (seal_json(about, indent=2) + "\n").encode()
-        storage.delete(storage.join(uri, PRETRAINED))  # that of an earlier attempt lists other files
+        storage.delete(storage.join(uri, PRETRAINED))  # an earlier attempt's card lists other files
         provenance.write(uri, clips, encoder=start, how="audio")
         for name, body in contents.items():
             storage.write_bytes(storage.join(uri, name), body)

@@ -6,7 +6,7 @@ from pathlib import Path
 from w2v2.errors import UserError
 
 START_FOLDER = "W2V2_START_FOLDER"
-"""The environment variable that names that folder; workers are started in another one."""
+"""The environment variable with the folder where the job was started; workers are started in another one."""
 
 
 def check_folder(name: str, *, field: str = "encoder.name") -> None:

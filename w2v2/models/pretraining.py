@@ -1,4 +1,4 @@
-"""An encoder in pre-training: the loss of a padded batch is the sum of that of its clips."""
+"""An encoder in pre-training: the loss of a padded batch is the sum of the losses of its clips."""
 
 import dataclasses
 import logging
@@ -30,7 +30,7 @@ from w2v2.models.quantizer import Quantizer
 logger = logging.getLogger(__name__)
 
 HEAD = ("quantizer", "project_hid", "project_q")
-"""What a model has for pre-training alone, by its names in transformers' Wav2Vec2ForPreTraining."""
+"""The parts of a model that only pre-training needs, by their names in transformers' Wav2Vec2ForPreTraining."""
 TINY = {
     "num_codevectors_per_group": 64,
     "codevector_dim": 64,
@@ -40,7 +40,7 @@ TINY = {
 
 @dataclass(frozen=True, kw_only=True)
 class BatchDraw:
-    """The draws of a padded batch; arrays over masked frames have those of all clips in a row."""
+    """The draws of a padded batch; arrays over masked frames have the frames of all clips, clip after clip."""
 
     masked: Bool[Tensor, "batch frames"]
     negatives: Int[Tensor, "masked negatives"] | None = None
@@ -79,7 +79,7 @@ class Sums(NamedTuple):
 
 
 class _Pretraining(nn.Module):
-    """An encoder in pre-training: its vector for masked frames is trained, its convolutions' gradient scaled."""
+    """An encoder in pre-training: its vector for masked frames is trained, and the gradient of its convolutions is scaled."""
 
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class ContrastiveModel(_Pretraining):
         draw: BatchDraw,
         temperature: float,
     ) -> Sums:
-        """The sums of a padded batch of features at the encoder's cut; temperature is that of the Gumbel softmax."""
+        """The sums of a padded batch of features at the encoder's cut; temperature is the temperature of the Gumbel softmax."""
         assert draw.negatives is not None
         convolved, num_frames = self._convolved(features, lengths)
         quantized = self.quantizer(self._latents(convolved, draw.masked), draw.noise, temperature=temperature)

@@ -53,11 +53,11 @@ def save_model(
 
     made_from are its training clips (speaker, audio_digest), of which the folder keeps hashes.
 
-    Where the architecture has a counterpart in transformers (mean pooling of the last layer or a mix of
-    all where no normalisation follows the last, one linear layer per head, nothing joined; for transcripts the
-    last layer and one linear layer), AutoModelForAudioClassification or AutoModelForCTC opens the folder and
-    gives the same outputs, as pipeline("automatic-speech-recognition") does the same text; AutoModel gives the
-    encoder of any.
+    Where the architecture has a counterpart in transformers, AutoModelForAudioClassification or AutoModelForCTC opens
+    the folder and returns the same outputs, and pipeline("automatic-speech-recognition") the same text. Models with a
+    counterpart have mean pooling of the last layer, or of a mix of all layers where no normalisation follows the last
+    one, one linear layer per head, and nothing joined; for transcripts, the last layer and one linear layer. AutoModel
+    opens the encoder of every folder.
     """
     card = public_values(dict(card))
     digest = model_digest(model, info)
@@ -132,12 +132,12 @@ def _built(encoder: Encoder, info: ModelInfo) -> SpeechModel:
 
 
 def _stock_class(info: ModelInfo) -> str:
-    """The class of transformers that has the architecture whole."""
+    """The class of transformers that has the whole architecture."""
     return "AutoModelForAudioClassification" if info.vocabulary is None else "AutoModelForCTC"
 
 
 def _fields(info: ModelInfo) -> dict[str, Json]:
-    """The fields as JSON has them, without those of another task and without the place of the encoder on this machine."""
+    """The fields as JSON, without fields of other tasks and without the encoder's path on this machine."""
     shown = replace(info, encoder=replace(info.encoder, name=public_text(info.encoder.name)))
     return {name: value for name, value in asdict(shown).items() if value is not None}
 

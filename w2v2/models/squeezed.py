@@ -122,7 +122,7 @@ class SqueezedEncoder(Encoder):
         first: int,
         top: int,
     ) -> list[Float[Tensor, "batch _ dim"]]:
-        """Hidden states first..top; num_frames counts those of the convolutions."""
+        """Hidden states first..top; num_frames counts frames of the convolutions."""
         num_squeezed = num_frames // self.squeeze
         mask = frame_mask(to_device(num_squeezed, hidden.device), hidden.shape[1])
         padded = not self.alone and bool((num_squeezed < hidden.shape[1]).any())

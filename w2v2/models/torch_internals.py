@@ -1,7 +1,7 @@
 """Private functions of torch, which a new version may change; tests/test_internals.py says what it has changed.
 
 For heads of a few thousand weights, and for frames packed clip after clip, the public functions take several times as
-long as what they call.
+long as the private ones that they call.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def fused_adamw(
 ) -> None:
     """Take a step without weight decay, in place, as torch.optim.AdamW with fused=True does.
 
-    first, second and largest are the moments and the maximum of the second one (used with amsgrad); steps counts, and
-    parameters may share one.
+    first and second are the moments, largest is the maximum of the second moment (used with amsgrad). steps are the
+    numbers of steps taken; parameters may share one.
     """
     for step in {id(step): step for step in steps}.values():
         step.add_(1)
@@ -51,7 +51,7 @@ def fused_adamw(
 def log_softmax_gradient(
     gradient: Float[Tensor, "*rows classes"], log_probabilities: Float[Tensor, "*rows classes"]
 ) -> Float[Tensor, "*rows classes"]:
-    """The gradient at the logits, as autograd has it, of a loss with this gradient at their log_softmax."""
+    """The gradient of a loss with respect to logits, from its gradient with respect to their log_softmax, as autograd computes it."""
     backward = torch.ops.aten._log_softmax_backward_data
     return backward(gradient, log_probabilities, -1, log_probabilities.dtype)
 

@@ -57,7 +57,7 @@ def write_outcome(
 
 
 def _out_of_fold(clips: pa.Table, classes: Sequence[str], fits: Sequence[FoldFit]) -> pa.Table:
-    """The rows of predictions.parquet: each clip by the machine that its fold did not train."""
+    """The rows of predictions.parquet: each clip as predicted by the support vector machine that was trained without its fold."""
     probabilities = np.zeros((len(clips), len(classes)))
     for fit in fits:
         probabilities[fit.held_out] = fit.probabilities
@@ -72,7 +72,7 @@ def _scores(
     predictions: pa.Table,
     folds: Sequence[dict[str, Json]],
 ) -> dict[str, Json]:
-    """The scores of all folds together and of each, what they are of, and those of slices of the clips."""
+    """The scores of all folds together, of each fold and of slices of the clips, and a sentence on what they were computed on."""
     seed = config.seed
     return {
         **task_scores.score_predictions(

@@ -22,7 +22,7 @@ WRITES = ("config.yaml", "metrics.json", "report.html", "plots/", "tables/")
 
 
 def plan_comparison(config: CompareConfig) -> dict[str, Json]:
-    """What would be compared, logged and returned; nothing is written. Raises UserError where the job would stop."""
+    """The plan of a comparison, logged and returned; nothing is written. Raises UserError where the job would stop."""
     runs = read_runs(config.runs)
     _, _, metric = _scored(runs, config)
     first = next(iter(runs.values()))
@@ -62,7 +62,7 @@ def _scored(
     scored = {name: scored_run(run, names, seed=config.seed) for name, run in runs.items()}
     metrics = [name for name in next(iter(scored.values())).bounds if ":" not in name]
     metric = config.metric or LEADING[kind]
-    # Of values the correlations rank, not the errors; transcripts have errors alone.
+    # Regressions are ranked by correlations, not by errors; transcripts only have errors.
     ranked = metrics if kind == "transcript" else [name for name in metrics if sign(name) > 0]
     if metric not in ranked:
         raise UserError(f"metric is {metric!r}, wanted one of {', '.join(ranked)}")

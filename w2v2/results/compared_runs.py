@@ -45,7 +45,7 @@ class ComparedRun:
 
     @property
     def method(self) -> str:
-        """What its scores are of: those of a search are computed from its fold records, unless models were trained after it."""
+        """The method behind its scores. A search's scores come from its fold records, unless models were trained after the search."""
         if self.metrics["job"] != "tune_folds":
             return self.metrics["job"]
         return self.metrics["estimate"]["name"] if "final" in self.metrics else "BBC-CV"
@@ -88,7 +88,7 @@ def read_run(uri: str) -> ComparedRun:
 
 
 def scored_run(run: ComparedRun, names: Sequence[str], *, seed: int) -> Scored:
-    """The predictions of a run, ready to be resampled; of a search those that its estimate is the score of.
+    """The predictions of a run, ready to be resampled; for a search, the predictions behind its estimate.
 
     Raises UserError where the fold record of a complete trial of a search is missing or damaged.
     """

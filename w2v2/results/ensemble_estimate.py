@@ -5,7 +5,8 @@ that it is scored with:
 
 - folds: the models of a trial are an ensemble of which each has left out one fold, and the fold store has each fold's
   clips as predicted by the one that left it out. The choice among the ensembles of all complete trials is corrected
-  for by BBC-CV (evaluation.selection). That is the score of single members: no second one has not seen the speaker.
+  for by BBC-CV (evaluation.selection). That is the score of single members: all other members have seen the clip's
+  speaker.
 - seeds: where the search has trained each fold's choice on the other folds with new seeds (search.final_seeds),
   the averages of as many of these models as the ensemble has. Without them, the score of single models as above.
 """
@@ -28,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 def ensemble_estimate(config: FinetuneConfig, classes: Sequence[str]) -> dict[str, Json] | None:
-    """`estimate` of an ensemble, in the form of that of a search; None where no search chose the settings.
+    """`estimate` of an ensemble, in the same form as the estimate of a search; None where no search chose the settings.
 
-    It is None as well, with a warning, where the search's files cannot be read, or are of other classes.
+    It is also None, with a warning, where the search's files cannot be read, or have other classes.
     """
     if not config.tuned_on or config.task.kind != "classes":
         return None
@@ -66,7 +67,7 @@ def _check(search: ComparedRun, classes: Sequence[str]) -> None:
 
 
 def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, JsonObject] | None:
-    """Averages over seeds, and what they are; None where the ensemble is none of seeds, or the search trained at most one."""
+    """Averages over seeds, and their description; None where the ensemble has other members, or the search trained fewer than two seeds."""
     seeds = search.metrics.get("final", {}).get("seeds", [])
     if config.ensemble != "seeds" or len(seeds) < 2:
         return None
@@ -87,7 +88,7 @@ def _averages(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, Json
 
 
 def _single_models(config: FinetuneConfig, search: ComparedRun) -> tuple[Scored, JsonObject]:
-    """Each clip by one model of an ensemble, and what that is."""
+    """Each clip as predicted by one model of an ensemble, and the description of these predictions."""
     how = (
         f"{search.metrics['estimate']['how']} The models of a trial's folds are an ensemble, of which the one without a clip's "
         f"speaker predicts it, from the fold records of {config.tuned_on}: the score of single models, which an average is usually above."

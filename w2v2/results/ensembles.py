@@ -90,7 +90,7 @@ def _member(
 def out_of_fold_predictions(
     config: FinetuneConfig, corpus: Manifest, ensemble: "Ensemble | None", *, names: Sequence[str]
 ) -> pa.Table | None:
-    """The rows of out_of_fold.parquet, after they have been written: each training clip by the member without its speaker.
+    """The rows of out_of_fold.parquet, after they have been written: each training clip as predicted by the member without its speaker.
 
     None where no member has held a fold out.
     """
@@ -115,7 +115,7 @@ def _out_of_fold(
     names: Sequence[str],
     midpoints: Sequence[float] | None,
 ) -> dict[str, Json]:
-    """Scores of single models: the ensemble has several models for a new speaker, and these clips have one each."""
+    """Scores of single models: each of these clips is predicted by one member, a new speaker by all members."""
     scores = score_predictions(
         predictions, kind=config.task.kind, names=names, seed=config.seed, midpoints=midpoints
     )

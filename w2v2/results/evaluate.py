@@ -115,7 +115,7 @@ def _predictions(clips: pa.Table, clip_predictions: Sequence[ClipPrediction], in
 def _details(
     config: EvaluateConfig, predictions: pa.Table, clips: pa.Table, info: ModelInfo, card: JsonObject
 ) -> dict[str, Json]:
-    """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
+    """Details beyond the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match info.kind:
         case "classes":
             temperature = None if config.calibrated else card.get("temperature")
@@ -142,7 +142,7 @@ def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo)
 
 
 def _computed_on(config: EvaluateConfig, clips: pa.Table, seen: provenance.Overlap | None) -> str:
-    """A sentence on the scored clips and what of them was seen in training; None where that was not recorded."""
+    """A sentence on the scored clips and how many of them were seen in training; None where that was not recorded."""
     num = len(clips["speaker"].unique())
     sentence = f"{counted(len(clips), 'clips')} of {counted(num, 'speakers')} of {config.data.uri}"
     sentence += f", split {config.split}" if config.split else ""

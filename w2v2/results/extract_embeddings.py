@@ -1,4 +1,4 @@
-"""The end of an extraction: parts into the table, rejects into their own table, metrics.json and the page."""
+"""The end of an extraction: parts are taken into the table and rejects into their own; then metrics.json and the page are written."""
 
 import logging
 import time

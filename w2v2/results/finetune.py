@@ -98,7 +98,7 @@ def write_outcome(
         )
         metrics["ensemble"] = of_ensemble
         estimate = of_ensemble.get("estimate") or estimate
-    if estimate and caveat:  # the test split chose the settings: its score is not the one to believe
+    if estimate and caveat:  # the test split chose the settings, so its score is too high
         metrics["estimate"] = estimate
     metrics = with_sessions(config.run, metrics)
     _write_numbers(config, metrics, trained, {**kept, **({"estimate": estimate} if estimate else {})})
@@ -109,7 +109,7 @@ def write_outcome(
 def _write_numbers(
     config: FinetuneConfig, metrics: JsonObject, trained: "FinetuneResult", kept: JsonObject
 ) -> None:
-    """Writes metrics.json, the model card with what is kept with the model, and TensorBoard's events."""
+    """Writes metrics.json, the model card, and TensorBoard's events."""
     run_directory.write_metrics(config.run, metrics)
     _extend_card(config, metrics, kept)
     write_tensorboard(config.run, training_scalars(trained.curve))
@@ -129,7 +129,7 @@ def _scores(
 
 
 def _facts(config: FinetuneConfig, corpus: Manifest, trained: "FinetuneResult") -> dict[str, Json]:
-    """What was trained, on what, and by which versions."""
+    """The entries of metrics.json on the model, its training clips and the versions."""
     return {
         "job": "finetune",
         "splits": dict(splits.num_clips(corpus.clips)),
@@ -148,7 +148,7 @@ def _computed_on(
     encoder: JsonObject,
     ensemble: "Ensemble | None",
 ) -> str:
-    """What the scores are of, and what may make them too high."""
+    """A sentence on the scored clips, and on what may make the scores too high."""
     return (
         f"the test split, once: {counted(num_clips, 'clips')} of {counted(metrics['num_speakers'], 'speakers')}, none of whom is in train or val"
         + (f", by the average of {len(ensemble.members)} models" if ensemble else "")
@@ -157,7 +157,7 @@ def _computed_on(
 
 
 def _extend_card(config: FinetuneConfig, metrics: JsonObject, more: JsonObject) -> None:
-    """Adds the scores and what else the model keeps to its card, which was written before."""
+    """Adds the scores, and the temperature or thresholds, to the model's card, which was written before."""
     card = {name: metrics[name] for name in ("computed_on", "pooled", "ensemble") if name in metrics}
     corpus = {"corpus": corpus_name(asdict(config.data))}
     extend_card(metrics["model"]["uri"], card | dict(more) | corpus)
@@ -210,7 +210,7 @@ def _write_tables(
 def _details(
     config: FinetuneConfig, test: pa.Table, clips: pa.Table, names: Sequence[str], kept: JsonObject
 ) -> dict[str, Json]:
-    """More than the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
+    """Details beyond the scores: slices and calibration of classes, decisions and patients of labels, quality of the recordings."""
     match config.task.kind:
         case "classes":
             return class_details(
@@ -229,7 +229,10 @@ def _details(
 
 
 def _tuning_estimate(config: FinetuneConfig) -> Json:
-    """`estimate` of the search that chose the settings; None where none did or it cannot be read, with a warning if damaged."""
+    """`estimate` of the search that chose the settings.
+
+    None where there was no search, or its files cannot be read; a warning is logged where they are damaged.
+    """
     if not config.tuned_on or config.task.kind != "classes":
         return None
     try:
@@ -254,7 +257,7 @@ def _predictions(
 def _decoding(
     config: FinetuneConfig, test: pa.Table, trained: "FinetuneResult", clip_ids: Sequence[str]
 ) -> dict[str, Json]:
-    """How the transcripts were decoded; of a beam search its weights, what was tried on val, and greedy decoding's rates.
+    """How the transcripts were decoded; for a beam search its weights, the weights tried on val, and the rates of greedy decoding.
 
     clip_ids are those of trained.rows.
     """
@@ -282,7 +285,7 @@ def _decoding(
 
 
 def write_vocabulary(run: str, clips: pa.Table, vocabulary: Vocabulary) -> dict[str, Json]:
-    """What metrics.json reports of the text, after `<run>/vocab.json` and `<run>/text.parquet` have been written.
+    """The entry of metrics.json on the text, after `<run>/vocab.json` and `<run>/text.parquet` have been written.
 
     text.parquet has each character of the references with its number in each split. clips have reference and
     split. Warns of characters of the test split that the model cannot write, and of test clips whose very

@@ -286,7 +286,7 @@ def _of_encoder(encoder: EncoderConfig, cache: CacheConfig, *, precision: str, s
 
 
 def _warn_if_missing(name: str) -> None:
-    """Log that the hub has no such model, or cannot be asked: the job ends with that, where its own machines have no copy."""
+    """Log that the hub has no such model, or cannot be asked: the job will end with this error if its machines have no copy of the model."""
     if name != "tiny" and is_on_hub(name):
         try:
             read_model_file(name, "config.json")

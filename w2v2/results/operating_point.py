@@ -30,9 +30,10 @@ def operating_point(
 ) -> dict[str, Json]:
     """Entries of the model card: `temperature` of classes or `thresholds` of labels; {} if they cannot be chosen.
 
-    predictions have a split; heldout_speakers are those of the test split, whom a search may have scored. A temperature
-    is that of the val split, else of out_of_fold, the training clips as predicted by an ensemble's members that lack
-    their fold, else of the search that chose the settings.
+    predictions have a split; heldout_speakers are the speakers of the test split, whom a search may have scored. A
+    temperature is fitted on the val split; without one on out_of_fold, the training clips as predicted by the
+    ensemble's members that were trained without their fold; else on the predictions of the search that chose the
+    settings.
     """
     val = predictions.filter(pc.equal(predictions["split"], "val"))
     match config.task.kind:
@@ -69,9 +70,9 @@ def _temperature_of(
 def _of_search(
     config: FinetuneConfig, names: Sequence[str], heldout_speakers: set[str]
 ) -> dict[str, Json] | None:
-    """A temperature of the search's out-of-fold predictions of speakers who are not held out here; None without any.
+    """A temperature fitted on the search's out-of-fold predictions for speakers who are not held out here; None without such predictions.
 
-    For an ensemble of seeds they are averages of the search's new seeds, where it has trained several.
+    For an ensemble of seeds these predictions are averaged over the search's new seeds, where it has trained several.
     """
     run = config.tuned_on
     if not run:
@@ -95,7 +96,7 @@ def _of_search(
 
 
 def _final_predictions(run: str) -> pa.Table | None:
-    """What the search trained after its trials; None where it did not."""
+    """The predictions of the models that the search trained after its trials; None where it trained none."""
     try:
         return run_directory.read_table(run, FILE)
     except storage.NotFoundError:

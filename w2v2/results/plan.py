@@ -1,4 +1,4 @@
-"""What a job would do, for --plan true of every job: reported, with nothing computed and nothing written but a CSV.
+"""The plan of a job, which every job reports with --plan true; nothing is computed, and only a CSV is written.
 
 The CSV is the clips as they were understood; checked and edited, it is read back by --data.layout csv.
 """
@@ -37,7 +37,7 @@ C = TypeVar("C")
 
 CSV_FILE, LABELS_FILE = "clips", "clips_labels"
 NUM_SAMPLED = 16
-"""Files that are read to estimate how long the others are."""
+"""The number of files that are read to estimate how long the others are."""
 NUM_EXAMPLES = 3
 
 
@@ -76,14 +76,14 @@ class Work:
 
 
 def reading_all(config: C) -> C:
-    """The settings with which a job's clips are read for a plan: whatever is rejected is counted and written nowhere."""
+    """The settings to read a job's clips for a plan: no number of rejects ends it."""
     return replace(config, run="", data=replace(config.data, max_reject_fraction=1.0))  # type: ignore[type-var, attr-defined]
 
 
 def report_plan(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
-    """What the job would read, use, reject, compute and write, logged and returned, after `<run>/clips.csv` is written.
+    """The plan (what the job would read, use, reject, compute and write), logged and returned, after `<run>/clips.csv` is written.
 
-    Raises UserError where the job would stop, in its own words.
+    Raises UserError where the job would stop, with the job's message.
     """
     logger.info("plan: data.uri %s (data.layout %s)", config.data.uri, config.data.layout)
     if "fingerprint" not in corpus.clips.column_names:
@@ -127,7 +127,7 @@ def _stored(clips: pa.Table, config: JobConfig, work: Work) -> StoredFeatures | 
 
 
 def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[str, Json]:
-    """Hours of audio: exact where an earlier run read a file, of the others estimated from some that are read now."""
+    """Hours of audio: exact for files that an earlier run read; for others estimated from a few files that are read now."""
     lengths = np.full(len(clips), math.nan) if stored is None else np.array(stored.durations_s)
     spans = np.array(clips["end_s"].to_pylist(), float) - np.array(clips["start_s"].to_pylist(), float)
     is_measured = ~np.isnan(lengths)
@@ -167,7 +167,7 @@ def _cropped(seconds: np.ndarray, audio: AudioConfig) -> np.ndarray:
 
 
 def _sampled(clips: pa.Table, audio: AudioConfig) -> tuple[list[float], list[str]]:
-    """Seconds of each clip, NaN for what cannot be used, and the reasons of those."""
+    """Seconds of each clip, NaN for clips that cannot be used, and the reasons why not."""
     seconds, reasons = [], []
     bodies = storage.read_many(clips["uri"].to_pylist(), num_at_once=NUM_SAMPLED)
     for row, body in zip(clips.to_pylist(), bodies, strict=True):
@@ -181,7 +181,11 @@ def _sampled(clips: pa.Table, audio: AudioConfig) -> tuple[list[float], list[str
 
 
 def _by_size(clips: pa.Table, sampled: pa.Table, seconds: Sequence[float]) -> list[float]:
-    """Seconds of each clip by the bytes of its file, as in the sampled files of its format (of all, where none was)."""
+    """Seconds of each clip, estimated from the bytes of its file.
+
+    The seconds per byte are those of the sampled files of its format, or of all sampled files where its format has
+    none.
+    """
     rates: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for uri, length, size in zip(
         sampled["uri"].to_pylist(), seconds, sampled["size_bytes"].to_pylist(), strict=True
@@ -206,7 +210,7 @@ def _suffix(uri: str) -> str:
 
 
 def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[str, Json]:
-    """What is in the cache, what would be computed, and the disk that it would take (None where unknown)."""
+    """The features in the cache, the features to compute, and the disk space that they would take (None where unknown)."""
     if stored is None:
         if work.num_done:
             logger.info("plan: %d clips were done by an earlier attempt of this run", work.num_done)
@@ -240,7 +244,7 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
 
 
 def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
-    """Writes the clips as they were understood, and says how to have them read back."""
+    """Writes the clips as they were understood, and logs the flags that read them back."""
     slices = [name for name in config.data.slice_columns if name in corpus.clips.column_names]
     content, num_lost = clip_csv.clips_csv(
         corpus, task=work.task, extra_columns=[*work.extra_columns, *slices]
@@ -267,7 +271,7 @@ def _csv(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Json]:
 
 
 def _written(config: JobConfig, stem: str, suffix: str, content: bytes) -> str:
-    """The uri of a file with this content in the run directory; one that was edited, or is read now, stays as it is."""
+    """The uri of a file with this content in the run directory; a file that was edited, or that the job reads now, is not overwritten."""
     for number in itertools.count(1):
         uri = storage.join(config.run, f"{stem}{f'-{number}' if number > 1 else ''}{suffix}")
         try:

@@ -59,7 +59,7 @@ def write_outcome(
 def _numbers(
     config: PretrainConfig, corpus: Manifest, trained: PretrainResult, *, encoder: JsonObject
 ) -> dict[str, Json]:
-    """What the last epoch reached and whether it is healthy, of what, and by which versions."""
+    """The entries of metrics.json on the last epoch, its health, the data and the versions."""
     last = trained.curve[-1]
     num_codes = len(trained.code_usage)
     judged = verdict(last, collapsed=trained.collapsed, num_codes=num_codes, has_clusters=config.has_clusters)
@@ -93,7 +93,7 @@ def write_fold_outcome(
 ) -> dict[str, Json]:
     """The numbers of a pre-training by fold, after its metrics.json and its page have been written.
 
-    of_folds are those that write_outcome returned, in the order of the folds.
+    of_folds are the results of write_outcome, in the order of the folds.
     """
     names = ("state", "sentence", "last", "num_clips", "hours", "num_codes", "model")
     speakers = [sorted(set(_in_fold(corpus, fold)["speaker"].to_pylist())) for fold in range(len(of_folds))]

@@ -9,7 +9,7 @@ from w2v2.wording import counted
 
 
 def score_lines(metrics: JsonObject) -> str:
-    """The lines of the score table, from metrics.json: what to expect on new speakers first."""
+    """The lines of the score table, from metrics.json; the estimate on new speakers comes first."""
     pooled, folds, selection, estimate = (
         metrics[name] for name in ("pooled", "folds", "selection", "estimate")
     )
@@ -48,7 +48,7 @@ def estimate_interval(score: JsonObject) -> str:
 
 
 def expected_lines(metrics: JsonObject) -> list[str]:
-    """A line with the `estimate` of a run or ensemble, what to expect on new speakers; none where it has none."""
+    """A line with the `estimate` of a run or ensemble on new speakers; none where it has none."""
     if "estimate" not in metrics:
         return []
     estimate = metrics["estimate"]
@@ -58,7 +58,7 @@ def expected_lines(metrics: JsonObject) -> list[str]:
 
 
 def _choice(selection: JsonObject, estimate: JsonObject) -> str:
-    """How much the choice among trials flatters their best."""
+    """How much too high the score of the best trial is because it was chosen among trials."""
     if selection["num_trials"] == 1:
         return "there is one trial, so these folds have chosen nothing"
     if selection["num_complete"] == 1:
@@ -69,7 +69,7 @@ def _choice(selection: JsonObject, estimate: JsonObject) -> str:
 
 
 def _seed_lines(metrics: JsonObject) -> list[str]:
-    """How far apart the scores of the new seeds are; nothing where there are fewer than two."""
+    """The spread of the scores of the new seeds; nothing with fewer than two."""
     if "final" not in metrics:
         return []
     spread = metrics["final"]["spread"][metrics["metric"]]

@@ -14,8 +14,8 @@ MAX_LATER = 20
 def with_sessions(run: str, metrics: Mapping[str, Json], *, same: Sequence[str] = ()) -> dict[str, Json]:
     """The metrics with `made`, when and where they were made.
 
-    Where the run directory has metrics.json of an earlier session, `made` and `seconds` stay those of that session, which
-    did the work. `later_sessions` lists the later ones, oldest first, and `first_trunk` has the `trunk` of the first.
+    Where the run directory has metrics.json of an earlier session, which did the work, its `made` and `seconds` are
+    kept. `later_sessions` lists the later ones, oldest first, and `first_trunk` has the `trunk` of the first.
     `same` names the metrics that must be equal for the earlier session to have done the same work, in jobs whose run
     directory accepts other settings.
     """

@@ -53,7 +53,7 @@ def write_tensorboard(run: str, scalars: Scalars) -> None:
 
 
 def _write_events(folder: Path, events: Sequence[tuple[str, float, int]]) -> None:
-    """Write one file of events, those of a step together.
+    """Write one file of events; events of the same step are written together.
 
     A SummaryWriter would start a thread for each file and take twice as long.
     """

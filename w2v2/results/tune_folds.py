@@ -53,8 +53,8 @@ def write_outcome(
 ) -> dict[str, Json]:
     """The metrics, after all files of the run directory have been written from the study and the fold store.
 
-    `encoders` has the entries of PreparedSearch.encoder_entries for each that a trial may have had; final and curve are
-    what was trained after the search, where that was asked for.
+    `encoders` has the entries of PreparedSearch.encoder_entries for each encoder of a trial; final and curve are the
+    trainings after the search, if there were any.
     Raises UserError with the trials' errors when none has all its folds.
     """
     search = read_finished(config, classes, study, final=final)
@@ -96,7 +96,10 @@ def write_outcome(
 
 
 def _write_tables(config: TuneFoldsConfig, search: FinishedSearch, clips: pa.Table) -> dict[str, pa.Table]:
-    """The tables of trials, folds, curves and predictions, written; that of trials also where none has all its folds."""
+    """The tables of trials, folds, curves and predictions, after they have been written.
+
+    The table of trials is written even if no trial has all its folds.
+    """
     folds = summary.folds_table(search.scores, search.classes)
     tables = {"trials": summary.trials_table(search.trials, folds)}
     run_directory.write_table(config.run, "trials", tables["trials"])
@@ -117,7 +120,7 @@ def _estimates(
     pooled: JsonObject,
     baseline: baseline_comparison.Baseline | None,
 ) -> JsonObject:
-    """What to expect on new speakers, what the choice among trials adds to it, and a baseline's scores if there is one."""
+    """The estimate on new speakers, how much the choice among trials adds to the best score, and a baseline's scores if there is one."""
     scored, config, classes = search.scored(clips), search.config, search.classes
     best = pooled[config.search.metric]
     estimates: dict[str, Any] = {
@@ -188,7 +191,7 @@ def _scores(
 def _details(
     config: TuneFoldsConfig, clips: pa.Table, predictions: pa.Table, classes: Sequence[str]
 ) -> dict[str, Json]:
-    """Slices and calibration of classes; of transcripts, how many sentences are in another fold; quality of the recordings."""
+    """Slices and calibration of classes; for transcripts the number of sentences that are also in another fold; quality of the recordings."""
     if config.task.kind != "transcript":
         columns = config.data.slice_columns
         return class_details(predictions, clips, classes, columns=columns, seed=config.seed)
@@ -202,7 +205,7 @@ def _encoder(
     best: optuna.trial.FrozenTrial,
     encoders: Mapping[EncoderConfig, Mapping[str, str | list[str]]],
 ) -> dict[str, Json]:
-    """What the best trial had, where encoders are searched over."""
+    """The encoder of the best trial, where encoders are searched over."""
     encoder = settings_of_trial(config, best.params).encoder
     named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
     return named | dict(encoders[encoder])
@@ -225,7 +228,7 @@ def best_config(config: TuneFoldsConfig, params: dict[str, Json], estimate: Json
 def selection_of(
     trials: Sequence[optuna.trial.FrozenTrial], *, best: float | None, nested: float | None
 ) -> dict[str, Json]:
-    """How the trials ended, and what that makes of the best one's score.
+    """A sentence on how the trials ended, and on the score of the best one.
 
     best is the pooled score of the best trial: the mean over folds is under `folds`, and is another score where folds lack a class.
     """

@@ -18,7 +18,7 @@ from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscri
 
 Scores = Mapping[tuple[int, int], FoldResult]
 METRICS = (*classification.METRICS, *recognition.METRICS)
-"""What folds and trials are scored by: classes by the first of them, transcripts by the others."""
+"""The metrics of folds and trials: the first ones for classes, the others for transcripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class FoldSummary:
 
 @runtime_checkable
 class Summarised(Protocol):
-    """Scores that have their summaries at hand; their predictions may have to be read."""
+    """Scores with their summaries in memory; their predictions may have to be read from files."""
 
     summaries: Mapping[tuple[int, int], FoldSummary]
 
@@ -193,9 +193,9 @@ def _pooled_rates(scores: Sequence[FoldResult]) -> Mapping[str, float | None]:
 def fold_values(
     scores: Scores, complete: Sequence[int], classes: Sequence[str], metric: str, num_folds: int
 ) -> Float[np.ndarray, "trials folds"]:
-    """The searched metric of every complete trial and fold, where it counts errors times -1: higher is better.
+    """The searched metric of every complete trial and fold; error rates are multiplied by -1, so that higher is better.
 
-    A fold that does not define it counts as the worst.
+    A fold for which it is undefined gets the worst value.
     """
     summaries = summaries_of(scores, classes)
     rows = [[_value(summaries[t, f].metrics, metric) for f in range(num_folds)] for t in complete]
@@ -203,7 +203,7 @@ def fold_values(
 
 
 def fold_value(score: FoldResult, classes: Sequence[str], metric: str) -> float:
-    """The searched metric of a fold; the worst where the fold does not define it."""
+    """The searched metric of a fold; the worst value where it is undefined."""
     return _value(fold_metrics(score, classes), metric)
 
 

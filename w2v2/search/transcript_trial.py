@@ -23,7 +23,7 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts, tr
 def score_transcripts(
     settings: TuneFoldsConfig, plan: SearchPlan, fold: int, group: ProcessGroup
 ) -> FoldTranscripts:
-    """The fold's score, after a model of the other folds' characters has been trained on them for all epochs.
+    """The fold's score, after a model has been trained on the other folds, with their characters, for all epochs.
 
     Raises DivergenceError when the loss is not finite.
     """

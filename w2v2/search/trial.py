@@ -27,37 +27,40 @@ if TYPE_CHECKING:  # imports torch
     from w2v2.training.process_group import ProcessGroup
 
 REPLICATE_STRIDE, OUTER_STRIDE = 100_003, 1_000_003
-"""Between the seeds of one replicate, or outer fold, and the next; torch and NumPy take seeds below 2**63."""
+"""The distance between the seeds of one replicate, or outer fold, and the next; torch and NumPy take seeds below
+2**63."""
 MAX_BYTES = 2**30
-"""Of all clips' vectors in float32: more than that is left to workers, who read what they need."""
+"""The most bytes of all clips' vectors in float32 for one process; larger ones are left to workers, which read what
+they need."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What every trial needs: settings, clips in order, and where their features are."""
+    """The plan that every trial needs: settings, clips in order, and the place of their features."""
 
     config: TuneFoldsConfig
     run: str
     classes: tuple[str, ...]
     keys: dict[EncoderConfig, str]
-    """The folder of the features of each encoder that a trial, or one of its folds, may ask for."""
+    """The folder of the features of each encoder of the trials and their folds."""
     clips: pa.Table
     """clip_id, fold, audio_digest, num_samples, and label or reference, of every clip."""
     gpus: float
     encoders_by_fold: ByFold = field(default_factory=dict)
-    """The encoder of each fold, where that of a trial is a folder of such."""
+    """The encoder of each fold, where a trial's encoder is a folder with an encoder for each fold."""
     vector_size: int = 0
-    """Numbers of a clip's pooled vectors, of all these encoders together; 0 where frames cross the cut of one."""
+    """The size of a clip's pooled vectors of all these encoders together; 0 where an encoder's cut passes on frames."""
     replicate: int = 0
-    """Which seeds the trainings have: 0 those of the search, others new ones."""
+    """Selects the seeds of the trainings: 0 are the seeds of the search, other numbers new ones."""
     outer_fold: int | None = None
-    """In a search inside of nested cross-validation the fold that is left out of clips; the others are renumbered."""
+    """In an inner search of nested cross-validation, the fold that is left out of clips; the other folds are
+    renumbered."""
     train_rows: Mapping[int, Int[np.ndarray, " _"]] = field(default_factory=dict)
-    """The rows of clips that train a fold, where they are fewer than all that are not held out."""
+    """The rows of the training clips of a fold, where not all clips outside the fold train it."""
 
     @property
     def trains_heads_alone(self) -> bool:
-        """Whether nothing but heads is trained, on vectors that one process can hold, so that it can train them all."""
+        """Whether only heads are trained, on vectors that fit in the memory of one process, which can then train them all."""
         config = self.config
         return (
             all(key.startswith("pooled") for key in self.keys.values())
@@ -85,20 +88,18 @@ class SearchPlan:
         return fold_seed(self.config.seed + REPLICATE_STRIDE * self.replicate + OUTER_STRIDE * place, fold)
 
     def rows_of(self, fold: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " held_out"]]:
-        """The rows of clips that train a fold, and those that it holds out."""
+        """The rows of a fold's training clips and of its held-out clips."""
         folds = np.asarray(self.clips["fold"])
         train = self.train_rows.get(fold, np.flatnonzero(folds != fold))
         assert (folds[train] != fold).all()
         return train, np.flatnonzero(folds == fold)
 
     def encoder_of(self, encoder: EncoderConfig, fold: int) -> EncoderConfig:
-        """The encoder of a fold of a trial that asks for this one."""
+        """The encoder of a fold, in a trial with this encoder."""
         if encoder not in self.encoders_by_fold:
             return encoder
         of_folds = self.encoders_by_fold[encoder]
-        assert (
-            len(of_folds) == self.num_folds
-        )  # another numbering of folds would give out encoders of other folds
+        assert len(of_folds) == self.num_folds  # else these would be encoders of other folds
         return of_folds[fold]
 
 
