@@ -2,10 +2,10 @@
 
 import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -60,7 +60,7 @@ def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head
     trials = proposals(job, scratch / "proposals")
     clips = labelled(job)
 
-    def ours(pruning: Literal["none", "asha"]) -> Any:
+    def ours(pruning: Literal["none", "asha"]) -> Callable[[int], SearchResult]:
         def run(number: int) -> SearchResult:
             # A run and a cache of its own: nothing is there before the first trial.
             place = scratch / f"{pruning}-{number}"

@@ -41,7 +41,7 @@ class _Proposals(Searcher):
         super().__init__(metric=None, mode=None)
         self._study, self._judge = study, judge
 
-    def suggest(self, trial_id: str) -> Any:
+    def suggest(self, trial_id: str) -> dict[str, Json] | str | None:  # type: ignore[override]  # Tune leaves FINISHED out
         if self._judge.stopped is not None:
             return Searcher.FINISHED
         try:

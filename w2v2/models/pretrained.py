@@ -156,7 +156,7 @@ def read_checkpoint(
     return model, report, _normalizes(name, folder)
 
 
-def read_model_config(name: str) -> tuple[Any, bool]:
+def read_model_config(name: str) -> tuple[PreTrainedConfig, bool]:
     """The architecture of a model by its name, and whether it wants waveforms normalised. Raises UserError where it cannot be read."""
     folder = open_folder(name)
     _refuse_unusable(name, folder)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
 
 from w2v2.config.pretrain import LossConfig, PretrainConfig, QuantizerConfig
 from w2v2.errors import UserError
@@ -270,7 +270,7 @@ def _open_clusters(config: PretrainConfig) -> OpenedModel:
     return OpenedModel(model=model, new_weights=())
 
 
-def _have_mask_vector(architecture: Any) -> None:
+def _have_mask_vector(architecture: PreTrainedConfig) -> None:
     """Give the model a vector for masked frames, which it lacks if it was saved without SpecAugment."""
     if not architecture.mask_time_prob and not architecture.mask_feature_prob:
         architecture.mask_time_prob = 0.05

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,7 +21,7 @@ from w2v2.data import file_facts, folds, splits, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.features.encoder_info import RecordedEncoders
 from w2v2.inference.prediction_records import inputs_of, read_predictions
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.models.model_files import HubError, is_on_hub, read_model_file
 from w2v2.models.model_info import ModelInfo
 from w2v2.results.plan import FrozenFeatures, Work, report_plan
@@ -236,7 +235,7 @@ def plan_predict(
 
 
 def plan_extraction(
-    config: ExtractConfig, corpus: Manifest, numbers: dict[str, Any], *, extra_columns: Sequence[str]
+    config: ExtractConfig, corpus: Manifest, numbers: JsonObject, *, extra_columns: Sequence[str]
 ) -> dict[str, Json]:
     """The plan of `w2v2 extract-embeddings` over these clips; numbers are those of inference.extraction_plan."""
     plan = report_plan(
@@ -254,7 +253,7 @@ def plan_extraction(
             extra_columns=extra_columns,
         ),
     )
-    return plan | numbers
+    return {**plan, **numbers}
 
 
 def _num_predicted(

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from w2v2.data.corpora.rows import Labels
 from w2v2.data.manifest import Manifest
 from w2v2.data.rejects import kinds_of
 from w2v2.features.stored_features import StoredFeatures, stored_features
-from w2v2.json_types import Json
+from w2v2.json_types import Json, JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
@@ -88,11 +88,11 @@ def report_plan(config: JobConfig, corpus: Manifest, work: Work) -> dict[str, Js
     logger.info("plan: data.uri %s (data.layout %s)", config.data.uri, config.data.layout)
     if "fingerprint" not in corpus.clips.column_names:
         corpus = file_facts.add_file_facts(corpus, usable_clips.with_demo_made(config.data, task=work.task))
-    plan: dict[str, Any] = {"job": "plan", "clips": account(corpus), **work.numbers}
+    plan: dict[str, Json] = {"job": "plan", "clips": account(corpus), **work.numbers}
     _log_rejects(corpus)
     stored = _stored(corpus.clips, config, work)
-    plan |= _audio(corpus.clips, stored, work)
-    plan |= _features(stored, work, plan["audio_hours"])
+    audio: JsonObject = _audio(corpus.clips, stored, work)
+    plan |= {**audio, **_features(stored, work, audio["audio_hours"])}
     for sentence in work.computes:
         logger.info("plan: %s", sentence)
     logger.info("plan: would write in %s: %s", config.run, ", ".join(work.writes))

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from w2v2.json_types import JsonObject
@@ -144,14 +144,16 @@ async def read(fs: "GCSFileSystem", uri: str) -> bytes:
     )
 
 
-def _intact(headers: Any, data: bytes) -> bool:
+def _intact(headers: Mapping[str, str], data: bytes) -> bool:
     """Whether the data match the crc32c in the headers; a file stored compressed has the crc32c of its compressed bytes."""
     import google_crc32c
 
     if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
         return True
     digest = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
-    return f"crc32c={digest}" in re.split(r"\s*,\s*", ",".join(headers.getall("x-goog-hash", [])))
+    # Google sends that header twice, which a look-up by name would not see.
+    hashes = ",".join(value for name, value in headers.items() if name.lower() == "x-goog-hash")
+    return f"crc32c={digest}" in re.split(r"\s*,\s*", hashes)
 
 
 async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:

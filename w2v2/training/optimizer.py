@@ -2,12 +2,15 @@
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from w2v2.config.model import OptimConfig
+
+if TYPE_CHECKING:
+    from w2v2.models.encoder import Encoder
 
 LATE_FRACTION = 0.7
 """Where 'late' begins: the last 30 % of training."""
@@ -110,5 +113,5 @@ def _depth(model: nn.Module, name: str, optim: OptimConfig) -> int:
     """The depth of a parameter if learning rates depend on it, else 0: a single group, as in earlier checkpoints."""
     if optim.layer_decay == 1.0:
         return 0
-    encoder: Any = model.encoder
+    encoder = cast("Encoder", model.encoder)
     return layer_depth(name, top=encoder.top, stable=encoder.stable)
