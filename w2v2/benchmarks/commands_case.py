@@ -1,4 +1,4 @@
-"""Case commands: an extraction and a search as whole commands, by us and by the usual programs; seconds and memory."""
+"""Case commands: seconds and memory of an extraction and a search as whole commands, by w2v2 and by the usual programs."""
 
 import pickle
 import statistics
@@ -79,7 +79,7 @@ def _search(config: BenchmarkConfig, scratch: Path) -> Rounds[CommandResult]:
     work.write_bytes(pickle.dumps((config, folder, job.encoder, trials, labelled(job))))
 
     def ours(number: int) -> CommandResult:
-        # A run and a cache of its own: nothing is there before the first trial.
+        # A new run and a new cache: they are empty before the first trial.
         run, cache = str(scratch / f"run-{number}"), CacheConfig(uri=str(scratch / f"cache-{number}"))
         ended = run_job("tune_folds", replace(job, run=run, cache=cache), watch_memory=True)
         return CommandResult(result=read_search(run), peak_bytes=ended.peak_bytes)
@@ -123,7 +123,7 @@ def _peaks(part: str, rounds: Rounds[CommandResult]) -> list[Agreement]:
 
 
 def _between_vectors(rounds: Rounds[CommandResult]) -> list[Agreement]:
-    """How far the pipeline's vectors, means over padding too, are from ours."""
+    """The difference between our vectors and the pipeline's, which are means over padding, too."""
     ours, theirs = (_last(rounds, side).astype(np.float64) for side in (OURS, PIPELINE))
     difference = float(np.abs(ours - theirs).max())
     return [

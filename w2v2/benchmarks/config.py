@@ -1,4 +1,4 @@
-"""Settings of `w2v2 benchmark`: which cases, how often, on how much."""
+"""Settings of `w2v2 benchmark`: the cases, the number of rounds, and their sizes."""
 
 import os
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ Case = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSizes:
-    """How much the cases search and head do: trials x folds x epochs over clips of RAVDESS's lengths."""
+    """The size of the cases search and head: trials x folds x epochs over clips of RAVDESS's lengths."""
 
     num_clips: int = 24
     """Clips, spread over up to 24 speakers and two classes."""
@@ -52,7 +52,7 @@ class SearchSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSizes:
-    """How much the case all trains on: one fold, one epoch."""
+    """The size of the case all: one fold, one epoch."""
 
     num_clips: int = 16
     """Training clips."""
@@ -73,7 +73,7 @@ class ExtractSizes:
     batch_size: int = 8
     """Clips per batch of the usual loop."""
     batch_s: float = 0.0
-    """Our seconds of audio per batch; 0 is what the job takes."""
+    """Our seconds of audio per batch; 0 is the default of the job."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 computes in bfloat16 on both sides, on a GPU."""
 
@@ -84,7 +84,7 @@ class ExtractSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSizes:
-    """How much the case gpu computes; on a CPU take an encoder or a number of clips that suits it."""
+    """The size of the case gpu; on a CPU, choose a smaller encoder or fewer clips."""
 
     num_clips: int = 1024
     """Clips of each kind of lengths."""
@@ -104,7 +104,7 @@ class GpuSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSizes:
-    """How much the case pretrain trains on: one epoch, once for each kind of lengths."""
+    """The size of the case pretrain: one epoch, once for each kind of lengths."""
 
     num_clips: int = 16
     """Clips of each kind of lengths."""
@@ -118,7 +118,7 @@ class PretrainSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class CtcSizes:
-    """How much the case ctc trains on, once for each kind of lengths."""
+    """The size of the case ctc, which runs once for each kind of lengths."""
 
     num_clips: int = 32
     """Clips of each kind of lengths."""
@@ -203,7 +203,7 @@ class ScaleSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSizes:
-    """How much the case vectors does: heads of trials x folds x epochs over cached vectors of 768 numbers."""
+    """The size of the case vectors: heads of trials x folds x epochs over cached vectors of 768 numbers."""
 
     num_clips: int = 1440
     """Clips, spread over up to 24 speakers and two classes."""

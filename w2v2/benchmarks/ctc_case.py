@@ -1,10 +1,11 @@
-"""Case ctc: fine-tuning on transcripts by us and by the loop of Hugging Face's example, written anew.
+"""Case ctc: fine-tuning on transcripts by w2v2 and by the loop of Hugging Face's example, written again here.
 
 The peer is run_speech_recognition_ctc.py without Trainer's bookkeeping: its collator (clips padded to the longest of
 the batch, targets with -100), Wav2Vec2ForCTC with frozen convolutions as is its default, batches in random order,
-AdamW. Its loss is summed and divided by the characters of the batch, as ours is; the mean of clips' means that it takes is
-another loss. Group normalisation gives padded clips other outputs there, so both sides have the layer-normalised
-geometry. Both get the same weights and clips. Our clock includes the pass through the convolutions, which runs once.
+AdamW. Its loss is summed and divided by the characters of the batch, as ours is; the example's own loss, the mean of
+the clips' mean losses, is another one. With group normalisation padded clips would have other outputs in the example,
+so both sides have the layer-normalised geometry. Both get the same weights and clips. Our clock includes the pass
+through the convolutions, which runs once.
 """
 
 import copy

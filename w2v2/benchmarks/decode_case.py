@@ -21,7 +21,8 @@ FORMATS = {
     "16 kHz flac of 10 s": ("FLAC", 16_000, 1, 10.0),
     "44.1 kHz stereo mp3 of 45 s": ("MP3", 44_100, 2, 45.0),
 }
-# As good a filter as soxr's HQ, by torchaudio's documentation; its default lets through what lies above 8 kHz.
+# As good a filter as soxr's HQ, by torchaudio's documentation; the default filter lets frequencies above 8 kHz
+# through.
 KAISER_BEST: dict[str, Any] = {
     "lowpass_filter_width": 64,
     "rolloff": 0.9475937167399596,
@@ -66,7 +67,7 @@ def decode(config: BenchmarkConfig, scratch: Path) -> tuple[list[Comparison], li
 
 
 def decoders() -> tuple[dict[str, Decoder], list[str]]:
-    """Our decoder and those of the libraries that are installed, by name, and a note for each that is not."""
+    """Our decoder and the decoders of installed libraries, by name, and a note for each missing library."""
     audio = AudioConfig()
     sides: dict[str, Decoder] = {OURS: lambda data: load_waveform(data, audio), "soundfile + soxr HQ": _soxr}
     notes = []

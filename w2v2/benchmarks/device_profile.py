@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "optimizer": ("adam", "_foreach"),
 }
-"""The first kind with a part of an operation's name has its seconds."""
+"""Parts of operations' names for each kind; an operation belongs to the first kind that matches."""
 OTHER, IDLE = "other operations", "idle, waiting for the program"
 COMPUTING = ("attention", "convolutions", "matrix products")
 """Kinds whose operations an ideal device would do at its ceiling of matrix products."""
@@ -89,6 +89,6 @@ def profiled(compute: Callable[[], object], *, device: torch.device, seconds: fl
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when a GPU has done all that it was given."""
+    """Wait until a GPU has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

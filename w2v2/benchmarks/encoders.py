@@ -38,7 +38,7 @@ def base_config() -> Wav2Vec2Config:
 
 
 def encoder_folder(name: str, folder: Path, *, seed: int) -> str:
-    """What from_pretrained opens: 'base' and 'tiny' are made with random weights in `folder`, others are names."""
+    """A name for from_pretrained: 'base' and 'tiny' are made with random weights in `folder`, other names are returned."""
     match name:
         case "base":
             config = base_config()
@@ -65,7 +65,7 @@ class ForwardFlops:
     """Floating-point operations of a clip's forward pass, 2 a multiply-add, by part of the encoder."""
 
     convolutions: float
-    """Of the waveform, before the cut of `encoder.train: no_conv`."""
+    """The convolutions over the waveform, before the cut of `encoder.train: no_conv`."""
     entry: float
     """The projection and the positional convolution before the first layer."""
     linear: float

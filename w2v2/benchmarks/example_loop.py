@@ -1,4 +1,4 @@
-"""Our training side by side with the loop of a Hugging Face example: seconds, and how far the losses of its steps are apart."""
+"""Our training side by side with the loop of a Hugging Face example: seconds, and the difference of the steps' losses."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Case extract: vectors of clips, by us, by the usual loop and by single forwards, which say what is right."""
+"""Case extract: vectors of clips, by w2v2, by the usual loop, and by single forwards, which are the reference."""
 
 import logging
 import statistics
@@ -97,7 +97,7 @@ def _compared(part: str, rounds: Rounds, clips: list[np.ndarray], wanted: dict[s
 
 
 def _agreements(part: str, rounds: Rounds, at_most: float) -> list[Agreement]:
-    """How far each side is from single forwards, absolutely and in angle; ours has to be near."""
+    """The difference of each side from single forwards, absolute and as an angle; ours must be small."""
     single = rounds.results[SINGLE][-1].astype(np.float64)
     agreements = []
     for side, results in rounds.results.items():

@@ -1,4 +1,4 @@
-"""Case gpu: how much of a device's speed extraction and training use, and what takes the rest."""
+"""Case gpu: the fraction of a device's speed that extraction and training use, and the causes of the rest."""
 
 import math
 import statistics
@@ -50,13 +50,14 @@ NUM_STARTS = 12
 """Passes over one short clip, those before the timed ones included."""
 SHORT_SAMPLES = SAMPLE_RATE // 2
 BACKWARD = 2
-"""A backward pass has about twice the products of its forward pass: those of the inputs and those of the weights."""
+"""A backward pass has about twice the products of its forward pass: for the gradients of the inputs and of the
+weights."""
 
 
 def gpu(config: BenchmarkConfig, scratch: Path) -> Iterator[CaseResult]:
     """Seconds of extraction and training, their fractions of the ceiling of matrix products, and the largest losses.
 
-    One part of the case after the other, as it is measured: what was measured before an interruption is not lost.
+    Yields each part of the case as soon as it is measured, so that an interruption does not lose the earlier parts.
     """
     torch.set_num_threads(config.threads)
     folder = encoder_folder(config.encoder, scratch / "encoder", seed=config.seed)
@@ -100,7 +101,7 @@ def _extraction(device: Device, folder: str, part: str, clips: LabelledClips) ->
 
 
 def _padding_note(device: torch.device, part: str, clips: LabelledClips) -> str:
-    """How much of the batches is padding, which counts among what is below the ceiling."""
+    """The fraction of padding in the batches, which counts as part of the loss."""
     lengths = np.array([len(waveform) for waveform in clips.waveforms])
     batches = batches_by_budget(lengths, max_padded=padded_budget(device))
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
@@ -301,7 +302,7 @@ def _epoch_seconds(config: BenchmarkConfig, folder: str, precision: Precision) -
 
 
 def _decoding(device: Device, extraction: CaseResult) -> CaseResult:
-    """How many cores that decode keep up with the extraction."""
+    """The number of cores for decoding that keep up with the extraction."""
     data = encoded("WAV", rate=48_000, channels=1, length_s=3.7, seed=device.config.seed)
     rounds = alternate(
         {OURS: lambda number: [load_waveform(data, AudioConfig()) for _ in range(20)]},

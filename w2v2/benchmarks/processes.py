@@ -1,4 +1,4 @@
-"""Things to measure in processes of their own: a job's command, or a function."""
+"""Measurements in separate processes: of a job's command, or of a function."""
 
 import logging
 import multiprocessing
@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 SAMPLE_EVERY_S = 0.05
 NEWLY_FORKED_S = 0.1
-"""So long after its start a process may still be the copy of its parent that will become another program."""
+"""For this many seconds after its start a process may still be a copy of its parent, before it becomes another
+program."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -39,7 +40,7 @@ class CompletedCommand:
     """Seconds after the start, and the text."""
     seconds: float
     peak_bytes: int = 0
-    """Resident memory of the process and all below it, at most; 0 where it was not asked for."""
+    """Peak resident memory of the process and its descendants; 0 where it was not measured."""
 
 
 def job_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Seconds that processors work for a command: what other work on the machine changes least."""
+"""Seconds that processors work for a command; of all measures, other work on the machine changes it least."""
 
 import contextlib
 import os

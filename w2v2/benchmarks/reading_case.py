@@ -1,4 +1,4 @@
-"""Case reading: many objects from a bucket that takes a while to answer, by us and by Google's client."""
+"""Case reading: many objects from a bucket that answers slowly, by w2v2 and by Google's client."""
 
 import hashlib
 import json

@@ -45,7 +45,7 @@ def machine_line(description: JsonObject) -> str:
 
 
 def write(config: BenchmarkConfig, results: Sequence[CaseResult], description: dict[str, Json]) -> None:
-    """Write the numbers of these cases; those of other cases in an earlier table stay."""
+    """Write the numbers of these cases; numbers of other cases in an earlier table are kept."""
     table = table_of(results)
     if storage.exists(storage.join(config.run, "benchmark.parquet")):
         before = run_directory.read_table(config.run, "benchmark")
@@ -105,7 +105,7 @@ def _side(comparison: Comparison, side: str) -> dict[str, Json]:
 
 
 def plot(results: Sequence[CaseResult]) -> "Figure":
-    """How many times as long as ours each other side takes, every round a point, on a log scale."""
+    """Each side's seconds divided by ours on a log scale, a point for every round."""
     rows = [
         (f"{result.case}, {comparison.part}: {side}", comparison.ratios(side), comparison.wanted.get(side))
         for result in results

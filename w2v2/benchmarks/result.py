@@ -32,14 +32,14 @@ TABLE = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One thing done by us and by others, side by side."""
+    """The same work done by w2v2 and by other programs, side by side."""
 
     part: str
     seconds: Mapping[str, Sequence[float]]
     """Of each round, by side; ours is OURS."""
     amount: float = 0.0
     unit: str = ""
-    """How much was done, such as 24 clips; 0 where a rate says nothing."""
+    """The amount of work, such as 24 clips; 0 where a rate has no meaning."""
     wanted: Mapping[str, float] = field(default_factory=dict)
     """The ratio to reach against a side."""
     cpu_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -51,11 +51,11 @@ class Comparison:
         return statistics.median(self.seconds[side])
 
     def ratios(self, side: str) -> list[float]:
-        """How many times as long as we a side took, in each round."""
+        """A side's seconds divided by ours, in each round."""
         return _ratios(self.seconds[side], self.seconds[OURS])
 
     def cpu_ratios(self, side: str) -> list[float]:
-        """The same of the seconds that processors worked; empty where they were not measured."""
+        """A side's seconds of processors divided by ours, in each round; empty where they were not measured."""
         return _ratios(self.cpu_seconds[side], self.cpu_seconds[OURS]) if self.cpu_seconds else []
 
 
@@ -65,7 +65,7 @@ def _ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far a side's results are from what they should equal."""
+    """The difference between a side's results and the expected ones."""
 
     part: str
     side: str

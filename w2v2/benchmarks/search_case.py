@@ -47,7 +47,7 @@ class SearchResult:
     losses: dict[tuple[int, int], float]
     """Training loss of the last epoch, by trial and fold."""
     train_seconds: float
-    """Training and scoring, without processes, imports and what is computed once."""
+    """Seconds of training and scoring, without starts of processes, imports and computations that are done once."""
 
 
 def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head"]) -> CaseResult:
@@ -62,7 +62,7 @@ def search(config: BenchmarkConfig, scratch: Path, case: Literal["search", "head
 
     def ours(pruning: Literal["none", "asha"]) -> Callable[[int], SearchResult]:
         def run(number: int) -> SearchResult:
-            # A run and a cache of its own: nothing is there before the first trial.
+            # A new run and a new cache: they are empty before the first trial.
             place = scratch / f"{pruning}-{number}"
             whole = replace(job, run=str(place / "run"), cache=CacheConfig(uri=str(place / "cache")))
             run_job("tune_folds", replace(whole, search=replace(whole.search, pruning=pruning)))
@@ -104,7 +104,9 @@ def job_of(
             num_trials=sizes.num_trials,
             space=SPACE,
             pruning="none",
-            num_startup_trials=max(5, sizes.num_trials),  # random ones, so no score decides what is tried
+            num_startup_trials=max(
+                5, sizes.num_trials
+            ),  # random proposals, so that they do not depend on scores
             max_concurrent_trials=1,
         ),
         resources=TrainingResources(cpus_per_worker=config.threads),

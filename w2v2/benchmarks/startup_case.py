@@ -1,4 +1,7 @@
-"""Case startup: from a search's command to its first training step, cache warm, and where the seconds go; small extractions as whole commands."""
+"""Case startup: seconds from a search's command to its first training step, and their causes.
+
+The features are in the cache. Small extractions are measured as whole commands.
+"""
 
 import re
 import statistics
@@ -68,7 +71,7 @@ def small_extraction(config: BenchmarkConfig, num_clips: int, scratch: Path) -> 
 
 
 def first_fold_s(run: str) -> float:
-    """How long the first fold of a search trained and scored."""
+    """Seconds of training and scoring of the first fold of a search."""
     rows = run_directory.read_table(run, "folds").to_pylist()
     return next(row["seconds"] for row in rows if (row["trial"], row["fold"]) == (0, 0))
 

@@ -16,7 +16,7 @@ RAVDESS_S = (3.70, 0.34, 2.94, 5.27)
 HEAVY_MEDIAN_S, HEAVY_LOG_SPREAD, HEAVY_RANGE_S = 4.5, 0.8, (2.0, 30.0)
 NUM_SPEAKERS = 24
 CLASSES = (4, 5)
-"""Sad and angry, as RAVDESS numbers them: so far apart that a few clips teach the difference."""
+"""Sad and angry, as RAVDESS numbers them: so different that a few clips are enough to learn them."""
 
 
 def ravdess_lengths_s(num_clips: int, *, seed: int) -> Float[np.ndarray, " clips"]:

@@ -1,4 +1,4 @@
-"""Case all: one epoch of everything but the convolutions, and of everything, by us and by Trainer."""
+"""Case all: one epoch of training all but the convolutions, and of training everything, by w2v2 and by Trainer."""
 
 import time
 from dataclasses import dataclass, replace
@@ -101,7 +101,7 @@ class _Part:
         part = PARTS[self._trained]
         sides = {OURS: lambda number: self._ours(Classifier, cached), TRAINER: lambda number: self._theirs()}
         for side in sides.values():
-            side(-1)  # a process's first epoch pays for memory and kernels that the later ones find
+            side(-1)  # the first epoch of a process also allocates memory and loads kernels
         rounds = alternate(sides, rounds=self._config.rounds_of("all"), what=f"all, {part}")
         comparison = Comparison(
             part=part,

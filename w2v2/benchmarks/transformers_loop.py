@@ -35,7 +35,7 @@ class Loop:
     def vectors(
         self, clips: Sequence[Float[np.ndarray, " _"]], *, padding: Padding, batch_size: int
     ) -> Float[np.ndarray, "clips dim"]:
-        """The mean over all frames of the last hidden state, padding included: what this loop gives.
+        """The vectors of this loop: the mean over all frames of the last hidden state, padding included.
 
         '10 s' cuts and fills clips to ten seconds, 'longest' fills a batch to its longest clip, 'single' has
         batches of one clip, so nothing is filled: transformers' own forward of the clip.

@@ -1,4 +1,4 @@
-"""The peer of training: Hugging Face's Trainer, with the same clips, batches, frozen part and AdamW as ours."""
+"""Hugging Face's Trainer for comparison with our training, with the same clips, batches, frozen part and AdamW."""
 
 import importlib.util
 import tempfile
@@ -50,7 +50,7 @@ class PeerFold:
     train_losses: list[float]
     """Mean over the clips of each epoch."""
     loss: float
-    """Of the held-out clips; NaN where there are none."""
+    """The loss of the held-out clips; NaN where there are none."""
     uar: float
     seconds: float
     """Training and scoring, without loading."""
@@ -91,7 +91,7 @@ class Peer(nn.Module):
 
 
 def load_peer(folder: str, encoder: EncoderConfig, num_classes: int) -> Peer:
-    """A Peer whose frozen weights are those that our encoder freezes, and that builds no graph below them."""
+    """A Peer that freezes the same weights as our encoder, and builds no graph below them."""
     transformers_logging.disable_progress_bar()
     model = AutoModel.from_pretrained(folder, dtype=torch.float32)
     if encoder.train != "all":
@@ -167,7 +167,7 @@ def train_fold(
 
 
 def arguments_of(folder: str, optim: OptimConfig, *, num_epochs: int, seed: int) -> dict[str, Any]:
-    """TrainingArguments for the same steps as ours, and for nothing else."""
+    """TrainingArguments for the same steps as ours, without evaluation, checkpoints and logs."""
     assert optim.schedule == "linear" and not optim.warmup_fraction, "warm-ups differ by a step"
     return {
         "output_dir": folder,

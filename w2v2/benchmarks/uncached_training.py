@@ -1,4 +1,4 @@
-"""Our own training with nothing cached: what the cached one must equal."""
+"""Our own training without any cache, which the training from the cache must equal."""
 
 from dataclasses import replace
 from typing import Any

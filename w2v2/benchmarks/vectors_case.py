@@ -31,7 +31,7 @@ from w2v2.storage import run_directory
 DIM = 768
 CLIP_S = 0.6
 MAX_S = 20.0
-"""From the command to the page, on two cores without other work; of the sizes that are the defaults."""
+"""Seconds from the command to the page for the default sizes, on two cores without other work."""
 MLP = "scikit-learn, MLPClassifier"
 LOGISTIC = "scikit-learn, LogisticRegression"
 
@@ -136,7 +136,7 @@ def scikit_learn(config: BenchmarkConfig, file: Path, kind: Literal["mlp", "logi
 
 
 def _peer(name: str, config: BenchmarkConfig, file: Path, *flags: object) -> dict[str, list[float]]:
-    """What a program of jobs/peers has written, after its end."""
+    """The output of a program of jobs/peers, after its end."""
     sizes, made = config.vectors, file.with_name(f"{name}.json")
     shared = (
         "--num_epochs",
@@ -202,7 +202,7 @@ def agreements(config: BenchmarkConfig, rounds: Rounds, of_trainer: Sequence[flo
 
 
 def _phases(ended: CompletedCommand) -> str:
-    """When our command began to search, and to draw its page."""
+    """The times at which our command began to search, and to draw its page."""
     begins = {
         name: next(at_s for at_s, text in ended.lines if begin in text)
         for name, begin in (("search", " search: "), ("page", "page: drawing"))

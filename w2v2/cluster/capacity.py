@@ -37,7 +37,7 @@ def num_fitting(resources: dict[str, float], *, cpus: float, gpus: float) -> int
     >>> num_fitting({"CPU": 8.0, "GPU": 1.0}, cpus=2, gpus=0.25)
     4
     """
-    # A number that rounding has made a little less than a whole one counts as whole.
+    # A number that rounding has made slightly smaller than a whole number counts as that number.
     by_cpu = math.floor(resources.get("CPU", 0.0) / cpus + 1e-9)
     return min(by_cpu, math.floor(resources.get("GPU", 0.0) / gpus + 1e-9)) if gpus else by_cpu
 

@@ -99,7 +99,7 @@ def _init(*, tries_left: int) -> None:
 
 
 def _address() -> str | None:
-    """'local' without a cluster to join, or after one was killed here, for which Ray would wait; else None."""
+    """'local' where there is no cluster to join, or one was killed on this machine (Ray would wait for it); else None."""
     if named := os.environ.get("RAY_ADDRESS"):
         return "local" if named == "local" else None
     record = cluster_record()
@@ -160,7 +160,7 @@ def check_places(**places: str) -> None:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """The UserError behind an error from a worker, of the class that was raised there; None if there is no such error."""
+    """The UserError that caused an error from a worker, with the class that was raised there; None if there is none."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):
@@ -190,16 +190,16 @@ def task(function: Callable[P, object], *, cpus: float, gpus: float, in_trial: b
         "num_gpus": gpus,
         "max_retries": 3,
         "max_calls": 0,  # a worker with a GPU would otherwise end with its first task
-        "scheduling_strategy": "DEFAULT",  # in addition to what Tune holds for the trial that asks for it
+        "scheduling_strategy": "DEFAULT",  # in addition to the resources that Tune holds for the trial
     }
-    if not in_trial:  # a trial has it from Tune; given again it would count as another environment
+    if not in_trial:  # a trial has it from Tune; giving it again would make another environment
         options["runtime_env"] = RUNTIME_ENV
     return ReportingTask(remote_reporting=ray.remote(**options)(reporting), function=function)
 
 
 def shared(value: T) -> T:
     """A reference to a large value: tasks that get it as an argument receive the value."""
-    reference: Any = ray.put(value)  # a task that is given it receives the value itself
+    reference: Any = ray.put(value)  # a task with the reference as an argument receives the value itself
     return reference
 
 

@@ -25,7 +25,7 @@ from w2v2.training.process_group import ProcessGroup
 T = TypeVar("T")
 
 MAX_LOSSES, MAX_LOSSES_ELASTIC = 2, 20
-"""How often a training begins anew from its newest checkpoint after the loss of a worker."""
+"""How often a training starts again from its newest checkpoint after the loss of a worker."""
 RESIZE_S = 30.0
 """Seconds after which an elastic training looks for room for more workers."""
 
@@ -45,7 +45,8 @@ def train_on_workers(
 ) -> T:
     """The result of the first of `num_workers` processes: one runs as a task, several under Ray Train.
 
-    With min_workers there may be fewer, down to that number, and more again as there is room: `work` is called anew then.
+    With min_workers their number may fall to that, and rise again when there is room; `work` is called again after each
+    change.
     Arguments of their calls of `report` reach `report` in this process. Raises UserError where they do.
     """
     with _queue_into(report) as queue:
@@ -98,7 +99,7 @@ def _with_queue(work: Callable[[ProcessGroup, Report], T], queue: Queue, group: 
 @contextlib.contextmanager
 def _queue_into(report: Report) -> Iterator[Queue]:
     """A block with a queue for workers, whose items reach `report` in this process."""
-    # On this job's own node: the others come and go.
+    # On this job's own node, as other nodes come and go.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 

@@ -23,13 +23,14 @@ from w2v2.tables.spool import SpooledTable
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 32 * 2**20
-"""Half a thousand seconds of audio: what one encoder takes at a time."""
+"""Bytes of a block, which one encoder takes at a time: about 500 s of audio."""
 BLOCKS_PER_GPU = 3
-"""One that is prepared, one that the GPU computes, and one whose vectors become rows."""
+"""Blocks at a time in an encoder: one is prepared, the GPU computes one, and the vectors of one become rows."""
 MAX_PARTS = 1_000
-"""Of one attempt: each is several requests, for the part and for its record."""
+"""The most parts of one attempt: each takes several requests, for the part and for its record."""
 MANY_PARTS, MANY_CLIPS = 200, 500
-"""So many parts are enough, as long as a part has no more than so many clips: each takes about 7 ms of the driver."""
+"""Parts beyond the first number are made only where a part would have more clips than the second: each takes 7 ms of
+the driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ class Encoders:
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What makes the vectors of clips; Encoders, or a stub."""
+    """An object that makes the vectors of clips: Encoders, or a stub."""
 
     def inspect(self) -> ExtractionJob:
         """The job, with facts about the encoder."""
@@ -208,5 +209,5 @@ def _blocks(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def clips_per_part(num_clips: int) -> int:
-    """Clips to write at once: little is lost with a worker, and no table gets too many parts."""
+    """Clips to write at once: few, so that little is lost with a worker, but enough that no table gets too many parts."""
     return max(64, min(MANY_CLIPS, num_clips // MANY_PARTS), -(-num_clips // MAX_PARTS))

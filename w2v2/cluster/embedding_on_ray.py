@@ -16,7 +16,7 @@ from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.inference import extraction_steps
 from w2v2.inference.extraction import ExtractionJob
 
-# Of an encoder's CPUs, what Ray holds for it: with every CPU held by encoders nothing could be read or
+# The CPUs that Ray holds for an encoder: with every CPU held by encoders nothing could be read or
 # written, and Ray Data would wait for ever.
 ENCODER_SHARE = 0.75
 HELPER_CPUS = 0.125
@@ -24,7 +24,7 @@ CLIPS_PER_MACHINE = 256
 """A machine takes minutes to start; with fewer clips than this for each it would come too late."""
 
 WARNINGS = "warnings"
-"""The column that carries what workers warn of to the driver: a list of texts in every row, mostly empty."""
+"""The column that carries warnings of workers to the driver: a list of texts in every row, mostly empty."""
 
 
 def allocation_of(config: ExtractConfig, num_clips: int) -> Allocation:
@@ -42,7 +42,7 @@ def allocation_of(config: ExtractConfig, num_clips: int) -> Allocation:
         left = cpus - encoder_cpus * fitting
         reader_cpus, num_readers = min(1.0, left / 2), max(1, int(left * num / fitting))
     else:
-        # Never more than the CPUs hold, whatever was asked for.
+        # Never more than fit on the CPUs, whatever the settings are.
         fitting = connection.slots(cpus=min(workers.cpus_per_worker, cpus), gpus=0)
         encoder_cpus = ENCODER_SHARE * min(workers.cpus_per_worker, cpus)
         num = _num_encoders(workers.num_workers, fitting, num_clips, encoder_cpus, gpus)
@@ -58,7 +58,7 @@ def allocation_of(config: ExtractConfig, num_clips: int) -> Allocation:
 
 
 def _num_encoders(wanted: int, fitting: int, num_clips: int, cpus: float, gpus: float) -> int:
-    """The encoders wanted, as far as they fit; else those that fit now, and more where their machines have work enough."""
+    """The wanted number of encoders, if they fit; 0 is as many as fit now, and more with enough clips for machines that must be started."""
     if wanted:
         return min(wanted, fitting)
     now = capacity.num_fitting(capacity.present(), cpus=cpus, gpus=gpus)
@@ -122,7 +122,7 @@ def _dataset(
             batch_size=per_part,
             batch_format="pyarrow",
             num_cpus=min(HELPER_CPUS, allocation.reader_cpus) / 2,
-            # Each task at once is a process, and one writes what many encoders make.
+            # Each concurrent task is a process, and one process can write the vectors of many encoders.
             compute=ray.data.TaskPoolStrategy(size=allocation.num_readers),
         )
     )
@@ -138,7 +138,7 @@ def _quiet() -> None:
 
 
 def _with_warnings(clips: pa.Table, texts: list[str]) -> pa.Table:
-    """The rows with these texts at the first, in addition to those that the rows bring along."""
+    """The rows with these texts added to the warnings of the first row."""
     before = (
         clips[WARNINGS].to_pylist() if WARNINGS in clips.column_names else [[] for _ in range(len(clips))]
     )

@@ -125,7 +125,7 @@ class FeaturePreparation:
         self._config, self._cpus, self._gpus, self._workers = config, cpus, gpus, workers
         self.encoders = encoders
         inspect = self._task(inspect_encoder)
-        # Every worker is asked, though one answer would do: all of them import and load at the same time.
+        # One answer would do, but all workers are asked, so that they import and load at the same time.
         num_workers = workers.slots(cpus=cpus, gpus=gpus, now=True)
         logger.info(
             "encoder: loading %s on %d worker(s); this may take a minute", encoders[0].name, num_workers
@@ -212,7 +212,7 @@ def prepare_search(
     config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
 ) -> PreparedSearch:
     """The encoders and features of a search, computed by workers where the cache lacks them; starts the workers."""
-    # One process trains all heads on pooled vectors; everything else is quicker in several.
+    # One process trains all heads on pooled vectors; other searches are faster with several processes.
     heads = all(
         encoder.train == "head" and encoder.pooling not in POOLINGS_WITH_WEIGHTS for encoder in encoders
     )

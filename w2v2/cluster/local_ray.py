@@ -48,7 +48,7 @@ def child_processes() -> set[int]:
 
 
 def end_children(before: set[int]) -> None:
-    """End the child processes that are not in `before`, and theirs: those of a Ray that failed to start."""
+    """End the child processes that are not in `before`, and their children: they belong to a Ray that failed to start."""
     for process in with_descendants(child_processes() - before):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
@@ -72,11 +72,11 @@ class StartWatch:
     """Whether a Ray that is being started makes progress: its processes are alive and use processor time."""
 
     STALL_S = 60.0
-    """Without any progress for so long, a start has failed."""
+    """After this many seconds without any progress a start has failed."""
     LONGEST_S = 600.0
     """A start that takes longer has failed, whatever its processes do."""
     REPORT_S = 30.0
-    """How often the log says that it is still starting."""
+    """Seconds between log lines that Ray is still starting."""
 
     def __init__(self, before: set[int]) -> None:
         self._before = before

@@ -60,7 +60,7 @@ def _predicted(
     window_s: float,
     hop_s: float,
 ) -> pa.Table:
-    """The rows (prediction_records.SCHEMA) of the clips in todo, which has their places and inputs."""
+    """The rows (prediction_records.SCHEMA) of the clips in todo, a table of their places and inputs."""
     sizes = config.resources
     gpus = workers.gpus(sizes.gpus_per_worker)
     cpus = min(1.0, sizes.cpus_per_worker) if gpus else sizes.cpus_per_worker

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Workers that have imported torch and loaded an encoder wait for the next fold instead of being ended.
     "RAY_idle_worker_killing_time_threshold_ms": "300000",
-    # Ray would start a worker for each CPU in an environment that is not ours, and none of our tasks could use it.
+    # Ray would start a worker for each CPU in another environment, which none of our tasks could use.
     "RAY_prestart_worker_first_driver": "0",
     # When several tasks fail with one cause, the first one's sentence is the message; no tracebacks of the others.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
@@ -37,7 +37,8 @@ ENVIRONMENT = {
 """Ray's settings for this process and its workers, where the user has not set them."""
 
 RUNTIME_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
-"""What Tune gives its trials, and tasks inherit from them: tasks share workers only within one environment."""
+"""Environment variables that Tune sets in its trials, and tasks inherit: tasks share workers only within one
+environment."""
 
 BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 """The cluster's node types, on the head of a cluster that `ray up` made."""
@@ -49,7 +50,7 @@ ON_HEAD = {"node:__internal_head__": 0.001}
 """The resource that only a cluster's head has."""
 
 SLOW_START = ("timed out during startup", "Failed to start GCS")
-"""In the texts of the errors that Ray raises, without a class of their own, where it does not start in time."""
+"""Texts of the errors that Ray raises where it does not start in time; they have no class of their own."""
 
 _START_ERRORS = (Exception, RuntimeError)
 """The classes of those errors."""
@@ -65,7 +66,7 @@ class NodeType:
     name: str
     max_workers: int
     resources: Mapping[str, float]
-    """What one of them has for work, by name (CPU, GPU)."""
+    """The resources of one such machine, by name (CPU, GPU)."""
 
 
 def node_types() -> tuple[NodeType, ...]:
@@ -88,14 +89,14 @@ def node_types() -> tuple[NodeType, ...]:
 
 
 def _kuberay_config(cluster: str) -> dict[str, Any]:
-    """What Ray's autoscaler makes of the RayCluster resource of this name, with the rights of this pod."""
+    """The configuration that Ray's autoscaler derives from the RayCluster resource of this name, read with the rights of this pod."""
     from ray.autoscaler._private.kuberay import autoscaling_config, node_provider
 
     namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or (KUBERNETES / "namespace").read_text().strip()
     client = node_provider.KubernetesHttpApiClient(namespace)
     try:
         resource = client.get(f"rayclusters/{cluster}")
-    except Exception as error:  # requests' own, or a file of credentials that is not there
+    except Exception as error:  # an error of requests, or a missing file of credentials
         logging.getLogger(__name__).warning(
             "ray: this pod may not read the RayCluster %s (%s), so work is sized by the machines that are up; let its "
             "service account get rayclusters",
@@ -149,10 +150,10 @@ def patient_start(makes_progress: Callable[[], bool]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fewer_processes() -> Iterator[None]:
-    """Let a Ray that is being started do without what a job alone on one machine does not use, more than half of the wait.
+    """Let Ray start without the parts that a job alone on one machine does not use: they take more than half of the wait.
 
-    That is the server of the dashboard, for which ray.init waits even where it is to have no dashboard, the monitor of
-    the autoscaler, and the reader of the workers' logs.
+    They are the server of the dashboard (ray.init waits for it even without a dashboard), the monitor of the
+    autoscaler, and the reader of the workers' logs.
     """
     from ray._private import node, services
 
@@ -185,7 +186,7 @@ def is_slow_start(error: BaseException) -> bool:
 
 
 def returned(result: Any) -> Any:
-    """What rank 0 of a training of Ray Train returned; only the results of its second version have it."""
+    """The value that rank 0 of a training of Ray Train returned; only results of Train's second version have it."""
     return result.return_value
 
 

@@ -166,8 +166,8 @@ def search(plan: SearchPlan, study: Study) -> None:
 def run_trial(config: dict[str, Any], *, plan: SearchPlan, num_ahead: int) -> None:
     """Score one trial fold by fold; folds in the fold store are read, not trained again.
 
-    As many as num_ahead folds are under way at once, and are reported in their order. What another try would
-    not fix is reported; everything else is raised, and Tune tries again.
+    Up to num_ahead folds are under way at once, and are reported in their order. Errors that another try would not fix
+    are reported; all others are raised, and Tune tries again.
     """
     with collected() as texts:
 
@@ -186,7 +186,7 @@ def _score_folds(
     recorded = {fold: fold_store.read(number, fold, params=params) for fold in range(plan.num_folds)}
     finished = {fold: score for fold, score in recorded.items() if score is not None}
     todo = [fold for fold in range(plan.num_folds) if fold not in finished]
-    shared = connection.shared(plan)  # once: of a million clips it has a hundred megabytes
+    shared = connection.shared(plan)  # once: with a million clips it has a hundred megabytes
     under_way: dict[int, Callable[[], ReportedResult[FoldResult]]] = {}
     for fold in range(plan.num_folds):
         for ahead in [f for f in todo if f >= fold][:num_ahead]:
@@ -241,7 +241,7 @@ def _score_by_several(
 
 
 def train_folds(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
-    """Run trainings on workers, as many at once as fit; a `final_trainings.Train`."""
+    """Run trainings on workers, as many at once as fit, as final_trainings.Train describes."""
     if not trainings:
         return
     plan = trainings[0].plan

@@ -1,4 +1,4 @@
-"""What a tracker is sent of a run directory: its settings and scores as flat names, its curves and its trials."""
+"""The data of a run directory that a tracker receives: settings and scores under flat names, curves and trials."""
 
 import hashlib
 import re
@@ -83,7 +83,7 @@ def _intervals(values: JsonObject, prefix: str) -> dict[str, float]:
 
 
 def trial_group(trial: int) -> str:
-    """The group of a trial's measurements; those of its folds are below it.
+    """The group of a trial's measurements; the groups of its folds are below it.
 
     >>> trial_group(3)
     'trial-00003'

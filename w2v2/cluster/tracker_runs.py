@@ -14,7 +14,7 @@ from w2v2.measurements import Points
 LIBRARIES = {"mlflow": "mlflow-skinny", "wandb": "wandb"}
 """The smallest distribution of each tracker's client."""
 PROJECT = "w2v2"
-"""The experiment or project where the tracker's own environment variables name none."""
+"""The default experiment or project, where the tracker's environment variables name none."""
 QUICK = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -41,7 +41,7 @@ class MlflowRun:
 
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}
-        """Of the run and of the runs of trials: what another session needs to continue them."""
+        """The ids of the run and of the trials' runs, with which another session continues them."""
         self._mlflow: Any = None
         self._client: Any = None
 
@@ -74,7 +74,7 @@ class MlflowRun:
         )
 
     def log(self, group: str, points: Points) -> None:
-        """Send measurements by step, those of a trial to its own run."""
+        """Send measurements by step; measurements of a trial go to its own run."""
         from mlflow.entities import Metric
 
         now_ms, (run_id, prefix) = int(time.time() * 1000), self._place(group)
@@ -108,14 +108,14 @@ class MlflowRun:
 
     def end(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
-        # MLflow's active run is that of a thread, which may be another than the one that began the run.
+        # MLflow's active run belongs to a thread, perhaps another one than the thread that began the run.
         active = self._mlflow.active_run()
         if active and active.info.run_id == self.ids["run"]:
             self._mlflow.end_run(status)
         self._client.set_terminated(self.ids["run"], status)
 
     def _place(self, group: str) -> tuple[str, str]:
-        """The id of the run that has a group's measurements, and what their names begin with in it."""
+        """The id of the run that has a group's measurements, and the beginning of their names in it."""
         first, _, rest = group.partition("/")
         if not first.startswith("trial-"):
             return self.ids["run"], f"{group}/" if group else ""

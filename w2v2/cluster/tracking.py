@@ -1,9 +1,9 @@
-"""A job's run in an experiment tracker, through Ray's integrations of MLflow and Weights & Biases: what --track asks for.
+"""A job's run in an experiment tracker (--track), through Ray's integrations of MLflow and Weights & Biases.
 
 The tracker's run begins with the first measurement, so that a job that is refused before that, such as one with other
-settings than its run directory has, leaves no trace there. A tracker cannot stop a job: a call that fails is warned of
-and counted, and after NUM_IN_A_ROW of them no more are made; a file of the run directory that cannot be read or written
-is warned of, too, and what it has is not sent. Nothing leaves the machine unless the tracker's own
+settings than its run directory has, leaves no trace there. A tracker cannot stop a job: a call that fails is logged as
+a warning, and after NUM_IN_A_ROW failures in a row no more calls are made. A file of the run directory that cannot be
+read or written is also a warning, and its content is not sent. Nothing leaves the machine unless the tracker's own
 environment variables say so.
 """
 
@@ -45,7 +45,7 @@ def tracked(main: Callable[[C], dict[str, Json]]) -> Callable[[C], dict[str, Jso
     @functools.wraps(main)
     def following(config: C) -> dict[str, Json]:
         if config.track == "none" or config.plan:
-            # A model that another job trains first, on classes as they are, is no part of that job's run in a tracker.
+            # A model that a job trains first on the original classes does not belong to the job's run in a tracker.
             with unfollowed():
                 return main(config)
         check_installed(config.track)
@@ -108,7 +108,7 @@ class Session:
             logger.info("tracking: %s", redacted(started.place))
 
     def _settings(self) -> dict[str, str]:
-        """The settings of the run directory, in which what was left open is filled in."""
+        """The settings of the run directory, where open settings, such as the learning rate, are filled in."""
         try:
             return flat_settings(run_directory.read_settings(storage.expand(self._config.run)))
         except storage.NotFoundError:
@@ -123,7 +123,7 @@ class Session:
             self._keep()
 
     def finish(self, metrics: dict[str, Json]) -> None:
-        """Send what is missing of the curves, each trial's settings and score, and the numbers of metrics.json; end the run."""
+        """Send the missing points of the curves, each trial's settings and score, and the numbers of metrics.json; then end the run."""
         self._begin()
         run = storage.expand(self._config.run)
         for group, points in self._in_run_directory("sending curves", lambda: list(curves_of(run))) or ():
@@ -150,7 +150,7 @@ class Session:
             )
 
     def _call(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
-        """What the call returns, True for None; None where it failed or is not made."""
+        """The result of the call, True in place of None; None where it failed or was not made."""
         if self._in_a_row >= NUM_IN_A_ROW:
             return None
         self.num_calls += 1
@@ -168,7 +168,7 @@ class Session:
         return True if value is None else value
 
     def _in_run_directory(self, what: str, work: Callable[[], R]) -> R | None:
-        """What the work with files of the run directory gives; None, with a warning, where one cannot be read or written."""
+        """The result of work with files of the run directory; None, with a warning, where a file cannot be read or written."""
         try:
             return work()
         except storage.StorageError as error:

@@ -21,7 +21,7 @@ def train_on(
 ) -> T:
     """The result of `work` in the first of `resources.num_workers` processes with `gpus` GPUs each.
 
-    Each process calls work(process_group, report); what they report reaches `report` in this process. Raises UserError
+    Each process calls work(process_group, report); its reports reach `report` in this process. Raises UserError
     where `work` does.
     """
     if isinstance(workers, ThisProcess):

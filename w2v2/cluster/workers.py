@@ -1,4 +1,4 @@
-"""The workers of a job: Ray's, or this process. Ray is imported for the former alone."""
+"""The workers of a job: Ray's workers, or this process. Ray is imported only for its workers."""
 
 import functools
 import logging
@@ -68,7 +68,7 @@ class Workers(Protocol):
 
 
 SMALL_NUM_CLIPS = 500
-"""Up to so many clips, Ray takes longer to start than its workers save."""
+"""With at most this many clips, Ray takes longer to start than its workers save."""
 
 
 def start_workers(*, local: bool | Literal["auto"], num_clips: int = 0, num_processes: int = 0) -> Workers:
@@ -100,7 +100,7 @@ def _is_connected() -> bool:
 
 
 def num_threads(workers: Workers, cpus: float) -> int:
-    """Threads of an encoder that asks for so many CPUs: this process, the only worker, has those of all cores."""
+    """Threads of an encoder that asks for so many CPUs: all cores, as this process is the only worker."""
     if isinstance(workers, ThisProcess):
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(cpus))
@@ -132,7 +132,7 @@ class ThisProcess:
         return 1
 
     def check_places(self, **places: str) -> None:
-        """Do nothing: this process reaches what the job reaches."""
+        """Do nothing: this process reaches all places that the job reaches."""
 
     def task(self, function: Callable[P, object], *, cpus: float, gpus: float) -> _Call[P]:
         """The function."""

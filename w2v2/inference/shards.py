@@ -28,7 +28,7 @@ NUM_TRIES = 5
 DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CACHED_CHECKSUM, "part", "vectors_in")
 """Columns of clips that hold digests, and names made of digests."""
 SHARDS_MEASURED = 10
-"""So many shards' worth of recordings are measured for the page: a million clips."""
+"""The most shards whose recordings are measured for the page: a million clips."""
 
 
 class Shards:
@@ -148,7 +148,8 @@ class Finished:
     recordings: pa.Table
     """The columns MEASURES of the clips used; of more than SHARDS_MEASURED shards, of some clips of each."""
     parts: list[str]
-    """Uris of the parts that the table must take in, in the order of their clips: so a commit is about neighbours."""
+    """Uris of the parts that the table must take in, in the order of their clips, so that a commit has neighbouring
+    clips."""
 
     @property
     def num_used(self) -> int:
@@ -169,7 +170,7 @@ def spooled_done(spool: Spool, job: ExtractionJob) -> SpooledTable:
 
 
 def spooled_rows(spool: Spool, table: Table, job: ExtractionJob) -> SpooledTable:
-    """What the table has for this encoder and pooling."""
+    """The rows of the table for this encoder and pooling."""
     columns = [*STORED_COLUMNS, *job.config.extra_columns]
     schema = extraction.spec_of(job.config).schema
     schema = pa.schema([schema.field(column) for column in columns])
@@ -181,7 +182,7 @@ def spooled_rows(spool: Spool, table: Table, job: ExtractionJob) -> SpooledTable
             break
         except (
             storage.NotFoundError
-        ):  # another writer's commit has replaced files of a Parquet table meanwhile
+        ):  # meanwhile another writer's commit has replaced files of a Parquet table
             if attempt + 1 == NUM_TRIES:
                 raise
     return stored

@@ -11,7 +11,7 @@ from w2v2.storage.parquet import to_parquet
 from w2v2.storage.seals import parse_parquet
 
 MAX_IN_MEMORY = 100_000
-"""With more clips to embed they are in files, and only the names of these in memory."""
+"""With more clips to embed the clips are in files, and only the files' names are in memory."""
 CLIPS_PER_FILE = 1_000
 NUM_SAMPLED = 8
 _FILE = "todo_file"
@@ -26,7 +26,7 @@ class Todo:
     num_clips: int = 0
     num_bytes: int = 0
     files: list[str] = field(default_factory=list)
-    """Those with all of the clips; none where the clips are in memory."""
+    """The files with the clips; none where the clips are in memory."""
     _held: list[pa.Table] = field(default_factory=list)
     _samples: list[pa.Table] = field(default_factory=list)
 
@@ -79,7 +79,7 @@ class Todo:
 
 
 def in_order_of_files(clips: pa.Table) -> pa.Table:
-    """The clips, those of one file adjacent and in the order of their beginning."""
+    """The clips in the order of their files, and of their beginning in the file."""
     return clips.sort_by([("uri", "ascending"), ("start_s", "ascending")]).combine_chunks()
 
 

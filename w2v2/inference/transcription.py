@@ -78,7 +78,7 @@ def transcribed(
 def join_frames(
     parts: Sequence[Float[np.ndarray, "_ outputs"]], *, hop: int
 ) -> Float[np.ndarray, "frames outputs"]:
-    """The frames of a whole recording from those of its windows, each `hop` frames after the one before.
+    """The frames of a whole recording from the frames of its windows, each `hop` frames after the previous window.
 
     Where two windows overlap, the first gives the first half of the common frames and the second the rest, so
     that each frame is computed with what comes before and after it, and no word is written twice.

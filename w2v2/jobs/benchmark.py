@@ -2,7 +2,7 @@
 
     w2v2 benchmark extract                     # vectors of clips, against the AutoModel loop
     w2v2 benchmark search head all             # training, against Hugging Face's Trainer
-    w2v2 benchmark gpu                         # a GPU's speed: used, and lost to what
+    w2v2 benchmark gpu                         # a GPU's speed: the part used, and the causes of the rest
     w2v2 benchmark pretrain                    # pre-training, against Hugging Face's example
     w2v2 benchmark ctc                         # transcripts, against Hugging Face's example
     w2v2 benchmark reading memory startup

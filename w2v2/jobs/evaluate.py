@@ -103,7 +103,7 @@ def resolved(config: EvaluateConfig) -> EvaluateConfig:
 
 
 def read_clips(config: EvaluateConfig, info: ModelInfo) -> manifest.Manifest:
-    """The clips to score; raises UserError where they are not labelled with what the model predicts."""
+    """The clips to score. Raises UserError where their labels are not the ones that the model predicts."""
     return read_scored_clips(
         config.data, split=config.split, kind=info.kind, names=info.names, text=info.text
     )

@@ -70,7 +70,7 @@ GUIDE = Guide(
 
 @exclusive
 def main(config: ExtractConfig) -> dict[str, Json]:
-    """The run's numbers, after all is written; with --plan those of what would be done."""
+    """The run's numbers, after everything has been written; with --plan the numbers of the plan."""
     return extract(config, _start)
 
 
@@ -81,7 +81,7 @@ def _start(config: ExtractConfig, num_clips: int) -> "Embedder":
 
 
 def extract(config: ExtractConfig, start: "Callable[[ExtractConfig, int], Embedder]") -> dict[str, Json]:
-    """The same, with vectors from what start(config, number of clips) returns."""
+    """The run's numbers as `main` returns them; start(config, number of clips) returns the object that makes the vectors."""
     started = time.monotonic()
     config = resolved(config)
     logger.info("run: %s, table: %s", config.run, config.table)
@@ -150,7 +150,7 @@ def _plan(
 
 
 def columns_to_read(config: ExtractConfig) -> list[str]:
-    """The extra columns that the data must be read with: those that no clip has otherwise."""
+    """The extra columns to read from the data: the ones that clips do not have anyway."""
     return [name for name in config.extra_columns if name not in manifest.CLIPS.names]
 
 

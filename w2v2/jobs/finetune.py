@@ -240,7 +240,7 @@ def training_plan(
     vocabulary: Vocabulary | None,
     encoder: dict[str, str],
 ) -> "FinetunePlan":
-    """What is trained, on which clips; key is the folder of their features, encoder what encoder_entry returned."""
+    """The plan of the training; key is the folder of the clips' features, encoder the result of encoder_entry."""
     from w2v2.data.targets import output_groups
     from w2v2.training.finetuning import FinetunePlan, planned_clips
 

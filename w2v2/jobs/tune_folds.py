@@ -141,7 +141,9 @@ def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
         refuse_unknown_characters(config, [encoder.name for encoder in encoders], manifest.clips)
     prepared = read_prepared(config, needed, manifest.clips)
     if prepared is None:
-        from w2v2.cluster.features import prepare_search  # starts workers, which the cache can do without
+        from w2v2.cluster.features import (
+            prepare_search,  # starts workers, which are not needed where the cache has everything
+        )
 
         prepared = prepare_search(config, needed, manifest.clips)
     prepared = replace(prepared, encoders_by_fold=of_fold)
@@ -220,7 +222,7 @@ def curve_of(
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
     """The config with the default space and learning rate written out, what transcripts need, and absolute places.
 
-    A learning rate is left open where trials differ in what decides it and it is not searched.
+    The learning rate is left open where it is not searched and trials differ in the settings that it depends on.
     """
     space = config.search.space or default_space(config)
     if "optim.learning_rate" in space or not RATE_SETTINGS.intersection(space):
@@ -243,7 +245,7 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
 
 
 def log_rates(given: TuneFoldsConfig, config: TuneFoldsConfig) -> None:
-    """Log the learning rates of config, which is given with what it left open filled in."""
+    """Log the learning rates of config, in which with_learning_rate has filled in an open rate."""
     if not given.search.space:
         rates = learning_rates(config.encoder, config.lora, config.task.kind)
         logger.info(

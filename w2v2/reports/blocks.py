@@ -1,4 +1,4 @@
-"""What a page is made of, as data: sections of paragraphs, tables, figures and lists, without any markup.
+"""The content of a page as data: sections of paragraphs, tables, figures and lists, without any markup.
 
 Each kind of block has a template of its own, `templates/blocks/<kind>.html`; `page.py` draws them.
 """
@@ -98,7 +98,7 @@ class Side(Block):
 
 @dataclass(frozen=True)
 class Picture(Block):
-    """A figure with its caption; name must be unique on the page and is that of its file in plots/."""
+    """A figure with its caption; name must be unique on the page and is the name of its file in plots/."""
 
     kind: ClassVar[str] = "picture"
     figure: "Figure"
@@ -182,7 +182,7 @@ class Link:
 
 
 Cell = ScoreCell | MeanCell | Sound | Link | str | int | float | None
-"""A string is its own words, whatever its column; other values are written as the column says."""
+"""A cell: a string is shown unchanged, other values as the column formats them."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def seconds(name: str) -> Column:
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table of raw values, written as each column says; name is that of its files in tables/."""
+    """A table of raw values, which each column formats; name is the name of its files in tables/."""
 
     kind: ClassVar[str] = "table"
     name: str

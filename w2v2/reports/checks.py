@@ -64,7 +64,7 @@ def _check(is_good: bool, good: str, care: str) -> Check:
 
 
 def _encoder(metrics: JsonObject) -> Iterator[Check]:
-    """Whether an encoder that was trained here before has seen what is scored now."""
+    """Whether an encoder that was trained here before has seen the clips that are scored."""
     if (encoders := metrics.get("encoder", {}).get("of_fold")) is not None:
         yield Check(
             is_good=True,
@@ -96,7 +96,7 @@ def _seen_in_training(metrics: JsonObject) -> Iterator[Check]:
         "No clip was seen in training, by its samples.",
         f"{num_clips} of the clips were seen in training, by their samples: this is not a score on unseen recordings.",
     )
-    # Runs of versions without pre-training do not have it.
+    # Runs of versions without pre-training lack this key.
     by_audio = metrics.get("seen_as_audio_alone", {"speakers": 0, "clips": 0})
     yield _check(
         not any(by_audio.values()),

@@ -112,7 +112,7 @@ def _within(row: JsonObject) -> str:
 
 
 def differences(metrics: JsonObject) -> list[Block]:
-    """Every pair of runs: how much better the one scores than the other."""
+    """For every pair of runs, how much better one scores than the other."""
     word = better_word(metrics["metric"])
     columns = [words("run"), words(f"is {word} than"), *(score(_label(name)) for name in metrics["metrics"])]
     rows: list[list[Cell]] = [

@@ -60,7 +60,7 @@ def _svg(picture: Picture) -> "markupsafe.Markup":
 
 
 def _width_rem(picture: Picture) -> str:
-    """A small figure is shown small: its words are as large as those of the others."""
+    """The width of a figure: small figures are shown small, so that text has the same size in all figures."""
     from w2v2.reports.plots.style import WIDTH
 
     return f"{min(68.0, 34 / WIDTH * picture.figure.get_figwidth()):.3g}"

@@ -8,7 +8,7 @@ from w2v2.reports.text import METRIC_LABELS
 
 
 def ensemble(run: ModelRun) -> list[Block]:
-    """What to expect on new speakers, a row for each member and one for their average, and the held-out folds; nothing without members."""
+    """The estimate on new speakers, a row for each member and one for their average, and the held-out folds; nothing without members."""
     average = run.metrics.get("ensemble")
     if average is None:
         return []
@@ -38,7 +38,7 @@ def ensemble(run: ModelRun) -> list[Block]:
 
 
 def _estimate(estimate: JsonObject | None) -> list[Block]:
-    """What to expect on new speakers by the search that chose the settings; nothing where none did."""
+    """The estimate on new speakers by the search that chose the settings; nothing without such a search."""
     if estimate is None:
         return []
     rows: list[list[Cell]] = []

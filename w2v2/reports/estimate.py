@@ -1,4 +1,4 @@
-"""The score on top of a page, with its interval and what it is, and the sentence that reports it.
+"""The score on top of a page, with its name, interval and explanation, and the sentence that reports it.
 
 A search's metrics.json has `estimate` where the choice among trials is corrected for; runs of older versions have
 the best trial's score and the one selected on the other folds.
@@ -20,14 +20,14 @@ class Headline:
     """The first number of a page."""
 
     metric: str
-    """As it is called on the page: UAR, macro AUC, mean CCC."""
+    """The metric's name on the page: UAR, macro AUC, mean CCC."""
     value: float | None
     interval: Sequence[float] | None
     chance: float | None
     """The score of a model that learned nothing."""
     form: Callable[[float | None], str]
     name: str = ""
-    """Of the estimate: best trial, BBC-CV, ...; empty where nothing was chosen."""
+    """The name of the estimate: best trial, BBC-CV, ...; empty where nothing was chosen."""
     how: str = ""
     """How it was computed, in a sentence."""
     why: str = ""
@@ -44,7 +44,7 @@ class Headline:
 
     @property
     def baseline(self) -> str:
-        """What the score of a model that learned nothing is called."""
+        """The name of the score of a model that learned nothing."""
         return "writing nothing gives" if self.is_lower_better else "chance"
 
     @property
@@ -55,7 +55,7 @@ class Headline:
 
 
 def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
-    """The score of a search to believe: `estimate` of metrics.json, else the best trial's score.
+    """The score on top of a search's page: `estimate` of metrics.json, else the best trial's score.
 
     metric is the searched one unless another is asked for.
     """
@@ -63,7 +63,7 @@ def tune_headline(run: TuneRun, metric: str | None = None) -> Headline:
 
 
 def search_headline(metrics: JsonObject, metric: str | None = None) -> Headline:
-    """The same from the search's metrics.json alone."""
+    """The score on top of a search's page, from its metrics.json alone."""
     estimate, name = metrics.get("estimate"), metric or metrics["metric"]
     if estimate is None:
         return best_headline(metrics, name)
@@ -83,7 +83,7 @@ def search_headline(metrics: JsonObject, metric: str | None = None) -> Headline:
 
 
 def best_headline(metrics: JsonObject, metric: str) -> Headline:
-    """The best trial's score over all held-out clips: optimistic, as the folds that score it chose it."""
+    """The best trial's score over all held-out clips; it is optimistic, as the same folds chose the trial."""
     pooled = metrics["pooled"]
     return Headline(
         metric=LABELS[metric],
@@ -128,7 +128,7 @@ def model_headline(metrics: JsonObject) -> Headline:
 
 
 def expected_headline(metrics: JsonObject) -> Headline | None:
-    """What to expect of one model on new speakers, where the clips that score it chose its settings; else None."""
+    """The estimate for one model on new speakers, where the scored clips also chose its settings; else None."""
     return search_headline(metrics, metrics["estimate"]["metric"]) if "estimate" in metrics else None
 
 
@@ -193,7 +193,7 @@ def _reached(headline: Headline) -> str:
 
 
 def chance_level(metrics: JsonObject, metric: str) -> float | None:
-    """The score of a model that learned nothing: 1 / classes for UAR, else of the commonest class always."""
+    """The score of a model that learned nothing: 1 / classes for UAR; else the score of always predicting the most frequent class."""
     if sign(metric) < 0:  # what writes nothing deletes everything
         return 1.0
     targets = [sum(row) for row in metrics["pooled"]["confusion"] if sum(row)]

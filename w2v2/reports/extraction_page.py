@@ -32,7 +32,7 @@ from w2v2.wording import counted
 MAX_POINTS, MAX_PARTS = 2_000, 20
 MIN_POINTS_FOR_UMAP = 10
 GROUPS = ("label", "speaker")
-"""What the vectors are coloured by, each in a map of its own, where it has at least two values."""
+"""The columns that colour the vectors, each in its own map, where a column has at least two values."""
 
 
 def write_extraction_report(run: str) -> str:
@@ -52,7 +52,7 @@ def write_extraction_report(run: str) -> str:
 
 
 def _lengths_caption(files: RunFiles) -> str:
-    """What the histogram of lengths shows: all clips, or the sample that was read of millions."""
+    """The caption of the histogram of lengths: it shows all clips or, with millions, a sample."""
     num_read, num_clips = len(files.manifest), files.metrics["num_clips"]
     if not run_directory.shards_of(files.uri, "manifest"):
         return "Lengths of the clips."
@@ -62,7 +62,7 @@ def _lengths_caption(files: RunFiles) -> str:
 def extraction_figures(
     run: RunFiles, vectors: Float[np.ndarray, "points dim"], rows: pa.Table
 ) -> dict[str, Figure]:
-    """All figures of an extraction by file name; what has nothing to show is left out. rows are those of the vectors' clips."""
+    """All figures of an extraction by file name; empty figures are left out. rows are the rows of the vectors' clips."""
     figures = {}
     lengths = pc.drop_null(run.manifest["duration_s"]).to_numpy()
     if len(lengths):

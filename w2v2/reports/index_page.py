@@ -35,7 +35,7 @@ class IndexedRun:
 
     @property
     def date(self) -> str:
-        """When it ended first; empty for runs that have not recorded it."""
+        """The date on which the run first ended; empty for runs that have not recorded it."""
         return str(self.metrics.get("made", {}).get("date", ""))[:16].replace("T", " ")
 
 
@@ -91,7 +91,7 @@ def _runs(folder: Path) -> list[IndexedRun]:
 
 
 def _data_uri(run: Path) -> str:
-    """Where a run's data is, by its config.yaml; empty where that does not say it."""
+    """The uri of a run's data, from its config.yaml; empty where it is not there."""
     try:
         return str(yaml.safe_load((run / "config.yaml").read_text())["data"]["uri"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):

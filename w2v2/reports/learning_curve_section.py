@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def more_speakers(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
-    """What twice the speakers would bring, the learning curve as a figure and as a table, and how it was made."""
+    """The score expected with twice the speakers, the learning curve as a figure and as a table, and how it was made."""
     curve = run.metrics.get("learning_curve")
     if curve is None:
         return []

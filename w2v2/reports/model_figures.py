@@ -91,7 +91,7 @@ def _value_figures(run: ModelRun) -> dict[str, Figure]:
 
 
 def loss_text(run: ModelRun) -> tuple[str, str]:
-    """The name of the training loss, and what else the curves need to be understood."""
+    """The name of the training loss, and notes that explain the curves."""
     task = run.config.get("task", {})
     match run.metrics["kind"], task.get("loss", "auto"):
         case "classes", _:

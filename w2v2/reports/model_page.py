@@ -97,7 +97,7 @@ _CAPTIONS = {
 
 
 def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
-    """The leading scores with intervals, what they were computed on, sizes, and what asks for care."""
+    """The leading scores with intervals, the clips that they were computed on, sizes, and warnings."""
     metrics = run.metrics
     facts = {"clips scored": f"{metrics['num_clips']}", "speakers scored": f"{metrics['num_speakers']}"}
     if num_train := pc.sum(pc.equal(run.manifest["split"], "train")).as_py():
@@ -119,9 +119,9 @@ def headline(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def _scores(metrics: JsonObject) -> Scores:
-    """The leading score, and the one that is read next to it.
+    """The leading score, and a second score next to it.
 
-    Where the clips that are scored chose the settings, the leading one is what to expect on new speakers.
+    Where the scored clips also chose the settings, the leading score is the estimate on new speakers.
     """
     first, expected = model_headline(metrics), expected_headline(metrics)
     if expected is not None:
@@ -160,7 +160,7 @@ def _scores(metrics: JsonObject) -> Scores:
 
 
 def training(run: ModelRun, figures: Mapping[str, Figure]) -> list[Block]:
-    """The learning curves and what they show; nothing where nothing was trained."""
+    """The learning curves with an explanation; nothing where nothing was trained."""
     if not run.curves.num_rows:
         return []
     rows = run.curves.sort_by("epoch").to_pylist()
@@ -244,7 +244,7 @@ def _mean_and_std(target: np.ndarray) -> str:
 
 
 def how_it_was_made(run: ModelRun) -> list[Block]:
-    """What was run, with what, at what cost, and how to run it again."""
+    """The job, its settings and versions, its cost, and the command to run it again."""
     metrics = run.metrics
     facts: dict[str, object] = {"seed": run.config["seed"]} if "seed" in run.config else {}
     facts |= {f"encoder {key}": value for key, value in metrics.get("encoder", {}).items()}

@@ -96,7 +96,7 @@ def folds(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 
 def classes(run: ModelRun) -> list[Block]:
-    """Scores with intervals, scores by class, and the surest mistakes; classes never predicted are named."""
+    """Scores with intervals, scores by class, and the wrong predictions of highest probability; classes never predicted are named."""
     pooled = run.metrics["pooled"]
     rows = [
         [name, pooled_score(pooled, metric), chance_level(run.metrics, metric)]

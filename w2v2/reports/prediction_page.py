@@ -1,4 +1,4 @@
-"""The page of `w2v2 predict`: what was predicted of how many recordings, a timeline of long ones, and how it was made."""
+"""The page of `w2v2 predict`: the predictions and numbers of recordings, a timeline of long ones, and how it was made."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def over_time(run: RunFiles, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 
 def first_rows(run: RunFiles, rows: pa.Table, info: ModelInfo) -> list[Block]:
-    """The first rows of the table: what is predicted of each clip or window."""
+    """The first rows of the table of predictions."""
     shown = rows.slice(0, NUM_ROWS_SHOWN).to_pylist()
     columns: list[Column] = [words("clip"), number("from (s)"), number("to (s)")]
     outputs = output_columns(info) if info.kind in ("multi_label", "regression") else []

@@ -1,4 +1,4 @@
-"""The page of a pre-training by fold: each fold's encoder, whose audio it has not seen, and how well it learned."""
+"""The page of a pre-training by fold: each fold's encoder, the speakers that it has not seen, and how well it learned."""
 
 from w2v2.job_commands import command_of
 from w2v2.reports.blocks import (
@@ -87,7 +87,7 @@ def data(run: RunFiles) -> list[Block]:
 
 
 def how_it_was_made(run: RunFiles) -> list[Block]:
-    """What was run, how to run it again, and what comes next."""
+    """The job, the command to run it again, and the next step."""
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items() if value != []}
     following = f"{command_of('tune_folds')} --encoder.name {run.uri} --encoder.train head"

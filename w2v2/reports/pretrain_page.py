@@ -1,4 +1,4 @@
-"""The page of a pre-training: healthy, collapsed or not learning; its curves, its codes, and what its audio was."""
+"""The page of a pre-training: whether it is healthy, collapsed or not learning; its curves, codes and audio."""
 
 from collections.abc import Mapping
 
@@ -101,7 +101,7 @@ def headline(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def codes(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
-    """How the codes are used, or the clusters predicted, at the end."""
+    """The use of the codes at the end, or the prediction of the clusters."""
     rows = run.code_usage.to_pylist()
     num_unused = sum(row["fraction"] == 0 for row in rows)
     last = run.metrics["last"]
@@ -128,7 +128,7 @@ def steps(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
 
 
 def data(run: PretrainRun) -> list[Block]:
-    """Sizes, the speakers that were left out, and the leak that scores by this encoder must report."""
+    """Sizes, the speakers that were left out, and a warning on scores of the others with this encoder."""
     excluded = run.config["data"]["exclude_speakers"]
     text = f"{counted(run.manifest.num_rows, 'clips')}, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
     if excluded:
@@ -142,7 +142,7 @@ def data(run: PretrainRun) -> list[Block]:
 
 
 def how_it_was_made(run: PretrainRun) -> list[Block]:
-    """What was run, with what, at what cost, how to run it again, and what comes next."""
+    """The job, its settings and versions, its cost, the command to run it again, and the next step."""
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items() if value != []}
     facts |= {"model": run.metrics["model"]["uri"]}

@@ -17,10 +17,10 @@ from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 
 Tables: TypeAlias = Mapping[str, pa.Table]
-"""By the names of their files, as a job that ends has them: of a million clips they are not read again."""
+"""Tables by the names of their files that a job has in memory at its end, so that they need not be read again."""
 NO_TABLES: Tables = {}
 NUM_SHARDS_SHOWN = 3
-"""Of a manifest in several files, from which a page is drawn."""
+"""The most files of a manifest in several files that are read for a page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class TuneRun(RunFiles):
 
     @property
     def speaker_metric(self) -> Literal["accuracy", "uar", "cer"]:
-        """The metric of single speakers: accuracy if the search maximised it, else UAR; of transcripts the CER."""
+        """The metric of single speakers: accuracy if the search maximised it, else UAR; the CER for transcripts."""
         if self.is_text:
             return "cer"
         return "accuracy" if self.metric == "accuracy" else "uar"
@@ -145,8 +145,8 @@ def read_tune_run(uri: str, tables: Tables = NO_TABLES) -> TuneRun:
 def read_model_run(uri: str, tables: Tables = NO_TABLES) -> ModelRun:
     """The files of the run of a model; one that is missing raises StorageError. tables are some that need not be read.
 
-    curves.parquet may be missing: an evaluation trains nothing. Of a fine-tuning's predictions those of the
-    test split are scored.
+    curves.parquet may be missing: an evaluation trains nothing. For a fine-tuning only predictions of the test split
+    are scored.
     """
     common = _common(uri, tables)
     predictions = _table(uri, "predictions", tables)
@@ -183,7 +183,7 @@ def _common(uri: str, tables: Tables = NO_TABLES) -> JsonObject:
 
 
 def _manifest(uri: str) -> pa.Table:
-    """manifest.parquet; of an extraction of so many clips that there are several files, NUM_SHARDS_SHOWN of them."""
+    """manifest.parquet, or NUM_SHARDS_SHOWN files of a manifest in several files."""
     shards = run_directory.shards_of(uri, "manifest")
     if not shards:
         return read_table(uri, "manifest")

@@ -1,4 +1,4 @@
-"""Blocks that several pages have: scores of classes, mistakes, rejected clips, what a run was made with."""
+"""Blocks that several pages have: scores of classes, mistakes, rejected clips, and a run's settings and machine."""
 
 import heapq
 from collections import defaultdict
@@ -58,7 +58,7 @@ def interval_score(row: JsonObject) -> ScoreCell:
 
 
 def left_out(num_left_out: int) -> list[Block]:
-    """How many samples of speakers the intervals of classes are computed without; nothing where all are used."""
+    """The number of samples of speakers that are left out of the intervals of classes; nothing where all are used."""
     if not num_left_out:
         return []
     text = (
@@ -68,7 +68,7 @@ def left_out(num_left_out: int) -> list[Block]:
 
 
 def fold_cells(folds: JsonObject, metric: str) -> list[Cell]:
-    """The scores of the folds in order, with intervals where any fold has one; folds is that of metrics.json."""
+    """The scores of the folds in order, with intervals where any fold has one; folds is `folds` of metrics.json."""
     values, within = folds[metric]["values"], folds[metric].get("intervals") or []
     if not any(within):
         return list(values)
@@ -81,7 +81,7 @@ def pictured(figures: Mapping[str, "Figure"], name: str, caption: str) -> list[B
 
 
 def verdict_blocks(checks: Sequence[Check]) -> list[Block]:
-    """Whether all checks passed, and those that ask for care."""
+    """Whether all checks passed, and the failed ones."""
     care = [check for check in checks if not check.is_good]
     return [Paragraph(verdict(checks), "verdict"), *([Checks(care)] if care else [])]
 
@@ -240,7 +240,7 @@ def rejects_blocks(rejects: pa.Table) -> list[Block]:
 
 
 def provenance(run: RunFiles, facts: Mapping[str, object], *, command_note: str) -> list[Block]:
-    """What was run, when, on which machine, at what cost, and how to run it again."""
+    """The job, its date, machine and cost, and the command to run it again."""
     metrics = run.metrics
     values: dict[str, object] = {}
     if "computed_on" in metrics:
@@ -278,7 +278,7 @@ def warnings_blocks(metrics: JsonObject) -> list[Block]:
 def made_facts(run: RunFiles) -> dict[str, str]:
     """Date, commit, device and machine of a run, as far as it has recorded them."""
     made = run.metrics.get("made")
-    # A GPU is taken where there is one; what workers on other machines had is not recorded.
+    # A GPU is used where there is one; devices of workers on other machines are not recorded.
     with_gpus = "GPU" if made and made["gpus"] else ""
     return machine_facts(made, device=with_gpus if _num_gpus(run.config) else "CPU")
 

@@ -1,4 +1,4 @@
-"""Tables of a page as files: CSV with the raw values, LaTeX with what the page shows."""
+"""Tables of a page as files: CSV with the raw values, LaTeX with the values as the page shows them."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The timeline of long recordings, out of the rows that are predicted of their windows."""
+"""The timeline of long recordings, from the predictions for their windows."""
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ MAX_RECORDINGS = 12
 
 
 def timeline_of(rows: pa.Table, info: ModelInfo) -> "Figure":
-    """What is predicted of the first recordings over time."""
+    """The predictions for the first recordings over time."""
     from w2v2.reports.plots.timeline import timeline
 
     columns = output_columns(info)

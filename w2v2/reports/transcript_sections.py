@@ -33,7 +33,7 @@ _SPACE = "(space)"
 
 
 def transcript_sections(run: ModelRun, figures: Mapping[str, "Figure"]) -> list[Section]:
-    """Error rates with their counts, what is confused, the worst sentences, speakers, and characters."""
+    """Error rates with their counts, confusions, the worst sentences, speakers, and characters."""
     return [
         Section("Errors", [*errors(run.metrics), *decoding(run.metrics)]),
         Section("Confusions", confusions(run.metrics["pooled"])),
@@ -65,7 +65,7 @@ def errors(metrics: JsonObject) -> list[Block]:
 
 
 def decoding(metrics: JsonObject) -> list[Block]:
-    """The beam search that wrote the text, what its weights were chosen on, and what greedy decoding gives; none for greedy."""
+    """The beam search that wrote the text, the choice of its weights, and the error rates of greedy decoding; nothing without a beam search."""
     search = metrics.get("decoding", {})
     if search.get("kind") != "beam":
         return []
@@ -125,7 +125,7 @@ def speakers(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block
 
 
 def characters(metrics: JsonObject) -> list[Block]:
-    """The characters that the model can write, and those of the references that it cannot write or never wrote."""
+    """The characters that the model can write, and the characters of the references that it cannot write or never wrote."""
     text, never = metrics.get("text", {}), metrics["pooled"]["never_written"]
     lines = [f"The model has {len(metrics['names'])} outputs, one of which is CTC's blank."]
     if unknown := text.get("unknown_characters"):

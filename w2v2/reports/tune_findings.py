@@ -41,7 +41,7 @@ def spread(run: TuneRun) -> str:
 
 
 def course(run: TuneRun) -> str:
-    """A sentence on the numbers of trials by state, and on those that are as good as the best one."""
+    """A sentence on the numbers of trials by state, and on the trials that are as good as the best one."""
     selection = run.metrics["selection"]
     counts = ", ".join(f"{selection[f'num_{state}']} {state}" for state in ("complete", "pruned", "failed"))
     text = f"{counted(selection['num_trials'], 'trials')}: {counts}."

@@ -114,7 +114,7 @@ def tune_figures(run: TuneRun) -> dict[str, Figure]:
 
 
 def headline(run: TuneRun, figures: Mapping[str, Figure]) -> list[Block]:
-    """The score with interval, chance and sizes, what makes it optimistic, and what asks for care."""
+    """The score with interval, chance and sizes, the reasons why it may be optimistic, and warnings."""
     metrics = run.metrics
     facts = {
         "clips": f"{metrics['data']['num_clips']}",
@@ -148,13 +148,13 @@ def _forest_caption(run: TuneRun) -> str:
 
 
 def _fold_intervals(run: TuneRun) -> str:
-    """What the folds' intervals are over, where a fold has one."""
+    """A note on the folds' intervals, where a fold has one."""
     has_any = any(run.metrics["folds"][run.metric].get("intervals") or [])
     return " with its interval over the fold's speakers" if has_any else ""
 
 
 def _scores(run: TuneRun) -> Scores:
-    """The estimate to believe; in runs without one, the score selected on the other folds and the best trial's."""
+    """The estimate on new speakers; in runs without one, the score selected on the other folds and the best trial's score."""
     if "estimate" in run.metrics:
         estimate = tune_headline(run)
         return Scores([Score(percent_text(estimate.value), estimate.text)])
@@ -198,7 +198,7 @@ _SELECTED = (
 
 
 def trust(run: TuneRun) -> list[Block]:
-    """The checks as a list, and what the score on top means."""
+    """The checks as a list, and the meaning of the score on top."""
     estimate, meaning = run.metrics.get("estimate"), _SELECTED
     if estimate is not None:
         name = f"{estimate['name'][0].upper()}{estimate['name'][1:]}"
@@ -208,7 +208,7 @@ def trust(run: TuneRun) -> list[Block]:
 
 
 def how_it_was_made(run: TuneRun) -> list[Block]:
-    """What was run, with what, at what cost, and how to run it again."""
+    """The job, its settings and versions, its cost, and the command to run it again."""
     trunk = run.metrics.get("first_trunk", run.metrics["trunk"])
     facts: dict[str, object] = {"seed": run.config["seed"]}
     facts |= {f"encoder {key}": value for key, value in run.metrics["encoder"].items()}

@@ -51,7 +51,7 @@ def mixed(
 def mixed_transcripts(
     scores: Scores, trials: Sequence[int], shares: Float[np.ndarray, "folds trials"], *, clips: pa.Table
 ) -> Scored:
-    """The same of transcripts: the edits and reference units of each fold's clips by the trials in these shares."""
+    """The mixed predictions for transcripts: the edits and reference units of each fold's clips by the trials in these shares."""
     speakers, group = numbered(clips["speaker"])
     sums: dict[str, np.ndarray] = {}
     for score, _, share, rows in _shared(scores, trials, shares, clips["clip_id"], group):
@@ -70,7 +70,7 @@ def _shared(
     clip_ids: pa.ChunkedArray,
     group: Int[np.ndarray, " clips"],
 ) -> Iterator[tuple[FoldResult, int, float, Int[np.ndarray, " held_out"]]]:
-    """Each fold of a trial that has a share, with the trial's place, its share and the groups of its clips."""
+    """Each fold of each trial with a share in it, with the trial's place, its share and the groups of the fold's clips."""
     ids, rows = pa.array([], pa.string()), np.zeros(0, np.int64)
     for fold, trial in zip(*np.nonzero(shares), strict=True):
         score = scores[trials[trial], int(fold)]

@@ -1,8 +1,8 @@
-"""Models that are trained after a search, so that nothing of what is scored has a part in the choice of its model.
+"""Models that are trained after a search, so that no scored clip has a part in the choice of the model that predicts it.
 
 Each held-out fold is predicted by models with the hyperparameters that were chosen without it: by the trial that is
 best on the other folds (search.final_seeds), or by a search of its own on the speakers of the other folds
-(search.nested). With new seeds no luck of the chosen trial's training is left in the score either, and the spread
+(search.nested). With new seeds, the score does not depend on a lucky training of the chosen trial, and the spread
 between seeds is known.
 """
 
@@ -70,13 +70,13 @@ class FinalTrainings:
     choices: Sequence[FoldChoice]
     """One for each fold, in order."""
     scores: Mapping[tuple[int, int], FoldResult]
-    """By replicate, which numbers the seeds, and fold."""
+    """The scores by replicate (the number of the seed) and fold."""
     is_nested: bool
-    """Whether each choice is that of a search without the fold."""
+    """Whether each choice was made by a search without the fold."""
 
     @property
     def replicates(self) -> list[int]:
-        """The numbers of the seeds, 0 for that of the search."""
+        """The numbers of the seeds; 0 is the seed of the search."""
         return sorted({replicate for replicate, _ in self.scores})
 
 
@@ -88,7 +88,7 @@ def choices_on_other_folds(
     metric: str,
     num_folds: int,
 ) -> list[FoldChoice]:
-    """For each fold the trial that is best on the other folds; params are those of every complete trial."""
+    """For each fold the trial that is best on the other folds; params has the hyperparameters of every complete trial."""
     complete = sorted(params)
     rows = chosen_on_other_folds(fold_values(scores, complete, classes, metric, num_folds))
     trials = [complete[row] for row in rows]
@@ -187,11 +187,12 @@ def final_predictions(final: FinalTrainings, clips: pa.Table, classes: Sequence[
 
 
 def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: int) -> pa.Table:
-    """Predictions of ensembles of so many seeds: for each ensemble every clip once, by the mean of their probabilities.
+    """Predictions of ensembles of num_seeds seeds: for each ensemble every clip once, with the mean of the members' probabilities.
 
-    predictions are those of final_predictions. The ensembles are the seeds that follow each other, around the end, so
-    that every seed is in as many: of three seeds the ensembles of two are 1 and 2, 2 and 3, 3 and 1. Where there are
-    no more seeds than asked for, all of them are the one ensemble. The column `seed` has the first of each.
+    predictions come from final_predictions. An ensemble has seeds that follow each other, and after the last seed comes
+    the first, so that each seed is in the same number of ensembles: with three seeds the ensembles of two are 1 and 2,
+    2 and 3, 3 and 1. With num_seeds or fewer seeds there is one ensemble of all. The column `seed` has the first seed
+    of the ensemble.
     """
     seeds = sorted(predictions["seed"].unique().to_pylist())
     by_seed = [predictions.filter(pc.equal(predictions["seed"], seed)) for seed in seeds]
@@ -210,7 +211,7 @@ def seed_averages(predictions: pa.Table, classes: Sequence[str], *, num_seeds: i
 
 
 def seed_spread(predictions: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, Json]]:
-    """By metric the score of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
+    """For each metric the scores of each seed's models over all clips (`values`) and their standard deviation (`std`)."""
     seeds = np.asarray(predictions["seed"])
     spread: dict[str, dict[str, Json]] = {}
     once = np.ones((1, len(predictions["speaker"].unique())), np.int64)

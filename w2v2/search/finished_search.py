@@ -27,7 +27,7 @@ class FinishedSearch:
     trials: Sequence[optuna.trial.FrozenTrial]
     scores: summary.Scores
     final: FinalTrainings | None = None
-    """What was trained after the search, where that was asked for."""
+    """The trainings after the search, if there were any."""
 
     @property
     def num_folds(self) -> int:
@@ -70,9 +70,9 @@ class FinishedSearch:
         return final_trainings.final_predictions(self.final, clips, self.classes) if self.final else None
 
     def scored(self, clips: pa.Table) -> Scored:
-        """The predictions that the estimate is the score of; clips have clip_id, speaker, fold and label.
+        """The predictions behind the estimate; clips have clip_id, speaker, fold and label.
 
-        They are those of the models trained after the search, else BBC-CV's over complete trials.
+        They come from the models trained after the search, or from BBC-CV over complete trials.
         """
         final = self.final_predictions(clips)
         if final is not None:
@@ -88,7 +88,7 @@ class FinishedSearch:
         )
 
     def estimate(self, scored: Scored, *, best: JsonObject) -> dict[str, Json]:
-        """`estimate` of metrics.json; scored is what `scored` returns, best are the best trial's pooled scores."""
+        """`estimate` of metrics.json; scored is the result of `scored`, best are the best trial's pooled scores."""
         return estimate.estimate(
             scored,
             metric=self.config.search.metric,

@@ -1,4 +1,4 @@
-"""Reports of finished folds: each is written to the fold store, reported to the study, which may end its trial, and logged."""
+"""Reports of finished folds: each fold is written to the fold store, reported to the study, which may end the trial, and logged."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class FoldReports:
-    """Takes the finished folds of all trials, those of one trial in their order."""
+    """Receives the finished folds of all trials; the folds of a trial must come in order."""
 
     def __init__(self, plan: SearchPlan, study: Study, *, at_once: int) -> None:
         self._plan, self._study, self._at_once = plan, study, at_once

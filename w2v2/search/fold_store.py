@@ -25,8 +25,8 @@ PARAMS = b"w2v2.params"
 class FoldStore:
     """`<run>/ledger/`: held-out predictions and curves by trial and fold.
 
-    series begins the names of its files: what a search trains, and what is trained after it or inside of nested
-    cross-validation, are kept apart.
+    Names of its files begin with series, which keeps the trainings of a search apart from those after it and inside
+    nested cross-validation.
     """
 
     def __init__(self, run: str, *, series: str = "trial") -> None:
@@ -53,7 +53,7 @@ class FoldStore:
     def each(
         self, trials: Iterable[int], num_folds: int, *, params: Mapping[int, Mapping[str, Json]] | None = None
     ) -> Iterator[tuple[tuple[int, int], FoldResult]]:
-        """Trial and fold, and the score, of each undamaged record of these trials; of trials with params, those of these params."""
+        """((trial, fold), score) of each undamaged record of these trials; with params, of records with the trial's hyperparameters only."""
         places = [(trial, fold) for trial in trials for fold in range(num_folds)]
         bodies = storage.read_many([self._uri(*place) for place in places], num_at_once=16)
         for place, body in zip(places, bodies, strict=True):

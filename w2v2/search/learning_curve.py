@@ -1,8 +1,8 @@
-"""The learning curve of a search: its choices trained on some of the training speakers, a few draws of each number.
+"""The learning curve of a search: its choices trained on subsets of the training speakers, a few draws for each size.
 
 Each fold is predicted by models with the hyperparameters that were chosen without it, as in `final_trainings`. The
-speakers of a draw are in order: those of the smaller numbers are among those of the larger ones, for the steps of the
-curve are then not the difference between other people.
+smaller subsets of a draw are parts of the larger ones, so that the steps of the curve are not differences between
+people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ NUM_DRAWS = 3
 NUM_SIZES = 4
 """A quarter, half, three quarters and all of the training speakers."""
 FIRST_REPLICATE = 1000
-"""Of the seeds of the first draw: search.final_seeds has the smaller ones."""
+"""The number of the first draw's seeds: search.final_seeds has smaller numbers."""
 
 Place = tuple[int, int, int]
 """Number of training speakers, draw, fold."""
@@ -60,7 +60,7 @@ class CurveTrainings:
         return {"metric": metric, "num_draws": NUM_DRAWS, **curve}
 
     def table(self, classes: Sequence[str]) -> pa.Table:
-        """A row for each training: its speakers, draw, fold and trial, the scores of its held-out clips, clips and seconds."""
+        """A row for each training: its number of speakers, draw, fold and trial, the scores of its held-out clips, clips and seconds."""
         trials = {choice.fold: choice.trial for choice in self.choices}
         rows = []
         for (size, draw, fold), score in sorted(self.scores.items()):
@@ -78,7 +78,7 @@ class CurveTrainings:
 
 
 def curve_sizes(clips: pa.Table) -> list[int]:
-    """The numbers of training speakers: quarters of those of the fold that has fewest; clips have speaker and fold.
+    """The numbers of training speakers: quarters of the smallest number that a fold has; clips have speaker and fold.
 
     Raises UserError where these are fewer than four different numbers.
     """
@@ -119,7 +119,7 @@ def train_curve(
 ) -> CurveTrainings:
     """Every fold's choice trained on every number of speakers and draw; what the fold store has is not trained again.
 
-    clips are those of the plan, with their speakers. Raises UserError where a training diverges.
+    clips are the clips of the plan, with their speakers. Raises UserError where a training diverges.
     """
     by_fold = {choice.fold: choice for choice in choices}
     wanted = _places(clips, choices)
@@ -177,7 +177,7 @@ def _fold_store(plan: SearchPlan, size: int) -> FoldStore:
 def _trainings(
     plan: SearchPlan, clips: pa.Table, choices: Mapping[int, FoldChoice], places: Sequence[Place]
 ) -> list[Training]:
-    """A training for each place; those of a number of speakers and a draw share a plan."""
+    """A training for each place; trainings with the same number of speakers and the same draw share a plan."""
     speaker = np.asarray(clips["speaker"].to_pylist(), np.str_)
     plans: dict[tuple[int, int], SearchPlan] = {}
     for size, draw in {(size, draw): None for size, draw, _ in places}:

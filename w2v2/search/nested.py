@@ -1,7 +1,7 @@
-"""Nested cross-validation: for each fold a search of its own on the clips of the others chooses the hyperparameters.
+"""Nested cross-validation: for each fold a separate search on the clips of the other folds chooses the hyperparameters.
 
-Nothing of a fold's speakers reaches the choice of the model that they are scored with: not what is proposed, not
-what is pruned. Features are those of the search, from the cache.
+A fold's speakers have no influence on the choice of the model that they are scored with, neither on proposals nor on
+pruning. Features are the same as in the search, from the cache.
 """
 
 import logging
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """How many models a search trains, each on all folds but one or, inside of nested cross-validation, but two."""
+    """Numbers of models that a search trains, each on all folds but one or, inside of nested cross-validation, on all but two."""
 
     num_search: int
-    """Of the search itself, where none of its trials is pruned."""
+    """Models of the search itself, where none of its trials is pruned."""
     num_inner: int
-    """Of the searches without one fold, where none of their trials is pruned."""
+    """Models of the searches without one fold, where none of their trials is pruned."""
     num_final: int
     """Of the choices, with every seed."""
     num_curve: int = 0
-    """Of the choices on some of the training speakers, for the learning curve."""
+    """Models for the learning curve: the choices trained on subsets of the training speakers."""
 
     def __str__(self) -> str:
         parts = [f"{self.num_search} models by the search"]
@@ -63,7 +63,7 @@ def cost_of(config: TuneFoldsConfig) -> Cost:
 
 
 def refuse_encoders_by_fold(config: TuneFoldsConfig, of_fold: ByFold) -> None:
-    """Raises UserError for nested cross-validation with an encoder for each fold: none was pre-trained without two."""
+    """Raises UserError for nested cross-validation with an encoder for each fold: it would need encoders pre-trained without two folds."""
     if config.search.nested and of_fold:
         raise UserError(
             "search.nested leaves out two folds at a time, and encoder.name is a folder with an encoder for each fold, every one of "

@@ -27,7 +27,7 @@ def search_one_by_one(plan: SearchPlan, study: Study) -> None:
 
 
 def train_one_by_one(trainings: Sequence[Training], *, on_done: Callable[[int, FoldResult], None]) -> None:
-    """Run trainings in this process, one after the other; a `final_trainings.Train`."""
+    """Run trainings in this process, one after the other, as final_trainings.Train describes."""
     for index, training in enumerate(trainings):
         on_done(index, score_here(training.settings, training.plan, training.fold))
 

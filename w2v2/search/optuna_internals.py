@@ -9,5 +9,5 @@ def running_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optun
 
 
 def as_stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
-    """What the study's file has of one trial; Optuna's own functions read all trials for it."""
+    """One trial as the study's file has it; Optuna's own functions would read all trials."""
     return trial.storage.get_trial(trial._trial_id)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSearch:
-    """Every encoder that a trial may ask for, and every clip's features by all of them."""
+    """Every encoder of the trials, and every clip's features by all of them."""
 
     infos: dict[EncoderConfig, EncoderInfo]
     features: Sequence[ClipFeatures]
@@ -27,11 +27,11 @@ class PreparedSearch:
     gpus: float
     """Of a trial."""
     encoders_by_fold: fold_encoders.ByFold = field(default_factory=dict)
-    """The encoder of each fold, where that of a trial is a folder of such."""
+    """The encoder of each fold, where a trial's encoder is a folder with an encoder for each fold."""
 
     @property
     def vector_size(self) -> int:
-        """Numbers of a clip's pooled vectors, of all encoders together; 0 where frames cross the cut of one."""
+        """The size of a clip's pooled vectors of all encoders together; 0 where an encoder's cut passes on frames."""
         sizes = {info.key: info.vector_size for info in self.infos.values()}
         return sum(sizes.values()) if all(sizes.values()) else 0
 
@@ -48,11 +48,11 @@ class PreparedSearch:
         }
 
     def without_clips(self) -> "PreparedSearch":
-        """The same without the features of clips, which of a million take hundreds of megabytes."""
+        """The prepared search without the features of clips: with a million clips they take hundreds of megabytes."""
         return replace(self, features=())
 
     def long_enough(self, clips: pa.Table) -> "PreparedSearch":
-        """The same, with a reject for each clip that has too few frames for its transcript by some encoder."""
+        """The prepared search, with a reject for each clip that has too few frames for its transcript with some encoder."""
         features = self.features
         references = clips["reference"].to_pylist()
         for kernels, strides in {(tuple(i.kernels), tuple(i.strides)) for i in self.infos.values()}:
@@ -82,7 +82,7 @@ class PreparedSearch:
 def read_prepared(
     config: TuneFoldsConfig, encoders: Sequence[EncoderConfig], clips: pa.Table
 ) -> PreparedSearch | None:
-    """The cached encoders and features, where they are all that a search of heads alone needs; else None."""
+    """The cached encoders and features, where a search of heads needs nothing else; else None."""
     precision = config.resources.precision
     if precision != "float32" or any(encoder.train != "head" for encoder in encoders):
         return None

@@ -1,4 +1,4 @@
-"""Work divided between this process and forked ones, which have what this one had in memory when they were started."""
+"""Work divided between this process and forked ones, which share its memory as it was when they were started."""
 
 import multiprocessing
 import os
@@ -52,7 +52,7 @@ class SideBySide(Generic[W, R]):
         sent = [_send(pipe, share) for pipe, share in busy]
         try:
             results = [[self._compute(item) for item in shares[0]]]
-        finally:  # an answer that is not taken would be that to the next share
+        finally:  # an unread answer would be taken for the answer to the next share
             answers = [
                 _receive(pipe) if was_sent else None for (pipe, _), was_sent in zip(busy, sent, strict=True)
             ]
@@ -73,7 +73,7 @@ def _send(pipe: Connection, share: Sequence[W]) -> bool:
 
 
 def _receive(pipe: Connection) -> "list | Exception | None":
-    """What the helper answers; None where it is gone."""
+    """The helper's answer; None where it is gone."""
     try:
         return pipe.recv()
     except (EOFError, OSError):

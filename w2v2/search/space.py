@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 
 def default_space(config: TuneFoldsConfig) -> dict[str, Dimension]:
-    """AdamW's hyperparameters; the learning rates are those that suit what is trained."""
+    """The default space over AdamW's hyperparameters; the learning rates depend on what is trained."""
     rates = learning_rates(config.encoder, config.lora, config.task.kind)
     sizes = (8, 16) if is_tiny(config.encoder.name) else (8, 16, 32)
     return {
@@ -71,7 +71,7 @@ def with_params(config: C, params: Mapping[str, Json]) -> C:
 
 
 def settings_of_trial(config: TuneFoldsConfig, params: Mapping[str, Json]) -> TuneFoldsConfig:
-    """The settings of a search with the values of a trial; a learning rate left open becomes that of the trial's encoder."""
+    """The settings of a search with the values of a trial; an open learning rate becomes the rate for the trial's encoder."""
     return with_learning_rate(with_params(config, params))
 
 
@@ -93,7 +93,7 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def variants(encoder: EncoderConfig, space: dict[str, Dimension]) -> list[EncoderConfig]:
-    """Every encoder that a trial may ask for: all combinations of the searched encoder fields.
+    """Every encoder of the trials: all combinations of the searched encoder fields.
 
     Raises UserError for an encoder field that is searched over an interval.
     """

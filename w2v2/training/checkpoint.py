@@ -97,7 +97,7 @@ class Checkpoints:
                     return Checkpoint(tensors=safetensors.torch.load(body), state=seal["state"])
                 why = "its checksum differs"
             except storage.StorageError as error:
-                # If it is unreachable or refused it may still exist; to resume from an older one would repeat its steps.
+                # If it is unreachable or refused it may still exist; an older one would repeat its steps.
                 if not isinstance(error, storage.NotFoundError | storage.DamagedError):
                     raise
                 why = str(error)
@@ -126,8 +126,8 @@ def train_resumed(
 ) -> None:
     """Train from the newest checkpoint of the run directory to the end; checkpoints are written on the way.
 
-    The first process calls on_epoch after each epoch's checkpoint; where is_kept is false, none is written. Raises
-    UserError where the loss of this training, named by noun, is not finite any more.
+    The first process calls on_epoch after each epoch's checkpoint; no checkpoint is written where is_kept is false.
+    Raises UserError where the loss of this training, named by noun, is not finite any more.
     """
     checkpoints = Checkpoints(run, keep=settings.keep)
     if newest := checkpoints.latest():
@@ -178,7 +178,7 @@ def take(trainer: Resumable[P]) -> Checkpoint:
 def restore(trainer: Resumable[P], checkpoint: Checkpoint) -> None:
     """Set a training to the state of a checkpoint, which may be of another number of processes.
 
-    Its numbers are then the same up to rounding and to what is drawn at random in a pass, such as dropout.
+    Its numbers are then the same up to rounding and to random draws in a pass, such as dropout.
     """
     positions = [type(trainer.position).restored(state) for state in checkpoint.state["positions"]]
     rank = trainer.group.rank

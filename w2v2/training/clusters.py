@@ -26,7 +26,7 @@ class FrameFeatures:
     """Waveforms, or hidden states."""
     is_waveform: bool
     frame_samples: int
-    """Samples that one frame of the encoder is computed from."""
+    """The number of samples that one frame of the encoder is computed from."""
     hop_samples: int
 
     def __getitem__(self, index: int) -> Float[np.ndarray, "frames dims"]:

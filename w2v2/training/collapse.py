@@ -1,8 +1,9 @@
 """The two ways in which pre-training collapses, distinguished from slow learning by thresholds.
 
 Codes: the quantizer uses one code of each book, every negative is left out, and loss 0 with accuracy 1 looks like
-perfect success. Stuck: the loss stays at that of guessing and its gradient vanishes, while the diversity loss spreads
-the codes, so that the perplexity looks perfect. A loss near that of guessing alone is neither: healthy runs begin so.
+perfect success. Stuck: the loss stays at the loss of guessing and its gradient vanishes, while the diversity loss
+spreads the codes, so that the perplexity looks perfect. A loss near the loss of guessing does not by itself mean a
+collapse: healthy runs begin so.
 """
 
 import math
@@ -23,10 +24,10 @@ class StepReading:
     loss: float
     """Contrastive loss per masked frame, in nats."""
     chance_loss: float
-    """The same of guessing."""
+    """The loss of guessing."""
     accuracy: float
     perplexity: float
-    """Of the batch's mean code probabilities, summed over books."""
+    """The perplexity of the batch's mean code probabilities, summed over books."""
     num_codes: int
     """The codes of all books together."""
     gradient_norm: float
@@ -34,7 +35,7 @@ class StepReading:
 
 @dataclass(frozen=True, kw_only=True)
 class Alarms:
-    """Numbers of consecutive steps that showed each kind of collapse."""
+    """How many of the latest steps in a row showed each kind of collapse."""
 
     few_codes: int = 0
     stuck: int = 0
@@ -52,7 +53,7 @@ class Alarms:
         return Alarms(few_codes=few * (self.few_codes + 1), stuck=stuck * (self.stuck + 1))
 
     def reason(self, step: StepReading) -> str:
-        """What has collapsed and which setting to change; '' if nothing has."""
+        """A sentence on the collapse and the setting to change; '' without a collapse."""
         perfect = self.few_codes and step.accuracy > PERFECT_ACCURACY
         if self.few_codes >= FEW_CODES_STEPS or perfect:
             return (
@@ -92,7 +93,7 @@ class Verdict:
 def verdict(last: JsonObject, *, collapsed: str, num_codes: int, has_clusters: bool = False) -> Verdict:
     """Whether a run is healthy, from the last row of its curve and why it counts as collapsed ('' if it does not).
 
-    has_clusters: whether clusters were predicted, which are given and cannot collapse.
+    has_clusters: whether clusters were predicted; they are fixed before training and cannot collapse.
     """
     if not collapsed and not has_clusters and last["perplexity"] < FEW_CODES_FRACTION * num_codes:
         collapsed = f"a perplexity of {last['perplexity']:.1f} of {num_codes} codes at the end"

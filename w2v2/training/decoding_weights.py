@@ -33,7 +33,7 @@ class TriedWeights:
     lm_weight: float
     word_score: float
     error_rate: float | None
-    """Of words, or of characters where nothing parts words; None where val has no text."""
+    """The error rate of words, or of characters where no spaces separate words; None where val has no text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def tuned(
     """The settings with the weights that have the fewest errors on val, and all that were tried.
 
     Weights that the settings fix are kept. frames are this process's share of the val clips, references the texts of
-    all of them by row; all processes find the same. Of equals the smallest weights are taken.
+    all of them by row; all processes find the same. Among weights with equally few errors the smallest are taken.
     """
     lm_weights = LM_WEIGHTS if decode.lm_weight is None else (decode.lm_weight,)
     fixed = 0.0 if not decode.lexicon else decode.word_score

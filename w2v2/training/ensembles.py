@@ -33,11 +33,11 @@ class Ensemble:
     """A finished ensemble."""
 
     averaged: FinetuneResult
-    """Its predictions for val and test, the mean over members, and the mean of their curves."""
+    """The ensemble's predictions for val and test (means over members), and the mean of the members' curves."""
     members: Sequence[FinetuneResult]
     """Each with its predictions for val and test."""
     out_of_fold: OutOfFold | None
-    """Where each member was trained without one fold."""
+    """The training clips' predictions, where each member was trained without one fold."""
 
 
 def train_ensemble(plan: FinetunePlan, *, train: Callable[[FinetunePlan], FinetuneResult]) -> Ensemble:
@@ -128,7 +128,7 @@ def _averaged(members: Sequence[FinetuneResult], digest: str) -> FinetuneResult:
 
 
 def _mean_curve(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
-    """By epoch the mean over the members that came so far."""
+    """The mean, by epoch, over the members that reached it."""
     epochs = []
     for number in range(max(map(len, curves))):
         points = [curve[number] for curve in curves if len(curve) > number]

@@ -14,7 +14,7 @@ Batches = list[Int[np.ndarray, " batch"]]
 
 
 class Epochs:
-    """The batches of each epoch, drawn when they are asked for: of a million clips those of all epochs take gigabytes."""
+    """The batches of each epoch, drawn when they are needed: with a million clips the batches of all epochs would take gigabytes."""
 
     def __init__(self, num_epochs: int, draw: Callable[[int], Batches]) -> None:
         self._num_epochs, self._draw = num_epochs, draw

@@ -43,9 +43,9 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts
 logger = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"
-"""The split of clips that a member of an ensemble does not train on, and predicts."""
+"""The split of the clips that a member of an ensemble predicts and does not train on."""
 MEMBER_STRIDE = 100_003
-"""Between the seeds of one member of an ensemble and the next."""
+"""The distance between the seeds of one member of an ensemble and the next."""
 
 OnEpoch = Callable[[int, int, Epoch], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's losses."""
@@ -53,7 +53,7 @@ OnEpoch = Callable[[int, int, Epoch], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FinetunePlan:
-    """What every process of a fine-tuning needs: settings, clips with their splits, and where their features are."""
+    """The plan that every process of a fine-tuning needs: settings, clips with their splits, and the place of their features."""
 
     config: FinetuneConfig
     groups: tuple[tuple[str, ...], ...]
@@ -65,11 +65,11 @@ class FinetunePlan:
     descriptors: Float[np.ndarray, "clips descriptors"] | None = None
     """Hand-made features of every clip, where the head joins some."""
     vocabulary: Vocabulary | None = None
-    """What the outputs of a model of transcripts write."""
+    """The characters of the outputs of a model of transcripts."""
     card: dict[str, Json]
-    """What the model card reports in addition to the model itself."""
+    """Entries of the model card in addition to the description of the model."""
     member: int = 0
-    """Which member of an ensemble this is; each has a seed of its own."""
+    """The number of the ensemble's member; each has its own seed."""
     model_uri: str = ""
     """The model folder; empty is `<run>/model`."""
 
@@ -107,10 +107,10 @@ class FinetunePlan:
 
 
 def planned_clips(clips: pa.Table, *, is_divided: bool) -> pa.Table:
-    """What training needs of each clip, about 90 bytes where it has a class: names that many clips share are numbers.
+    """The columns of the clips that training needs, about 90 bytes for a clip with a class; repeated names are stored as numbers.
 
-    That is split, audio_digest, num_samples, the targets, and the speaker for the model's record of its training;
-    clip_id, too, where the training clips are divided into folds (is_divided).
+    The columns are split, audio_digest, num_samples, the targets, and the speaker for the model's record of its
+    training; also clip_id where the training clips are divided into folds (is_divided).
     """
     needed = {"audio_digest", "num_samples", "reference", *(["clip_id"] if is_divided else [])}
     shared = {"split", "speaker", "label"}
@@ -125,7 +125,7 @@ def planned_clips(clips: pa.Table, *, is_divided: bool) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneResult:
-    """What a fine-tuning returns; the model itself is in the model folder."""
+    """The result of a fine-tuning; the model itself is in the model folder."""
 
     rows: Int[np.ndarray, " rows"]
     """The rows of the clips of val and test, and of the clips that a member of an ensemble holds out."""
@@ -139,7 +139,7 @@ class FinetuneResult:
     digest: str
     """The model's digest; empty on all processes but the first, which writes the model."""
     beam: BeamDecoding | None = None
-    """How transcripts were decoded, where not greedily."""
+    """The beam search that decoded transcripts; None for greedy decoding."""
 
 
 def finetune(
@@ -201,7 +201,7 @@ def _predict(
 
 
 def epoch_log(num_epochs: int, *, group: str) -> OnEpoch:
-    """An `on_epoch` that logs one line per epoch: loss, UAR and validation loss; and hands them to followers by `group`."""
+    """An `on_epoch` that logs one line per epoch (loss, UAR and validation loss) and passes the numbers to followers under `group`."""
     progress = Progress("training", unit="steps", interval_s=0)
 
     def log(done: int, total: int, point: Epoch) -> None:
@@ -256,7 +256,7 @@ def _new_classifier(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) ->
 
 
 def _new_transcriber(plan: FinetunePlan, encoder: Encoder, train_set: ClipSet) -> Transcriber:
-    """The model before its first step; with text.vocab=model its output layer is that of the CTC model."""
+    """The model before its first step; with text.vocab=model its output layer comes from the CTC model."""
     assert plan.vocabulary is not None
     config = plan.config
     checkpoint = config.encoder if config.text.vocab == "model" else None

@@ -21,9 +21,9 @@ PER_TRIAL = {
 }
 """Fields of optim that may differ between trials of one stack."""
 MAX_KEPT_BYTES = 2**27
-"""Of the draws of one stack: more than that is drawn anew for each stack of trials."""
+"""The most bytes of the draws of one stack; larger draws are made again for each stack of trials."""
 MAX_DRAWN_BYTES = 2**24
-"""Of steps that are drawn together: a whole epoch of most corpora."""
+"""The most bytes of steps that are drawn together: a whole epoch of most corpora."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class PooledClips:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """The rows that train and those that are held out, and the seed of the fold's draws."""
+    """The rows of the training clips and of the held-out clips, and the seed of the fold's draws."""
 
     number: int
     train: Int[np.ndarray, " clips"]
@@ -62,7 +62,7 @@ class StackSettings:
     def of(
         cls, *, head: HeadConfig, training: TrainingConfig, optim: OptimConfig, mixes: bool
     ) -> "StackSettings":
-        """The settings that a trial shares with others of its stack."""
+        """The settings that a trial shares with the other trials of its stack."""
         usual = OptimConfig()
         return cls(
             head, training, replace(optim, **{name: getattr(usual, name) for name in PER_TRIAL}), mixes
@@ -79,15 +79,15 @@ class StepsDraw:
     shares: Float[Tensor, "steps folds batch"] | None
     """The shares of the rows in their mixtures."""
     targets: Int[np.ndarray, "steps folds batch"]
-    """The class of each row, or of the larger part of a mixture."""
+    """The class of each row; for a mixture, the class of its larger part."""
     num_rows: Int[np.ndarray, "steps folds"]
     """Rows that are no padding."""
     loss: Float[Tensor, "steps folds batch classes"]
-    """What each log probability adds to the sum of the losses; 0 on padding."""
+    """The factor of each log probability in the sum of the losses; 0 on padding."""
     of_batch: Float[Tensor, "steps folds"]
-    """What a step's sum of losses is multiplied by, to be the loss of the batch."""
+    """The factor that turns a step's sum of losses into the loss of the batch."""
     weight: Float[np.ndarray, "steps folds"]
-    """What a step adds to the number that the epoch's sum of losses is divided by, to be their mean."""
+    """A step's part of the divisor that turns the epoch's sum of losses into their mean."""
     kept: list[Bool[Tensor, "steps folds batch _"]]
     """The inputs of each linear layer that dropout keeps; empty without dropout."""
 
@@ -111,7 +111,7 @@ class FoldDraws:
         self.num_steps = [sum(of_epochs) for of_epochs in of_folds]
         """Optimizer steps of each fold."""
         self.even = all(of_epochs == of_folds[0] for of_epochs in of_folds)
-        """Whether all folds have as many steps as each other in every epoch."""
+        """Whether all folds have the same number of steps in every epoch."""
         self._kept: list[list[StepsDraw]] = []
 
     def epochs(self) -> Iterator[Iterable[StepsDraw]]:
@@ -136,9 +136,7 @@ class FoldDraws:
     def _epoch(self, epoch: int, generators: Sequence[torch.Generator]) -> Iterator[StepsDraw]:
         batches = [self._fold_batches(fold, epoch) for fold in self.folds]
         size = batch_size_at(epoch, num_epochs=self.settings.training.num_epochs, optim=self.settings.optim)
-        size = min(
-            size, len(self.clips.targets)
-        )  # the same whichever folds there are, as sums may depend on it
+        size = min(size, len(self.clips.targets))  # independent of the folds, as sums may depend on it
         num_steps = max(len(of_fold) for of_fold in batches)
         at_once = max(1, MAX_DRAWN_BYTES * num_steps // max(1, self._num_bytes()))
         for first in range(0, num_steps, at_once):

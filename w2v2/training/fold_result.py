@@ -45,7 +45,7 @@ class FoldScore:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldTranscripts:
-    """What one fold of one trial leaves where the model writes text."""
+    """The result of one fold of one trial where the model writes text."""
 
     fold: int
     clip_ids: list[str]

@@ -1,4 +1,4 @@
-"""Whether every weight that is to be trained is reached by the gradient of the loss."""
+"""A check that the gradient of the loss reaches every weight that is to be trained."""
 
 from torch import nn
 
@@ -11,8 +11,9 @@ NUM_SHOWN = 8
 def check_gradients(model: nn.Module) -> None:
     """Raises UserError naming the trained parameters that have no gradient after the backward pass of a step.
 
-    A gradient of zeros is one. Without any, a weight would stay as it is while every setting says that it is trained:
-    some forwards, such as WavLM's attention, read the weights of layers and never call what is wrapped around them.
+    A gradient of zeros counts as a gradient. Without one, a weight would never change, although the settings say that
+    it is trained: some forwards, such as WavLM's attention, read the weights of layers and never call the modules that
+    are wrapped around them.
     """
     trained = [(name, p.grad is not None) for name, p in model.named_parameters() if p.requires_grad]
     missing = [name for name, has_gradient in trained if not has_gradient]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from w2v2.features.batches import ClipSet
 
 MIXUP = 0x6D6978
-"""Keeps these random numbers apart from those of the order of clips and of augmentation."""
+"""Makes these random numbers independent of the ones for the order of clips and for augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Batch:
 
     @property
     def needed(self) -> Int[np.ndarray, " clips"]:
-        """The clips whose features the batch is made of, partners included."""
+        """The clips whose features the batch needs, partners included."""
         return self.clips if self.partners is None else np.concatenate([self.clips, self.partners])
 
 
@@ -82,7 +82,7 @@ def mixed_features(
 def mixed_targets(
     targets: Shaped[np.ndarray, "clips ..."], batch: Batch, *, num_outputs: int
 ) -> Shaped[Tensor, "batch ..."]:
-    """The targets of a batch; where it is mixed, classes are a row of shares each, and what one clip lacks is NaN.
+    """The targets of a batch; in a mixed batch classes are rows of shares, and a target that one of the two clips lacks is NaN.
 
     A loss that is linear in its targets, as cross entropies are, is then the weighted sum of the losses of both clips.
     """

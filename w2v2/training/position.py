@@ -33,7 +33,7 @@ class Position:
 
     @classmethod
     def redistributed(cls, positions: Sequence["Position"], rank: int) -> "Position":
-        """The position of a process among another number of them: the first one has the sums of all."""
+        """The position of a process after a change of their number: the first process gets the sums of all."""
         if rank:
             return replace(positions[0], loss=0.0, weight=0.0, confusion=[])
         counts = [np.array(position.confusion) for position in positions if position.confusion]
@@ -47,7 +47,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What a pass of the model adds to the sums of the epoch; its tensors may still be computed by a GPU."""
+    """The numbers that a pass of the model adds to the sums of the epoch; a GPU may still be computing them."""
 
     loss: Float[Tensor, ""]
     weight: float

@@ -20,7 +20,7 @@ class PretrainPosition:
     totals: list[float] = field(default_factory=list)
     """Totals of the epoch so far, flat."""
     last_totals: list[float] = field(default_factory=list)
-    """Those of the training clips in the last whole epoch."""
+    """The sums of the training clips in the last complete epoch."""
     alarms: Alarms = field(default_factory=Alarms)
     collapsed: str = ""
     """Why the run counts as collapsed, where training.on_collapse=warn let it continue."""
@@ -36,5 +36,5 @@ class PretrainPosition:
 
     @classmethod
     def redistributed(cls, positions: Sequence["PretrainPosition"], rank: int) -> "PretrainPosition":
-        """The position of a process among another number of them; each has the sums of all."""
+        """The position of a process after a change of their number; each process has the sums of all."""
         return positions[0]

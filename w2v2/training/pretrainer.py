@@ -40,13 +40,13 @@ NUM_FETCHED = 4
 NUM_MADE = 2
 """Batches that are padded and drawn for while others are trained on, the present one included."""
 NUM_STEP_ROWS = 500
-"""About so many steps of a whole training are kept for its curves."""
+"""About how many steps of a whole training are kept for its curves."""
 ANNEALED_FRACTION = 0.7
-"""Where the Gumbel temperature reaches its end, unless quantizer.gumbel_decay says otherwise."""
+"""The fraction of the steps after which the Gumbel temperature reaches its end, unless quantizer.gumbel_decay is set."""
 
 
 class CollapseError(UserError):
-    """Raised when the codes collapse, or only their spread is learned; the message names what to change."""
+    """Raised when the codes collapse, or only their diversity is learned; the message names the setting to change."""
 
 
 class Pretrainer:
@@ -122,7 +122,7 @@ class Pretrainer:
         return at
 
     def _expect_batches(self) -> None:
-        """Begin to fetch and to make what the next steps need, those of the next epoch included."""
+        """Begin to fetch features and to make batches of the next steps, also across the end of the epoch."""
         at = self.position
         now = self._plan[at.epoch][at.batch : at.batch + NUM_FETCHED]
         then = self._plan[at.epoch + 1][: NUM_FETCHED - len(now)] if at.epoch + 1 < len(self._plan) else []
@@ -227,14 +227,14 @@ class Pretrainer:
         return self._over_processes(totals, counts)
 
     def _parts(self, batch: Int[np.ndarray, " batch"]) -> tuple[list[Inputs], int, bool]:
-        """This process's inputs, whether they count (else 0: it has no clip of this batch), and whether any process has parts."""
+        """This process's inputs, 1 if they count (0 if it has no clip of this batch), and whether any process has several parts."""
         parts, counts, in_parts = self._clips_of_parts(batch)
         return [self.ahead.batch(clips, epoch=self.position.epoch) for clips in parts], counts, in_parts
 
     def _clips_of_parts(
         self, batch: Int[np.ndarray, " batch"]
     ) -> tuple[list[Int[np.ndarray, " _"]], int, bool]:
-        """The same with numbers of clips in place of inputs."""
+        """Like _parts, with numbers of clips in place of inputs."""
         shares = [batch[rank :: self.group.size] for rank in range(self.group.size)]
         split = [self._split(share) for share in shares]
         parts, counts = (split[self.group.rank], 1) if len(shares[self.group.rank]) else ([batch[:1]], 0)

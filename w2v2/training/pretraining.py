@@ -30,7 +30,7 @@ from w2v2.training.process_group import ProcessGroup
 logger = logging.getLogger(__name__)
 
 NAME = "pre-training"
-"""Of a training in the log; trainings without a fold have names of their own."""
+"""The name of a training in the log; trainings for a fold have other names."""
 
 OnEpoch = Callable[[int, int, list[Row]], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's rows of the curve."""
@@ -38,18 +38,18 @@ OnEpoch = Callable[[int, int, list[Row]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainPlan:
-    """What every process of a pre-training needs: settings, clips with their splits, and where their features are."""
+    """The plan that every process of a pre-training needs: settings, clips with their splits, and the place of their features."""
 
     config: PretrainConfig
-    """With a learning rate and a batch (config.with_recipe)."""
+    """The settings, with learning rate and batch filled in (config.with_recipe)."""
     key: str
     """The folder of the features in the cache."""
     target_key: str = ""
-    """The folder of the features that clusters are of, where these are others."""
+    """The folder of the features that are clustered, where training uses other features."""
     clips: pa.Table
     """clip_id, speaker, split (train or val), audio_digest and num_samples of every clip."""
     card: dict[str, Json]
-    """What the model card reports in addition to the curve's last rows."""
+    """Entries of the model card in addition to the curve's last rows."""
 
     def features(self, key: str, split: str) -> Features:
         """The features of the clips of a split, of a folder in the cache."""
@@ -64,7 +64,7 @@ class PretrainPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """What a pre-training returns; the model itself is in the model folder."""
+    """The result of a pre-training; the model itself is in the model folder."""
 
     curve: list[Row]
     """One row per epoch and split."""
@@ -184,7 +184,7 @@ def _train(config: PretrainConfig, trainer: Pretrainer, report: OnEpoch) -> None
         report(at.step, trainer.num_steps, [row for row in at.curve if row["epoch"] == at.epoch])
 
     def is_kept() -> bool:
-        # What may turn out to be a collapse is not kept, so that the newest checkpoint is of before it.
+        # No checkpoint in a possible collapse, so that the newest one is from before the collapse.
         return not (trainer.position.alarms.is_rising and config.training.on_collapse == "stop")
 
     try:
@@ -199,7 +199,7 @@ def _train(config: PretrainConfig, trainer: Pretrainer, report: OnEpoch) -> None
 
 
 def _code_usage(trainer: Pretrainer) -> pa.Table:
-    """How often each code is used by the weights at the end: for val with its draws, else for train."""
+    """How often the final weights use each code, on val with its fixed draws, else on train."""
     totals = trainer.validation()
     split = "val"
     if totals is None:

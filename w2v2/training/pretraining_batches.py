@@ -1,4 +1,4 @@
-"""Clips of pre-training as padded batches with their draws, and what a batch adds up to."""
+"""Clips of pre-training as padded batches with their draws, and the sums over a batch."""
 
 import math
 import time
@@ -47,7 +47,7 @@ class PretrainClips:
 
 
 class BatchDrawer:
-    """Makes the padded batches of some clips; a clip's crop, mask, negatives and noise are its own."""
+    """Makes the padded batches of some clips; a clip's crop, mask, negatives and noise do not depend on the batch."""
 
     def __init__(self, clips: PretrainClips, model: PretrainingModel, config: PretrainConfig) -> None:
         self.clips, self._config = clips, config
@@ -124,7 +124,7 @@ class BatchDrawer:
 class BatchesAhead:
     """The batches of a BatchDrawer, made in the background while others are trained on.
 
-    What is made, and in which order, does not change: a clip's draws are its own.
+    Batches and their order do not change by this, as a clip's draws do not depend on other clips.
     """
 
     def __init__(self, drawer: BatchDrawer) -> None:
@@ -141,7 +141,7 @@ class BatchesAhead:
             self._coming[key] = self._maker.submit(self._drawer.batch, clips, epoch=epoch)
 
     def batch(self, clips: Int[np.ndarray, " part"], *, epoch: int) -> Inputs:
-        """What BatchDrawer.batch returns; raises what it raises."""
+        """The result of BatchDrawer.batch, or its error."""
         self.expect(clips, epoch=epoch)
         started = time.monotonic()
         try:
@@ -206,7 +206,7 @@ class Totals:
         )
 
     def flat(self) -> Float[np.ndarray, " numbers"]:
-        """All numbers in a row, for sums over processes and for checkpoints."""
+        """All numbers as one array, for sums over processes and for checkpoints."""
         codes = (self.code_probabilities.ravel(), self.code_counts.ravel())
         return np.concatenate([[getattr(self, name) for name in SCALARS], *codes])
 

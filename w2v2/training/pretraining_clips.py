@@ -33,7 +33,7 @@ class Part:
 def with_too_short(
     config: PretrainConfig, prepared: Sequence[ClipFeatures], info: EncoderInfo
 ) -> Sequence[ClipFeatures]:
-    """The same clips, with a reject for those that are too short to mask a span of."""
+    """The same clips, with a reject for each that is too short for a masked span."""
     needed = config.mask.min_frames
     for kernel, stride in zip(info.kernels[::-1], info.strides[::-1], strict=True):
         needed = (needed - 1) * stride + kernel
@@ -51,14 +51,14 @@ def with_too_short(
 def speaker_folds(
     config: PretrainConfig, corpus: Manifest, prepared: Sequence[ClipFeatures]
 ) -> dict[str, int]:
-    """The fold of each speaker, as a search has it: over all usable clips, those too short to pre-train on included."""
+    """The fold of each speaker, as in a search: computed from all usable clips, also those too short to pre-train on."""
     usable = corpus.clips.filter(pa.array([not clip.reject for clip in prepared]))
     assigned = folds.assign(usable, config.folds)
     return dict(zip(assigned["speaker"].to_pylist(), assigned["fold"].to_pylist(), strict=True))
 
 
 def with_folds(config: PretrainConfig, corpus: Manifest, fold_of: Mapping[str, int]) -> Manifest:
-    """The clips with the fold of their speaker, no audio in two; the folder is marked as one of encoders by fold."""
+    """The clips with the fold of their speaker, and no audio in two folds; the folder is marked as one of encoders by fold."""
     fold = [fold_of[speaker] for speaker in corpus.clips["speaker"].to_pylist()]
     clips = corpus.clips.append_column("fold", pa.array(fold, pa.int64()))
     folds.audit(clips)

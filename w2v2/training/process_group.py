@@ -19,7 +19,7 @@ class ProcessGroup:
     size: int = 1
 
     def sum(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Sums over all processes: sums travel, ratios are taken once, afterwards."""
+        """Sums over all processes; ratios are computed afterwards, from the sums."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
@@ -29,7 +29,7 @@ class ProcessGroup:
         return whole[self.rank :: self.size]
 
     def whole(self, share: Shaped[Tensor, "share ..."], num_clips: int) -> Shaped[Tensor, "clips ..."]:
-        """The parts of all processes in the order of the clips; gradients flow into this one's alone."""
+        """The parts of all processes in the order of the clips; gradients flow only into this process's part."""
         if self.size == 1:
             return share
         rows = torch.zeros((num_clips, *share.shape[1:]), dtype=share.dtype, device=share.device)

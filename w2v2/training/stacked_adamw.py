@@ -11,12 +11,12 @@ from w2v2.config.model import OptimConfig
 from w2v2.models.torch_internals import fused_adamw
 
 WIDEST_VECTOR = 16
-"""Numbers that a processor's vector instructions take at once, at most."""
+"""The most numbers that a vector instruction of a processor takes at once."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A parameter of one fold, or of all folds, and what AdamW keeps of it."""
+    """A parameter of one fold, or of all folds, and AdamW's state for it."""
 
     tensor: Tensor
     decays: bool
@@ -35,8 +35,8 @@ class _Part:
 class StackedAdamW:
     """`optimizer.make_optimizer`'s AdamW for one trial's heads on all folds.
 
-    even: every fold takes every step, so that they take it together wherever that changes no bit: where a fold's
-    part begins at a whole number of vector instructions.
+    even: every fold takes every step. Then folds take steps together wherever that changes no bit, which is where a
+    fold's part begins at a multiple of the vector width.
     """
 
     def __init__(self, parameters: Sequence[Tensor], trial: int, optim: OptimConfig, *, even: bool) -> None:

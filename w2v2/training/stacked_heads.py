@@ -1,8 +1,9 @@
 """Heads on pooled vectors, trained side by side: all folds, and all trials with the same shared settings, in one batched computation.
 
-A head's numbers do not depend on what it is trained with, bit for bit. They are those that `fold_training.score_fold`
-gives it alone, up to the rounding of float32: batches, dropout and first weights are drawn from the same seeds, and the
-steps of AdamW are the same, but products may be formed and added up in another order.
+A head's numbers do not depend on the heads that are trained with it, bit for bit. They equal the numbers of
+`fold_training.score_fold` for the head alone, up to the rounding of float32: batches, dropout and first weights are
+drawn from the same seeds, and the steps of AdamW are the same, but products may be formed and added up in another
+order.
 """
 
 import time
@@ -45,9 +46,9 @@ def _products(
 def _weight_gradients(
     x: Float[Tensor, "_ folds batch inputs"], gradient: Float[Tensor, "trials folds batch outputs"]
 ) -> tuple[Float[Tensor, "trials folds outputs inputs"], Float[Tensor, "trials folds outputs"]]:
-    """The gradients of weight and bias, of that of the outputs.
+    """The gradients with respect to weight and bias, from the gradient with respect to the outputs.
 
-    torch's own gradient of a batched product adds up in another order than nn.Linear's.
+    torch's own gradient of a batched product adds up in another order than the gradient of nn.Linear.
     """
     of_weight = x.new_empty(*gradient.shape[:2], gradient.shape[3], x.shape[3])
     for trial, of_folds in enumerate(x.expand(len(gradient), -1, -1, -1)):
@@ -199,7 +200,7 @@ class StackedHeads:
     def _update(
         self, gradients: Sequence[Tensor], active: list[int], rates: list[list[list[float]]], number: int
     ) -> None:
-        """One step of AdamW, whose number among the rates is given; of one trial, folds of the same learning rate together."""
+        """One step of AdamW; number is its place among the rates. Folds of a trial with the same learning rate take it together."""
         for trial, step in enumerate(self._steps):
             by_rate: dict[float, list[int]] = {}
             for fold in active:
@@ -232,7 +233,7 @@ class StackedHeads:
 
     @torch.no_grad()
     def _score(self, index: int, seconds: float) -> list[FoldScore | DivergenceError]:
-        """Of each trial, the score of its head of a fold on the held-out clips."""
+        """The score of each trial's head of one fold on the held-out clips."""
         fold, clips = self._folds[index], self._clips
         lengths = clips.lengths[fold.held_out]
         logits = np.zeros((len(self._optims), len(lengths), clips.num_classes), np.float32)

@@ -1,4 +1,4 @@
-"""A support vector machine on hand-made features: for each held-out fold, settings chosen on the others alone."""
+"""A support vector machine on hand-made features; for each held-out fold the settings are chosen on the other folds."""
 
 import time
 import warnings
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 Parts = list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]
-"""Places of the clips that train and of those that are scored, for each inner fold."""
+"""For each inner fold the places of its training clips and of its scored clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class FoldFit:
     gamma: float
     """0 is one over the number of features times their variance."""
     inner_uar: float
-    """Mean UAR over the inner folds, held out from the model of the chosen settings."""
+    """Mean UAR of the chosen settings over the inner folds, each held out from training."""
     temperature: float
-    """Divides the decision values; of the inner folds, too."""
+    """The temperature that divides the decision values."""
     num_train: int
     held_out: Int[np.ndarray, " clips"]
     """Places of the held-out clips."""
@@ -55,7 +55,8 @@ def fit_svm_on_fold(
     C and gamma have the highest mean UAR over inner folds, by speaker, of the other folds' clips; features are
     standardised with statistics of the training clips, within the inner folds too. Probabilities are a softmax
     of the one-vs-rest decision values over a temperature, which is fitted on the inner folds (Guo et al.,
-    On calibration of modern neural networks, 2017), so the largest is the machine's own prediction.
+    On calibration of modern neural networks, 2017), so the class with the largest probability is the machine's
+    prediction.
     """
     from sklearn.model_selection import GridSearchCV
 

@@ -92,7 +92,7 @@ class Trainer:
 
     @property
     def position(self) -> Position:
-        """How far the training has come, the sums of all passes included."""
+        """The position of the training, after the sums of all passes have been added."""
         self._sum_up()
         return self._at
 
@@ -168,9 +168,9 @@ class Trainer:
         return batch.take(self.group.share(np.arange(len(batch))))
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        """What this process computes of a batch, pass by pass.
+        """This process's parts of a batch, pass by pass.
 
-        A process without a clip of this batch keeps in step with one that does not count.
+        A process without a clip of this batch takes one clip that does not count, to stay in step.
         """
         share = self._share(batch)
         if not len(share):
@@ -245,7 +245,7 @@ class Trainer:
             return self.network(*inputs)
 
     def _count(self, outputs: Outputs, targets: Shaped[Tensor, "batch ..."], loss: Tensor) -> None:
-        """Add clips to the sums of the epoch; those of a GPU later, as the program would wait for it here."""
+        """Add clips to the sums of the epoch; sums on a GPU are added later, as the program would wait for them here."""
         predicted = None
         if self.task.kind == "classes" and isinstance(outputs, Tensor):
             predicted = outputs.detach().argmax(1)

@@ -1,4 +1,4 @@
-"""Plots of a pre-training: learning curves with those of guessing, its steps, and the use of each code."""
+"""Plots of a pre-training: learning curves with the level of guessing, its steps, and the use of each code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _LINE_STYLES: Mapping[str, Mapping[str, Any]] = {
 
 
 def learning_curves(curves: pa.Table, *, num_codes: int, alarm_perplexity: float | None) -> Figure:
-    """Loss and accuracy of train and validation by epoch with those of guessing, and perplexity with its alarm."""
+    """Loss and accuracy of train and validation by epoch with the level of guessing, and perplexity with its alarm."""
     rows = sorted(curves.to_pylist(), key=lambda row: row["epoch"])
     with style():
         figure = Figure(figsize=(WIDTH, 5.2))

@@ -36,7 +36,7 @@ MAX_SPEAKERS = 500
 
 
 def forest(metrics: JsonObject, *, chance: float | None) -> Figure:
-    """The searched metric in one look: the estimate with its interval, each fold and all clips of the best trial.
+    """The searched metric at a glance: the estimate with its interval, each fold and all clips of the best trial.
 
     Folds have intervals where they have speakers enough. Where metrics.json has no estimate: the best trial with its
     interval, each fold, and what was selected on the other folds.
@@ -103,7 +103,7 @@ def fold_scores(
 ) -> Figure:
     """One dot a fold with its interval, if any, their mean, and the pooled 95 % interval as a band.
 
-    folds is that of metrics.json for the metric.
+    folds is the metric's entry in `folds` of metrics.json.
     """
     points = [(fold, 100 * value) for fold, value in enumerate(folds["values"]) if is_defined(value)]
     numbers, values = [fold for fold, _ in points], [value for _, value in points]
@@ -133,7 +133,7 @@ def speaker_scores(
 ) -> Figure:
     """One dot a speaker, best on top, over the pooled 95 % interval; up to 60 speakers are named.
 
-    Of more than MAX_SPEAKERS so many are drawn, at equal distances in the order of their scores.
+    With more than MAX_SPEAKERS only that many are drawn, at equal distances in the order of their scores.
     """
     scores = sorted((row[metric], speaker) for speaker, row in by_speaker.items() if is_defined(row[metric]))
     if len(scores) > MAX_SPEAKERS:

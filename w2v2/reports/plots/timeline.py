@@ -10,7 +10,7 @@ from w2v2.reports.text import shortened
 
 MAX_LINES = len(CYCLE)
 MAX_CHARACTERS = 100
-"""Of a title, which has the width of the figure."""
+"""The most characters of a title, which has the width of the figure."""
 
 
 def timeline(
@@ -22,7 +22,7 @@ def timeline(
 ) -> Figure:
     """A panel for each recording: the outputs of its windows (start_s, end_s, values) over time.
 
-    Of more outputs than there are colours, those that are highest somewhere are drawn. unit_interval says that values
+    With more outputs than colours, only outputs that are the highest somewhere are drawn. unit_interval says that values
     are probabilities.
     """
     drawn = _drawn(recordings, len(names))

@@ -61,7 +61,7 @@ def vector_map(
     shown = [group if group in colours else None for group in groups]
     with style():
         figure, axes = one_panel(WIDTH, WIDTH)
-        # Those that share a colour are drawn first, so that they hide none of the others.
+        # Groups that share a colour are drawn first, so that they hide no other group.
         for name in (None, *named):
             rows = [i for i, group in enumerate(shown) if group == name]
             if rows:
