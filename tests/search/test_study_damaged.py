@@ -1,10 +1,12 @@
 """study.db damaged, lost or locked: it is rebuilt from ledger/, and the trials that follow are the same."""
 
+import os
 import random
 import resource
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.exceptions import StorageInternalError
@@ -162,6 +164,34 @@ def test_a_name_with_the_words_of_a_lock_is_no_lock(tmp_path: Path) -> None:
         match=r"study\.db cannot be read or written \(.*no such table: trial_intermediate_values",
     ):
         study.report(proposal.number, [0.5], num_folds=6)
+
+
+@pytest.mark.parametrize(
+    "code, may_be_written", [(sqlite3.SQLITE_FULL, True), (sqlite3.SQLITE_READONLY, False)]
+)
+def test_a_whole_study_on_a_disk_that_takes_no_more_is_not_taken_for_damaged(
+    code: int, may_be_written: bool, tmp_path: Path, monkeypatch
+) -> None:
+    study = make(tmp_path)
+    run_on(study, num_steps=20)
+    wanted, body = trials_of(study), (tmp_path / "study.db").read_bytes()
+
+    def refused(**settings: object) -> None:
+        error = sqlite3.OperationalError("the words of SQLite")
+        error.sqlite_errorcode = code
+        raise StorageInternalError("Optuna's words") from error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.create_study", refused)
+        access = SimpleNamespace(R_OK=os.R_OK, W_OK=os.W_OK, access=lambda path, mode: may_be_written)
+        patch.setattr(study_file, "os", access)
+        with pytest.raises(
+            ResumableError,
+            match=r"study\.db cannot be read or written \(the words of SQLite\): see that its disk",
+        ):
+            make(tmp_path)
+    assert (tmp_path / "study.db").read_bytes() == body
+    assert trials_of(make(tmp_path)) == wanted
 
 
 def test_locks_are_known_by_the_codes_of_sqlite(tmp_path: Path) -> None:

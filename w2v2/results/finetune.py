@@ -231,16 +231,16 @@ def _details(
 def _tuning_estimate(config: FinetuneConfig) -> Json:
     """`estimate` of the search that chose the settings.
 
-    None where there was no search, or its files cannot be read; a warning is logged where they are damaged.
+    None where there was no search, and, with a warning, where its file is there and cannot be read.
     """
     if not config.tuned_on or config.task.kind != "classes":
         return None
     try:
         return run_directory.read_metrics(storage.expand(config.tuned_on)).get("estimate")
-    except storage.DamagedError as error:
-        logger.warning("no estimate of the search in tuned_on: %s", error)
-    except storage.StorageError:  # provenance.tuning_caveat has warned of it
+    except storage.NotFoundError:  # provenance.tuning_caveat has warned of a search that is gone
         pass
+    except storage.StorageError as error:
+        logger.warning("no estimate of the search in tuned_on: %s", error)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class StudyFile:
             except storage.StorageError:
                 raise
             except Exception as error:  # a flipped bit may be anything to Optuna
-                if _is_locked(error):
+                if self._is_no_damage(error):
                     raise self._failure(error) from error
                 complete = records.read()
         else:
@@ -77,9 +78,17 @@ class StudyFile:
             with contextlib.closing(sqlite3.connect(self._path, timeout=LOCK_WAIT_S)) as connection:
                 return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         except sqlite3.DatabaseError as error:
-            if _is_locked(error):
+            if self._is_no_damage(error):
                 raise self._failure(error) from error
             return False
+
+    def _is_no_damage(self, error: BaseException) -> bool:
+        """Whether SQLite could not use the file for a reason outside of it: a lock, a full disk, or no permission."""
+        code = sqlite_code(error)
+        may_be_written = os.access(
+            self._path, os.R_OK | os.W_OK
+        )  # damage, too, may make SQLite say 'read-only'
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL) or (code is not None and not may_be_written)
 
     def _check_complete(self, complete: Mapping[int, Record], records: TrialRecords) -> None:
         """Raises UserError where study.db cannot be restored because a trial has no record."""
