@@ -1,4 +1,4 @@
-"""What notebooks and programs use, without Ray: `from w2v2 import load_model, embed, predict, read_run`.
+"""Functions for notebooks and programs, without Ray: `from w2v2 import load_model, embed, predict, read_run`.
 
 The numbers are those that `w2v2 predict` and `w2v2 extract-embeddings` write; for many hours of audio use these, which
 compute on all machines and resume.

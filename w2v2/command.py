@@ -21,7 +21,7 @@ JOBS = {
     "pretrain": "pre-train an encoder on audio without labels",
     "benchmark": "compare this package with the usual tools on this machine",
 }
-"""What each job does, in a line."""
+"""The purpose of each job, in a line."""
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import threading
 from typing import NoReturn
 
 _NUM_TOOLS = 6
-"""Of sys.monitoring: ids of profilers, debuggers and the like are 0 to 5."""
+"""The number of tool ids of sys.monitoring, for profilers, debuggers and the like."""
 
 
 def end_process(code: int) -> NoReturn:

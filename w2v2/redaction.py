@@ -106,7 +106,7 @@ def public_text(text: str) -> str:
 
 
 def public_values(values: Mapping[str, Json]) -> dict[str, Json]:
-    """The same values, with every text in them as public_text gives it."""
+    """The same values, with public_text applied to every text in them."""
     return {name: _with_texts(public_text, value) for name, value in values.items()}
 
 

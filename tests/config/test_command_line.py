@@ -203,7 +203,7 @@ def test_help_shows_every_field_with_its_docstring(capsys):
         ("--training.label_smoothing", "Probability mass spread over all classes."),
         ("--search.space", "Searched fields by path"),
         ("--run", "The run directory, local or gs://"),
-        ("--encoder.train", "What is trained: everything, all but the convolutions"),
+        ("--encoder.train", "The part that is trained: everything, all but the convolutions"),
     ]:
         assert flag in text and words in text
     for section in fields(TuneFoldsConfig):

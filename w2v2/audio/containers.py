@@ -29,7 +29,7 @@ class Container:
     """A file of a recognised format that has all the bytes its header promises."""
 
     format: Literal["wav", "aiff", "nist", "flac", "mp3", "ogg", "mov", "matroska"]
-    """As ffmpeg calls its demuxer."""
+    """The name of ffmpeg's demuxer."""
     parts: tuple[bytes, ...]
     """Streams to decode one after the other: several only for chained Ogg files."""
     decoder: Literal["libsndfile", "ffmpeg"] = "ffmpeg"

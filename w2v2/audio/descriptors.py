@@ -41,7 +41,7 @@ MIN_RMS = 1e-5
 """The level of silence, -100 dB."""
 
 Tracks = Mapping[str, Float[np.ndarray, " frames"]]
-"""What is measured in each frame, by name."""
+"""The measures of each frame, by name."""
 
 
 def names(kinds: Sequence[Descriptor]) -> list[str]:

@@ -30,7 +30,7 @@ class Frame:
     size_bytes: int
     rate_hz: int
     counter_at: int
-    """Where in the frame a Xing or Info header would be."""
+    """The offset in the frame where a Xing or Info header would be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FrameCount:
     promised_frames: int
     """The sum of the frames that the Xing, Info and VBRI headers count; 0 where there are none."""
     missing_bytes: int
-    """What the last frame lacks."""
+    """The number of bytes that the last frame lacks."""
     runs: tuple[tuple[int, int], ...]
     """Offsets of runs of frames without anything between them."""
     num_gaps: int = 0

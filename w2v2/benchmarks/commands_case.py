@@ -27,7 +27,7 @@ TUNE = "Ray Tune and Trainer"
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
-    """What a command made, and its peak memory."""
+    """The result of a command, and its peak memory."""
 
     result: Any
     peak_bytes: int

@@ -141,7 +141,7 @@ class ReadingSizes:
     object_bytes: int = 300_000
     """Size of an object."""
     latency_s: float = 0.02
-    """What the bucket waits before each answer."""
+    """Seconds that the bucket waits before each answer."""
     num_at_once: int = 16
     """How many objects we read at once (data.num_readers of the jobs)."""
     num_decodes: int = 20
@@ -237,7 +237,7 @@ class BenchmarkConfig:
     """Run us and the usual tools alternately on the same audio, weights, epochs and batches, and compare."""
 
     cases: tuple[Case, ...] = ()
-    """What to compare; words before the flags mean this."""
+    """The cases to run; words before the flags mean this."""
     run: str = "runs/benchmark"
     """The run directory, local or gs://; a case that is run again replaces its earlier numbers there."""
     rounds: int = 0

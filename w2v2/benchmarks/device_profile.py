@@ -36,10 +36,10 @@ COMPUTING = ("attention", "convolutions", "matrix products")
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
-    """Where the seconds of a computation go."""
+    """The seconds of a computation, by cause."""
 
     seconds: float
-    """Of the computation without the profiler."""
+    """Seconds of the computation without the profiler."""
     shares: dict[str, float]
     """The fraction of the seconds by kind, IDLE included; they add up to 1."""
 

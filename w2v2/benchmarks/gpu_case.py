@@ -118,7 +118,7 @@ def _flops(folder: str, lengths_s: Float[np.ndarray, " clips"]) -> list[ForwardF
 
 
 def _starting(device: Device, folder: str) -> CaseResult:
-    """What the program does for a layer and for a batch: the seconds of a batch that is too short to keep a GPU busy."""
+    """The seconds of the program for a layer and for a batch, measured on a batch that is too short to keep a GPU busy."""
     num_layers = AutoConfig.from_pretrained(folder).num_hidden_layers
     clip = [np.random.default_rng(device.config.seed).standard_normal(SHORT_SAMPLES, dtype=np.float32)]
 

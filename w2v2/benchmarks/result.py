@@ -27,7 +27,8 @@ TABLE = pa.schema(
         ("value", pa.float64()),
     ]
 )
-"""benchmark.parquet; what is 'seconds', 'CPU seconds' or names an agreement, whose round is -1."""
+"""The schema of benchmark.parquet; the column `what` has 'seconds', 'CPU seconds' or the name of an agreement, whose
+round is -1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +37,15 @@ class Comparison:
 
     part: str
     seconds: Mapping[str, Sequence[float]]
-    """Of each round, by side; ours is OURS."""
+    """Seconds of each round, by side; our side is OURS."""
     amount: float = 0.0
     unit: str = ""
     """The amount of work, such as 24 clips; 0 where a rate has no meaning."""
     wanted: Mapping[str, float] = field(default_factory=dict)
     """The ratio to reach against a side."""
     cpu_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Seconds that processors worked, user and system, by side and round: what other work on the machine changes
-    least. Empty where they were not measured."""
+    """Seconds that processors worked, user and system, by side and round; other work on the machine changes them least.
+    Empty where they were not measured."""
 
     def median(self, side: str) -> float:
         """Median seconds of a side."""
@@ -107,7 +108,7 @@ class Rounds(Generic[R]):
     seconds: dict[str, list[float]]
     results: dict[str, list[R]]
     cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Of processors, user and system (see ProcessorTime)."""
+    """Seconds that processors worked, user and system (see ProcessorTime)."""
 
 
 def alternate(sides: Mapping[str, Callable[[int], R]], *, rounds: int, what: str) -> Rounds[R]:

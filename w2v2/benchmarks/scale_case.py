@@ -1,4 +1,4 @@
-"""Case scale: what the driver of a job takes for each clip, by the number of clips; audio and encoder are stubs."""
+"""Case scale: time, memory and requests of a job's driver for each clip, by the number of clips; audio and encoder are stubs."""
 
 import json
 import logging
@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 PARTS = ("first run", "second run")
 MAX_PEAK_MB = 1500.0
 MAX_CPU_US = {"first run": 60.0, "second run": 20.0}
-"""Of an extraction's driver for each clip: where all is to be made, and where nothing is."""
+"""The limits of processor time of an extraction's driver for each clip, in a run that makes everything and in one with
+nothing to do."""
 MAX_REQUESTS = 1.1
-"""For each clip, the one that reads it among them."""
+"""The limit of requests for each clip, with the one that reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class DriverRun:
 
     @property
     def grown_bytes(self) -> int:
-        """What the driver's memory grew by after all was imported, at its most."""
+        """The largest growth of the driver's memory after its imports."""
         return self.took["peak_bytes"] - self.took["bytes_before"]
 
 

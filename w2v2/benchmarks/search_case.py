@@ -167,7 +167,7 @@ def summarised(made: Sequence[PeerFold], num_folds: int) -> SearchResult:
 def compared(
     rounds: Rounds, config: BenchmarkConfig, wanted: tuple[float, float]
 ) -> tuple[Comparison, Comparison, Comparison, Comparison]:
-    """From command to end and training alone, each against ours without and with pruning."""
+    """Seconds from command to end, and of training alone, each against ours without and with pruning."""
     sizes = config.search
     num_folds = sizes.num_trials * sizes.num_folds
     training = {

@@ -88,7 +88,7 @@ def inspect(config: ExtractConfig, workers: Workers) -> ExtractionJob:
 
 
 class Encoders:
-    """Where the clips of an extraction are embedded: in this process, or on Ray's workers."""
+    """The encoders of an extraction, in this process or on Ray's workers."""
 
     def __init__(self, config: ExtractConfig, num_clips: int) -> None:
         num_processes = config.resources.num_workers or 1

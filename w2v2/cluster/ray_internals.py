@@ -44,7 +44,7 @@ BOOTSTRAP = Path.home() / "ray_bootstrap_config.yaml"
 """The cluster's node types, on the head of a cluster that `ray up` made."""
 
 KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where Kubernetes puts a pod's credentials and the name of its namespace."""
+"""The folder in which Kubernetes puts a pod's credentials and the name of its namespace."""
 
 ON_HEAD = {"node:__internal_head__": 0.001}
 """The resource that only a cluster's head has."""

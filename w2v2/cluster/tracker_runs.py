@@ -31,7 +31,7 @@ class StartedRun:
     """A tracker's run that has been started."""
 
     place: str
-    """For the log: its id and where it is kept."""
+    """The run's id and its place, for the log."""
     continued: bool
     """Whether it is that of an earlier session."""
 

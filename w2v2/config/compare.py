@@ -16,7 +16,7 @@ class CompareConfig:
     run: str = "runs/compare"
     """The directory that the comparison is written to, local or gs://."""
     metric: str = ""
-    """What the runs are ranked by; empty is uar for classes, macro_auc for labels and ccc for values."""
+    """The metric that ranks the runs; empty is uar for classes, macro_auc for labels and ccc for values."""
     seed: int = 0
     """Seed of the bootstrap."""
     plan: bool = False

@@ -36,7 +36,7 @@ Layout = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the clips and their labels are."""
+    """The place and layout of the clips and their labels."""
 
     uri: str = "demo"
     """A folder or gs:// prefix of RAVDESS files (or any audio, see layout), a table of clips (.csv, .tsv, .parquet,
@@ -161,7 +161,7 @@ class FoldsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which clips train, which decide when to stop (val), and which are scored once, at the end (test)."""
+    """The split into clips that train, clips that decide when to stop (val), and clips that are scored once, at the end (test)."""
 
     kind: Literal["auto", "column", "speakers", "fold"] = "auto"
     """column: the data says it (split_column; train.csv, val.csv, test.csv); speakers: drawn by seed, no
@@ -188,7 +188,7 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Where what is frozen is kept, for all trials, folds, epochs and later runs."""
+    """The cache of the outputs of frozen parts, for all trials, folds, epochs and later runs."""
 
     uri: str = "~/.cache/w2v2"
     """A folder that all workers see, or a gs:// prefix."""

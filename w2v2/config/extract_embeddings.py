@@ -12,7 +12,7 @@ from w2v2.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class VectorConfig:
-    """Which encoder makes the vectors, of which layers, and how frames become one vector."""
+    """The encoder that makes the vectors, the layers, and the pooling of frames to one vector."""
 
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""

@@ -26,13 +26,13 @@ class Guide:
     command: str
     """The job's name in the command `w2v2`."""
     summary: str
-    """What it does, in a sentence."""
+    """The purpose of the job, in a sentence."""
     flags: Mapping[str, str]
     """Paths of about ten fields, with what each means in a few words."""
     examples: tuple[str, str]
     """Two lines to type, each with its comment."""
     usage: str = ""
-    """What is given without a flag."""
+    """Arguments that are given without a flag."""
 
     def text(self, config_class: type) -> str:
         """The screen."""

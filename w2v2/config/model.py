@@ -14,7 +14,7 @@ Projection = Literal["query", "key", "value", "output", "feed_forward"]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """What is predicted, and the loss that teaches it."""
+    """The kind of prediction, and the loss that trains it."""
 
     kind: TaskKind = "classes"
     """classes: one of several; multi_label: each label on its own, present or not; regression: numbers;
@@ -47,12 +47,12 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which encoder, how much of it is trained, and how a clip becomes one vector."""
+    """The encoder, the part of it that is trained, and the pooling of a clip to one vector."""
 
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
     train: Literal["all", "no_conv", "last", "head"] = "all"
-    """What is trained: everything, all but the convolutions, the last layers, or the head alone."""
+    """The part that is trained: everything, all but the convolutions, the last layers, or only the head."""
     num_last_layers: int = 2
     """How many transformer layers encoder.train=last trains."""
     layer: Literal["last", "mix", "concat"] | int = "last"
@@ -93,7 +93,7 @@ class LoraConfig:
     alpha: float = 16.0
     """The update counts alpha / rank times."""
     projections: tuple[Projection, ...] = ("query", "key", "value", "output")
-    """Which weights of a layer are updated: those of its attention, and feed_forward."""
+    """The weights of a layer that are updated: projections of its attention, and feed_forward."""
 
     def __post_init__(self) -> None:
         at_least("lora", self, 0, "rank")
@@ -186,8 +186,8 @@ class TrainingConfig:
     sampling: Literal["all", "balanced"] = "all"
     """all: every training clip once an epoch; balanced: as many draws, each class equally often."""
     patience_epochs: int = 0
-    """Of finetune alone: stop when the loss of the val split has not fallen for so many epochs, and keep the
-    weights of the best; 0 trains all epochs and keeps the last."""
+    """Only in finetune: stop when the loss of the val split has not fallen for this many epochs, and keep the weights
+    of the best epoch; 0 trains all epochs and keeps the last."""
     mixup_alpha: float = 0.0
     """Mixup (Zhang et al. 2018): each training clip's features at the encoder's cut and its target are mixed with those
     of another clip of its batch, in shares drawn from Beta(alpha, alpha); 0 is off, 0.1 to 0.4 are usual."""

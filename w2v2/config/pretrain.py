@@ -13,7 +13,7 @@ from w2v2.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainDataConfig(DataConfig):
-    """Where the audio is; labels are not used."""
+    """The place and layout of the audio; labels are not used."""
 
     exclude_speakers: tuple[str, ...] = ()
     """Speakers whose clips are not used at all, such as those that a later model will be scored on."""
@@ -21,7 +21,7 @@ class PretrainDataConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainEncoderConfig:
-    """Which encoder is pre-trained, and from which weights."""
+    """The encoder to pre-train, and the weights to begin with."""
 
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
@@ -51,7 +51,7 @@ class PretrainEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What is predicted of masked frames."""
+    """The prediction for masked frames."""
 
     objective: Literal["contrastive", "clusters"] = "contrastive"
     """contrastive: find the frame's own codes among the codes of other frames, as wav2vec 2.0 (wav2vec2 models only);
@@ -70,7 +70,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig:
-    """Which frames are hidden from the encoder, and which distractors their content is distinguished from."""
+    """The frames that are hidden from the encoder, and the distractors for them."""
 
     start_probability: float = 0.065
     """How likely a masked span starts at a frame; 0.065 with spans of 10 masks about half of the frames."""

@@ -47,7 +47,7 @@ SYNONYMS = {
     "output_dir": "run",
     "trials": "search.num_trials",
 }
-"""What other tools call a setting."""
+"""Names of settings in other tools."""
 
 _WORD = re.compile(r"(?P<dashes>--)?(?P<path>[A-Za-z_][\w.-]*)(?:=(?P<value>.*))?$", re.DOTALL)
 

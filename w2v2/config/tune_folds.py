@@ -58,7 +58,7 @@ class SearchConfig:
     """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};
     empty takes the default space over AdamW, which is written to config.yaml."""
     metric: Literal["uar", "accuracy", "macro_f1", "cer", "wer"] = "uar"
-    """What a trial maximises: the mean of this metric over the folds. Transcripts have error rates, which are
+    """The metric that the search maximises, as its mean over the folds. Transcripts have error rates, which are
     minimised: cer (their default) or wer."""
     pruning: Literal["none", "asha", "median", "wilcoxon"] = "asha"
     """Who stops a trial between folds."""

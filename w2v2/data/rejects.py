@@ -28,7 +28,7 @@ def kinds_of(rejects: pa.Table) -> list[str]:
 
 
 RECORD = (("reason", pa.string()), ("reject_kind", pa.string()), ("reject_detail", pa.string()))
-"""Columns of a record of what became of a clip that say why it is rejected; all empty where it is not."""
+"""Columns of a clip's record with the reason why it is rejected; all are empty for a usable clip."""
 
 
 def record_fields(reject: Reject | None) -> dict[str, str]:

@@ -17,8 +17,8 @@ def read_scored_clips(
 ) -> manifest.Manifest:
     """The clips of a split ('' for all), labelled with what the model predicts, with sizes and fingerprints of their files.
 
-    names are the model's outputs; text is how its transcripts are normalised. Raises UserError where no clip has the
-    split, and where the labels are not those of the model.
+    names are the model's outputs; text has the normalisation of its transcripts. Raises UserError where no clip has the
+    split, and where labels differ from the model's.
     """
     data = usable_clips.with_demo_made(data, task=kind)
     clips = manifest.read(data, task=kind)
@@ -44,7 +44,7 @@ def _of_split(clips: manifest.Manifest, split: str) -> manifest.Manifest:
 def _check_names(clips: manifest.Manifest, kind: TaskKind, names: Sequence[str]) -> None:
     """Raises UserError for labels that the model does not predict, and for outputs that the data has no labels of.
 
-    Only the classes of a model may be more than those of the data.
+    Only classes may be fewer in the data than in the model.
     """
     data_names = (
         manifest.classes_of(clips.clips)

@@ -1,4 +1,4 @@
-"""Columns by which clips are sliced for scores: sex, intensity and statement in RAVDESS's file names, those of a CSV, recording quality."""
+"""Columns that slice clips for scores: sex, intensity and statement of RAVDESS's file names, columns of a CSV, recording quality."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _INTENSITIES = {"01": "normal", "02": "strong"}
 _STATEMENTS = {"01": "kids are talking", "02": "dogs are sitting"}
 
 MIN_PART = 0.05
-"""A part of the clips that is smaller is not scored."""
+"""Smaller parts of the clips are not scored."""
 
 
 def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -48,8 +48,9 @@ def slice_columns(clips: pa.Table, names: Sequence[str]) -> dict[str, Sequence[s
 def quality_slices(clips: pa.Table) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each measure of recording quality with its parts, the lowest first, and the part of every clip; "" for none.
 
-    Parts are thirds of the clips; of the bandwidth narrow, medium and wide; clips with and without clipping. Parts of less
-    than 5 % of the clips have none, nor have clips that were not measured. Measures with one part are left out.
+    Parts are thirds of the clips; for the bandwidth they are narrow, medium and wide, for clipping clips with and
+    without it. Clips in a part of less than 5 % of all clips, and clips that were not measured, have no part. Measures
+    with one part are left out.
     """
     for name, measure in MEASURES.items():
         labels, values = _parts(name, measure, measured(clips, name))

@@ -29,8 +29,8 @@ WORDS = {
 def assign(clips: pa.Table, split: SplitConfig, folds: FoldsConfig, *, need_val: bool) -> pa.Table:
     """The clips in their order, with column split set to train, val or test.
 
-    A function of the set of clips and the settings alone; 'speakers' draws by the set of speakers and
-    split.seed alone, and test is the same with and without val. If val is needed and the data has none, it is
+    The splits depend only on the set of clips and the settings; 'speakers' draws by the set of speakers and split.seed
+    only, and test is the same with and without val. If val is needed and the data has none, it is
     drawn from the speakers of train; if it is not needed, none is drawn, but a val of the data stays. A class or
     label that test has and train lacks is logged as a warning.
 
@@ -67,7 +67,7 @@ def hold_back(clips: pa.Table, *, fraction: float, seed: int) -> pa.Table:
 
 
 def held_back(clips: pa.Table, *, fraction: float, seed: int) -> list[bool]:
-    """Of each clip (speaker, uri) whether its speaker, or else its recording, is one that hold_back draws.
+    """For each clip (speaker, uri), whether hold_back draws its speaker, or else its recording.
 
     Raises UserError where no clip would be left to train on.
     """
@@ -197,7 +197,7 @@ def _warn_untaught(clips: pa.Table) -> None:
 
 
 def _contents(clips: pa.Table, split: str) -> set[str]:
-    """What can be learned of a split: its classes, the 0 and 1 of its labels, its targets that have values."""
+    """The names that training on a split can learn: its classes, its labels with a 0 and with a 1, its targets with values."""
     in_part = pc.equal(clips["split"], split)
     contents = {f"class {label}" for label in clips["label"].filter(in_part).unique().to_pylist() if label}
     for name in clips.column_names:

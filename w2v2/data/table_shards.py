@@ -34,7 +34,8 @@ def can_stream(data: DataConfig) -> bool:
 def read_shards(data: DataConfig, extra_columns: Sequence[str], num_rows: int) -> Iterator[Manifest]:
     """The clips in shards of num_rows, labels not needed, with the facts about their files.
 
-    One shard is in the order of its rows, several are in that of their uris. Raises UserError as manifest.read does.
+    A single shard is in the order of its rows; several shards are in the order of their uris. Raises UserError as
+    manifest.read does.
     """
     rows = iter(read_csv(data, task="none", extra_columns=extra_columns).rows)
     first = list(itertools.islice(rows, num_rows + 1))
@@ -89,7 +90,7 @@ class _Seen:
     names: dict[str, Counter[str]] = field(default_factory=lambda: {"speaker": Counter(), "label": Counter()})
     """How many clips have each name of a speaker and of a class."""
     buckets: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    """Of each bucket, with a slash: the first and the last uri, and the number of clips."""
+    """The first and the last uri, and the number of clips, of each bucket (its name ends with a slash)."""
 
     def add(self, portion: Manifest) -> None:
         """Take in some rows."""
@@ -119,7 +120,7 @@ class Listing:
         self._tables, self._held = tables, LISTING.empty_table()
 
     def of(self, uris: pa.Array) -> Iterator[pa.Table]:
-        """The listed files of these uris; none of them is before the last one of an earlier call."""
+        """The listed files with these uris, which must come after the uris of earlier calls."""
         last = pc.max(uris).as_py()
         while self._held is not None:
             yield self._held.filter(pc.is_in(self._held["uri"], uris))

@@ -38,5 +38,5 @@ def target_array(
 
 
 def output_groups(data: manifest.Manifest, kind: TaskKind) -> tuple[tuple[str, ...], ...]:
-    """The names of the outputs, head by head: all classes in one, or as the data groups its targets."""
+    """The names of the outputs, head by head: one head for all classes, or the data's groups of targets."""
     return (tuple(manifest.classes_of(data.clips)),) if kind == "classes" else data.groups

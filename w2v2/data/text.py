@@ -17,7 +17,7 @@ from w2v2.errors import UserError
 from w2v2.wording import listed
 
 BLANK = "<pad>"
-"""The token of CTC's blank: transformers takes the padding token for it."""
+"""The token of CTC's blank: in transformers it is the padding token."""
 NUM_LISTED = 20
 
 
@@ -45,7 +45,7 @@ def _in_form(text: str, config: TextConfig) -> str:
 
 
 def _characters(chars: str, config: TextConfig) -> set[str]:
-    """The characters of a setting, composed where those of the text are."""
+    """The characters of a setting, in the same Unicode form as the text."""
     return set(_in_form(chars, config) if config.unicode in ("NFC", "NFKC") else chars)
 
 
@@ -60,7 +60,7 @@ class Vocabulary:
     word_delimiter: str | None
     """The token that is read as a space; None where words are not separated."""
     special: tuple[str, ...] = ()
-    """Further tokens that write no text, such as <s>."""
+    """Other tokens that write no text, such as <s>."""
 
     def __post_init__(self) -> None:
         skipped = {*self.special, self.tokens[self.blank]}

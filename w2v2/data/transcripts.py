@@ -117,7 +117,7 @@ def warn_unknown(references: Sequence[str], vocabulary: Vocabulary, *, where: st
 
 
 def num_in_other_folds(clips: pa.Table) -> int:
-    """How many clips have a reference that a clip of another fold has, too."""
+    """The number of clips whose reference also occurs in another fold."""
     folds: dict[str, set[int]] = {}
     rows = list(zip(clips["reference"].to_pylist(), clips["fold"].to_pylist(), strict=True))
     for reference, fold in rows:
@@ -137,6 +137,6 @@ def warn_seen(num_seen: int, num_clips: int, *, where: str) -> None:
 
 
 def num_in_train(clips: pa.Table) -> int:
-    """The number of test clips whose reference a training clip has, too."""
+    """The number of test clips whose reference also occurs in the training split."""
     train = set(references_of(clips, "train"))
     return sum(bool(reference) and reference in train for reference in references_of(clips, "test"))

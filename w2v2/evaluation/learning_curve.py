@@ -2,8 +2,9 @@
 
 The curve is an inverse power law, score(n) = limit - gap (n / n_max)^(-exponent), as learning curves of classifiers are
 found to be (Cortes et al. 1994; Figueroa et al. 2012). No score is above 1, so neither is the limit. Four points do not
-tell the exponent, so the curve is the mean over exponents, each weighted by the marginal likelihood of its regression
-(noise unknown, flat priors), and the standard deviation over exponents widens the interval of what is extrapolated.
+determine the exponent, so the curve is the mean over exponents, each weighted by the marginal likelihood of its
+regression (noise unknown, flat priors), and the standard deviation over exponents widens the intervals of extrapolated
+scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ def learning_curve(by_size: Mapping[int, Scored], *, metric: str, seed: int) -> 
 
 
 def _curve_scores(by_size: Mapping[int, Scored], metric: str) -> Scored:
-    """The score at each size, at twice the largest, and the gain to there, of any sample of speakers."""
+    """The score at each size and at twice the largest, and the gain by twice the largest, for any sample of speakers."""
     sizes = sorted(by_size)
     first = by_size[sizes[0]]
 
@@ -107,7 +108,7 @@ def _curve_scores(by_size: Mapping[int, Scored], metric: str) -> Scored:
 def _widened(
     interval: Interval, by_exponent: Float[np.ndarray, "1 exponents"], laws: PowerLaws
 ) -> dict[str, Json]:
-    """The number with its interval, which takes in two standard deviations over the exponents."""
+    """The number with its interval, which includes two standard deviations over the exponents."""
     if interval.value is None or interval.low is None or interval.high is None:
         return _plain(interval)
     mean = (laws.weight * by_exponent).sum()
@@ -131,7 +132,7 @@ def _plain(interval: Interval) -> dict[str, Json]:
 
 
 def sentence(curve: JsonObject) -> str:
-    """A sentence: what twice the speakers would bring, with its interval, or why this is undefined."""
+    """A sentence on the score expected with twice the speakers, with its interval, or why this is undefined."""
     if curve["undefined"]:
         return f"Whether more speakers would help cannot be estimated: {curve['undefined']}."
     num_now, gain = curve["points"][-1]["num_speakers"], curve["gain"]

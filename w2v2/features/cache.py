@@ -34,7 +34,7 @@ class FeatureCache:
             self.folder = Path(storage.expand("~/.cache/w2v2")) / "mirror" / place
 
     def path(self, digest: str) -> Path:
-        """Where the entry is on the local disk."""
+        """The path of the entry on the local disk."""
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _remote(self, digest: str) -> str:

@@ -28,7 +28,7 @@ class EncoderInfo:
     """The facts about an encoder that plans and pages need."""
 
     digest: str
-    """Of its weights."""
+    """The digest of its weights."""
     cut: str
     key: str
     """The folder of its features in the cache."""

@@ -22,9 +22,9 @@ class StoredFeatures:
     has_features: Sequence[bool]
     """Whether each clip's features of all kinds are there."""
     num_bytes: int
-    """Of the features that are there."""
+    """Bytes of the stored features."""
     stored_s: float
-    """Seconds of audio of the clips that have them."""
+    """Seconds of audio of the clips with stored features."""
 
 
 def stored_features(

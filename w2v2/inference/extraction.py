@@ -70,7 +70,7 @@ class ExtractionJob:
 
     config: ExtractConfig
     digest: str
-    """Of the encoder's weights."""
+    """The digest of the encoder's weights."""
     num_layers: int
     dim: int
     min_samples: int
@@ -78,7 +78,7 @@ class ExtractionJob:
     max_s: float
     """The longest clip that can be embedded as a whole, or in windows, in seconds."""
     layers: tuple[str, ...]
-    """As the table calls them."""
+    """The layers' names in the table."""
     run_id: str
     code_version: str
 

@@ -36,7 +36,7 @@ DECODED = pa.schema(
         ("waveform", pa.list_(pa.float32())),
     ]
 )
-"""What reading adds to a clip; the waveform is 16 kHz, the sample rate that of the file."""
+"""The columns that reading adds to a clip; the waveform has 16 kHz, sample_rate is the rate of the file."""
 
 
 def checksum_of(data: bytes) -> str:

@@ -141,7 +141,7 @@ class Finished:
     """The sums over all clips of an extraction, when each has its outcome."""
 
     counts: Mapping[str, int]
-    """By outcome: embedded, in_table, rejected while it was read or embedded."""
+    """Numbers of clips by outcome: embedded, in_table, rejected while they were read or embedded."""
     rejects: pa.Table
     passed_over: Mapping[str, int]
     tolerated: Counter[str]

@@ -20,7 +20,7 @@ from w2v2.models.probabilities import log_softmax
 
 NOT_FINITE = Reject(kind="not finite", detail="the model gave NaN or infinite numbers")
 OVERLAP_FRACTION = 0.25
-"""Of a window, where hop_s does not say it."""
+"""The fraction of a window that overlaps with the next one, where hop_s is 0."""
 
 
 def frame_windows(transcriber: Transcriber, *, window_s: float, hop_s: float) -> tuple[float, float]:

@@ -47,4 +47,4 @@ class Transcriber(nn.Module):
 
 
 SpeechModel = Classifier | Transcriber
-"""What a fine-tuning trains."""
+"""The models of a fine-tuning."""

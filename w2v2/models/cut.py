@@ -12,7 +12,7 @@ POOLINGS_WITH_WEIGHTS = ("attention", "attentive_statistics")
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """Where the frozen trunk ends and the trained tail begins."""
+    """The place where the frozen trunk ends and the trained tail begins."""
 
     stage: Literal["waveform", "conv", "layer", "pooled"]
     layer: int = 0

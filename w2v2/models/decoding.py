@@ -1,4 +1,4 @@
-"""From log probabilities of frames to text, its confidence and the times of its words."""
+"""Decoding of frames' log probabilities to text, with its confidence and the times of its words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,11 +31,11 @@ class LearningRates:
 
     default: float
     low: float
-    """Where a search over learning rates begins."""
+    """The lowest learning rate of a search."""
     high: float
-    """Where it ends."""
+    """The highest learning rate of a search."""
     trained: str
-    """What is trained, in a few words."""
+    """The trained part, in a few words."""
 
 
 def learning_rates(encoder: EncoderConfig, lora: LoraConfig, kind: TaskKind) -> LearningRates:

@@ -1,4 +1,4 @@
-"""Which lengths of audio an encoder takes."""
+"""The lengths of audio that an encoder takes."""
 
 import math
 

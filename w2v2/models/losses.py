@@ -119,7 +119,7 @@ def _wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _present(targets: Float[Tensor, "*shape"]) -> tuple[Bool[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Where targets are not NaN, and the targets with 0 in place of NaN: NaN times zero would still be NaN."""
+    """A mask of the targets that are not NaN, and the targets with 0 in place of NaN: NaN times zero would still be NaN."""
     present = ~targets.isnan()
     return present, torch.where(present, _wide(targets), 0.0)
 

@@ -237,7 +237,7 @@ def _usage(info: ModelInfo, *, opened_by: str, members: Sequence[str]) -> Iterat
 
 
 def _limits(info: ModelInfo, card: JsonObject) -> Iterator[str]:
-    """What the scores do not cover."""
+    """Sentences on the limits of the scores."""
     data = card.get("data", {})
     if "num_speakers" in data:
         yield (

@@ -16,7 +16,7 @@ MAX_DIM = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Where the frames of a batch's clips are, in the padded batch and one after the other."""
+    """The places of the frames of a batch's clips, in the padded batch and in the packed one."""
 
     places: Int[Tensor, " total"]
     """The place of each frame in the flattened padded batch."""

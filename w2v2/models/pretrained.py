@@ -271,7 +271,7 @@ def _front_end_file(folder: str) -> str:
 
 
 def _text_of(folder: str, file: str) -> str | None:
-    """As read_model_file; '' where the file is no text."""
+    """The text of a file, as read_model_file returns it; '' where it is not text."""
     try:
         return read_model_file(folder, file)
     except storage.DamagedError:

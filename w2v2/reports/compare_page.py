@@ -48,7 +48,7 @@ def write_compare_report(run: str) -> str:
 
 
 def headline(metrics: JsonObject, figures: Mapping[str, "Figure"]) -> list[Block]:
-    """Which runs cannot be distinguished from the best, and all of them with intervals."""
+    """The runs that cannot be distinguished from the best one, and all runs with intervals."""
     best, *others = metrics["ranking"]
     as_good = [row["name"] for row in others if not row["is_worse"]]
     text = (
@@ -150,7 +150,7 @@ def speakers(metrics: JsonObject) -> list[Block]:
 
 
 def how_it_was_made(run: str, metrics: JsonObject, config: str) -> list[Block]:
-    """What each run was scored on, the settings, and how to run it again."""
+    """The clips that each run was scored on, the settings, and the command to run it again."""
     columns = [words("run"), words("job"), words("directory"), words("computed on")]
     rows: list[list[Cell]] = [
         [name, row["job"], row["uri"], row["computed_on"]] for name, row in metrics["runs"].items()

@@ -37,7 +37,7 @@ class Headline:
 
     @property
     def text(self) -> str:
-        """What is written under the number."""
+        """The text under the number."""
         name = f"{self.metric}, {self.name}" if self.name else self.metric
         chance = "undefined (no clip)" if self.chance is None else self.form(self.chance)
         return f"{name}; 95% interval {self.within}; {self.baseline} {chance}"
@@ -163,7 +163,7 @@ def tune_sentence(run: TuneRun) -> str:
 
 
 def _content(run: TuneRun) -> str:
-    """What the clips are of, with its size."""
+    """The corpus of the clips, with its size."""
     if not run.is_text:
         return f"{len(run.metrics['classes'])} classes"
     return f"{run.metrics['pooled']['characters']['reference']} characters"

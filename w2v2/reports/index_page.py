@@ -31,7 +31,7 @@ class IndexedRun:
     name: str
     metrics: JsonObject
     uri: str = ""
-    """Of its data."""
+    """The uri of its data."""
 
     @property
     def date(self) -> str:

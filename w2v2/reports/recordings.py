@@ -1,4 +1,4 @@
-"""Where the recordings of a page are, and which of them the page can play."""
+"""The places of a page's recordings, and which of them the page can play."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from w2v2.reports.run_files import RunFiles
 from w2v2.storage import files as storage
 
 PLAYABLE = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".webm")
-"""What the common browsers decode."""
+"""Suffixes of files that the common browsers decode."""
 
 
 def corpus_name(data: JsonObject) -> str:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 NUM_MISTAKES_SHOWN = 5
 
 ClassIntervals = Mapping[str, Mapping[str, Interval]]
-"""By class and metric (precision, recall, f1)."""
+"""Intervals by class and metric (precision, recall, f1)."""
 
 
 def pooled_score(pooled: JsonObject, name: str) -> ScoreCell:
@@ -284,7 +284,7 @@ def made_facts(run: RunFiles) -> dict[str, str]:
 
 
 def machine_facts(made: JsonObject | None, *, device: str = "") -> dict[str, str]:
-    """The same of `made` in metrics.json, with the device unless it is ''; nothing where made is None."""
+    """Date, commit, device and machine from `made` of metrics.json; the device is left out if it is '', and all if made is None."""
     if made is None:
         return {}
     gpus = ", ".join(made["gpus"]) or "no GPU"

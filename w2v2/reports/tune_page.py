@@ -64,7 +64,7 @@ def write_tune_report(run: str, tables: Tables = NO_TABLES) -> str:
 
 
 def _content(run: TuneRun, figures: Mapping[str, Figure]) -> list[Section]:
-    """Which classes are mistaken for which, or which words and characters."""
+    """The confusions of classes, or of words and characters."""
     if run.is_text:
         return [
             Section("Errors", errors(run.metrics)),

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 PAGE = ("metrics.json", "report.html", "plots/", "tables/")
 CLIPS = ("config.yaml", "manifest.parquet", "rejects.parquet")
 _NPY_BYTES = 132
-"""Of an entry of the cache besides its numbers."""
+"""Bytes of an entry of the cache besides its numbers."""
 _DESCRIPTORS_BYTES = 1_000
 """About what the features of one kind take."""
 

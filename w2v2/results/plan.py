@@ -49,13 +49,13 @@ class FrozenFeatures:
     key: str = ""
     """The folder in the cache; empty where the encoder has to be loaded to know it."""
     bytes_per_clip: float = 0.0
-    """Of the cache; 0 where it is unknown."""
+    """Bytes in the cache; 0 where they are unknown."""
     bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a job would do besides reading the data."""
+    """The work of a job besides reading the data."""
 
     task: Labels
     audio: AudioConfig
@@ -158,7 +158,7 @@ def _audio(clips: pa.Table, stored: StoredFeatures | None, work: Work) -> dict[s
 
 
 def _bytes(clips: pa.Table) -> int:
-    """Of the files, each counted once."""
+    """The bytes of the files, each counted once."""
     return sum(dict(zip(clips["uri"].to_pylist(), clips["size_bytes"].to_pylist(), strict=True)).values())
 
 

@@ -32,7 +32,7 @@ class Cost:
     num_inner: int
     """Models of the searches without one fold, where none of their trials is pruned."""
     num_final: int
-    """Of the choices, with every seed."""
+    """Models of the choices, with every seed."""
     num_curve: int = 0
     """Models for the learning curve: the choices trained on subsets of the training speakers."""
 

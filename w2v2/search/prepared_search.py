@@ -23,9 +23,9 @@ class PreparedSearch:
 
     infos: dict[EncoderConfig, EncoderInfo]
     features: Sequence[ClipFeatures]
-    """Of every clip, in order."""
+    """The features of every clip, in order."""
     gpus: float
-    """Of a trial."""
+    """GPUs of a trial."""
     encoders_by_fold: fold_encoders.ByFold = field(default_factory=dict)
     """The encoder of each fold, where a trial's encoder is a folder with an encoder for each fold."""
 

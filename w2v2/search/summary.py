@@ -26,7 +26,7 @@ class FoldSummary:
     """A fold of a trial without its predictions."""
 
     metrics: Mapping[str, float | None]
-    """Of fold_metrics."""
+    """The metrics that fold_metrics returns."""
     confusion: Int[np.ndarray, "classes classes"] | None
     """None of transcripts."""
     loss: float

@@ -78,7 +78,7 @@ class SearchPlan:
 
     @property
     def fold_store(self) -> FoldStore:
-        """Where the folds of the plan's trials are recorded."""
+        """The fold store of the plan's trials."""
         series = "trial" if self.outer_fold is None else f"outer-{self.outer_fold:02d}-trial"
         return FoldStore(self.run, series=series)
 

@@ -62,7 +62,7 @@ def _read(data: bytes, schema: pa.Schema | None, columns: list[str] | None = Non
 
 
 def _num_bytes(about: pq.FileMetaData) -> int:
-    """Of all columns, before compression."""
+    """The bytes of all columns, before compression."""
     return sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
 
 

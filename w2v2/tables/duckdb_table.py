@@ -40,7 +40,8 @@ _DAMAGED = re.compile(
     r"[Cc]orrupt|checksum|WAL|[Ss]erializ|truncated|enough bytes|not a valid DuckDB database file"
 )
 _LOCKED = "Could not set lock"
-"""What DuckDB says of a damaged file, and of one that another process has open, in an IOException for both and more."""
+"""Words in DuckDB's messages for a damaged file, and for one that another process has open; the class of both errors is
+IOException."""
 _URI = re.compile(r"duckdb://([^?#\0]+)\?table=([^?#&]+)")
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Integer, Shaped
 from w2v2.storage.listing import of_size
 
 MEMORY = "300MB"
-"""What DuckDB may hold in memory; the rest is in files."""
+"""The most that DuckDB holds in memory; the rest is in files."""
 ROWS_AT_ONCE = 100_000
 """Rows that are inserted together: a statement for each small table would take most of the time. A table of at most so many
 rows stays in Arrow and is never inserted. It is also the number of rows of a block, which a look-up reads as a whole."""

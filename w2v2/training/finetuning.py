@@ -61,7 +61,7 @@ class FinetunePlan:
     key: str
     """The folder of the features in the cache."""
     clips: pa.Table
-    """What `planned_clips` keeps of every clip."""
+    """The columns of `planned_clips` for every clip."""
     descriptors: Float[np.ndarray, "clips descriptors"] | None = None
     """Hand-made features of every clip, where the head joins some."""
     vocabulary: Vocabulary | None = None

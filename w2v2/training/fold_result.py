@@ -23,7 +23,7 @@ class Epoch:
     """None for tasks without classes."""
     learning_rate: float
     val_loss: float | None = None
-    """Of the val split, where there is one."""
+    """The loss of the val split, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class FoldTranscripts:
     seconds: float
     curve: list[Epoch]
     num_trained_parameters: int = 0
-    """As in FoldScore."""
+    """See FoldScore."""
 
 
 FoldResult = FoldScore | FoldTranscripts

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from w2v2.models.encoder import Encoder
 
 LATE_FRACTION = 0.7
-"""Where 'late' begins: the last 30 % of training."""
+"""The fraction of training after which 'late' begins."""
 NUM_CYCLES = 5
 """Cycles of triangular2 over the steps after warm-up."""
 LAYER = re.compile(r"encoder\.model\.encoder\.(?:layers|encoder\.layer)\.(\d+)\.")

@@ -1,4 +1,4 @@
-"""Which clips an encoder is pre-trained on: long enough, split by speaker, and for encoders by fold without the fold's speakers."""
+"""The clips for pre-training an encoder: long enough, split by speaker, and for encoders by fold without the fold's speakers."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -103,7 +103,7 @@ class StackedHeads:
         return [parameter.detach() for module in [*mix, mlp] for parameter in module.parameters()]
 
     def run(self) -> list[list[FoldScore | DivergenceError]]:
-        """For each trial and fold the score of its held-out clips, or how it diverged."""
+        """For each trial and fold the score of its held-out clips, or its DivergenceError."""
         started = time.perf_counter()
         for number, portions in enumerate(self._draws.epochs()):
             sums = _EpochSums.zero(len(self._optims), len(self._folds), self._clips.num_classes)

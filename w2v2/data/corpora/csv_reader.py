@@ -23,7 +23,7 @@ class CsvCells:
 
     header: Sequence[str]
     rows: Iterator[tuple[int, list[str]]]
-    """Those that are not blank."""
+    """The rows that are not blank."""
     delimiter: str
 
 

@@ -146,7 +146,7 @@ def _shade(score: float, low: float, high: float, metric: str) -> float:
 
 
 def _share(value: Any, field: JsonObject) -> float:
-    """Where a value is between the lowest and the highest of its field, from 0 to 1."""
+    """The position of a value between the lowest (0) and the highest (1) of its field."""
     if field.get("choices"):
         choices = [str(choice) for choice in field["choices"]]
         return choices.index(str(value)) / max(len(choices) - 1, 1) if str(value) in choices else 0.5
