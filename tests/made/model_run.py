@@ -27,7 +27,7 @@ REMAPPED = {
 }
 LABELS = ["breathy", "strained <b>", "hoarse", "tremor"]
 TARGETS = ["valence", "arousal"]
-SPLITS = ["train"] * 12 + ["val"] * 3 + ["test"] * 11
+SPLIT_OF_SPEAKER = ["train"] * 12 + ["val"] * 3 + ["test"] * 11
 
 
 def _clips() -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def _clips() -> list[dict[str, Any]]:
             "duration_s": 2 + 0.25 * k,
             "audio_digest": f"{speaker}-{k}",
         }
-        for speaker, split in enumerate(SPLITS)
+        for speaker, split in enumerate(SPLIT_OF_SPEAKER)
         for k in range(7)
     ]
 

@@ -17,7 +17,8 @@ class VectorConfig:
     name: str = "tiny"
     """A hub name, a local folder, a gs:// folder, or 'tiny': a small one with random weights."""
     layers: Literal["last", "all"] | int | tuple[int, ...] = "last"
-    """Hidden states to pool, one row each: last, one number (0 enters the first layer), several, or all."""
+    """Hidden states to pool, one row each: last, one number (0 enters the first layer), several, or all. A model that is
+    trained takes one vector per clip instead, which its encoder.layer chooses or makes of several layers."""
     pooling: Literal["mean", "sum", "max", "mean+std"] = "mean"
     """How frames become one vector; only a clip's own frames count."""
     batch_s: float = 0.0

@@ -57,7 +57,8 @@ class EncoderConfig:
     """How many transformer layers encoder.train=last trains."""
     layer: Literal["last", "mix", "concat"] | int = "last"
     """The hidden state that is pooled: the last, layer n (0 enters the first layer), or of several layers a
-    learned mix or their vectors side by side."""
+    learned mix or their vectors side by side. A model has one vector per clip, so this says how several layers become
+    one and encoder.layers which; extract-embeddings writes a row per layer and has encoder.layers alone."""
     layers: tuple[int, ...] = ()
     """The layers of encoder.layer=mix or concat; empty is all, 0 included."""
     pooling: Literal["mean", "sum", "max", "mean+std", "attention", "attentive_statistics", "none"] = "mean"

@@ -15,7 +15,8 @@ class TrainingResources:
 
     num_workers: int = 1
     """Processes that train one model by DDP under Ray Train, each with its share of every batch; a search trains every
-    fold so."""
+    fold so. The default is 1, whatever the cluster has, as results of more differ by rounding; in jobs that do not train
+    num_workers is by default 0, automatic."""
     min_workers: int = 0
     """finetune, pretrain: the fewest processes to train on while machines come and go. The training continues with as
     many as there is room for, up to num_workers, each time from its newest checkpoint; 0 waits for num_workers."""
@@ -42,7 +43,8 @@ class InferenceResources:
     """The number of workers that compute at once, and the resources of each."""
 
     num_workers: int = 0
-    """Workers that compute at once; 0 is as many as the cluster's GPUs, or without any its CPUs, allow."""
+    """Workers that compute at once. The default is 0, automatic: as many as the cluster's GPUs, or without any its CPUs,
+    allow. In jobs that train a model num_workers is by default 1."""
     cpus_per_worker: float = 1.0
     """CPUs (and threads) of a worker on a cluster without GPUs."""
     gpus_per_worker: float = 1.0

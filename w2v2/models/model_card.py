@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MACRO = {"average": "macro"}
-METRICS: Mapping[str, Mapping[str, tuple[str, str, Mapping[str, Json]]]] = {
+CARD_METRICS: Mapping[str, Mapping[str, tuple[str, str, Mapping[str, Json]]]] = {
     "classes": {
         "uar": ("UAR", "recall", _MACRO),
         "accuracy": ("accuracy", "accuracy", {}),
@@ -124,7 +124,7 @@ def _of_test(info: ModelInfo, card: JsonObject) -> Iterator[CardScore]:
     within = pooled.get("intervals", {})
     why = within.get("undefined", {})
     within = within.get("mean", {}) if info.kind == "regression" else within
-    for name in METRICS[info.kind]:
+    for name in CARD_METRICS[info.kind]:
         interval = within.get(name)
         yield CardScore(
             metric=name,
@@ -167,7 +167,7 @@ def _results(info: ModelInfo, card: JsonObject) -> "Iterator[EvalResult]":
     for score in scores_of(info, card):
         if score.value is None:
             continue
-        label, hub_id, args = METRICS[info.kind][score.metric]
+        label, hub_id, args = CARD_METRICS[info.kind][score.metric]
         interval = {"interval_95": list(score.interval)} if score.interval else {}
         yield EvalResult(
             task_type="automatic-speech-recognition"
@@ -190,7 +190,7 @@ def _scores_section(info: ModelInfo, card: JsonObject) -> Iterator[str]:
     yield "## Scores"
     lines = ["| score | value | 95 % interval | of |", "|---|---|---|---|"]
     for score in scores:
-        label = METRICS[info.kind][score.metric][0]
+        label = CARD_METRICS[info.kind][score.metric][0]
         value = "undefined" if score.value is None else f"{score.value:.3f}"
         why = f"undefined ({score.undefined})" if score.undefined else "undefined"
         interval = f"{score.interval[0]:.3f} to {score.interval[1]:.3f}" if score.interval else why

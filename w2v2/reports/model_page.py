@@ -49,7 +49,7 @@ from w2v2.reports.text import duration_text, interval_text, percent_text, score_
 from w2v2.storage import files as storage
 from w2v2.wording import counted, listed
 
-SPLITS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
+SPLIT_LABELS = {"train": "train", "val": "validation", "test": "test", "": "no split"}
 
 
 def write_model_report(run: str, tables: Tables = NO_TABLES) -> str:
@@ -191,8 +191,8 @@ def _parts_table(run: ModelRun) -> Table:
     """Clips and speakers of each split or fold, and of each class, label or target its clips there."""
     clips, part = run.manifest, run.part
     present: set[str | int] = set(clips[part].unique().to_pylist())
-    parts: list[str | int] = [split for split in SPLITS if split in present]
-    parts += sorted(present - set(SPLITS), key=lambda name: (isinstance(name, str), name))
+    parts: list[str | int] = [split for split in SPLIT_LABELS if split in present]
+    parts += sorted(present - set(SPLIT_LABELS), key=lambda name: (isinstance(name, str), name))
     places = {name: np.flatnonzero(pc.equal(clips[part], name).to_numpy()) for name in parts}
     speakers: dict[str | int, set[str]] = defaultdict(set)
     for row in clips.group_by([part, "speaker"]).aggregate([]).to_pylist():
@@ -202,7 +202,7 @@ def _parts_table(run: ModelRun) -> Table:
         ["speakers", *(len(speakers[name]) for name in parts)],
     ]
     more, caption = _target_rows(run, places)
-    heads = [f"fold {name}" if isinstance(name, int) else SPLITS.get(name, name) for name in parts]
+    heads = [f"fold {name}" if isinstance(name, int) else SPLIT_LABELS.get(name, name) for name in parts]
     return Table("clips", [words("number of"), *map(count, heads)], rows + more, caption)
 
 

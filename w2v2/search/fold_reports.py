@@ -12,7 +12,7 @@ from w2v2.measurements import measured
 from w2v2.progress import clock, two_digits
 from w2v2.search.space import Params
 from w2v2.search.study import Study
-from w2v2.search.summary import METRICS, fold_metrics, fold_value
+from w2v2.search.summary import FOLD_METRICS, fold_metrics, fold_value
 from w2v2.search.trial import SearchPlan
 from w2v2.training.fold_result import FoldResult
 
@@ -103,7 +103,7 @@ class FoldReports:
 def measured_fold(trial: int, score: FoldResult, classes: Sequence[str]) -> None:
     """Hand the scores and the learning curve of a fold of a trial to followers."""
     group, by_metric = f"trial-{trial:05d}", fold_metrics(score, classes)
-    scores = {name: by_metric[name] for name in METRICS if name in by_metric} | {"loss": score.loss}
+    scores = {name: by_metric[name] for name in FOLD_METRICS if name in by_metric} | {"loss": score.loss}
     measured(group, [(score.fold, scores)])
     curve = [(point.epoch, asdict(point)) for point in score.curve]
     names = ("train_loss", "train_uar", "learning_rate")

@@ -20,7 +20,7 @@ from w2v2.search.estimate import mixed
 from w2v2.search.final_trainings import FoldChoice, Train, Training
 from w2v2.search.fold_store import FoldStore
 from w2v2.search.space import settings_of_trial
-from w2v2.search.summary import METRICS, fold_metrics
+from w2v2.search.summary import FOLD_METRICS, fold_metrics
 from w2v2.search.trial import SearchPlan
 from w2v2.training.fold_result import DivergenceError, FoldResult
 from w2v2.wording import counted
@@ -67,7 +67,7 @@ class CurveTrainings:
             metrics = fold_metrics(score, classes)
             rows.append(
                 {"num_speakers": size, "draw": draw, "fold": fold, "trial": trials[fold]}
-                | {name: metrics[name] for name in METRICS if name in metrics}
+                | {name: metrics[name] for name in FOLD_METRICS if name in metrics}
                 | {
                     "num_train": score.num_train,
                     "num_held_out": len(score.clip_ids),

@@ -17,7 +17,7 @@ from w2v2.evaluation.selection import chosen_on_other_folds
 from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
 
 Scores = Mapping[tuple[int, int], FoldResult]
-METRICS = (*classification.METRICS, *recognition.METRICS)
+FOLD_METRICS = (*classification.METRICS, *recognition.METRICS)
 """The metrics of folds and trials: the first ones for classes, the others for transcripts."""
 
 
@@ -83,7 +83,7 @@ def folds_table(scores: Scores, classes: Sequence[str]) -> pa.Table:
         clips = (of_fold.num_train * len(of_fold.curve) + of_fold.num_held_out) / of_fold.seconds
         rows.append(
             {"trial": trial, "fold": fold, "state": "done"}
-            | {name: of_fold.metrics[name] for name in METRICS if name in of_fold.metrics}
+            | {name: of_fold.metrics[name] for name in FOLD_METRICS if name in of_fold.metrics}
             | {
                 "loss": of_fold.loss,
                 "train_loss": of_fold.curve[-1].train_loss,
@@ -120,7 +120,7 @@ def trials_table(trials: Sequence[optuna.trial.FrozenTrial], folds: pa.Table) ->
     }
     columns |= {f"params_{path}": [t.params.get(path) for t in trials] for path in paths}
     rows = [[row for row in folds.to_pylist() if row["trial"] == t.number] for t in trials]
-    for name in (name for name in METRICS if name in folds.column_names):
+    for name in (name for name in FOLD_METRICS if name in folds.column_names):
         columns[f"{name}_mean"] = [_mean(row[name] for row in done) for done in rows]
         columns[f"{name}_std"] = [_std(row[name] for row in done) for done in rows]
     columns["folds_done"] = [len(done) for done in rows]

@@ -11,7 +11,8 @@ from w2v2.errors import Reject, UserError
 from w2v2.storage import files as storage
 from w2v2.wording import quoted
 
-SPLITS = {"train": "train", "dev": "val", "test": "test"}
+SPLIT_OF_FILE = {"train": "train", "dev": "val", "test": "test"}
+"""By the name of a table of clips, without .tsv."""
 COLUMNS = ("client_id", "path", "sentence")
 
 
@@ -27,7 +28,9 @@ def read_common_voice(data: DataConfig, *, task: Labels, extra_columns: Sequence
         )
     root = storage.expand(data.uri)
     parts = {
-        name: split for name, split in SPLITS.items() if storage.exists(storage.join(root, f"{name}.tsv"))
+        name: split
+        for name, split in SPLIT_OF_FILE.items()
+        if storage.exists(storage.join(root, f"{name}.tsv"))
     }
     if not parts and storage.exists(storage.join(root, "validated.tsv")):
         parts = {"validated": ""}

@@ -32,7 +32,8 @@ EMOTIONS = {
     "A": "angry", "C": "contempt", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "O": "other",
     "S": "sad", "U": "surprise", "X": "no agreement",
 }  # fmt: skip
-SPLITS = {"train": "train", "development": "val", "validation": "val", "test1": "test"}
+SPLIT_OF_SET = {"train": "train", "development": "val", "validation": "val", "test1": "test"}
+"""By the value of Split_Set, in lower case."""
 
 
 def read_msp_podcast(data: DataConfig, *, task: Labels, extra_columns: Sequence[str]) -> CorpusRows:
@@ -77,7 +78,7 @@ def _rows(
         name = cells.get("FileName") or f"row {number}"
         try:
             file.check_width(fields)
-            if cells["Split_Set"].lower() not in SPLITS:
+            if cells["Split_Set"].lower() not in SPLIT_OF_SET:
                 unused.add(name)
                 continue
             row = _clip(name, cells, wavs, task)
@@ -102,7 +103,7 @@ def _clip(name: str, cells: dict[str, str], wavs: dict[str, str], task: Labels) 
         clip_id=name,
         uri=wavs[name],
         speaker=name if cells["SpkrID"].lower() in ("", "unknown") else cells["SpkrID"],
-        split=SPLITS[cells["Split_Set"].lower()],
+        split=SPLIT_OF_SET[cells["Split_Set"].lower()],
         label=EMOTIONS[cells["EmoClass"]] if task in ("classes", "none") else "",
         targets=targets_of(values, list(TARGETS), task) if task == "regression" else (),
     )
