@@ -34,6 +34,7 @@ from w2v2.config.tune_folds import SearchConfig, TuneFoldsConfig
 from w2v2.inference.prediction_records import ClipPlace, ClipPrediction
 from w2v2.search.trial import SearchPlan
 from w2v2.storage import files as storage
+from w2v2.training.finetune_plan import FinetunePlan
 from w2v2.training.fold_result import Epoch, FoldScore, fold_score
 
 CLIPS_PER_SPEAKER = 100
@@ -239,7 +240,7 @@ def finetune(wanted: dict[str, Any], labels: str, run: str, pool: ProcessPoolExe
         cache=CacheConfig(uri=wanted["cache"]),
     )
 
-    def finetune_on(workers: OneProcess, plan: finetuning.FinetunePlan, *, gpus: float) -> Any:
+    def finetune_on(workers: OneProcess, plan: FinetunePlan, *, gpus: float) -> Any:
         return pool.submit(finetuning.finetune, plan).result()
 
     with (

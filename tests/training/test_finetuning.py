@@ -28,7 +28,8 @@ from w2v2.features.trunk_features import TrunkFeatures, trunk_key
 from w2v2.models.model_info import read_card
 from w2v2.models.pretrained import loaded_encoder, weights_digest
 from w2v2.models.saved_model import load_model
-from w2v2.training.finetuning import FinetunePlan, FinetuneResult, finetune, planned_clips
+from w2v2.training.finetune_plan import FinetunePlan, planned_clips
+from w2v2.training.finetuning import FinetuneResult, finetune
 
 
 def make_config(corpus: Path, folder: Path, run: str, **changes) -> FinetuneConfig:

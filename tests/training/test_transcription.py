@@ -32,7 +32,8 @@ from w2v2.models.ctc_checkpoint import read_vocabulary
 from w2v2.models.model_info import read_info
 from w2v2.models.pretrained import loaded_encoder
 from w2v2.models.saved_model import load_model, save_model
-from w2v2.training.finetuning import FinetunePlan, finetune
+from w2v2.training.finetune_plan import FinetunePlan
+from w2v2.training.finetuning import finetune
 
 
 def make_config(corpus: Path, run: Path, **changes) -> FinetuneConfig:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from w2v2.cluster.training import train_on
 from w2v2.cluster.workers import Workers
 from w2v2.models.ensemble import member_name
-from w2v2.training.finetuning import FinetunePlan, FinetuneResult, epoch_log, finetune
+from w2v2.training.finetune_plan import FinetunePlan
+from w2v2.training.finetuning import FinetuneResult, epoch_log, finetune
 from w2v2.training.process_group import ProcessGroup
 
 

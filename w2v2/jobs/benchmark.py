@@ -80,54 +80,70 @@ def main(config: BenchmarkConfig) -> list[CaseResult]:
 def run_case(case: Case, config: BenchmarkConfig, scratch: Path) -> Iterator[CaseResult]:
     """The result of one case, or of its parts one after the other; the modules of other cases are not imported."""
     match case:
-        case "search" | "head":
-            from w2v2.benchmarks.search_case import search
-
-            yield search(config, scratch, case)
-        case "all":
-            from w2v2.benchmarks.train_case import train
-
-            yield train(config, scratch)
-        case "extract":
-            from w2v2.benchmarks.extract_case import extract
-
-            yield extract(config, scratch)
         case "gpu":
             from w2v2.benchmarks.gpu_case import gpu
 
             yield from gpu(config, scratch)
+        case "search" | "head" | "all" | "pretrain" | "ctc" | "vectors":
+            yield compare_trainings(case, config, scratch)
+        case _:
+            yield measure_job(case, config, scratch)
+
+
+def compare_trainings(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
+    """The result of a case that trains by this package and by another one."""
+    match case:
+        case "search" | "head":
+            from w2v2.benchmarks.search_case import search
+
+            return search(config, scratch, case)
+        case "all":
+            from w2v2.benchmarks.train_case import train
+
+            return train(config, scratch)
         case "pretrain":
             from w2v2.benchmarks.pretrain_case import pretrain
 
-            yield pretrain(config)
+            return pretrain(config)
         case "ctc":
             from w2v2.benchmarks.ctc_case import ctc
 
-            yield ctc(config)
-        case "reading":
-            from w2v2.benchmarks.reading_case import reading
-
-            yield reading(config, scratch)
-        case "memory":
-            from w2v2.benchmarks.memory_case import memory
-
-            yield memory(config, scratch)
-        case "scale":
-            from w2v2.benchmarks.scale_case import scale
-
-            yield scale(config, scratch)
-        case "startup":
-            from w2v2.benchmarks.startup_case import startup
-
-            yield startup(config, scratch)
-        case "commands":
-            from w2v2.benchmarks.commands_case import commands
-
-            yield commands(config, scratch)
+            return ctc(config)
         case "vectors":
             from w2v2.benchmarks.vectors_case import vectors
 
-            yield vectors(config, scratch)
+            return vectors(config, scratch)
+    raise AssertionError(f"{case} trains nothing")
+
+
+def measure_job(case: Case, config: BenchmarkConfig, scratch: Path) -> CaseResult:
+    """The result of a case that measures an extraction, whole commands, or what jobs read and need."""
+    match case:
+        case "extract":
+            from w2v2.benchmarks.extract_case import extract
+
+            return extract(config, scratch)
+        case "reading":
+            from w2v2.benchmarks.reading_case import reading
+
+            return reading(config, scratch)
+        case "memory":
+            from w2v2.benchmarks.memory_case import memory
+
+            return memory(config, scratch)
+        case "scale":
+            from w2v2.benchmarks.scale_case import scale
+
+            return scale(config, scratch)
+        case "startup":
+            from w2v2.benchmarks.startup_case import startup
+
+            return startup(config, scratch)
+        case "commands":
+            from w2v2.benchmarks.commands_case import commands
+
+            return commands(config, scratch)
+    raise AssertionError(f"{case} measures no job")
 
 
 def run(args: Sequence[str]) -> int:

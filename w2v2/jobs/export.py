@@ -14,7 +14,7 @@ The graph takes one clip, a mono waveform of any length. It is written only if o
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +25,11 @@ from w2v2.config.export import ExportConfig
 from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.errors import UserError
-from w2v2.json_types import Json, JsonObject
+from w2v2.json_types import Json
 from w2v2.models.any_model import check_model, is_foreign, load_any, place_of_model
 from w2v2.models.model_info import read_card
+from w2v2.results.export import write_outcome
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
 from w2v2.versions import library_versions
 
@@ -89,28 +89,6 @@ def main(config: ExportConfig) -> dict[str, Json]:
     }
     seconds = round(time.monotonic() - started, 1)
     return write_outcome(config, contents, about | {"check": check}, seconds=seconds)
-
-
-def write_outcome(
-    config: ExportConfig, contents: Mapping[str, bytes], about: JsonObject, *, seconds: float
-) -> dict[str, Json]:
-    """The run's numbers, after the graph, its description and metrics.json have been written."""
-    check = about["check"]
-    for name, body in contents.items():
-        storage.write_bytes(storage.join(config.run, name), body)
-    run_directory.write_json(config.run, "model", about)
-    metrics = {"job": "export", "model": about["digest"], **check, "seconds": seconds}
-    run_directory.write_metrics(config.run, metrics)
-    logger.info(
-        "model.onnx: %.1f MB; for %d clips of %g to %g s onnxruntime's outputs differ by at most %.1g from the model's",
-        sum(map(len, contents.values())) / 1e6,
-        len(check["lengths_s"]),
-        min(check["lengths_s"]),
-        max(check["lengths_s"]),
-        check["largest_difference"],
-    )
-    logger.info("input, preprocessing and outputs: %s/model.json", config.run)
-    return metrics
 
 
 def operating_point_of(model: str, saved: "SavedModel") -> dict[str, Json]:

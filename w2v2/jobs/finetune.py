@@ -18,36 +18,34 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from w2v2.cluster import features
+from w2v2.cluster.features import FeaturePreparation
 from w2v2.cluster.joined_descriptors import Descriptors, descriptor_rows, joined_descriptors
 from w2v2.cluster.tracking import tracked
 from w2v2.cluster.workers import Workers, ray_is_at_hand, start_workers
 from w2v2.config import command_line, guide
-from w2v2.config.data import SPLITS
 from w2v2.config.finetune import FinetuneConfig
 from w2v2.config.guide import Guide
-from w2v2.data import file_facts, manifest, splits, transcripts, usable_clips
-from w2v2.data.text import Vocabulary
+from w2v2.data import usable_clips
+from w2v2.data.manifest import Manifest
 from w2v2.features.requests import ClipFeatures, features_in_columns, in_columns
 from w2v2.json_types import Json
-from w2v2.models import decoder, provenance
+from w2v2.models import decoder
 from w2v2.models.architecture import check_encoder, check_vocabulary, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.imports import import_models
 from w2v2.models.learning_rates import log_learning_rate, with_learning_rate
 from w2v2.models.vocabulary import vocabulary_of
+from w2v2.results.cards import card_of_finetuning, encoder_of_finetuning
 from w2v2.results.job_plans import plan_finetune
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
-
-if TYPE_CHECKING:  # imports torch
-    from w2v2.training.finetuning import FinetunePlan
+from w2v2.training.finetune_plan import plan_training
+from w2v2.training.finetuning_clips import long_enough, read_clips, with_usable_audio
 
 logger = logging.getLogger("w2v2.jobs.finetune")
 
@@ -91,30 +89,25 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
     if config.text.vocab == "model":
         check_vocabulary(config.encoder.name)
     corpus = read_clips(config)
-    workers = start_workers(
-        local=config.local, num_clips=len(corpus.clips), num_processes=config.resources.num_workers
-    )
-    workers.check_places(**places(config))
-    gpus = workers.gpus(config.resources.gpus_per_worker)
-    preparation = features.FeaturePreparation(
-        config, encoders=[config.encoder], cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
-    )
+    workers, preparation, gpus = start(config, num_clips=len(corpus.clips))
 
     import_models()  # takes seconds; the workers import it at the same time
     from w2v2.cluster.finetune import finetune_on
     from w2v2.results.finetune import write_outcome, write_vocabulary
     from w2v2.training.ensembles import train_ensemble
 
-    prepared, descriptors = read_audio(config, corpus, preparation, workers)
-    corpus = usable(config, corpus, prepared)
-    num_forwards = pc.sum(in_columns(prepared).table["num_forwards"]).as_py() or 0
-    del prepared  # of a million clips hundreds of megabytes
+    corpus, descriptors, num_forwards = read_audio(config, corpus, preparation, workers)
     vocabulary = vocabulary_of(config, corpus) if config.task.kind == "transcript" else None
     run_directory.keep_manifest(config.run, corpus.clips, corpus.rejects)
     about_text = write_vocabulary(config.run, corpus.clips, vocabulary) if vocabulary else None
-    encoder = encoder_entry(config, preparation.infos[0], corpus)
-    plan = training_plan(
-        config, corpus, preparation.infos[0].key, descriptors, vocabulary=vocabulary, encoder=encoder
+    encoder = encoder_of_finetuning(config, preparation.infos[0], corpus)
+    plan = plan_training(
+        config,
+        corpus,
+        preparation.infos[0].key,
+        descriptor_rows(descriptors, corpus.clips),
+        vocabulary=vocabulary,
+        card=card_of_finetuning(config, corpus, encoder),
     )
     train = functools.partial(finetune_on, workers, gpus=gpus)
     ensemble = train_ensemble(plan, train=train) if config.ensemble != "none" else None
@@ -133,13 +126,22 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
     )
 
 
+def start(config: FinetuneConfig, *, num_clips: int) -> tuple[Workers, FeaturePreparation, float]:
+    """The workers, which load the encoder from now on, and the GPUs of each."""
+    workers = start_workers(
+        local=config.local, num_clips=num_clips, num_processes=config.resources.num_workers
+    )
+    workers.check_places(**places(config))
+    gpus = workers.gpus(config.resources.gpus_per_worker)
+    cpus = config.resources.cpus_per_worker
+    preparation = FeaturePreparation(config, encoders=[config.encoder], cpus=cpus, gpus=gpus, workers=workers)
+    return workers, preparation, gpus
+
+
 def read_audio(
-    config: FinetuneConfig,
-    corpus: manifest.Manifest,
-    preparation: features.FeaturePreparation,
-    workers: Workers,
-) -> tuple[Sequence[ClipFeatures], Descriptors]:
-    """A ClipFeatures for each clip, in order, and the hand-made features that the head joins."""
+    config: FinetuneConfig, corpus: Manifest, preparation: FeaturePreparation, workers: Workers
+) -> tuple[Manifest, Descriptors, int]:
+    """The usable clips with their splits, the hand-made features that the head joins, and the passes through the encoder."""
     prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
     described, descriptors = joined_descriptors(config, corpus.clips, workers)
     refused = {clip.clip_id: clip for clip in described if clip.reject}
@@ -147,7 +149,8 @@ def read_audio(
         prepared = features_in_columns(refused.get(clip.clip_id, clip) for clip in prepared)
     if config.task.kind == "transcript":
         prepared = long_enough(config, corpus, prepared, preparation.infos[0])
-    return prepared, descriptors
+    num_forwards = pc.sum(in_columns(prepared).table["num_forwards"]).as_py() or 0
+    return with_usable_audio(config, corpus, prepared), descriptors, num_forwards
 
 
 def resolved(config: FinetuneConfig) -> FinetuneConfig:
@@ -175,112 +178,6 @@ def without_remapping(config: FinetuneConfig) -> FinetuneConfig:
     return replace(
         config, run=run, track="none", data=replace(config.data, classes={}), before_remapping=False
     )
-
-
-def read_clips(config: FinetuneConfig) -> manifest.Manifest:
-    """The clips of the data; they are split here once, so that impossible splits are reported before audio is read."""
-    data = usable_clips.with_demo_made(config.data, task=config.task.kind)
-    corpus = file_facts.without_missing_files(manifest.read(data, task=config.task.kind), data)
-    if config.task.kind == "transcript":
-        corpus = transcripts.with_references(corpus, config.text)
-    if config.task.kind == "classes":
-        manifest.check(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
-    else:
-        manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
-    split(config, corpus)
-    usable_clips.log_clips(corpus)
-    return corpus
-
-
-def split(config: FinetuneConfig, corpus: manifest.Manifest) -> manifest.Manifest:
-    """The clips with their splits."""
-    clips = splits.assign(corpus.clips, config.split, config.folds, need_val=config.needs_val)
-    return replace(corpus, clips=clips)
-
-
-def long_enough(
-    config: FinetuneConfig,
-    corpus: manifest.Manifest,
-    prepared: Sequence[ClipFeatures],
-    info: features.EncoderInfo,
-) -> Sequence[ClipFeatures]:
-    """The clips, with a reject for each that has too few frames for its transcript, even when augmented."""
-    speed = config.augment.speed[1] if "speed" in config.augment.kinds else 1.0
-    made = transcripts.long_enough(
-        prepared,
-        corpus.clips["reference"].to_pylist(),
-        kernels=info.kernels,
-        strides=info.strides,
-        speed=max(speed, 1.0),
-    )
-    return features_in_columns(made)
-
-
-def usable(
-    config: FinetuneConfig, corpus: manifest.Manifest, prepared: Sequence[ClipFeatures]
-) -> manifest.Manifest:
-    """The clips whose audio could be used, with their splits, audited."""
-    corpus = usable_clips.with_usable_audio(
-        config.run, corpus, prepared, max_reject_fraction=config.data.max_reject_fraction
-    )
-    corpus = split(config, corpus)
-    splits.audit(corpus.clips)
-    counts = splits.num_clips(corpus.clips)
-    counts_by_split = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
-    logger.info("splits: %s; no speaker and no audio in two", counts_by_split)
-    return corpus
-
-
-def training_plan(
-    config: FinetuneConfig,
-    corpus: manifest.Manifest,
-    key: str,
-    descriptors: Descriptors,
-    *,
-    vocabulary: Vocabulary | None,
-    encoder: dict[str, str],
-) -> "FinetunePlan":
-    """The plan of the training; key is the folder of the clips' features, encoder the result of encoder_entry."""
-    from w2v2.data.targets import output_groups
-    from w2v2.training.finetuning import FinetunePlan, planned_clips
-
-    return FinetunePlan(
-        config=config,
-        groups=(vocabulary.tokens,) if vocabulary else output_groups(corpus, config.task.kind),
-        key=key,
-        clips=planned_clips(corpus.clips, is_divided=config.ensemble == "folds"),
-        descriptors=descriptor_rows(descriptors, corpus.clips),
-        vocabulary=vocabulary,
-        card=card(config, corpus, encoder),
-    )
-
-
-def encoder_entry(
-    config: FinetuneConfig, info: features.EncoderInfo, corpus: manifest.Manifest
-) -> dict[str, str]:
-    """`encoder` of metrics.json and of the model card, with the overlap of the test clips and its training data."""
-    test = corpus.clips.select(["speaker", "audio_digest"]).filter(pc.equal(corpus.clips["split"], "test"))
-    return {
-        "name": config.encoder.name,
-        "train": config.encoder.train,
-        "digest": info.digest,
-        "cut": info.cut,
-        **provenance.encoder_overlap(config.encoder.name, test),
-    }
-
-
-def card(config: FinetuneConfig, corpus: manifest.Manifest, encoder: dict[str, str]) -> dict[str, Json]:
-    """The model card: data, encoder, settings and versions."""
-    from w2v2.results.finetune import versions
-
-    data: dict[str, Json] = {
-        "uri": config.data.uri,
-        "num_clips": len(corpus.clips),
-        "num_speakers": len(corpus.clips["speaker"].unique()),
-        "num_rejects": len(corpus.rejects),
-        "splits": dict(splits.num_clips(corpus.clips)),
-    }
-    return {"data": data, "encoder": encoder, "settings": command_line.tree(config), "versions": versions()}
 
 
 def run(args: Sequence[str]) -> int:

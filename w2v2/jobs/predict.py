@@ -24,7 +24,6 @@ from w2v2.config.finetune import PredictConfig
 from w2v2.config.guide import Guide
 from w2v2.config.text import TextConfig
 from w2v2.data import file_facts, manifest, usable_clips
-from w2v2.data.accounting import account
 from w2v2.inference.operating_point import (
     name_in_table,
     temperature_of,
@@ -32,19 +31,15 @@ from w2v2.inference.operating_point import (
     with_calibration,
 )
 from w2v2.inference.prediction_records import predicted_clips
-from w2v2.inference.predictions_lines import NUM_LINES, lines_of
-from w2v2.inference.predictions_table import open_place, rows_of, write_rows
+from w2v2.inference.predictions_lines import NUM_LINES
+from w2v2.inference.predictions_table import open_place, rows_of
 from w2v2.json_types import Json
 from w2v2.models import decoder
 from w2v2.models.any_model import place_by_field, place_of_model, read_model
-from w2v2.reports.prediction_page import write_prediction_report
 from w2v2.results.job_plans import plan_predict
-from w2v2.results.sessions import with_sessions
+from w2v2.results.predict import write_outcome
 from w2v2.storage import files as storage
-from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive
-from w2v2.versions import library_versions
-from w2v2.wording import counted
 
 logger = logging.getLogger("w2v2.jobs.predict")
 
@@ -101,35 +96,18 @@ def main(config: PredictConfig) -> dict[str, Json]:
     corpus = predicted_clips(corpus, clip_predictions, facts=["tolerated"])
     storage.write_text(storage.join(config.run, "config.yaml"), command_line.dump(config))
     manifest.check_rejects(corpus, max_reject_fraction=config.data.max_reject_fraction, run=config.run)
-    write_rows(config, rows, info)
-    if few:
-        logger.info("%s", "\n".join(lines_of(rows, info)))
-    num_clips = len(corpus.clips) + len(corpus.rejects)
-    metrics: dict[str, Json] = {
-        "job": "predict",
-        "model": {"uri": config.model, "digest": digest},
-        "predictor": name,
-        "table": config.table,
-        "temperature": temperature,
-        "thresholds": thresholds,
-        "num_clips": num_clips,
-        "num_rows": len(rows),
-        "rejected": len(corpus.rejects),
-        "clips": account(corpus),
-        "versions": library_versions("torch", "transformers", "ray"),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    metrics = with_sessions(config.run, metrics, same=("predictor", "table", "num_rows"))
-    run_directory.write_metrics(config.run, metrics)
-    logger.info("page: %s", write_prediction_report(config.run, rows, info))
-    logger.info(
-        "%s, %s, %d rejected; %s",
-        counted(num_clips, "clips"),
-        counted(len(rows), "rows"),
-        len(corpus.rejects),
-        config.table,
+    return write_outcome(
+        config,
+        corpus,
+        rows,
+        info,
+        digest=digest,
+        predictor=name,
+        temperature=temperature,
+        thresholds=thresholds,
+        shows_lines=few,
+        started=started,
     )
-    return metrics
 
 
 def resolved(config: PredictConfig) -> PredictConfig:

@@ -21,32 +21,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from w2v2.cluster import features
+from w2v2.cluster.features import FeaturePreparation
 from w2v2.cluster.tracking import tracked
-from w2v2.cluster.workers import ray_is_at_hand, start_workers
+from w2v2.cluster.workers import Workers, ray_is_at_hand, start_workers
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
+from w2v2.config.model import EncoderConfig
 from w2v2.config.pretrain import PretrainConfig, with_recipe
-from w2v2.data import file_facts, folds, manifest, splits, usable_clips
-from w2v2.data.corpora.rows import EXCLUDED
-from w2v2.errors import UserError
+from w2v2.data import usable_clips
+from w2v2.data.manifest import Manifest
 from w2v2.features.requests import ClipFeatures
 from w2v2.json_types import Json
 from w2v2.models.architecture import check_encoder, refuse_unusable
 from w2v2.models.fold_encoders import refuse_fold_encoders
 from w2v2.models.imports import import_models
+from w2v2.results.cards import card_of_pretraining, encoder_of_pretraining
 from w2v2.results.job_plans import plan_pretrain
 from w2v2.results.plan import reading_all
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
 from w2v2.storage.lease import exclusive, hold
 from w2v2.training import pretraining_clips
-from w2v2.training.pretraining_clips import Part
-from w2v2.versions import library_versions
-from w2v2.wording import counted, listed
+from w2v2.training.pretraining_clips import Part, read_clips
 
 logger = logging.getLogger("w2v2.jobs.pretrain")
 
@@ -85,35 +81,24 @@ def main(config: PretrainConfig) -> dict[str, Json]:
         return plan_pretrain(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
     logger.info("run: %s (%s)", config.run, "continued" if continued else "new")
-    encoders = [config.encoder.as_encoder()] + ([target] if (target := config.target_encoder()) else [])
-    for opened in encoders:
+    for opened in encoders_of(config):
         check_encoder(opened, asks_hub=not ray_is_at_hand())
     corpus = read_clips(config)
-    num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
-    workers = start_workers(local=config.local, num_clips=len(corpus.clips), num_processes=num_processes)
-    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
-    gpus = workers.gpus(config.resources.gpus_per_worker)
-    preparation = features.FeaturePreparation(
-        config, encoders=encoders, cpus=config.resources.cpus_per_worker, gpus=gpus, workers=workers
-    )
+    workers, preparation, gpus = start(config, num_clips=len(corpus.clips))
 
     import_models()  # takes seconds; the workers import it at the same time
     from w2v2.cluster.pretraining import pretrain_each_on, pretrain_on
     from w2v2.results.pretrain import write_fold_outcome, write_outcome
     from w2v2.training.pretraining import PretrainPlan, PretrainResult
 
-    info = preparation.infos[0]
-    prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
-    fold_of = pretraining_clips.speaker_folds(config, corpus, prepared) if config.per_fold else {}
-    prepared = pretraining_clips.with_too_short(config, prepared, info)
-    corpus = usable_clips.with_usable_audio(
-        config.run, corpus, prepared, max_reject_fraction=config.data.max_reject_fraction
-    )
-    encoder = encoder_entry(config, digest=info.digest)
-    keys = {"key": info.key, "target_key": preparation.infos[-1].key if target else ""}
+    corpus, fold_of = read_audio(config, corpus, preparation)
+    info, target = preparation.infos[0], preparation.infos[-1]
+    encoder = encoder_of_pretraining(config, digest=info.digest)
+    keys = {"key": info.key, "target_key": target.key if config.target_encoder() else ""}
 
     def plan_of(part: Part) -> PretrainPlan:
-        return PretrainPlan(config=part.config, clips=part.corpus.clips, card=card(part, encoder), **keys)
+        card = card_of_pretraining(part.config, part.corpus, encoder)
+        return PretrainPlan(config=part.config, clips=part.corpus.clips, card=card, **keys)
 
     def write(part: Part, trained: PretrainResult) -> dict[str, Json]:
         seconds = time.monotonic() - started
@@ -135,6 +120,36 @@ def main(config: PretrainConfig) -> dict[str, Json]:
         )
     of_folds = [metrics[fold] for fold in range(len(parts))]
     return write_fold_outcome(config, corpus, of_folds, seconds=time.monotonic() - started)
+
+
+def encoders_of(config: PretrainConfig) -> list[EncoderConfig]:
+    """The encoder that is trained and, where the clusters are of other features than its own, that of theirs."""
+    target = config.target_encoder()
+    return [config.encoder.as_encoder()] + ([target] if target else [])
+
+
+def start(config: PretrainConfig, *, num_clips: int) -> tuple[Workers, FeaturePreparation, float]:
+    """The workers, which load the encoders from now on, and the GPUs of each."""
+    num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
+    workers = start_workers(local=config.local, num_clips=num_clips, num_processes=num_processes)
+    workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})
+    gpus = workers.gpus(config.resources.gpus_per_worker)
+    cpus = config.resources.cpus_per_worker
+    preparation = FeaturePreparation(
+        config, encoders=encoders_of(config), cpus=cpus, gpus=gpus, workers=workers
+    )
+    return workers, preparation, gpus
+
+
+def read_audio(
+    config: PretrainConfig, corpus: Manifest, preparation: FeaturePreparation
+) -> tuple[Manifest, dict[str, int]]:
+    """The clips that can be pre-trained on, and the fold of each speaker where every fold gets an encoder."""
+    prepared: Sequence[ClipFeatures] = preparation.run(corpus.clips)
+    fold_of = pretraining_clips.speaker_folds(config, corpus, prepared) if config.per_fold else {}
+    prepared = pretraining_clips.with_too_short(config, prepared, preparation.infos[0])
+    fraction = config.data.max_reject_fraction
+    return usable_clips.with_usable_audio(config.run, corpus, prepared, max_reject_fraction=fraction), fold_of
 
 
 @contextlib.contextmanager
@@ -162,73 +177,6 @@ def resolved(config: PretrainConfig) -> PretrainConfig:
             cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
         )
     )
-
-
-def read_clips(config: PretrainConfig) -> manifest.Manifest:
-    """The clips by name, without those of data.exclude_speakers.
-
-    Raises UserError for excluded speakers without clips, for too many rejects, and where too few clips or speakers are
-    left to pre-train on.
-    """
-    data = usable_clips.with_demo_made(config.data)
-    read = manifest.read(data, task="classes" if config.per_fold else "none")
-    corpus = file_facts.without_missing_files(read, data)
-    if config.per_fold:
-        usable_clips.refuse_foreign_folds(data, config.folds)
-    manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
-    unknown = sorted(set(config.data.exclude_speakers) - set(corpus.clips["speaker"].to_pylist()))
-    if unknown:
-        raise UserError(
-            f"data.exclude_speakers names {listed(unknown)}, of whom there is no clip in {config.data.uri}: check the "
-            "names in its manifest, or remove them"
-        )
-    excluded = pc.is_in(corpus.clips["speaker"], pa.array(config.data.exclude_speakers, pa.string()))
-    clips = corpus.clips.filter(pc.invert(excluded))
-    logger.info(
-        "data: %d clips, %d left out of %d speakers to exclude, %d rejected by name",
-        len(clips),
-        len(corpus.clips) - len(clips),
-        len(config.data.exclude_speakers),
-        len(corpus.rejects),
-    )
-    if len(clips) < 2:
-        raise UserError(
-            f"{counted(len(clips), 'clips')} left to pre-train on, wanted at least 2: look at data.uri"
-        )
-    if config.per_fold:  # both find early what would not work
-        folds.assign(clips, config.folds)
-    splits.held_back(clips, fraction=config.training.val_fraction, seed=config.seed)
-    num_excluded = len(corpus.clips) - len(clips)
-    passed_over = dict(corpus.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
-    return replace(corpus, clips=clips, passed_over=passed_over)
-
-
-def encoder_entry(config: PretrainConfig, *, digest: str) -> dict[str, str]:
-    """`encoder` of metrics.json and of the model card: the encoder that training began with."""
-    return {
-        "name": config.encoder.name,
-        "weights": "random" if config.encoder.is_random else "checkpoint",
-        "train": config.encoder.train,
-        "digest": digest,
-    }
-
-
-def card(part: Part, encoder: dict[str, str]) -> dict[str, Json]:
-    """The model card: data, encoder, settings and versions."""
-    config, corpus = part.config, part.corpus
-    data = {
-        "uri": config.data.uri,
-        "num_clips": len(corpus.clips),
-        "num_speakers": len(corpus.clips["speaker"].unique()),
-        "hours": round(pc.sum(corpus.clips["duration_s"]).as_py() / 3600, 3),
-    }
-    settings = command_line.tree(config)
-    return {
-        "data": data,
-        "encoder": encoder,
-        "settings": settings,
-        "versions": library_versions("torch", "transformers", "ray"),
-    }
 
 
 def run(args: Sequence[str]) -> int:

@@ -13,7 +13,8 @@ from w2v2.data import folds, leaks
 from w2v2.data.groups import dictionary_encoded, looked_up
 from w2v2.models.ensemble import member_name, save_ensemble
 from w2v2.storage import files as storage
-from w2v2.training.finetuning import HELD_OUT, FinetunePlan, FinetuneResult
+from w2v2.training.finetune_plan import FinetunePlan
+from w2v2.training.finetuning import HELD_OUT, FinetuneResult
 from w2v2.training.fold_result import Epoch
 
 logger = logging.getLogger(__name__)

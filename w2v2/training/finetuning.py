@@ -6,19 +6,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.finetune import FinetuneConfig
-from w2v2.data.groups import dictionary_encoded
 from w2v2.data.targets import target_array
-from w2v2.data.text import Vocabulary, padded_targets
+from w2v2.data.text import padded_targets
 from w2v2.features.augmentation import AugmentedFeatures
 from w2v2.features.batches import ClipSet
 from w2v2.features.cache import FeatureCache
 from w2v2.features.packed_vectors import open_features
-from w2v2.json_types import Json
 from w2v2.measurements import measured
 from w2v2.models.classifier import Classifier, trainable_copy
 from w2v2.models.ctc import SpeechModel, Transcriber
@@ -34,6 +31,7 @@ from w2v2.progress import Progress
 from w2v2.storage import files as storage
 from w2v2.training.checkpoint import train_resumed
 from w2v2.training.decoding_weights import BeamDecoding, beam_transcripts
+from w2v2.training.finetune_plan import FinetunePlan
 from w2v2.training.fold_result import Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
@@ -43,84 +41,9 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts
 logger = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"
-"""The split of the clips that a member of an ensemble predicts and does not train on."""
-MEMBER_STRIDE = 100_003
-"""The distance between the seeds of one member of an ensemble and the next."""
-
+"""The split of clips that a member of an ensemble does not train on, and predicts."""
 OnEpoch = Callable[[int, int, Epoch], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's losses."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetunePlan:
-    """The plan that every process of a fine-tuning needs: settings, clips with their splits, and the place of their features."""
-
-    config: FinetuneConfig
-    groups: tuple[tuple[str, ...], ...]
-    """The names of the outputs of each head."""
-    key: str
-    """The folder of the features in the cache."""
-    clips: pa.Table
-    """The columns of `planned_clips` for every clip."""
-    descriptors: Float[np.ndarray, "clips descriptors"] | None = None
-    """Hand-made features of every clip, where the head joins some."""
-    vocabulary: Vocabulary | None = None
-    """The characters of the outputs of a model of transcripts."""
-    card: dict[str, Json]
-    """Entries of the model card in addition to the description of the model."""
-    member: int = 0
-    """The number of the ensemble's member; each has its own seed."""
-    model_uri: str = ""
-    """The model folder; empty is `<run>/model`."""
-
-    @property
-    def seed(self) -> int:
-        """The seed of new weights and batches; config.seed alone makes a random encoder, which members share."""
-        return self.config.seed + MEMBER_STRIDE * self.member
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the outputs."""
-        return [name for group in self.groups for name in group]
-
-    @property
-    def num_descriptors(self) -> int:
-        """The number of hand-made features per clip."""
-        return 0 if self.descriptors is None else self.descriptors.shape[1]
-
-    @property
-    def midpoints(self) -> list[float] | None:
-        """The means of the training targets of a regression, around which evaluation forms quadrants.
-
-        None for other tasks, and where no training clip has some target.
-        """
-        if self.config.task.kind != "regression":
-            return None
-        targets = target_array(self.clips, "regression", self.names)[self.rows("train")]
-        if np.isnan(targets).all(axis=0).any():
-            return None
-        return np.nanmean(targets.astype(np.float64), axis=0).tolist()
-
-    def rows(self, *splits: str) -> np.ndarray:
-        """The rows of the clips of some splits, shape (clips,)."""
-        return np.flatnonzero(pc.is_in(self.clips["split"], pa.array(splits)).to_numpy())
-
-
-def planned_clips(clips: pa.Table, *, is_divided: bool) -> pa.Table:
-    """The columns of the clips that training needs, about 90 bytes for a clip with a class; repeated names are stored as numbers.
-
-    The columns are split, audio_digest, num_samples, the targets, and the speaker for the model's record of its
-    training; also clip_id where the training clips are divided into folds (is_divided).
-    """
-    needed = {"audio_digest", "num_samples", "reference", *(["clip_id"] if is_divided else [])}
-    shared = {"split", "speaker", "label"}
-    columns = {}
-    for name in clips.column_names:
-        if name in shared:
-            columns[name] = dictionary_encoded(clips[name])
-        elif name in needed or name.startswith("target_"):
-            columns[name] = clips[name]
-    return pa.table(columns)
 
 
 @dataclass(frozen=True, kw_only=True)

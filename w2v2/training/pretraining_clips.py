@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from w2v2.audio.decoding import SAMPLE_RATE
 from w2v2.config.pretrain import PretrainConfig
-from w2v2.data import folds, splits
+from w2v2.data import file_facts, folds, manifest, splits, usable_clips
 from w2v2.data.corpora.rows import EXCLUDED
 from w2v2.data.manifest import Manifest
 from w2v2.errors import Reject, UserError
@@ -28,6 +28,45 @@ class Part:
 
     config: PretrainConfig
     corpus: Manifest
+
+
+def read_clips(config: PretrainConfig) -> Manifest:
+    """The clips by name, without those of data.exclude_speakers.
+
+    Raises UserError for excluded speakers without clips, for too many rejects, and where too few clips or speakers are
+    left to pre-train on.
+    """
+    data = usable_clips.with_demo_made(config.data)
+    read = manifest.read(data, task="classes" if config.per_fold else "none")
+    corpus = file_facts.without_missing_files(read, data)
+    if config.per_fold:
+        usable_clips.refuse_foreign_folds(data, config.folds)
+    manifest.check_rejects(corpus, max_reject_fraction=data.max_reject_fraction, run=config.run)
+    unknown = sorted(set(config.data.exclude_speakers) - set(corpus.clips["speaker"].to_pylist()))
+    if unknown:
+        raise UserError(
+            f"data.exclude_speakers names {listed(unknown)}, of whom there is no clip in {config.data.uri}: check the "
+            "names in its manifest, or remove them"
+        )
+    excluded = pc.is_in(corpus.clips["speaker"], pa.array(config.data.exclude_speakers, pa.string()))
+    clips = corpus.clips.filter(pc.invert(excluded))
+    logger.info(
+        "data: %d clips, %d left out of %d speakers to exclude, %d rejected by name",
+        len(clips),
+        len(corpus.clips) - len(clips),
+        len(config.data.exclude_speakers),
+        len(corpus.rejects),
+    )
+    if len(clips) < 2:
+        raise UserError(
+            f"{counted(len(clips), 'clips')} left to pre-train on, wanted at least 2: look at data.uri"
+        )
+    if config.per_fold:  # both find early what would not work
+        folds.assign(clips, config.folds)
+    splits.held_back(clips, fraction=config.training.val_fraction, seed=config.seed)
+    num_excluded = len(corpus.clips) - len(clips)
+    passed_over = dict(corpus.passed_over) | ({EXCLUDED: num_excluded} if num_excluded else {})
+    return replace(corpus, clips=clips, passed_over=passed_over)
 
 
 def with_too_short(
