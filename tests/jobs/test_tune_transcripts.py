@@ -18,6 +18,7 @@ from w2v2.data.text import vocabulary_of
 from w2v2.errors import UserError
 from w2v2.jobs import compare, finetune, tune_folds
 from w2v2.models.counterpart import save_tokenizer
+from w2v2.search import prepared_search
 
 
 @pytest.fixture(scope="module")
@@ -156,5 +157,5 @@ def test_a_ctc_model_that_lacks_the_characters_is_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"3 of 7 training characters are not in the model's vocabulary: 'd' U"
     ):
-        tune_folds.refuse_unknown_characters(config, [str(tmp_path)], clips)
-    tune_folds.refuse_unknown_characters(config, [str(tmp_path)], clips.slice(1))
+        prepared_search.refuse_unknown_characters(config, [str(tmp_path)], clips)
+    prepared_search.refuse_unknown_characters(config, [str(tmp_path)], clips.slice(1))

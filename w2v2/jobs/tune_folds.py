@@ -17,28 +17,31 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import pyarrow as pa
-
 from w2v2.cluster.tracking import tracked
 from w2v2.cluster.workers import ray_is_at_hand
 from w2v2.config import command_line, guide
 from w2v2.config.guide import Guide
 from w2v2.config.tune_folds import TuneFoldsConfig
-from w2v2.data import folds, transcripts, usable_clips
+from w2v2.data import folds, usable_clips
 from w2v2.data.manifest import Manifest
 from w2v2.evaluation import baseline_comparison
 from w2v2.json_types import Json
 from w2v2.models import fold_encoders
-from w2v2.models.architecture import check_encoder, refuse_unusable
-from w2v2.models.learning_rates import RATE_SETTINGS, learning_rates, log_learning_rate, with_learning_rate
+from w2v2.models.architecture import check_encoder
+from w2v2.models.learning_rates import RATE_SETTINGS, with_learning_rate
 from w2v2.results.job_plans import plan_search
 from w2v2.results.plan import reading_all
-from w2v2.search.final_trainings import FinalTrainings, Train, recorded_final, train_choices
-from w2v2.search.finished_search import read_finished
-from w2v2.search.learning_curve import CurveTrainings, curve_sizes, recorded_curve, train_curve
-from w2v2.search.nested import cost_of, nested_choices, refuse_encoders_by_fold
-from w2v2.search.prepared_search import PreparedSearch, read_prepared
-from w2v2.search.space import default_space, variants
+from w2v2.search.after_search import curve_of, final_of
+from w2v2.search.final_trainings import Train
+from w2v2.search.learning_curve import curve_sizes
+from w2v2.search.nested import cost_of, refuse_encoders_by_fold
+from w2v2.search.prepared_search import (
+    PreparedSearch,
+    read_prepared,
+    refuse_unknown_characters,
+    refuse_unusable_encoders,
+)
+from w2v2.search.space import default_space, log_learning_rates, variants
 from w2v2.search.study import Study, open_study
 from w2v2.search.trial import SearchPlan, plan_trials
 from w2v2.storage import files as storage
@@ -76,7 +79,7 @@ def main(config: TuneFoldsConfig) -> dict[str, Json]:
     started = time.monotonic()
     refuse_unusable_encoders(config)
     given, config = config, resolved(config)
-    log_rates(given, config)
+    log_learning_rates(given, config)
     if config.plan:
         return plan_search(config, read_clips(reading_all(config)))
     continued = run_directory.open_or_continue(config)
@@ -112,14 +115,6 @@ def main(config: TuneFoldsConfig) -> dict[str, Json]:
         curve=curve,
         seconds=time.monotonic() - started,
     )
-
-
-def refuse_unusable_encoders(config: TuneFoldsConfig) -> None:
-    """Raises UserError for an encoder that a trial may ask for and that is missing or cannot be computed here."""
-    encoders = variants(config.encoder, config.search.space)
-    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
-    for name in dict.fromkeys(encoder.name for encoder in fold_encoders.distinct(encoders, of_fold)):
-        refuse_unusable(name)
 
 
 def prepare(config: TuneFoldsConfig) -> tuple[Manifest, PreparedSearch]:
@@ -177,48 +172,6 @@ def way_to_train(plan: SearchPlan) -> tuple[Callable[[SearchPlan, Study], None],
     return search, train_folds
 
 
-def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], clips: pa.Table) -> None:
-    """Raises UserError where a CTC model whose vocabulary is kept lacks too many characters of the transcripts."""
-    from w2v2.models.ctc_checkpoint import read_vocabulary  # imports torch
-
-    for name in dict.fromkeys(names):
-        transcripts.refuse_unknown(
-            clips["reference"].to_pylist(),
-            read_vocabulary(name),
-            max_fraction=config.text.max_unknown_fraction,
-        )
-
-
-def final_of(
-    plan: SearchPlan, study: Study, *, search: Callable[[SearchPlan, Study], None], train: Train
-) -> FinalTrainings | None:
-    """The trainings after the search, where they are asked for or an earlier session has them; None where no trial is complete."""
-    if plan.config.search.nested:
-        return train_choices(plan, nested_choices(plan, search=search), train=train)
-    finished = read_finished(plan.config, plan.classes, study.study)
-    if not finished.complete or plan.config.task.kind == "transcript":
-        return None
-    if not plan.config.search.replicates:
-        return recorded_final(plan, finished.choices())
-    return train_choices(plan, finished.choices(), train=train)
-
-
-def curve_of(
-    plan: SearchPlan, study: Study, manifest: Manifest, final: FinalTrainings | None, *, train: Train
-) -> CurveTrainings | None:
-    """The learning curve, where it is asked for or an earlier session has trained it; None where no trial is complete."""
-    asked = plan.config.search.learning_curve
-    if not asked and not storage.exists(storage.join(plan.run, "learning_curve.parquet")):
-        return None
-    finished = read_finished(plan.config, plan.classes, study.study)
-    if not finished.complete:
-        return None
-    choices = final.choices if final else finished.choices()
-    if not asked:
-        return recorded_curve(plan, manifest.clips, choices)
-    return train_curve(plan, manifest.clips, choices, train=train)
-
-
 def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
     """The config with the default space and learning rate written out, what transcripts need, and absolute places.
 
@@ -242,20 +195,6 @@ def resolved(config: TuneFoldsConfig) -> TuneFoldsConfig:
         baseline=storage.expand(config.baseline) if config.baseline else "",
         cache=replace(config.cache, uri=storage.expand(config.cache.uri)),
     )
-
-
-def log_rates(given: TuneFoldsConfig, config: TuneFoldsConfig) -> None:
-    """Log the learning rates of config, in which with_learning_rate has filled in an open rate."""
-    if not given.search.space:
-        rates = learning_rates(config.encoder, config.lora, config.task.kind)
-        logger.info(
-            "search: AdamW's settings, with learning rates from %g to %g, which suit %s; --search.space sets others",
-            rates.low,
-            rates.high,
-            rates.trained,
-        )
-    elif "optim.learning_rate" not in config.search.space:
-        log_learning_rate(given, config)
 
 
 def run(args: Sequence[str]) -> int:

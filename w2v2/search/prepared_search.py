@@ -13,6 +13,8 @@ from w2v2.data import transcripts
 from w2v2.features.encoder_info import EncoderInfo, RecordedEncoders
 from w2v2.features.requests import AudioIndex, ClipFeatures, features_in_columns, in_columns
 from w2v2.models import fold_encoders, provenance
+from w2v2.models.architecture import refuse_unusable
+from w2v2.search.space import variants
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,26 @@ class PreparedSearch:
             named = {"digest": fold_encoders.joint_digest(digests), "cut": self.infos[encoders[0]].cut}
             entries[encoder] = {**named, "seen_in_training": "", "of_fold": digests}
         return entries
+
+
+def refuse_unusable_encoders(config: TuneFoldsConfig) -> None:
+    """Raises UserError for an encoder that a trial may ask for and that is missing or cannot be computed here."""
+    encoders = variants(config.encoder, config.search.space)
+    of_fold = fold_encoders.by_fold(encoders, num_folds=config.folds.num_folds)
+    for name in dict.fromkeys(encoder.name for encoder in fold_encoders.distinct(encoders, of_fold)):
+        refuse_unusable(name)
+
+
+def refuse_unknown_characters(config: TuneFoldsConfig, names: Sequence[str], clips: pa.Table) -> None:
+    """Raises UserError where a CTC model whose vocabulary is kept lacks too many characters of the transcripts."""
+    from w2v2.models.ctc_checkpoint import read_vocabulary  # imports torch
+
+    for name in dict.fromkeys(names):
+        transcripts.refuse_unknown(
+            clips["reference"].to_pylist(),
+            read_vocabulary(name),
+            max_fraction=config.text.max_unknown_fraction,
+        )
 
 
 def read_prepared(

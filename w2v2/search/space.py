@@ -1,6 +1,7 @@
 """The space of a search: dotted paths of settings with the values they may take, and configs with a trial's values."""
 
 import itertools
+import logging
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from typing import Any, TypeVar
@@ -11,7 +12,9 @@ from w2v2.config.model import EncoderConfig
 from w2v2.config.tune_folds import Dimension, TuneFoldsConfig
 from w2v2.errors import UserError
 from w2v2.json_types import Json
-from w2v2.models.learning_rates import is_tiny, learning_rates, with_learning_rate
+from w2v2.models.learning_rates import is_tiny, learning_rates, log_learning_rate, with_learning_rate
+
+logger = logging.getLogger(__name__)
 
 Params = dict[str, Json]
 """Values of hyperparameters by dotted path."""
@@ -32,6 +35,20 @@ def default_space(config: TuneFoldsConfig) -> dict[str, Dimension]:
         "optim.schedule": Dimension(choices=("constant", "linear", "cosine", "late_decay")),
         "optim.batch_size": Dimension(choices=sizes),
     }
+
+
+def log_learning_rates(given: TuneFoldsConfig, config: TuneFoldsConfig) -> None:
+    """Log the learning rates of config, in which with_learning_rate has filled in an open rate."""
+    if not given.search.space:
+        rates = learning_rates(config.encoder, config.lora, config.task.kind)
+        logger.info(
+            "search: AdamW's settings, with learning rates from %g to %g, which suit %s; --search.space sets others",
+            rates.low,
+            rates.high,
+            rates.trained,
+        )
+    elif "optim.learning_rate" not in config.search.space:
+        log_learning_rate(given, config)
 
 
 def distribution(path: str, dimension: Dimension, default: object) -> BaseDistribution:

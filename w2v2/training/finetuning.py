@@ -41,7 +41,8 @@ from w2v2.training.transcription import new_transcriber, predict_transcripts
 logger = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"
-"""The split of clips that a member of an ensemble does not train on, and predicts."""
+"""The split of the clips that a member of an ensemble predicts and does not train on."""
+
 OnEpoch = Callable[[int, int, Epoch], None]
 """Called after each epoch with the steps done, the steps of the whole training, and the epoch's losses."""
 
