@@ -193,7 +193,7 @@ _OPEN = _OpenBlocks()
 
 
 def redact_error(error: BaseException) -> None:
-    """Redact the texts that an error holds, and those of the errors it comes from; it keeps its class and its place."""
+    """Redact the texts of an error and of the errors that caused it; the error keeps its class and its place."""
     seen: list[BaseException] = []
     while error not in seen:
         seen.append(error)

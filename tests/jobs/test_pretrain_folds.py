@@ -133,7 +133,7 @@ def test_a_wrong_assignment_is_refused(trained, two_emotions, tmp_path):
     folder, _, _ = trained
     wrong = search_of(tmp_path, two_emotions, "wrong", folder / "run", "--folds.kind", "consecutive")
     with pytest.raises(
-        UserError, match=r"of what fold 0 holds out, \d+ of the speakers.*trained its encoder"
+        UserError, match=r"among the clips that fold 0 holds out, \d+ of the speakers.*trained its encoder"
     ):
         tune_folds.main(wrong)
     assert not (tmp_path / "cache" / "features").exists()  # before anything is computed
@@ -155,7 +155,9 @@ def test_the_same_audio_under_another_name_is_refused(trained, tmp_path):
     fold_encoders.refuse_seen(of_fold, renamed)
     other = pa.array([1 - fold for fold in clips["fold"].to_pylist()])
     exchanged = renamed.set_column(clips.column_names.index("fold"), "fold", other)
-    with pytest.raises(UserError, match=r"of what fold 0 holds out, \d+ of the clips \(audio only"):
+    with pytest.raises(
+        UserError, match=r"among the clips that fold 0 holds out, \d+ of the clips \(audio only"
+    ):
         fold_encoders.refuse_seen(of_fold, exchanged)
 
 

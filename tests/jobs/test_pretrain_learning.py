@@ -51,7 +51,7 @@ def test_a_healthy_run_learns_and_helps_a_head_on_speakers_whom_nothing_has_seen
 
 def test_a_loss_that_stays_at_guessing_while_the_codes_spread_stops_the_job(talkers, tmp_path, ray_session):
     flags = ["--optim.learning_rate", "3e-2", "--training.num_epochs", "13", "--checkpoint.every_steps", "5"]
-    with pytest.raises(UserError, match=r"nothing but the spread of the codes is learned.*lower --optim"):
+    with pytest.raises(UserError, match=r"only the diversity of the codes is learned.*lower --optim"):
         pretrain.main(config_of(tmp_path, talkers, *flags))
     kept = sorted((tmp_path / "run" / "checkpoints").glob("*.json"))
     position = json.loads(kept[-1].read_text())["state"]["positions"][0]

@@ -157,7 +157,7 @@ def test_a_ctc_model_of_others_is_scored_and_writes_what_transformers_does(train
     with open(tmp_path / "predicted" / "predictions.csv", newline="") as file:
         texts = {row["clip_id"]: row["text"] for row in csv.DictReader(file)}
     assert all(texts[row["clip_id"]] == row["predicted"] for _, row in rows.iterrows())
-    with pytest.raises(UserError, match=r"text\.\* is for CTC models of others"):
+    with pytest.raises(UserError, match=r"text\.\* is for CTC models that were not trained here"):
         evaluate.main(EvaluateConfig(model=str(run / "model"), run=str(tmp_path / "x"), data=data, text=text))
 
 

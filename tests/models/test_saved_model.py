@@ -272,8 +272,8 @@ def test_folders_of_before_have_no_list_of_files(tmp_path) -> None:
     safetensors.torch.save_file(
         {k: v[..., :1].contiguous() for k, v in state.items()}, tmp_path / "head.safetensors"
     )
-    with pytest.raises(UserError, match=r"is damaged: head.safetensors is not that of this model"):
+    with pytest.raises(UserError, match=r"is damaged: head.safetensors belongs to another model"):
         load_model(str(tmp_path))
     (tmp_path / "head.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(UserError, match=r"is damaged: head.safetensors is not that of this model"):
+    with pytest.raises(UserError, match=r"is damaged: head.safetensors belongs to another model"):
         load_model(str(tmp_path))

@@ -34,8 +34,8 @@ MAX_DECODED_S = 3600.0
 MAX_DECODED_VALUES = 3600 * 48_000 * 2
 SILENCE = 1e-4
 
-# Float samples beyond the overshoot of a lossy codec are on another scale, up to that of 16-bit integers; what is
-# beyond that of 32-bit integers is no sound, and its squares overflow.
+# Float samples beyond the overshoot of a lossy codec are on another scale, up to the scale of 16-bit integers. Beyond
+# the scale of 32-bit integers they are no sound, and their squares overflow.
 LOUD_PEAK, MAX_PEAK = 8.0, 2.0**31
 _TOLERANCE_S = 0.05
 _MARGIN_S = 0.1
@@ -78,7 +78,8 @@ def load_clip(data: bytes, audio: AudioConfig, *, start_s: float = 0.0, end_s: f
     """The clip in a file's bytes from start_s to end_s (seconds): float32, mono (mean of the channels), 16 kHz.
 
     Then trimmed (audio.trim_db), cropped (audio.crop_s, audio.fixed_s), checked and filled up (audio.fixed_s);
-    values are those of the decoder, in [-1, 1] but for the overshoot of lossy codecs, resampling and float files.
+    values come from the decoder, and are in [-1, 1] except for the overshoot of lossy codecs, resampling and float
+    files.
     The header is checked before anything is decoded, and no more than the segment is. The length is what decoding
     gives, whatever a header estimates. Raises AudioError for a clip that cannot be used.
     """

@@ -1,7 +1,7 @@
 """MPEG audio (mp1, mp2, mp3) frame by frame: whether a file is whole; decoders.py makes samples of it.
 
-The layout of frame headers is that of ISO/IEC 11172-3 and 13818-3; the Xing, Info and VBRI headers, which count
-the frames of a file, are those of LAME and of Fraunhofer's encoders.
+Frame headers are defined in ISO/IEC 11172-3 and 13818-3; the Xing, Info and VBRI headers, which count the frames of a
+file, are written by LAME and by Fraunhofer's encoders.
 """
 
 from dataclasses import dataclass

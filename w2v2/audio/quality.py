@@ -54,7 +54,7 @@ class Quality:
 
 
 def quality_of(waveform: Float[np.ndarray, " samples"], rate_hz: int, *, clipping_fraction: float) -> Quality:
-    """The quality of a mono waveform; clipping_fraction is that of the file's own samples, before any resampling."""
+    """The quality of a mono waveform; clipping_fraction is measured before, on the file's own samples, without any resampling."""
     power = frame_power(waveform, rate_hz)
     active = power >= power.max() * 10 ** (-SILENCE_DB / 10)
     quiet, loud = np.sort(power)[[_rank(len(power), percent) for percent in (5, 95)]]

@@ -124,7 +124,7 @@ def exactly(data: bytes) -> Float[np.ndarray, " samples"]:
 
 
 def snr_db(exact: Float[np.ndarray, " samples"], got: Float[np.ndarray, " other"]) -> float:
-    """Power of the exact waveform over that of the error, in dB, over the samples that both have."""
+    """Power of the exact waveform over the power of the error, in dB, over the samples that both have."""
     num = min(len(exact), len(got))
     error = got[:num].astype(np.float64) - exact[:num]
     return float(10 * np.log10((exact[:num] ** 2).sum() / max((error**2).sum(), 1e-30)))

@@ -64,8 +64,8 @@ def kind_of(operation: str) -> str:
 def profiled(compute: Callable[[], object], *, device: torch.device, seconds: float) -> DeviceProfile:
     """The profile of a computation that takes so many seconds without a profiler, which slows it down.
 
-    A GPU's operations have their seconds on the GPU, whose rest is idle. On a CPU the shares of operations are those of
-    the profiled run.
+    On a GPU the seconds of operations are measured on the GPU, which is idle for the rest. On a CPU the shares of
+    operations come from the profiled run.
     """
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]

@@ -45,7 +45,7 @@ class OurSearch:
 
 
 def vectors(config: BenchmarkConfig, scratch: Path) -> CaseResult:
-    """Seconds of whole commands over the same vectors, folds and number of trials; those of Trainer's trainings alone, by fold."""
+    """Seconds of whole commands over the same vectors, folds and number of trials; for Trainer, seconds of each fold's training alone."""
     check_trainer()
     job = cached_job(config, scratch)
     file = write_vectors(job, scratch)
@@ -181,7 +181,7 @@ def by_fold(config: BenchmarkConfig, rounds: Rounds, of_trainer: dict[str, list[
 
 
 def agreements(config: BenchmarkConfig, rounds: Rounds, of_trainer: Sequence[float]) -> list[Agreement]:
-    """Whether the command is as fast as it should be, and the scores of all sides; those of Trainer are of the first trials."""
+    """Whether the command is as fast as it should be, and the scores of all sides; Trainer's scores are of the first trials only."""
     ours: OurSearch = rounds.results[OURS][-1]
     scores, num_trials = ours.searched.scores, config.vectors.num_trainer_trials
     best, first = "mean UAR of the best trial", f"mean UAR of the first {num_trials} trials"

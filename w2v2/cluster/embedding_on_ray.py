@@ -30,7 +30,8 @@ WARNINGS = "warnings"
 def allocation_of(config: ExtractConfig, num_clips: int) -> Allocation:
     """The cluster divided, as large as it may grow for so many clips: GPUs, or else CPUs, to encoders; the rest reads.
 
-    All encoders are asked for at once. Ray starts machines for those that have no room yet, and they begin as these come.
+    All encoders are asked for at once. Ray starts machines for encoders without room, which begin when these machines
+    come.
     """
     workers = config.resources
     most = capacity.largest()

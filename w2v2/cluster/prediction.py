@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 def predict(
     config: SavedModelConfig, clips: pa.Table, *, predictor: str, workers: Workers
 ) -> Sequence[ClipPrediction]:
-    """A prediction for every clip, in order; those kept by an earlier attempt of this run are not computed again.
+    """A prediction for every clip, in order; predictions that an earlier attempt of this run kept are not computed again.
 
-    clips are those of file_facts.add_file_facts; predictor is the name of model and decoding (predictor_name).
+    clips come from file_facts.add_file_facts; predictor is the name of model and decoding (predictor_name).
     """
     window_s, hop_s = (config.window_s, config.hop_s) if isinstance(config, PredictConfig) else (0.0, 0.0)
     inputs = inputs_of(clips, model=predictor, window_s=window_s, hop_s=hop_s)

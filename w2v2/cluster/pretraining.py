@@ -33,8 +33,8 @@ def pretrain_each_on(
 ) -> None:
     """Pre-train an encoder for each fold, by the plans in the order of the folds; on_done(fold, result of `pretrain`).
 
-    Trainings of one process run side by side if there is room, those of several processes one after another. Raises
-    UserError where `pretrain` does.
+    Trainings with one process run side by side if there is room, trainings with several processes one after another.
+    Raises UserError where `pretrain` does.
     """
     config = plans[0].config
     names = [f"pre-training without fold {fold}" for fold in range(len(plans))]

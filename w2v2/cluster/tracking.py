@@ -84,7 +84,7 @@ class Session:
         self.num_calls = self.num_failed = 0
 
     def _begin(self) -> None:
-        """Start the tracker's run, or continue that of an earlier session of this run directory; once a session."""
+        """Start the tracker's run, or continue the run of an earlier session of this run directory; once a session."""
         if self._has_begun:
             return
         self._has_begun = True

@@ -36,7 +36,7 @@ def settings_digest(purpose: str, **parts: object) -> str:
 
 
 def changed(config: "DataclassInstance") -> dict[str, Any]:
-    """The fields that differ from their defaults, as plain values; those of sections nest.
+    """The fields that differ from their defaults, as plain values; the fields of a section are a dict.
 
     >>> from w2v2.config.data import AudioConfig
     >>> changed(AudioConfig(crop_s=3))

@@ -53,8 +53,8 @@ class FinetuneConfig(TrackedJobConfig):
     ensemble_size: int = 5
     """How many models an ensemble has."""
     before_remapping: bool = False
-    """Train a second model on the classes as they are, without data.classes, in <run>/before_remapping, and
-    show its report next to that of the remapped classes."""
+    """Train a second model on the original classes, without data.classes, in <run>/before_remapping, and show its
+    report next to the report for the remapped classes."""
     task: TaskConfig = field(default_factory=TaskConfig)
     text: TextConfig = field(default_factory=TextConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -97,7 +97,7 @@ class FinetuneConfig(TrackedJobConfig):
         """Raises UserError where waveforms cannot be changed as augment.kinds asks for."""
         if self.augment.kinds and self.encoder.train != "all":
             raise UserError(
-                f"augment.kinds needs encoder.train=all, got {self.encoder.train}: what is frozen is computed once, from "
+                f"augment.kinds needs encoder.train=all, got {self.encoder.train}: frozen parts are computed once, from "
                 "waveforms as they are"
             )
         if "speed" in self.augment.kinds and self.audio.fixed_s:

@@ -16,7 +16,7 @@ class PretrainDataConfig(DataConfig):
     """The place and layout of the audio; labels are not used."""
 
     exclude_speakers: tuple[str, ...] = ()
-    """Speakers whose clips are not used at all, such as those that a later model will be scored on."""
+    """Speakers whose clips are not used at all, such as the speakers on whom a later model will be scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,11 @@ class QuantizerConfig:
     num_groups: int = 0
     """Books; 0 takes those of the checkpoint, or 2."""
     num_codes: int = 0
-    """Codes in each book; 0 takes those of the checkpoint, or 320 (64 for 'tiny')."""
+    """Codes in each book; 0 takes the checkpoint's number, or 320 (64 for 'tiny')."""
     code_dim: int = 0
-    """Width of the codes of all books together; 0 takes that of the checkpoint, or 256 (64 for 'tiny')."""
+    """Width of the codes of all books together; 0 takes the checkpoint's width, or 256 (64 for 'tiny')."""
     project_dim: int = 0
-    """Width of the vectors that are compared; 0 takes that of the checkpoint, or 256 (64 for 'tiny')."""
+    """Width of the vectors that are compared; 0 takes the checkpoint's width, or 256 (64 for 'tiny')."""
     gumbel_start: float = 2.0
     """Temperature of the Gumbel softmax (Jang et al. 2017) at the first step."""
     gumbel_end: float = 0.5

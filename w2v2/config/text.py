@@ -29,8 +29,8 @@ class TextConfig:
     word_delimiter: str = "|"
     """The output that is read as a space; the text itself may not have this character."""
     vocab: Literal["train", "model"] = "train"
-    """The characters that a model can write: those of the training split, or those of the CTC model that
-    encoder.name is, whose output layer is kept."""
+    """The characters that a model can write: train takes the characters of the training split; model takes the
+    vocabulary of the CTC model in encoder.name, and keeps its output layer."""
     max_unknown_fraction: float = 0.0
     """vocab=model: the job stops when a larger fraction of the training characters is not in the model's
     vocabulary; up to it they are left out of what is learned."""

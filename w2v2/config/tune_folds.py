@@ -53,7 +53,7 @@ class SearchConfig:
     """The Bayesian search: Ray Tune runs the trials, Optuna's TPE proposes them."""
 
     num_trials: int = 6
-    """Trials in all, those of earlier runs of the same command included."""
+    """Trials in all, including the trials of earlier runs of the same command."""
     space: dict[str, Dimension] = field(default_factory=dict)
     """Searched fields by path, e.g. {optim.learning_rate: {low: 1e-5, high: 1e-3, log: true}};
     empty takes the default space over AdamW, which is written to config.yaml."""
@@ -135,7 +135,7 @@ class TuneFoldsConfig(TrackedJobConfig):
 
     @property
     def resumable(self) -> tuple[str, ...]:
-        """Paths of the settings that may differ when a run is continued: every trial has its own of those that are searched."""
+        """Paths of the settings that may differ when a run is continued; searched settings may, as every trial has its own values."""
         return (*self.RESUMABLE, *self.search.space)
 
     def __post_init__(self) -> None:
@@ -172,8 +172,8 @@ class TuneFoldsConfig(TrackedJobConfig):
             )
         if self.search.nested and self.folds.num_folds < 3:
             raise UserError(
-                f"search.nested needs folds.num_folds of at least 3, got {self.folds.num_folds}: one is left out, and the search "
-                "validates on one of the others at a time"
+                f"search.nested needs folds.num_folds of at least 3, got {self.folds.num_folds}: it leaves one fold out, and "
+                "searches by cross-validation over the other folds, of which it needs two"
             )
 
     def _check_space(self) -> None:

@@ -167,8 +167,8 @@ def _enough_speakers(clips: pa.Table, *, num_folds: int) -> list[str]:
     if len(speakers) < num_folds:
         if len(speakers) < 2:
             raise UserError(
-                f"all {counted(len(clips), 'clips')} are of one speaker ({listed(speakers)}), wanted two or more: a score on "
-                "unseen speakers trains without those that it scores; look at data.speaker_column"
+                f"all {counted(len(clips), 'clips')} are of one speaker ({listed(speakers)}), wanted two or more: a model is "
+                "scored on speakers that it was not trained on; look at data.speaker_column"
             )
         raise UserError(
             f"folds.num_folds is {num_folds} but there are only {counted(len(speakers), 'speakers')} "

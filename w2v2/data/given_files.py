@@ -18,8 +18,8 @@ D = TypeVar("D", bound=DataConfig)
 def with_given_files(data: D, *, listed: Iterable[str] | None = None) -> D:
     """The data with data.files as absolute uris below data.uri; one folder or one .csv is data.uri itself.
 
-    listed are the lines that '-' means, by default those of standard input. A data.uri that is a recording is one file.
-    Raises UserError for a list without a name, and for places that have no folder in common.
+    listed are the lines that '-' stands for, by default the lines of standard input. A data.uri that is a recording is
+    one file. Raises UserError for a list without a name, and for places that have no folder in common.
     """
     if data.files and data.uri != "demo" and not _are_below(data):
         named = ", ".join(data.files[:3])

@@ -1,4 +1,4 @@
-"""A baseline's scores next to those of a search, over the same clips in the same folds."""
+"""A baseline's scores next to a search's scores, over the same clips in the same folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
 
 
 def side_by_side(search: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> JsonObject:
-    """The baseline's scores, and how much higher those of the search are, with intervals.
+    """The baseline's scores, and how much higher the search's scores are, with intervals.
 
     `difference` has for each metric `value`, `interval` and, if the interval is undefined, `undefined`. `search` are
     the predictions of its BBC-CV estimate, so the choice among its trials does not favour it.

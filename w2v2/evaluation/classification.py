@@ -113,8 +113,8 @@ def scored_mixture(
 ) -> Scored:
     """The scores of clips that several models predict, each model's counts multiplied by its share of the clips.
 
-    Accuracy and UAR are those of the sum of the matrices, which is the mean over the models. Macro F1 of that sum is
-    not: two models of which each predicts one of two classes alone have 1/3 each and their sum has 1/2. So the F1 of a
+    Accuracy and UAR of the sum of the matrices equal the mean over the models. Macro F1 of the sum does not: two models
+    that each predict only one of two classes have 1/3 each, and the sum of their matrices has 1/2. So the F1 of a
     class is the mean of the models', weighted by their shares of the class's clips.
     """
     of_sum = scored(confusions.sum(0), speakers, folds=folds)

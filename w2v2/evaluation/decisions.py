@@ -142,7 +142,7 @@ def decision_details(
 ) -> dict[str, Json]:
     """`decisions` and `patients` of metrics.json: scores at the thresholds, by recording and by patient.
 
-    thresholds are those in the model card: of `recordings`, of `patients`, and what they were `chosen_on`. Patients
+    thresholds come from the model card: `recordings`, `patients`, and the clips that they were `chosen_on`. Patients
     have AUC and average precision as well, with intervals over patients.
     """
     kept = thresholds or {"recordings": {}, "patients": {}, "chosen_on": ""}

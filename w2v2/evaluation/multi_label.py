@@ -57,8 +57,8 @@ def by_speaker(
 ) -> Scored:
     """The means and, as `auc:<label>` and `average_precision:<label>`, each label's, of any sample of the speakers.
 
-    A label with one kind of clip in a sample is NaN in it, and so are the means where any label is that all
-    speakers together define. fold is each clip's fold, where each fold has a separate model.
+    A label with one kind of clip in a sample is NaN in it, and so are the means, unless all speakers together do not
+    define the label either. fold is each clip's fold, where each fold has a separate model.
     """
     speakers, group = numbered(speaker)
     defined = ((target == 1).any(0) & (target == 0).any(0))[None]

@@ -40,7 +40,7 @@ def recording_details(
 ) -> dict[str, Json]:
     """`recordings` of metrics.json: spread of each measure, narrowband and clipped clips, differences between classes, scores.
 
-    Spread and differences are those of all clips, which have the columns MEASURES, speaker and label; `by_class` is
+    Spread and differences are computed over all clips, which have the columns MEASURES, speaker and label; `by_class` is
     empty without classes; for it, bandwidths above WIDEBAND_HZ count as WIDEBAND_HZ. `slices` has the scores of the
     clips in predictions by quality.
     """

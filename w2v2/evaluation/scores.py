@@ -114,7 +114,7 @@ def scored(predictions: pa.Table, kind: TaskKind, names: Sequence[str], *, space
 
 
 def fold_of(predictions: pa.Table) -> Int[np.ndarray, " clips"] | None:
-    """The fold of each clip, whose models are those of the folds; None where all clips are predicted by one model."""
+    """The fold of each clip, where each fold has its own model; None where one model predicts all clips."""
     return predictions["fold"].to_numpy() if "fold" in predictions.column_names else None
 
 

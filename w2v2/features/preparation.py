@@ -123,7 +123,7 @@ def cached_features(
 
 
 def _are_unchanged(requests: pa.Table, num_readers: int) -> bool:
-    """Whether the fingerprint of each request's file is still that of the earlier run that read it."""
+    """Whether each request's file still has the fingerprint that it had when an earlier run read it."""
     is_listed = pc.is_valid(requests["listed_fingerprint"])
     listed, others = requests.filter(is_listed), requests.filter(pc.invert(is_listed))
     infos = storage.stat_many(others["uri"].to_pylist(), num_at_once=num_readers)

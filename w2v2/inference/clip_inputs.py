@@ -87,7 +87,7 @@ def _is_series(clips: Any) -> bool:
 
 
 def _rows_of_frame(frame: "pd.DataFrame") -> list[ClipPlace]:
-    """The rows as those of a .csv of clips; relative paths are relative to the folder where Python runs."""
+    """The rows in the form of a .csv of clips; relative paths are relative to the folder where Python runs."""
     if not {"uri", "file"} & set(frame.columns) and {"uri", "file"} & set(frame.index.names):
         frame = frame.reset_index()  # audformat's
     name = next((name for name in ("uri", "file") if name in frame.columns), None)

@@ -228,7 +228,7 @@ def _outdated(clips: pa.Table, earlier: pa.Table, rows: pa.Table) -> pa.ChunkedA
 def _stored(clips: pa.Table, rows: pa.Table, first_settings: pa.Array, job: ExtractionJob) -> pa.ChunkedArray:
     """The checksum of each clip's audio if the table has its vectors of all layers under these settings, else ''.
 
-    rows are those of _in_table; first_settings are the digests of the same settings by earlier versions.
+    rows come from _in_table; first_settings are the digests of the same settings by earlier versions.
     """
     names = ("clip_id", "settings", *job.config.extra_columns)
     rows = rows.filter(pc.equal(rows["model_digest"], job.digest))
@@ -260,7 +260,7 @@ def parts_uri(run: str) -> str:
 
 
 def with_outcomes(clips: pa.Table, outcomes: pa.Table) -> pa.Table:
-    """The clips, with the outcomes of those that were embedded now."""
+    """The clips, with the outcomes of the clips that were embedded now."""
     place = pc.index_in(clips["inputs"], value_set=outcomes["inputs"].combine_chunks())
     for name in ("status", *_REASONS, "part", "checksum", "duration_s", "num_rows", "tolerated", *QUALITY):
         new = outcomes[name].take(place)

@@ -60,7 +60,7 @@ def predict_bodies(
     """
     info = saved.info
     if not isinstance(saved.model, Transcriber):
-        # A window's place in the recording is that in its file, so nothing is cut off in front of it.
+        # Windows are placed in the file, so nothing may be cut off at its beginning.
         whole = replace(info.audio, max_s=MAX_S, trim_db=0.0, crop_s=0.0, fixed_s=0.0)
         audio = whole if window_s else info.audio
         clip_predictions, pieces = _read(clips, bodies, saved, audio=audio, window_s=window_s, hop_s=hop_s)

@@ -195,5 +195,5 @@ class RowsOfClips:
         self._rows = rows
 
     def read(self, columns: Sequence[str] = (), *, where: Where | None = None) -> pa.Table:
-        """The columns of the rows, which are those of one encoder and pooling already."""
+        """The columns of the rows, which already are rows of one encoder and pooling."""
         return self._rows.select(list(columns))

@@ -65,7 +65,7 @@ class Todo:
         return sampled(pa.concat_tables(self._samples))
 
     def portions(self, size: int) -> list[pa.Table]:
-        """The clips, at most `size` in each table, those of one file adjacent; or a row with the name of a file in each."""
+        """The clips, at most `size` in each table, with clips of the same file adjacent; or tables of one row with the name of a file of clips."""
         clips = self.in_memory
         if clips is None:
             return [pa.table({_FILE: [uri]}) for uri in self.files]

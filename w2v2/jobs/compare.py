@@ -27,7 +27,7 @@ GUIDE = Guide(
     summary="Compare finished runs over the same clips: which differences are more than chance.",
     usage="RUN RUN ... ",
     flags={
-        "metric": "what the runs are ranked by; empty suits the task",
+        "metric": "the metric that ranks the runs; empty chooses it by the task",
         "seed": "seed of the bootstrap",
         "plan": "true: only report what would be compared",
         "run": "the directory that the comparison is written to",

@@ -33,7 +33,7 @@ def read_model(uri: str, text: TextConfig) -> tuple[ModelInfo, str]:
         return saved.info, saved.digest
     if text != TextConfig():
         raise UserError(
-            f"text.* is for CTC models of others, and {uri} keeps how its text was normalised: leave it out"
+            f"text.* is for CTC models that were not trained here, and {uri} keeps how its text was normalised: leave it out"
         )
     info, digest = read_info(uri)
     for folder in read_members(uri) or [uri]:

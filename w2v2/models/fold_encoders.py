@@ -103,7 +103,7 @@ def refuse_seen(of_fold: ByFold, clips: pa.Table) -> None:
             held_out = clips.filter(pc.equal(clips["fold"], fold))
             if seen := provenance.overlap(model, held_out):
                 raise UserError(
-                    f"encoder.name {name!r}: of what fold {fold} holds out, {seen} trained its encoder {model}: "
+                    f"encoder.name {name!r}: among the clips that fold {fold} holds out, {seen} trained its encoder {model}: "
                     f"pre-train ({command_of('pretrain')} --per_fold true) with the settings of folds and data that the search has"
                 )
 

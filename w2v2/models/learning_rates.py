@@ -70,7 +70,7 @@ def log_learning_rate(given: C, config: C) -> None:
     rate = config.optim.learning_rate
     suitable = learning_rates(config.encoder, config.lora, config.task.kind)
     if not rate:
-        logger.info("learning rate: what suits the encoder of each trial; --optim.learning_rate sets another")
+        logger.info("learning rate: chosen by the encoder of each trial; --optim.learning_rate sets another")
     elif not given.optim.learning_rate:
         logger.info(
             "learning rate: %g, which suits %s; --optim.learning_rate sets another", rate, suitable.trained

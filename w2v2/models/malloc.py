@@ -23,7 +23,7 @@ def malloc_keeps_freed_memory() -> Iterator[None]:
     """A block during which freed memory stays with the process; the last such block to end returns it to the system.
 
     Blocks may be nested, run in several threads, and be used as decorators. A no-op without glibc. glibc's settings
-    cannot be read, so afterwards they are set to those of the environment (mallopt(3): MALLOC_TRIM_THRESHOLD_,
+    cannot be read, so afterwards they are set to the values in the environment (mallopt(3): MALLOC_TRIM_THRESHOLD_,
     MALLOC_MMAP_THRESHOLD_, MALLOC_MMAP_MAX_, or glibc.malloc.* in GLIBC_TUNABLES), else what glibc usually has by then.
     """
     libc = _glibc()

@@ -179,8 +179,8 @@ def _of_status(status: int, reason: str) -> str:
     """The sentence for an answer of the hub that is an error of HTTP."""
     if _is_passing(status):
         return (
-            f"the Hugging Face hub answers with an error (HTTP status {status}), and the local hub cache does not have what "
-            "it was asked for; run the same command again later, or give a folder"
+            f"the Hugging Face hub answers with an error (HTTP status {status}), and the local hub cache does not have the "
+            "file; run the same command again later, or give a folder"
         )
     return f"the Hugging Face hub does not give it ({reason}); {_ASK_FOR_ACCESS}"
 

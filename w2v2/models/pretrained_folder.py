@@ -21,10 +21,10 @@ from w2v2.storage.seals import seal_json
 def save_pretrained(
     uri: str, model: PretrainingModel, *, card: JsonObject, clips: pa.Table, start: str
 ) -> None:
-    """Write the folder: weights that transformers opens, the card, and marks of its audio.
+    """Write the folder: weights that transformers opens, the card, and hashes of its audio.
 
-    clips (speaker, audio_digest) are those that were used, validation included; start is the model whose weights
-    training began with, '' for random ones.
+    clips (speaker, audio_digest) are the used clips, validation included; start is the model whose weights training
+    began with, '' for random ones.
     """
     turn_off_messages()
     card, shown_start = public_values(dict(card)), public_text(start)

@@ -11,7 +11,7 @@ class QuantizedFrames(NamedTuple):
     """Frames as codes."""
 
     vectors: Float[Tensor, "frames dim"]
-    """The chosen codes' vectors, those of all books side by side."""
+    """The chosen codes' vectors, with the vectors of all books side by side."""
     codes: Int[Tensor, "frames groups"]
     """The number of the chosen code in each book."""
     probabilities: Float[Tensor, "frames groups codes"]
@@ -42,7 +42,7 @@ class Quantizer(nn.Module):
     ) -> QuantizedFrames:
         """The codes of latent frames: the most probable ones, or with Gumbel noise a straight-through draw.
 
-        With noise, gradients are those of a softmax at this temperature (Jang et al. 2017, arXiv:1611.01144).
+        With noise, gradients are computed as for a softmax at this temperature (Jang et al. 2017, arXiv:1611.01144).
         """
         logits = self.code_logits(latents)
         soft = logits.softmax(2)

@@ -111,7 +111,7 @@ def load_model(uri: str) -> SavedModel:
         model.load_state_dict(safetensors.torch.load(storage.read_bytes(place)), strict=False)
     except (safetensors.SafetensorError, RuntimeError) as error:  # no such file, or weights of other shapes
         raise UserError(
-            f"model {uri!r} is damaged: head.safetensors is not that of this model; copy the whole folder again"
+            f"model {uri!r} is damaged: head.safetensors belongs to another model; copy the whole folder again"
         ) from error
     if model_digest(model, info) != digest:
         raise UserError(f"model {uri!r} is damaged: its weights are not those it was saved with")

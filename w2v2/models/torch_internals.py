@@ -62,7 +62,7 @@ def copy_each(targets: Sequence[Shaped[Tensor, "..."]], sources: Sequence[Shaped
 
 
 def direct_parameters(module: nn.Module) -> dict[str, Shaped[Tensor, "..."] | None]:
-    """The parameters of a module itself by name, not those of modules within it; assignments replace them unchecked."""
+    """The parameters of a module itself by name, without parameters of modules inside it; assignments replace them unchecked."""
     return module._parameters  # type: ignore[return-value]
 
 

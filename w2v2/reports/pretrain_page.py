@@ -108,7 +108,7 @@ def codes(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
     code = "cluster" if run.has_clusters else "code"
     text = (
         f"{len(rows) - num_unused} of {len(rows)} {code}s are used. The perplexity of the mean {code} probabilities is "
-        f"{last['perplexity']:.1f}, that of the {code}s chosen {last['code_perplexity']:.1f}"
+        f"{last['perplexity']:.1f}, the perplexity of the chosen {code}s {last['code_perplexity']:.1f}"
     )
     text += (
         "." if run.has_clusters else " (both summed over books; the first is what the diversity loss raises)."
@@ -122,7 +122,7 @@ def steps(run: PretrainRun, figures: Mapping[str, Figure]) -> list[Block]:
     """The gradient and the schedules."""
     caption = (
         "Norm of the gradient, learning rate and Gumbel temperature by step. Dashed: the norm below which, with a loss at "
-        "that of guessing, nothing but the spread of the codes is learned."
+        "the loss of guessing, only the diversity of the codes is learned."
     )
     return pictured(figures, "steps", caption)
 

@@ -158,7 +158,7 @@ def classes(run: TuneRun, figures: Mapping[str, "Figure"]) -> list[Block]:
 
 
 def baseline(run: TuneRun) -> list[Block]:
-    """The score of the search next to that of a baseline on the same folds; nothing where there is none."""
+    """The score of the search next to the score of a baseline on the same folds; nothing without a baseline."""
     other = run.metrics.get("baseline")
     if other is None:
         return []
@@ -173,7 +173,7 @@ def baseline(run: TuneRun) -> list[Block]:
         ["difference (points)", *(_points_within(row["value"], row["interval"]) for row in higher)],
     ]
     caption = (
-        "The same clips in the same folds, with 95% intervals; that of the difference resamples the speakers, and "
+        "The same clips in the same folds, with 95% intervals; the interval of the difference resamples the speakers, and "
         "the folds, of both together."
     )
     text = (

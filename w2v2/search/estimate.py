@@ -32,7 +32,8 @@ def mixed(
 ) -> Scored:
     """Predictions in which the trials predict each fold's clips in these shares, ready to be resampled.
 
-    clips has clip_id, speaker and fold; classes are those of the scores, `among` the classes to count, perhaps more.
+    clips has clip_id, speaker and fold; classes are the classes of the scores, `among` the classes to count, perhaps
+    more.
     """
     if isinstance(next(iter(scores.values()), None), FoldTranscripts):
         return mixed_transcripts(scores, trials, shares, clips=clips)

@@ -132,9 +132,10 @@ def train_choices(plan: SearchPlan, choices: Sequence[FoldChoice], *, train: Tra
 
 
 def recorded_final(plan: SearchPlan, choices: Sequence[FoldChoice]) -> FinalTrainings | None:
-    """The trainings that an earlier session of the run has finished after the search; None unless they are of these choices.
+    """The trainings that an earlier session of the run has finished after the search; None unless they belong to these choices.
 
-    The choices of nested cross-validation are those that it recorded, which are of a search of as many trials as it had.
+    The choices of nested cross-validation are read from its records; they belong to searches with the number of trials
+    at that time.
     """
     try:
         metrics = run_directory.read_metrics(plan.run)
@@ -174,7 +175,7 @@ def _training(plan: SearchPlan, replicate: int, choice: FoldChoice) -> Training:
 def final_predictions(final: FinalTrainings, clips: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Out-of-fold predictions by the models of all seeds: every clip once for each, in the manifest's order.
 
-    The columns are those of predictions.parquet with `seed` and the `trial` whose hyperparameters the model has.
+    The columns are the same as in predictions.parquet, with `seed` and the `trial` whose hyperparameters the model has.
     """
     trials = np.array([choice.trial for choice in final.choices])
     tables = []

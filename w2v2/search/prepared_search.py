@@ -39,7 +39,7 @@ class PreparedSearch:
 
     @property
     def trunk_counts(self) -> dict[str, int]:
-        """`trunk` of metrics.json: passes through the frozen trunk, usable clips, and those that the cache had."""
+        """`trunk` of metrics.json: the numbers of passes through the frozen trunk, of usable clips, and of clips whose features the cache had."""
         clips = in_columns(self.features).table
         is_usable = pc.equal(clips["reason"], "")
         is_reused = pc.and_(is_usable, pc.equal(clips["num_forwards"], 0))

@@ -77,7 +77,7 @@ def _new_model(settings: TuneFoldsConfig, vocabulary: Vocabulary, *, seed: int) 
 
 
 def _vocabulary(settings: TuneFoldsConfig, references: list[str]) -> Vocabulary:
-    """The characters of the training folds, or those of the CTC model that is trained further."""
+    """The characters of the training folds, or the vocabulary of the CTC model that is trained further."""
     if settings.text.vocab == "model":
         return read_vocabulary(settings.encoder.name)
     return vocabulary_of(references, settings.text)

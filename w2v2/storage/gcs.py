@@ -157,7 +157,7 @@ def _intact(headers: Mapping[str, str], data: bytes) -> bool:
 
 
 async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
-    """Write an object whole or not at all. Raises DamagedError where the md5 of what arrived is wrong twice."""
+    """Write an object whole or not at all. Raises DamagedError where other bytes arrive twice, by their md5."""
     from gcsfs.retry import ChecksumError
 
     path = "/".join(_object(uri))
@@ -168,9 +168,9 @@ async def write(fs: "GCSFileSystem", uri: str, data: bytes) -> None:
             await answer(fs, uri, "storage.objects.create", work)
             return
         except ChecksumError:
-            logger.warning("%s: what arrived does not match what was sent", uri)
+            logger.warning("%s: the bytes that arrived differ from the bytes that were sent", uri)
     raise DamagedError(
-        f"{uri}: damaged: written twice, and twice the md5 of what arrived was wrong; run it again"
+        f"{uri}: damaged: written twice, and twice other bytes arrived, by their md5; run it again"
     )
 
 

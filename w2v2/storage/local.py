@@ -102,7 +102,7 @@ def stat(uri: str) -> FileInfo:
 
 
 def list_files(uri: str) -> list[FileInfo]:
-    """All files below a folder, sorted; those that cannot be looked up have size 0 and fail when they are read."""
+    """All files below a folder, sorted; a file that cannot be looked up has size 0, and fails when it is read."""
     return list(iterate_files(uri))
 
 

@@ -58,12 +58,10 @@ def _whole_records(
             raise data
         try:
             if uri.rpartition("/")[2] != _name(data):
-                raise storage.DamagedError(
-                    f"{uri}: damaged: its bytes are not those that its name was made of"
-                )
+                raise storage.DamagedError(f"{uri}: damaged: its bytes do not match the digest in its name")
             yield uri, parse_parquet(uri, data, schema)
         except storage.DamagedError as error:
-            logger.warning("%s: what it records is done again", error)
+            logger.warning("%s: the work that it records is done again", error)
 
 
 def join_records(folder: str, schema: pa.Schema, *, num_at_once: int) -> None:

@@ -125,7 +125,7 @@ def _settings_metadata(run: str) -> dict[bytes, bytes]:
 
 
 def _check_same_clips(run: str, before: pa.Table, now: pa.Table) -> None:
-    # Settings are compared with those of config.yaml; this compares what was read from the data.
+    # Settings are compared elsewhere, with config.yaml; this compares the clips as they were read from the data.
     names = [name for name in before.column_names if name in COMPARED_COLUMNS or name.startswith("target_")]
     columns = ["clip_id", *(name for name in names if name in now.column_names)]
     in_order = [table.select(columns).sort_by("clip_id").combine_chunks() for table in (before, now)]

@@ -113,7 +113,7 @@ class ParquetFiles:
             ) from error
         if name[9:49] != hashlib.sha256(data).hexdigest()[:40]:
             raise storage.DamagedError(
-                f"{uri}: damaged: its bytes are not those that were written; restore it"
+                f"{uri}: damaged: its bytes do not match the digest in its name; restore it"
             )
         return pq.read_table(io.BytesIO(data), columns=list(columns))
 

@@ -64,7 +64,7 @@ class Alarms:
             )
         if self.stuck >= STUCK_STEPS:
             return (
-                f"nothing but the spread of the codes is learned: loss {step.loss:.3f}, that of guessing is "
+                f"only the diversity of the codes is learned: loss {step.loss:.3f}, the loss of guessing is "
                 f"{step.chance_loss:.3f}, and a gradient norm below {STUCK_GRADIENT_NORM} for {self.stuck} steps (a "
                 f"perplexity of {step.perplexity:.1f} of {step.num_codes} codes is no success); lower "
                 "--optim.learning_rate, or raise --optim.batch_s"

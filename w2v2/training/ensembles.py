@@ -84,7 +84,7 @@ def member_plans(plan: FinetunePlan) -> list[FinetunePlan]:
 
 
 def _held_out(plan: FinetunePlan) -> list[pa.Table]:
-    """The clips once for each fold of the training speakers, with split `held_out` for those of the fold."""
+    """The clips once for each fold of the training speakers, with split `held_out` for the clips of the fold."""
     rows = plan.rows("train")
     train = plan.clips.take(pa.array(rows))
     for name in {"speaker", "label"}.intersection(train.column_names):  # without names of other clips

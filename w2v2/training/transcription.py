@@ -28,7 +28,7 @@ from w2v2.training.process_group import ProcessGroup
 def new_transcriber(
     encoder: Encoder, head: HeadConfig, vocabulary: Vocabulary, *, checkpoint: EncoderConfig | None
 ) -> Transcriber:
-    """The model before its first step; its output layer is that of the CTC model `checkpoint`, random without one."""
+    """The model before its first step; its output layer comes from the CTC model `checkpoint`, and is random without one."""
     num_outputs = len(vocabulary.tokens)
     model = Transcriber(encoder, head, num_outputs=num_outputs, blank=vocabulary.blank)
     if checkpoint is not None:

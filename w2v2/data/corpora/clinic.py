@@ -147,7 +147,7 @@ def _wanted(
 def _read_split(
     file: LabelTable, split: str, name: str, audio: Recordings, wanted: _Wanted, passed_over: Counter[str]
 ) -> Iterator[_Row]:
-    """A row for each recording, without those of studies that are not asked for."""
+    """A row for each recording of the wanted studies."""
     columns = file.places(wanted.columns)
     num_rows = num_kept = 0
     for number, fields in file.rows:

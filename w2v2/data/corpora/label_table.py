@@ -53,7 +53,7 @@ class LabelTable:
         return next((column for column in self.header if column.lower() == name.lower()), "")
 
     def places(self, names: Iterable[str]) -> dict[str, int]:
-        """Positions in a row of the columns of these names, of those that exist.
+        """Positions in a row of the columns with these names, as far as they exist.
 
         Raises UserError for a duplicate and for a column whose values are no cells.
         """

@@ -69,7 +69,7 @@ def read_msp_podcast(data: DataConfig, *, task: Labels, extra_columns: Sequence[
 def _rows(
     file: LabelTable, columns: dict[str, int], wavs: dict[str, str], task: Labels
 ) -> tuple[list[ClipRow], set[str]]:
-    """The turns of the splits that are used, and the names of those of other splits."""
+    """The turns of the used splits, and the names of the turns of other splits."""
     rows: list[ClipRow] = []
     unused: set[str] = set()
     num_alone = 0

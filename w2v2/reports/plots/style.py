@@ -1,6 +1,6 @@
 """The style of all figures, and how they are saved; names from data are never markup.
 
-Colours are those of Okabe and Ito, which colour-blind readers can distinguish; a page swaps them for its theme.
+The colours of Okabe and Ito can be distinguished by colour-blind readers; a page swaps them for its theme.
 """
 
 import io
