@@ -9,7 +9,7 @@ from w2v2.data.recording_quality import QUALITY, measured, recorded_quality, wit
 from w2v2.data.slices import quality_slices
 from w2v2.features.requests import AudioIndex, ClipFeatures
 from w2v2.storage.parquet import to_parquet
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.seals import parse_parquet
 
 CLIPS = pa.table({"clip_id": ["a"], "uri": ["/data/a.wav"], "start_s": [0.0], "end_s": [float("inf")]})
 GOOD = Quality(level_db=-20.5, snr_db=30.0, bandwidth_hz=8000.0, silence_fraction=0.25, clipping_fraction=0.0)
@@ -39,7 +39,7 @@ def test_the_index_keeps_it_and_one_without_it_is_read(tmp_path):
     assert request.quality == GOOD
     [path] = (tmp_path / "index").iterdir()
     table = parse_parquet(str(path), path.read_bytes()).drop_columns(list(QUALITY))
-    path.write_bytes(seal_parquet(to_parquet(table)))
+    path.write_bytes(to_parquet(table, sealed=True))
     [request] = index().requests(CLIPS)
     assert request.audio_digest == "d" and request.quality is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from w2v2.storage.files import DamagedError
 from w2v2.storage.parquet import records, to_parquet, write_record
-from w2v2.storage.seals import parse_json, parse_parquet, seal_json, seal_parquet
+from w2v2.storage.seals import parse_json, parse_parquet, seal_json
 
 ROWS = pa.table({"clip_id": [f"Actor/{i}" for i in range(20)], "value": [i / 7 for i in range(20)]})
 
@@ -24,7 +24,7 @@ def flips(data: bytes):
 
 
 def test_no_flipped_bit_of_a_parquet_file_changes_a_row():
-    data = seal_parquet(to_parquet(ROWS))
+    data = to_parquet(ROWS, sealed=True)
     num_refused = 0
     for damaged in flips(data):
         try:
@@ -40,7 +40,7 @@ def test_no_flipped_bit_of_a_parquet_file_changes_a_row():
 
 def test_every_program_reads_a_sealed_file(tmp_path):
     path = tmp_path / "x.parquet"
-    path.write_bytes(seal_parquet(to_parquet(ROWS)))
+    path.write_bytes(to_parquet(ROWS, sealed=True))
     assert pq.read_table(path).equals(ROWS)
     assert duckdb.sql(f"SELECT count(*), sum(value) FROM '{path}'").fetchall() == [
         (20, pytest.approx(190 / 7))
@@ -57,7 +57,7 @@ def test_files_of_before_are_read_and_their_damage_is_a_sentence():
 
 def test_columns_that_a_file_lacks_are_null():
     schema = pa.schema([*ROWS.schema, ("kind", pa.string())])
-    assert parse_parquet("x", seal_parquet(to_parquet(ROWS)), schema)["kind"].null_count == len(ROWS)
+    assert parse_parquet("x", to_parquet(ROWS, sealed=True), schema)["kind"].null_count == len(ROWS)
 
 
 def test_no_flipped_bit_of_a_json_file_changes_a_value():

@@ -53,7 +53,10 @@ def names(kinds: Sequence[Descriptor]) -> list[str]:
 
 
 def cache_key(kind: Descriptor) -> str:
-    """The name of the cache folder for features of this kind; each version of their arithmetic has another one."""
+    """The name of the cache folder for features of this kind; each version of their arithmetic has another one.
+
+    Hashed by itself and not by config.digest.settings_digest, as caches of earlier versions have these names.
+    """
     library = "opensmile" if kind == "egemaps" else "librosa"
     parts = (DESCRIPTORS_VERSION, kind, library, library_versions(library)[library])
     return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"

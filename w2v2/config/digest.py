@@ -35,6 +35,14 @@ def settings_digest(purpose: str, **parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:NUM_DIGITS]
 
 
+def repr_digest(*values: object) -> str:
+    """A digest (24 hex digits) of the repr() of these values, which records, tables and caches of earlier versions have.
+
+    New digests are made by settings_digest, whose keys stay the same where a field is added.
+    """
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:NUM_DIGITS]
+
+
 def changed(config: "DataclassInstance") -> dict[str, Any]:
     """The fields that differ from their defaults, as plain values; the fields of a section are a dict.
 

@@ -67,16 +67,25 @@ def fitted_temperature(
     probabilities: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> float:
     """The temperature in [0.05, 20] with the lowest mean cross-entropy."""
-    from scipy.optimize import minimize_scalar
 
-    def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
+    def loss(temperature: float) -> float:
         return _mean(
             lambda rows: -_log_likely(with_temperature(probabilities[rows], temperature), target[rows]),
             len(target),
         )
 
-    minimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return best_temperature(loss, low=0.05, high=20)
+
+
+def best_temperature(loss: Callable[[float], float], *, low: float, high: float) -> float:
+    """The temperature between low and high with the lowest loss, by a bounded search over its logarithm."""
+    from scipy.optimize import minimize_scalar
+
+    minimum = minimize_scalar(
+        lambda log_temperature: loss(float(np.exp(log_temperature))),
+        bounds=(np.log(low), np.log(high)),
+        method="bounded",
+    )
     return float(np.exp(minimum.x))
 
 

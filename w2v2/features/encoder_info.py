@@ -80,6 +80,7 @@ class RecordedEncoders:
         weights = _weights_state(encoder.name, self._seed)
         if not weights:
             return ""
+        # Hashed here and not by config.digest.settings_digest: caches of earlier versions have these names.
         settings = first_and_changed(encoder, FIRST_ENCODER_FIELDS)
         parts = [INFO_VERSION, TRUNK_VERSION, weights, settings, self._cache.dtype, self._precision]
         name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

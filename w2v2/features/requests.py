@@ -3,7 +3,6 @@
 The columns of a table are in memory; a clip becomes a Python object only while it is used.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from w2v2.audio.decoding import DECODER_VERSION, decoder_of
 from w2v2.audio.quality import Quality
 from w2v2.config.data import FIRST_AUDIO_FIELDS, AudioConfig, CacheConfig, DataConfig
-from w2v2.config.digest import positional, settings_digest
+from w2v2.config.digest import positional, repr_digest, settings_digest
 from w2v2.data.clip_columns import ClipColumns, table_of
 from w2v2.data.file_facts import listed_fingerprints
 from w2v2.data.groups import places_of
@@ -70,7 +69,7 @@ def audio_keys(audio: AudioConfig, uri: str) -> list[str]:
     keys = [settings_digest("audio index", audio=audio, uri=uri)]
     values = positional(audio, FIRST_AUDIO_FIELDS)
     if values is not None:
-        keys.append(hashlib.sha256(repr((values, uri)).encode()).hexdigest()[:16])
+        keys.append(repr_digest(values, uri)[:16])
     return keys
 
 

@@ -31,7 +31,10 @@ more."""
 
 
 def trunk_key(encoder: Encoder, digest: str, *, cache: CacheConfig, precision: str) -> str:
-    """The name of the cache folder: a digest of all that a trunk's output depends on except the audio."""
+    """The name of the cache folder: a digest of all that a trunk's output depends on except the audio.
+
+    Hashed by itself and not by config.digest.settings_digest, as caches of earlier versions have these names.
+    """
     stage = encoder.cut.stage
     parts: list[object] = [TRUNK_VERSION, stage, encoder.normalize, cache.dtype]
     if encoder.extractor is not None and stage != "waveform":

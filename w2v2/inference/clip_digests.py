@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from w2v2.audio.decoding import decoder_of
 from w2v2.config.data import FIRST_AUDIO_FIELDS
-from w2v2.config.digest import positional, settings_digest
+from w2v2.config.digest import NUM_DIGITS, positional, repr_digest, settings_digest
 
 if TYPE_CHECKING:
     from w2v2.inference.extraction import ExtractionJob
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the arithmetic of vectors changes, so that old ones are not taken for new ones."""
 
-_DIGITS = 24
 _SUFFIX = r"(?P<suffix>\.[^./]*)\z"
 
 
@@ -33,11 +32,6 @@ class SettingsDigests:
     now: pa.Array
     first: pa.Array
     """The digests of earlier versions, which hashed all fields by position: their rows and records are as valid."""
-
-
-def digest(*parts: object) -> str:
-    """A digest (24 hex digits) of the repr() of these values."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGITS]
 
 
 def settings_digests(job: "ExtractionJob", clips: pa.Table) -> SettingsDigests:
@@ -52,12 +46,12 @@ def settings_digests(job: "ExtractionJob", clips: pa.Table) -> SettingsDigests:
     combinations, place = _combinations([suffixes, clips["start_s"], clips["end_s"]])
     rows = [(decoder_of(suffix), start_s, end_s) for suffix, start_s, end_s in combinations]
     now = pa.array(
-        [digest(common, *decoder, start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
+        [repr_digest(common, *decoder, start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
     ).take(place)
     if values is None:
         return SettingsDigests(now=now, first=now)
     first = pa.array(
-        [digest((*before, *decoder), start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
+        [repr_digest((*before, *decoder), start_s, end_s) for decoder, start_s, end_s in rows], pa.string()
     ).take(place)
     return SettingsDigests(now=now, first=first)
 
@@ -80,7 +74,7 @@ def inputs_digests(job: "ExtractionJob", clips: pa.Table, settings: pa.Array) ->
     identity = (job.digest, job.layers, job.config.extra_columns, tuple(job.constants.items()))
     texts = pc.binary_join_element_wise(*map(_reprs, (settings, *(clips[name] for name in names))), ", ")
     ends = pc.cast(pc.binary_join_element_wise(texts, "", ")"), pa.binary()).to_pylist()
-    # The text of digest(identity, *row), whose beginning is hashed once.
+    # The text of repr_digest(identity, *row), whose beginning is hashed once.
     begun = hashlib.sha256(f"({identity!r}, ".encode())
     return pa.array([_digest_of_text(begun, end) for end in ends], pa.string())
 
@@ -88,7 +82,7 @@ def inputs_digests(job: "ExtractionJob", clips: pa.Table, settings: pa.Array) ->
 def _digest_of_text(begun: "hashlib._Hash", end: bytes) -> str:
     whole = begun.copy()
     whole.update(end)
-    return whole.hexdigest()[:_DIGITS]
+    return whole.hexdigest()[:NUM_DIGITS]
 
 
 def _reprs(column: pa.Array | pa.ChunkedArray) -> pa.Array:

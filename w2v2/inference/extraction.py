@@ -12,11 +12,12 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from w2v2.config.digest import repr_digest
 from w2v2.config.extract_embeddings import ExtractConfig
 from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
-from w2v2.inference.clip_digests import digest, inputs_digests, settings_digests
+from w2v2.inference.clip_digests import inputs_digests, settings_digests
 from w2v2.inference.reading import CACHED_CHECKSUM, EMBEDDED, IN_TABLE, REJECTED, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.tables.spec import TIMESTAMP, TableSpec, Where, embeddings_spec
@@ -104,7 +105,7 @@ def spec_of(config: ExtractConfig) -> TableSpec:
 
 def run_id(run: str) -> str:
     """An id of the run directory, the same for every attempt."""
-    return f"{run.rstrip('/').rpartition('/')[2]}-{digest(run)[:8]}"
+    return f"{run.rstrip('/').rpartition('/')[2]}-{repr_digest(run)[:8]}"
 
 
 # -- clips to embed

@@ -1,6 +1,5 @@
 """Predictions of a saved model, kept in the run directory part by part, so that a stopped job resumes."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypedDict
@@ -12,6 +11,7 @@ from jaxtyping import Float
 
 from w2v2.audio.decoding import SAMPLE_RATE, decoder_of
 from w2v2.audio.quality import Quality
+from w2v2.config.digest import repr_digest
 from w2v2.data.clip_columns import ClipColumns, TablesInOrder, table_of
 from w2v2.data.groups import places_of
 from w2v2.data.manifest import Manifest, with_rejects
@@ -131,12 +131,8 @@ def inputs_of(clips: pa.Table, *, model: str, window_s: float, hop_s: float) -> 
     """For each clip a digest of every input that its prediction depends on; `model` is the model's digest."""
     names = ("clip_id", "uri", "start_s", "end_s", "fingerprint")
     rows = (tuple(row[name] for name in names) for row in each_row(clips.select(names)))
-    digests = ({"inputs": _digest(model, window_s, hop_s, *row, *decoder_of(row[1]))} for row in rows)
+    digests = ({"inputs": repr_digest(model, window_s, hop_s, *row, *decoder_of(row[1]))} for row in rows)
     return whole(table_of(digests, pa.schema([SCHEMA.field("inputs")]))["inputs"])
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 def write_predictions(run: str, predictions: Sequence[ClipPrediction], inputs: Sequence[str]) -> None:

@@ -143,7 +143,10 @@ def _fields(info: ModelInfo) -> dict[str, Json]:
 
 
 def model_digest(model: SpeechModel, info: ModelInfo) -> str:
-    """SHA-256 over encoder, head and the names of the outputs, 16 hex digits."""
+    """SHA-256 over encoder, head and the names of the outputs, 16 hex digits.
+
+    Hashed by itself and not by config.digest.settings_digest, as cards, tables and caches of earlier versions have it.
+    """
     encoder = info.encoder
     about: list[object] = [info.kind, info.groups, first_and_changed(info.audio, FIRST_AUDIO_FIELDS)]
     about += [

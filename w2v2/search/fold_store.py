@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from w2v2.data.clip_columns import TextColumn, text_array
 from w2v2.json_types import Json
 from w2v2.storage import files as storage
 from w2v2.storage.mapped_tables import whole
-from w2v2.storage.seals import parse_parquet, seal_parquet
+from w2v2.storage.parquet import to_parquet
+from w2v2.storage.seals import parse_parquet
 from w2v2.training.fold_result import Epoch, FoldResult, FoldScore, FoldTranscripts
 
 logger = logging.getLogger(__name__)
@@ -109,9 +109,7 @@ def encode(score: FoldResult, *, params: Mapping[str, Json] | None = None) -> by
     table = pa.table({"clip_id": text_array(score.clip_ids)} | columns).replace_schema_metadata(
         {b"w2v2": json.dumps(fields).encode(), PARAMS: _params_text(params).encode()}
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
-    return seal_parquet(sink.getvalue().to_pybytes())
+    return to_parquet(table, sealed=True)
 
 
 def decode(body: bytes, *, uri: str = "a fold's record") -> FoldResult:

@@ -24,13 +24,6 @@ _PORTION_BYTES = 2**22
 """Bytes that are copied at a time to compute their checksum."""
 
 
-def seal_parquet(data: bytes) -> bytes:
-    """The Parquet file with a seal before its footer."""
-    sink = io.BytesIO(data)
-    seal_in_place(sink)
-    return sink.getvalue()
-
-
 def seal_in_place(sink: io.BytesIO) -> None:
     """Put a seal before the footer of a Parquet file that is written in memory: large files are not copied."""
     with sink.getbuffer() as data:

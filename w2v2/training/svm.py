@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from w2v2.config.baseline import SvmConfig
 from w2v2.errors import UserError
+from w2v2.evaluation.calibration import best_temperature
 from w2v2.json_types import Json
 from w2v2.wording import counted, listed
 
@@ -119,7 +120,7 @@ def inner_folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    speakers, most = np.unique(speaker), np.bincount(target).max()
+    speakers, most = np.unique(speaker), int(np.bincount(target).max())
     few = ""
     if len(speakers) < num_folds:
         few = f"only {counted(len(speakers), 'speakers')} ({listed(speakers.tolist())})"
@@ -157,16 +158,13 @@ def fitted_temperature(
     decisions: Float[np.ndarray, "clips classes"], target: Int[np.ndarray, " clips"]
 ) -> float:
     """The temperature in [0.01, 100] with the lowest mean cross-entropy, over clips whose class has a finite value."""
-    from scipy.optimize import minimize_scalar
-
     rows = np.flatnonzero(np.isfinite(decisions[np.arange(len(target)), target]))
 
-    def loss(log_temperature: float) -> float:
-        likely = softmax(decisions[rows] / np.exp(log_temperature))[np.arange(len(rows)), target[rows]]
+    def loss(temperature: float) -> float:
+        likely = softmax(decisions[rows] / temperature)[np.arange(len(rows)), target[rows]]
         return float(-np.log(np.maximum(likely, 1e-12)).mean())
 
-    minimum = minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded")
-    return float(np.exp(minimum.x))
+    return best_temperature(loss, low=0.01, high=100)
 
 
 def softmax(values: Float[np.ndarray, "clips classes"]) -> Float[np.ndarray, "clips classes"]:
