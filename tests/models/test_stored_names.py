@@ -12,7 +12,7 @@ from w2v2.models.classifier import Classifier
 from w2v2.models.encoder import Encoder
 from w2v2.models.model_info import ModelInfo
 from w2v2.models.saved_model import model_digest
-from w2v2.training.trainer import trained_state
+from w2v2.training.trained_weights import trained_state
 
 SCALERS = {
     "joined.mean": [1.0, 2.0],

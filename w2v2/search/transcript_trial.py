@@ -16,7 +16,8 @@ from w2v2.models.pretrained import loaded_encoder
 from w2v2.search.trial import SearchPlan, clip_set, fold_seed
 from w2v2.training.fold_result import DivergenceError, FoldTranscripts
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import Trainer, num_trained_parameters
+from w2v2.training.trained_weights import num_trained_parameters
+from w2v2.training.trainer import Trainer
 from w2v2.training.transcription import new_transcriber, predict_transcripts, transcript_loss
 
 

@@ -23,7 +23,7 @@ from w2v2.training.fold_result import DivergenceError
 from w2v2.training.position import Position
 from w2v2.training.pretrain_position import PretrainPosition
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import trained_state
+from w2v2.training.trained_weights import trained_state
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,8 @@ from w2v2.training.finetune_plan import FinetunePlan
 from w2v2.training.fold_result import Epoch
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
-from w2v2.training.trainer import Trainer, num_trained_parameters
+from w2v2.training.trained_weights import num_trained_parameters
+from w2v2.training.trainer import Trainer
 from w2v2.training.transcription import new_transcriber, predict_transcripts
 
 logger = logging.getLogger(__name__)

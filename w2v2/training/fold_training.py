@@ -11,6 +11,7 @@ from w2v2.training import trainer
 from w2v2.training.fold_result import FoldScore, fold_score
 from w2v2.training.forward import predict_logits
 from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trained_weights import num_trained_parameters
 
 
 def score_fold(
@@ -44,5 +45,5 @@ def score_fold(
         num_train=len(train),
         seconds=time.perf_counter() - started,
         curve=curve,
-        num_trained_parameters=trainer.num_trained_parameters(model),
+        num_trained_parameters=num_trained_parameters(model),
     )

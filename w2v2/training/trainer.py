@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from w2v2.config.model import OptimConfig, TaskConfig, TrainingConfig
@@ -18,7 +18,6 @@ from w2v2.models.ctc import SpeechModel, Transcriber
 from w2v2.models.device import on_device, pinned, prepared_ahead, to_device
 from w2v2.models.malloc import malloc_keeps_freed_memory
 from w2v2.models.objective import Outputs, make_objective
-from w2v2.models.pretraining import PretrainingModel
 from w2v2.training import optimizer
 from w2v2.training.epochs import epochs_of
 from w2v2.training.fold_result import DivergenceError, Epoch
@@ -28,6 +27,7 @@ from w2v2.training.mixup import Batch, mixed_batch, mixed_features, mixed_target
 from w2v2.training.optimizer import make_optimizer
 from w2v2.training.position import Pass, Position
 from w2v2.training.process_group import ProcessGroup
+from w2v2.training.trained_weights import trained_state
 from w2v2.training.transcription import transcript_loss
 
 NUM_AHEAD = 4
@@ -301,18 +301,6 @@ class Trainer:
             loss = self.objective.score(outputs, self.val.targets)
         self.model.train()
         return loss
-
-
-def trained_state(model: SpeechModel | PretrainingModel) -> dict[str, Float[Tensor, "..."]]:
-    """All tensors that training changes: trained weights, and statistics of the training clips."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    frozen |= {name for name, _ in model.encoder.named_buffers(prefix="encoder")}
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
-
-
-def num_trained_parameters(model: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _uar(counts: Sequence[float], num_classes: int) -> float | None:
