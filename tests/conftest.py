@@ -77,7 +77,7 @@ NOT_QUICK = (
     "tests/models/test_spectrum_encoders.py",
     "tests/models/test_started_operations.py",
     "tests/reports/test_index_page.py",
-    "tests/reports/test_model_page.py",
+    "tests/reports/test_model_page",
     "tests/reports/test_tables_at_hand.py",
     "tests/reports/test_tune_page",
     "tests/results/test_plan.py",
