@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tests.cloud.gcs import PRINCIPAL
+from tests.cloud.gcs_permissions import PRINCIPAL
 from tests.cloud.http import HttpError, LoopbackServer, Request, Response, json_response
 
 _LEGACY = {"FLOAT64": "FLOAT", "INT64": "INTEGER", "BOOL": "BOOLEAN"}

@@ -26,6 +26,7 @@ from tests.cloud.gcs_objects import (
     media,
     object_resource,
 )
+from tests.cloud.gcs_permissions import GcsPermissions
 from tests.cloud.gcs_uploads import (
     Upload,
     add_goog_hash,
@@ -35,8 +36,6 @@ from tests.cloud.gcs_uploads import (
     multipart_body,
 )
 from tests.cloud.http import HttpError, LoopbackServer, Request, Response, json_response
-
-PRINCIPAL = "w2v2@example.iam.gserviceaccount.com"
 
 
 def gcs_environment(server: "FakeGcs") -> dict[str, str]:
@@ -57,15 +56,13 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=lambda seconds: real(seconds / 10_000)))
 
 
-class FakeGcs(LoopbackServer):
+class FakeGcs(GcsPermissions, LoopbackServer):
     """Buckets and objects in memory; put, get and names reach them without HTTP."""
 
     def __init__(self, *buckets: str) -> None:
         super().__init__()
         self._buckets: dict[str, dict[str, StoredObject]] = {bucket: {} for bucket in buckets}
         self._uploads: dict[str, Upload] = {}
-        self._denied: set[tuple[str, str]] = set()
-        self._login_required = False
         self._generations = itertools.count(1_700_000_000_000_000)
         self._upload_ids = itertools.count(1)
         self._add_routes()
@@ -112,31 +109,7 @@ class FakeGcs(LoopbackServer):
         with self.lock:
             return sorted(self._buckets[bucket])
 
-    def deny(self, bucket: str, permission: str) -> None:
-        """Answer 403 in Google's words to what needs the permission, e.g. storage.objects.get."""
-        self._denied.add((bucket, permission))
-
-    def allow(self, bucket: str, permission: str) -> None:
-        self._denied.discard((bucket, permission))
-
-    def require_login(self) -> None:
-        """Answer 401 in Google's words to requests without a token."""
-        self._login_required = True
-
     # -- rules
-
-    def _permit(self, request: Request, bucket: str, permission: str) -> None:
-        noun = (
-            "bucket" if permission.startswith("storage.buckets") or permission.endswith(".list") else "object"
-        )
-        rest = (
-            f"does not have {permission} access to the Google Cloud Storage {noun}. "
-            f"Permission '{permission}' denied on resource (or it may not exist)."
-        )
-        if self._login_required and "authorization" not in request.headers:
-            raise HttpError(401, f"Anonymous caller {rest}")
-        if (bucket, permission) in self._denied:
-            raise HttpError(403, f"{PRINCIPAL} {rest}")
 
     def _bucket(self, bucket: str) -> dict[str, StoredObject]:
         if bucket not in self._buckets:

@@ -15,7 +15,8 @@ import requests
 from google.api_core import exceptions
 from google.cloud import storage
 
-from tests.cloud.gcs import PRINCIPAL, FakeGcs, gcs_environment
+from tests.cloud.gcs import FakeGcs, gcs_environment
+from tests.cloud.gcs_permissions import PRINCIPAL
 
 LARGE = os.urandom(3 * 2**20 + 17)
 

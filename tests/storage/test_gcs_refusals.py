@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.gcs import PRINCIPAL, FakeGcs
+from tests.cloud.gcs import FakeGcs
+from tests.cloud.gcs_permissions import PRINCIPAL
 from w2v2.storage import files as storage
 from w2v2.storage.files import NotFoundError, RefusedError, StorageError, UnreachableError
 
