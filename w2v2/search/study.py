@@ -148,15 +148,15 @@ class Study:
         return prune
 
     def complete(self, number: int, scores: list[float]) -> None:
-        """Report that a trial has all its folds; its value is the mean over them."""
+        """Report that a trial has all its folds; its value is the mean over them. Raises ResumableError where the study cannot be written."""
         self._tell(number, TrialState.COMPLETE, math.fsum(scores) / len(scores))
 
     def pruned(self, number: int) -> None:
-        """Report that a trial was pruned between folds."""
+        """Report that a trial was pruned between folds. Raises ResumableError where the study cannot be written."""
         self._tell(number, TrialState.PRUNED, None)
 
     def failed(self, number: int, why: str) -> None:
-        """Report that a trial failed or diverged, and why."""
+        """Report that a trial failed or diverged, and why. Raises ResumableError where the study cannot be written."""
         with self._file.in_use():
             self._running[number].set_user_attr("error", redacted(why))
         self._tell(number, TrialState.FAIL, None)

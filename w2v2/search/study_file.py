@@ -47,7 +47,10 @@ class StudyFile:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def open(self, records: TrialRecords, space: Mapping[str, BaseDistribution]) -> optuna.Study:
-        """The study, with the trials of the records; restored from them if its trials differ."""
+        """The study, with the trials of the records; restored from them if its trials differ.
+
+        Raises UserError where it can be neither read nor restored, and ResumableError where the file cannot be written.
+        """
         existed = self._path.exists()
         if self._is_whole():
             try:
@@ -124,7 +127,7 @@ class StudyFile:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """A block in which a failure to read or write the file becomes a ResumableError that says what to do."""
+        """A block that raises ResumableError, which says what to do, where the file cannot be read or written."""
         try:
             yield
         except _DATABASE_ERRORS as error:
