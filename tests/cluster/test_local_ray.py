@@ -93,6 +93,11 @@ def state(process: int) -> str:
         return "Z"
 
 
+NOT_IGNORED = """
+import signal
+if {number} != signal.SIGKILL:  # nohup and a shell's background have their children ignore some
+    signal.signal({number}, signal.default_int_handler if {number} == signal.SIGINT else signal.SIG_DFL)
+"""
 JOB = """
 import sys, time
 from dataclasses import dataclass
@@ -116,7 +121,7 @@ sys.exit(run_job(main, Config, []))
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_nothing_is_left_of_a_job_that_is_ended(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", JOB],
+        [sys.executable, "-c", NOT_IGNORED.format(number=int(number)) + JOB],
         cwd=ROOT,
         env=os.environ | {"RAY_ADDRESS": "local"},
         stdout=subprocess.PIPE,
