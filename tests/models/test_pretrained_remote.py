@@ -168,8 +168,8 @@ def test_a_hub_model_equals_its_folder(monkeypatch, empty_hub_cache, folder):
 # -- one file that the hub does not give, of a model whose other files it does
 
 GIVEN_LATER = (
-    r"the Hugging Face hub answers with an error \(HTTP status {}\), and the local hub cache does not have what it was "
-    r"asked for; run the same command again later, or give a folder$"
+    r"the Hugging Face hub answers with an error \(HTTP status {}\), and the local hub cache does not have the "
+    r"file; run the same command again later, or give a folder$"
 )
 FAILURES = {
     "server": (Response(status=503), GIVEN_LATER.format(503)),
