@@ -116,4 +116,7 @@ def test_the_table_is_exact_through_kills_and_faults(
         num_faults = sum(bool(r.fault) for server in (bucket, bigquery) for r in server.requests)
         print(f"seed {seed}: {num_kills} kills, {num_faults} faults")
         assert num_faults
-        assert [name for name in bigquery.tables() if "staging" in name] == []
+        # Killed between its MERGE and the end of its commit, a run leaves a staging table that nobody asks for again.
+        staging = [name for name in bigquery.tables() if "staging" in name]
+        assert len(staging) <= num_kills
+        assert all("expirationTime" in bigquery.resource("my-project", "speech", name) for name in staging)

@@ -34,12 +34,12 @@ class Outage:
         self._take, self._lock = server.faults.take, threading.Lock()
         monkeypatch.setattr(server.faults, "take", self._counted)
 
-    def _counted(self, method: str, target: str) -> tuple[float, Fault | None]:
+    def _counted(self, method: str, target: str, body: bytes) -> tuple[float, Fault | None]:
         with self._lock:
             self.count += 1
             if 0 < self.begins_at <= self.count:
                 return 0.0, Fault(method, "", "status", 503, 1, "backendError", 0.0)
-        return self._take(method, target)
+        return self._take(method, target, body)
 
     def end(self) -> None:
         self.begins_at = 0

@@ -24,7 +24,8 @@ def end_session(process: subprocess.Popen) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=20)
     for pid in members & _session(process.pid):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by now
+            os.kill(pid, signal.SIGKILL)
     process.wait(timeout=10)
 
 

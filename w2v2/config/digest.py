@@ -8,17 +8,21 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 from w2v2.json_types import Json
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 VERSION = 1
 """Raised when a default of a digested section changes, so that nothing computed with the old one is reused."""
 
 NUM_DIGITS = 24
+
+
+@runtime_checkable
+class DataclassInstance(Protocol):
+    """An instance of any dataclass, such as a section of settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 def settings_digest(purpose: str, **parts: object) -> str:
@@ -43,7 +47,7 @@ def repr_digest(*values: object) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:NUM_DIGITS]
 
 
-def changed(config: "DataclassInstance") -> dict[str, Any]:
+def changed(config: DataclassInstance) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain values; the fields of a section are a dict.
 
     >>> from w2v2.config.data import AudioConfig
@@ -63,7 +67,7 @@ def changed(config: "DataclassInstance") -> dict[str, Any]:
 
 
 def differences(
-    before: "DataclassInstance", now: "DataclassInstance", *, besides: Sequence[str] = ()
+    before: DataclassInstance, now: DataclassInstance, *, besides: Sequence[str] = ()
 ) -> dict[str, tuple[Json, Json]]:
     """Dotted paths of the fields that differ between two configs of one class, with both values as in YAML.
 
@@ -73,7 +77,7 @@ def differences(
 
 
 def _differences(
-    before: "DataclassInstance", now: "DataclassInstance", prefix: str, besides: set[str]
+    before: DataclassInstance, now: DataclassInstance, prefix: str, besides: set[str]
 ) -> Iterator[tuple[str, tuple[Json, Json]]]:
     for field in fields(now):
         path = f"{prefix}{field.name}"
@@ -86,7 +90,7 @@ def _differences(
             yield path, (plain(old), plain(new))
 
 
-def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[object, ...] | None:
+def positional(config: DataclassInstance, names: Sequence[str]) -> tuple[object, ...] | None:
     """The values of these fields in order, which digests before VERSION 1 hashed.
 
     None where another field differs from its default: earlier versions did not have it.
@@ -96,7 +100,7 @@ def positional(config: "DataclassInstance", names: Sequence[str]) -> tuple[objec
     return tuple(getattr(config, name) for name in names)
 
 
-def first_and_changed(config: "DataclassInstance", first: Sequence[str]) -> dict[str, Json]:
+def first_and_changed(config: DataclassInstance, first: Sequence[str]) -> dict[str, Json]:
     """The values by name of the fields in `first`, which the class began with, and of later fields that differ from their defaults.
 
     Digests that once hashed all fields by name hash these, so that a new field at its default changes no digest.
@@ -126,5 +130,5 @@ def _default(field: Field) -> object:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _is_section(value: object) -> TypeGuard["DataclassInstance"]:
+def _is_section(value: object) -> TypeGuard[DataclassInstance]:
     return is_dataclass(value) and not isinstance(value, type)
