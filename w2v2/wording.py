@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 NUM_LISTED = 10
 
-_REGULAR = "clips files folds packets recordings rows samples speakers splits trials"
+_REGULAR = "clips encoders epochs files folds models packets parts recordings rows samples speakers splits steps trials turns workers"
 _SINGULAR = {"classes": "class", "studies": "study"} | {noun: noun[:-1] for noun in _REGULAR.split()}
 
 

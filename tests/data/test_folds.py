@@ -209,7 +209,7 @@ def test_audit_passes_different_audio_and_nulls(caplog):
     [
         (
             [("p", "a", "x", 0, "d1"), ("q", "a", "x", 1, "d2")],
-            r"1 speaker in more than one fold: a \(folds 0, 1\)",
+            r"1 speaker with clips in more than one fold: a \(folds 0, 1\)",
         ),
         (
             [("p", "a", "x", 0, "d"), ("q", "b", "x", 1, "d")],
@@ -245,4 +245,4 @@ def test_audit_without_digests_still_looks_at_speakers():
 def test_audit_warns_of_harmless_copies(caplog):
     with caplog.at_level(logging.WARNING, "w2v2.data.folds"):
         folds.audit(with_digests([("p", "a", "x", 0, "d"), ("q", "a", "x", 0, "d"), ("r", "b", "x", 1, "e")]))
-    assert caplog.messages == ["1 clip with the audio of another clip of the same speaker and label"]
+    assert caplog.messages == ["the audio of 1 clip is that of another clip of the same speaker and label"]

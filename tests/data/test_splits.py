@@ -283,11 +283,11 @@ FINE = [
     [
         (
             [("p", "a", "train", "x"), ("q", "a", "test", "y")],
-            r"^1 speaker in more than one split: a \(splits test, train\); give every clip of a speaker the",
+            r"^1 speaker with clips in more than one split: a \(splits test, train\); give every clip of a speaker the",
         ),
         (
             [("p", "a", "train", None), ("q", "a", "val", None)],
-            r"^1 speaker in more than one split: a \(splits train, val\)",
+            r"^1 speaker with clips in more than one split: a \(splits train, val\)",
         ),
         (
             [("p", "a", "train", "x"), ("q", "b", "test", "x")],

@@ -40,7 +40,7 @@ CLIP = pa.Table.from_pylist([ROW], schema=CLIPS)
 
 
 def reading() -> list[pa.Table]:
-    clips = CLIP.append_column("cached_checksum", pa.array([""]))
+    clips = CLIP.append_column("checksum_in_table", pa.array([""]))
     return list(read_clips(clips, audio=AUDIO, num_readers=2, min_samples=400))
 
 

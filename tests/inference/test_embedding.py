@@ -116,7 +116,7 @@ def wav(waveform: np.ndarray, rate: int = 16_000) -> bytes:
 
 
 def clips_table(rows: list[dict]) -> pa.Table:
-    base = {"start_s": 0.0, "end_s": math.inf, "cached_checksum": ""}
+    base = {"start_s": 0.0, "end_s": math.inf, "checksum_in_table": ""}
     return pa.Table.from_pylist([base | row for row in rows])
 
 
@@ -163,8 +163,8 @@ def test_known_audio_is_not_decoded_and_segments_read_their_file_once(tmp_path, 
     rows = [
         {"clip_id": "a", "uri": str(path), "start_s": 0.5, "end_s": 1.0},
         {"clip_id": "b", "uri": str(path), "start_s": 1.0},
-        {"clip_id": "c", "uri": str(path), "cached_checksum": crc(path.read_bytes())},
-        {"clip_id": "d", "uri": str(path), "cached_checksum": "crc32c=other"},
+        {"clip_id": "c", "uri": str(path), "checksum_in_table": crc(path.read_bytes())},
+        {"clip_id": "d", "uri": str(path), "checksum_in_table": "crc32c=other"},
     ]
     decoded = read(rows).to_pylist()
     assert asked == [str(path)]

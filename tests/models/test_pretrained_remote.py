@@ -229,7 +229,7 @@ def test_a_hub_that_is_gone_does_not_say_that_a_file_is_missing(hub):
     with pytest.raises(
         HubError,
         match=r"^encoder.name 'somebody/model': the Hugging Face hub cannot be reached, and the local hub cache has the "
-        r"model without its preprocessor_config\.json; check the network, or give a folder with all",
+        r"model without its preprocessor_config\.json; check the network, or, if the model has no such file, give its folder ",
     ):
         load("somebody/model")
 

@@ -81,6 +81,7 @@ class Session:
         """The last step that was sent of each group of measurements."""
         self._has_begun = self._open = False
         self._in_a_row = 0
+        self._is_unkept = False
         self.num_calls = self.num_failed = 0
 
     def _begin(self) -> None:
@@ -196,4 +197,14 @@ class Session:
     def _keep(self) -> None:
         kept = {self._config.track: {"ids": self._run.ids, "sent": self._sent}}
         text = json.dumps(kept, indent=1) + "\n"
-        self._in_run_directory(f"writing {FILE}", lambda: storage.write_text(self._uri, text))
+        try:
+            storage.write_text(self._uri, text)
+        except storage.StorageError as error:
+            if not self._is_unkept:
+                logger.warning(
+                    "tracking: %s: %s cannot be written (%s); the job continues, but the same command again may begin another run",
+                    self._config.track,
+                    FILE,
+                    error,
+                )
+            self._is_unkept = True

@@ -177,7 +177,7 @@ class TuneFoldsConfig(TrackedJobConfig):
             )
 
     def _check_space(self) -> None:
-        """Raises UserError for learning rates that are none, and for fields that trials cannot vary."""
+        """Raises UserError for learning rates that are not positive, and for fields that trials cannot vary."""
         rates = self.search.space.get("optim.learning_rate", Dimension()).choices
         if not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
             raise UserError(

@@ -77,7 +77,8 @@ def audit(clips: pa.Table) -> None:
     num_copies = len(shared) - pc.count_distinct(shared["audio_digest"]).as_py()
     if num_copies:
         logger.warning(
-            "%s with the audio of another clip of the same speaker and label", counted(num_copies, "clips")
+            "the audio of %s is that of another clip of the same speaker and label",
+            counted(num_copies, "clips"),
         )
 
 

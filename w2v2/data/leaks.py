@@ -17,7 +17,7 @@ def refuse_divided_speakers(clips: pa.Table, *, part: str) -> None:
     if leaks:
         which = [f"{leak['speaker']} ({part}s {listed(sorted(leak[f'{part}_distinct']))})" for leak in leaks]
         raise UserError(
-            f"{counted(len(leaks), 'speakers')} in more than one {part}: {listed(which)}; "
+            f"{counted(len(leaks), 'speakers')} with clips in more than one {part}: {listed(which)}; "
             f"give every clip of a speaker the same {part}"
         )
 

@@ -58,8 +58,8 @@ def check_same(baseline: Baseline, clips: pa.Table) -> None:
 def side_by_side(search: Scored, baseline: Baseline, classes: Sequence[str], *, seed: int) -> JsonObject:
     """The baseline's scores, and how much higher the search's scores are, with intervals.
 
-    `difference` has for each metric `value`, `interval` and, if the interval is undefined, `undefined`. `search` are
-    the predictions of its BBC-CV estimate, so the choice among its trials does not favour it.
+    `difference` has for each metric `value`, `interval` and, if the interval is undefined, `undefined`. `search` has
+    the scored predictions of its BBC-CV estimate, so the choice among its trials does not favour it.
     """
     theirs = scored(baseline.predictions, "classes", classes)
     return {

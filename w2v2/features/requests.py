@@ -56,7 +56,7 @@ class ClipFeatures:
     audio_digest: str = ""
     num_samples: int = 0
     tolerated: str = ""
-    """What the file lacks although its sound is complete (audio.decoding.Clip)."""
+    """What the file lacks, or its damage, although it is used (audio.decoding.Clip)."""
     quality: Quality | None = None
     """None where the audio was read by an earlier version, which did not measure quality."""
     reject: Reject | None = None

@@ -18,7 +18,7 @@ from w2v2.data.recording_quality import QUALITY
 from w2v2.data.rejects import RECORD, recorded_reject
 from w2v2.errors import Reject, UserError
 from w2v2.inference.clip_digests import inputs_digests, settings_digests
-from w2v2.inference.reading import CACHED_CHECKSUM, EMBEDDED, IN_TABLE, REJECTED, UNREADABLE
+from w2v2.inference.reading import CHECKSUM_IN_TABLE, EMBEDDED, IN_TABLE, REJECTED, UNREADABLE
 from w2v2.storage import files as storage
 from w2v2.tables.spec import TIMESTAMP, TableSpec, Where, embeddings_spec
 
@@ -54,7 +54,7 @@ _TO_DO = (
     "fingerprint",
     "settings",
     "inputs",
-    CACHED_CHECKSUM,
+    CHECKSUM_IN_TABLE,
 )
 # Columns of intermediate tables that the final table does not have.
 _RESERVED = {*DONE.names, *_TO_DO, "waveform", "vectors", "vectors_in"} - {
@@ -121,7 +121,7 @@ class Rows(Protocol):
 
 
 def sort_out(clips: pa.Table, job: ExtractionJob, *, done: pa.Table, table: Rows | None) -> pa.Table:
-    """The clips with settings, inputs, CACHED_CHECKSUM and the columns of DONE; status is '' for clips to embed.
+    """The clips with settings, inputs, CHECKSUM_IN_TABLE and the columns of DONE; status is '' for clips to embed.
 
     `done` are outcomes of earlier attempts; of these and of the table only rows of these clips matter.
     """
@@ -131,7 +131,7 @@ def sort_out(clips: pa.Table, job: ExtractionJob, *, done: pa.Table, table: Rows
     clips = _with_checksums(clips, done)
     rows = _in_table(clips, job, table) if table else None
     checksums = pa.repeat("", len(clips)) if rows is None else _stored(clips, rows, settings.first, job)
-    clips = clips.append_column(CACHED_CHECKSUM, checksums)
+    clips = clips.append_column(CHECKSUM_IN_TABLE, checksums)
     done = _reusable(_with_inputs(done, clips, settings.first, job))
     place = pc.index_in(clips["inputs"], value_set=done["inputs"].combine_chunks())
     earlier = done.take(place)

@@ -9,6 +9,7 @@ from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.todo import Todo
 from w2v2.json_types import Json
 from w2v2.progress import clock
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +54,11 @@ def estimate(
         )
         plan["seconds"] = measured.seconds * scale / num_encoders
     logger.info(
-        "plan: %d clips to do, %.3g GB to read, about %.2f hours of audio, %d rows, %s",
-        todo.num_clips, todo.num_bytes / 1e9, plan["audio_hours"], plan["num_rows"], clock(plan["seconds"]),
+        "plan: %s to do, %.3g GB to read, about %.2f hours of audio, %s, %s",
+        counted(todo.num_clips, "clips"), todo.num_bytes / 1e9, plan["audio_hours"], counted(plan["num_rows"], "rows"), clock(plan["seconds"]),
     )  # fmt: skip
     logger.info(
-        "plan: %d clips are already in the table, %d are made and wait to be written, %d are rejected",
-        plan["in_table"], plan["embedded"], plan["rejected"],
+        "plan: %s already in the table, %d made and waiting to be written, %d rejected",
+        counted(plan["in_table"], "clips"), plan["embedded"], plan["rejected"],
     )  # fmt: skip
     return plan

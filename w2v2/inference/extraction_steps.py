@@ -13,7 +13,7 @@ from w2v2.errors import UserError
 from w2v2.inference.extraction import ExtractionJob
 from w2v2.inference.extraction_plan import Measured
 from w2v2.inference.outcomes import write_chunk
-from w2v2.inference.reading import CACHED_CHECKSUM, EMBEDDED, read_clips
+from w2v2.inference.reading import CHECKSUM_IN_TABLE, EMBEDDED, read_clips
 from w2v2.inference.todo import clips_of
 from w2v2.models.imports import import_models
 from w2v2.versions import W2V2
@@ -103,7 +103,7 @@ def measure(clips: pa.Table, job: ExtractionJob, num_threads: int) -> Measured:
     """The time and size of these clips; nothing is written."""
     encode = EncoderStep(job, num_threads)
     no_checksums = pa.array([""] * len(clips))
-    clips = clips.set_column(clips.column_names.index(CACHED_CHECKSUM), CACHED_CHECKSUM, no_checksums)
+    clips = clips.set_column(clips.column_names.index(CHECKSUM_IN_TABLE), CHECKSUM_IN_TABLE, no_checksums)
     encode(pa.concat_tables(read(clips.slice(0, 1), job)))  # the first pass warms up
     started = time.monotonic()
     decoded = pa.concat_tables(read(clips, job))

@@ -71,7 +71,7 @@ class ClipPrediction:
     audio_digest: str = ""
     """Digest of the samples that the model received (features.waveform_digest)."""
     tolerated: str = ""
-    """What the file lacks although its sound is complete (audio.decoding.Clip)."""
+    """What the file lacks, or its damage, although it is used (audio.decoding.Clip)."""
     quality: Quality | None = None
     """The recording quality; None where an earlier version did not measure it."""
     reject: Reject | None = None

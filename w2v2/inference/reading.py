@@ -22,7 +22,7 @@ EMBEDDED, IN_TABLE, REJECTED, UNREADABLE = "embedded", "in_table", "rejected", "
 
 Files of earlier versions have "there" in place of IN_TABLE; later attempts take only the checksum from such an outcome.
 """
-CACHED_CHECKSUM = "cached_checksum"
+CHECKSUM_IN_TABLE = "checksum_in_table"
 """The column of clips with the checksum of the audio whose vectors the table has; '' where it has none."""
 
 DECODED = pa.schema(
@@ -49,7 +49,7 @@ def read_clips(
 ) -> Iterator[pa.Table]:
     """Each clip as a table of one row, with the columns DECODED; a file with successive clips is read once.
 
-    clips has clip_id, uri, start_s, end_s and CACHED_CHECKSUM.
+    clips has clip_id, uri, start_s, end_s and CHECKSUM_IN_TABLE.
     """
     segments = [
         list(rows_of_file)
@@ -80,7 +80,7 @@ def _decoded(
     }
     if isinstance(body, StorageError):
         return decoded | {"status": UNREADABLE, **record_fields(body.reject)}
-    if clip[CACHED_CHECKSUM] == checksum:
+    if clip[CHECKSUM_IN_TABLE] == checksum:
         return decoded | {"status": IN_TABLE}
     try:
         sound = read_clip(

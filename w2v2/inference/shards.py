@@ -15,7 +15,7 @@ from w2v2.data.rejects import REJECTS
 from w2v2.inference import extraction
 from w2v2.inference.extraction import DONE, STORED_COLUMNS, ExtractionJob
 from w2v2.inference.outcomes import done_before
-from w2v2.inference.reading import CACHED_CHECKSUM
+from w2v2.inference.reading import CHECKSUM_IN_TABLE
 from w2v2.inference.todo import Todo
 from w2v2.json_types import Json
 from w2v2.storage import files as storage
@@ -25,7 +25,7 @@ from w2v2.tables.spool import Spool, SpooledTable
 from w2v2.tables.table import Table
 
 NUM_TRIES = 5
-DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CACHED_CHECKSUM, "part", "vectors_in")
+DIGESTS = ("fingerprint", "settings", "inputs", "checksum", CHECKSUM_IN_TABLE, "part", "vectors_in")
 """Columns of clips that hold digests, and names made of digests."""
 SHARDS_MEASURED = 10
 """The most shards whose recordings are measured for the page: a million clips."""

@@ -127,7 +127,7 @@ def main(config: FinetuneConfig) -> dict[str, Json]:
 
 
 def start(config: FinetuneConfig, *, num_clips: int) -> tuple[Workers, FeaturePreparation, float]:
-    """The workers, which load the encoder from now on, and the GPUs of each."""
+    """The workers, what computes features on them (the encoder is loaded from now on), and the GPUs of each."""
     workers = start_workers(
         local=config.local, num_clips=num_clips, num_processes=config.resources.num_workers
     )

@@ -68,7 +68,7 @@ GUIDE = Guide(
 
 @exclusive
 def main(config: PredictConfig) -> dict[str, Json]:
-    """How many clips were predicted and rejected, after all is written."""
+    """The content of metrics.json, after all is written."""
     started = time.monotonic()
     config = resolved(config)
     info, digest = read_model(config.model, TextConfig())

@@ -123,13 +123,13 @@ def main(config: PretrainConfig) -> dict[str, Json]:
 
 
 def encoders_of(config: PretrainConfig) -> list[EncoderConfig]:
-    """The encoder that is trained and, where the clusters are of other features than its own, that of theirs."""
+    """The encoder that is trained, and the one whose features are clustered, if it is another one."""
     target = config.target_encoder()
     return [config.encoder.as_encoder()] + ([target] if target else [])
 
 
 def start(config: PretrainConfig, *, num_clips: int) -> tuple[Workers, FeaturePreparation, float]:
-    """The workers, which load the encoders from now on, and the GPUs of each."""
+    """The workers, what computes features on them (the encoders are loaded from now on), and the GPUs of each."""
     num_processes = config.folds.num_folds if config.per_fold else config.resources.num_workers
     workers = start_workers(local=config.local, num_clips=num_clips, num_processes=num_processes)
     workers.check_places(**{"run": config.run, "data.uri": config.data.uri, "cache.uri": config.cache.uri})

@@ -74,40 +74,40 @@ def _from_hub(name: str, file: str, *, field: str) -> str | None:
     """The text of a file on the hub, downloaded where this machine has no copy yet."""
     from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
-    is_copied = False
+    config: object = None
     try:
         copy = try_to_load_from_cache(name, file)
         if copy is None:
-            is_copied = isinstance(try_to_load_from_cache(name, "config.json"), str)
+            config = try_to_load_from_cache(name, "config.json")
             _ask_hub(name, file)
             copy = hf_hub_download(name, file)
         # The cache also knows of files that the model lacks.
         return Path(copy).read_text(encoding="utf-8", errors="replace") if isinstance(copy, str) else None
     except errors.LocalEntryNotFoundError as error:  # an EntryNotFoundError, too, but the hub was not reached
-        raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
+        raise _not_given(name, file, error, field=field, config=config) from error
     except errors.EntryNotFoundError:
         return None
     except (
         Exception
     ) as error:  # errors of the libraries below huggingface_hub, which differ between its versions
-        raise _not_given(name, file, error, field=field, is_copied=is_copied) from error
+        raise _not_given(name, file, error, field=field, config=config) from error
 
 
-def _not_given(name: str, file: str, error: Exception, *, field: str, is_copied: bool) -> UserError:
-    """The sentence on a model's file that the hub did not give; is_copied is whether the hub cache has its config.json."""
+def _not_given(name: str, file: str, error: Exception, *, field: str, config: object) -> UserError:
+    """The sentence on a model's file that the hub did not give; config is the path of its config.json in the hub cache, if it is there."""
     reason = _first_line(error)
     if why := hub_refusal(error):
-        if why == UNREACHABLE and is_copied:
+        if why == UNREACHABLE and isinstance(config, str):
             why = (
                 f"the Hugging Face hub cannot be reached, and the local hub cache has the model without its {file}; check the "
-                "network, or give a folder with all of the model's files"
+                f"network, or, if the model has no such file, give its folder {Path(config).parent}"
             )
         guess = "did you mean tiny? " if difflib.get_close_matches(name, ["tiny"]) else ""
         return HubError(f"{field} {name!r}: {guess}{why}")
     if full := unwritable_disk(error):
         return full
     if isinstance(error, OSError) and error.errno is not None:
-        return UserError(
+        return HubError(
             f"{field} {name!r}: its {file} cannot be kept in or read from the local hub cache ({reason}); see that its "
             "folder may be written, or name another one by HF_HOME"
         )
@@ -124,7 +124,7 @@ def _first_line(error: BaseException) -> str:
 def _ask_hub(name: str, file: str) -> None:
     """Ask the hub for a file's size: hf_hub_download tries for 23 s where there is no network, and a path may be mistyped.
 
-    A hub that does not answer is asked once more, and one that fails after each of the pauses.
+    A hub that does not answer is asked once more; a hub that answers with a passing error is asked after each pause.
     """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 

@@ -105,14 +105,14 @@ def encoder_of(
 def _extractor(name: str) -> Any:
     """The feature extractor of a model of spectra. Raises UserError where it cannot be read."""
     folder = open_folder(name)
-    _front_end_file(folder)
+    file = _front_end_file(folder) or FRONT_END
     try:
         return AutoFeatureExtractor.from_pretrained(folder)
     except Exception as error:
         if refusal := hub_refusal(error):
             raise HubError(f"encoder.name {name!r}: {refusal}") from error
         raise UserError(
-            f"encoder.name {name!r}: it takes spectra, and its preprocessor_config.json cannot be read "
+            f"encoder.name {name!r}: it takes spectra, and its {file} cannot be read "
             f"({' '.join(str(error).split())[:200]}); wanted the one that it was trained with"
         ) from error
 

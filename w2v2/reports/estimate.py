@@ -163,7 +163,7 @@ def tune_sentence(run: TuneRun) -> str:
 
 
 def _content(run: TuneRun) -> str:
-    """The corpus of the clips, with its size."""
+    """The number of classes, or of characters of the references."""
     if not run.is_text:
         return f"{len(run.metrics['classes'])} classes"
     return f"{run.metrics['pooled']['characters']['reference']} characters"

@@ -132,7 +132,7 @@ def data(run: PretrainRun) -> list[Block]:
     excluded = run.config["data"]["exclude_speakers"]
     text = f"{counted(run.manifest.num_rows, 'clips')}, from {run.config['data']['uri']}.{lengths_text(run.manifest)}"
     if excluded:
-        text += f" {counted(len(excluded), 'speakers')} left out by data.exclude_speakers."
+        text += f" data.exclude_speakers leaves out {counted(len(excluded), 'speakers')}."
     rows = [
         [name, run.metrics["num_clips"][split], run.num_speakers(split)]
         for split, name in (("train", "train"), ("val", "validation"))

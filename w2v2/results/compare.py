@@ -29,7 +29,13 @@ def plan_comparison(config: CompareConfig) -> dict[str, Json]:
     clips, speakers = len(first.clips), len(set(first.clips["speaker"].to_pylist()))
     for name, run in runs.items():
         logger.info("plan: %s: %s, a run of %s, by %s", name, run.uri, run.metrics["job"], run.method)
-    logger.info("plan: %s over %d clips of %d speakers; ranked by %s", first.kind, clips, speakers, metric)
+    logger.info(
+        "plan: %s over %s of %s; ranked by %s",
+        first.kind,
+        counted(clips, "clips"),
+        counted(speakers, "speakers"),
+        metric,
+    )
     logger.info("plan: would write in %s: %s", config.run, ", ".join(WRITES))
     methods = {name: run.method for name, run in runs.items()}
     return {"runs": methods, "metric": metric, "num_clips": clips, "num_speakers": speakers}

@@ -142,7 +142,7 @@ def _about_transcripts(config: EvaluateConfig, clips: pa.Table, info: ModelInfo)
 
 
 def _computed_on(config: EvaluateConfig, clips: pa.Table, seen: provenance.Overlap | None) -> str:
-    """A sentence on the scored clips and how many of them were seen in training; None where that was not recorded."""
+    """A sentence on the scored clips and how many of them were seen in training; seen is None where that was not recorded."""
     num = len(clips["speaker"].unique())
     sentence = f"{counted(len(clips), 'clips')} of {counted(num, 'speakers')} of {config.data.uri}"
     sentence += f", split {config.split}" if config.split else ""

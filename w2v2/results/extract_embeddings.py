@@ -47,7 +47,7 @@ def write_outcome(
 
     config, num, num_rejects = job.config, finished.counts, len(finished.rejects)
     num_clips = finished.num_used + num_rejects
-    logger.info("table: taking %d parts into %s", len(finished.parts), config.table)
+    logger.info("table: taking %s into %s", counted(len(finished.parts), "parts"), config.table)
     commit = _commit(finished.parts, job, table, lost)
     rejects = open_table(rejects_table(config.table), rejects_spec())
     commit_rejects(rejects, finished.rejects, job)

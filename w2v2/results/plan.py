@@ -30,6 +30,7 @@ from w2v2.features.stored_features import StoredFeatures, stored_features
 from w2v2.json_types import Json, JsonObject
 from w2v2.storage import files as storage
 from w2v2.storage import run_directory
+from w2v2.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ def _features(stored: StoredFeatures | None, work: Work, hours: float) -> dict[s
     """The features in the cache, the features to compute, and the disk space that they would take (None where unknown)."""
     if stored is None:
         if work.num_done:
-            logger.info("plan: %d clips were done by an earlier attempt of this run", work.num_done)
+            logger.info("plan: %s done by an earlier attempt of this run", counted(work.num_done, "clips"))
         return {"num_done": work.num_done}
     num_cached = sum(stored.has_features)
     num_left = len(stored.has_features) - num_cached

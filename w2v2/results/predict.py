@@ -35,7 +35,7 @@ def write_outcome(
     shows_lines: bool,
     started: float,
 ) -> dict[str, Json]:
-    """How many clips were predicted and rejected, after the rows and all files of the run directory have been written.
+    """The content of metrics.json, after the rows and all files of the run directory have been written.
 
     rows are those of the table, digest is the model's, and predictor the name that the rows have for it. shows_lines also
     logs a line for each row. The prediction began at `started` (monotonic).

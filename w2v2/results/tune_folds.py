@@ -205,7 +205,7 @@ def _encoder(
     best: optuna.trial.FrozenTrial,
     encoders: Mapping[EncoderConfig, Mapping[str, str | list[str]]],
 ) -> dict[str, Json]:
-    """The encoder of the best trial, where encoders are searched over."""
+    """`encoder` of metrics.json: the encoder of the best trial."""
     encoder = settings_of_trial(config, best.params).encoder
     named = {name: getattr(encoder, name) for name in ("name", "train", "pooling", "layer")}
     return named | dict(encoders[encoder])
@@ -228,7 +228,7 @@ def best_config(config: TuneFoldsConfig, params: dict[str, Json], estimate: Json
 def selection_of(
     trials: Sequence[optuna.trial.FrozenTrial], *, best: float | None, nested: float | None
 ) -> dict[str, Json]:
-    """A sentence on how the trials ended, and on the score of the best one.
+    """`selection` of metrics.json: the numbers of trials by state, the best and the nested score, and a note.
 
     best is the pooled score of the best trial: the mean over folds is under `folds`, and is another score where folds lack a class.
     """

@@ -1,4 +1,4 @@
-"""What is trained after a search: each fold's choice with new seeds or by a search of its own, and on some of the speakers."""
+"""What is trained after a search: each fold's choice with new seeds or by a nested search, and a learning curve on fewer speakers."""
 
 from collections.abc import Callable
 

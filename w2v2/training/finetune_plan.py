@@ -97,8 +97,8 @@ def plan_training(
 def planned_clips(clips: pa.Table, *, is_divided: bool) -> pa.Table:
     """The columns of the clips that training needs, about 90 bytes for a clip with a class; repeated names are stored as numbers.
 
-    The columns are split, audio_digest, num_samples, the targets, and the speaker for the model's record of its
-    training; also clip_id where the training clips are divided into folds (is_divided).
+    The columns are split, audio_digest, num_samples, label, reference, the targets, and the speaker for the model's
+    record of its training; also clip_id where the training clips are divided into folds (is_divided).
     """
     needed = {"audio_digest", "num_samples", "reference", *(["clip_id"] if is_divided else [])}
     shared = {"split", "speaker", "label"}

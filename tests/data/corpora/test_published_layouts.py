@@ -122,7 +122,7 @@ def test_msp_podcast(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             ["a", "b", "c"],
             r"num_folds is 2, but data.split_column has 3 different values .*--folds.num_folds 3",
         ),
-        (["a", "b", "a"], "1 speaker in more than one split: y"),
+        (["a", "b", "a"], "1 speaker with clips in more than one split: y"),
     ],
 )
 def test_folds_of_a_column_that_cannot_be(splits, message, tmp_path: Path) -> None:
