@@ -84,7 +84,8 @@ def test_when_every_trial_fails_the_first_error_is_the_message(two_emotions, tmp
         config, search=SearchConfig(num_trials=1, space={"optim.eps": Dimension(choices=(1e-8, 1e-7))})
     )
     with pytest.raises(
-        UserError, match=r"no trial, of 1, has all its 6 folds; the first error: .*the training loss is nan"
+        UserError,
+        match=r"no trial has all its 6 folds \(1 trial\); the first error: .*the training loss is nan",
     ):
         tune_folds.main(config)
 

@@ -42,8 +42,8 @@ def read_model_file(name: str, file: str, *, field: str = "encoder.name") -> str
     """The text of a model's file; None only where the model has no such file.
 
     What this machine's hub cache has or knows to be missing is not asked of the hub. Raises HubError, which begins with
-    the field, where the hub does not give the file, another UserError where it cannot be kept on the disk, and
-    StorageError where a folder's file cannot be read.
+    the field, where the hub does not give the file or its cache does not keep it, ResumableError where a disk is full,
+    and StorageError where a folder's file cannot be read.
     """
     if is_on_hub(name):
         return _from_hub(name, file, field=field)
@@ -87,9 +87,7 @@ def _from_hub(name: str, file: str, *, field: str) -> str | None:
         raise _not_given(name, file, error, field=field, config=config) from error
     except errors.EntryNotFoundError:
         return None
-    except (
-        Exception
-    ) as error:  # errors of the libraries below huggingface_hub, which differ between its versions
+    except Exception as error:  # libraries below huggingface_hub differ between its versions
         raise _not_given(name, file, error, field=field, config=config) from error
 
 
@@ -139,9 +137,7 @@ def _ask_hub(name: str, file: str) -> None:
                 raise
         except (errors.HFValidationError, errors.OfflineModeIsEnabled):
             raise
-        except (
-            Exception
-        ) as error:  # errors of the library below huggingface_hub, which differs between its versions
+        except Exception as error:  # the library below huggingface_hub differs between its versions
             if pause_s != PAUSES_S[0]:
                 raise ConnectionError(f"{name}: the hub did not answer") from error
         time.sleep(pause_s)
@@ -156,9 +152,8 @@ def hub_refusal(error: BaseException) -> str:
 
     chain = error_chain(error)
     for cause in chain:
-        if isinstance(
-            cause, errors.GatedRepoError
-        ):  # a RepositoryNotFoundError, too, but there is such a model
+        # A RepositoryNotFoundError, too, but there is such a model.
+        if isinstance(cause, errors.GatedRepoError):
             return f"the Hugging Face hub does not give it (it is a gated model); {_ASK_FOR_ACCESS}"
         if isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError):
             return NOT_ON_HUB

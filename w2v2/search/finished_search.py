@@ -45,7 +45,7 @@ class FinishedSearch:
         if best is None:
             errors = [t.user_attrs["error"] for t in self.trials if "error" in t.user_attrs]
             raise UserError(
-                f"no trial, of {len(self.trials)}, has all its {counted(self.num_folds, 'folds')}; the first error: {errors[:1]}"
+                f"no trial has all its {counted(self.num_folds, 'folds')} ({counted(len(self.trials), 'trials')}); the first error: {errors[:1]}"
             )
         return best
 
